@@ -1,0 +1,19 @@
+"""The program's way in: `memctl` and `python -m memctl`."""
+
+import sys
+
+from memctl import __version__
+
+
+def main() -> None:
+    """Run the command line; answer `--version` before anything heavy is imported."""
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"memctl {__version__}\n")
+        return
+    from memctl.cli import main as run_command_line
+
+    run_command_line()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Agents are whatever the memories name; one that no table knows is probably a typo."""
+
+import difflib
+from sqlite3 import Connection
+
+from memctl.database import to_bytes
+from memctl.errors import NotFoundError
+
+# A condition on agent_id; NULL stands for every agent.
+OF_AGENT = "(:agent IS NULL OR agent_id = CAST(:agent AS TEXT))"
+
+
+def agent_parameter(agent: str | None) -> dict[str, bytes | None]:
+    """Return the value of `:agent`, whose text may be invalid UTF-8."""
+    return {"agent": None if agent is None else to_bytes(agent)}
+
+
+def require_agent(db: Connection, agent: str | None) -> None:
+    """Raise NotFoundError when an agent is named that has no memory, active or archived."""
+    if agent is None:
+        return
+    for table in ("agent_memory", "archived_memories"):
+        query = f"SELECT 1 FROM {table} WHERE agent_id = CAST(:agent AS TEXT) LIMIT 1"
+        if db.execute(query, agent_parameter(agent)).fetchone():
+            return
+    names = [
+        row[0]
+        for row in db.execute(
+            "SELECT agent_id FROM agent_memory UNION SELECT agent_id FROM archived_memories"
+        )
+    ]
+    close = difflib.get_close_matches(agent, names, n=1)
+    raise NotFoundError(
+        f"no agent '{agent}' has any memory here",
+        f"did you mean '{close[0]}'?" if close else "names are case-sensitive",
+    )

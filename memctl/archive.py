@@ -1,0 +1,109 @@
+"""Put memories into the archive: each is copied with every field as it is, told of, and removed.
+
+The three happen in one transaction, so that a memory is active or archived at every instant.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from sqlite3 import Connection
+from typing import Literal
+
+from memctl.agents import OF_AGENT, agent_parameter, require_agent
+from memctl.database import to_bytes
+from memctl.due import Due
+from memctl.errors import NotFoundError
+from memctl.events import Event, record_events
+from memctl.jobs import JobResult, Run
+from memctl.migrations import MEMORY_COLUMNS
+from memctl.timestamps import to_text
+
+Reason = Literal["expired", "manual", "replaced"]
+
+# The archive has its own archived_at: the time of this archiving, not of an earlier one.
+KEPT_COLUMNS = ", ".join(column for column in MEMORY_COLUMNS if column != "archived_at")
+
+COPY_TO_ARCHIVE = f"""
+    INSERT INTO archived_memories ({KEPT_COLUMNS}, archived_at, archived_reason, run_id)
+    SELECT {KEPT_COLUMNS}, :now, :reason, :run_id
+    FROM agent_memory
+    WHERE rowid IN (SELECT value FROM json_each(:rowids))
+    ORDER BY rowid
+"""
+
+REMOVE_ACTIVE = """
+    DELETE FROM agent_memory
+    WHERE rowid IN (SELECT value FROM json_each(:rowids))
+"""
+
+REMOVE_ARCHIVED = """
+    DELETE FROM archived_memories
+    WHERE archive_id IN (SELECT value FROM json_each(:rowids))
+"""
+
+# CAST from bytes, one parameter an id: as JSON, an id that is not UTF-8 would not survive.
+NAMED_MEMORIES = f"""
+    SELECT rowid, id, agent_id, type, key, NULL
+    FROM agent_memory
+    WHERE id IN ({{ids}}) AND {OF_AGENT} {{{{among}}}}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveResult(JobResult):
+    """How many memories were archived."""
+
+    archived: int
+
+
+def archive_rows(
+    db: Connection, rowids: str, *, event: Event, reason: Reason, now: datetime, run_id: int
+) -> int:
+    """Archive the memories in these rows (a JSON array) and return how many.
+
+    Call it in a transaction: what it cannot do for all of them must be rolled back.
+    """
+    parameters = {"now": to_text(now), "reason": reason, "run_id": run_id, "rowids": rowids}
+    copied = db.execute(COPY_TO_ARCHIVE, parameters).rowcount
+    told = record_events(db, event, "agent_memory", rowids, now=now, run_id=run_id)
+    removed = db.execute(REMOVE_ACTIVE, parameters).rowcount
+    if not copied == told == removed:
+        raise AssertionError(f"archived {copied}, told of {told}, removed {removed}")
+    return removed
+
+
+def archive(run: Run, *, agent: str, ids: Sequence[str]) -> ArchiveResult:
+    """Archive an agent's memories by their ids, for the reason `manual`.
+
+    Raises NotFoundError, before anything is changed, unless all ids are active memories of the
+    agent.
+    """
+    require_agent(run.db, agent)
+    due = named(NAMED_MEMORIES, agent=agent, ids=ids)
+    found = {memory.id for memory in due.rows(run.db)}
+    for memory_id in ids:
+        if memory_id not in found:
+            raise NotFoundError(
+                f"agent '{agent}' has no active memory '{memory_id}'",
+                f"`memctl archived` lists what is in the archive; nothing was changed",
+            )
+    tally = run.settle(
+        due,
+        lambda rowids: archive_rows(
+            run.db,
+            rowids,
+            event="memory:archived",
+            reason="manual",
+            now=run.now,
+            run_id=run.number,
+        ),
+    )
+    return ArchiveResult(archived=tally.count, tally=tally)
+
+
+def named(query: str, *, agent: str | None, ids: Sequence[str]) -> Due:
+    """Return what `query` finds by ids; it has `{ids}` where their list goes."""
+    names = {f"id{number}": to_bytes(memory_id) for number, memory_id in enumerate(ids)}
+    listed = ", ".join(f"CAST(:{name} AS TEXT)" for name in names)
+    return Due(query.format(ids=listed), {**names, **agent_parameter(agent)})

@@ -1,0 +1,89 @@
+"""Look into the archive."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from sqlite3 import Connection
+from typing import Any
+
+from memctl.database import to_bytes
+from memctl.errors import UsageError
+from memctl.timestamps import to_text
+
+REASONS = ("expired", "forgotten", "deleted", "replaced", "imported", "manual")
+
+ARCHIVED_COLUMNS = (
+    "archive_id, id, agent_id, type, key, value, metadata, importance, access_count,"
+    " last_accessed, created_at, expires_at, importance_decay_rate, last_decay_at, promoted_at,"
+    " archived_at, archived_reason, run_id"
+)
+
+
+@dataclass(frozen=True)
+class ArchiveFilter:
+    """Which archived memories are meant; what is not given does not narrow."""
+
+    agent: str | None = None
+    ids: Sequence[str] = ()
+    type: str | None = None
+    key: str | None = None
+    reason: str | None = None
+    run_id: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None  # up to and including this moment
+    search: str | None = None  # part of the key or value; case counts only beyond ASCII
+
+    def condition(self) -> tuple[str, dict[str, Any]]:
+        """Return SQL for a WHERE on archived_memories, and its parameters.
+
+        Raises UsageError for a reason that memctl does not use.
+        """
+        if self.reason is not None and self.reason not in REASONS:
+            raise UsageError(f"there is no reason '{self.reason}'", f"use {', '.join(REASONS)}")
+        terms: list[str] = []
+        parameters: dict[str, Any] = {}
+        # Text goes in as bytes: it may be invalid UTF-8.
+        for column, text in (("agent_id", self.agent), ("type", self.type), ("key", self.key)):
+            if text is not None:
+                terms.append(f"{column} = CAST(:{column} AS TEXT)")
+                parameters[column] = to_bytes(text)
+        if self.ids:
+            names = {f"id{number}": to_bytes(text) for number, text in enumerate(self.ids)}
+            terms.append(f"id IN ({', '.join(f'CAST(:{name} AS TEXT)' for name in names)})")
+            parameters |= names
+        for term, value in (
+            ("archived_reason = :reason", self.reason),
+            ("run_id = :run_id", self.run_id),
+            ("archived_at >= :since", self.since and to_text(self.since)),
+            ("archived_at <= :until", self.until and to_text(self.until)),
+        ):
+            if value is not None:
+                terms.append(term)
+                parameters[term.rpartition(":")[2]] = value
+        if self.search is not None:
+            terms.append(
+                "(instr(lower(key), lower(CAST(:search AS TEXT)))"
+                " OR instr(lower(value), lower(CAST(:search AS TEXT))))"
+            )
+            parameters["search"] = to_bytes(self.search)
+        return " AND ".join(terms) or "TRUE", parameters
+
+
+def list_archived(
+    db: Connection, which: ArchiveFilter, *, limit: int | None = 50, offset: int = 0
+) -> Iterator[dict[str, object]]:
+    """Yield archived memories, the newest first, every column under its own name as stored.
+
+    Raises UsageError for a negative limit or offset.
+    """
+    if (limit is not None and limit < 0) or offset < 0:
+        raise UsageError("--limit and --offset cannot be negative", "leave them out for the newest")
+    condition, parameters = which.condition()
+    rows = db.execute(
+        f"SELECT {ARCHIVED_COLUMNS} FROM archived_memories WHERE {condition}"
+        " ORDER BY archived_at DESC, archive_id DESC LIMIT :limit OFFSET :offset",
+        {**parameters, "limit": -1 if limit is None else limit, "offset": offset},
+    )
+    names = [column[0] for column in rows.description]
+    for row in rows:
+        yield dict(zip(names, row, strict=True))

@@ -1,0 +1,103 @@
+"""Many short write transactions instead of one long one, paced so that other writers do not notice.
+
+Beside another writer a batch is steered to hold the lock for about 10 ms, and then leaves it free
+for as long again; while nobody else writes it may grow to 50 ms. Checkpoints run here, after the
+lock is released, so that the other writer's commits do not have to.
+"""
+
+import json
+import signal
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from sqlite3 import Connection
+from typing import TypeVar
+
+from memctl.database import transaction
+
+Changed = TypeVar("Changed")
+
+FIRST_BATCH_ROWS = 200
+MOST_BATCH_ROWS = 20_000
+POLITE_SECONDS = 0.010
+ALONE_SECONDS = 0.050
+COMPANY_LASTS_SECONDS = 0.25  # so long after another's last write it may still be at work
+CHECKPOINT_EVERY_SECONDS = 0.1  # of held lock, while alone
+
+
+class Batches:
+    """Applies changes to rows in batches, and remembers how long others had to wait."""
+
+    def __init__(self, db: Connection, *, max_seconds: float | None = None) -> None:
+        self.longest_lock_ms = 0.0
+        self._db = db
+        self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
+        self._rows = FIRST_BATCH_ROWS
+        self._data_version = self._read_data_version()
+        self._company_until = time.monotonic() + COMPANY_LASTS_SECONDS
+        self._held_since_checkpoint = 0.0
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+
+    def apply(
+        self,
+        rowids: "array[int]",
+        change: Callable[[str], Changed],
+        committed: Callable[[Changed], None],
+    ) -> int:
+        """Call `change` with one batch of rowids at a time, as a JSON array, each in a transaction.
+
+        What it returns is passed to `committed` once it is durable. Returns how many rowids were
+        not reached before `max_seconds` were over.
+        """
+        done = 0
+        while done < len(rowids):
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                break
+            batch = rowids[done : done + self._rows]
+            with uninterrupted():
+                with transaction(self._db):
+                    begun = time.monotonic()
+                    changed = change(json.dumps(batch.tolist()))
+                held = time.monotonic() - begun
+                self.longest_lock_ms = max(self.longest_lock_ms, held * 1000)
+                committed(changed)
+            done += len(batch)
+            self._make_room(held)
+        return len(rowids) - done
+
+    def _make_room(self, held: float) -> None:
+        company = self._has_company()
+        aim = POLITE_SECONDS if company else ALONE_SECONDS
+        self._rows = max(1, min(int(self._rows * min(2.0, aim / held)), MOST_BATCH_ROWS))
+        self._held_since_checkpoint += held
+        if not company and self._held_since_checkpoint < CHECKPOINT_EVERY_SECONDS:
+            return
+        begun = time.monotonic()
+        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        self._held_since_checkpoint = 0.0
+        if company:
+            checkpoint = time.monotonic() - begun
+            time.sleep(max(held / 2, held - checkpoint))
+
+    def _has_company(self) -> bool:
+        """Tell whether another connection wrote a moment ago."""
+        version = self._read_data_version()
+        if version != self._data_version:
+            self._data_version = version
+            self._company_until = time.monotonic() + COMPANY_LASTS_SECONDS
+        return time.monotonic() < self._company_until
+
+    def _read_data_version(self) -> int:
+        (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back until the block is done, so that a stop falls between batches."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,47 @@
+"""Expiry: a memory whose time is over goes to the archive.
+
+A memory has expired when its `expires_at`, in whatever format, means an instant before the cutoff.
+What cannot be read as a time never expires.
+"""
+
+from dataclasses import dataclass
+
+from memctl.agents import OF_AGENT, agent_parameter, require_agent
+from memctl.archive import archive_rows
+from memctl.due import Due
+from memctl.jobs import JobResult, Run
+from memctl.timestamps import is_before, to_unix
+
+EXPIRED_MEMORIES = f"""
+    SELECT rowid, id, agent_id, type, key, expires_at
+    FROM agent_memory
+    WHERE {is_before("expires_at", ":now")} AND {OF_AGENT} {{among}}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanupResult(JobResult):
+    """How many memories had expired and were archived."""
+
+    archived: int
+
+
+def cleanup(run: Run, *, agent: str | None = None) -> CleanupResult:
+    """Archive every memory that expired before the cutoff, of one agent or of all.
+
+    Raises NotFoundError for an agent without any memory.
+    """
+    require_agent(run.db, agent)
+    due = Due(EXPIRED_MEMORIES, {"now": to_unix(run.now), **agent_parameter(agent)})
+    tally = run.settle(
+        due,
+        lambda rowids: archive_rows(
+            run.db,
+            rowids,
+            event="memory:expired",
+            reason="expired",
+            now=run.now,
+            run_id=run.number,
+        ),
+    )
+    return CleanupResult(archived=tally.count, tally=tally)

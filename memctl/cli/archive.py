@@ -1,0 +1,117 @@
+"""The commands for the archive: look, put in, take out."""
+
+from typing import Annotated
+
+import typer
+
+from memctl.agents import require_agent
+from memctl.archive import archive as archive_memories
+from memctl.archived import ArchiveFilter, list_archived
+from memctl.cli.options import Call, JobOptions, OutputOptions, command, finish
+from memctl.database import open_database
+from memctl.jobs import perform
+from memctl.migrations import require_current
+from memctl.output import show_rows
+from memctl.restore import OnConflict
+from memctl.restore import restore as restore_memories
+from memctl.timestamps import parse_duration, parse_past
+
+ReasonOption = Annotated[
+    str | None, typer.Option("--reason", metavar="REASON", help="Archived for this reason.")
+]
+SinceOption = Annotated[
+    str | None,
+    typer.Option("--since", metavar="TIME", help="Archived since; a time, or such as 7d."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    for function in (archived, archive, restore):
+        command(app)(function)
+
+
+def archived(
+    call: Call,
+    output: OutputOptions,
+    agent: Annotated[str, typer.Argument(metavar="AGENT")],
+    type_: Annotated[
+        str | None, typer.Option("--type", metavar="TYPE", help="Only this type.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(metavar="KEY", help="Only this key.")] = None,
+    reason: ReasonOption = None,
+    since: SinceOption = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Archived until then; as --since.")
+    ] = None,
+    search: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Text in the key or the value.")
+    ] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many.")] = 50,
+    offset: Annotated[int, typer.Option(metavar="N", min=0, help="Skip so many.")] = 0,
+) -> None:
+    """List an agent's archived memories, the newest first, as JSON."""
+    which = ArchiveFilter(
+        agent=agent,
+        type=type_,
+        key=key,
+        reason=reason,
+        since=parse_past(since, now=call.moment) if since else None,
+        until=parse_past(until, now=call.moment) if until else None,
+        search=search,
+    )
+    with open_database(call.settings.database, read_only=True) as db:
+        require_current(db)
+        require_agent(db, agent)
+        rows = list(list_archived(db, which, limit=limit, offset=offset))
+    show_rows(rows, output.form)
+
+
+def archive(
+    call: Call,
+    job: JobOptions,
+    agent: Annotated[str, typer.Argument(metavar="AGENT")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID...")],
+) -> None:
+    """Put memories of an agent into the archive by hand."""
+    report = perform(
+        "archive", lambda run: archive_memories(run, agent=agent, ids=ids), job.request(call)
+    )
+    finish(report, call, job)
+
+
+def restore(
+    call: Call,
+    job: JobOptions,
+    agent: Annotated[
+        str | None, typer.Argument(metavar="AGENT", help="May be left out with --run.")
+    ] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...")] = None,
+    run: Annotated[
+        int | None, typer.Option("--run", metavar="N", help="All that run N archived.")
+    ] = None,
+    reason: ReasonOption = None,
+    since: SinceOption = None,
+    expires_in: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Let them expire after, say, 30d; else never again."),
+    ] = None,
+    on_conflict: Annotated[
+        OnConflict, typer.Option(help="What to do where the memory has been written anew.")
+    ] = "fail",
+) -> None:
+    """Bring archived memories back: by ids, by the run that archived them, or by reason and time."""
+    which = ArchiveFilter(
+        agent=agent,
+        ids=ids or (),
+        run_id=run,
+        reason=reason,
+        since=parse_past(since, now=call.moment) if since else None,
+    )
+    duration = parse_duration(expires_in) if expires_in else None
+    report = perform(
+        "restore",
+        lambda run: restore_memories(run, which, on_conflict=on_conflict, expires_in=duration),
+        job.request(call),
+    )
+    finish(report, call, job)

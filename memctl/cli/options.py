@@ -1,0 +1,202 @@
+"""Options that many commands share, said once.
+
+A command takes a bundle of options as one parameter, `def cleanup(call: Call, job: JobOptions)`;
+`command` shows Typer each field of it as an option of its own.
+"""
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from memctl.errors import MemctlError, UsageError
+from memctl.jobs import JobResult, Report, Request
+from memctl.output import Format, show_error, show_report
+from memctl.settings import Settings, load_settings
+from memctl.timestamps import parse_moment
+
+
+@dataclass(frozen=True)
+class Call:
+    """What every command is told, before or after its name."""
+
+    db: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The database; else MEMCTL_DB, HARNESS_DB_PATH, the configuration, or memory.db"
+            " in the user's data directory.",
+        ),
+    ] = None
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The configuration; else MEMCTL_CONFIG.")
+    ] = None
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no messages but errors.")] = (
+        False
+    )
+    now: Annotated[str | None, typer.Option(metavar="TIME", envvar="MEMCTL_NOW", hidden=True)] = (
+        None
+    )
+
+    def over(self, earlier: "Call | None") -> "Call":
+        """Return this call, completed by what was said before the command's name."""
+        if earlier is None:
+            return self
+        return replace(
+            earlier,
+            **{
+                field.name: getattr(self, field.name)
+                for field in fields(self)
+                if getattr(self, field.name) != field.default
+            },
+        )
+
+    @functools.cached_property
+    def moment(self) -> datetime:
+        """The only reading of the clock, in whole seconds."""
+        if self.now is not None:
+            return parse_moment(self.now)
+        return datetime.now(UTC).replace(microsecond=0)
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return load_settings(database=self.db, configuration=self.config, environ=os.environ)
+
+
+@dataclass(frozen=True)
+class LockOptions:
+    """How patient a command is that changes the database."""
+
+    lock_wait: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for a lock.")
+    ] = 10.0
+
+
+@dataclass(frozen=True)
+class JobOptions(LockOptions):
+    """What every job is told."""
+
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Show what would happen; change nothing.")
+    ] = False
+    listing: Annotated[
+        bool, typer.Option("--list", help="Print each memory that is, or would be, changed.")
+    ] = False
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", min=0, help="Stop cleanly after that long."),
+    ] = None
+    force: Annotated[
+        bool, typer.Option("--force", help="Run although it looks like a mistake.")
+    ] = False
+
+    def request(self, call: Call) -> Request:
+        """Return what a job needs to know."""
+        return Request(
+            database=call.settings.database,
+            now=call.moment,
+            dry_run=self.dry_run,
+            listing=self.listing,
+            force=self.force,
+            lock_wait=self.lock_wait,
+            max_seconds=self.max_seconds,
+        )
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """How a command prints records; JSON unless something else is chosen."""
+
+    table: Annotated[bool, typer.Option("--table", "-t", help="Print a table.")] = False
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False
+    nl: Annotated[bool, typer.Option("--nl", help="Print one JSON object a line.")] = False
+
+    @property
+    def form(self) -> Format:
+        """The one that was chosen.
+
+        Raises UsageError when there are several.
+        """
+        forms: dict[Format, bool] = {"table": self.table, "csv": self.csv, "nl": self.nl}
+        chosen = [form for form, wanted in forms.items() if wanted]
+        if len(chosen) > 1:
+            raise UsageError("--table, --csv and --nl exclude each other", "choose one")
+        return chosen[0] if chosen else "json"
+
+
+AgentOption = Annotated[
+    str | None, typer.Option("--agent", metavar="AGENT", help="Only the memories of this agent.")
+]
+
+
+def command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function as the command of its name, with its bundles of options spread out.
+
+    Also the one place where errors that a user can mend end a command.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        parameters = inspect.signature(function).parameters
+        bundles = {
+            name: parameter.annotation
+            for name, parameter in parameters.items()
+            if is_dataclass(parameter.annotation)
+        }
+
+        def run(context: typer.Context, **given: Any) -> None:
+            bundled = {
+                name: bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
+                for name, bundle in bundles.items()
+            }
+            call = bundled["call"] = bundled["call"].over(context.obj)
+            try:
+                function(**bundled, **given)
+            except MemctlError as error:
+                show_error(error, as_json=call.json)
+                raise typer.Exit(error.exit_code) from error
+
+        own = [parameter for name, parameter in parameters.items() if name not in bundles]
+        spread = [option for bundle in bundles.values() for option in spread_out(bundle)]
+        context = inspect.Parameter(
+            "context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context
+        )
+        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+                for parameter in (context, *own, *spread)
+            ]
+        )
+        run.__annotations__ = {}
+        run.__doc__ = function.__doc__
+        app.command(function.__name__.rstrip("_"))(run)
+        return function
+
+    return register
+
+
+def spread_out(bundle: type) -> list[inspect.Parameter]:
+    """Return the fields of a bundle as parameters."""
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=field.type,
+        )
+        for field in fields(bundle)
+    ]
+
+
+def finish(report: Report[JobResult], call: Call, job: JobOptions) -> None:
+    """Show what a job did, and fail if it left something undone."""
+    show_report(report, as_json=call.json, listing=job.listing, quiet=call.quiet)
+    if report.result and report.result.refusal:
+        raise report.result.refusal

@@ -1,0 +1,46 @@
+"""The switch that makes scheduled jobs do nothing for a while."""
+
+from typing import Annotated
+
+import typer
+
+from memctl import pause as switch
+from memctl.cli.options import Call, LockOptions, command
+from memctl.database import open_database
+from memctl.migrations import require_current
+from memctl.output import say
+from memctl.timestamps import parse_duration, to_text
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    for function in (pause, resume):
+        command(app)(function)
+
+
+def pause(
+    call: Call,
+    lock: LockOptions,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; jobs and status show it.")],
+    for_: Annotated[
+        str | None,
+        typer.Option("--for", metavar="DURATION", help="Such as 2h; else until `resume`."),
+    ] = None,
+) -> None:
+    """Make the jobs do nothing, silently, until `resume` or for a while."""
+    until = call.moment + parse_duration(for_) if for_ else None
+    with open_database(call.settings.database, lock_wait=lock.lock_wait) as db:
+        require_current(db)
+        switch.pause(db, now=call.moment, until=until, reason=reason)
+    say(
+        f"pause: jobs do nothing until {to_text(until) if until else '`memctl resume`'}",
+        quiet=call.quiet,
+    )
+
+
+def resume(call: Call, lock: LockOptions) -> None:
+    """End the pause."""
+    with open_database(call.settings.database, lock_wait=lock.lock_wait) as db:
+        require_current(db)
+        ended = switch.resume(db)
+    say("resume: the jobs run again" if ended else "resume: there was no pause", quiet=call.quiet)

@@ -1,0 +1,153 @@
+"""The commands that make, change and describe the schema."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from memctl import migrations
+from memctl.cli.options import Call, LockOptions, command
+from memctl.database import create_file, open_database, prepare_place, require_file
+from memctl.errors import SchemaError, UsageError
+from memctl.locking import exclusive
+from memctl.output import say, show_document, show_facts, show_rows
+from memctl.pause import current_pause
+from memctl.status import read_status
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    for function in (migrate, rollback, status):
+        command(app)(function)
+
+
+def migrate(
+    call: Call,
+    lock: LockOptions,
+    to: Annotated[
+        int | None, typer.Option(metavar="N", help="Stop after step N; else apply all.")
+    ] = None,
+    listing: Annotated[
+        bool, typer.Option("--list", help="Print the steps and whether they are applied.")
+    ] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Apply nothing; exit 12 if a step is pending.")
+    ] = False,
+    backup: Annotated[
+        bool, typer.Option("--backup/--no-backup", help="Copy an existing database first.")
+    ] = True,
+) -> None:
+    """Create the database, or bring its schema up to date.
+
+    A table that a service already made is verified and left as it is; memctl's columns and tables
+    are added beside it. Nothing behaves differently until a job is run.
+    """
+    if listing or exit_code:
+        _show_steps(call, listing=listing, exit_code=exit_code)
+        return
+    from memctl.migrate import migrate as apply_migrations
+
+    path = call.settings.database
+    prepare_place(path, make_directory=call.settings.database_is_default)
+    with exclusive(path, job="migrate", wait=lock.lock_wait):
+        create_file(path)
+        with open_database(path, lock_wait=lock.lock_wait) as db:
+            result = apply_migrations(db, path, now=call.moment, to=to, backup=backup)
+    if call.json:
+        show_document(asdict(result))
+        return
+    if not result.applied:
+        say(f"migrate: {path} is up to date", quiet=call.quiet)
+        return
+    say(f"migrate: applied {', '.join(result.applied)} to {path}", quiet=call.quiet)
+    if result.baseline:
+        say("migrate: agent_memory was there already and is unchanged by 001", quiet=call.quiet)
+        say(
+            "migrate: the first `memctl decay` charges all the idle time up to now; see it with "
+            "--dry-run, or start counting later with [decay] since in the configuration",
+            quiet=call.quiet,
+        )
+    if result.backup:
+        say(f"migrate: the database as it was is in {result.backup}", quiet=call.quiet)
+
+
+def rollback(
+    call: Call,
+    lock: LockOptions,
+    to: Annotated[int | None, typer.Option(metavar="N", help="Take back all above step N.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Take back the newest N; else one.")
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it although archived memories leave the database.")
+    ] = False,
+) -> None:
+    """Take schema steps back; every active memory stays as it is.
+
+    What memctl's own tables hold, the archive above all, remains in the backup made first.
+    """
+    from memctl.rollback import roll_back
+
+    if to is not None and steps is not None:
+        raise UsageError("--to and --steps exclude each other", "give one of them")
+    path = call.settings.database
+    require_file(path)
+    with (
+        exclusive(path, job="rollback", wait=lock.lock_wait),
+        open_database(path, lock_wait=lock.lock_wait) as db,
+    ):
+        if to is None:
+            to = max(0, len(migrations.applied(db)) - (steps or 1))
+        result = roll_back(db, path, now=call.moment, to=to, confirmed=yes)
+    if call.json:
+        show_document(asdict(result))
+    elif not result.rolled_back:
+        say(f"rollback: {path} has no step to take back", quiet=call.quiet)
+    else:
+        say(f"rollback: took back {', '.join(result.rolled_back)}", quiet=call.quiet)
+        say(
+            f"rollback: the database as it was, with {result.archived_in_backup} archived "
+            f"memories, is in {result.backup}",
+            quiet=call.quiet,
+        )
+
+
+def status(call: Call) -> None:
+    """Tell what the database is: schema, memories, and how each job last went."""
+    path = call.settings.database
+    with open_database(path, read_only=True) as db:
+        found = read_status(db, path)
+        paused = current_pause(db, now=call.moment) if found.version >= 2 else None
+    if call.json:
+        show_document({**asdict(found), "paused": asdict(paused) if paused else None})
+        return
+    facts = {
+        "database": f"{found.database} ({found.size_bytes} bytes)",
+        "schema": f"step {found.version}"
+        + (f", pending: {', '.join(found.pending)}" if found.pending else ", current"),
+        "memories": "no table" if found.memories is None else found.memories,
+        "archived": "no table" if found.archived is None else found.archived,
+        "problem": found.problem,
+        "paused": paused and f"since {paused.since}: {paused.reason}",
+    }
+    show_facts({name: fact for name, fact in facts.items() if fact is not None})
+    show_rows((asdict(job) for job in found.jobs), "table")
+
+
+def _show_steps(call: Call, *, listing: bool, exit_code: bool) -> None:
+    with open_database(call.settings.database, read_only=True) as db:
+        present = {record.version: record for record in migrations.applied(db)}
+        pending = migrations.pending(db)
+    rows = [
+        {
+            "version": step.version,
+            "name": step.name,
+            "applied_at": present[step.version].applied_at if step.version in present else None,
+            "baseline": present[step.version].baseline if step.version in present else None,
+        }
+        for step in migrations.available()
+    ]
+    if listing:
+        show_rows(rows, "json" if call.json else "table")
+    if exit_code and pending:
+        raise SchemaError(f"{len(pending)} steps are pending", "run `memctl migrate`")

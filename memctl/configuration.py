@@ -1,0 +1,85 @@
+"""The configuration file: TOML, strict, every value checked before anything is opened."""
+
+import tomllib
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from memctl.decay import DecayPolicy
+from memctl.errors import UsageError
+from memctl.prune import PrunePolicy
+
+Points = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are errors, and a text is not a number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DecaySection(Section):
+    """`[decay]`"""
+
+    floor: Points = DecayPolicy.floor
+    grace_days: int = Field(DecayPolicy.grace_days, ge=0)
+    idle_rate: Points = DecayPolicy.idle_rate
+    stale_days: int = Field(DecayPolicy.stale_days, ge=0)
+    stale_rate: Points = DecayPolicy.stale_rate
+    since: date | None = Field(None, strict=False)  # a TOML date, or the text of one
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "DecaySection":
+        if self.stale_days < self.grace_days:
+            raise ValueError("stale_days must not be less than grace_days")
+        return self
+
+    def policy(self) -> DecayPolicy:
+        """Return the policy that the section describes."""
+        since = self.since and datetime.combine(self.since, time(), UTC)
+        return DecayPolicy(**{**self.model_dump(), "since": since})
+
+
+class PruneSection(Section):
+    """`[prune]`"""
+
+    retention_days: int = Field(PrunePolicy.retention.days, gt=0, le=36500)
+    protected_importance: float = Field(PrunePolicy.protected_importance, allow_inf_nan=False)
+
+    def policy(self) -> PrunePolicy:
+        """Return the policy that the section describes."""
+        return PrunePolicy(timedelta(days=self.retention_days), self.protected_importance)
+
+
+class Configuration(Section):
+    """The whole file."""
+
+    database: str | None = Field(None, min_length=1)
+    decay: DecaySection = DecaySection()
+    prune: PruneSection = PruneSection()
+
+
+def read_configuration(file: Path) -> tuple[Path | None, DecayPolicy, PrunePolicy]:
+    """Return the database (relative to the file) and the policies that a file sets.
+
+    Raises UsageError naming the file and the first key that is wrong.
+    """
+    try:
+        document: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+        configuration = Configuration.model_validate(document)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read ({error})", "check --config") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{file} is not TOML: {error}", "correct it") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{file}: {key or 'the file'}: {first['msg']}", "correct it") from None
+    database = configuration.database
+    return (
+        None if database is None else file.parent / database,
+        configuration.decay.policy(),
+        configuration.prune.policy(),
+    )

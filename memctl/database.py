@@ -1,0 +1,172 @@
+"""The one way to open the database, to hold its write lock, and to name what SQLite complains of.
+
+Text may be invalid UTF-8: it is read with `surrogateescape`, and bound back as bytes with
+`CAST(:name AS TEXT)`. Statements commit by themselves unless they stand in a `transaction`.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from sqlite3 import Connection
+
+from memctl.errors import LockedError, MemctlError, NoDatabaseError
+
+MINIMUM_SQLITE = (3, 38, 0)  # unixepoch(), RETURNING, DROP COLUMN
+
+# The primary result codes that a user can cause and mend; others are bugs.
+# https://www.sqlite.org/rescode.html
+COMPLAINTS: dict[int, tuple[type[MemctlError], str, str]] = {
+    sqlite3.SQLITE_BUSY: (
+        LockedError,
+        "{path} is locked by another program",
+        "nothing of the interrupted step was kept: try again, or wait longer with --lock-wait",
+    ),
+    sqlite3.SQLITE_FULL: (
+        MemctlError,
+        "the disk of {path} is full",
+        "the interrupted step was rolled back: make room, then run the command again",
+    ),
+    sqlite3.SQLITE_READONLY: (
+        MemctlError,
+        "{path} or its directory cannot be written",
+        "run memctl as the user who owns the database, on a writable file system",
+    ),
+    sqlite3.SQLITE_PERM: (
+        MemctlError,
+        "{path} may not be opened by this user",
+        "run memctl as the user who owns the database",
+    ),
+    sqlite3.SQLITE_CANTOPEN: (
+        MemctlError,
+        "{path} cannot be opened",
+        "its directory must be writable for the user who runs memctl, even to read",
+    ),
+    sqlite3.SQLITE_IOERR: (
+        MemctlError,
+        "{path} cannot be read or written (disk error, or a full disk)",
+        "check the disk, then run the command again",
+    ),
+    sqlite3.SQLITE_CORRUPT: (
+        MemctlError,
+        "{path} is damaged",
+        "stop its users and restore a backup, or try `sqlite3 FILE .recover`",
+    ),
+    sqlite3.SQLITE_NOTADB: (
+        NoDatabaseError,
+        "{path} is not a SQLite database",
+        "check --db",
+    ),
+}
+
+
+@contextmanager
+def complaints_about(path: Path) -> Iterator[None]:
+    """Turn what SQLite says of a file into an error with advice; let bugs through."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        complaint = COMPLAINTS.get(code & 0xFF) if code is not None else None
+        if complaint is None:
+            raise
+        kind, message, hint = complaint
+        raise kind(f"{message.format(path=path)} ({error})", hint) from error
+
+
+@contextmanager
+def open_database(
+    path: Path, *, read_only: bool = False, lock_wait: float = 10.0
+) -> Iterator[Connection]:
+    """Open the database; `lock_wait` is how many seconds a statement waits for a lock.
+
+    Raises NoDatabaseError when there is none; what SQLite complains of inside the block becomes
+    a MemctlError.
+    """
+    if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
+        raise MemctlError(
+            f"this Python uses SQLite {sqlite3.sqlite_version}",
+            "memctl needs SQLite 3.38 or later: install a newer Python",
+        )
+    require_file(path)
+    with complaints_about(path):
+        uri = f"{path.resolve().as_uri()}?mode=rw"  # never creates one
+        db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=lock_wait)
+        try:
+            db.text_factory = lambda stored: stored.decode("utf-8", "surrogateescape")
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute("PRAGMA cache_size = -16000")
+            if read_only:
+                db.execute("PRAGMA query_only = ON")
+            yield db
+        finally:
+            db.close()
+
+
+def require_file(path: Path) -> None:
+    """Raise NoDatabaseError unless there is a file: a typo must not become a database."""
+    if path.is_dir():
+        raise NoDatabaseError(f"{path} is a directory", "--db names the database file")
+    if not path.exists():
+        raise NoDatabaseError(
+            f"there is no database at {path}", "check --db, or make one with `memctl migrate`"
+        )
+
+
+def prepare_place(path: Path, *, make_directory: bool) -> None:
+    """Make sure that a database can be created at a path.
+
+    Raises NoDatabaseError for a directory that does not exist, unless it may be made.
+    """
+    if path.is_dir():
+        raise NoDatabaseError(f"{path} is a directory", "--db names the database file")
+    if make_directory:
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise MemctlError(
+                f"{path.parent} cannot be made ({error.strerror})", "name a database with --db"
+            ) from None
+    elif not path.parent.is_dir():
+        raise NoDatabaseError(f"there is no directory {path.parent}", "check --db")
+
+
+def create_file(path: Path) -> None:
+    """Create an empty file that only its owner may read, unless there is one."""
+    if path.exists():
+        return
+    try:
+        path.touch(mode=0o600)
+    except OSError as error:
+        raise MemctlError(f"{path} cannot be made ({error.strerror})", "check --db") from None
+
+
+@contextmanager
+def transaction(db: Connection) -> Iterator[None]:
+    """Hold the write lock for the block: all of it is committed, or nothing."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def to_bytes(text: str) -> bytes:
+    """Return what SQLite shall store for a text that may not be valid UTF-8."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def table_exists(db: Connection, name: str) -> bool:
+    """Tell whether the database has a table of that name."""
+    found = db.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (name,))
+    return found.fetchone() is not None
+
+
+def count_rows(db: Connection, table: str) -> int | None:
+    """Return how many rows a table has, or None when there is no such table."""
+    if not table_exists(db, table):
+        return None
+    return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])

@@ -1,0 +1,135 @@
+"""Importance decay: a memory nobody reads slowly loses weight.
+
+What a memory owes is a function of how many whole days it has been idle, never of how often the
+job ran: a second run changes nothing, and a missed week is made up. Each run charges what is owed
+now less what was owed when it was last charged.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from memctl.agents import OF_AGENT, agent_parameter, require_agent
+from memctl.due import AMONG, Due
+from memctl.events import DecayEvent
+from memctl.jobs import JobResult, Run
+from memctl.timestamps import to_text, to_unix, unix_seconds
+
+
+@dataclass(frozen=True)
+class DecayPolicy:
+    """How importance fades, in points per whole day without a read."""
+
+    floor: float = 1.0
+    grace_days: int = 7
+    idle_rate: float = 0.1  # after the grace days
+    stale_days: int = 30
+    stale_rate: float = 0.2  # after the stale days
+    since: datetime | None = None  # idle time before this moment is never charged
+
+    def parameters(self) -> dict[str, float | int | None]:
+        """Return the policy as SQL parameters."""
+        return {
+            "floor": self.floor,
+            "grace_days": self.grace_days,
+            "idle_rate": self.idle_rate,
+            "stale_days": self.stale_days,
+            "stale_rate": self.stale_rate,
+            "since": None if self.since is None else to_unix(self.since),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecayResult(JobResult):
+    """How many memories lost importance."""
+
+    decayed: int
+
+
+def _owed(days: str) -> str:
+    """Return SQL for the points an untouched memory loses in so many whole idle days.
+
+    Rounded, so that the differences of two debts add up exactly, whatever the schedule.
+    """
+    return f"""round(CASE
+        WHEN rate IS NOT NULL THEN rate * max(0, {days} - :grace_days)
+        ELSE :idle_rate * max(0, min({days}, :stale_days) - :grace_days)
+            + :stale_rate * max(0, {days} - :stale_days)
+    END, 6)"""
+
+
+def _rate_or_null(number: str) -> str:
+    """Return SQL for a decay rate of the memory's own: a finite number that is not negative."""
+    return f"CASE WHEN {number} BETWEEN 0 AND 1.7976931348623157e308 THEN {number} END"
+
+
+# json_type before json_extract: the text '0.5' is no rate. json_valid in a CASE of its own,
+# because json_type fails on what is not JSON.
+METADATA_RATE = f"""
+    CASE WHEN instr(metadata, 'decay_rate') AND json_valid(metadata)
+    THEN CASE WHEN json_type(metadata, '$.decay_rate') IN ('integer', 'real')
+        THEN {_rate_or_null("json_extract(metadata, '$.decay_rate')")} END
+    END
+"""
+
+# LIMIT -1 keeps SQLite from merging the levels, which would compute each inner value many times.
+FADING_MEMORIES = f"""
+    SELECT rowid, id, agent_id, type, key, importance, decayed
+    FROM (
+        SELECT *,
+            max(:floor, round(
+                round(importance, 6) - ({_owed("idle_days")} - {_owed("charged_days")}), 6
+            )) AS decayed
+        FROM (
+            SELECT *,
+                (:now - idle_since) / 86400 AS idle_days,
+                max(0, max(coalesce(charged_until, idle_since), coalesce(:since, idle_since))
+                    - idle_since) / 86400 AS charged_days
+            FROM (
+                SELECT rowid, id, agent_id, type, key, importance,
+                    min(:now, coalesce(
+                        {unix_seconds("last_accessed")}, {unix_seconds("created_at")}
+                    )) AS idle_since,
+                    {unix_seconds("last_decay_at")} AS charged_until,
+                    coalesce(
+                        {METADATA_RATE}, {_rate_or_null("importance_decay_rate")}
+                    ) AS rate
+                FROM agent_memory
+                WHERE typeof(importance) IN ('integer', 'real') AND importance > :floor
+                    AND {OF_AGENT} {{among}}
+                LIMIT -1
+            )
+            LIMIT -1
+        )
+        WHERE idle_days > charged_days
+        LIMIT -1
+    )
+    WHERE decayed < importance
+"""
+
+CHARGE_MEMORIES = f"""
+    UPDATE agent_memory
+    SET importance = due.decayed, last_decay_at = :charged_at
+    FROM ({FADING_MEMORIES.format(among=AMONG)}) AS due
+    WHERE agent_memory.rowid = due.rowid
+"""
+
+
+def decay(run: Run, policy: DecayPolicy, *, agent: str | None = None) -> DecayResult:
+    """Charge every memory, of one agent or of all, for the idle days not charged yet.
+
+    Raises NotFoundError for an agent without any memory.
+    """
+    require_agent(run.db, agent)
+    parameters = {"now": to_unix(run.now), **policy.parameters(), **agent_parameter(agent)}
+    due = Due(FADING_MEMORIES, parameters)
+    event = DecayEvent(run.db, now=run.now, run_id=run.run_id)
+
+    def charge(rowids: str) -> int:
+        charged = run.db.execute(
+            CHARGE_MEMORIES, {**parameters, "charged_at": to_text(run.now), "rowids": rowids}
+        ).rowcount
+        event.add(charged)
+        return charged
+
+    tally = run.settle(due, charge)
+    return DecayResult(decayed=tally.count, tally=tally)

@@ -1,0 +1,61 @@
+"""What can go wrong for a reason the user can mend.
+
+A class exists where cron or a script would act differently: it carries the exit code.
+Anything else is a bug and keeps its traceback.
+"""
+
+
+class MemctlError(Exception):
+    """The command failed; the message says what happened, the hint what to do next."""
+
+    exit_code = 1
+    code = "failed"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class NotFoundError(MemctlError):
+    """The agent, memory or run that was named does not exist, or belongs to another agent."""
+
+    code = "not_found"
+
+
+class UsageError(MemctlError):
+    """An option or a setting has a value that makes no sense."""
+
+    exit_code = 2
+    code = "usage"
+
+
+class RefusedError(MemctlError):
+    """Doing it might harm; nothing, or only the harmless part, was done."""
+
+    exit_code = 3
+    code = "refused"
+
+
+class NoDatabaseError(MemctlError):
+    """There is no database at the path."""
+
+    exit_code = 10
+    code = "no_database"
+
+
+class LockedError(MemctlError):
+    """Another process held a lock for longer than we were told to wait."""
+
+    exit_code = 11
+    code = "locked"
+
+
+class SchemaError(MemctlError):
+    """The schema is pending, newer than this program, or not what the ledger of migrations says."""
+
+    exit_code = 12
+    code = "schema"

@@ -1,0 +1,75 @@
+"""The outbox: one row per change of one memory, written in the transaction of the change.
+
+Decay is the exception: it touches nearly everything, so each run tells of it in one row.
+"""
+
+import json
+from datetime import datetime
+from sqlite3 import Connection
+from typing import Literal
+
+from memctl.timestamps import to_text
+
+Event = Literal[
+    "memory:expired",
+    "memory:archived",
+    "memory:pruned",
+    "memory:restored",
+]
+Table = Literal["agent_memory", "archived_memories"]
+
+RECORD_EVENTS = """
+    INSERT INTO memory_events (at, event, memory_id, agent_id, type, key, run_id)
+    SELECT :at, :event, id, agent_id, type, key, :run_id
+    FROM {table}
+    WHERE rowid IN (SELECT value FROM json_each(:rowids))
+    ORDER BY rowid
+"""
+
+
+def record_events(
+    db: Connection,
+    event: Event,
+    table: Table,
+    rowids: str,
+    *,
+    now: datetime,
+    run_id: int,
+) -> int:
+    """Tell what happens to the memories in these rows (a JSON array); returns how many there are.
+
+    Call it while the rows are still in `table`.
+    """
+    parameters = {
+        "at": to_text(now),
+        "event": event,
+        "rowids": rowids,
+        "run_id": run_id,
+    }
+    return db.execute(RECORD_EVENTS.format(table=table), parameters).rowcount
+
+
+class DecayEvent:
+    """The one event of a decay run: added to by every batch, in the batch's transaction."""
+
+    def __init__(self, db: Connection, *, now: datetime, run_id: int | None) -> None:
+        self._db = db
+        self._at = to_text(now)
+        self._run_id = run_id
+        self._event_id: int | None = None
+        self._decayed = 0
+
+    def add(self, decayed: int) -> None:
+        """Tell that so many more memories lost importance."""
+        self._decayed += decayed
+        detail = json.dumps({"decayed": self._decayed})
+        if self._event_id is None:
+            self._event_id = self._db.execute(
+                "INSERT INTO memory_events (at, event, run_id, detail)"
+                " VALUES (?, 'memory:decayed', ?, ?)",
+                (self._at, self._run_id, detail),
+            ).lastrowid
+        else:
+            self._db.execute(
+                "UPDATE memory_events SET detail = ? WHERE event_id = ?", (detail, self._event_id)
+            )

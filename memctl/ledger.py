@@ -1,0 +1,93 @@
+"""The ledger of runs: what ran when, how it ended, and how long it held the lock.
+
+A row that was started and never finished is a crash.
+"""
+
+import json
+import os
+import socket
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from sqlite3 import Connection
+from typing import Literal
+
+from memctl import __version__
+from memctl.database import to_bytes, transaction
+from memctl.errors import RefusedError
+from memctl.timestamps import parse_moment, to_text
+
+Status = Literal["ok", "failed", "refused"]
+CLOCK_TOLERANCE = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """The newest run that did something, or was about to."""
+
+    run_id: int
+    job: str
+    started_at: datetime
+
+
+def last_run(db: Connection) -> LastRun | None:
+    """Return the newest run that was not refused."""
+    row = db.execute(
+        "SELECT run_id, job, started_at FROM memory_runs WHERE status <> 'refused'"
+        " ORDER BY run_id DESC LIMIT 1"
+    ).fetchone()
+    return LastRun(row[0], row[1], parse_moment(row[2])) if row else None
+
+
+def refuse_backward_clock(last: LastRun | None, *, now: datetime) -> None:
+    """Raise RefusedError when `now` is over an hour before the newest run."""
+    if last and now < last.started_at - CLOCK_TOLERANCE:
+        raise RefusedError(
+            f"the clock says {to_text(now)}, but run {last.run_id} ({last.job}) was at "
+            f"{to_text(last.started_at)}",
+            "set the clock; if that run's clock was the wrong one, say --force once",
+        )
+
+
+def start_run(db: Connection, job: str, *, now: datetime) -> int:
+    """Record that a run has begun and return its number."""
+    with transaction(db):
+        cursor = db.execute(
+            """
+            INSERT INTO memory_runs (job, started_at, status, memctl_version, host, pid)
+            VALUES (?, ?, 'running', ?, ?, ?)
+            """,
+            (job, to_text(now), __version__, socket.gethostname(), os.getpid()),
+        )
+    return int(cursor.lastrowid or 0)
+
+
+def finish_run(
+    db: Connection,
+    run_id: int,
+    *,
+    status: Status,
+    finished_at: datetime,
+    duration_ms: int,
+    longest_lock_ms: float,
+    counts: dict[str, object] | None = None,
+    error: str | None = None,
+) -> None:
+    """Record how a run ended."""
+    with transaction(db):
+        db.execute(
+            """
+            UPDATE memory_runs
+            SET finished_at = :finished_at, duration_ms = :duration_ms, status = :status,
+                counts = :counts, longest_lock_ms = :longest_lock_ms, error = CAST(:error AS TEXT)
+            WHERE run_id = :run_id
+            """,
+            {
+                "run_id": run_id,
+                "finished_at": to_text(finished_at),
+                "duration_ms": duration_ms,
+                "status": status,
+                "counts": None if counts is None else json.dumps(counts),
+                "longest_lock_ms": round(longest_lock_ms, 1),
+                "error": None if error is None else to_bytes(error),
+            },
+        )

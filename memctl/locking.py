@@ -1,0 +1,69 @@
+"""One memctl at a time: a lock file beside the database, held by the kernel until the process ends."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from memctl.errors import LockedError, MemctlError
+
+POLL_SECONDS = 0.05
+
+
+def lock_path(database: Path) -> Path:
+    """Return the lock file of a database, whatever link it is named by."""
+    real = database.resolve()
+    return real.with_name(real.name + ".memctl.lock")
+
+
+@contextmanager
+def exclusive(database: Path, *, job: str, wait: float) -> Iterator[None]:
+    """Keep other memctl processes that change this database out of the block.
+
+    Raises LockedError when another one still runs after `wait` seconds. The file stays behind
+    on purpose: deleting it would let two processes lock two different files.
+    """
+    path = lock_path(database)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise MemctlError(
+            f"the lock file {path} cannot be opened ({error.strerror})",
+            "run memctl as the user who owns the database, on a writable file system",
+        ) from None
+    try:
+        _acquire(descriptor, path, wait)
+        os.ftruncate(descriptor, 0)
+        try:
+            os.pwrite(descriptor, json.dumps({"job": job, "pid": os.getpid()}).encode(), 0)
+        except OSError:
+            pass  # the note is a courtesy to whoever waits; a full disk must not stop the job
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, path: Path, wait: float) -> None:
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise LockedError(
+                    f"another memctl is at work on this database: {_holder(path)}",
+                    f"waited {wait:g} s; try again, or wait longer with --lock-wait",
+                ) from None
+        time.sleep(POLL_SECONDS)
+
+
+def _holder(path: Path) -> str:
+    try:
+        note = json.loads(path.read_text())
+        return f"{note['job']}, process {note['pid']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "process unknown"

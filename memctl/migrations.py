@@ -1,0 +1,149 @@
+"""The numbered SQL files that make up the schema, and which of them a database has.
+
+`NNN_name.sql` goes up and `NNN_name_down.sql` comes back. What was applied is recorded in
+`memctl_migrations` with the SHA-256 of the file, so that a file changed afterwards is noticed.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from sqlite3 import Connection
+
+from memctl.database import table_exists
+from memctl.errors import SchemaError
+
+# What memctl knows of a memory. The service's own columns come first, in its order.
+SERVICE_COLUMNS = (
+    "id",
+    "agent_id",
+    "type",
+    "key",
+    "value",
+    "metadata",
+    "importance",
+    "access_count",
+    "last_accessed",
+    "created_at",
+    "expires_at",
+)
+MEMORY_COLUMNS = (
+    *SERVICE_COLUMNS,
+    "archived_at",
+    "importance_decay_rate",
+    "last_decay_at",
+    "promoted_at",
+)
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One step of the schema, as it stands in the files."""
+
+    version: int
+    name: str
+    path: Path
+
+    @cached_property
+    def up(self) -> str:
+        """The SQL that applies the step."""
+        return self.path.read_text(encoding="utf-8")
+
+    @cached_property
+    def down(self) -> str:
+        """The SQL that takes the step back."""
+        return self.path.with_name(f"{self.path.stem}_down.sql").read_text(encoding="utf-8")
+
+    @cached_property
+    def checksum(self) -> str:
+        """The SHA-256 of the up file."""
+        return sha256(self.up.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One step of the schema, as a database recorded it."""
+
+    version: int
+    name: str
+    checksum: str
+    applied_at: str
+    baseline: bool
+
+
+def folder() -> Path:
+    """Return where the SQL files are: inside an installed package, or at the top of a checkout."""
+    package = Path(__file__).parent
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parent / "migrations"
+
+
+def available() -> list[Migration]:
+    """Return the steps this program knows, in order."""
+    found = []
+    for path in folder().glob("*.sql"):
+        match = re.fullmatch(r"([0-9]{3})_(.+)", path.stem)
+        if match and not path.stem.endswith("_down"):
+            found.append(Migration(int(match[1]), match[2], path))
+    return sorted(found, key=lambda step: step.version)
+
+
+def applied(db: Connection) -> list[Applied]:
+    """Return the steps a database has, in order; none when it has never been migrated."""
+    if not table_exists(db, "memctl_migrations"):
+        return []
+    rows = db.execute(
+        "SELECT version, name, sha256, applied_at, baseline FROM memctl_migrations ORDER BY version"
+    )
+    return [Applied(*row[:4], baseline=bool(row[4])) for row in rows]
+
+
+def pending(db: Connection) -> list[Migration]:
+    """Return the steps still to apply, in order.
+
+    Raises SchemaError when the database has steps this program lacks, or applied another text.
+    """
+    known = {step.version: step for step in available()}
+    present = applied(db)
+    for record in present:
+        step = known.get(record.version)
+        if step is None:
+            raise SchemaError(
+                f"the schema has step {record.version:03} ({record.name}), which memctl lacks",
+                "the database is newer than this program: upgrade memctl",
+            )
+        if step.checksum != record.checksum:
+            raise SchemaError(
+                f"step {record.version:03} ({record.name}) was changed after it was applied",
+                f"reinstall memctl: {step.path.name} is not the file this database was made with",
+            )
+    have = {record.version for record in present}
+    return [step for step in known.values() if step.version not in have]
+
+
+def require_current(db: Connection) -> None:
+    """Make sure that jobs find the schema they were written for.
+
+    Raises SchemaError when steps are pending, unknown or changed, or when agent_memory has other
+    columns than memctl knows: archiving would lose what they hold.
+    """
+    missing = pending(db)
+    if missing:
+        names = ", ".join(f"{step.version:03}_{step.name}" for step in missing)
+        raise SchemaError(f"the schema is not current: {names} pending", "run `memctl migrate`")
+    require_columns(db, MEMORY_COLUMNS)
+
+
+def require_columns(db: Connection, expected: tuple[str, ...]) -> None:
+    """Make sure that agent_memory has exactly these columns.
+
+    Raises SchemaError naming those that are missing or unknown.
+    """
+    present = {str(row[1]) for row in db.execute("PRAGMA table_xinfo(agent_memory)")}
+    for column in sorted(present.symmetric_difference(expected)):
+        what = "lacks" if column in expected else "has the unknown column"
+        raise SchemaError(
+            f"agent_memory {what} {column}",
+            "this is not the table memctl was made for; nothing was changed",
+        )

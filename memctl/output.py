@@ -1,0 +1,239 @@
+"""Everything that is printed: results as sentences, JSON, CSV, NDJSON and tables, and errors.
+
+stdout carries data only. Stored text is shown, never obeyed: JSON is pure ASCII, and elsewhere
+control characters are spelled out. What is printed does not depend on a terminal, except that a
+job which succeeds says so only there: cron mails every byte.
+"""
+
+import base64
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Literal, TextIO
+
+from memctl.due import Affected
+from memctl.errors import MemctlError
+from memctl.jobs import JobResult, Report
+from memctl.timestamps import to_text
+
+Format = Literal["json", "nl", "csv", "table"]
+
+# What each job did, with its counts filled in; and the same as a preview.
+SENTENCES = {
+    "archive": ("archived {archived} memories", "would archive {archived} memories"),
+    "cleanup": (
+        "archived {archived} expired memories",
+        "would archive {archived} expired memories",
+    ),
+    "decay": (
+        "lowered the importance of {decayed} idle memories",
+        "would lower the importance of {decayed} idle memories",
+    ),
+    "prune": (
+        "removed {pruned} old memories from the archive, kept {kept_important} important ones",
+        "would remove {pruned} old memories from the archive and keep {kept_important} "
+        "important ones",
+    ),
+    "restore": (
+        "restored {restored} memories, skipped {skipped}, replaced {replaced}",
+        "would restore {restored} memories, skip {skipped}, replace {replaced}",
+    ),
+}
+
+
+def say(sentence: str, *, quiet: bool = False, only_on_terminal: bool = False) -> None:
+    """Print a message for a person on stderr."""
+    if quiet or (only_on_terminal and not sys.stderr.isatty()):
+        return
+    _write(sys.stderr, visible(sentence) + "\n")
+
+
+def show_error(error: MemctlError, *, as_json: bool = False) -> None:
+    """Print an error on stderr, as one line or as a JSON object."""
+    if as_json:
+        document = {
+            "code": error.code,
+            "exit_code": error.exit_code,
+            "message": error.message,
+            "hint": error.hint,
+        }
+        _write(sys.stderr, to_json({"error": document}) + "\n")
+    else:
+        say(f"memctl: {error}")
+
+
+def show_report(report: Report[JobResult], *, as_json: bool, listing: bool, quiet: bool) -> None:
+    """Print what a job did: JSON, or the list of memories, and a sentence."""
+    if as_json:
+        show_document(report_document(report, listing=listing))
+        return
+    if listing and report.result:
+        show_rows((memory_row(memory) for memory in report.result.tally.memories), "table")
+    say(report_sentence(report), quiet=quiet, only_on_terminal=not report.dry_run)
+
+
+def report_document(report: Report[JobResult], *, listing: bool) -> dict[str, object]:
+    """Return the JSON form of a job's result."""
+    document: dict[str, object] = {
+        "job": report.job,
+        "run_id": report.run_id,
+        "dry_run": report.dry_run,
+        "cutoff": to_text(report.cutoff),
+    }
+    if report.result:
+        tally = report.result.tally
+        document |= report.result.counts
+        document |= {"remaining": tally.remaining, "agents": dict(sorted(tally.agents.items()))}
+        if report.result.refusal:
+            document["refused"] = report.result.refusal.message
+        if listing:
+            document["memories"] = [memory_row(memory) for memory in tally.memories]
+    if report.pause:
+        document["paused"] = asdict(report.pause)
+    return document | {
+        "duration_ms": report.duration_ms,
+        "longest_lock_ms": report.longest_lock_ms,
+    }
+
+
+def report_sentence(report: Report[JobResult]) -> str:
+    """Return what a job did in one sentence."""
+    if report.pause:
+        until = f"until {report.pause.until}" if report.pause.until else "until `memctl resume`"
+        return f"{report.job}: paused {until} ({report.pause.reason}); nothing was done"
+    if not report.result:
+        raise AssertionError("a run has a result or a pause")
+    did, would = SENTENCES[report.job]
+    sentence = (would if report.dry_run else did).format(**report.result.counts)
+    parts = [f"{report.job}: {sentence}"]
+    if report.result.tally.remaining:
+        parts.append(f"{report.result.tally.remaining} remain for the next run")
+    if report.run_id is not None:
+        parts.append(f"run {report.run_id}, {report.duration_ms / 1000:.1f} s")
+    return "; ".join(parts)
+
+
+def memory_row(memory: Affected) -> dict[str, object]:
+    """Return one line of `--list`."""
+    return {
+        "id": memory.id,
+        "agent_id": memory.agent_id,
+        "type": memory.type,
+        "key": memory.key,
+        **memory.detail,
+    }
+
+
+def show_document(document: Mapping[str, object]) -> None:
+    """Print one JSON object, led by the number of its schema."""
+    _write(sys.stdout, to_json({"schema": 1, **document}, indent=2) + "\n")
+
+
+def show_rows(rows: Iterable[Mapping[str, object]], form: Format) -> None:
+    """Print records as a JSON array, as JSON a line, as CSV, or as a table."""
+    if form == "nl":
+        for row in rows:
+            _write(sys.stdout, to_json(row) + "\n")
+    elif form == "json":
+        lines = ",\n".join(f" {to_json(row)}" for row in rows)
+        _write(sys.stdout, f"[\n{lines}\n]\n" if lines else "[]\n")
+    elif form == "csv":
+        _show_csv(rows)
+    else:
+        _show_table(list(rows))
+
+
+def show_facts(facts: Mapping[str, object]) -> None:
+    """Print names and values, a line each."""
+    width = max(map(len, facts))
+    for name, fact in facts.items():
+        _write(sys.stdout, f"{name:<{width}}  {_plain(fact)}\n")
+
+
+def _show_csv(rows: Iterable[Mapping[str, object]]) -> None:
+    import csv
+    import io
+
+    for number, row in enumerate(rows):
+        line = io.StringIO()
+        writer = csv.writer(line, lineterminator="\n")
+        if number == 0:
+            writer.writerow(row)
+        writer.writerow(_plain(value) for value in row.values())
+        _write(sys.stdout, line.getvalue())
+
+
+def _show_table(rows: Sequence[Mapping[str, object]]) -> None:
+    if not rows:
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0]:
+        numeric = all(isinstance(row[name], int | float | None) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(_plain(value)) for value in row.values()))
+    # Off a terminal rich assumes 80 columns and cuts; there the table is as wide as it needs.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 1_000_000)
+    with console.capture() as captured:
+        console.print(table)
+    lines = (line.rstrip() for line in captured.get().splitlines())
+    _write(sys.stdout, "\n".join(lines) + "\n")
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return ""
+    return visible(value if isinstance(value, str) else str(value))
+
+
+def visible(text: str) -> str:
+    """Spell out whatever a terminal would obey or hide: control, format and invalid characters."""
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
+    )
+
+
+def to_json(value: object, *, indent: int | None = None) -> str:
+    """Return JSON in pure ASCII. Text that is not UTF-8 becomes `{"base64": "…"}`, a BLOB too."""
+    return json.dumps(_encodable(value), indent=indent).replace("\x7f", "\\u007f")
+
+
+def _encodable(value: Any) -> object:
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return {"base64": _base64(value.encode("utf-8", "surrogateescape"))}
+    if isinstance(value, bytes):
+        return {"blob_base64": _base64(value)}
+    if isinstance(value, Mapping):
+        return {_key(key): _encodable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_encodable(item) for item in value]
+    return value
+
+
+def _key(text: str) -> str:
+    """Return a text as a JSON key; bytes that are not UTF-8 are spelled out."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Print, and end with 141 when nobody reads any more, as a shell's own tools do."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        # Python flushes once more at exit: give it somewhere to flush to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise SystemExit(141) from None

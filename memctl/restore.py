@@ -1,0 +1,232 @@
+"""Bring memories back from the archive, as they were.
+
+What is restored stays restored: an expiry that has passed is cleared, and decay counts the time in
+the archive as charged. Of several archived copies of one memory the newest comes back.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from sqlite3 import Connection
+from typing import Literal
+
+from memctl.agents import require_agent
+from memctl.archive import REMOVE_ARCHIVED, archive_rows
+from memctl.archived import ArchiveFilter
+from memctl.due import Due
+from memctl.errors import NotFoundError, RefusedError, UsageError
+from memctl.events import record_events
+from memctl.jobs import JobResult, Run
+from memctl.migrations import MEMORY_COLUMNS
+from memctl.timestamps import is_before, to_service_text, to_text, to_unix
+
+OnConflict = Literal["fail", "skip", "replace"]
+
+CONFLICTS = """
+    EXISTS (SELECT 1 FROM agent_memory AS active WHERE active.id = archived_memories.id)
+    OR EXISTS (
+        SELECT 1 FROM agent_memory AS active
+        WHERE active.agent_id = archived_memories.agent_id
+            AND active.type = archived_memories.type
+            AND active.key = archived_memories.key
+    )
+"""
+
+# Not even --on-conflict replace may touch a memory of another agent.
+FOREIGN_ID = """
+    EXISTS (
+        SELECT 1 FROM agent_memory AS active
+        WHERE active.id = archived_memories.id AND active.agent_id <> archived_memories.agent_id
+    )
+"""
+
+RESTORABLE_MEMORIES = """
+    SELECT archive_id AS rowid, id, agent_id, type, key, archived_at, archived_reason
+    FROM archived_memories
+    WHERE {condition} {{among}}
+"""
+
+NEWEST_COPIES = """
+    AND archive_id IN (
+        SELECT archive_id
+        FROM (
+            SELECT archive_id,
+                row_number() OVER (
+                    PARTITION BY agent_id, type, key ORDER BY archive_id DESC
+                ) AS age_by_key,
+                row_number() OVER (
+                    PARTITION BY ifnull(id, archive_id) ORDER BY archive_id DESC
+                ) AS age_by_id
+            FROM archived_memories
+            WHERE {condition}
+        )
+        WHERE age_by_key = 1 AND age_by_id = 1
+    )
+"""
+
+ACTIVE_IN_THE_WAY = """
+    SELECT rowid FROM agent_memory
+    WHERE id IN (
+            SELECT id FROM archived_memories
+            WHERE archive_id IN (SELECT value FROM json_each(:rowids))
+        )
+        OR (agent_id, type, key) IN (
+            SELECT agent_id, type, key FROM archived_memories
+            WHERE archive_id IN (SELECT value FROM json_each(:rowids))
+        )
+"""
+
+CHANGED_BY_RESTORE = {
+    "expires_at": f"""
+        CASE WHEN :expires_at IS NOT NULL THEN :expires_at
+            WHEN {is_before("expires_at", ":now")} THEN NULL
+            ELSE expires_at
+        END
+    """,
+    "last_decay_at": ":charged_at",
+}
+
+COPY_TO_ACTIVE = f"""
+    INSERT INTO agent_memory ({", ".join(MEMORY_COLUMNS)})
+    SELECT {", ".join(CHANGED_BY_RESTORE.get(column, column) for column in MEMORY_COLUMNS)}
+    FROM archived_memories
+    WHERE archive_id IN (SELECT value FROM json_each(:rowids))
+    ORDER BY archive_id
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreResult(JobResult):
+    """How many memories came back, stayed archived, and were archived to make room."""
+
+    restored: int
+    skipped: int
+    replaced: int
+
+
+def restore(
+    run: Run,
+    which: ArchiveFilter,
+    *,
+    on_conflict: OnConflict = "fail",
+    expires_in: timedelta | None = None,
+) -> RestoreResult:
+    """Move archived memories back, changing nothing but their expiry and decay stamp.
+
+    A conflict is an active memory of the same id, or of the same agent, type and key: `fail`
+    refuses the whole restore, `skip` leaves those archived, `replace` archives the active one.
+    Raises NotFoundError for an unknown agent, id or run.
+    """
+    _require_known(run.db, which)
+    condition, parameters = which.condition()
+    (selected,) = run.db.execute(
+        f"SELECT count(*) FROM archived_memories WHERE {condition}", parameters
+    ).fetchone()
+    if on_conflict == "fail":
+        _refuse_conflicts(run.db, condition, parameters)
+    obstacle = FOREIGN_ID if on_conflict == "replace" else CONFLICTS
+    due = Due(
+        RESTORABLE_MEMORIES.format(condition=f"{condition} AND NOT ({obstacle})"),
+        parameters,
+        search_only=NEWEST_COPIES.format(condition=condition),
+    )
+    replaced = 0
+
+    def move_back(rowids: str) -> int:
+        nonlocal replaced
+        replaced += _make_room(run, rowids)
+        moved = run.db.execute(
+            COPY_TO_ACTIVE,
+            {
+                "rowids": rowids,
+                "now": to_unix(run.now),
+                "charged_at": to_text(run.now),
+                "expires_at": to_service_text(run.now + expires_in) if expires_in else None,
+            },
+        ).rowcount
+        told = record_events(
+            run.db,
+            "memory:restored",
+            "archived_memories",
+            rowids,
+            now=run.now,
+            run_id=run.number,
+        )
+        removed = run.db.execute(REMOVE_ARCHIVED, {"rowids": rowids}).rowcount
+        if not moved == told == removed:
+            raise AssertionError(f"moved {moved}, told of {told}, removed {removed}")
+        return moved
+
+    if run.batches is None:
+        candidates = json.dumps(due.rowids(run.db).tolist())
+        replaced = len(run.db.execute(ACTIVE_IN_THE_WAY, {"rowids": candidates}).fetchall())
+    tally = run.settle(due, move_back)
+    return RestoreResult(
+        restored=tally.count,
+        skipped=selected - tally.count - tally.remaining,
+        replaced=replaced,
+        tally=tally,
+    )
+
+
+def _make_room(run: Run, rowids: str) -> int:
+    """Archive the active memories that these archived ones replace; returns how many."""
+    in_the_way = [row[0] for row in run.db.execute(ACTIVE_IN_THE_WAY, {"rowids": rowids})]
+    if not in_the_way:
+        return 0
+    return archive_rows(
+        run.db,
+        json.dumps(in_the_way),
+        event="memory:archived",
+        reason="replaced",
+        now=run.now,
+        run_id=run.number,
+    )
+
+
+def _require_known(db: Connection, which: ArchiveFilter) -> None:
+    if which.ids and which.agent is None:
+        raise UsageError("ids need their agent", "memctl restore AGENT ID…")
+    if not (which.ids or which.run_id is not None or which.reason or which.since):
+        raise UsageError("nothing says what to restore", "name ids, --run, --reason or --since")
+    require_agent(db, which.agent)
+    condition, parameters = which.condition()
+    found = (
+        {
+            row[0]
+            for row in db.execute(
+                f"SELECT DISTINCT id FROM archived_memories WHERE {condition}", parameters
+            )
+        }
+        if which.ids
+        else set()
+    )
+    for memory_id in which.ids:
+        if memory_id not in found:
+            raise NotFoundError(
+                f"agent '{which.agent}' has no archived memory '{memory_id}'",
+                "`memctl archived` lists what there is; nothing was changed",
+            )
+    if (
+        which.run_id is not None
+        and not db.execute(
+            "SELECT 1 FROM memory_runs WHERE run_id = ?"
+            " UNION ALL SELECT 1 FROM archived_memories WHERE run_id = ? LIMIT 1",
+            (which.run_id, which.run_id),
+        ).fetchone()
+    ):
+        raise NotFoundError(f"there is no run {which.run_id}", "nothing was changed")
+
+
+def _refuse_conflicts(db: Connection, condition: str, parameters: dict[str, object]) -> None:
+    conflict = f"FROM archived_memories WHERE {condition} AND ({CONFLICTS})"
+    (count,) = db.execute(f"SELECT count(*) {conflict}", parameters).fetchone()
+    if not count:
+        return
+    agent_id, kind, key = db.execute(
+        f"SELECT agent_id, type, key {conflict} LIMIT 1", parameters
+    ).fetchone()
+    raise RefusedError(
+        f"{count} of these memories have been written anew, the first '{agent_id}' {kind} '{key}'",
+        "choose --on-conflict skip or replace; nothing was changed",
+    )

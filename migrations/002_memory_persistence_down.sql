@@ -1,0 +1,16 @@
+-- Each DROP COLUMN rewrites the table and keeps every remaining byte and the row order.
+-- What the dropped tables held stays in the backup that `memctl rollback` makes first.
+
+DROP INDEX memctl_expires_at;
+
+ALTER TABLE agent_memory DROP COLUMN promoted_at;
+ALTER TABLE agent_memory DROP COLUMN last_decay_at;
+ALTER TABLE agent_memory DROP COLUMN importance_decay_rate;
+ALTER TABLE agent_memory DROP COLUMN archived_at;
+
+DROP TABLE memory_state;
+DROP TABLE memory_promotions;
+DROP TABLE memory_events;
+DROP TABLE memory_runs;
+DROP TABLE memory_analytics;
+DROP TABLE archived_memories;
