@@ -3,7 +3,6 @@
 The three happen in one transaction, so that a memory is active or archived at every instant.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -86,7 +85,7 @@ def archive(run: Run, *, agent: str, ids: Sequence[str]) -> ArchiveResult:
         if memory_id not in found:
             raise NotFoundError(
                 f"agent '{agent}' has no active memory '{memory_id}'",
-                f"`memctl archived` lists what is in the archive; nothing was changed",
+                "`memctl archived` lists what is in the archive; nothing was changed",
             )
     tally = run.settle(
         due,

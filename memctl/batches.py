@@ -95,7 +95,7 @@ class Batches:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back until the block is done, so that a stop falls between batches."""
+    """Hold SIGINT and SIGTERM back until the block is done: a stop falls between batches."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

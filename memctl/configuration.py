@@ -56,19 +56,19 @@ class PruneSection(Section):
 class Configuration(Section):
     """The whole file."""
 
-    database: str | None = Field(None, min_length=1)
-    decay: DecaySection = DecaySection()
-    prune: PruneSection = PruneSection()
+    database: str | None = Field(None, min_length=1)  # relative to the file
+    decay: DecaySection = Field(default_factory=lambda: DecaySection.model_validate({}))
+    prune: PruneSection = Field(default_factory=lambda: PruneSection.model_validate({}))
 
 
-def read_configuration(file: Path) -> tuple[Path | None, DecayPolicy, PrunePolicy]:
-    """Return the database (relative to the file) and the policies that a file sets.
+def read_configuration(file: Path) -> Configuration:
+    """Read and check a configuration file.
 
     Raises UsageError naming the file and the first key that is wrong.
     """
     try:
         document: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
-        configuration = Configuration.model_validate(document)
+        return Configuration.model_validate(document)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read ({error})", "check --config") from None
     except tomllib.TOMLDecodeError as error:
@@ -77,9 +77,3 @@ def read_configuration(file: Path) -> tuple[Path | None, DecayPolicy, PrunePolic
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"{file}: {key or 'the file'}: {first['msg']}", "correct it") from None
-    database = configuration.database
-    return (
-        None if database is None else file.parent / database,
-        configuration.decay.policy(),
-        configuration.prune.policy(),
-    )

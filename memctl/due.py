@@ -7,16 +7,13 @@ asks again inside its own transaction and acts on what is still due.
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from sqlite3 import Connection
-from typing import Any
-
+from typing import Any, NamedTuple
 
 AMONG = "AND rowid IN (SELECT value FROM json_each(:rowids))"
 
 
-@dataclass(frozen=True)
-class Affected:
+class Affected(NamedTuple):
     """One memory that a job changed, or would change."""
 
     id: str | None
@@ -26,27 +23,26 @@ class Affected:
     detail: dict[str, object]
 
 
-@dataclass
 class Tally:
     """What came of a job, memory by memory only when it was asked for."""
 
-    listing: bool = False
-    count: int = 0
-    remaining: int = 0
-    agents: Counter[str] = field(default_factory=Counter)
-    memories: list[Affected] = field(default_factory=list)
+    def __init__(self, *, listing: bool = False) -> None:
+        self.count = 0
+        self.remaining = 0
+        self.agents: Counter[str] = Counter()
+        self.memories: list[Affected] = []
+        self._listing = listing
 
     def add(self, memories: Iterable[Affected]) -> None:
         """Count memories that were, or would be, changed."""
         for memory in memories:
             self.count += 1
             self.agents[memory.agent_id] += 1
-            if self.listing:
+            if self._listing:
                 self.memories.append(memory)
 
 
-@dataclass(frozen=True)
-class Due:
+class Due(NamedTuple):
     """The rows of a table that a job acts on.
 
     `query` returns rowid, id, agent_id, type, key and details worth showing, and has `{among}`

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from memctl import ledger, migrations
 from memctl.batches import Batches
@@ -24,8 +24,7 @@ from memctl.locking import exclusive
 from memctl.pause import Pause, current_pause
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """How a job is to be run."""
 
     database: Path
@@ -55,11 +54,10 @@ class JobResult:
         }
 
 
-Result = TypeVar("Result", bound=JobResult)
+Result = TypeVar("Result", bound=JobResult, covariant=True)
 
 
-@dataclass(frozen=True)
-class Report(Generic[Result]):
+class Report(NamedTuple, Generic[Result]):
     """A finished run. While memctl is paused there is no result: nothing was done."""
 
     job: str
@@ -72,8 +70,7 @@ class Report(Generic[Result]):
     longest_lock_ms: float
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """What a job works with. A dry run has no number and no batches."""
 
     db: Connection

@@ -5,11 +5,9 @@ A row that was started and never finished is a crash.
 
 import json
 import os
-import socket
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from sqlite3 import Connection
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from memctl import __version__
 from memctl.database import to_bytes, transaction
@@ -20,8 +18,7 @@ Status = Literal["ok", "failed", "refused"]
 CLOCK_TOLERANCE = timedelta(hours=1)
 
 
-@dataclass(frozen=True)
-class LastRun:
+class LastRun(NamedTuple):
     """The newest run that did something, or was about to."""
 
     run_id: int
@@ -56,7 +53,7 @@ def start_run(db: Connection, job: str, *, now: datetime) -> int:
             INSERT INTO memory_runs (job, started_at, status, memctl_version, host, pid)
             VALUES (?, ?, 'running', ?, ?, ?)
             """,
-            (job, to_text(now), __version__, socket.gethostname(), os.getpid()),
+            (job, to_text(now), __version__, os.uname().nodename, os.getpid()),
         )
     return int(cursor.lastrowid or 0)
 

@@ -1,11 +1,11 @@
-"""One memctl at a time: a lock file beside the database, held by the kernel until the process ends."""
+"""One memctl at a time: a lock file beside the database, freed by the kernel with the process."""
 
 import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from memctl.errors import LockedError, MemctlError
@@ -37,10 +37,8 @@ def exclusive(database: Path, *, job: str, wait: float) -> Iterator[None]:
     try:
         _acquire(descriptor, path, wait)
         os.ftruncate(descriptor, 0)
-        try:
+        with suppress(OSError):  # the note is a courtesy; a full disk must not stop the job
             os.pwrite(descriptor, json.dumps({"job": job, "pid": os.getpid()}).encode(), 0)
-        except OSError:
-            pass  # the note is a courtesy to whoever waits; a full disk must not stop the job
         yield
     finally:
         os.close(descriptor)

@@ -5,11 +5,10 @@
 """
 
 import re
-from dataclasses import dataclass
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from sqlite3 import Connection
+from typing import NamedTuple
 
 from memctl.database import table_exists
 from memctl.errors import SchemaError
@@ -37,39 +36,37 @@ MEMORY_COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Migration:
+class Migration(NamedTuple):
     """One step of the schema, as it stands in the files."""
 
     version: int
     name: str
     path: Path
 
-    @cached_property
+    @property
     def up(self) -> str:
         """The SQL that applies the step."""
         return self.path.read_text(encoding="utf-8")
 
-    @cached_property
+    @property
     def down(self) -> str:
         """The SQL that takes the step back."""
         return self.path.with_name(f"{self.path.stem}_down.sql").read_text(encoding="utf-8")
 
-    @cached_property
+    @property
     def checksum(self) -> str:
         """The SHA-256 of the up file."""
         return sha256(self.up.encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class Applied:
+class Applied(NamedTuple):
     """One step of the schema, as a database recorded it."""
 
     version: int
     name: str
     checksum: str
     applied_at: str
-    baseline: bool
+    baseline: int  # 1: the step was found, not executed
 
 
 def folder() -> Path:
@@ -96,7 +93,7 @@ def applied(db: Connection) -> list[Applied]:
     rows = db.execute(
         "SELECT version, name, sha256, applied_at, baseline FROM memctl_migrations ORDER BY version"
     )
-    return [Applied(*row[:4], baseline=bool(row[4])) for row in rows]
+    return [Applied(*row) for row in rows]
 
 
 def pending(db: Connection) -> list[Migration]:

@@ -5,12 +5,10 @@ control characters are spelled out. What is printed does not depend on a termina
 job which succeeds says so only there: cron mails every byte.
 """
 
-import base64
 import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Literal, TextIO
 
 from memctl.due import Affected
@@ -91,7 +89,7 @@ def report_document(report: Report[JobResult], *, listing: bool) -> dict[str, ob
         if listing:
             document["memories"] = [memory_row(memory) for memory in tally.memories]
     if report.pause:
-        document["paused"] = asdict(report.pause)
+        document["paused"] = report.pause._asdict()
     return document | {
         "duration_ms": report.duration_ms,
         "longest_lock_ms": report.longest_lock_ms,
@@ -225,6 +223,8 @@ def _key(text: str) -> str:
 
 
 def _base64(content: bytes) -> str:
+    import base64
+
     return base64.b64encode(content).decode("ascii")
 
 

@@ -1,16 +1,15 @@
 """The pause: while it lasts, jobs do nothing and say nothing."""
 
 import json
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from sqlite3 import Connection
+from typing import NamedTuple
 
 from memctl.database import to_bytes, transaction
 from memctl.timestamps import parse_moment, to_text
 
 
-@dataclass(frozen=True)
-class Pause:
+class Pause(NamedTuple):
     """Since when, until when (None: until `resume`) and why jobs do nothing."""
 
     since: str
@@ -24,7 +23,7 @@ def pause(db: Connection, *, now: datetime, until: datetime | None, reason: str)
     with transaction(db):
         db.execute(
             "INSERT OR REPLACE INTO memory_state (key, value) VALUES ('pause', CAST(? AS TEXT))",
-            (to_bytes(json.dumps(asdict(paused))),),
+            (to_bytes(json.dumps(paused._asdict())),),
         )
     return paused
 

@@ -138,8 +138,8 @@ def forget_old_records(run: Run, batches: Batches) -> None:
     for table, time in (("memory_events", "at"), ("memory_runs", "started_at")):
         old = run.db.execute(OLD_RECORDS.format(table=table, time=time), cutoff)
         remove = f"DELETE FROM {table} WHERE rowid IN (SELECT value FROM json_each(:rowids))"
-        batches.apply(
-            array("q", (row[0] for row in old)),
-            lambda rowids, remove=remove: run.db.execute(remove, {"rowids": rowids}),
-            lambda _: None,
-        )
+
+        def forget(rowids: str, remove: str = remove) -> None:
+            run.db.execute(remove, {"rowids": rowids})
+
+        batches.apply(array("q", (row[0] for row in old)), forget, lambda _: None)

@@ -1,25 +1,40 @@
-"""Where the database is and which policies hold: options, environment, configuration file, defaults."""
+"""Where the database is and which policies hold: from options, environment, file and defaults."""
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from memctl.decay import DecayPolicy
 from memctl.errors import MemctlError, UsageError
-from memctl.prune import PrunePolicy
+
+if TYPE_CHECKING:  # each costs a start more than it is worth to the commands without it
+    from memctl.configuration import Configuration
+    from memctl.decay import DecayPolicy
+    from memctl.prune import PrunePolicy
 
 SYSTEM_CONFIGURATION = Path("/etc/memctl/config.toml")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Everything a command needs to know before it opens the database."""
+class Settings(NamedTuple):
+    """Where the database is, and the configuration file if there is one."""
 
     database: Path
     database_is_default: bool
-    decay: DecayPolicy
-    prune: PrunePolicy
+    configuration: "Configuration | None"
+
+    @property
+    def decay(self) -> "DecayPolicy":
+        """The decay policy in force."""
+        from memctl.decay import DecayPolicy
+
+        return self.configuration.decay.policy() if self.configuration else DecayPolicy()
+
+    @property
+    def prune(self) -> "PrunePolicy":
+        """The retention in force."""
+        from memctl.prune import PrunePolicy
+
+        return self.configuration.prune.policy() if self.configuration else PrunePolicy()
 
 
 def load_settings(
@@ -30,20 +45,19 @@ def load_settings(
     Raises UsageError when the configuration file is missing, unreadable or wrong.
     """
     file = find_configuration(configuration, environ)
-    if file is None:
-        configured, decay, prune = None, DecayPolicy(), PrunePolicy()
-    else:
-        # pydantic costs a start more than everything else together: only who configures pays.
+    configured = None
+    if file is not None:
+        # pydantic doubles the time of a start: only who configures pays for it.
         from memctl.configuration import read_configuration
 
-        configured, decay, prune = read_configuration(file)
-    named = database or _path(environ, "MEMCTL_DB") or _path(environ, "HARNESS_DB_PATH")
-    path = named or configured
+        configured = read_configuration(file)
+    path = database or _path(environ, "MEMCTL_DB") or _path(environ, "HARNESS_DB_PATH")
+    if path is None and file is not None and configured and configured.database:
+        path = file.parent / configured.database
     return Settings(
         database=path or default_database(environ),
         database_is_default=path is None,
-        decay=decay,
-        prune=prune,
+        configuration=configured,
     )
 
 

@@ -1,7 +1,7 @@
 """Moments in time: ours, the user's, and those that other programs stored.
 
-Our own text is RFC 3339 in UTC to the second. What the service stored may be SQLite's text, ISO 8601
-with or without an offset, years beyond 0-9999, or garbage; SQL made here reads all of it exactly.
+Our own text is RFC 3339 in UTC to the second. What the service stored may be SQLite's text,
+ISO 8601 with or without an offset, years beyond 0-9999, or garbage; SQL made here reads it exactly.
 """
 
 import re
@@ -100,5 +100,7 @@ def is_before(column: str, moment: str) -> str:
     below all digits.
     """
     return f"""{column} IS NOT NULL
-        AND {column} < strftime('%Y-%m-%dT%H:%M:%S', {moment}, 'unixepoch', '+14 hours', '+1 second')
+        AND {column} < strftime(
+            '%Y-%m-%dT%H:%M:%S', {moment}, 'unixepoch', '+14 hours', '+1 second'
+        )
         AND {unix_seconds(column)} < {moment}"""

@@ -1,5 +1,6 @@
 """The commands for the archive: look, put in, take out."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -7,11 +8,12 @@ import typer
 from memctl.agents import require_agent
 from memctl.archive import archive as archive_memories
 from memctl.archived import ArchiveFilter, list_archived
-from memctl.cli.options import Call, JobOptions, OutputOptions, command, finish
+from memctl.cli.options import Call, JobOptions, finish
 from memctl.database import open_database
+from memctl.errors import UsageError
 from memctl.jobs import perform
 from memctl.migrations import require_current
-from memctl.output import show_rows
+from memctl.output import Format, show_rows
 from memctl.restore import OnConflict
 from memctl.restore import restore as restore_memories
 from memctl.timestamps import parse_duration, parse_past
@@ -25,10 +27,25 @@ SinceOption = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the program."""
-    for function in (archived, archive, restore):
-        command(app)(function)
+@dataclass(frozen=True)
+class OutputOptions:
+    """How a command prints records; JSON unless something else is chosen."""
+
+    table: Annotated[bool, typer.Option("--table", "-t", help="Print a table.")] = False
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False
+    nl: Annotated[bool, typer.Option("--nl", help="Print one JSON object a line.")] = False
+
+    @property
+    def form(self) -> Format:
+        """The one that was chosen.
+
+        Raises UsageError when there are several.
+        """
+        forms: dict[Format, bool] = {"table": self.table, "csv": self.csv, "nl": self.nl}
+        chosen = [form for form, wanted in forms.items() if wanted]
+        if len(chosen) > 1:
+            raise UsageError("--table, --csv and --nl exclude each other", "choose one")
+        return chosen[0] if chosen else "json"
 
 
 def archived(
@@ -100,7 +117,7 @@ def restore(
         OnConflict, typer.Option(help="What to do where the memory has been written anew.")
     ] = "fail",
 ) -> None:
-    """Bring archived memories back: by ids, by the run that archived them, or by reason and time."""
+    """Bring memories back: by ids, by the run that archived them, or by reason and time."""
     which = ArchiveFilter(
         agent=agent,
         ids=ids or (),

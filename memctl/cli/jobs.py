@@ -5,28 +5,23 @@ from typing import Annotated
 
 import typer
 
-from memctl.cleanup import cleanup as archive_expired
-from memctl.cli.options import AgentOption, Call, JobOptions, command, finish
-from memctl.decay import decay as charge_idle
+from memctl.cli.options import AgentOption, Call, JobOptions, finish
 from memctl.jobs import perform
-from memctl.prune import prune as remove_old
 from memctl.timestamps import parse_duration
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the program."""
-    for function in (cleanup, decay, prune):
-        command(app)(function)
 
 
 def cleanup(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
     """Archive the memories that have expired."""
+    from memctl.cleanup import cleanup as archive_expired
+
     report = perform("cleanup", lambda run: archive_expired(run, agent=agent), job.request(call))
     finish(report, call, job)
 
 
 def decay(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
     """Lower the importance of memories that nobody has read lately."""
+    from memctl.decay import decay as charge_idle
+
     policy = call.settings.decay
     report = perform("decay", lambda run: charge_idle(run, policy, agent=agent), job.request(call))
     finish(report, call, job)
@@ -42,6 +37,8 @@ def prune(
     ] = None,
 ) -> None:
     """Remove old, unimportant memories from the archive for good."""
+    from memctl.prune import prune as remove_old
+
     policy = call.settings.prune
     if older_than is not None:
         policy = replace(policy, retention=parse_duration(older_than))

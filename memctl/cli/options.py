@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
-from memctl.errors import MemctlError, UsageError
+from memctl.errors import MemctlError
 from memctl.jobs import JobResult, Report, Request
-from memctl.output import Format, show_error, show_report
+from memctl.output import show_error, show_report
 from memctl.settings import Settings, load_settings
 from memctl.timestamps import parse_moment
 
@@ -111,75 +111,50 @@ class JobOptions(LockOptions):
         )
 
 
-@dataclass(frozen=True)
-class OutputOptions:
-    """How a command prints records; JSON unless something else is chosen."""
-
-    table: Annotated[bool, typer.Option("--table", "-t", help="Print a table.")] = False
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False
-    nl: Annotated[bool, typer.Option("--nl", help="Print one JSON object a line.")] = False
-
-    @property
-    def form(self) -> Format:
-        """The one that was chosen.
-
-        Raises UsageError when there are several.
-        """
-        forms: dict[Format, bool] = {"table": self.table, "csv": self.csv, "nl": self.nl}
-        chosen = [form for form, wanted in forms.items() if wanted]
-        if len(chosen) > 1:
-            raise UsageError("--table, --csv and --nl exclude each other", "choose one")
-        return chosen[0] if chosen else "json"
-
-
 AgentOption = Annotated[
     str | None, typer.Option("--agent", metavar="AGENT", help="Only the memories of this agent.")
 ]
 
 
-def command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(app: typer.Typer, function: Callable[..., None]) -> None:
     """Register a function as the command of its name, with its bundles of options spread out.
 
     Also the one place where errors that a user can mend end a command.
     """
+    parameters = inspect.signature(function).parameters
+    bundles: dict[str, Any] = {
+        name: parameter.annotation
+        for name, parameter in parameters.items()
+        if is_dataclass(parameter.annotation)
+    }
 
-    def register(function: Callable[..., None]) -> Callable[..., None]:
-        parameters = inspect.signature(function).parameters
-        bundles = {
-            name: parameter.annotation
-            for name, parameter in parameters.items()
-            if is_dataclass(parameter.annotation)
+    def run(context: typer.Context, **given: Any) -> None:
+        bundled = {
+            name: bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
+            for name, bundle in bundles.items()
         }
+        call = bundled["call"] = bundled["call"].over(context.obj)
+        try:
+            function(**bundled, **given)
+        except MemctlError as error:
+            show_error(error, as_json=call.json)
+            raise typer.Exit(error.exit_code) from error
 
-        def run(context: typer.Context, **given: Any) -> None:
-            bundled = {
-                name: bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
-                for name, bundle in bundles.items()
-            }
-            call = bundled["call"] = bundled["call"].over(context.obj)
-            try:
-                function(**bundled, **given)
-            except MemctlError as error:
-                show_error(error, as_json=call.json)
-                raise typer.Exit(error.exit_code) from error
+    own = [parameter for name, parameter in parameters.items() if name not in bundles]
+    spread = [option for bundle in bundles.values() for option in spread_out(bundle)]
+    set_parameters(run, [*own, *spread])
+    run.__doc__ = function.__doc__
+    app.command(function.__name__)(run)
 
-        own = [parameter for name, parameter in parameters.items() if name not in bundles]
-        spread = [option for bundle in bundles.values() for option in spread_out(bundle)]
-        context = inspect.Parameter(
-            "context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context
-        )
-        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [
-                parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-                for parameter in (context, *own, *spread)
-            ]
-        )
-        run.__annotations__ = {}
-        run.__doc__ = function.__doc__
-        app.command(function.__name__.rstrip("_"))(run)
-        return function
 
-    return register
+def set_parameters(function: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
+    """Make Typer see a context and these parameters, instead of what the function declares."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    context = inspect.Parameter("context", keyword, annotation=typer.Context)
+    function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [parameter.replace(kind=keyword) for parameter in (context, *parameters)]
+    )
+    function.__annotations__ = {}
 
 
 def spread_out(bundle: type) -> list[inspect.Parameter]:

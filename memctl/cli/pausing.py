@@ -5,17 +5,11 @@ from typing import Annotated
 import typer
 
 from memctl import pause as switch
-from memctl.cli.options import Call, LockOptions, command
+from memctl.cli.options import Call, LockOptions
 from memctl.database import open_database
 from memctl.migrations import require_current
 from memctl.output import say
 from memctl.timestamps import parse_duration, to_text
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the program."""
-    for function in (pause, resume):
-        command(app)(function)
 
 
 def pause(

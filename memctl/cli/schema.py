@@ -6,19 +6,13 @@ from typing import Annotated
 import typer
 
 from memctl import migrations
-from memctl.cli.options import Call, LockOptions, command
+from memctl.cli.options import Call, LockOptions
 from memctl.database import create_file, open_database, prepare_place, require_file
 from memctl.errors import SchemaError, UsageError
 from memctl.locking import exclusive
 from memctl.output import say, show_document, show_facts, show_rows
 from memctl.pause import current_pause
 from memctl.status import read_status
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the program."""
-    for function in (migrate, rollback, status):
-        command(app)(function)
 
 
 def migrate(
@@ -119,7 +113,7 @@ def status(call: Call) -> None:
         found = read_status(db, path)
         paused = current_pause(db, now=call.moment) if found.version >= 2 else None
     if call.json:
-        show_document({**asdict(found), "paused": asdict(paused) if paused else None})
+        show_document({**asdict(found), "paused": paused._asdict() if paused else None})
         return
     facts = {
         "database": f"{found.database} ({found.size_bytes} bytes)",
@@ -143,7 +137,7 @@ def _show_steps(call: Call, *, listing: bool, exit_code: bool) -> None:
             "version": step.version,
             "name": step.name,
             "applied_at": present[step.version].applied_at if step.version in present else None,
-            "baseline": present[step.version].baseline if step.version in present else None,
+            "baseline": bool(present[step.version].baseline) if step.version in present else None,
         }
         for step in migrations.available()
     ]
