@@ -1,0 +1,199 @@
+"""What the tests share: a service's database, the installed program, and rows to put in."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.service import Service
+
+NOW = datetime(2026, 11, 22, 9, 43, 58, tzinfo=UTC)
+PROGRAM = Path(sys.executable).with_name("memctl")
+
+Row = dict[str, Any]
+
+
+def text_of(moment: datetime) -> str:
+    """Return a moment as SQLite writes it."""
+    return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command of the installed program came to."""
+
+    exit_code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The document on stdout."""
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Memctl:
+    """The installed program, pointed at one database at one time, in an empty environment."""
+
+    database: Path
+    now: datetime = NOW
+
+    def environment(self) -> dict[str, str]:
+        """Return the whole environment that a command gets."""
+        return {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(self.database.parent),
+            "MEMCTL_DB": str(self.database),
+            "MEMCTL_NOW": self.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+
+    def at(self, now: datetime) -> "Memctl":
+        """Return the program at another time."""
+        return Memctl(self.database, now)
+
+    def __call__(self, *words: str | bytes, timeout: float = 60) -> Answer:
+        """Run a command to its end, whatever its exit code."""
+        ran = subprocess.run(
+            [PROGRAM, *words],
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+        )
+        return Answer(
+            ran.returncode,
+            ran.stdout.decode("utf-8", "surrogateescape"),
+            ran.stderr.decode("utf-8", "surrogateescape"),
+        )
+
+    def ok(self, *words: str | bytes) -> Answer:
+        """Run a command that must succeed."""
+        answer = self(*words)
+        assert answer.exit_code == 0, answer
+        return answer
+
+    def start(self, *words: str) -> "subprocess.Popen[bytes]":
+        """Start a command and leave it running."""
+        return subprocess.Popen(
+            [PROGRAM, *words],
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """The place of the database; there is none yet."""
+    return tmp_path / "harness.db"
+
+
+@pytest.fixture
+def service(path: Path) -> Iterator[Service]:
+    """The service, connected to its database."""
+    with closing(Service(path)) as connected:
+        yield connected
+
+
+@pytest.fixture
+def memctl(path: Path) -> Memctl:
+    """The installed program, pointed at `path`; the database may not exist yet."""
+    return Memctl(path)
+
+
+@pytest.fixture
+def migrated(memctl: Memctl, service: Service) -> Memctl:
+    """The installed program, pointed at the service's migrated database."""
+    memctl.ok("migrate", "--no-backup")
+    return memctl
+
+
+@pytest.fixture
+def db(path: Path, migrated: Memctl) -> Iterator[sqlite3.Connection]:
+    """A plain connection to the migrated database, for looking and for preparing rows."""
+    with closing(connect(path)) as connection:
+        yield connection
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a database as any program would."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+    connection.text_factory = lambda stored: stored.decode("utf-8", "surrogateescape")
+    return connection
+
+
+@pytest.fixture
+def remember(db: sqlite3.Connection) -> Callable[..., str]:
+    """Write a memory with only what matters to the test; returns its id."""
+
+    def write(**columns: Any) -> str:
+        return insert_memory(db, **columns)
+
+    return write
+
+
+def insert_memory(
+    db: sqlite3.Connection,
+    *,
+    idle_days: float = 0,
+    expired_for: timedelta | None = None,
+    **columns: Any,
+) -> str:
+    """Insert a memory that was last read `idle_days` before NOW; returns its id."""
+    read_at = text_of(NOW - timedelta(days=idle_days))
+    row: Row = {
+        "id": str(uuid.uuid4()),
+        "agent_id": "build_agent",
+        "type": "learning",
+        "key": str(uuid.uuid4()),
+        "value": "cache the toolchain",
+        "last_accessed": read_at,
+        "created_at": read_at,
+    }
+    if expired_for is not None:
+        row["expires_at"] = (NOW - expired_for).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    row |= columns
+    names = ", ".join(row)
+    marks = ", ".join("?" for _ in row)
+    db.execute(f"INSERT INTO agent_memory ({names}) VALUES ({marks})", tuple(row.values()))
+    return str(row["id"])
+
+
+def rows(db: sqlite3.Connection, table: str, columns: str = "*") -> list[tuple[Any, ...]]:
+    """Return a table, row by row in rowid order."""
+    return db.execute(f"SELECT {columns} FROM {table} ORDER BY rowid").fetchall()
+
+
+def everything(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return all that a database holds, with the SQLite type and bytes of every value."""
+    with closing(connect(path)) as db:
+        found = {}
+        tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+        for (table,) in tables.fetchall():
+            columns = [row[1] for row in db.execute(f"PRAGMA table_info('{table}')")]
+            exact = ", ".join(f'typeof("{name}"), CAST("{name}" AS BLOB)' for name in columns)
+            found[table] = db.execute(f"SELECT {exact} FROM '{table}' ORDER BY 1, 2").fetchall()
+        return found
+
+
+def is_sound(db: sqlite3.Connection) -> bool:
+    """Tell whether SQLite finds nothing wrong with the file."""
+    return db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _bare_environment() -> None:
+    """Keep the settings of whoever runs the tests out of them."""
+    for name in ("MEMCTL_DB", "HARNESS_DB_PATH", "MEMCTL_CONFIG", "MEMCTL_NOW"):
+        os.environ.pop(name, None)
