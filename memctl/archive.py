@@ -89,9 +89,9 @@ def archive(run: Run, *, agent: str, ids: Sequence[str]) -> ArchiveResult:
             )
     tally = run.settle(
         due,
-        lambda rowids: archive_rows(
+        lambda batch: archive_rows(
             run.db,
-            rowids,
+            batch.rowids,
             event="memory:archived",
             reason="manual",
             now=run.now,

@@ -35,9 +35,9 @@ def cleanup(run: Run, *, agent: str | None = None) -> CleanupResult:
     due = Due(EXPIRED_MEMORIES, {"now": to_unix(run.now), **agent_parameter(agent)})
     tally = run.settle(
         due,
-        lambda rowids: archive_rows(
+        lambda batch: archive_rows(
             run.db,
-            rowids,
+            batch.rowids,
             event="memory:expired",
             reason="expired",
             now=run.now,

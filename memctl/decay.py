@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from memctl.agents import OF_AGENT, agent_parameter, require_agent
-from memctl.due import AMONG, Due
+from memctl.due import Due
 from memctl.events import DecayEvent
-from memctl.jobs import JobResult, Run
+from memctl.jobs import Batch, JobResult, Run
 from memctl.timestamps import to_text, to_unix, unix_seconds
 
 
@@ -106,12 +106,7 @@ FADING_MEMORIES = f"""
     WHERE decayed < importance
 """
 
-CHARGE_MEMORIES = f"""
-    UPDATE agent_memory
-    SET importance = due.decayed, last_decay_at = :charged_at
-    FROM ({FADING_MEMORIES.format(among=AMONG)}) AS due
-    WHERE agent_memory.rowid = due.rowid
-"""
+CHARGE_MEMORY = "UPDATE agent_memory SET importance = ?, last_decay_at = ? WHERE rowid = ?"
 
 
 def decay(run: Run, policy: DecayPolicy, *, agent: str | None = None) -> DecayResult:
@@ -124,9 +119,12 @@ def decay(run: Run, policy: DecayPolicy, *, agent: str | None = None) -> DecayRe
     due = Due(FADING_MEMORIES, parameters)
     event = DecayEvent(run.db, now=run.now, run_id=run.run_id)
 
-    def charge(rowids: str) -> int:
-        charged = run.db.execute(
-            CHARGE_MEMORIES, {**parameters, "charged_at": to_text(run.now), "rowids": rowids}
+    charged_at = to_text(run.now)
+
+    def charge(batch: Batch) -> int:
+        charged = run.db.executemany(
+            CHARGE_MEMORY,
+            ((memory.detail["decayed"], charged_at, memory.rowid) for memory in batch.memories),
         ).rowcount
         event.add(charged)
         return charged

@@ -14,8 +14,9 @@ AMONG = "AND rowid IN (SELECT value FROM json_each(:rowids))"
 
 
 class Affected(NamedTuple):
-    """One memory that a job changed, or would change."""
+    """One memory that a job changed, or would change, and its row before that."""
 
+    rowid: int
     id: str | None
     agent_id: str
     type: str
@@ -61,17 +62,15 @@ class Due(NamedTuple):
 
     def rows(self, db: Connection) -> Iterator[Affected]:
         """Yield every memory that is due now."""
-        return (memory for _, memory in self._run(db, self.search_only, {}))
+        return self._run(db, self.search_only, {})
 
-    def still(self, db: Connection, rowids: str) -> list[tuple[int, Affected]]:
+    def still(self, db: Connection, rowids: str) -> list[Affected]:
         """Return those of the given rows (a JSON array) that are due now."""
         return list(self._run(db, AMONG, {"rowids": rowids}))
 
-    def _run(
-        self, db: Connection, among: str, more: dict[str, str]
-    ) -> Iterator[tuple[int, Affected]]:
+    def _run(self, db: Connection, among: str, more: dict[str, str]) -> Iterator[Affected]:
         rows = db.execute(self.query.format(among=among), {**self.parameters, **more})
         names = [column[0] for column in rows.description[5:]]
         for rowid, memory_id, agent_id, kind, key, *details in rows:
             detail = dict(zip(names, details, strict=True))
-            yield rowid, Affected(memory_id, agent_id, kind, key, detail)
+            yield Affected(rowid, memory_id, agent_id, kind, key, detail)

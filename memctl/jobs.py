@@ -70,6 +70,17 @@ class Report(NamedTuple, Generic[Result]):
     longest_lock_ms: float
 
 
+class Batch(NamedTuple):
+    """The memories that one transaction changes."""
+
+    memories: list[Affected]
+
+    @property
+    def rowids(self) -> str:
+        """Their rows, as a JSON array."""
+        return json.dumps([memory.rowid for memory in self.memories])
+
+
 class Run(NamedTuple):
     """What a job works with. A dry run has no number and no batches."""
 
@@ -90,11 +101,11 @@ class Run(NamedTuple):
             raise AssertionError("a dry run has no number")
         return self.run_id
 
-    def settle(self, due: Due, change: Callable[[str], int]) -> Tally:
+    def settle(self, due: Due, change: Callable[[Batch], int]) -> Tally:
         """Apply `change` to all that is due, in batches; in a dry run, only count it.
 
-        `change` gets the rowids of one batch as a JSON array and returns how many rows it changed;
-        a batch in which that is not all of them is a bug and is rolled back.
+        `change` returns how many rows it changed; a batch in which that is not all of them is a
+        bug and is rolled back.
         """
         tally = Tally(listing=self.request.listing)
         if self.batches is None:
@@ -103,10 +114,10 @@ class Run(NamedTuple):
 
         def change_batch(rowids: str) -> list[Affected]:
             still = due.still(self.db, rowids)
-            changed = change(json.dumps([rowid for rowid, _ in still])) if still else 0
+            changed = change(Batch(still)) if still else 0
             if changed != len(still):
                 raise AssertionError(f"{changed} rows changed where {len(still)} were due")
-            return [memory for _, memory in still]
+            return still
 
         tally.remaining = self.batches.apply(due.rowids(self.db), change_batch, tally.add)
         return tally

@@ -17,7 +17,7 @@ from memctl.database import to_bytes
 from memctl.due import Due
 from memctl.errors import RefusedError
 from memctl.events import record_events
-from memctl.jobs import JobResult, Run
+from memctl.jobs import Batch, JobResult, Run
 from memctl.timestamps import to_text
 
 SMALL_ARCHIVE = 100
@@ -88,7 +88,8 @@ def prune(run: Run, policy: PrunePolicy, *, agent: str | None = None) -> PruneRe
     kept = {f"kept{number}": to_bytes(name) for number, name in enumerate(losses)}
     listed = ", ".join(f"CAST(:{name} AS TEXT)" for name in kept)
 
-    def remove(rowids: str) -> int:
+    def remove(batch: Batch) -> int:
+        rowids = batch.rowids
         told = record_events(
             run.db,
             "memory:pruned",

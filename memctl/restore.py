@@ -16,7 +16,7 @@ from memctl.archived import ArchiveFilter
 from memctl.due import Due
 from memctl.errors import NotFoundError, RefusedError, UsageError
 from memctl.events import record_events
-from memctl.jobs import JobResult, Run
+from memctl.jobs import Batch, JobResult, Run
 from memctl.migrations import MEMORY_COLUMNS
 from memctl.timestamps import is_before, to_service_text, to_text, to_unix
 
@@ -132,8 +132,9 @@ def restore(
     )
     replaced = 0
 
-    def move_back(rowids: str) -> int:
+    def move_back(batch: Batch) -> int:
         nonlocal replaced
+        rowids = batch.rowids
         replaced += _make_room(run, rowids)
         moved = run.db.execute(
             COPY_TO_ACTIVE,

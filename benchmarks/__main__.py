@@ -1,0 +1,169 @@
+"""Measure what the README promises; each figure beside one that means something.
+
+python -m benchmarks              everything, a few minutes
+python -m benchmarks cleanup      one of: cleanup, decay, start, growth
+"""
+
+import json
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import PROGRAM
+from benchmarks.database import NOW, build, copy
+from memctl.archive import KEPT_COLUMNS
+from memctl.cleanup import EXPIRED_MEMORIES
+
+MOMENT = NOW.strftime("%Y-%m-%dT%H:%M:%SZ")
+RUNS = 3
+
+BARE_TYPER = """
+import typer
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(db: str = "", dry_run: bool = False) -> None:
+    pass
+
+
+app()
+"""
+
+
+def cleanup(folder: Path) -> None:
+    """100,000 of 200,000 memories expire: beside a writer, and alone beside the sqlite3 shell."""
+    original = folder / "original.db"
+    build(original, memories=200_000, expired=100_000)
+    beside_writer(original, "cleanup", "archived")
+    seconds = [(job(copy(original, "job.db"), "cleanup"), shell(original)) for _ in range(RUNS)]
+    show("cleanup, nobody writing", s=statistics.median(own for own, _ in seconds))
+    show("the sqlite3 shell, one transaction", s=statistics.median(peer for _, peer in seconds))
+    show("ratio", times=statistics.median(own / peer for own, peer in seconds))
+
+
+def decay(folder: Path) -> None:
+    """100,000 of 200,000 memories are idle: beside a writer, and alone."""
+    original = folder / "original.db"
+    build(original, memories=200_000, expired=0, idle=100_000)
+    beside_writer(original, "decay", "decayed")
+    show("decay, nobody writing", s=job(copy(original, "job.db"), "decay"))
+    small = folder / "small.db"
+    build(small, memories=20_000, expired=0, idle=10_000)
+    show("decay of 10,000, nobody writing", s=job(small, "decay"))
+
+
+def start(folder: Path) -> None:
+    """A scheduled job that finds nothing to do, beside a bare Typer program."""
+    database = folder / "start.db"
+    build(database, memories=1000, expired=0)
+    bare = folder / "bare.py"
+    bare.write_text(BARE_TYPER)
+    seconds = [(job(database, "cleanup"), timed([sys.executable, bare])) for _ in range(30)]
+    show("cleanup with nothing to do", ms=1000 * statistics.median(own for own, _ in seconds))
+    show("a bare Typer program", ms=1000 * statistics.median(peer for _, peer in seconds))
+    show("ratio", times=statistics.median(own / peer for own, peer in seconds))
+
+
+def growth(folder: Path) -> None:
+    """Peak memory when 1,000,000 memories expire at once."""
+    database = folder / "million.db"
+    build(database, memories=1_000_000, expired=1_000_000)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    show("cleanup of 1,000,000", s=job(database, "cleanup"))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    show("peak memory" if peak > before else "peak memory, at most", MiB=peak / 1024)
+
+
+def beside_writer(original: Path, name: str, count: str) -> None:
+    """Run a job while another process writes, and show what each noticed of the other."""
+    database = copy(original, "beside.db")
+    writer = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.writer", database],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert writer.stdout is not None
+    writer.stdout.readline()
+    result: dict[str, Any] = {}
+    seconds = job(database, name, result)
+    figures = json.loads(writer.communicate()[0])
+    show(f"{name} beside a writer, {count} {result[count]}", s=seconds)
+    show("  longest lock", ms=result["longest_lock_ms"])
+    show(f"  the writer's {figures['writes']} writes: p50", ms=figures["p50_ms"])
+    show("  p99", ms=figures["p99_ms"])
+    show("  slowest", ms=figures["slowest_ms"])
+
+
+def job(database: Path, name: str, result: dict[str, Any] | None = None) -> float:
+    """Run a job and return how many seconds the whole process took."""
+    begun = time.perf_counter()
+    ran = subprocess.run(
+        [PROGRAM, name, "--json", "--db", database, "--now", MOMENT],
+        check=True,
+        capture_output=True,
+    )
+    seconds = time.perf_counter() - begun
+    if result is not None:
+        result.update(json.loads(ran.stdout))
+    return seconds
+
+
+def shell(original: Path) -> float:
+    """Do a cleanup's work in one transaction of the sqlite3 shell and return the seconds."""
+    program = shutil.which("sqlite3")
+    if program is None:
+        raise SystemExit("the comparison needs the sqlite3 shell (Debian: apt-get install sqlite3)")
+    database = copy(original, "shell.db")
+    due = f"SELECT rowid FROM ({EXPIRED_MEMORIES.format(among='')}) ORDER BY rowid"
+    script = f"""
+        PRAGMA synchronous = NORMAL;
+        PRAGMA cache_size = -16000;
+        CREATE TEMP TABLE due AS {due.replace(":now", str(int(NOW.timestamp())))};
+        BEGIN IMMEDIATE;
+        INSERT INTO archived_memories ({KEPT_COLUMNS}, archived_at, archived_reason, run_id)
+            SELECT {KEPT_COLUMNS}, '{MOMENT}', 'expired', 1 FROM agent_memory
+            WHERE rowid IN due ORDER BY rowid;
+        INSERT INTO memory_events (at, event, memory_id, agent_id, type, key, run_id)
+            SELECT '{MOMENT}', 'memory:expired', id, agent_id, type, key, 1 FROM agent_memory
+            WHERE rowid IN due ORDER BY rowid;
+        DELETE FROM agent_memory WHERE rowid IN due;
+        COMMIT;
+    """.replace(":agent", "NULL")
+    return timed([program, database], script)
+
+
+def timed(command: list[str | Path], script: str = "") -> float:
+    """Run a command and return how many seconds the whole process took."""
+    begun = time.perf_counter()
+    subprocess.run(command, input=script, text=True, check=True)
+    return time.perf_counter() - begun
+
+
+def show(what: str, **figure: float) -> None:
+    """Print one figure with its unit."""
+    for unit, value in figure.items():
+        print(f"{what:<60}{value:>10.2f} {unit}", flush=True)
+
+
+MEASUREMENTS: dict[str, Callable[[Path], None]] = {
+    "cleanup": cleanup,
+    "decay": decay,
+    "start": start,
+    "growth": growth,
+}
+
+if __name__ == "__main__":
+    for chosen in sys.argv[1:] or MEASUREMENTS:
+        with tempfile.TemporaryDirectory(prefix="memctl-benchmark-") as place:
+            print(f"\n{chosen}: {MEASUREMENTS[chosen].__doc__}")
+            MEASUREMENTS[chosen](Path(place))
