@@ -72,10 +72,12 @@ def parse_past(text: str, *, now: datetime) -> datetime:
 def unix_seconds(column: str) -> str:
     """Return SQL for the whole seconds since 1970 (rounded down) that a stored time means.
 
-    NULL for whatever is not a time. A date of the right shape is demanded first, because SQLite
-    reads `now`, `12:00` and plain numbers as times too, and rolls 30 February over. Years beyond
-    0-9999, which JavaScript writes as `+011533-…` and `-000192-…`, are read in the year of the
-    same place in the 400-year cycle of the calendar and moved by whole cycles.
+    NULL for whatever is not a time. The shape is demanded first, because SQLite reads `now`, `12:00`
+    and plain numbers as times too, needs nothing between date and time, and rolls 30 February
+    over. Years beyond 0-9999, which JavaScript writes as `+011533-…` and `-000192-…`, are read in
+    the year of the same place in the 400-year cycle of the calendar and moved by whole cycles.
+    SQLite rounds to milliseconds: of longer fractions the last half a millisecond of a second
+    counts as the next second.
     """
     year = f"CAST(substr({column}, 1, 7) AS INTEGER)"
     twin_year = f"(({year} % 400 + 400) % 400 + 2000)"
@@ -84,12 +86,16 @@ def unix_seconds(column: str) -> str:
     return f"""CASE
         WHEN instr({column}, char(0)) THEN NULL
         WHEN {column} GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*'
-        THEN CASE WHEN date(substr({column}, 1, 10), '+0 days') = substr({column}, 1, 10)
-            THEN unixepoch({column}) END
+        THEN CASE WHEN {_is_date_and_time(column)} THEN unixepoch({column}) END
         WHEN {column} GLOB '[-+][0-9][0-9][0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*'
-        THEN CASE WHEN date(substr({twin}, 1, 10), '+0 days') = substr({twin}, 1, 10)
-            THEN unixepoch({twin}) + {cycles} * 12622780800 END
+        THEN CASE WHEN {_is_date_and_time(twin)} THEN unixepoch({twin}) + {cycles} * 12622780800 END
     END"""
+
+
+def _is_date_and_time(text: str) -> str:
+    """Return SQL that is true for a real date, alone or followed by what looks like a time."""
+    return f"""(substr({text}, 11) = '' OR substr({text}, 11) GLOB '[T ][0-9][0-9]:[0-9][0-9]*')
+            AND date(substr({text}, 1, 10), '+0 days') = substr({text}, 1, 10)"""
 
 
 def is_before(column: str, moment: str) -> str:

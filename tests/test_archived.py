@@ -1,0 +1,112 @@
+"""Looking into the archive."""
+
+import csv
+import io
+import json
+import sqlite3
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from tests.conftest import NOW, Memctl, insert_memory
+
+
+@pytest.fixture
+def archive(db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]) -> Memctl:
+    """Three memories of one agent, archived a day apart, and one of another agent."""
+    for days, key, kind in (
+        (3, "alpha", "learning"),
+        (2, "beta", "context"),
+        (1, "gamma", "learning"),
+    ):
+        insert_memory(
+            db, key=key, type=kind, value=f"value of {key.upper()}", expires_at="2020-01-01"
+        )
+        migrated.at(NOW - timedelta(days=days)).ok("cleanup")
+    by_hand = remember(key="delta", agent_id="build_agent")
+    migrated.ok("archive", "build_agent", by_hand)
+    remember(key="other", agent_id="qa_agent", expires_at="2020-01-01")
+    migrated.ok("cleanup")
+    return migrated
+
+
+@pytest.mark.parametrize(
+    ("options", "keys"),
+    [
+        pytest.param([], ["delta", "gamma", "beta", "alpha"], id="the newest first"),
+        pytest.param(["--type", "learning"], ["delta", "gamma", "alpha"], id="by type"),
+        pytest.param(["--key", "beta"], ["beta"], id="by key"),
+        pytest.param(["--reason", "manual"], ["delta"], id="by reason"),
+        pytest.param(["--since", "36h"], ["delta", "gamma"], id="since a while ago"),
+        pytest.param(["--since", "2026-11-20T09:43:58Z"], ["delta", "gamma", "beta"], id="since"),
+        pytest.param(["--until", "2026-11-20T09:43:58Z"], ["beta", "alpha"], id="until"),
+        pytest.param(["--search", "of beta"], ["beta"], id="by text in any case"),
+        pytest.param(["--search", "%"], [], id="a wildcard is only a character"),
+        pytest.param(["--limit", "2"], ["delta", "gamma"], id="the first page"),
+        pytest.param(["--limit", "2", "--offset", "2"], ["beta", "alpha"], id="the second page"),
+    ],
+)
+def test_the_archive_is_filtered_and_paged(
+    archive: Memctl, options: list[str], keys: list[str]
+) -> None:
+    found = archive.ok("archived", "build_agent", *options).json
+
+    assert [memory["key"] for memory in found] == keys
+
+
+def test_a_memory_is_shown_with_every_column(archive: Memctl) -> None:
+    (memory,) = archive.ok("archived", "build_agent", "--key", "beta").json
+
+    assert memory == {
+        "archive_id": 2,
+        "id": memory["id"],
+        "agent_id": "build_agent",
+        "type": "context",
+        "key": "beta",
+        "value": "value of BETA",
+        "metadata": None,
+        "importance": 5,
+        "access_count": 0,
+        "last_accessed": "2026-11-22 09:43:58",
+        "created_at": "2026-11-22 09:43:58",
+        "expires_at": "2020-01-01",
+        "importance_decay_rate": None,
+        "last_decay_at": None,
+        "promoted_at": None,
+        "archived_at": "2026-11-20T09:43:58Z",
+        "archived_reason": "expired",
+        "run_id": 2,
+    }
+
+
+def test_every_form_of_output_tells_the_same(archive: Memctl) -> None:
+    wanted = [memory["key"] for memory in archive.ok("archived", "build_agent").json]
+
+    lines = archive.ok("archived", "build_agent", "--nl").out.splitlines()
+    records = list(csv.DictReader(io.StringIO(archive.ok("archived", "build_agent", "--csv").out)))
+    table = archive.ok("archived", "build_agent", "--table").out.splitlines()
+
+    assert [json.loads(line)["key"] for line in lines] == wanted
+    assert [record["key"] for record in records] == wanted
+    assert [line.split()[4] for line in table] == ["key", *wanted]
+
+
+def test_an_agent_with_nothing_archived_has_an_empty_list(
+    archive: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(agent_id="human")
+
+    answer = archive.ok("archived", "human")
+
+    assert answer.out == "[]\n"
+
+
+def test_a_misspelt_agent_is_told_the_right_name(archive: Memctl) -> None:
+    answer = archive("archived", "biuld_agent")
+
+    assert answer.exit_code == 1
+    assert answer.out == ""
+    assert answer.err == (
+        "memctl: no agent 'biuld_agent' has any memory here; did you mean 'build_agent'?\n"
+    )

@@ -1,0 +1,317 @@
+"""Importance decay: exact, and the same whatever the schedule."""
+
+import json
+import math
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memctl.decay import DecayPolicy, decay
+from memctl.jobs import Request, perform
+from tests.conftest import NOW, Memctl, connect, insert_memory, rows, text_of
+from tests.service import Service
+
+MILLIONTH = Decimal("0.000001")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What decay looks at."""
+
+    importance: Any
+    idle: timedelta
+    metadata: str | None = None
+    column_rate: Any = None
+    read: bool = True  # False: last_accessed is NULL, and only created_at tells
+
+
+def oracle(memory: Memory, now: datetime) -> Any:
+    """Return the importance at a time, by walking through the idle days one by one."""
+    before = memory.importance
+    if isinstance(before, bool) or not isinstance(before, int | float) or not 1 < before < math.inf:
+        return before
+    own_rate = rate_of(memory)
+    lost = Decimal(0)
+    for day in range(1, (now - (NOW - memory.idle)) // timedelta(days=1) + 1):
+        if day > 7:
+            policy_rate = Decimal("0.1") if day <= 30 else Decimal("0.2")
+            lost += policy_rate if own_rate is None else own_rate
+    lost = lost.quantize(MILLIONTH, ROUND_HALF_UP)
+    if lost == 0:
+        return before
+    return float(max(Decimal(1), Decimal(str(before)).quantize(MILLIONTH, ROUND_HALF_UP) - lost))
+
+
+def rate_of(memory: Memory) -> Decimal | None:
+    """Return the memory's own rate: of its metadata, else of its column, else None."""
+    candidates = [memory.column_rate]
+    try:
+        document = json.loads(memory.metadata or "null")
+    except ValueError:
+        document = None
+    if isinstance(document, dict):
+        candidates.insert(0, document.get("decay_rate"))
+    for rate in candidates:
+        is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
+        if is_number and rate >= 0 and math.isfinite(rate):
+            return Decimal(str(rate))
+    return None
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A migrated database that all examples share, one after the other."""
+    path = tmp_path_factory.mktemp("decay") / "memory.db"
+    with closing(Service(path)):
+        Memctl(path).ok("migrate", "--no-backup")
+        yield path
+
+
+def run(path: Path, now: datetime) -> int:
+    """Run decay, whatever the clock did before, and return how many memories it charged."""
+    report = perform("decay", lambda run: decay(run, DecayPolicy()), Request(path, now, force=True))
+    assert report.result is not None
+    return report.result.decayed
+
+
+def start_over(path: Path, memories: Sequence[Memory]) -> None:
+    """Make these the only memories, as they are long before NOW."""
+    with closing(connect(path)) as db:
+        db.execute("BEGIN")
+        db.execute("DELETE FROM agent_memory")
+        for number, memory in enumerate(memories):
+            since = text_of(NOW - memory.idle)
+            insert_memory(
+                db,
+                key=str(number),
+                importance=memory.importance,
+                metadata=memory.metadata,
+                importance_decay_rate=memory.column_rate,
+                created_at=since,
+                last_accessed=since if memory.read else None,
+            )
+        db.execute("COMMIT")
+
+
+def importances(path: Path) -> list[Any]:
+    """Return the importance of every memory, in order."""
+    with closing(connect(path)) as db:
+        return [row[0] for row in rows(db, "agent_memory", "importance")]
+
+
+RATES = st.sampled_from([0, 0.05, 0.1, 0.25, 1, 0.333333, 2.5, 1000])
+METADATA = st.one_of(
+    st.none(),
+    RATES.map(lambda rate: json.dumps({"decay_rate": rate, "taskId": "T-1"})),
+    st.sampled_from(
+        [
+            '"x"',
+            "[1]",
+            "7",
+            "{}",
+            "null",
+            '{"decay_rate": "fast"}',
+            '{"decay_rate": "0.5"}',
+            '{"decay_rate": -1}',
+            '{"decay_rate": null}',
+            '{"decay_rate": true}',
+            '{"decay_rate": 1e999}',
+            '{"decay_rate": [0.5]}',
+            '[{"decay_rate": 0.5}]',
+            '{"decay_rate": 0.5',
+            "decay_rate",
+            "",
+        ]
+    ),
+)
+MEMORIES = st.builds(
+    Memory,
+    importance=st.one_of(
+        st.integers(-3, 100),
+        st.integers(-300, 1200).map(lambda hundredths: hundredths / 100),
+        st.sampled_from([None, "high", "", b"\xff", 1.000001, 9.123456, 1e9, math.inf]),
+    ),
+    idle=st.builds(
+        timedelta, days=st.integers(-2, 120), seconds=st.sampled_from([0, 1, 43200, 86399])
+    ),
+    metadata=METADATA,
+    column_rate=st.one_of(st.none(), st.none(), RATES, st.sampled_from([-1, "x", math.inf])),
+    read=st.booleans(),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(memories=st.lists(MEMORIES, min_size=1, max_size=60))
+def test_every_memory_loses_what_the_day_by_day_oracle_says(
+    memories: list[Memory], database: Path
+) -> None:
+    start_over(database, memories)
+
+    run(database, NOW)
+
+    assert importances(database) == [oracle(memory, NOW) for memory in memories]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    memories=st.lists(MEMORIES, min_size=1, max_size=40),
+    schedule=st.lists(
+        st.one_of(
+            st.integers(0, 100 * 86400),
+            st.integers(0, 100).map(lambda days: days * 86400),
+            st.integers(0, 3).map(lambda seconds: 5 * 86400 + seconds),
+        ),
+        max_size=8,
+    ),
+)
+def test_any_schedule_ends_where_one_run_at_the_end_does(
+    memories: list[Memory], schedule: list[int], database: Path
+) -> None:
+    start_over(database, memories)
+
+    for seconds in schedule:  # in any order: the clock may have been set back in between
+        run(database, NOW - timedelta(seconds=seconds))
+    run(database, NOW)
+
+    assert importances(database) == [oracle(memory, NOW) for memory in memories]
+
+
+@pytest.mark.parametrize(
+    "days",
+    [
+        pytest.param([40], id="once"),
+        pytest.param(list(range(41)), id="daily"),
+        pytest.param([day / 4 for day in range(161)], id="every six hours"),
+        pytest.param([7, 14, 21, 28, 35, 40], id="weekly"),
+        pytest.param([1, 2, 3, 33, 34, 40], id="with an outage"),
+    ],
+)
+def test_forty_idle_days_cost_4_3_points_on_any_schedule(days: list[float], database: Path) -> None:
+    start_over(database, [Memory(9.0, timedelta(days=40))])
+
+    for day in days:
+        run(database, NOW - timedelta(days=40 - day))
+
+    assert importances(database) == [4.7]
+
+
+def test_a_second_run_on_the_same_day_changes_nothing(database: Path) -> None:
+    start_over(database, [Memory(9, timedelta(days=days)) for days in range(60)])
+
+    first, second = run(database, NOW), run(database, NOW + timedelta(minutes=1))
+
+    assert (first, second) == (52, 0)
+
+
+@pytest.mark.parametrize(
+    ("idle_days", "expected"),
+    [
+        pytest.param(7.9, 5, id="read this week"),
+        pytest.param(8, 4.9, id="a day past the grace week"),
+        pytest.param(9.99, 4.8, id="only whole days count"),
+        pytest.param(30, 2.7, id="a month"),
+        pytest.param(31, 2.5, id="a day past the month"),
+        pytest.param(60, 1, id="the floor is never passed"),
+    ],
+)
+def test_importance_fades_while_nobody_reads(
+    db: sqlite3.Connection,
+    migrated: Memctl,
+    remember: Callable[..., str],
+    idle_days: float,
+    expected: float,
+) -> None:
+    remember(idle_days=idle_days, importance=5)
+
+    migrated.ok("decay")
+
+    assert rows(db, "agent_memory", "importance") == [(expected,)]
+
+
+def test_a_charged_memory_is_stamped_and_an_uncharged_one_is_not(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(idle_days=9, importance=5)
+    remember(idle_days=3, importance=5)
+    remember(idle_days=90, importance=1)
+
+    migrated.ok("decay")
+
+    assert rows(db, "agent_memory", "importance, last_decay_at") == [
+        (4.8, "2026-11-22T09:43:58Z"),
+        (5, None),
+        (1, None),
+    ]
+
+
+def test_a_run_is_told_of_in_one_event(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    for _ in range(450):
+        remember(idle_days=9)
+
+    migrated.ok("decay")
+    migrated.ok("decay")
+
+    assert rows(db, "memory_events", "at, event, memory_id, run_id, detail") == [
+        ("2026-11-22T09:43:58Z", "memory:decayed", None, 1, '{"decayed": 450}')
+    ]
+
+
+def test_a_dry_run_lists_what_a_run_then_does(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    fading = remember(idle_days=40, importance=9, key="old")
+    remember(idle_days=1, importance=9)
+    before = rows(db, "agent_memory")
+
+    previewed = migrated.ok("decay", "--dry-run", "--list", "--json").json
+    unchanged = rows(db, "agent_memory") == before
+    done = migrated.ok("decay", "--list", "--json").json
+
+    assert unchanged
+    assert previewed["memories"] == done["memories"]
+    assert done["memories"] == [
+        {
+            "id": fading,
+            "agent_id": "build_agent",
+            "type": "learning",
+            "key": "old",
+            "importance": 9,
+            "decayed": 4.7,
+        }
+    ]
+
+
+def test_counting_can_start_at_a_date_of_the_configuration(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], tmp_path: Path
+) -> None:
+    remember(idle_days=40, importance=9)
+    configuration = tmp_path / "memctl.toml"
+    configuration.write_text('[decay]\nsince = "2026-11-20"\n')
+
+    migrated.ok("decay", "--config", str(configuration))
+
+    # 40 whole idle days now, 37 when counting began: three days at 0.2.
+    assert rows(db, "agent_memory", "importance") == [(8.4,)]
+
+
+def test_only_the_memories_of_the_named_agent_fade(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(idle_days=40, importance=9, agent_id="qa_agent")
+    remember(idle_days=40, importance=9, agent_id="build_agent")
+
+    answer = migrated.ok("decay", "--agent", "qa_agent", "--json").json
+
+    assert rows(db, "agent_memory", "importance") == [(4.7,), (9,)]
+    assert answer["agents"] == {"qa_agent": 1}

@@ -1,0 +1,144 @@
+"""What is printed: safe on a terminal, quiet under cron, whole in a pipe."""
+
+import json
+import os
+import pty
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from memctl.output import to_json, visible
+from tests.conftest import PROGRAM, Memctl
+
+DANGEROUS = "\x1b]0;owned\x07[bold]red[/] \x7f\x9b31m \u202e\u200f"
+
+
+@pytest.mark.parametrize("form", ["--json", "--nl", "--csv", "--table"])
+def test_stored_text_cannot_act_on_a_terminal(
+    migrated: Memctl, remember: Callable[..., str], form: str
+) -> None:
+    memory = remember(key=DANGEROUS, value=DANGEROUS)
+    migrated.ok("archive", "build_agent", memory)
+
+    printed = migrated.ok("archived", "build_agent", form).out
+
+    assert all(character.isprintable() or character == "\n" for character in printed)
+    assert "[bold]red[/]" in printed
+
+
+def test_an_error_shows_a_dangerous_name_without_obeying_it(migrated: Memctl) -> None:
+    answer = migrated("archived", DANGEROUS)
+
+    assert answer.exit_code == 1
+    assert "\\x1b]0;owned\\x07[bold]red[/] \\x7f\\x9b31m \\u202e\\u200f" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        pytest.param("агент-тест 🤖", "агент-тест 🤖", id="letters and pictures"),
+        pytest.param("a\tb\nc", "a\\tb\\nc", id="tab and newline"),
+        pytest.param("half \udcf0\udc9f", "half \\udcf0\\udc9f", id="invalid UTF-8"),
+        pytest.param("\u202etfel", "\\u202etfel", id="a right-to-left mark"),
+    ],
+)
+def test_only_what_is_not_printable_is_spelled_out(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+def test_json_keeps_what_is_no_text(migrated: Memctl) -> None:
+    assert json.loads(to_json({"a\udcff": ["b\udcff", b"\x00"]})) == {
+        "a\\xff": [{"base64": "Yv8="}, {"blob_base64": "AA=="}]
+    }
+
+
+def test_jobs_say_nothing_off_a_terminal(migrated: Memctl, remember: Callable[..., str]) -> None:
+    remember(expired_for=timedelta(days=1), idle_days=50)
+
+    printed = [migrated.ok(job) for job in ("cleanup", "decay", "prune")]
+
+    assert [(answer.out, answer.err) for answer in printed] == [("", "")] * 3
+
+
+def test_a_job_says_one_sentence_on_a_terminal(
+    migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(expired_for=timedelta(days=1))
+
+    printed = on_a_terminal(migrated, "cleanup", "--dry-run")
+
+    assert printed == "cleanup: would archive 1 expired memories\r\n"
+
+
+def test_a_real_run_names_its_number_on_a_terminal(
+    migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(expired_for=timedelta(days=1))
+
+    printed = on_a_terminal(migrated, "cleanup")
+
+    assert printed.startswith("cleanup: archived 1 expired memories; run 1, ")
+    assert printed.count("\n") == 1
+
+
+def on_a_terminal(memctl: Memctl, *words: str) -> str:
+    """Run a command with a terminal for stdout and stderr and return what it printed."""
+    ours, theirs = pty.openpty()
+    subprocess.run(
+        [PROGRAM, *words],
+        env=memctl.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        check=True,
+    )
+    os.close(theirs)
+    printed = os.read(ours, 100_000).decode()
+    os.close(ours)
+    return printed
+
+
+def test_a_closed_pipe_ends_quietly_with_141(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    for _ in range(300):
+        remember(value="x" * 1000, expired_for=timedelta(days=1))
+    migrated.ok("cleanup")
+    process = migrated.start("archived", "build_agent", "--limit", "300", "--nl")
+    assert process.stdout is not None
+    assert process.stderr is not None
+
+    process.stdout.close()
+    complaint = process.stderr.read()
+    process.wait()
+    process.stderr.close()
+
+    assert (process.returncode, complaint) == (141, b"")
+
+
+def test_an_error_is_json_when_json_is_asked_for(migrated: Memctl) -> None:
+    answer = migrated("archived", "nobody", "--json")
+
+    assert answer.exit_code == 1
+    assert answer.out == ""
+    assert json.loads(answer.err) == {
+        "error": {
+            "code": "not_found",
+            "exit_code": 1,
+            "message": "no agent 'nobody' has any memory here",
+            "hint": "names are case-sensitive",
+        }
+    }
+
+
+def test_piped_tables_are_not_cut(migrated: Memctl, remember: Callable[..., str]) -> None:
+    memory = remember(value="wide " * 100 + "end")
+    migrated.ok("archive", "build_agent", memory)
+
+    printed = migrated.ok("archived", "build_agent", "--table").out
+
+    assert "wide wide end" in printed
+    assert "…" not in printed

@@ -1,0 +1,59 @@
+"""The pause: jobs do nothing and say nothing."""
+
+import sqlite3
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from tests.conftest import NOW, Memctl, rows
+
+
+@pytest.mark.parametrize("job", ["cleanup", "decay", "prune"])
+def test_a_paused_job_does_nothing_silently(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], job: str
+) -> None:
+    remember(expired_for=timedelta(days=1), idle_days=50)
+    migrated.ok("pause", "--reason", "deploying")
+    before = rows(db, "agent_memory")
+
+    answer = migrated.ok(job)
+
+    assert (answer.out, answer.err) == ("", "")
+    assert rows(db, "agent_memory") == before
+    assert rows(db, "memory_runs") == []
+
+
+def test_the_result_tells_of_the_pause(migrated: Memctl) -> None:
+    migrated.ok("pause", "--reason", "deploying", "--for", "2h")
+
+    answer = migrated.ok("cleanup", "--json").json
+
+    assert answer["paused"] == {
+        "since": "2026-11-22T09:43:58Z",
+        "until": "2026-11-22T11:43:58Z",
+        "reason": "deploying",
+    }
+    assert answer["run_id"] is None
+
+
+def test_a_pause_ends_by_itself_or_by_resume(db: sqlite3.Connection, migrated: Memctl) -> None:
+    migrated.ok("pause", "--reason", "deploying", "--for", "2h")
+    migrated.at(NOW + timedelta(hours=1, minutes=59)).ok("cleanup")
+    migrated.at(NOW + timedelta(hours=2)).ok("cleanup")
+    migrated.ok("pause", "--reason", "again")
+    migrated.ok("resume")
+    migrated.at(NOW + timedelta(hours=2)).ok("cleanup")
+
+    runs = rows(db, "memory_runs", "job, started_at")
+
+    assert runs == [("cleanup", "2026-11-22T11:43:58Z")] * 2
+
+
+def test_a_preview_is_possible_while_paused(migrated: Memctl, remember: Callable[..., str]) -> None:
+    remember(expired_for=timedelta(days=1))
+    migrated.ok("pause", "--reason", "deploying")
+
+    answer = migrated.ok("cleanup", "--dry-run", "--json").json
+
+    assert answer["archived"] == 1

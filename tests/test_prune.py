@@ -1,0 +1,191 @@
+"""Retention: what is old and was not important goes, and nothing else."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memctl.jobs import Request, perform
+from memctl.prune import PrunePolicy, prune
+from tests.conftest import NOW, Memctl, connect, rows
+from tests.service import Service
+
+
+def archive_row(
+    db: sqlite3.Connection, *, days_ago: float, agent: str = "build_agent", importance: Any = 5
+) -> int:
+    """Insert an archived memory and return its archive id."""
+    archived_at = (NOW - timedelta(days=days_ago)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    cursor = db.execute(
+        """
+        INSERT INTO archived_memories
+            (id, agent_id, type, key, value, importance, archived_at, archived_reason)
+        VALUES (hex(randomblob(8)), ?, 'learning', 'k', 'v', ?, ?, 'expired')
+        """,
+        (agent, importance, archived_at),
+    )
+    return int(cursor.lastrowid or 0)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """An archived memory, as far as retention cares."""
+
+    agent: str
+    days: float
+    importance: Any
+
+    def goes(self) -> bool:
+        """Tell whether it is old enough and known to be unimportant enough."""
+        known = isinstance(self.importance, int | float)
+        return self.days > 90 and known and self.importance < 8
+
+
+COPIES = st.builds(
+    Copy,
+    agent=st.sampled_from(["a", "b", "c"]),
+    days=st.one_of(st.integers(0, 200), st.sampled_from([90, 89.99999, 90.0001])),
+    importance=st.one_of(
+        st.integers(-3, 12), st.sampled_from([7.999999, 8.0, 7.5, None, "high", "", b"9"])
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database that all examples share, one after the other."""
+    path = tmp_path_factory.mktemp("prune") / "memory.db"
+    with closing(Service(path)):
+        Memctl(path).ok("migrate", "--no-backup")
+    return path
+
+
+@settings(max_examples=60, deadline=None)
+@given(copies=st.lists(COPIES, max_size=90))
+def test_exactly_the_old_and_unimportant_goes(copies: list[Copy], database: Path) -> None:
+    with closing(connect(database)) as db:
+        db.execute("DELETE FROM archived_memories")
+        ids = {
+            archive_row(db, days_ago=copy.days, agent=copy.agent, importance=copy.importance): copy
+            for copy in copies
+        }
+
+        report = perform("prune", lambda run: prune(run, PrunePolicy()), Request(database, NOW))
+
+        kept = [archive_id for archive_id, copy in ids.items() if not copy.goes()]
+        assert rows(db, "archived_memories", "archive_id") == [(number,) for number in kept]
+        assert report.result is not None
+        assert report.result.pruned == len(copies) - len(kept)
+        assert report.result.kept_important == sum(ids[number].days > 90 for number in kept)
+
+
+def test_an_agent_about_to_lose_most_of_its_archive_is_left_alone(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    for _ in range(101):
+        archive_row(db, days_ago=100, agent="quiet")
+        archive_row(db, days_ago=100, agent="lively")
+        archive_row(db, days_ago=10, agent="lively")
+    before = rows(db, "archived_memories WHERE agent_id = 'quiet'")
+
+    answer = migrated("prune")
+    quiet = rows(db, "archived_memories WHERE agent_id = 'quiet'")
+    lively = rows(db, "archived_memories WHERE agent_id = 'lively'", "count(*)")
+    forced = migrated.ok("prune", "--force", "--json").json
+
+    assert answer.exit_code == 3
+    assert answer.err == (
+        "memctl: not pruned, because it is more than half of the archive: 101 of 101 of 'quiet'; "
+        "say --force if it is meant\n"
+    )
+    assert quiet == before
+    assert lively == [(101,)]
+    assert (forced["pruned"], forced["agents"]) == (101, {"quiet": 101})
+    assert rows(db, "memory_runs", "status") == [("refused",), ("ok",)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "exit_code"),
+    [
+        pytest.param(100, 0, 0, id="all of a hundred"),
+        pytest.param(101, 0, 3, id="all of more than a hundred"),
+        pytest.param(60, 60, 0, id="exactly half"),
+        pytest.param(61, 60, 3, id="just over half"),
+    ],
+)
+def test_the_guard_begins_above_half_of_over_a_hundred(
+    db: sqlite3.Connection, migrated: Memctl, old: int, new: int, exit_code: int
+) -> None:
+    for _ in range(old):
+        archive_row(db, days_ago=100)
+    for _ in range(new):
+        archive_row(db, days_ago=1)
+
+    answer = migrated("prune", "--json")
+
+    assert answer.exit_code == exit_code
+    assert answer.json["pruned"] == (old if exit_code == 0 else 0)
+
+
+def test_the_retention_can_be_given(db: sqlite3.Connection, migrated: Memctl) -> None:
+    for days in (10, 20, 40):
+        archive_row(db, days_ago=days)
+
+    pruned = migrated.ok("prune", "--older-than", "2w", "--json").json["pruned"]
+
+    assert pruned == 2
+
+
+def test_the_configuration_sets_retention_and_protection(
+    db: sqlite3.Connection, migrated: Memctl, tmp_path: Path
+) -> None:
+    for importance in (2, 3, 4):
+        archive_row(db, days_ago=31, importance=importance)
+    configuration = tmp_path / "memctl.toml"
+    configuration.write_text("[prune]\nretention_days = 30\nprotected_importance = 3.0\n")
+
+    answer = migrated.ok("prune", "--config", str(configuration), "--json").json
+
+    assert (answer["pruned"], answer["kept_important"]) == (1, 2)
+
+
+def test_pruning_is_told_of_in_one_event_a_memory(db: sqlite3.Connection, migrated: Memctl) -> None:
+    archive_row(db, days_ago=100)
+    (gone,) = rows(db, "archived_memories", "id, agent_id, type, key")
+
+    migrated.ok("prune")
+
+    assert rows(db, "memory_events", "event, memory_id, agent_id, type, key, run_id") == [
+        ("memory:pruned", *gone, 1)
+    ]
+
+
+def test_runs_and_events_of_over_a_year_ago_go_but_the_newest_stays(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    def events_and_runs() -> list[Any]:
+        return [rows(db, "memory_events", "at"), rows(db, "memory_runs", "started_at")]
+
+    long_ago, recently = NOW - timedelta(days=366), NOW - timedelta(days=364)
+    for moment in (long_ago, recently):
+        remember(expires_at="2020-01-01", importance=9)
+        migrated.at(moment).ok("cleanup")
+
+    migrated.ok("prune")
+
+    assert events_and_runs() == [
+        [(stamp(recently),)],
+        [(stamp(recently),), (stamp(NOW),)],
+    ]
+
+
+def stamp(moment: datetime) -> str:
+    """Return a moment as memctl writes it."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

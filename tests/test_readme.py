@@ -1,0 +1,126 @@
+"""The README is true: its examples are executed, its tables compared with the program."""
+
+import os
+import re
+import subprocess
+import tomllib
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from memctl.cli import build_app
+from memctl.configuration import Configuration
+from tests.conftest import NOW, PROGRAM, connect, insert_memory
+from tests.service import Service
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def command_table() -> str:
+    """Return the table of commands as the README shall have it."""
+    app = build_app()
+    lines = ["| command | what it does |", "|---|---|"]
+    for command in app.registered_commands:
+        assert command.callback is not None
+        summary = (command.callback.__doc__ or "").strip().splitlines()[0]
+        lines.append(f"| `{command.name}` | {summary} |")
+    return "\n".join(lines)
+
+
+def test_the_table_of_commands_is_the_programs_own() -> None:
+    match = re.search(r"<!-- commands -->\n(.*?)\n<!-- end of commands -->", README, re.DOTALL)
+
+    assert match
+    assert match[1] == command_table()
+
+
+def test_the_configuration_shown_has_every_key_with_its_default() -> None:
+    match = re.search(r"<!-- configuration -->\n```toml\n(.*?)```", README, re.DOTALL)
+    assert match
+    shown = tomllib.loads(match[1])
+    uncommented = tomllib.loads(
+        match[1].replace("# database", "database").replace("# since", "since")
+    )
+
+    defaults = Configuration.model_validate({}).model_dump()
+    assert shown == {
+        "decay": {key: value for key, value in defaults["decay"].items() if key != "since"},
+        "prune": defaults["prune"],
+    }
+    assert {key: set(value) for key, value in uncommented.items() if key != "database"} == {
+        "decay": set(defaults["decay"]),
+        "prune": set(defaults["prune"]),
+    }
+    Configuration.model_validate(uncommented)
+
+
+def prepare(path: Path) -> None:
+    """Make the service's database that the examples speak of."""
+    with closing(Service(path)), closing(connect(path)) as db:
+        insert_memory(
+            db,
+            id="m-1",
+            type="context",
+            key="task:41",
+            expires_at="2026-11-21T17:00:00.000Z",
+        )
+        insert_memory(
+            db,
+            id="m-2",
+            agent_id="qa_agent",
+            type="error_pattern",
+            key="flaky:e2e",
+            value="retry once, then report",
+            expires_at="2026-11-22T09:00:00.000Z",
+        )
+        insert_memory(db, id="m-3", key="toolchain", importance=9, idle_days=40)
+        insert_memory(
+            db, id="m-4", agent_id="qa_agent", type="preference", key="test-style", idle_days=9
+        )
+        insert_memory(db, id="m-5", key="new")
+
+
+def test_the_examples_print_what_the_readme_says(tmp_path: Path) -> None:
+    prepare(tmp_path / "harness.db")
+    environment = {
+        "PATH": f"{PROGRAM.parent}:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "MEMCTL_DB": "harness.db",
+        "MEMCTL_NOW": NOW.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL):
+        for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
+            ran = subprocess.run(
+                ["bash", "-c", command],
+                cwd=tmp_path,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            pattern = ".*?".join(map(re.escape, expected.split("...")))
+            assert re.fullmatch(pattern, ran.stdout), f"{command}\n{ran.stdout}"
+
+
+def test_every_line_of_the_crontab_is_a_command_that_exists() -> None:
+    lines = (ROOT / "crontab.example").read_text(encoding="utf-8").splitlines()
+    jobs = [line for line in lines if line and line[0] not in "#M"]
+
+    for line in jobs:
+        *schedule, program, command, _option, _value = line.split()
+        helped = subprocess.run(
+            [PROGRAM, command, "--help"], capture_output=True, text=True, check=True
+        )
+        assert len(schedule) == 5
+        assert program == "/opt/memctl/bin/memctl"
+        assert "--max-seconds" in helped.stdout
+    assert len(jobs) == 3
+
+
+@pytest.mark.parametrize("script", [".ci/run"])
+def test_the_gate_can_be_run(script: str) -> None:
+    assert os.access(ROOT / script, os.X_OK)

@@ -1,0 +1,258 @@
+"""Archive and restore: there and back with every field as it was."""
+
+import sqlite3
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.conftest import NOW, Memctl, insert_memory, is_sound, rows
+
+ODDITIES = {
+    "unicode": {"value": "агент-тест🤖 \u202etfel", "key": "ключ"},
+    "invalid UTF-8": {"value": b"half \xf0\x9f", "key": b"k\xff", "agent_id": "build_agent"},
+    "NUL inside": {"value": "a\0b", "key": "k\0l"},
+    "markup and escapes": {"value": "[bold]a[/] \x1b[31mred", "key": "--help"},
+    "a BLOB": {"value": b"\x00\x01"},
+    "fractional importance": {"importance": 7.5},
+    "importance in words": {"importance": "high"},
+    "empty importance": {"importance": ""},
+    "no importance": {"importance": None},
+    "negative importance": {"importance": -3},
+    "a far year": {"expires_at": "+011533-07-07T00:00:00.000Z"},
+    "an expiry that is no time": {"expires_at": "soon"},
+    "odd metadata": {"metadata": "[1]"},
+    "an own rate": {"importance_decay_rate": 0.25, "last_decay_at": "2026-11-01T00:00:00Z"},
+    "promoted": {"promoted_at": "2026-11-01T00:00:00Z"},
+    "many accesses": {"access_count": 9_000_000_000},
+    "a megabyte": {"value": "x" * 1_000_000},
+    "a type of its own": {"type": "task:blocker"},
+}
+
+FIELDS = (
+    "id",
+    "agent_id",
+    "type",
+    "key",
+    "value",
+    "metadata",
+    "importance",
+    "access_count",
+    "last_accessed",
+    "created_at",
+    "expires_at",
+    "importance_decay_rate",
+    "promoted_at",
+)
+EXACTLY = ", ".join(f"typeof({name}), CAST({name} AS BLOB)" for name in FIELDS)
+
+
+@pytest.mark.parametrize("columns", ODDITIES.values(), ids=ODDITIES.keys())
+def test_what_is_archived_and_restored_is_the_same_to_the_byte(
+    db: sqlite3.Connection, migrated: Memctl, columns: dict[str, Any]
+) -> None:
+    memory = insert_memory(db, id="m-1")
+    for name, value in columns.items():
+        # As TEXT, even where the bytes are no UTF-8; only the BLOB stays one.
+        form = "?" if value == b"\x00\x01" or not isinstance(value, bytes) else "CAST(? AS TEXT)"
+        db.execute(f"UPDATE agent_memory SET {name} = {form}", (value,))
+    before = rows(db, "agent_memory", EXACTLY)
+
+    migrated.ok("archive", "build_agent", memory)
+    archived = rows(db, "archived_memories", EXACTLY)
+    active_meanwhile = rows(db, "agent_memory")
+    migrated.ok("restore", "build_agent", memory)
+
+    assert archived == before
+    assert active_meanwhile == []
+    assert rows(db, "agent_memory", EXACTLY) == before
+    assert rows(db, "archived_memories") == []
+
+
+def test_undoing_a_cleanup_brings_everything_back_for_good(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    for number in range(500):
+        remember(
+            key=str(number), expired_for=timedelta(days=number + 1), idle_days=40, importance=9
+        )
+    before = rows(db, "agent_memory", "id, key, value, importance, last_accessed")
+
+    migrated.ok("cleanup")
+    answer = migrated.ok("restore", "--run", "1", "--json").json
+    again = migrated.ok("cleanup", "--json").json
+    decayed = migrated.ok("decay", "--json").json
+
+    assert (answer["restored"], answer["skipped"], answer["replaced"]) == (500, 0, 0)
+    assert again["archived"] == 0
+    assert decayed["decayed"] == 0
+    assert rows(db, "agent_memory", "id, key, value, importance, last_accessed") == before
+    assert set(rows(db, "agent_memory", "expires_at, archived_at, last_decay_at")) == {
+        (None, "2026-11-22T09:43:58Z", "2026-11-22T09:43:58Z")
+    }
+    assert is_sound(db)
+
+
+def test_the_time_in_the_archive_is_not_charged_but_the_time_after_is(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    memory = remember(idle_days=40, importance=9)
+    migrated.ok("archive", "build_agent", memory)
+
+    migrated.at(NOW + timedelta(days=10)).ok("restore", "build_agent", memory)
+    migrated.at(NOW + timedelta(days=13)).ok("decay")
+
+    # Three days since the restore, at the rate of a memory idle for over a month.
+    assert rows(db, "agent_memory", "importance") == [(8.4,)]
+
+
+def test_an_expiry_that_is_still_to_come_is_kept(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    memory = remember(expires_at="2026-11-25 00:00:00")
+    migrated.ok("archive", "build_agent", memory)
+
+    migrated.ok("restore", "build_agent", memory)
+
+    assert rows(db, "agent_memory", "expires_at") == [("2026-11-25 00:00:00",)]
+
+
+def test_a_restored_memory_can_be_given_a_new_expiry(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    memory = remember(expired_for=timedelta(days=1))
+    migrated.ok("cleanup")
+
+    migrated.ok("restore", "build_agent", memory, "--expires-in", "2d")
+
+    assert rows(db, "agent_memory", "expires_at") == [("2026-11-24T09:43:58.000Z",)]
+
+
+def test_a_selection_by_reason_and_time_leaves_the_rest_archived(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    by_hand = remember(key="by hand")
+    remember(key="long expired", expired_for=timedelta(days=30))
+    migrated.at(NOW - timedelta(days=20)).ok("cleanup")
+    remember(key="just expired", expired_for=timedelta(hours=1))
+    migrated.ok("cleanup")
+    migrated.ok("archive", "build_agent", by_hand)
+
+    migrated.ok("restore", "build_agent", "--reason", "expired", "--since", "7d")
+
+    assert rows(db, "agent_memory", "key") == [("just expired",)]
+    assert rows(db, "archived_memories", "key") == [("long expired",), ("by hand",)]
+
+
+@pytest.fixture
+def conflict(db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]) -> str:
+    """An archived memory, 'old', that the service has written anew as 'new'; beside a free one."""
+    old = remember(key="k", value="old", expired_for=timedelta(days=1))
+    remember(key="free", value="old", expired_for=timedelta(days=1))
+    migrated.ok("cleanup")
+    remember(key="k", value="new")
+    return old
+
+
+def test_a_conflict_refuses_the_whole_restore(
+    db: sqlite3.Connection, migrated: Memctl, conflict: str
+) -> None:
+    answer = migrated("restore", "--run", "1")
+
+    assert answer.exit_code == 3
+    assert answer.err == (
+        "memctl: 1 of these memories have been written anew, the first 'build_agent' learning 'k';"
+        " choose --on-conflict skip or replace; nothing was changed\n"
+    )
+    assert rows(db, "agent_memory", "key, value") == [("k", "new")]
+    assert rows(db, "archived_memories", "key") == [("k",), ("free",)]
+
+
+def test_a_conflict_can_be_skipped(db: sqlite3.Connection, migrated: Memctl, conflict: str) -> None:
+    answer = migrated.ok("restore", "--run", "1", "--on-conflict", "skip", "--json").json
+
+    assert (answer["restored"], answer["skipped"], answer["replaced"]) == (1, 1, 0)
+    assert rows(db, "agent_memory", "key, value") == [("k", "new"), ("free", "old")]
+    assert rows(db, "archived_memories", "key, value") == [("k", "old")]
+
+
+@pytest.mark.parametrize("preview", [True, False], ids=["previewed", "at once"])
+def test_the_active_memory_can_make_room_and_is_archived(
+    db: sqlite3.Connection, migrated: Memctl, conflict: str, preview: bool
+) -> None:
+    command = ("restore", "--run", "1", "--on-conflict", "replace", "--json")
+    previewed = migrated.ok(*command, "--dry-run").json if preview else None
+
+    answer = migrated.ok(*command).json
+
+    counts = (answer["restored"], answer["skipped"], answer["replaced"])
+    assert counts == (2, 0, 1)
+    assert previewed is None or counts == tuple(
+        previewed[name] for name in ("restored", "skipped", "replaced")
+    )
+    assert rows(db, "agent_memory", "key, value") == [("k", "old"), ("free", "old")]
+    assert rows(db, "archived_memories", "key, value, archived_reason") == [
+        ("k", "new", "replaced")
+    ]
+
+
+def test_not_even_replace_touches_the_memory_of_another_agent(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(id="same", agent_id="build_agent")
+    migrated.ok("archive", "build_agent", "same")
+    remember(id="same", agent_id="qa_agent")
+
+    answer = migrated.ok(
+        "restore", "build_agent", "same", "--on-conflict", "replace", "--json"
+    ).json
+
+    assert (answer["restored"], answer["skipped"], answer["replaced"]) == (0, 1, 0)
+    assert rows(db, "agent_memory", "agent_id") == [("qa_agent",)]
+    assert rows(db, "archived_memories", "agent_id") == [("build_agent",)]
+
+
+def test_of_several_archived_copies_the_newest_comes_back(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    for value in ("first", "second", "third"):
+        remember(key="task:1", value=value, expired_for=timedelta(days=1))
+        migrated.ok("cleanup")
+
+    answer = migrated.ok("restore", "build_agent", "--reason", "expired", "--json").json
+
+    assert (answer["restored"], answer["skipped"]) == (1, 2)
+    assert rows(db, "agent_memory", "value") == [("third",)]
+    assert rows(db, "archived_memories", "value") == [("first",), ("second",)]
+
+
+def test_each_change_is_told_of_once(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    memory = remember(key="k", expired_for=timedelta(days=1))
+
+    migrated.ok("cleanup")
+    migrated.ok("restore", "build_agent", memory)
+    migrated.ok("archive", "build_agent", memory)
+
+    about = (memory, "build_agent", "learning", "k")
+    assert rows(db, "memory_events", "event, memory_id, agent_id, type, key, run_id") == [
+        ("memory:expired", *about, 1),
+        ("memory:restored", *about, 2),
+        ("memory:archived", *about, 3),
+    ]
+
+
+def test_an_agent_named_in_invalid_utf_8_can_be_handled(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    insert_memory(db, id="m-1")
+    db.execute("UPDATE agent_memory SET agent_id = CAST(? AS TEXT)", (b"a\xff",))
+
+    migrated.ok("archive", b"a\xff", "m-1")
+    listed = migrated.ok("archived", b"a\xff").json
+    migrated.ok("restore", b"a\xff", "m-1")
+
+    assert listed[0]["agent_id"] == {"base64": "Yf8="}
+    assert rows(db, "agent_memory", "CAST(agent_id AS BLOB)") == [(b"a\xff",)]

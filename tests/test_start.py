@@ -1,0 +1,96 @@
+"""A scheduled job starts fast, because it imports little."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from memctl import __version__
+from tests.conftest import PROGRAM, Memctl
+
+HEAVY = ("pydantic", "rich", "sqlite_utils", "click", "tomllib")
+
+# What the program does, and then which modules it took.
+RUN_AND_TELL = """
+import sys
+from memctl.__main__ import main
+try:
+    main()
+except SystemExit as end:
+    if end.code:
+        raise
+print(sorted(set(sys.modules) & set({heavy!r})))
+"""
+
+
+@pytest.mark.parametrize("job", ["cleanup", "decay", "prune"])
+def test_a_scheduled_job_imports_nothing_heavy(migrated: Memctl, job: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", RUN_AND_TELL.format(heavy=HEAVY), job],
+        env=migrated.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert ran.stdout == "[]\n"
+
+
+def test_the_version_is_told_without_typer() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "memctl", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert ran.stdout == f"memctl {__version__}\n"
+    assert "typer" not in ran.stderr
+
+
+def test_options_may_stand_before_the_command(migrated: Memctl, tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing.db")
+
+    before = migrated("--db", missing, "cleanup")
+    after = migrated("cleanup", "--db", missing)
+    both = migrated("--db", missing, "cleanup", "--db", str(migrated.database))
+
+    assert (before.exit_code, after.exit_code, both.exit_code) == (10, 10, 0)
+    assert before.err == after.err
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        pytest.param({"MEMCTL_DB": "a", "HARNESS_DB_PATH": "b"}, "a", id="ours before theirs"),
+        pytest.param({"HARNESS_DB_PATH": "b", "STATE_DIRECTORY": "c"}, "b", id="the service's"),
+        pytest.param({"STATE_DIRECTORY": "/c:/d", "HOME": "/h"}, "/c/memory.db", id="systemd's"),
+        pytest.param(
+            {"XDG_DATA_HOME": "/x", "HOME": "/h"}, "/x/memctl/memory.db", id="the data directory"
+        ),
+        pytest.param(
+            {"XDG_DATA_HOME": "x", "HOME": "/h"},
+            "/h/.local/share/memctl/memory.db",
+            id="the home directory, not a relative data directory",
+        ),
+    ],
+)
+def test_the_database_is_found_in_the_environment(
+    environment: dict[str, str], expected: str
+) -> None:
+    ran = subprocess.run(
+        [PROGRAM, "cleanup"], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert ran.returncode == 10
+    assert f"there is no database at {expected};" in ran.stderr
+
+
+def test_without_any_hint_of_a_place_the_error_says_what_to_do() -> None:
+    ran = subprocess.run([PROGRAM, "cleanup"], env={}, capture_output=True, text=True, check=False)
+
+    assert ran.returncode == 1
+    assert ran.stderr == (
+        "memctl: nothing names a database, and there is no home directory; name one with --db\n"
+    )
