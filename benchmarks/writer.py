@@ -15,7 +15,7 @@ import uuid
 def main(path: str) -> None:
     """Recall and remember until standard input ends."""
     over = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+    threading.Thread(target=wait_for_the_end, args=(over,), daemon=True).start()
     db = sqlite3.connect(path, isolation_level=None, timeout=5)
     db.execute("PRAGMA synchronous = NORMAL")
     random.seed(7)
@@ -36,6 +36,12 @@ def main(path: str) -> None:
             }
         )
     )
+
+
+def wait_for_the_end(over: threading.Event) -> None:
+    """Tell when standard input is closed."""
+    sys.stdin.read()
+    over.set()
 
 
 def recall(db: sqlite3.Connection, _number: int) -> None:

@@ -10,7 +10,7 @@ from sqlite3 import Connection
 from typing import Literal
 
 from memctl.agents import OF_AGENT, agent_parameter, require_agent
-from memctl.database import to_bytes
+from memctl.database import bind_texts
 from memctl.due import Due
 from memctl.errors import NotFoundError
 from memctl.events import Event, record_events
@@ -41,7 +41,6 @@ REMOVE_ARCHIVED = """
     WHERE archive_id IN (SELECT value FROM json_each(:rowids))
 """
 
-# CAST from bytes, one parameter an id: as JSON, an id that is not UTF-8 would not survive.
 NAMED_MEMORIES = f"""
     SELECT rowid, id, agent_id, type, key, NULL
     FROM agent_memory
@@ -79,7 +78,8 @@ def archive(run: Run, *, agent: str, ids: Sequence[str]) -> ArchiveResult:
     agent.
     """
     require_agent(run.db, agent)
-    due = named(NAMED_MEMORIES, agent=agent, ids=ids)
+    listed, parameters = bind_texts("id", ids)
+    due = Due(NAMED_MEMORIES.format(ids=listed), {**parameters, **agent_parameter(agent)})
     found = {memory.id for memory in due.rows(run.db)}
     for memory_id in ids:
         if memory_id not in found:
@@ -99,10 +99,3 @@ def archive(run: Run, *, agent: str, ids: Sequence[str]) -> ArchiveResult:
         ),
     )
     return ArchiveResult(archived=tally.count, tally=tally)
-
-
-def named(query: str, *, agent: str | None, ids: Sequence[str]) -> Due:
-    """Return what `query` finds by ids; it has `{ids}` where their list goes."""
-    names = {f"id{number}": to_bytes(memory_id) for number, memory_id in enumerate(ids)}
-    listed = ", ".join(f"CAST(:{name} AS TEXT)" for name in names)
-    return Due(query.format(ids=listed), {**names, **agent_parameter(agent)})

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlite3 import Connection
 from typing import Any
 
-from memctl.database import to_bytes
+from memctl.database import bind_texts, to_bytes
 from memctl.errors import UsageError
 from memctl.timestamps import to_text
 
@@ -48,9 +48,9 @@ class ArchiveFilter:
                 terms.append(f"{column} = CAST(:{column} AS TEXT)")
                 parameters[column] = to_bytes(text)
         if self.ids:
-            names = {f"id{number}": to_bytes(text) for number, text in enumerate(self.ids)}
-            terms.append(f"id IN ({', '.join(f'CAST(:{name} AS TEXT)' for name in names)})")
-            parameters |= names
+            listed, bound = bind_texts("id", self.ids)
+            terms.append(f"id IN ({listed})")
+            parameters |= bound
         for term, value in (
             ("archived_reason = :reason", self.reason),
             ("run_id = :run_id", self.run_id),

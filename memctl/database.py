@@ -5,13 +5,14 @@ Text may be invalid UTF-8: it is read with `surrogateescape`, and bound back as 
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import Connection
 
-from memctl.errors import LockedError, MemctlError, NoDatabaseError
+from memctl.errors import LockedError, MemctlError, NoDatabaseError, UsageError
 
+MOST_TEXTS = 10_000  # SQLite takes 32,766 parameters
 MINIMUM_SQLITE = (3, 38, 0)  # unixepoch(), RETURNING, DROP COLUMN
 
 # The primary result codes that a user can cause and mend; others are bugs.
@@ -157,6 +158,17 @@ def transaction(db: Connection) -> Iterator[None]:
 def to_bytes(text: str) -> bytes:
     """Return what SQLite shall store for a text that may not be valid UTF-8."""
     return text.encode("utf-8", "surrogateescape")
+
+
+def bind_texts(prefix: str, texts: Sequence[str]) -> tuple[str, dict[str, bytes]]:
+    """Return SQL for a list of texts, and its parameters; the texts may be invalid UTF-8.
+
+    Raises UsageError for more than SQLite takes.
+    """
+    if len(texts) > MOST_TEXTS:
+        raise UsageError(f"{len(texts)} are too many at once", f"name at most {MOST_TEXTS}")
+    parameters = {f"{prefix}{number}": to_bytes(text) for number, text in enumerate(texts)}
+    return ", ".join(f"CAST(:{name} AS TEXT)" for name in parameters), parameters
 
 
 def table_exists(db: Connection, name: str) -> bool:

@@ -123,8 +123,12 @@ class Run(NamedTuple):
         return tally
 
 
-def perform(job: str, work: Callable[[Run], Result], request: Request) -> Report[Result]:
+def perform(
+    job: str, work: Callable[[Run], Result], request: Request, *, by_hand: bool = False
+) -> Report[Result]:
     """Run a job with everything that all jobs have in common.
+
+    What a person does by hand is done while memctl is paused, too.
 
     Raises LockedError when another memctl is at work for longer than `lock_wait` seconds,
     SchemaError when the schema is not current, RefusedError when the clock went back by over an
@@ -139,7 +143,9 @@ def perform(job: str, work: Callable[[Run], Result], request: Request) -> Report
             open_database(request.database, read_only=request.dry_run, lock_wait=request.lock_wait)
         )
         migrations.require_current(db)
-        pause = None if request.dry_run else current_pause(db, now=request.now)
+        pause = None
+        if not (request.dry_run or by_hand):
+            pause = current_pause(db, now=request.now)
         run = Run(db, request)
         result = None
         if request.dry_run:

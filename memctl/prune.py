@@ -13,7 +13,7 @@ from typing import Any
 from memctl.agents import OF_AGENT, agent_parameter, require_agent
 from memctl.archive import REMOVE_ARCHIVED
 from memctl.batches import Batches
-from memctl.database import to_bytes
+from memctl.database import bind_texts, to_bytes
 from memctl.due import Due
 from memctl.errors import RefusedError
 from memctl.events import record_events
@@ -85,8 +85,7 @@ def prune(run: Run, policy: PrunePolicy, *, agent: str | None = None) -> PruneRe
         **agent_parameter(agent),
     }
     losses = {} if run.request.force else great_losses(run, parameters)
-    kept = {f"kept{number}": to_bytes(name) for number, name in enumerate(losses)}
-    listed = ", ".join(f"CAST(:{name} AS TEXT)" for name in kept)
+    listed, kept = bind_texts("kept", list(losses))
 
     def remove(batch: Batch) -> int:
         rowids = batch.rowids

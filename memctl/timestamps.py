@@ -15,12 +15,12 @@ LONGEST_DURATION = timedelta(days=36500)
 
 def to_text(moment: datetime) -> str:
     """Return our form of a moment: `2026-11-22T09:43:58Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def to_service_text(moment: datetime) -> str:
     """Return the form in which the service writes an expiry: `2026-11-22T09:43:58.000Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def to_unix(moment: datetime) -> int:
@@ -72,10 +72,11 @@ def parse_past(text: str, *, now: datetime) -> datetime:
 def unix_seconds(column: str) -> str:
     """Return SQL for the whole seconds since 1970 (rounded down) that a stored time means.
 
-    NULL for whatever is not a time. The shape is demanded first, because SQLite reads `now`, `12:00`
-    and plain numbers as times too, needs nothing between date and time, and rolls 30 February
-    over. Years beyond 0-9999, which JavaScript writes as `+011533-…` and `-000192-…`, are read in
-    the year of the same place in the 400-year cycle of the calendar and moved by whole cycles.
+    NULL for whatever is not a time. The shape is demanded first, because SQLite reads `now`,
+    `12:00` and plain numbers as times too, needs nothing between date and time, and rolls
+    30 February over. Years beyond 0-9999, which JavaScript writes as `+011533-…` and `-000192-…`,
+    are read in the year of the same place in the 400-year cycle of the calendar and moved by
+    whole cycles.
     SQLite rounds to milliseconds: of longer fractions the last half a millisecond of a second
     counts as the next second.
     """

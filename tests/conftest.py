@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.service import Service
 
 NOW = datetime(2026, 11, 22, 9, 43, 58, tzinfo=UTC)

@@ -1,20 +1,140 @@
-"""Expiry."""
+"""Expiry: what is over goes to the archive, and only that."""
 
 import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
 
-from tests.conftest import Memctl, rows
+import pytest
+
+from tests.conftest import NOW, Memctl, rows
+from tests.service import Service
 
 
-def test_a_memory_that_expired_today_is_archived(
+@pytest.mark.parametrize(
+    ("expires_at", "gone"),
+    [
+        pytest.param("2026-11-22T09:43:57.999Z", True, id="a millisecond ago"),
+        pytest.param("2026-11-22T09:43:58.000Z", False, id="at the cutoff itself"),
+        pytest.param("2026-11-22 09:43:57", True, id="SQLite's text"),
+        pytest.param("2026-11-22T23:43:57+14:00", True, id="far east"),
+        pytest.param("2026-11-21T19:43:58-14:00", False, id="far west"),
+        pytest.param("-000192-09-06T00:00:00.000Z", True, id="before our era"),
+        pytest.param("+011533-07-07T00:00:00.000Z", False, id="in ten thousand years"),
+        pytest.param("2020-02-30T00:00:00Z", False, id="a date that never was"),
+        pytest.param("soon", False, id="no time at all"),
+        pytest.param("", False, id="an empty text"),
+        pytest.param(None, False, id="never"),
+    ],
+)
+def test_a_memory_goes_when_its_time_is_over(
+    db: sqlite3.Connection,
+    migrated: Memctl,
+    remember: Callable[..., str],
+    expires_at: str | None,
+    gone: bool,
+) -> None:
+    memory = remember(expires_at=expires_at)
+
+    migrated.ok("cleanup")
+
+    assert rows(db, "agent_memory", "id") == ([] if gone else [(memory,)])
+    assert rows(db, "archived_memories", "id") == ([(memory,)] if gone else [])
+
+
+def test_what_the_service_misses_today_is_found(
+    db: sqlite3.Connection, service: Service, migrated: Memctl
+) -> None:
+    service.remember("a", "context", "task:1", "{}", expires_at="2026-11-22T01:00:00.000Z")
+
+    answer = migrated.ok("cleanup", "--json").json
+
+    assert answer["archived"] == 1
+    assert service.recall("a", "context", "task:1") is None
+
+
+def test_the_result_has_its_whole_shape(migrated: Memctl, remember: Callable[..., str]) -> None:
+    remember(expired_for=timedelta(days=1), agent_id="qa_agent")
+    remember(expired_for=timedelta(days=2), agent_id="build_agent")
+    remember(expired_for=timedelta(days=3), agent_id="qa_agent")
+
+    answer = migrated.ok("cleanup", "--json").json
+
+    assert answer.pop("duration_ms") >= 0
+    assert answer.pop("longest_lock_ms") > 0
+    assert answer == {
+        "schema": 1,
+        "job": "cleanup",
+        "run_id": 1,
+        "dry_run": False,
+        "cutoff": "2026-11-22T09:43:58Z",
+        "archived": 3,
+        "remaining": 0,
+        "agents": {"build_agent": 1, "qa_agent": 2},
+    }
+
+
+def test_a_second_run_finds_nothing(migrated: Memctl, remember: Callable[..., str]) -> None:
+    remember(expired_for=timedelta(days=1))
+
+    counts = [migrated.ok("cleanup", "--json").json["archived"] for _ in range(2)]
+
+    assert counts == [1, 0]
+
+
+def test_a_preview_tells_what_the_run_then_does(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
-    gone = remember(expired_for=timedelta(minutes=1))
-    kept = remember(expired_for=timedelta(minutes=-1))
+    for hours in range(-3, 4):
+        remember(expired_for=timedelta(hours=hours), key=f"{hours} hours")
+    before = rows(db, "agent_memory")
 
-    answer = migrated.ok("cleanup", "--json")
+    previewed = migrated.ok("cleanup", "--dry-run", "--list", "--json").json
+    untouched = (rows(db, "agent_memory"), rows(db, "memory_runs"), rows(db, "memory_events"))
+    done = migrated.ok("cleanup", "--list", "--json").json
 
-    assert answer.json["archived"] == 1
-    assert rows(db, "agent_memory", "id") == [(kept,)]
-    assert rows(db, "archived_memories", "id, archived_reason") == [(gone, "expired")]
+    assert untouched == (before, [], [])
+    assert (previewed["dry_run"], previewed["run_id"]) == (True, None)
+    assert previewed["archived"] == done["archived"] == 3
+    assert sorted(previewed["memories"], key=str) == sorted(done["memories"], key=str)
+
+
+def test_only_the_memories_of_the_named_agent_go(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(expired_for=timedelta(days=1), agent_id="qa_agent")
+    remember(expired_for=timedelta(days=1), agent_id="build_agent")
+
+    migrated.ok("cleanup", "--agent", "qa_agent")
+
+    assert rows(db, "agent_memory", "agent_id") == [("build_agent",)]
+
+
+def test_the_run_is_in_the_ledger(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(expired_for=timedelta(days=1))
+
+    migrated.ok("cleanup")
+
+    columns = "run_id, job, started_at, status, counts, error"
+    assert rows(db, "memory_runs", columns) == [
+        (1, "cleanup", "2026-11-22T09:43:58Z", "ok", '{"archived": 1}', None)
+    ]
+    (measured,) = rows(db, "memory_runs", "finished_at, duration_ms, longest_lock_ms, host, pid")
+    assert all(measured)
+
+
+def test_archiving_again_keeps_only_the_time_of_the_last(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    memory = remember()
+    migrated.ok("archive", "build_agent", memory)
+    migrated.ok("restore", "build_agent", memory)
+    later = migrated.at(NOW + timedelta(days=5))
+
+    later.ok("archive", "build_agent", memory)
+    in_archive = rows(db, "archived_memories", "archived_at")
+    later.ok("restore", "build_agent", memory)
+
+    assert in_archive == [("2026-11-27T09:43:58Z",)]
+    assert rows(db, "agent_memory", "archived_at") == [("2026-11-27T09:43:58Z",)]

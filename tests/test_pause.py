@@ -57,3 +57,17 @@ def test_a_preview_is_possible_while_paused(migrated: Memctl, remember: Callable
     answer = migrated.ok("cleanup", "--dry-run", "--json").json
 
     assert answer["archived"] == 1
+
+
+def test_what_is_done_by_hand_is_done_while_paused(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    memory = remember()
+    migrated.ok("pause", "--reason", "deploying")
+
+    migrated.ok("archive", "build_agent", memory)
+    archived = rows(db, "archived_memories", "id")
+    migrated.ok("restore", "build_agent", memory)
+
+    assert archived == [(memory,)]
+    assert rows(db, "agent_memory", "id") == [(memory,)]

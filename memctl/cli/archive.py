@@ -92,7 +92,10 @@ def archive(
 ) -> None:
     """Put memories of an agent into the archive by hand."""
     report = perform(
-        "archive", lambda run: archive_memories(run, agent=agent, ids=ids), job.request(call)
+        "archive",
+        lambda run: archive_memories(run, agent=agent, ids=ids),
+        job.request(call),
+        by_hand=True,
     )
     finish(report, call, job)
 
@@ -130,5 +133,6 @@ def restore(
         "restore",
         lambda run: restore_memories(run, which, on_conflict=on_conflict, expires_in=duration),
         job.request(call),
+        by_hand=True,
     )
     finish(report, call, job)

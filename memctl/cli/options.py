@@ -15,11 +15,11 @@ from typing import Annotated, Any
 
 import typer
 
-from memctl.errors import MemctlError
+from memctl.errors import MemctlError, UsageError
 from memctl.jobs import JobResult, Report, Request
 from memctl.output import show_error, show_report
 from memctl.settings import Settings, load_settings
-from memctl.timestamps import parse_moment
+from memctl.timestamps import parse_moment, to_text
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,12 @@ class Call:
     @functools.cached_property
     def moment(self) -> datetime:
         """The only reading of the clock, in whole seconds."""
+        now = datetime.now(UTC).replace(microsecond=0)
         if self.now is not None:
-            return parse_moment(self.now)
-        return datetime.now(UTC).replace(microsecond=0)
+            now = parse_moment(self.now)
+        if not 1970 < now.year < 9000:
+            raise UsageError(f"the clock says {to_text(now)}", "set it to a year that can be")
+        return now
 
     @functools.cached_property
     def settings(self) -> Settings:

@@ -8,7 +8,7 @@ from memctl import pause as switch
 from memctl.cli.options import Call, LockOptions
 from memctl.database import open_database
 from memctl.migrations import require_current
-from memctl.output import say
+from memctl.output import say, show_document
 from memctl.timestamps import parse_duration, to_text
 
 
@@ -25,7 +25,10 @@ def pause(
     until = call.moment + parse_duration(for_) if for_ else None
     with open_database(call.settings.database, lock_wait=lock.lock_wait) as db:
         require_current(db)
-        switch.pause(db, now=call.moment, until=until, reason=reason)
+        paused = switch.pause(db, now=call.moment, until=until, reason=reason)
+    if call.json:
+        show_document({"paused": paused._asdict()})
+        return
     say(
         f"pause: jobs do nothing until {to_text(until) if until else '`memctl resume`'}",
         quiet=call.quiet,
@@ -37,4 +40,7 @@ def resume(call: Call, lock: LockOptions) -> None:
     with open_database(call.settings.database, lock_wait=lock.lock_wait) as db:
         require_current(db)
         ended = switch.resume(db)
+    if call.json:
+        show_document({"resumed": ended})
+        return
     say("resume: the jobs run again" if ended else "resume: there was no pause", quiet=call.quiet)
