@@ -172,8 +172,11 @@ def bind_texts(prefix: str, texts: Sequence[str]) -> tuple[str, dict[str, bytes]
 
 
 def table_exists(db: Connection, name: str) -> bool:
-    """Tell whether the database has a table of that name."""
-    found = db.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (name,))
+    """Tell whether the database has a table, or a view, of that name."""
+    found = db.execute(
+        "SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ? COLLATE NOCASE",
+        (name,),
+    )
     return found.fetchone() is not None
 
 

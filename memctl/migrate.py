@@ -16,7 +16,7 @@ from sqlite_utils import Database
 from memctl import __version__, migrations
 from memctl.backup import back_up_before
 from memctl.database import table_exists, transaction
-from memctl.errors import SchemaError, UsageError
+from memctl.errors import SchemaError
 from memctl.migrations import SERVICE_COLUMNS, Migration
 from memctl.timestamps import to_text
 
@@ -52,12 +52,9 @@ def migrate(
 ) -> MigrateResult:
     """Apply the pending steps, up to and including version `to`.
 
-    The caller holds memctl's lock. Raises SchemaError when agent_memory is not the table that
-    step 001 describes, and UsageError when there is no version `to`.
+    The caller holds memctl's lock. Raises SchemaError, before anything is changed, when
+    agent_memory is not the table that step 001 describes, or a name that memctl needs is taken.
     """
-    known = [step.version for step in migrations.available()]
-    if to is not None and to not in known:
-        raise UsageError(f"there is no step {to}", f"memctl knows {known[0]} to {known[-1]}")
     steps = [step for step in migrations.pending(db) if to is None or step.version <= to]
     if not steps:
         return MigrateResult(applied=[], baseline=False, backup=None)
@@ -65,6 +62,7 @@ def migrate(
     baseline = table_exists(db, "agent_memory") and steps[0].version == 1
     if baseline:
         verify_baseline(db, steps[0])
+    refuse_taken_names(db, steps[1:] if baseline else steps)
     copy = back_up_before("migrate", db, path, now=now) if backup and not fresh else None
     if fresh:
         db.execute("PRAGMA journal_mode = WAL")
@@ -104,39 +102,78 @@ def apply(db: Connection, step: Migration, *, baseline: bool, now: datetime) -> 
         )
 
 
+def refuse_taken_names(db: Connection, steps: list[Migration]) -> None:
+    """Raise SchemaError when something in the database has a name that these steps will use."""
+    if not steps:
+        return
+    first, last = steps[0].version, steps[-1].version
+    known = migrations.available()
+    before = _names(_model(step for step in known if step.version < first))
+    wanted = _names(_model(step for step in known if step.version <= last))
+    for name in sorted((wanted - before) & _names(schema_database(db))):
+        raise SchemaError(
+            f"the database already has something else called {name}",
+            "rename it, or give memctl another database; nothing was changed",
+        )
+
+
 def verify_baseline(db: Connection, step: Migration) -> None:
     """Compare the table that is there with the one that step 001 would create.
 
-    Raises SchemaError naming the first difference.
+    Raises SchemaError naming a difference.
     """
     migrations.require_columns(db, SERVICE_COLUMNS)
+    wanted, found = _shape(_model([step])), _shape(schema_database(db))
+    if wanted != found:
+        missing, unknown = (", ".join(sorted(some)) for some in (wanted - found, found - wanted))
+        raise SchemaError(
+            "agent_memory is not the table memctl was made for: "
+            f"expected {missing or 'nothing more'}, found {unknown or 'nothing'}",
+            "nothing was changed",
+        )
+
+
+def _model(steps: Iterable[Migration]) -> Database:
+    """Return a database in memory that has these steps and nothing else."""
     model = Database(memory=True, recursive_triggers=False, execute_plugins=False)
-    model.executescript(step.up)
-    wanted, found = _shape(model), _shape(schema_database(db))
-    for part, shape in wanted.items():
-        if shape != found[part]:
-            raise SchemaError(
-                f"agent_memory is not the table memctl was made for: its {part} differ",
-                f"expected {shape}, found {found[part]}; nothing was changed",
-            )
+    for step in steps:
+        model.executescript(step.up)
+    return model
 
 
-def _shape(schema: Database) -> dict[str, Any]:
+def _names(schema: Database) -> set[str]:
+    """Return the names of all tables, views and indexes, in lower case as SQLite compares them."""
+    rows = schema.execute("SELECT lower(name) FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'")
+    return {row[0] for row in rows}
+
+
+def _shape(schema: Database) -> set[str]:
+    """Describe all of agent_memory that memctl relies on, in sentences that can be compared."""
+    (kind,) = schema.execute(
+        "SELECT type || iif(wr, ' without rowid', '') || iif(strict, ' strict', '')"
+        " FROM pragma_table_list('agent_memory')"
+    ).fetchone()
+    if kind == "view":
+        return {"a view"}
     table = schema.table("agent_memory")
     return {
-        "columns": sorted(_columns(table.columns)),
-        "unique keys": sorted(index.columns for index in table.indexes if index.unique),
-        "foreign keys": sorted(str(key) for key in table.foreign_keys),
+        f"a {kind}",
+        *map(_column, table.columns),
+        *(
+            f"UNIQUE ({', '.join(index.columns)})"
+            for index in table.indexes
+            if index.unique and not index.partial
+        ),
+        *(f"FOREIGN KEY {key.column}" for key in table.foreign_keys),
     }
 
 
-def _columns(columns: Iterable[Any]) -> Iterable[str]:
-    for column in columns:
-        words = [column.name, column.type.upper()]
-        if column.notnull:
-            words.append("NOT NULL")
-        if column.is_pk:
-            words.append("PRIMARY KEY")
-        if column.default_value is not None:
-            words.append(f"DEFAULT {column.default_value}")
-        yield " ".join(words)
+def _column(column: Any) -> str:
+    words = [column.name, column.type.upper()]
+    if column.notnull:
+        words.append("NOT NULL")
+    if column.is_pk:
+        words.append("PRIMARY KEY")
+    if column.default_value is not None:
+        words.append(f"DEFAULT {column.default_value}")
+    return " ".join(words)

@@ -11,7 +11,7 @@ from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl.database import table_exists
-from memctl.errors import SchemaError
+from memctl.errors import SchemaError, UsageError
 
 # What memctl knows of a memory. The service's own columns come first, in its order.
 SERVICE_COLUMNS = (
@@ -84,6 +84,13 @@ def available() -> list[Migration]:
         if match and not path.stem.endswith("_down"):
             found.append(Migration(int(match[1]), match[2], path))
     return sorted(found, key=lambda step: step.version)
+
+
+def require_step(version: int) -> None:
+    """Raise UsageError unless this program knows a step of that number."""
+    known = [step.version for step in available()]
+    if version not in known:
+        raise UsageError(f"there is no step {version}", f"memctl knows {known[0]} to {known[-1]}")
 
 
 def applied(db: Connection) -> list[Applied]:

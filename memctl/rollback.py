@@ -10,10 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
 
+from sqlite_utils import Database
+
 from memctl import migrations
 from memctl.backup import back_up_before
 from memctl.database import count_rows, table_exists, transaction
-from memctl.errors import RefusedError, UsageError
+from memctl.errors import RefusedError, SchemaError, UsageError
 from memctl.migrate import schema_database
 from memctl.migrations import Applied
 
@@ -49,7 +51,7 @@ def roll_back(
     _refuse_to_lose_memories(db, steps)
     archived = count_rows(db, "archived_memories") or 0
     if not confirmed:
-        _ask_to_confirm(db, archived)
+        _ask_to_confirm(db, steps, archived)
     copy = back_up_before("rollback", db, path, now=now)
     downs = {step.version: step.down for step in migrations.available()}
     schema = schema_database(db)
@@ -58,7 +60,7 @@ def roll_back(
         _require_same_archive(db, copy)
         for record in steps:
             if not record.baseline:
-                schema.executescript(downs[record.version])
+                _take_back(schema, record, downs[record.version])
             schema.table("memctl_migrations").delete(record.version)
         if steps[-1] == present[0]:
             schema.table("memctl_migrations").drop()
@@ -67,6 +69,19 @@ def roll_back(
         backup=str(copy),
         archived_in_backup=archived,
     )
+
+
+def _take_back(schema: Database, record: Applied, down: str) -> None:
+    """Run a down file; DROP COLUMN makes SQLite read every view and trigger of the database."""
+    try:
+        schema.executescript(down)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise
+        raise SchemaError(
+            f"step {record.version:03} cannot be taken back: {error}",
+            "mend or drop what SQLite names; nothing was changed",
+        ) from error
 
 
 def _refuse_to_lose_memories(db: Connection, steps: list[Applied]) -> None:
@@ -80,7 +95,9 @@ def _refuse_to_lose_memories(db: Connection, steps: list[Applied]) -> None:
         )
 
 
-def _ask_to_confirm(db: Connection, archived: int) -> None:
+def _ask_to_confirm(db: Connection, steps: list[Applied], archived: int) -> None:
+    if all(record.baseline for record in steps):
+        return  # only a record goes
     if archived:
         raise RefusedError(
             f"{archived} archived memories would remain only in the backup made first",

@@ -41,6 +41,8 @@ def migrate(
         return
     from memctl.migrate import migrate as apply_migrations
 
+    if to is not None:
+        migrations.require_step(to)
     path = call.settings.database
     prepare_place(path, make_directory=call.settings.database_is_default)
     with exclusive(path, job="migrate", wait=lock.lock_wait):
@@ -115,10 +117,12 @@ def status(call: Call) -> None:
     if call.json:
         show_document({**asdict(found), "paused": paused._asdict() if paused else None})
         return
+    state = ", current" if not found.problem else ""
+    if found.pending:
+        state = f", pending: {', '.join(found.pending)}"
     facts = {
         "database": f"{found.database} ({found.size_bytes} bytes)",
-        "schema": f"step {found.version}"
-        + (f", pending: {', '.join(found.pending)}" if found.pending else ", current"),
+        "schema": f"step {found.version}{state}",
         "memories": "no table" if found.memories is None else found.memories,
         "archived": "no table" if found.archived is None else found.archived,
         "problem": found.problem,

@@ -1,0 +1,564 @@
+"""Rollback: the schema's text and every active memory are what they were, to the byte."""
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.conftest import NOW, Answer, Memctl, connect, everything, insert_memory, is_sound, rows
+from tests.service import COLUMNS, SCHEMA, Service
+
+STAMP = f"{NOW:%Y%m%dT%H%M%SZ}"
+LONG_AGO = "2020-01-01T00:00:00.000Z"
+
+# Whatever a service may have put in a column, by what is peculiar about it. Text is given as str
+# (bytes that are not UTF-8 as surrogates), a BLOB as bytes.
+PECULIAR: dict[str, dict[str, Any]] = {
+    "an ordinary memory": {"value": "cache the toolchain"},
+    "text that is not UTF-8": {"value": "half \udcf0\udc9f an emoji", "agent_id": "\udcff"},
+    "a NUL inside": {"value": "before\0after", "key": "\0", "metadata": "{}\0"},
+    "control characters": {"value": "\x1b[31mred\x07\x7f\r\n\t", "agent_id": "a\nb"},
+    "right-to-left marks": {"key": "\u202eabc\u200f", "value": "\ufeff"},
+    "no text at all": {"agent_id": "", "type": "", "value": ""},
+    "numbers as text": {"agent_id": "007", "value": "1e3", "metadata": "7", "expires_at": "0"},
+    "blobs": {"value": b"\x00\xff\x00", "metadata": b"", "expires_at": b"2020-01-01"},
+    "a blob for an id": {"id": b"\x80id"},
+    "a fractional importance": {"importance": 7.5},
+    "a tiny importance": {"importance": 0.1 + 0.2},
+    "an infinite importance": {"importance": float("inf")},
+    "an importance in words": {"importance": "high"},
+    "an empty importance": {"importance": ""},
+    "no importance": {"importance": None},
+    "importance zero": {"importance": 0},
+    "a negative importance": {"importance": -3},
+    "the largest integer": {"importance": 2**63 - 1, "access_count": -(2**63)},
+    "a blob for an importance": {"importance": b"5"},
+    "a word for a count": {"access_count": "often"},
+    "a fraction for a count": {"access_count": 1e308},
+    "nothing but what must be": dict.fromkeys(
+        ("metadata", "importance", "access_count", "last_accessed", "created_at", "expires_at")
+    ),
+    "a year far ahead": {"expires_at": "+011533-07-07T00:00:00.000Z"},
+    "a year long gone": {"expires_at": "-000192-09-06T00:00:00.000Z"},
+    "garbage for times": {"expires_at": "soon", "created_at": "\0", "last_accessed": 1.5},
+    "a big value": {"value": "x" * 3_000_000, "metadata": "\N{ELEPHANT}" * 100_000},
+    "no id": {"id": None},
+    "no id either": {"id": None},
+}
+
+Rows = dict[str | bytes, tuple[Any, ...]]
+
+
+def insert_exactly(db: sqlite3.Connection, **columns: Any) -> None:
+    """Insert a memory whose text may be invalid UTF-8."""
+    memory = {
+        "id": f"id of {columns['key']}",
+        "agent_id": "build_agent",
+        "type": "learning",
+        "value": "v",
+        "last_accessed": "2026-01-01 00:00:00",
+        "created_at": "2025-01-01 00:00:00",
+        **columns,
+    }
+    marks = ", ".join(
+        "CAST(? AS TEXT)" if isinstance(value, str) else "?" for value in memory.values()
+    )
+    given = [
+        value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+        for value in memory.values()
+    ]
+    db.execute(f"INSERT INTO agent_memory ({', '.join(memory)}) VALUES ({marks})", given)
+
+
+def memories(path: Path) -> list[tuple[Any, ...]]:
+    """Return every memory by rowid: of each of the service's columns the SQLite type and bytes."""
+    exact = ", ".join(f"typeof({name}), {name}" for name in COLUMNS)
+    with closing(sqlite3.connect(path)) as db:
+        db.text_factory = bytes
+        return db.execute(f"SELECT rowid, {exact} FROM agent_memory ORDER BY rowid").fetchall()
+
+
+def schema(path: Path) -> list[tuple[Any, ...]]:
+    """Return what `sqlite_schema` says of each object, but for the page it begins on."""
+    with closing(connect(path)) as db:
+        return db.execute(
+            "SELECT rowid, type, name, tbl_name, sql FROM sqlite_schema ORDER BY rowid"
+        ).fetchall()
+
+
+def state(path: Path) -> tuple[Any, ...]:
+    """Return everything that a refusal must leave as it is."""
+    return schema(path), everything(path), {file.name for file in path.parent.iterdir()}
+
+
+def backup_of(path: Path) -> Path:
+    """Return where the copy is that the first rollback made."""
+    return path.with_name(f"{path.name}.before-rollback-{STAMP}")
+
+
+# What is given back.
+
+
+@pytest.fixture(scope="module")
+def there_and_back(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any]]:
+    """Every peculiar memory before migrate and after rollback."""
+    path = tmp_path_factory.mktemp("peculiar") / "harness.db"
+    Service(path).close()
+    with closing(connect(path)) as db:
+        for number, (name, columns) in enumerate(PECULIAR.items()):
+            insert_exactly(db, **{"key": f"{number:02} {name}", **columns})
+        db.execute("DELETE FROM agent_memory WHERE rowid = 1")
+        insert_exactly(db, key="the first again", **PECULIAR["an ordinary memory"])
+    before = memories(path)
+    Memctl(path).ok("migrate", "--no-backup")
+    Memctl(path).ok("rollback", "--to", "0")
+    after = memories(path)
+    names = [*list(PECULIAR)[1:], "an ordinary memory"]
+    assert len(before) == len(after) == len(PECULIAR)
+    return dict(zip(names, zip(before, after, strict=True), strict=True))
+
+
+@pytest.mark.parametrize("name", PECULIAR)
+def test_a_memory_comes_back_byte_for_byte(
+    there_and_back: dict[str, tuple[Any, Any]], name: str
+) -> None:
+    before, after = there_and_back[name]
+
+    assert after == before
+
+
+def test_whatever_a_column_holds_stays(path: Path, memctl: Memctl) -> None:
+    random = Random(7)
+    anything: list[Callable[[], Any]] = [
+        lambda: None,
+        lambda: random.randint(-(2**63), 2**63 - 1),
+        lambda: random.randint(-9, 9),
+        lambda: random.uniform(-1e9, 1e9),
+        lambda: random.randbytes(random.randrange(40)),
+        lambda: random.randbytes(random.randrange(40)).decode("utf-8", "surrogateescape"),
+        lambda: random.choice(["1.0", " 7", "0x10", "1e400", "-0", "9" * 30]),
+    ]
+    Service(path).close()
+    with closing(connect(path)) as db:
+        for number in range(500):
+            columns = {name: random.choice(anything)() for name in COLUMNS}
+            for name in ("agent_id", "type", "value"):
+                columns[name] = "v" if columns[name] is None else columns[name]
+            insert_exactly(db, **columns | {"id": None, "key": str(number)})
+        db.execute("DELETE FROM agent_memory WHERE rowid % 7 = 0")
+    before = memories(path)
+
+    memctl.ok("migrate", "--no-backup")
+    migrated = memories(path)
+    memctl.ok("rollback", "--to", "0")
+
+    assert migrated == before
+    assert memories(path) == before
+    with closing(connect(path)) as db:
+        assert is_sound(db)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pytest.param(SCHEMA, id="the service's own"),
+        pytest.param(" ".join(SCHEMA.split()), id="in one line"),
+        pytest.param(
+            SCHEMA.replace("expires_at TEXT,", "expires_at TEXT -- or NULL, which is never\n,"),
+            id="with a comment after the last column",
+        ),
+        pytest.param(
+            SCHEMA.replace("type, key)\n    )", "type, key) /* one, each */ -- the end)\n)"),
+            id="with comments at the end",
+        ),
+        pytest.param(
+            SCHEMA.replace("agent_memory (", '"agent_memory"(').replace("key TEXT", "[key] text"),
+            id="with quoted names",
+        ),
+        pytest.param(
+            SCHEMA.replace("id TEXT PRIMARY KEY,", "").replace(
+                "expires_at TEXT,", "expires_at TEXT, id TEXT PRIMARY KEY,"
+            ),
+            id="in another order",
+        ),
+    ],
+)
+def test_the_text_of_the_schema_comes_back_byte_for_byte(
+    path: Path, memctl: Memctl, table: str
+) -> None:
+    with closing(connect(path)) as db:
+        db.executescript(table)
+        insert_memory(db)
+    before = schema(path), memories(path)
+
+    memctl.ok("migrate")
+    memctl.ok("rollback", "--to", "0")
+
+    assert (schema(path), memories(path)) == before
+
+
+def test_what_was_written_after_migrate_stays(
+    migrated: Memctl, service: Service, path: Path
+) -> None:
+    service.remember("build_agent", "learning", "k", "old", importance=9)
+    service.remember("build_agent", "learning", "k", "new", importance="high")
+    service.recall("build_agent", "learning", "k")
+    before = memories(path)
+
+    migrated.ok("rollback", "--to", "0")
+
+    assert memories(path) == before
+
+
+def test_a_database_can_be_migrated_again(path: Path, memctl: Memctl) -> None:
+    Service(path).close()
+    with closing(connect(path)) as db:
+        insert_memory(db)
+        gone = insert_memory(db, expires_at=LONG_AGO)
+    memctl.ok("migrate")
+    first = schema(path)
+    memctl.ok("cleanup")
+    kept = memories(path)
+
+    memctl.ok("rollback", "--to", "0", "--yes")
+    answer = memctl.ok("migrate", "--json")
+
+    found = everything(path)
+    assert answer.json["applied"] == ["001_agent_memory", "002_memory_persistence"]
+    assert [row[1:] for row in schema(path)] == [row[1:] for row in first]
+    assert memories(path) == kept
+    assert gone.encode() not in {row[3] for row in kept}
+    assert [name for name, content in found.items() if content] == [
+        "agent_memory",
+        "memctl_migrations",
+    ]
+
+
+def test_a_broken_view_of_somebody_else_is_named_and_nothing_changes(
+    path: Path, memctl: Memctl
+) -> None:
+    Service(path).close()
+    with closing(connect(path)) as db:
+        db.execute("CREATE VIEW of_the_past AS SELECT * FROM a_table_that_was_dropped")
+    memctl.ok("migrate")
+    before = everything(path)
+
+    answer = memctl("rollback", "--to", "0")
+
+    assert answer == Answer(
+        12,
+        "",
+        "memctl: step 002 cannot be taken back: error in view of_the_past: "
+        "no such table: main.a_table_that_was_dropped; "
+        "mend or drop what SQLite names; nothing was changed\n",
+    )
+    assert everything(path) == before
+
+
+# How far.
+
+
+@pytest.mark.parametrize(
+    ("words", "taken_back", "left"),
+    [
+        pytest.param("", ["002_memory_persistence"], [1], id="one step unless told otherwise"),
+        pytest.param("--steps 1", ["002_memory_persistence"], [1], id="one step"),
+        pytest.param("--to 1", ["002_memory_persistence"], [1], id="to the first step"),
+        pytest.param(
+            "--steps 2", ["002_memory_persistence", "001_agent_memory"], [], id="two steps"
+        ),
+        pytest.param("--to 0", ["002_memory_persistence", "001_agent_memory"], [], id="all"),
+        pytest.param(
+            "--steps 9", ["002_memory_persistence", "001_agent_memory"], [], id="more than all"
+        ),
+    ],
+)
+def test_rollback_goes_as_far_as_it_is_told(
+    migrated: Memctl, path: Path, words: str, taken_back: list[str], left: list[int]
+) -> None:
+    answer = migrated.ok("rollback", *words.split(), "--json")
+
+    with closing(connect(path)) as db:
+        tables = set(everything(path))
+        recorded = rows(db, "memctl_migrations", "version") if left else []
+    assert answer == Answer(0, answer.out, "")
+    assert answer.json == {
+        "schema": 1,
+        "rolled_back": taken_back,
+        "backup": str(backup_of(path)),
+        "archived_in_backup": 0,
+    }
+    assert tables == ({"agent_memory", "memctl_migrations"} if left else {"agent_memory"})
+    assert recorded == [(version,) for version in left]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        pytest.param(
+            "--to 3", "cannot roll back to step 3; the database is at step 2", id="a later step"
+        ),
+        pytest.param(
+            "--to -1", "cannot roll back to step -1; the database is at step 2", id="below zero"
+        ),
+        pytest.param(
+            "--to 1 --steps 1",
+            "--to and --steps exclude each other; give one of them",
+            id="two ways to say it",
+        ),
+    ],
+)
+def test_a_step_that_makes_no_sense_is_a_usage_error(
+    migrated: Memctl, path: Path, words: str, message: str
+) -> None:
+    before = state(path)
+
+    answer = migrated("rollback", *words.split())
+
+    assert answer == Answer(2, "", f"memctl: {message}\n")
+    assert state(path) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param("rollback", id="a database that was never migrated"),
+        pytest.param("rollback --to 0 --yes", id="the same, for sure"),
+    ],
+)
+def test_where_there_is_no_step_nothing_is_taken_back(
+    path: Path, memctl: Memctl, words: str
+) -> None:
+    Service(path).close()
+    before = path.read_bytes()
+
+    answer = memctl(*words.split())
+
+    assert answer == Answer(0, "", f"rollback: {path} has no step to take back\n")
+    assert path.read_bytes() == before
+    assert not backup_of(path).exists()
+
+
+def test_rolling_back_to_where_it_is_changes_nothing(migrated: Memctl, path: Path) -> None:
+    before = state(path)
+
+    answers = migrated("rollback", "--to", "2"), migrated("rollback", "--to", "2", "--json")
+
+    assert answers[0] == Answer(0, "", f"rollback: {path} has no step to take back\n")
+    assert answers[1].json == {
+        "schema": 1,
+        "rolled_back": [],
+        "backup": None,
+        "archived_in_backup": 0,
+    }
+    assert state(path) == before
+
+
+# What would be lost.
+
+
+def test_archived_memories_are_not_left_behind_unasked(
+    db: sqlite3.Connection, migrated: Memctl, path: Path
+) -> None:
+    insert_memory(db)
+    for _ in range(2):
+        insert_memory(db, expires_at=LONG_AGO)
+    migrated.ok("cleanup")
+    before = state(path)
+
+    answer = migrated("rollback")
+    as_json = migrated("rollback", "--json")
+
+    assert answer == Answer(
+        3,
+        "",
+        "memctl: 2 archived memories would remain only in the backup made first; "
+        "say --yes if that is what you want; nothing was changed\n",
+    )
+    assert (as_json.exit_code, as_json.out) == (3, "")
+    assert Answer(0, as_json.err, "").json["error"]["code"] == "refused"
+    assert state(path) == before
+
+
+def test_the_backup_has_the_archived_memories(
+    db: sqlite3.Connection, migrated: Memctl, path: Path
+) -> None:
+    insert_memory(db)
+    for value in ("first", b"\xff\x00", 7.5):
+        insert_memory(db, value=value, expires_at=LONG_AGO)
+    migrated.ok("cleanup")
+    before = schema(path), everything(path)
+    kept = memories(path)
+
+    answer = migrated("rollback", "--yes")
+
+    copy = backup_of(path)
+    assert answer == Answer(
+        0,
+        "",
+        "rollback: took back 002_memory_persistence\n"
+        f"rollback: the database as it was, with 3 archived memories, is in {copy}\n",
+    )
+    assert (schema(copy), everything(copy)) == before
+    assert len(before[1]["archived_memories"]) == 3
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert memories(path) == kept
+    with closing(connect(copy)) as backup:
+        assert is_sound(backup)
+
+
+def test_memories_come_back_from_the_backup(
+    db: sqlite3.Connection, migrated: Memctl, path: Path
+) -> None:
+    gone = insert_memory(db, expires_at=LONG_AGO)
+    before = memories(path)
+    migrated.ok("cleanup")
+    migrated.ok("rollback", "--to", "0", "--yes")
+
+    Memctl(backup_of(path)).ok("restore", "build_agent", gone)
+
+    restored = memories(backup_of(path))
+    assert restored[0][1:-2] == before[0][1:-2]
+
+
+@pytest.mark.parametrize("words", ["--to 0", "--to 0 --yes", "--steps 2 --yes"])
+def test_a_table_that_memctl_made_stays_while_it_holds_memories(
+    path: Path, memctl: Memctl, words: str
+) -> None:
+    memctl.ok("migrate")
+    with closing(connect(path)) as db:
+        insert_memory(db)
+    before = state(path)
+
+    answer = memctl("rollback", *words.split())
+
+    assert answer == Answer(
+        3,
+        "",
+        "memctl: step 001 cannot be rolled back: agent_memory holds memories, and memctl created "
+        "it; `memctl rollback --to 1` takes back the rest; nothing was changed\n",
+    )
+    assert state(path) == before
+
+
+def test_the_rest_can_be_taken_back_from_a_database_that_memctl_made(
+    path: Path, memctl: Memctl
+) -> None:
+    memctl.ok("migrate", "--to", "1")
+    with closing(connect(path)) as db:
+        insert_memory(db)
+    before = schema(path), memories(path)
+    memctl.ok("migrate")
+
+    memctl.ok("rollback", "--to", "1")
+
+    assert (schema(path), memories(path)) == before
+
+
+def test_an_empty_table_that_memctl_made_goes_and_leaves_an_empty_database(
+    path: Path, memctl: Memctl
+) -> None:
+    memctl.ok("migrate")
+
+    answer = memctl("rollback", "--to", "0")
+
+    assert answer == Answer(
+        0,
+        "",
+        "rollback: took back 002_memory_persistence, 001_agent_memory\n"
+        f"rollback: the database as it was, with 0 archived memories, is in {backup_of(path)}\n",
+    )
+    assert schema(path) == []
+    assert memctl.ok("migrate", "--json").json["baseline"] is False
+
+
+# A table so large that its users would notice.
+
+
+@pytest.fixture(scope="module")
+def hundred_thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A service's database with 100,000 memories."""
+    path = tmp_path_factory.mktemp("large") / "harness.db"
+    Service(path).close()
+    with closing(connect(path)) as db:
+        db.execute(
+            """
+            INSERT INTO agent_memory (id, agent_id, type, key, value)
+            WITH RECURSIVE counter (n) AS (
+                SELECT 1
+                UNION ALL
+                SELECT n + 1 FROM counter WHERE n < 100000
+            )
+            SELECT 'id-' || n, 'build_agent', 'learning', 'key-' || n, 'v' FROM counter
+            """
+        )
+    return path
+
+
+def test_a_hundred_thousand_memories_are_rolled_back_without_asking(
+    hundred_thousand: Path, path: Path, memctl: Memctl
+) -> None:
+    shutil.copy(hundred_thousand, path)
+    before = schema(path), memories(path)
+    memctl.ok("migrate", "--no-backup")
+
+    memctl.ok("rollback", "--to", "0")
+
+    assert (schema(path), memories(path)) == before
+
+
+def test_more_memories_are_rolled_back_only_when_their_users_are_stopped(
+    hundred_thousand: Path, path: Path, memctl: Memctl
+) -> None:
+    shutil.copy(hundred_thousand, path)
+    with closing(connect(path)) as db:
+        insert_memory(db)
+    memctl.ok("migrate", "--no-backup")
+    before = state(path)
+
+    answer = memctl("rollback")
+    refused = state(path)
+    sure = memctl("rollback", "--yes")
+
+    assert answer == Answer(
+        3,
+        "",
+        "memctl: rewriting 100001 memories would hold the write lock for seconds, and its other "
+        "users would fail meanwhile; say --yes when they are stopped; nothing was changed\n",
+    )
+    assert refused == before
+    assert sure.exit_code == 0
+    assert set(everything(path)) == {"agent_memory", "memctl_migrations"}
+
+
+def test_nobody_is_asked_where_no_memory_is_rewritten(
+    hundred_thousand: Path, path: Path, memctl: Memctl
+) -> None:
+    shutil.copy(hundred_thousand, path)
+    with closing(connect(path)) as db:
+        insert_memory(db)
+    memctl.ok("migrate", "--to", "1", "--no-backup")
+
+    answer = memctl("rollback", "--to", "0")
+
+    assert answer.exit_code == 0, answer
+    assert set(everything(path)) == {"agent_memory"}
+
+
+def test_rollback_gives_way_to_a_writer_and_leaves_everything_as_it_was(
+    migrated: Memctl, service: Service, path: Path
+) -> None:
+    service.remember("build_agent", "learning", "k", "v")
+    before = schema(path), everything(path)
+    service.db.execute("BEGIN IMMEDIATE")
+
+    answer = migrated("rollback", "--lock-wait", "0")
+
+    service.db.execute("ROLLBACK")
+    assert (answer.exit_code, answer.out) == (11, "")
+    assert (schema(path), everything(path)) == before

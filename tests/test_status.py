@@ -1,0 +1,273 @@
+"""Status: one look tells what a database is, and it changes nothing."""
+
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import NOW, Answer, Memctl, connect, insert_memory, rows
+from tests.service import Service
+
+
+def make_legacy(path: Path, memories: int) -> None:
+    """Make the database that a service leaves behind."""
+    Service(path).close()
+    with closing(connect(path)) as db:
+        for _ in range(memories):
+            insert_memory(db)
+
+
+def duration_of(db: sqlite3.Connection, run_id: int) -> int:
+    """Return how long a run took by the ledger: no test can know that beforehand."""
+    query = "SELECT duration_ms FROM memory_runs WHERE run_id = ?"
+    return int(db.execute(query, (run_id,)).fetchone()[0])
+
+
+def test_a_database_that_memctl_never_touched(path: Path, memctl: Memctl) -> None:
+    make_legacy(path, memories=3)
+    before = path.read_bytes()
+
+    answer = memctl("status")
+    as_json = memctl("status", "--json")
+
+    assert answer == Answer(
+        0,
+        f"database  {path} ({len(before)} bytes)\n"
+        "schema    step 0, pending: 001_agent_memory, 002_memory_persistence\n"
+        "memories  3\n"
+        "archived  no table\n",
+        "",
+    )
+    assert as_json.json == {
+        "schema": 1,
+        "database": str(path),
+        "size_bytes": len(before),
+        "version": 0,
+        "pending": ["001_agent_memory", "002_memory_persistence"],
+        "problem": None,
+        "memories": 3,
+        "archived": None,
+        "jobs": [],
+        "paused": None,
+    }
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_database_without_the_table(path: Path, memctl: Memctl) -> None:
+    with closing(connect(path)) as db:
+        db.execute("CREATE TABLE tasks (id TEXT)")
+
+    answer = memctl("status")
+
+    assert answer == Answer(
+        0,
+        f"database  {path} ({path.stat().st_size} bytes)\n"
+        "schema    step 0, pending: 001_agent_memory, 002_memory_persistence\n"
+        "memories  no table\n"
+        "archived  no table\n",
+        "",
+    )
+
+
+def test_a_database_that_was_migrated_half_way(path: Path, memctl: Memctl) -> None:
+    make_legacy(path, memories=1)
+    memctl.ok("migrate", "--to", "1")
+
+    answer = memctl("status")
+
+    assert answer == Answer(
+        0,
+        f"database  {path} ({path.stat().st_size} bytes)\n"
+        "schema    step 1, pending: 002_memory_persistence\n"
+        "memories  1\n"
+        "archived  no table\n",
+        "",
+    )
+
+
+def test_a_migrated_database_before_its_first_job(migrated: Memctl, path: Path) -> None:
+    answer = migrated("status")
+
+    assert answer == Answer(
+        0,
+        f"database  {path} ({path.stat().st_size} bytes)\n"
+        "schema    step 2, current\n"
+        "memories  0\n"
+        "archived  0\n",
+        "",
+    )
+
+
+def test_a_database_at_work(db: sqlite3.Connection, migrated: Memctl, path: Path) -> None:
+    insert_memory(db)
+    insert_memory(db, expired_for=timedelta(hours=1))
+    migrated.ok("cleanup")
+    migrated.ok("decay")
+    later = migrated.at(NOW + timedelta(minutes=15))
+    later.ok("cleanup")
+
+    answer = later("status")
+    as_json = later("status", "--json")
+
+    cleanup, decay = duration_of(db, 3), duration_of(db, 2)
+    size = path.stat().st_size
+    assert answer == Answer(
+        0,
+        f"database  {path} ({size} bytes)\n"
+        "schema    step 2, current\n"
+        "memories  1\n"
+        "archived  1\n"
+        "job      run_id  started_at            status  duration_ms  error\n"
+        f"cleanup       3  2026-11-22T09:58:58Z  ok      {cleanup:>11}\n"
+        f"decay         2  2026-11-22T09:43:58Z  ok      {decay:>11}\n",
+        "",
+    )
+    assert as_json.json == {
+        "schema": 1,
+        "database": str(path),
+        "size_bytes": size,
+        "version": 2,
+        "pending": [],
+        "problem": None,
+        "memories": 1,
+        "archived": 1,
+        "jobs": [
+            {
+                "job": "cleanup",
+                "run_id": 3,
+                "started_at": "2026-11-22T09:58:58Z",
+                "status": "ok",
+                "duration_ms": cleanup,
+                "error": None,
+            },
+            {
+                "job": "decay",
+                "run_id": 2,
+                "started_at": "2026-11-22T09:43:58Z",
+                "status": "ok",
+                "duration_ms": decay,
+                "error": None,
+            },
+        ],
+        "paused": None,
+    }
+
+
+def test_a_crash_and_a_failure_are_seen_and_act_on_no_terminal(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    db.executescript(
+        """
+        INSERT INTO memory_runs
+            (job, started_at, status, duration_ms, error, memctl_version, host, pid)
+        VALUES
+            ('decay', '2026-11-22T09:00:00Z', 'running', NULL, NULL, '0.1.0', 'h', 1),
+            ('prune', '2026-11-22T09:00:00Z', 'failed', 5, char(27) || '[31m[b]red' || char(10),
+                '0.1.0', 'h', 1);
+        """
+    )
+
+    answer = migrated("status")
+
+    assert answer.out.splitlines()[4:] == [
+        "job    run_id  started_at            status   duration_ms  error",
+        "decay       1  2026-11-22T09:00:00Z  running",
+        "prune       2  2026-11-22T09:00:00Z  failed             5  \\x1b[31m[b]red\\n",
+    ]
+
+
+def test_a_pause_is_shown_while_it_lasts(migrated: Memctl, path: Path) -> None:
+    migrated.ok("pause", "--for", "2h", "--reason", "moving \x1b[31mhouse")
+
+    answer = migrated("status")
+    as_json = migrated("status", "--json")
+    later = migrated.at(NOW + timedelta(hours=2))("status", "--json")
+
+    assert answer == Answer(
+        0,
+        f"database  {path} ({path.stat().st_size} bytes)\n"
+        "schema    step 2, current\n"
+        "memories  0\n"
+        "archived  0\n"
+        "paused    since 2026-11-22T09:43:58Z: moving \\x1b[31mhouse\n",
+        "",
+    )
+    assert as_json.json["paused"] == {
+        "since": "2026-11-22T09:43:58Z",
+        "until": "2026-11-22T11:43:58Z",
+        "reason": "moving \x1b[31mhouse",
+    }
+    assert later.json["paused"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "version", "problem"),
+    [
+        pytest.param(
+            "UPDATE memctl_migrations SET sha256 = 'another' WHERE version = 2",
+            2,
+            "step 002 (memory_persistence) was changed after it was applied; reinstall memctl: "
+            "002_memory_persistence.sql is not the file this database was made with",
+            id="a step that was changed",
+        ),
+        pytest.param(
+            "INSERT INTO memctl_migrations VALUES (9, 'telepathy', '', '2031-01-01', 0, '9.0')",
+            9,
+            "the schema has step 009 (telepathy), which memctl lacks; the database is newer than "
+            "this program: upgrade memctl",
+            id="a step of a newer memctl",
+        ),
+        pytest.param(
+            "ALTER TABLE agent_memory ADD COLUMN mood TEXT",
+            2,
+            "agent_memory has the unknown column mood; this is not the table memctl was made for; "
+            "nothing was changed",
+            id="a column that memctl does not know",
+        ),
+        pytest.param(
+            "ALTER TABLE agent_memory DROP COLUMN promoted_at",
+            2,
+            "agent_memory lacks promoted_at; this is not the table memctl was made for; nothing "
+            "was changed",
+            id="a column that is gone",
+        ),
+    ],
+)
+def test_a_problem_is_told(
+    db: sqlite3.Connection, migrated: Memctl, path: Path, change: str, version: int, problem: str
+) -> None:
+    insert_memory(db)
+    db.execute(change)
+    before = rows(db, "agent_memory")
+
+    answer = migrated("status")
+    as_json = migrated("status", "--json")
+
+    assert (answer.exit_code, answer.err) == (0, "")
+    assert f"\nproblem   {problem}\n" in answer.out
+    assert as_json.json == {
+        "schema": 1,
+        "database": str(path),
+        "size_bytes": path.stat().st_size,
+        "version": version,
+        "pending": [],
+        "problem": problem,
+        "memories": 1,
+        "archived": 0,
+        "jobs": [],
+        "paused": None,
+    }
+    assert rows(db, "agent_memory") == before
+
+
+def test_a_schema_with_a_problem_is_not_called_current(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    db.execute("UPDATE memctl_migrations SET sha256 = 'another' WHERE version = 2")
+
+    answer = migrated("status")
+
+    assert "step 2, current" not in answer.out

@@ -1,0 +1,102 @@
+"""The wheel: what `pip install` gives a user works by itself, far from any checkout."""
+
+import hashlib
+import importlib.util
+import json
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+
+
+def run(*words: str | Path, directory: Path = PROJECT) -> str:
+    """Run a command that must succeed and return what it prints."""
+    ran = subprocess.run(words, cwd=directory, check=True, stdout=subprocess.PIPE, text=True)
+    return ran.stdout
+
+
+class Installation(NamedTuple):
+    """A virtual environment with nothing of memctl but the wheel, and a directory to work in."""
+
+    wheel: Path
+    environment: Path
+    home: Path
+
+    def run(self, program: str, *words: str) -> str:
+        """Run one of its programs in a bare environment, far from the checkout."""
+        bare = ("env", "-i", "PATH=/usr/bin:/bin", f"HOME={self.home}")
+        return run(*bare, self.environment / "bin" / program, *words, directory=self.home)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """The wheel as it is built, in an environment that finds memctl's dependencies in ours."""
+    folder = tmp_path_factory.mktemp("wheel")
+    isolation = ["--no-isolation"] if importlib.util.find_spec("hatchling") else []
+    run(sys.executable, "-m", "build", "--wheel", *isolation, "--outdir", folder, PROJECT)
+    (wheel,) = folder.glob("*.whl")
+    environment = folder / "environment"
+    run(sys.executable, "-m", "venv", environment)
+    python = environment / "bin" / "python"
+    run(python, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet", wheel)
+    # Behind the environment's own packages, and without the .pth file of an editable memctl.
+    (packages,) = environment.glob("lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    home = folder / "home"
+    home.mkdir()
+    return Installation(wheel, environment, home)
+
+
+def test_the_program_migrates_with_what_is_in_the_wheel(installed: Installation) -> None:
+    database = installed.home / ".local" / "share" / "memctl" / "memory.db"
+    places = "import json, memctl.migrations as m; print(json.dumps([m.__file__, str(m.folder())]))"
+
+    code, sql = json.loads(installed.run("python", "-c", places))
+    applied = json.loads(installed.run("memctl", "migrate", "--json"))
+    status = json.loads(installed.run("memctl", "status", "--json"))
+
+    assert Path(code).is_relative_to(installed.environment)
+    assert Path(sql) == Path(code).parent / "migrations"
+    assert applied == {
+        "schema": 1,
+        "applied": ["001_agent_memory", "002_memory_persistence"],
+        "baseline": False,
+        "backup": None,
+    }
+    assert (status["database"], status["version"], status["problem"]) == (str(database), 2, None)
+
+
+def test_the_wheel_has_the_whole_package_and_the_same_migrations(installed: Installation) -> None:
+    package = {
+        str(path.relative_to(PROJECT)): path
+        for path in (PROJECT / "memctl").rglob("*")
+        if path.suffix == ".py" or path.name == "py.typed"
+    }
+    package |= {
+        f"memctl/migrations/{path.name}": path for path in (PROJECT / "migrations").iterdir()
+    }
+
+    with zipfile.ZipFile(installed.wheel) as wheel:
+        found = {
+            name: hashlib.sha256(wheel.read(name)).hexdigest()
+            for name in wheel.namelist()
+            if ".dist-info/" not in name
+        }
+
+    assert found == {
+        name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in package.items()
+    }
+
+
+def test_the_installed_program_knows_its_version(installed: Installation) -> None:
+    version = installed.wheel.name.split("-")[1]
+
+    printed = installed.run("memctl", "--version")
+
+    assert printed == f"memctl {version}\n"
