@@ -124,7 +124,7 @@ def shell(original: Path) -> float:
     if program is None:
         raise SystemExit("the comparison needs the sqlite3 shell (Debian: apt-get install sqlite3)")
     database = copy(original, "shell.db")
-    due = f"SELECT rowid FROM ({EXPIRED_MEMORIES.format(among='')}) ORDER BY rowid"
+    due = f"SELECT rowid FROM ({EXPIRED_MEMORIES.replace('{where}', 'WHERE')}) ORDER BY rowid"
     script = f"""
         PRAGMA synchronous = NORMAL;
         PRAGMA cache_size = -16000;
@@ -163,6 +163,9 @@ MEASUREMENTS: dict[str, Callable[[Path], None]] = {
 }
 
 if __name__ == "__main__":
+    unknown = set(sys.argv[1:]) - set(MEASUREMENTS)
+    if unknown:
+        raise SystemExit(f"choose from {', '.join(MEASUREMENTS)}")
     for chosen in sys.argv[1:] or MEASUREMENTS:
         with tempfile.TemporaryDirectory(prefix="memctl-benchmark-") as place:
             print(f"\n{chosen}: {MEASUREMENTS[chosen].__doc__}")

@@ -12,9 +12,12 @@ def main() -> None:
         sys.stdout.write(f"memctl {__version__}\n")
         return
     gc.disable()  # a short-lived process makes little garbage; collecting it slows the start by 9 %
-    from memctl.cli import main as run_command_line
+    try:
+        from memctl.cli import main as run_command_line
 
-    run_command_line()
+        run_command_line()
+    except KeyboardInterrupt:  # while still importing; later Typer sees to it
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

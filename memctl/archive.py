@@ -18,7 +18,7 @@ from memctl.jobs import JobResult, Run
 from memctl.migrations import MEMORY_COLUMNS
 from memctl.timestamps import to_text
 
-Reason = Literal["expired", "manual", "replaced"]
+Reason = Literal["expired", "forgotten", "deleted", "replaced", "imported", "manual"]
 
 # The archive has its own archived_at: the time of this archiving, not of an earlier one.
 KEPT_COLUMNS = ", ".join(column for column in MEMORY_COLUMNS if column != "archived_at")
@@ -42,9 +42,9 @@ REMOVE_ARCHIVED = """
 """
 
 NAMED_MEMORIES = f"""
-    SELECT rowid, id, agent_id, type, key, NULL
+    SELECT rowid, id, agent_id, type, key
     FROM agent_memory
-    WHERE id IN ({{ids}}) AND {OF_AGENT} {{{{among}}}}
+    {{where}} id IN (IDS) AND {OF_AGENT}
 """
 
 
@@ -79,7 +79,7 @@ def archive(run: Run, *, agent: str, ids: Sequence[str]) -> ArchiveResult:
     """
     require_agent(run.db, agent)
     listed, parameters = bind_texts("id", ids)
-    due = Due(NAMED_MEMORIES.format(ids=listed), {**parameters, **agent_parameter(agent)})
+    due = Due(NAMED_MEMORIES.replace("IDS", listed), {**parameters, **agent_parameter(agent)})
     found = {memory.id for memory in due.rows(run.db)}
     for memory_id in ids:
         if memory_id not in found:

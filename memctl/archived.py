@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from sqlite3 import Connection
-from typing import Any
+from typing import Any, get_args
 
+from memctl.archive import Reason
 from memctl.database import bind_texts, to_bytes
 from memctl.errors import UsageError
 from memctl.timestamps import to_text
 
-REASONS = ("expired", "forgotten", "deleted", "replaced", "imported", "manual")
+REASONS = get_args(Reason)
 
 ARCHIVED_COLUMNS = (
     "archive_id, id, agent_id, type, key, value, metadata, importance, access_count,"
@@ -51,15 +52,15 @@ class ArchiveFilter:
             listed, bound = bind_texts("id", self.ids)
             terms.append(f"id IN ({listed})")
             parameters |= bound
-        for term, value in (
-            ("archived_reason = :reason", self.reason),
-            ("run_id = :run_id", self.run_id),
-            ("archived_at >= :since", self.since and to_text(self.since)),
-            ("archived_at <= :until", self.until and to_text(self.until)),
+        for name, term, value in (
+            ("reason", "archived_reason = :reason", self.reason),
+            ("run_id", "run_id = :run_id", self.run_id),
+            ("since", "archived_at >= :since", self.since and to_text(self.since)),
+            ("until", "archived_at <= :until", self.until and to_text(self.until)),
         ):
             if value is not None:
                 terms.append(term)
-                parameters[term.rpartition(":")[2]] = value
+                parameters[name] = value
         if self.search is not None:
             terms.append(
                 "(instr(lower(key), lower(CAST(:search AS TEXT)))"
@@ -70,19 +71,14 @@ class ArchiveFilter:
 
 
 def list_archived(
-    db: Connection, which: ArchiveFilter, *, limit: int | None = 50, offset: int = 0
+    db: Connection, which: ArchiveFilter, *, limit: int, offset: int
 ) -> Iterator[dict[str, object]]:
-    """Yield archived memories, the newest first, every column under its own name as stored.
-
-    Raises UsageError for a negative limit or offset.
-    """
-    if (limit is not None and limit < 0) or offset < 0:
-        raise UsageError("--limit and --offset cannot be negative", "leave them out for the newest")
+    """Yield archived memories, the newest first, every column under its own name as stored."""
     condition, parameters = which.condition()
     rows = db.execute(
         f"SELECT {ARCHIVED_COLUMNS} FROM archived_memories WHERE {condition}"
         " ORDER BY archived_at DESC, archive_id DESC LIMIT :limit OFFSET :offset",
-        {**parameters, "limit": -1 if limit is None else limit, "offset": offset},
+        {**parameters, "limit": limit, "offset": offset},
     )
     names = [column[0] for column in rows.description]
     for row in rows:

@@ -1,5 +1,6 @@
 """A verified copy of the whole database, made while others go on writing."""
 
+import glob
 import os
 import sqlite3
 from contextlib import closing
@@ -8,21 +9,33 @@ from pathlib import Path
 from sqlite3 import Connection
 from tempfile import NamedTemporaryFile
 
+from memctl.database import give_to_owner
 from memctl.errors import MemctlError
 
 
 def back_up_before(action: str, db: Connection, path: Path, *, now: datetime) -> Path:
     """Copy the database beside itself, named for the action it precedes, and return the copy.
 
-    Raises MemctlError when the copy fails its check; then there is no copy.
+    The caller holds memctl's lock. Raises MemctlError when the copy cannot be written or fails
+    its check; then there is no copy.
     """
+    path = path.resolve()
+    for left in path.parent.glob(f".{glob.escape(path.name)}.before-*"):
+        left.unlink(missing_ok=True)  # of a run that was killed
     base = f"{path.name}.before-{action}-{now:%Y%m%dT%H%M%SZ}"
-    copy = path.resolve().with_name(base)
+    copy = path.with_name(base)
     number = 2
     while copy.exists():
-        copy = copy.with_name(f"{base}-{number}")
+        copy = path.with_name(f"{base}-{number}")
         number += 1
-    copy_database(db, copy)
+    try:
+        copy_database(db, copy)
+        give_to_owner(copy, path)
+    except OSError as error:
+        raise MemctlError(
+            f"no backup can be written to {path.parent} ({error.strerror})",
+            "make room and the directory writable, or choose --no-backup",
+        ) from None
     return copy
 
 
@@ -30,16 +43,10 @@ def copy_database(db: Connection, target: Path) -> None:
     """Copy the database online to a new file, mode 0600, that stands alone and passes quick_check.
 
     The copy is one read of the whole file: in steps it would never finish beside a writer.
-    Raises MemctlError when the directory cannot be written or the copy is damaged.
+    Raises MemctlError when the copy is damaged, and OSError when it cannot be written.
     """
-    try:
-        with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            draft = Path(file.name)
-    except OSError as error:
-        raise MemctlError(
-            f"no backup can be written to {target.parent} ({error.strerror})",
-            "make the directory writable, or choose --no-backup",
-        ) from None
+    with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+        draft = Path(file.name)
     try:
         with closing(sqlite3.connect(draft, isolation_level=None)) as copy:
             db.backup(copy, pages=-1)

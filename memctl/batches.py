@@ -6,20 +6,15 @@ lock is released, so that the other writer's commits do not have to.
 """
 
 import json
-import signal
 import time
 from array import array
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from sqlite3 import Connection
-from typing import TypeVar
 
 from memctl.database import transaction
 
-Changed = TypeVar("Changed")
-
-FIRST_BATCH_ROWS = 200
-MOST_BATCH_ROWS = 20_000
+FIRST_BATCH_ROWS = 10  # values may be megabytes each; it doubles as long as there is time
+MOST_BATCH_ROWS = 2000
 POLITE_SECONDS = 0.010
 ALONE_SECONDS = 0.050
 COMPANY_LASTS_SECONDS = 0.25  # so long after another's last write it may still be at work
@@ -39,31 +34,25 @@ class Batches:
         self._held_since_checkpoint = 0.0
         db.execute("PRAGMA wal_autocheckpoint = 0")
 
-    def apply(
-        self,
-        rowids: "array[int]",
-        change: Callable[[str], Changed],
-        committed: Callable[[Changed], None],
-    ) -> int:
+    def apply(self, rowids: "array[int]", change: Callable[[str], object]) -> int:
         """Call `change` with one batch of rowids at a time, as a JSON array, each in a transaction.
 
-        What it returns is passed to `committed` once it is durable. Returns how many rowids were
-        not reached before `max_seconds` were over.
+        Returns how many rowids were not reached before `max_seconds` were over. An exception, also
+        one that a signal raises, undoes the batch it interrupts and ends the work.
         """
         done = 0
         while done < len(rowids):
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 break
             batch = rowids[done : done + self._rows]
-            with uninterrupted():
-                with transaction(self._db):
-                    begun = time.monotonic()
-                    changed = change(json.dumps(batch.tolist()))
-                held = time.monotonic() - begun
-                self.longest_lock_ms = max(self.longest_lock_ms, held * 1000)
-                committed(changed)
+            with transaction(self._db):
+                begun = time.monotonic()
+                change(json.dumps(batch.tolist()))
+            held = time.monotonic() - begun
+            self.longest_lock_ms = max(self.longest_lock_ms, held * 1000)
             done += len(batch)
-            self._make_room(held)
+            if done < len(rowids):
+                self._make_room(held)
         return len(rowids) - done
 
     def _make_room(self, held: float) -> None:
@@ -91,13 +80,3 @@ class Batches:
     def _read_data_version(self) -> int:
         (version,) = self._db.execute("PRAGMA data_version").fetchone()
         return int(version)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back until the block is done: a stop falls between batches."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

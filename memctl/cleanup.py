@@ -15,7 +15,7 @@ from memctl.timestamps import is_before, to_unix
 EXPIRED_MEMORIES = f"""
     SELECT rowid, id, agent_id, type, key, expires_at
     FROM agent_memory
-    WHERE {is_before("expires_at", ":now")} AND {OF_AGENT} {{among}}
+    {{where}} {is_before("expires_at", ":now")} AND {OF_AGENT}
 """
 
 

@@ -5,13 +5,18 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from memctl.decay import DecayPolicy
 from memctl.errors import UsageError
 from memctl.prune import PrunePolicy
 
 Points = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _date(value: object) -> object:
+    """Read the text of a date; TOML has dates of its own, too."""
+    return date.fromisoformat(value) if isinstance(value, str) else value
 
 
 class Section(BaseModel):
@@ -24,11 +29,11 @@ class DecaySection(Section):
     """`[decay]`"""
 
     floor: Points = DecayPolicy.floor
-    grace_days: int = Field(DecayPolicy.grace_days, ge=0)
+    grace_days: int = Field(DecayPolicy.grace_days, ge=0, le=36500)
     idle_rate: Points = DecayPolicy.idle_rate
-    stale_days: int = Field(DecayPolicy.stale_days, ge=0)
+    stale_days: int = Field(DecayPolicy.stale_days, ge=0, le=36500)
     stale_rate: Points = DecayPolicy.stale_rate
-    since: date | None = Field(None, strict=False)  # a TOML date, or the text of one
+    since: Annotated[date | None, BeforeValidator(_date)] = None
 
     @model_validator(mode="after")
     def _in_order(self) -> "DecaySection":

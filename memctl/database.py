@@ -4,6 +4,7 @@ Text may be invalid UTF-8: it is read with `surrogateescape`, and bound back as 
 `CAST(:name AS TEXT)`. Statements commit by themselves unless they stand in a `transaction`.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -87,7 +88,7 @@ def open_database(
     if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
         raise MemctlError(
             f"this Python uses SQLite {sqlite3.sqlite_version}",
-            "memctl needs SQLite 3.38 or later: install a newer Python",
+            "memctl needs SQLite 3.38 or later: use a Python that has it",
         )
     require_file(path)
     with complaints_about(path):
@@ -95,7 +96,8 @@ def open_database(
         db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=lock_wait)
         try:
             db.text_factory = lambda stored: stored.decode("utf-8", "surrogateescape")
-            db.execute("PRAGMA synchronous = NORMAL")
+            if db.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+                db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA cache_size = -16000")
             if read_only:
                 db.execute("PRAGMA query_only = ON")
@@ -104,11 +106,25 @@ def open_database(
             db.close()
 
 
+@contextmanager
+def reachable(path: Path) -> Iterator[None]:
+    """Turn what the file system says of a path into a MemctlError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # resolve() raises the latter for a loop of links
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise MemctlError(
+            f"{path} cannot be reached ({reason})", "check the path and who may use it"
+        ) from None
+
+
 def require_file(path: Path) -> None:
     """Raise NoDatabaseError unless there is a file: a typo must not become a database."""
-    if path.is_dir():
-        raise NoDatabaseError(f"{path} is a directory", "--db names the database file")
-    if not path.exists():
+    with reachable(path):
+        if path.resolve().is_dir():
+            raise NoDatabaseError(f"{path} is a directory", "--db names the database file")
+        exists = path.exists()
+    if not exists:
         raise NoDatabaseError(
             f"there is no database at {path}", "check --db, or make one with `memctl migrate`"
         )
@@ -119,27 +135,28 @@ def prepare_place(path: Path, *, make_directory: bool) -> None:
 
     Raises NoDatabaseError for a directory that does not exist, unless it may be made.
     """
-    if path.is_dir():
-        raise NoDatabaseError(f"{path} is a directory", "--db names the database file")
-    if make_directory:
-        try:
+    with reachable(path):
+        if path.resolve().is_dir():
+            raise NoDatabaseError(f"{path} is a directory", "--db names the database file")
+        if make_directory:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise MemctlError(
-                f"{path.parent} cannot be made ({error.strerror})", "name a database with --db"
-            ) from None
-    elif not path.parent.is_dir():
+        exists = path.parent.is_dir()
+    if not exists:
         raise NoDatabaseError(f"there is no directory {path.parent}", "check --db")
 
 
 def create_file(path: Path) -> None:
     """Create an empty file that only its owner may read, unless there is one."""
-    if path.exists():
-        return
-    try:
-        path.touch(mode=0o600)
-    except OSError as error:
-        raise MemctlError(f"{path} cannot be made ({error.strerror})", "check --db") from None
+    with reachable(path):
+        if not path.exists():
+            path.touch(mode=0o600)
+
+
+def give_to_owner(path: Path, database: Path) -> None:
+    """When root runs memctl, leave what it makes to the user whose database it is."""
+    if os.geteuid() == 0 and database.exists():
+        owner = database.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 @contextmanager

@@ -94,8 +94,8 @@ FADING_MEMORIES = f"""
                         {METADATA_RATE}, {_rate_or_null("importance_decay_rate")}
                     ) AS rate
                 FROM agent_memory
-                WHERE typeof(importance) IN ('integer', 'real') AND importance > :floor
-                    AND {OF_AGENT} {{among}}
+                {{where}} typeof(importance) IN ('integer', 'real') AND importance > :floor
+                    AND {OF_AGENT}
                 LIMIT -1
             )
             LIMIT -1
@@ -103,7 +103,7 @@ FADING_MEMORIES = f"""
         WHERE idle_days > charged_days
         LIMIT -1
     )
-    WHERE decayed < importance
+    WHERE decayed < round(importance, 6)
 """
 
 CHARGE_MEMORY = "UPDATE agent_memory SET importance = ?, last_decay_at = ? WHERE rowid = ?"

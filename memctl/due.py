@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
-AMONG = "AND rowid IN (SELECT value FROM json_each(:rowids))"
+# A batch looks its rows up by number: any other index would walk past rows of other batches.
+AMONG = "NOT INDEXED WHERE rowid IN (SELECT value FROM json_each(:rowids)) AND"
 
 
 class Affected(NamedTuple):
@@ -29,7 +30,8 @@ class Tally:
 
     def __init__(self, *, listing: bool = False) -> None:
         self.count = 0
-        self.remaining = 0
+        self.remaining = 0  # not reached in time
+        self.changed_meanwhile = 0  # due at first, and not any more when their turn came
         self.agents: Counter[str] = Counter()
         self.memories: list[Affected] = []
         self._listing = listing
@@ -46,30 +48,37 @@ class Tally:
 class Due(NamedTuple):
     """The rows of a table that a job acts on.
 
-    `query` returns rowid, id, agent_id, type, key and details worth showing, and has `{among}`
-    where its innermost WHERE may be narrowed. `search_only` narrows the first look alone: it
-    holds conditions that nobody else can change while memctl's lock is held.
+    `query` returns rowid, id, agent_id, type, key and details worth showing; `{where}` stands in
+    it for the WHERE of its innermost table. `search_only` are conditions for the first look alone,
+    which nobody else can change while memctl's lock is held.
     """
 
     query: str
     parameters: Mapping[str, Any]
-    search_only: str = ""
+    search_only: str = "TRUE"
 
     def rowids(self, db: Connection) -> "array[int]":
         """Find the rows, in their order in the table; takes no lock and remembers only rowids."""
-        search = f"SELECT rowid FROM ({self.query.format(among=self.search_only)}) ORDER BY rowid"
+        # The plus sign keeps SQLite from walking the whole table just to have them in order.
+        search = f"SELECT rowid FROM ({self.first_look}) ORDER BY +rowid"
         return array("q", (row[0] for row in db.execute(search, self.parameters)))
 
     def rows(self, db: Connection) -> Iterator[Affected]:
         """Yield every memory that is due now."""
-        return self._run(db, self.search_only, {})
+        return self._run(db, self.first_look, self.parameters)
 
     def still(self, db: Connection, rowids: str) -> list[Affected]:
         """Return those of the given rows (a JSON array) that are due now."""
-        return list(self._run(db, AMONG, {"rowids": rowids}))
+        query = self.query.replace("{where}", AMONG)
+        return list(self._run(db, query, {**self.parameters, "rowids": rowids}))
 
-    def _run(self, db: Connection, among: str, more: dict[str, str]) -> Iterator[Affected]:
-        rows = db.execute(self.query.format(among=among), {**self.parameters, **more})
+    @property
+    def first_look(self) -> str:
+        """The query as it is before anybody's rows are locked."""
+        return self.query.replace("{where}", f"WHERE {self.search_only} AND")
+
+    def _run(self, db: Connection, query: str, parameters: Mapping[str, Any]) -> Iterator[Affected]:
+        rows = db.execute(query, parameters)
         names = [column[0] for column in rows.description[5:]]
         for rowid, memory_id, agent_id, kind, key, *details in rows:
             detail = dict(zip(names, details, strict=True))

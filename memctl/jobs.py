@@ -19,7 +19,7 @@ from memctl import ledger, migrations
 from memctl.batches import Batches
 from memctl.database import open_database, require_file
 from memctl.due import Affected, Due, Tally
-from memctl.errors import MemctlError, RefusedError
+from memctl.errors import MemctlError, RefusedError, SchemaError
 from memctl.locking import exclusive
 from memctl.pause import Pause, current_pause
 
@@ -111,16 +111,30 @@ class Run(NamedTuple):
         if self.batches is None:
             tally.add(due.rows(self.db))
             return tally
+        schema = _schema_version(self.db)
 
-        def change_batch(rowids: str) -> list[Affected]:
+        def change_batch(rowids: str) -> None:
+            if _schema_version(self.db) != schema:
+                raise SchemaError(
+                    "the schema was changed while the job ran", "run it again; the rest is undone"
+                )
             still = due.still(self.db, rowids)
             changed = change(Batch(still)) if still else 0
             if changed != len(still):
                 raise AssertionError(f"{changed} rows changed where {len(still)} were due")
-            return still
+            tally.add(still)
 
-        tally.remaining = self.batches.apply(due.rowids(self.db), change_batch, tally.add)
+        found = due.rowids(self.db)
+        tally.remaining = self.batches.apply(found, change_batch)
+        tally.changed_meanwhile = len(found) - tally.count - tally.remaining
         return tally
+
+
+def _schema_version(db: Connection) -> int:
+    """Return SQLite's counter of schema changes; each batch compares it, for an unknown column
+    that is added meanwhile would not be archived."""
+    (version,) = db.execute("PRAGMA schema_version").fetchone()
+    return int(version)
 
 
 def perform(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from memctl.database import give_to_owner
 from memctl.errors import LockedError, MemctlError
 
 POLL_SECONDS = 0.05
@@ -32,9 +33,10 @@ def exclusive(database: Path, *, job: str, wait: float) -> Iterator[None]:
     except OSError as error:
         raise MemctlError(
             f"the lock file {path} cannot be opened ({error.strerror})",
-            "run memctl as the user who owns the database, on a writable file system",
+            "run memctl as the user who owns it, on a writable file system",
         ) from None
     try:
+        give_to_owner(path, database)
         _acquire(descriptor, path, wait)
         os.ftruncate(descriptor, 0)
         with suppress(OSError):  # the note is a courtesy; a full disk must not stop the job

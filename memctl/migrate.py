@@ -59,18 +59,17 @@ def migrate(
     if not steps:
         return MigrateResult(applied=[], baseline=False, backup=None)
     fresh = is_empty(db)
-    baseline = table_exists(db, "agent_memory") and steps[0].version == 1
-    if baseline:
+    found = steps[0].version == 1 and table_exists(db, "agent_memory")
+    if found:
         verify_baseline(db, steps[0])
-    refuse_taken_names(db, steps[1:] if baseline else steps)
+    refuse_taken_names(db, steps[1:] if found else steps)
     copy = back_up_before("migrate", db, path, now=now) if backup and not fresh else None
     if fresh:
         db.execute("PRAGMA journal_mode = WAL")
-    for step in steps:
-        apply(db, step, baseline=baseline and step.version == 1, now=now)
+    executed = [apply(db, step, now=now) for step in steps]
     return MigrateResult(
         applied=[f"{step.version:03}_{step.name}" for step in steps],
-        baseline=baseline,
+        baseline=not executed[0],
         backup=str(copy) if copy else None,
     )
 
@@ -80,10 +79,15 @@ def is_empty(db: Connection) -> bool:
     return db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None
 
 
-def apply(db: Connection, step: Migration, *, baseline: bool, now: datetime) -> None:
-    """Apply one step and record it, or only record it as the baseline, in one transaction."""
+def apply(db: Connection, step: Migration, *, now: datetime) -> bool:
+    """Apply one step and record it, or only record it as the baseline, in one transaction.
+
+    Returns whether it was executed.
+    """
     schema = schema_database(db)
     with transaction(db):
+        # Asked here, because the service may be creating its table at this very moment.
+        baseline = step.version == 1 and table_exists(db, "agent_memory")
         if not table_exists(db, "memctl_migrations"):
             db.execute(CREATE_RECORD)
         if baseline:
@@ -100,6 +104,7 @@ def apply(db: Connection, step: Migration, *, baseline: bool, now: datetime) -> 
                 "memctl_version": __version__,
             }
         )
+    return not baseline
 
 
 def refuse_taken_names(db: Connection, steps: list[Migration]) -> None:

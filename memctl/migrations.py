@@ -72,7 +72,7 @@ class Applied(NamedTuple):
 def folder() -> Path:
     """Return where the SQL files are: inside an installed package, or at the top of a checkout."""
     package = Path(__file__).parent
-    installed = package / "migrations"
+    installed = package / "sql"
     return installed if installed.is_dir() else package.parent / "migrations"
 
 

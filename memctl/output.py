@@ -6,6 +6,7 @@ job which succeeds says so only there: cron mails every byte.
 """
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +44,7 @@ SENTENCES = {
 
 def say(sentence: str, *, quiet: bool = False, only_on_terminal: bool = False) -> None:
     """Print a message for a person on stderr."""
-    if quiet or (only_on_terminal and not sys.stderr.isatty()):
+    if quiet or (only_on_terminal and not (sys.stderr and sys.stderr.isatty())):
         return
     _write(sys.stderr, visible(sentence) + "\n")
 
@@ -54,8 +55,8 @@ def show_error(error: MemctlError, *, as_json: bool = False) -> None:
         document = {
             "code": error.code,
             "exit_code": error.exit_code,
-            "message": error.message,
-            "hint": error.hint,
+            "message": visible(error.message),
+            "hint": visible(error.hint),
         }
         _write(sys.stderr, to_json({"error": document}) + "\n")
     else:
@@ -83,7 +84,8 @@ def report_document(report: Report[JobResult], *, listing: bool) -> dict[str, ob
     if report.result:
         tally = report.result.tally
         document |= report.result.counts
-        document |= {"remaining": tally.remaining, "agents": dict(sorted(tally.agents.items()))}
+        agents = sorted((_key(agent), count) for agent, count in tally.agents.items())
+        document |= {"remaining": tally.remaining, "agents": dict(agents)}
         if report.result.refusal:
             document["refused"] = report.result.refusal.message
         if listing:
@@ -198,8 +200,13 @@ def visible(text: str) -> str:
 
 
 def to_json(value: object, *, indent: int | None = None) -> str:
-    """Return JSON in pure ASCII. Text that is not UTF-8 becomes `{"base64": "…"}`, a BLOB too."""
-    return json.dumps(_encodable(value), indent=indent).replace("\x7f", "\\u007f")
+    """Return JSON in pure ASCII, whatever was stored.
+
+    Text that is not UTF-8 becomes `{"base64": "…"}`, a BLOB `{"blob_base64": "…"}`, and infinity,
+    for which JSON has no number, the text "inf".
+    """
+    document = json.dumps(_encodable(value), indent=indent, allow_nan=False)
+    return document.replace("\x7f", "\\u007f")
 
 
 def _encodable(value: Any) -> object:
@@ -208,6 +215,8 @@ def _encodable(value: Any) -> object:
             value.encode()
         except UnicodeEncodeError:
             return {"base64": _base64(value.encode("utf-8", "surrogateescape"))}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, bytes):
         return {"blob_base64": _base64(value)}
     if isinstance(value, Mapping):
@@ -217,9 +226,10 @@ def _encodable(value: Any) -> object:
     return value
 
 
-def _key(text: str) -> str:
-    """Return a text as a JSON key; bytes that are not UTF-8 are spelled out."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def _key(text: str | bytes) -> str:
+    """Return a name as a JSON key; bytes that are not UTF-8 are spelled out."""
+    content = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+    return content.decode("utf-8", "backslashreplace")
 
 
 def _base64(content: bytes) -> str:
@@ -228,12 +238,21 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
 
 
-def _write(stream: TextIO, text: str) -> None:
-    """Print, and end with 141 when nobody reads any more, as a shell's own tools do."""
+def _write(stream: TextIO | None, text: str) -> None:
+    """Print, and end with 141 when nobody reads any more, as a shell's own tools do.
+
+    Raises MemctlError when what was printed cannot be written.
+    """
+    if stream is None:  # closed by whoever started us
+        return
     try:
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # Python flushes once more at exit: give it somewhere to flush to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        raise SystemExit(141) from None
+        if isinstance(error, BrokenPipeError):
+            raise SystemExit(141) from None
+        raise MemctlError(
+            f"the output cannot be written ({error.strerror})", "what was to be done is done"
+        ) from None

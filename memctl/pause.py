@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlite3 import Connection
 from typing import NamedTuple
 
-from memctl.database import to_bytes, transaction
+from memctl.database import transaction
 from memctl.timestamps import parse_moment, to_text
 
 
@@ -22,8 +22,8 @@ def pause(db: Connection, *, now: datetime, until: datetime | None, reason: str)
     paused = Pause(since=to_text(now), until=to_text(until) if until else None, reason=reason)
     with transaction(db):
         db.execute(
-            "INSERT OR REPLACE INTO memory_state (key, value) VALUES ('pause', CAST(? AS TEXT))",
-            (to_bytes(json.dumps(paused._asdict())),),
+            "INSERT OR REPLACE INTO memory_state (key, value) VALUES ('pause', ?)",
+            (json.dumps(paused._asdict()),),
         )
     return paused
 

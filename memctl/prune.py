@@ -5,15 +5,14 @@ Removing more than half of what an agent has in the archive looks like a mistake
 """
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from sqlite3 import Connection
 
 from memctl.agents import OF_AGENT, agent_parameter, require_agent
 from memctl.archive import REMOVE_ARCHIVED
 from memctl.batches import Batches
-from memctl.database import bind_texts, to_bytes
 from memctl.due import Due
 from memctl.errors import RefusedError
 from memctl.events import record_events
@@ -42,11 +41,12 @@ class PruneResult(JobResult):
 
 # Importance that is not a number compares as greater than any number, and NULL as unknown:
 # both are kept.
+OLD = f"archived_at < :cutoff AND importance < :protected_importance AND {OF_AGENT}"
+
 OLD_MEMORIES = f"""
     SELECT archive_id AS rowid, id, agent_id, type, key, archived_at, importance
     FROM archived_memories
-    WHERE archived_at < :cutoff AND importance < :protected_importance AND {OF_AGENT}
-        AND agent_id NOT IN ({{kept_agents}}) {{{{among}}}}
+    {{where}} {OLD}
 """
 
 COUNT_PROTECTED = f"""
@@ -54,10 +54,18 @@ COUNT_PROTECTED = f"""
     WHERE archived_at < :cutoff AND (importance < :protected_importance) IS NOT TRUE AND {OF_AGENT}
 """
 
-COUNT_OLD_BY_AGENT = f"""
-    SELECT agent_id, count(*) FROM archived_memories
-    WHERE archived_at < :cutoff AND importance < :protected_importance AND {OF_AGENT}
-    GROUP BY agent_id
+# The plus sign makes SQLite look only at what is old, not at the whole archive agent by agent.
+GREAT_LOSSES = f"""
+    SELECT agent_id, old, whole
+    FROM (
+        SELECT agent_id, old, (
+            SELECT count(*) FROM archived_memories AS kept WHERE kept.agent_id = losers.agent_id
+        ) AS whole
+        FROM (
+            SELECT agent_id, count(*) AS old FROM archived_memories WHERE {OLD} GROUP BY +agent_id
+        ) AS losers
+    )
+    WHERE whole > {SMALL_ARCHIVE} AND old * 2 > whole
 """
 
 # Both tables grow with time, so the old ones come first; the newest row always stays, because
@@ -67,8 +75,6 @@ OLD_RECORDS = """
     WHERE rowid < (SELECT rowid FROM {table} WHERE {time} >= :cutoff ORDER BY rowid LIMIT 1)
     ORDER BY rowid
 """
-
-COUNT_ARCHIVE = "SELECT count(*) FROM archived_memories WHERE agent_id = CAST(? AS TEXT)"
 
 
 def prune(run: Run, policy: PrunePolicy, *, agent: str | None = None) -> PruneResult:
@@ -84,8 +90,8 @@ def prune(run: Run, policy: PrunePolicy, *, agent: str | None = None) -> PruneRe
         "protected_importance": policy.protected_importance,
         **agent_parameter(agent),
     }
-    losses = {} if run.request.force else great_losses(run, parameters)
-    listed, kept = bind_texts("kept", list(losses))
+    guarded = [] if run.request.force else run.db.execute(GREAT_LOSSES, parameters).fetchall()
+    guard = f"agent_id NOT IN (SELECT agent_id FROM ({GREAT_LOSSES}))" if guarded else "TRUE"
 
     def remove(batch: Batch) -> int:
         rowids = batch.rowids
@@ -102,44 +108,39 @@ def prune(run: Run, policy: PrunePolicy, *, agent: str | None = None) -> PruneRe
             raise AssertionError(f"told of {told}, removed {removed}")
         return removed
 
-    due = Due(OLD_MEMORIES.format(kept_agents=listed), {**parameters, **kept})
+    due = Due(OLD_MEMORIES, parameters, search_only=guard)
     tally = run.settle(due, remove)
     (protected,) = run.db.execute(COUNT_PROTECTED, parameters).fetchone()
     if run.batches and agent is None:
-        forget_old_records(run, run.batches)
+        for table, time in (("memory_events", "at"), ("memory_runs", "started_at")):
+            forget_old_records(run.db, run.batches, table, time, before=run.now - OWN_RECORDS_KEPT)
     return PruneResult(
-        pruned=tally.count, kept_important=protected, tally=tally, refusal=_refusal(losses)
+        pruned=tally.count, kept_important=protected, tally=tally, refusal=_refusal(guarded)
     )
 
 
-def great_losses(run: Run, parameters: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """Return the agents that would lose more than half of their archive, with loss and whole."""
-    losses = {}
-    for name, old in run.db.execute(COUNT_OLD_BY_AGENT, parameters).fetchall():
-        (whole,) = run.db.execute(COUNT_ARCHIVE, (to_bytes(name),)).fetchone()
-        if whole > SMALL_ARCHIVE and old * 2 > whole:
-            losses[name] = (old, whole)
-    return losses
-
-
-def _refusal(losses: Mapping[str, tuple[int, int]]) -> RefusedError | None:
-    if not losses:
+def _refusal(guarded: Sequence[tuple[str, int, int]]) -> RefusedError | None:
+    if not guarded:
         return None
-    listed = ", ".join(f"{old} of {whole} of '{name}'" for name, (old, whole) in losses.items())
+    named = [f"{old} of {whole} of '{agent}'" for agent, old, whole in guarded[:3]]
+    if len(guarded) > len(named):
+        named.append(f"and of {len(guarded) - len(named)} more agents")
     return RefusedError(
-        f"not pruned, because it is more than half of the archive: {listed}",
+        f"not pruned, because it is more than half of the archive: {', '.join(named)}",
         "say --force if it is meant",
     )
 
 
-def forget_old_records(run: Run, batches: Batches) -> None:
-    """Remove runs and events that are older than a year."""
-    cutoff = {"cutoff": to_text(run.now - OWN_RECORDS_KEPT)}
-    for table, time in (("memory_events", "at"), ("memory_runs", "started_at")):
-        old = run.db.execute(OLD_RECORDS.format(table=table, time=time), cutoff)
-        remove = f"DELETE FROM {table} WHERE rowid IN (SELECT value FROM json_each(:rowids))"
+def forget_old_records(
+    db: Connection, batches: Batches, table: str, time: str, *, before: datetime
+) -> None:
+    """Remove the rows of one of our own tables that are older than a moment."""
+    old = db.execute(OLD_RECORDS.format(table=table, time=time), {"cutoff": to_text(before)})
 
-        def forget(rowids: str, remove: str = remove) -> None:
-            run.db.execute(remove, {"rowids": rowids})
+    def forget(rowids: str) -> None:
+        db.execute(
+            f"DELETE FROM {table} WHERE rowid IN (SELECT value FROM json_each(:rowids))",
+            {"rowids": rowids},
+        )
 
-        batches.apply(array("q", (row[0] for row in old)), forget, lambda _: None)
+    batches.apply(array("q", (row[0] for row in old)), forget)

@@ -43,11 +43,11 @@ FOREIGN_ID = """
 RESTORABLE_MEMORIES = """
     SELECT archive_id AS rowid, id, agent_id, type, key, archived_at, archived_reason
     FROM archived_memories
-    WHERE {condition} {{among}}
+    {{where}} {condition}
 """
 
 NEWEST_COPIES = """
-    AND archive_id IN (
+    archive_id IN (
         SELECT archive_id
         FROM (
             SELECT archive_id,
@@ -162,11 +162,18 @@ def restore(
         candidates = json.dumps(due.rowids(run.db).tolist())
         replaced = len(run.db.execute(ACTIVE_IN_THE_WAY, {"rowids": candidates}).fetchall())
     tally = run.settle(due, move_back)
+    refusal = None
+    if on_conflict == "fail" and tally.changed_meanwhile:
+        refusal = RefusedError(
+            f"{tally.changed_meanwhile} memories were written anew meanwhile and stay archived",
+            "choose --on-conflict skip or replace for them",
+        )
     return RestoreResult(
         restored=tally.count,
         skipped=selected - tally.count - tally.remaining,
         replaced=replaced,
         tally=tally,
+        refusal=refusal,
     )
 
 
@@ -188,8 +195,10 @@ def _make_room(run: Run, rowids: str) -> int:
 def _require_known(db: Connection, which: ArchiveFilter) -> None:
     if which.ids and which.agent is None:
         raise UsageError("ids need their agent", "memctl restore AGENT ID…")
-    if not (which.ids or which.run_id is not None or which.reason or which.since):
+    if not which.ids and which.run_id is None and which.reason is None and which.since is None:
         raise UsageError("nothing says what to restore", "name ids, --run, --reason or --since")
+    if which.agent is None and which.run_id is None:
+        raise UsageError("--reason and --since need an agent", "memctl restore AGENT --reason …")
     require_agent(db, which.agent)
     condition, parameters = which.condition()
     found = (

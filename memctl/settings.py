@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from memctl.database import reachable
 from memctl.errors import MemctlError, UsageError
 
 if TYPE_CHECKING:  # each costs a start more than it is worth to the commands without it
@@ -53,7 +54,7 @@ def load_settings(
         configured = read_configuration(file)
     path = database or _path(environ, "MEMCTL_DB") or _path(environ, "HARNESS_DB_PATH")
     if path is None and file is not None and configured and configured.database:
-        path = file.parent / configured.database
+        path = file.parent / Path(configured.database).expanduser()
     return Settings(
         database=path or default_database(environ),
         database_is_default=path is None,
@@ -68,13 +69,19 @@ def find_configuration(named: Path | None, environ: Mapping[str, str]) -> Path |
     """
     named = named or _path(environ, "MEMCTL_CONFIG")
     if named is not None:
-        if not named.is_file():
+        with reachable(named):
+            exists = named.is_file()
+        if not exists:
             raise UsageError(f"there is no configuration file {named}", "check --config")
         return named
     candidates = [SYSTEM_CONFIGURATION]
     if home := _directory(environ, "XDG_CONFIG_HOME", ".config"):
         candidates.insert(0, home / "memctl" / "config.toml")
-    return next((path for path in candidates if path.is_file()), None)
+    for path in candidates:
+        with reachable(path):
+            if path.is_file():
+                return path
+    return None
 
 
 def default_database(environ: Mapping[str, str]) -> Path:

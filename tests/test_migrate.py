@@ -466,12 +466,12 @@ def test_a_link_leads_to_the_database_and_stays_a_link(path: Path, tmp_path: Pat
 
     assert link.is_symlink()
     assert files(link) == {"link.db"}
-    assert answer.json["backup"] == str(path.with_name(f"link.db.before-migrate-{STAMP}"))
+    assert answer.json["backup"] == str(path.with_name(f"{path.name}.before-migrate-{STAMP}"))
     assert files(path) == {
         "elsewhere",
         path.name,
         f"{path.name}.memctl.lock",
-        f"link.db.before-migrate-{STAMP}",
+        f"{path.name}.before-migrate-{STAMP}",
     }
     assert len(recorded(path)) == 2
 

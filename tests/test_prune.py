@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memctl.due import Due
 from memctl.jobs import Request, perform
-from memctl.prune import PrunePolicy, prune
+from memctl.prune import GREAT_LOSSES, OLD_MEMORIES, PrunePolicy, prune
 from tests.conftest import NOW, Memctl, connect, rows
 from tests.service import Service
 
@@ -189,3 +190,53 @@ def test_runs_and_events_of_over_a_year_ago_go_but_the_newest_stays(
 def stamp(moment: datetime) -> str:
     """Return a moment as memctl writes it."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_an_agent_whose_name_is_a_blob_does_not_stand_in_the_way(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    for _ in range(101):
+        archive_row(db, days_ago=100, agent="named in bytes")
+    db.execute("UPDATE archived_memories SET agent_id = x'00ff'")
+    archive_row(db, days_ago=100)
+
+    guarded = migrated("prune", "--json")
+    forced = migrated.ok("prune", "--force", "--json", "--list").json
+
+    assert (guarded.exit_code, guarded.json["agents"]) == (3, {"build_agent": 1})
+    assert forced["agents"] == {"\x00\\xff": 101}
+
+
+def test_many_guarded_agents_are_counted_not_listed(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    for agent in range(5):
+        for _ in range(101):
+            archive_row(db, days_ago=100, agent=f"agent-{agent}")
+
+    answer = migrated("prune")
+
+    assert answer.err == (
+        "memctl: not pruned, because it is more than half of the archive: 101 of 101 of 'agent-0', "
+        "101 of 101 of 'agent-1', 101 of 101 of 'agent-2', and of 2 more agents; "
+        "say --force if it is meant\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        pytest.param(Due(OLD_MEMORIES, {}).first_look, id="the search"),
+        pytest.param(GREAT_LOSSES, id="the guard"),
+    ],
+)
+def test_retention_looks_only_at_what_is_old(
+    db: sqlite3.Connection, migrated: Memctl, query: str
+) -> None:
+    search = f"EXPLAIN QUERY PLAN SELECT * FROM ({query})"
+    parameters = {"cutoff": "2026-08-24", "protected_importance": 8, "agent": None}
+
+    plan = " ".join(row[3] for row in db.execute(search, parameters))
+
+    assert "SEARCH archived_memories USING INDEX archived_memories_by_time" in plan
+    assert "SCAN archived_memories" not in plan

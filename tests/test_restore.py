@@ -3,10 +3,15 @@
 import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from memctl.archived import ArchiveFilter
+from memctl.due import AMONG
+from memctl.jobs import Request, Run, perform
+from memctl.restore import RESTORABLE_MEMORIES, RestoreResult, restore
 from tests.conftest import NOW, Memctl, insert_memory, is_sound, rows
 
 ODDITIES = {
@@ -256,3 +261,55 @@ def test_an_agent_named_in_invalid_utf_8_can_be_handled(
 
     assert listed[0]["agent_id"] == {"base64": "Yf8="}
     assert rows(db, "agent_memory", "CAST(agent_id AS BLOB)") == [(b"a\xff",)]
+
+
+@pytest.mark.parametrize("options", [["--reason", "expired"], ["--since", "7d"]])
+def test_a_restore_of_all_agents_must_name_a_run(migrated: Memctl, options: list[str]) -> None:
+    answer = migrated("restore", *options)
+
+    assert answer.exit_code == 2
+    assert answer.err == (
+        "memctl: --reason and --since need an agent; memctl restore AGENT --reason …\n"
+    )
+
+
+def test_what_is_written_anew_during_a_restore_stays_and_is_told_of(
+    path: Path, db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    for number in range(50):
+        remember(key=str(number), value="old", expired_for=timedelta(days=1))
+    migrated.ok("cleanup")
+
+    def restore_while_the_service_writes(run: Run) -> RestoreResult:
+        # The conflict arises between the check of all and the first batch.
+        assert run.batches is not None
+        apply = run.batches.apply
+
+        def write_first(rowids: Any, change: Callable[[str], object]) -> int:
+            remember(key="49", value="new")
+            return apply(rowids, change)
+
+        run.batches.apply = write_first  # type: ignore[method-assign]
+        return restore(run, ArchiveFilter(run_id=1))
+
+    result = perform("restore", restore_while_the_service_writes, Request(path, NOW)).result
+
+    assert result is not None
+    assert (result.restored, result.skipped) == (49, 1)
+    assert result.refusal is not None
+    assert result.refusal.message == "1 memories were written anew meanwhile and stay archived"
+    assert rows(db, "agent_memory WHERE key = '49'", "value") == [("new",)]
+    assert rows(db, "archived_memories", "key, value") == [("49", "old")]
+
+
+def test_a_batch_of_a_restore_looks_its_rows_up_by_number(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    condition, parameters = ArchiveFilter(agent="a", reason="expired", since=NOW).condition()
+    query = RESTORABLE_MEMORIES.format(condition=condition).replace("{where}", AMONG)
+
+    plan = [
+        row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}", {**parameters, "rowids": "[1]"})
+    ]
+
+    assert plan[0] == "SEARCH archived_memories USING INTEGER PRIMARY KEY (rowid=?)"

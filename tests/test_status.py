@@ -192,7 +192,7 @@ def test_a_pause_is_shown_while_it_lasts(migrated: Memctl, path: Path) -> None:
         "schema    step 2, current\n"
         "memories  0\n"
         "archived  0\n"
-        "paused    since 2026-11-22T09:43:58Z: moving \\x1b[31mhouse\n",
+        "paused    until 2026-11-22T11:43:58Z: moving \\x1b[31mhouse\n",
         "",
     )
     assert as_json.json["paused"] == {

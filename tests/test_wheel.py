@@ -62,7 +62,7 @@ def test_the_program_migrates_with_what_is_in_the_wheel(installed: Installation)
     status = json.loads(installed.run("memctl", "status", "--json"))
 
     assert Path(code).is_relative_to(installed.environment)
-    assert Path(sql) == Path(code).parent / "migrations"
+    assert Path(sql) == Path(code).parent / "sql"
     assert applied == {
         "schema": 1,
         "applied": ["001_agent_memory", "002_memory_persistence"],
@@ -78,9 +78,7 @@ def test_the_wheel_has_the_whole_package_and_the_same_migrations(installed: Inst
         for path in (PROJECT / "memctl").rglob("*")
         if path.suffix == ".py" or path.name == "py.typed"
     }
-    package |= {
-        f"memctl/migrations/{path.name}": path for path in (PROJECT / "migrations").iterdir()
-    }
+    package |= {f"memctl/sql/{path.name}": path for path in (PROJECT / "migrations").iterdir()}
 
     with zipfile.ZipFile(installed.wheel) as wheel:
         found = {

@@ -5,6 +5,7 @@ import inspect
 import signal
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -25,6 +26,9 @@ MODULES = {
 def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # None when closed
+            stream.reconfigure(errors="backslashreplace")
     build_app(sys.argv[1:])()
 
 

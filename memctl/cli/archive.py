@@ -18,6 +18,8 @@ from memctl.restore import OnConflict
 from memctl.restore import restore as restore_memories
 from memctl.timestamps import parse_duration, parse_past
 
+MOST_ROWS = 10**12  # SQLite counts to 2**63
+
 ReasonOption = Annotated[
     str | None, typer.Option("--reason", metavar="REASON", help="Archived for this reason.")
 ]
@@ -35,16 +37,20 @@ class OutputOptions:
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False
     nl: Annotated[bool, typer.Option("--nl", help="Print one JSON object a line.")] = False
 
-    @property
-    def form(self) -> Format:
-        """The one that was chosen.
+    def form(self, call: Call) -> Format:
+        """Return the one that was chosen.
 
         Raises UsageError when there are several.
         """
-        forms: dict[Format, bool] = {"table": self.table, "csv": self.csv, "nl": self.nl}
+        forms: dict[Format, bool] = {
+            "json": call.json,
+            "table": self.table,
+            "csv": self.csv,
+            "nl": self.nl,
+        }
         chosen = [form for form, wanted in forms.items() if wanted]
         if len(chosen) > 1:
-            raise UsageError("--table, --csv and --nl exclude each other", "choose one")
+            raise UsageError("--json, --table, --csv and --nl exclude each other", "choose one")
         return chosen[0] if chosen else "json"
 
 
@@ -64,8 +70,12 @@ def archived(
     search: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Text in the key or the value.")
     ] = None,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many.")] = 50,
-    offset: Annotated[int, typer.Option(metavar="N", min=0, help="Skip so many.")] = 0,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="At most so many.")
+    ] = 50,
+    offset: Annotated[
+        int, typer.Option(metavar="N", min=0, max=MOST_ROWS, help="Skip so many.")
+    ] = 0,
 ) -> None:
     """List an agent's archived memories, the newest first, as JSON."""
     which = ArchiveFilter(
@@ -73,15 +83,16 @@ def archived(
         type=type_,
         key=key,
         reason=reason,
-        since=parse_past(since, now=call.moment) if since else None,
-        until=parse_past(until, now=call.moment) if until else None,
+        since=None if since is None else parse_past(since, now=call.moment),
+        until=None if until is None else parse_past(until, now=call.moment),
         search=search,
     )
+    form = output.form(call)
     with open_database(call.settings.database, read_only=True) as db:
         require_current(db)
         require_agent(db, agent)
         rows = list(list_archived(db, which, limit=limit, offset=offset))
-    show_rows(rows, output.form)
+    show_rows(rows, form)
 
 
 def archive(
@@ -108,13 +119,14 @@ def restore(
     ] = None,
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID...")] = None,
     run: Annotated[
-        int | None, typer.Option("--run", metavar="N", help="All that run N archived.")
+        int | None,
+        typer.Option("--run", metavar="N", min=1, max=MOST_ROWS, help="All that run N archived."),
     ] = None,
     reason: ReasonOption = None,
     since: SinceOption = None,
     expires_in: Annotated[
         str | None,
-        typer.Option(metavar="DURATION", help="Let them expire after, say, 30d; else never again."),
+        typer.Option(metavar="DURATION", help="Let them expire after, say, 30d; else as before."),
     ] = None,
     on_conflict: Annotated[
         OnConflict, typer.Option(help="What to do where the memory has been written anew.")
@@ -126,9 +138,9 @@ def restore(
         ids=ids or (),
         run_id=run,
         reason=reason,
-        since=parse_past(since, now=call.moment) if since else None,
+        since=None if since is None else parse_past(since, now=call.moment),
     )
-    duration = parse_duration(expires_in) if expires_in else None
+    duration = None if expires_in is None else parse_duration(expires_in)
     report = perform(
         "restore",
         lambda run: restore_memories(run, which, on_conflict=on_conflict, expires_in=duration),

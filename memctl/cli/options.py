@@ -30,12 +30,14 @@ class Call:
         Path | None,
         typer.Option(
             metavar="FILE",
+            readable=False,
             help="The database; else MEMCTL_DB, HARNESS_DB_PATH, the configuration, or memory.db"
             " in the user's data directory.",
         ),
     ] = None
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The configuration; else MEMCTL_CONFIG.")
+        Path | None,
+        typer.Option(metavar="FILE", readable=False, help="The configuration; else MEMCTL_CONFIG."),
     ] = None
     json: Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no messages but errors.")] = (
@@ -74,12 +76,20 @@ class Call:
         return load_settings(database=self.db, configuration=self.config, environ=os.environ)
 
 
+def _seconds(value: float | None) -> float | None:
+    """Refuse what is no time to wait, which `min` and `max` would not for NaN."""
+    if value is not None and not 0 <= value <= 86400:
+        raise typer.BadParameter("it must be from 0 to 86400 seconds")
+    return value
+
+
 @dataclass(frozen=True)
 class LockOptions:
     """How patient a command is that changes the database."""
 
     lock_wait: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for a lock.")
+        float,
+        typer.Option(metavar="SECONDS", callback=_seconds, help="How long to wait for a lock."),
     ] = 10.0
 
 
@@ -95,10 +105,11 @@ class JobOptions(LockOptions):
     ] = False
     max_seconds: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", min=0, help="Stop cleanly after that long."),
+        typer.Option(metavar="SECONDS", callback=_seconds, help="Stop cleanly after that long."),
     ] = None
     force: Annotated[
-        bool, typer.Option("--force", help="Run although it looks like a mistake.")
+        bool,
+        typer.Option("--force", help="Run although the clock went back, or prune over a half."),
     ] = False
 
     def request(self, call: Call) -> Request:

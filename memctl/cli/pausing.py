@@ -22,7 +22,7 @@ def pause(
     ] = None,
 ) -> None:
     """Make the jobs do nothing, silently, until `resume` or for a while."""
-    until = call.moment + parse_duration(for_) if for_ else None
+    until = None if for_ is None else call.moment + parse_duration(for_)
     with open_database(call.settings.database, lock_wait=lock.lock_wait) as db:
         require_current(db)
         paused = switch.pause(db, now=call.moment, until=until, reason=reason)

@@ -7,7 +7,7 @@ import typer
 
 from memctl import migrations
 from memctl.cli.options import Call, LockOptions
-from memctl.database import create_file, open_database, prepare_place, require_file
+from memctl.database import create_file, open_database, prepare_place, require_file, table_exists
 from memctl.errors import SchemaError, UsageError
 from memctl.locking import exclusive
 from memctl.output import say, show_document, show_facts, show_rows
@@ -75,7 +75,10 @@ def rollback(
         int | None, typer.Option(metavar="N", min=1, help="Take back the newest N; else one.")
     ] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Do it although archived memories leave the database.")
+        bool,
+        typer.Option(
+            "--yes", help="Do it although the archive leaves the database, or it takes long."
+        ),
     ] = False,
 ) -> None:
     """Take schema steps back; every active memory stays as it is.
@@ -113,7 +116,7 @@ def status(call: Call) -> None:
     path = call.settings.database
     with open_database(path, read_only=True) as db:
         found = read_status(db, path)
-        paused = current_pause(db, now=call.moment) if found.version >= 2 else None
+        paused = current_pause(db, now=call.moment) if table_exists(db, "memory_state") else None
     if call.json:
         show_document({**asdict(found), "paused": paused._asdict() if paused else None})
         return
@@ -126,7 +129,7 @@ def status(call: Call) -> None:
         "memories": "no table" if found.memories is None else found.memories,
         "archived": "no table" if found.archived is None else found.archived,
         "problem": found.problem,
-        "paused": paused and f"since {paused.since}: {paused.reason}",
+        "paused": paused and f"until {paused.until or '`memctl resume`'}: {paused.reason}",
     }
     show_facts({name: fact for name, fact in facts.items() if fact is not None})
     show_rows((asdict(job) for job in found.jobs), "table")
