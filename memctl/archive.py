@@ -47,6 +47,8 @@ NAMED_MEMORIES = f"""
     {{where}} id IN (IDS) AND {OF_AGENT}
 """
 
+ARCHIVED_ALREADY = f"SELECT id FROM archived_memories WHERE id IN (IDS) AND {OF_AGENT}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveResult(JobResult):
@@ -74,18 +76,21 @@ def archive_rows(
 def archive(run: Run, *, agent: str, ids: Sequence[str]) -> ArchiveResult:
     """Archive an agent's memories by their ids, for the reason `manual`.
 
-    Raises NotFoundError, before anything is changed, unless all ids are active memories of the
-    agent.
+    Those that are archived already are left alone, so that it can be repeated. Raises
+    NotFoundError, before anything is changed, for an id that is no memory of the agent.
     """
     require_agent(run.db, agent)
     listed, parameters = bind_texts("id", ids)
     due = Due(NAMED_MEMORIES.replace("IDS", listed), {**parameters, **agent_parameter(agent)})
-    found = {memory.id for memory in due.rows(run.db)}
+    known = {memory.id for memory in due.rows(run.db)}
+    known |= {
+        row[0] for row in run.db.execute(ARCHIVED_ALREADY.replace("IDS", listed), due.parameters)
+    }
     for memory_id in ids:
-        if memory_id not in found:
+        if memory_id not in known:
             raise NotFoundError(
-                f"agent '{agent}' has no active memory '{memory_id}'",
-                "`memctl archived` lists what is in the archive; nothing was changed",
+                f"agent '{agent}' has no memory '{memory_id}'",
+                "a memory is named by its id, not by its key; nothing was changed",
             )
     tally = run.settle(
         due,

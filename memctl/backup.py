@@ -62,7 +62,8 @@ def copy_database(db: Connection, target: Path) -> None:
         draft.rename(target)
         sync_directory(target.parent)
     finally:
-        draft.unlink(missing_ok=True)
+        for left in (draft, draft.with_name(f"{draft.name}-journal")):
+            left.unlink(missing_ok=True)
 
 
 def sync_directory(directory: Path) -> None:

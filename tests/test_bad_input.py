@@ -1,0 +1,1206 @@
+"""What users, disks and clocks get wrong: the right exit code, one line, and nothing changed."""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import (
+    NOW,
+    PROGRAM,
+    Answer,
+    Memctl,
+    connect,
+    everything,
+    insert_memory,
+    rows,
+)
+from tests.service import Service
+from tests.test_contention import SCHEMA_CHANGES, undisturbed, write_lock
+from tests.test_crashes import (
+    JOBS,
+    Job,
+    Words,
+    broken_promises,
+    count_changed,
+    shape,
+    snapshot,
+)
+
+# Every command, as it succeeds on the database that `memories` makes.
+COMMANDS: dict[str, Words] = {
+    "migrate": ("migrate",),
+    "rollback": ("rollback", "--yes"),
+    "status": ("status",),
+    "cleanup": ("cleanup",),
+    "decay": ("decay",),
+    "prune": ("prune",),
+    "archived": ("archived", "build_agent"),
+    "archive": ("archive", "build_agent", "active"),
+    "restore": ("restore", "build_agent", "archived"),
+    "pause": ("pause", "--reason", "deploy"),
+    "resume": ("resume",),
+    "preview": ("cleanup", "--dry-run"),
+}
+
+
+def commands(*names: str) -> pytest.MarkDecorator:
+    """Run a test with some of the commands."""
+    return pytest.mark.parametrize(
+        "words", [pytest.param(COMMANDS[name], id=name) for name in names]
+    )
+
+
+def commands_but(*names: str) -> pytest.MarkDecorator:
+    """Run a test with all commands but some."""
+    return commands(*(name for name in COMMANDS if name not in names))
+
+
+every_command = commands_but()
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An active and an archived memory of each of two agents, to be copied."""
+    memctl = Memctl(tmp_path_factory.mktemp("prepared") / "harness.db")
+    Service(memctl.database).close()
+    memctl.ok("migrate", "--no-backup")
+    with closing(connect(memctl.database)) as db:
+        hour = timedelta(hours=1)
+        insert_memory(db, id="active", idle_days=20)
+        insert_memory(db, id="archived", expired_for=hour)
+        insert_memory(db, id="of another", agent_id="qa_agent")
+        insert_memory(db, id="archived of another", agent_id="qa_agent", expired_for=hour)
+    memctl.ok("cleanup")
+    return memctl.database
+
+
+@pytest.fixture
+def memories(prepared: Path, memctl: Memctl) -> Memctl:
+    """The program, pointed at an active and an archived memory of each of two agents."""
+    shutil.copyfile(prepared, memctl.database)
+    return memctl
+
+
+def complaint(answer: Answer) -> str:
+    """Return the only line of a command that failed for a reason we know."""
+    assert (answer.out, answer.err.count("\n")) == ("", 1), answer
+    assert answer.err.endswith("\n")
+    return answer.err.rstrip("\n")
+
+
+def memory_tables(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return all that a database holds, but for the ledger, which tells of failures too."""
+    return {table: found for table, found in everything(path).items() if table != "memory_runs"}
+
+
+def names_beside(path: Path) -> list[str]:
+    """Return what is in the database's directory."""
+    return sorted(file.name for file in path.parent.iterdir())
+
+
+# No database
+
+
+@commands_but("migrate")
+def test_a_missing_database_is_named_and_not_created(words: Words, memctl: Memctl) -> None:
+    answer = memctl(*words)
+
+    assert answer.exit_code == 10
+    assert complaint(answer) == (
+        f"memctl: there is no database at {memctl.database};"
+        " check --db, or make one with `memctl migrate`"
+    )
+    assert names_beside(memctl.database) == []
+
+
+@every_command
+def test_a_missing_directory_is_not_created(words: Words, tmp_path: Path) -> None:
+    path = tmp_path / "typo" / "harness.db"
+
+    answer = Memctl(tmp_path / "unused.db")(*words, "--db", str(path))
+
+    assert answer.exit_code == 10
+    assert complaint(answer).startswith("memctl: there is no ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@every_command
+def test_a_directory_is_not_a_database(words: Words, memctl: Memctl) -> None:
+    memctl.database.mkdir()
+
+    answer = memctl(*words)
+
+    assert answer.exit_code == 10
+    assert complaint(answer) == (
+        f"memctl: {memctl.database} is a directory; --db names the database file"
+    )
+    assert names_beside(memctl.database) == ["harness.db"]
+    assert list(memctl.database.iterdir()) == []
+
+
+@every_command
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"note\n", id="a word"),
+        pytest.param(b"id,agent_id,type\n" * 1000, id="text"),
+        pytest.param(b"SQLite format 3\0" + b"\xff" * 5000, id="a header and then nonsense"),
+    ],
+)
+def test_a_file_that_is_no_database_is_refused_and_kept(
+    content: bytes, words: Words, memctl: Memctl
+) -> None:
+    memctl.database.write_bytes(content)
+
+    answer = memctl(*words)
+
+    assert answer.exit_code == 10
+    assert complaint(answer) == (
+        f"memctl: {memctl.database} is not a SQLite database (file is not a database); check --db"
+    )
+    assert memctl.database.read_bytes() == content
+
+
+@commands_but("migrate", "rollback", "status")
+def test_an_empty_file_has_no_schema_yet(words: Words, memctl: Memctl) -> None:
+    memctl.database.touch()
+
+    answer = memctl(*words)
+
+    assert answer.exit_code == 12
+    assert complaint(answer) == (
+        "memctl: the schema is not current: 001_agent_memory, 002_memory_persistence pending;"
+        " run `memctl migrate`"
+    )
+    assert memctl.database.read_bytes() == b""
+
+
+@commands("migrate", "rollback", "status")
+def test_an_empty_file_is_an_empty_database_to_schema_commands(
+    words: Words, memctl: Memctl
+) -> None:
+    memctl.database.touch()
+
+    answer = memctl(*words)
+
+    assert answer.exit_code == 0
+    assert "Traceback" not in answer.err
+
+
+@commands("migrate", "rollback", "status", "cleanup")
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("x" * 300, id="too long"),
+        pytest.param("sub/" * 2000 + "harness.db", id="too long a path"),
+        pytest.param("loop", id="link to itself"),
+    ],
+)
+def test_a_path_that_cannot_be_is_an_error_of_one_line(
+    name: str, words: Words, tmp_path: Path
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+
+    answer = Memctl(tmp_path / "unused.db")(*words, "--db", str(tmp_path / name))
+
+    assert answer.exit_code in (1, 10)
+    assert complaint(answer).startswith("memctl: ")
+    assert [file.name for file in tmp_path.iterdir()] == ["loop"]
+
+
+# Damage
+
+
+def fill_pages(memctl: Memctl) -> None:
+    """Write memories over many pages."""
+    with closing(connect(memctl.database)) as db:
+        db.execute("BEGIN")
+        for _ in range(500):
+            insert_memory(db, value="x" * 1000, expired_for=timedelta(days=1))
+        db.execute("COMMIT")
+
+
+@every_command
+def test_a_database_that_was_cut_off_is_damaged(words: Words, memories: Memctl) -> None:
+    fill_pages(memories)
+    content = memories.database.read_bytes()
+    memories.database.write_bytes(content[: len(content) // 2])
+
+    answer = memories(*words)
+
+    assert answer.exit_code == 1
+    assert complaint(answer).startswith(f"memctl: {memories.database} is damaged (")
+    assert memories.database.read_bytes() == content[: len(content) // 2]
+
+
+def overwrite_tables(path: Path) -> bytes:
+    """Overwrite the first page of every table and index but the record of migrations."""
+    with closing(connect(path)) as db:
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+        pages = db.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE rootpage > 0 AND name <> 'memctl_migrations'"
+        ).fetchall()
+    content = bytearray(path.read_bytes())
+    for (page,) in pages:
+        content[(page - 1) * size : page * size] = b"\xaa" * size
+    path.write_bytes(content)
+    return bytes(content)
+
+
+@commands_but("migrate")
+def test_a_database_with_overwritten_pages_is_damaged(words: Words, memories: Memctl) -> None:
+    fill_pages(memories)
+    content = overwrite_tables(memories.database)
+
+    answer = memories(*words)
+
+    assert answer.exit_code == 1
+    assert complaint(answer).startswith(f"memctl: {memories.database} is damaged (")
+    assert memories.database.read_bytes() == content
+
+
+def test_a_damaged_database_is_not_migrated_and_leaves_no_backup(
+    memctl: Memctl, service: Service
+) -> None:
+    for number in range(500):
+        service.remember("build_agent", "learning", f"key {number}", "x" * 1000)
+    service.close()
+    content = overwrite_tables(memctl.database)
+
+    answer = memctl("migrate")
+
+    assert answer.exit_code == 1
+    assert "damaged" in complaint(answer)
+    assert memctl.database.read_bytes() == content
+    assert names_beside(memctl.database) == ["harness.db", "harness.db.memctl.lock"]
+
+
+def test_a_job_that_meets_a_damaged_page_fails_and_says_so_in_the_ledger(
+    memories: Memctl,
+) -> None:
+    fill_pages(memories)
+    content = bytearray(memories.database.read_bytes())
+    first = content.index(b"x" * 900)
+    page = first - first % 4096 + 4096 * 20
+    content[page : page + 4096] = b"\xaa" * 4096
+    memories.database.write_bytes(content)
+
+    answer = memories("cleanup")
+
+    with closing(connect(memories.database)) as db:
+        archived = {memory for (memory,) in rows(db, "archived_memories", "id")}
+        told = [memory for (memory,) in rows(db, "memory_events", "memory_id")]
+        runs = rows(db, "memory_runs", "status, error")
+    assert answer.exit_code == 1
+    assert complaint(answer).startswith(f"memctl: {memories.database} is damaged (")
+    assert sorted(archived) == sorted(told)
+    assert runs == [("ok", None), ("failed", "DatabaseError: database disk image is malformed")]
+
+
+# No permission
+
+
+@pytest.fixture
+def run_unprivileged() -> Callable[..., Answer]:
+    """Run the program without root's power to write what may not be written."""
+    prefix: list[str] = []
+    if os.geteuid() == 0:
+        prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+        if shutil.which("setpriv") is None or subprocess.run([*prefix, "true"]).returncode:
+            pytest.skip("root may write everything, and setpriv cannot take that away here")
+
+    def run(memctl: Memctl, *words: str) -> Answer:
+        ran = subprocess.run(
+            [*prefix, PROGRAM, *words], env=memctl.environment(), capture_output=True, text=True
+        )
+        return Answer(ran.returncode, ran.stdout, ran.stderr)
+
+    return run
+
+
+@pytest.fixture
+def restore_modes(tmp_path: Path) -> Iterator[None]:
+    """Make everything accessible again, so that it can be looked at and removed."""
+    yield
+    tmp_path.chmod(0o700)
+    for file in tmp_path.iterdir():
+        file.chmod(0o700)
+
+
+def close_off(memctl: Memctl, *, directory: int, database: int) -> None:
+    """Set the modes of the database and of its directory."""
+    memctl.database.chmod(database)
+    memctl.database.parent.chmod(directory)
+
+
+@every_command
+@pytest.mark.parametrize("database", [0o644, 0o444], ids=["writable file", "read-only file"])
+@pytest.mark.parametrize("lock", [True, False], ids=["lock file", "no lock file"])
+@pytest.mark.usefixtures("restore_modes")
+def test_a_read_only_directory_is_named_and_nothing_changed(
+    lock: bool,
+    database: int,
+    words: Words,
+    memories: Memctl,
+    run_unprivileged: Callable[..., Answer],
+) -> None:
+    if lock:
+        memories.database.with_name("harness.db.memctl.lock").touch(0o600)
+    before = everything(memories.database)
+    close_off(memories, directory=0o555, database=database)
+
+    answer = run_unprivileged(memories, *words)
+
+    close_off(memories, directory=0o755, database=0o644)
+    assert answer.exit_code == 1
+    assert str(memories.database) in complaint(answer)
+    assert "writable" in complaint(answer)
+    assert everything(memories.database) == before
+
+
+@commands_but("migrate", "status", "archived", "preview")
+@pytest.mark.usefixtures("restore_modes")
+def test_a_read_only_file_is_named_and_not_changed(
+    words: Words, memories: Memctl, run_unprivileged: Callable[..., Answer]
+) -> None:
+    before = everything(memories.database)
+    close_off(memories, directory=0o755, database=0o444)
+
+    answer = run_unprivileged(memories, *words)
+
+    close_off(memories, directory=0o755, database=0o644)
+    assert answer.exit_code == 1
+    assert complaint(answer).startswith(
+        f"memctl: {memories.database} or its directory cannot be written ("
+    )
+    assert everything(memories.database) == before
+
+
+@commands("status", "archived", "preview")
+@pytest.mark.usefixtures("restore_modes")
+def test_a_read_only_file_can_be_looked_at(
+    words: Words, memories: Memctl, run_unprivileged: Callable[..., Answer]
+) -> None:
+    expected = memories(*words)
+    close_off(memories, directory=0o755, database=0o444)
+
+    answer = run_unprivileged(memories, *words)
+
+    assert answer == expected
+
+
+@every_command
+@pytest.mark.usefixtures("restore_modes")
+def test_a_file_that_may_not_be_read_is_named(
+    words: Words, memories: Memctl, run_unprivileged: Callable[..., Answer]
+) -> None:
+    close_off(memories, directory=0o755, database=0)
+
+    answer = run_unprivileged(memories, *words)
+
+    assert answer.exit_code == 1
+    assert str(memories.database) in complaint(answer)
+
+
+@commands("migrate", "rollback", "status", "cleanup")
+@pytest.mark.usefixtures("restore_modes")
+def test_a_directory_that_may_not_be_entered_is_an_error_of_one_line(
+    words: Words, tmp_path: Path, run_unprivileged: Callable[..., Answer]
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+
+    answer = run_unprivileged(
+        Memctl(tmp_path / "unused.db"), *words, "--db", str(closed / "harness.db")
+    )
+
+    assert answer.exit_code in (1, 10)
+    assert str(closed) in complaint(answer)
+
+
+@pytest.mark.usefixtures("restore_modes")
+def test_a_home_directory_that_may_not_be_entered_is_an_error_of_one_line(
+    memories: Memctl, tmp_path: Path, run_unprivileged: Callable[..., Answer]
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0)
+
+    @dataclass(frozen=True)
+    class WithHome(Memctl):
+        def environment(self) -> dict[str, str]:
+            return {**super().environment(), "HOME": str(home)}
+
+    answer = run_unprivileged(WithHome(memories.database), "cleanup")
+
+    assert answer.exit_code in (1, 2)
+    assert str(home) in complaint(answer)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
+def test_the_lock_file_that_root_makes_belongs_to_the_owner_of_the_database(
+    memctl: Memctl, service: Service
+) -> None:
+    os.chown(memctl.database, 4711, 4711)
+
+    memctl.ok("migrate", "--no-backup")
+
+    lock = memctl.database.with_name("harness.db.memctl.lock").stat()
+    assert (lock.st_uid, lock.st_gid, stat.S_IMODE(lock.st_mode)) == (4711, 4711, 0o600)
+
+
+# A full disk
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "memctl-test", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk cannot be mounted here; root can")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def fill_disk(disk: Path, *, room: int) -> Path:
+    """Fill a disk except for some bytes; returns the file to delete."""
+    filler = disk / "filler"
+    filler.write_bytes(b"\0" * (shutil.disk_usage(disk).free - room))
+    return filler
+
+
+every_change = pytest.mark.parametrize(
+    "job", [pytest.param(job, id=job.name) for job in JOBS + SCHEMA_CHANGES]
+)
+
+
+@every_change
+@pytest.mark.parametrize(
+    "room", [pytest.param(0, id="quite full"), pytest.param(64 * 1024, id="nearly full")]
+)
+def test_a_full_disk_stops_a_command_that_then_works_when_there_is_room(
+    room: int, job: Job, small_disk: Path, tmp_path: Path
+) -> None:
+    memctl = Memctl(small_disk / "harness.db")
+    words = job.prepare(memctl)
+    before = shape(memctl.database), snapshot(memctl.database)
+    after = undisturbed(memctl, words, tmp_path / "alone")
+    filler = fill_disk(small_disk, room=room)
+
+    answer = memctl(*words)
+    left = shape(memctl.database), snapshot(memctl.database)
+    filler.unlink()
+    rerun = memctl(*words)
+
+    assert answer.exit_code == 1
+    assert "full" in complaint(answer)
+    assert left == before
+    assert (rerun.exit_code, rerun.out) == (0, "")
+    assert snapshot(memctl.database) == after
+
+
+@pytest.mark.parametrize(
+    "job",
+    [pytest.param(job, id=job.name) for job in JOBS if job.name in ("cleanup", "prune", "restore")],
+)
+def test_a_disk_that_fills_up_between_two_batches_loses_and_doubles_nothing(
+    job: Job, small_disk: Path, tmp_path: Path
+) -> None:
+    memctl = Memctl(small_disk / "harness.db")
+    words = job.prepare(memctl)
+    before, after = snapshot(memctl.database), undisturbed(memctl, words, tmp_path / "alone")
+    filler = fill_disk(small_disk, room=1_000_000)
+
+    with closing(connect(memctl.database)) as reader:
+        # An old snapshot keeps the write-ahead log from starting over, so that it must grow.
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM agent_memory").fetchone()
+        answer = memctl(*words)
+    left = snapshot(memctl.database)
+    filler.unlink()
+    rerun = memctl(*words)
+
+    assert answer.exit_code == 1
+    assert "full" in complaint(answer)
+    assert broken_promises(before, after, left) == []
+    assert 0 < count_changed(before, left) < count_changed(before, after)
+    assert rerun == Answer(0, "", "")
+    assert snapshot(memctl.database) == after
+
+
+@pytest.mark.parametrize("job", [pytest.param(job, id=job.name) for job in SCHEMA_CHANGES])
+@pytest.mark.parametrize("room", [64 * 1024, 1_000_000])
+def test_a_backup_that_finds_the_disk_full_leaves_nothing_on_it(
+    room: int, job: Job, small_disk: Path
+) -> None:
+    memctl = Memctl(small_disk / "harness.db")
+    words = job.prepare(memctl)
+    fill_disk(small_disk, room=room)
+
+    answer = memctl(*words)
+
+    assert answer.exit_code == 1
+    assert [name for name in names_beside(memctl.database) if "before" in name] == []
+
+
+# Another schema
+
+
+@commands_but("migrate", "rollback", "status")
+def test_a_database_that_was_never_migrated_is_left_alone(
+    words: Words, memctl: Memctl, service: Service
+) -> None:
+    service.remember("build_agent", "learning", "key", "value", memory_id="active")
+    before = everything(memctl.database)
+
+    answer = memctl(*words)
+
+    assert answer.exit_code == 12
+    assert complaint(answer) == (
+        "memctl: the schema is not current: 001_agent_memory, 002_memory_persistence pending;"
+        " run `memctl migrate`"
+    )
+    assert everything(memctl.database) == before
+
+
+@commands_but("status")
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        pytest.param(
+            "INSERT INTO memctl_migrations VALUES (99, 'future', 'x', 'x', 0, '9.9')",
+            "the schema has step 099 (future), which memctl lacks",
+            id="newer",
+        ),
+        pytest.param(
+            "UPDATE memctl_migrations SET sha256 = 'x' WHERE version = 2",
+            "step 002 (memory_persistence) was changed after it was applied",
+            id="changed",
+        ),
+    ],
+)
+def test_a_schema_that_is_not_ours_is_left_alone(
+    change: str, problem: str, words: Words, memories: Memctl
+) -> None:
+    with closing(connect(memories.database)) as db:
+        db.execute(change)
+    before = everything(memories.database)
+
+    answer = memories(*words)
+
+    assert answer.exit_code == 12
+    assert complaint(answer).startswith(f"memctl: {problem}; ")
+    assert everything(memories.database) == before
+
+
+@commands_but("status", "migrate", "rollback")
+def test_a_column_that_memctl_does_not_know_stops_it(words: Words, memories: Memctl) -> None:
+    with closing(connect(memories.database)) as db:
+        db.execute("ALTER TABLE agent_memory ADD COLUMN embedding BLOB")
+    before = everything(memories.database)
+
+    answer = memories(*words)
+
+    assert answer.exit_code == 12
+    assert "has the unknown column embedding" in complaint(answer)
+    assert everything(memories.database) == before
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pytest.param("id TEXT PRIMARY KEY, agent_id TEXT", id="columns missing"),
+        pytest.param(
+            "id TEXT PRIMARY KEY, agent_id TEXT NOT NULL, type TEXT NOT NULL, key TEXT NOT NULL,"
+            " value TEXT NOT NULL, metadata TEXT, importance INTEGER DEFAULT 5, access_count"
+            " INTEGER DEFAULT 0, last_accessed TEXT DEFAULT (datetime('now')), created_at TEXT"
+            " DEFAULT (datetime('now')), expires_at TEXT",
+            id="no unique key",
+        ),
+    ],
+)
+def test_a_table_of_another_product_is_not_migrated(table: str, memctl: Memctl) -> None:
+    with closing(connect(memctl.database)) as db:
+        db.execute(f"CREATE TABLE agent_memory ({table})")
+    before = everything(memctl.database)
+
+    answer = memctl("migrate")
+
+    assert answer.exit_code == 12
+    assert complaint(answer).startswith("memctl: agent_memory ")
+    assert everything(memctl.database) == before
+
+
+# What does not exist
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        pytest.param(("cleanup", "--agent", "nobody"), "no agent 'nobody'", id="cleanup"),
+        pytest.param(("decay", "--agent", "nobody"), "no agent 'nobody'", id="decay"),
+        pytest.param(("prune", "--agent", "nobody"), "no agent 'nobody'", id="prune"),
+        pytest.param(("cleanup", "-n", "--agent", "nobody"), "no agent 'nobody'", id="preview"),
+        pytest.param(("archived", "nobody"), "no agent 'nobody'", id="archived"),
+        pytest.param(("archive", "nobody", "active"), "no agent 'nobody'", id="archive"),
+        pytest.param(("restore", "nobody", "archived"), "no agent 'nobody'", id="restore"),
+        pytest.param(
+            ("restore", "nobody", "--reason", "expired"), "no agent 'nobody'", id="restore reason"
+        ),
+        pytest.param(
+            ("archive", "build_agent", "active", "nothing"),
+            "agent 'build_agent' has no memory 'nothing'",
+            id="archive an unknown id",
+        ),
+        pytest.param(
+            ("archive", "build_agent", "active", "of another"),
+            "agent 'build_agent' has no memory 'of another'",
+            id="archive another agent's memory",
+        ),
+        pytest.param(
+            ("restore", "build_agent", "archived", "nothing"),
+            "agent 'build_agent' has no archived memory 'nothing'",
+            id="restore an unknown id",
+        ),
+        pytest.param(
+            ("restore", "build_agent", "archived", "archived of another"),
+            "agent 'build_agent' has no archived memory 'archived of another'",
+            id="restore another agent's memory",
+        ),
+        pytest.param(("restore", "--run", "99"), "there is no run 99", id="an unknown run"),
+    ],
+)
+def test_what_does_not_exist_is_named_and_nothing_changed(
+    words: Words, problem: str, memories: Memctl
+) -> None:
+    before = memory_tables(memories.database)
+
+    answer = memories(*words)
+
+    assert answer.exit_code == 1
+    assert complaint(answer).startswith(f"memctl: {problem}")
+    assert memory_tables(memories.database) == before
+
+
+# Values that make no sense
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(
+            pytest.param(("prune", "--older-than", text), id=f"retention {text!r}")
+            for text in (
+                "0d",
+                "0s",
+                "-1d",
+                "90",
+                "d",
+                "",
+                "ninety",
+                "1y",
+                "9999999999999999d",
+                "36501d",
+                "1.5d",
+                "1d2h",
+                "٩d",
+            )
+        ),
+        *(
+            pytest.param((job, option, text), id=f"{job} {option} {text!r}")
+            for job in ("cleanup", "decay", "prune")
+            for option in ("--lock-wait", "--max-seconds")
+            for text in ("-1", "nan", "soon", "")
+        ),
+        *(
+            pytest.param((*words, "--lock-wait", text), id=f"{words[0]} --lock-wait {text}")
+            for words in (
+                ("migrate",),
+                ("rollback", "--yes"),
+                ("pause", "--reason", "x"),
+                ("resume",),
+            )
+            for text in ("-1", "nan")
+        ),
+        *(
+            pytest.param(("archived", "build_agent", option, text), id=f"{option} {text!r}")
+            for option in ("--limit", "--offset")
+            for text in ("-1", "many", "", "1.5")
+        ),
+        pytest.param(("archived", "build_agent", "--limit", "0"), id="--limit 0"),
+        *(
+            pytest.param((*words, text), id=f"{words[0]} {words[-1]} {text!r}")
+            for words in (
+                ("archived", "build_agent", "--since"),
+                ("archived", "build_agent", "--until"),
+                ("restore", "build_agent", "--since"),
+            )
+            for text in ("soon", "2026-02-30", "2026-11-22T25:00", "0d", "-1d", "99999999999999d")
+        ),
+        *(
+            pytest.param(
+                ("restore", "build_agent", "archived", "--expires-in", text),
+                id=f"--expires-in {text!r}",
+            )
+            for text in ("0s", "-5m", "never", "36501d")
+        ),
+        *(
+            pytest.param(("pause", "--reason", "x", "--for", text), id=f"--for {text!r}")
+            for text in ("0s", "-5m", "long", "36501d")
+        ),
+        *(
+            pytest.param((*words, "--now", text), id=f"{words[0]} --now {text!r}")
+            for name, words in COMMANDS.items()
+            if name not in ("archived", "resume")  # which need no clock
+            for text in ("yesterday", "2026-13-01", "0001-01-01", "9999-12-31T23:59:59Z")
+        ),
+        pytest.param(("archived", "build_agent", "--reason", "boredom"), id="unknown reason"),
+        pytest.param(
+            ("restore", "build_agent", "--reason", "boredom"), id="restore unknown reason"
+        ),
+        pytest.param(("restore",), id="restore what?"),
+        pytest.param(("restore", "build_agent"), id="restore what of the agent?"),
+        pytest.param(("restore", "--run", "one"), id="a run in words"),
+        pytest.param(("restore", "--run", "0"), id="run zero"),
+        pytest.param(("restore", "--run", "-1"), id="a negative run"),
+        pytest.param(("restore", "--run", "1", "--on-conflict", "ask"), id="unknown conflict"),
+        pytest.param(("archive", "build_agent"), id="archive what?"),
+        pytest.param(("archived",), id="archived whose?"),
+        pytest.param(("archived", "build_agent", "--csv", "--nl"), id="two formats"),
+        pytest.param(("migrate", "--to", "99"), id="migrate too far"),
+        pytest.param(("migrate", "--to", "-1"), id="migrate to a negative step"),
+        pytest.param(("migrate", "--to", "two"), id="migrate to a word"),
+        pytest.param(("rollback", "--to", "99", "--yes"), id="rollback to the future"),
+        pytest.param(("rollback", "--to", "-1", "--yes"), id="rollback to a negative step"),
+        pytest.param(("rollback", "--steps", "0", "--yes"), id="rollback of nothing"),
+        pytest.param(("rollback", "--steps", "-1", "--yes"), id="rollback of less than nothing"),
+        pytest.param(("rollback", "--to", "1", "--steps", "1", "--yes"), id="rollback both ways"),
+        pytest.param(("pause",), id="pause without a reason"),
+        pytest.param(("cleanup", "build_agent"), id="an argument too many"),
+        pytest.param(("cleanup", "--dry"), id="an unknown option"),
+        pytest.param(("clean",), id="an unknown command"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_an_error_of_usage(words: Words, memories: Memctl) -> None:
+    before = memory_tables(memories.database)
+
+    answer = memories(*words)
+
+    assert (answer.exit_code, answer.out) == (2, "")
+    assert answer.err.startswith(("memctl: ", "Usage: memctl "))
+    assert answer.err.startswith("Usage: memctl ") or complaint(answer)
+    assert "Traceback" not in answer.err
+    assert memory_tables(memories.database) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(("restore", "--run", str(2**63)), id="run"),
+        pytest.param(("archived", "build_agent", "--limit", str(2**63)), id="limit"),
+        pytest.param(("archived", "build_agent", "--offset", str(2**63)), id="offset"),
+    ],
+)
+def test_a_number_beyond_64_bits_is_no_accident(words: Words, memories: Memctl) -> None:
+    before = memory_tables(memories.database)
+
+    answer = memories(*words)
+
+    assert answer.exit_code in (0, 1, 2)
+    assert "Traceback" not in answer.err
+    assert memory_tables(memories.database) == before
+
+
+@pytest.mark.parametrize("seconds", ["1e10", "1e300", "inf"])
+def test_an_absurd_patience_is_refused_or_kept(seconds: str, memories: Memctl) -> None:
+    with write_lock(memories.database):
+        process = memories.start("cleanup", "--lock-wait", seconds)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=1)
+    _, err = process.communicate()
+
+    assert process.returncode in (0, 2)
+    assert b"Traceback" not in err
+
+
+# The configuration file
+
+
+def words_with(words: Words, content: bytes, folder: Path) -> Words:
+    """Write a configuration file and name it in a command."""
+    file = folder / "config.toml"
+    file.write_bytes(content)
+    return (*words, "--config", str(file))
+
+
+@every_command
+def test_a_wrong_configuration_stops_every_command(
+    words: Words, memories: Memctl, tmp_path: Path
+) -> None:
+    before = everything(memories.database)
+
+    answer = memories(*words_with(words, b"[prune]\nretention_days = 0\n", tmp_path))
+
+    assert answer.exit_code == 2
+    assert complaint(answer).startswith(
+        f"memctl: {tmp_path / 'config.toml'}: prune.retention_days: "
+    )
+    assert everything(memories.database) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        pytest.param(b"retention = [", "is not TOML", id="not TOML"),
+        pytest.param(b'a = "\n', "is not TOML", id="an open string"),
+        pytest.param(b"\xff\xfe", "cannot be read", id="not UTF-8"),
+        pytest.param(b"retention = 1\n", ": retention: ", id="an unknown key"),
+        pytest.param(b"[purge]\n", ": purge: ", id="an unknown section"),
+        pytest.param(b"[prune]\nretention = 1\n", ": prune.retention: ", id="a misspelt key"),
+        pytest.param(b'"\\u001b[31m\\nkey" = 1\n', "\\x1b[31m\\nkey: ", id="a key that acts"),
+        pytest.param(b"prune = 1\n", ": prune: ", id="a number for a section"),
+        pytest.param(b"[prune]\nretention_days = -1\n", ": prune.retention_days: ", id="negative"),
+        pytest.param(b'[prune]\nretention_days = "90"\n', ": prune.retention_days: ", id="text"),
+        pytest.param(b"[prune]\nretention_days = 1.5\n", ": prune.retention_days: ", id="fraction"),
+        pytest.param(b"[prune]\nretention_days = true\n", ": prune.retention_days: ", id="boolean"),
+        pytest.param(
+            b"[prune]\nretention_days = 99999999999\n", ": prune.retention_days: ", id="absurd"
+        ),
+        pytest.param(
+            b"[prune]\nprotected_importance = nan\n", ": prune.protected_importance: ", id="nan"
+        ),
+        pytest.param(b"[decay]\nfloor = -1\n", ": decay.floor: ", id="negative floor"),
+        pytest.param(b"[decay]\nidle_rate = inf\n", ": decay.idle_rate: ", id="infinite rate"),
+        pytest.param(b"[decay]\nidle_rate = -0.1\n", ": decay.idle_rate: ", id="negative rate"),
+        pytest.param(b"[decay]\nstale_days = 3\n", ": decay: ", id="stale before the grace ends"),
+        pytest.param(b'[decay]\nsince = "soon"\n', ": decay.since: ", id="not a date"),
+        pytest.param(b'database = ""\n', ": database: ", id="an empty database"),
+        pytest.param(b"database = 1\n", ": database: ", id="a number for a database"),
+    ],
+)
+def test_a_configuration_file_is_checked_before_anything_is_done(
+    content: bytes, problem: str, memories: Memctl, tmp_path: Path
+) -> None:
+    before = everything(memories.database)
+
+    answer = memories(*words_with(("prune",), content, tmp_path))
+
+    assert answer.exit_code == 2
+    assert complaint(answer).startswith(f"memctl: {tmp_path / 'config.toml'}")
+    assert problem in complaint(answer)
+    assert everything(memories.database) == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("missing.toml", id="missing"),
+        pytest.param(".", id="a directory"),
+        pytest.param("x" * 300, id="too long"),
+        pytest.param("harness.db/config.toml", id="below a file"),
+    ],
+)
+def test_a_configuration_file_that_was_named_must_exist(
+    name: str, memories: Memctl, tmp_path: Path
+) -> None:
+    answer = memories("cleanup", "--config", str(tmp_path / name))
+
+    assert answer.exit_code in (1, 2)
+    assert complaint(answer).startswith("memctl: ")
+
+
+@pytest.mark.usefixtures("restore_modes")
+def test_a_configuration_file_that_may_not_be_read_is_named(
+    memories: Memctl, tmp_path: Path, run_unprivileged: Callable[..., Answer]
+) -> None:
+    words = words_with(("cleanup",), b"", tmp_path)
+    (tmp_path / "config.toml").chmod(0)
+
+    answer = run_unprivileged(memories, *words)
+
+    assert answer.exit_code == 2
+    assert str(tmp_path / "config.toml") in complaint(answer)
+
+
+# Names
+
+
+ODD_NAMES = [
+    pytest.param(b"-", id="a dash"),
+    pytest.param(b"-rf", id="like an option"),
+    pytest.param(b"--help", id="like a long option"),
+    pytest.param(b"..", id="dots"),
+    pytest.param(b"a/b", id="a slash"),
+    pytest.param(b"two\nlines", id="a newline"),
+    pytest.param(b"[bold]a[/]", id="markup"),
+    pytest.param(b"[/]", id="markup that closes nothing"),
+    pytest.param(b"\x1b[31mred", id="an escape"),
+    pytest.param("\N{RIGHT-TO-LEFT OVERRIDE}abc".encode(), id="right to left"),
+    pytest.param("\N{ELEPHANT}".encode(), id="an emoji"),
+    pytest.param(b"half \xf0\x9f", id="half an emoji"),
+    pytest.param(b"\xff\xfe", id="not UTF-8"),
+    pytest.param(b"' OR 1=1 --", id="SQL"),
+    pytest.param(b"%s{0}", id="a format"),
+    pytest.param(b" ", id="a space"),
+    pytest.param(b"", id="nothing"),
+]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param((b"cleanup", b"--agent=%s"), id="cleanup"),
+        pytest.param((b"decay", b"--agent=%s"), id="decay"),
+        pytest.param((b"prune", b"--agent=%s"), id="prune"),
+        pytest.param((b"archived", b"--", b"%s"), id="archived"),
+        pytest.param((b"archive", b"--", b"%s", b"active"), id="archive"),
+        pytest.param((b"restore", b"--", b"%s", b"archived"), id="restore"),
+        pytest.param((b"archive", b"--", b"build_agent", b"%s"), id="archive the id"),
+        pytest.param((b"restore", b"--", b"build_agent", b"%s"), id="restore the id"),
+    ],
+)
+def test_an_odd_name_that_nothing_has_is_not_found_and_cannot_act(
+    words: tuple[bytes, ...], name: bytes, memories: Memctl
+) -> None:
+    before = memory_tables(memories.database)
+
+    answer = memories(*(word.replace(b"%s", name) for word in words))
+
+    assert answer.exit_code == 1
+    assert complaint(answer).isprintable()
+    assert memory_tables(memories.database) == before
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_an_odd_name_that_an_agent_has_works_everywhere(name: bytes, memories: Memctl) -> None:
+    text = name.decode("utf-8", "surrogateescape")
+    with closing(connect(memories.database)) as db:
+        insert_memory(db, id="odd")
+        db.execute(
+            """
+            UPDATE agent_memory SET agent_id = CAST(:name AS TEXT), key = CAST(:name AS TEXT)
+            WHERE id = 'odd'
+            """,
+            {"name": name},
+        )
+    before = snapshot(memories.database).states["odd"]
+
+    answers = [
+        memories(b"archive", b"--", name, b"odd"),
+        memories(b"archived", b"--table", b"--", name),
+        memories(b"archived", b"--csv", b"--", name),
+        memories(b"archived", b"--", name),
+        memories(b"cleanup", b"--agent=" + name, b"--json"),
+        memories(b"restore", b"--", name, b"odd"),
+    ]
+
+    state = snapshot(memories.database).states["odd"]
+    with closing(connect(memories.database)) as db:
+        agents = rows(db, "agent_memory", "id, agent_id, key")
+    assert [(answer.exit_code, answer.err) for answer in answers] == [(0, "")] * 6
+    assert all(line.isprintable() for answer in answers for line in answer.out.split("\n"))
+    assert answers[3].json[0]["id"] == "odd"
+    assert [row for row in agents if row[0] == "odd"] == [("odd", text, text)]
+    assert (state.places, state.events) == (
+        before.places,
+        ("memory:archived", "memory:restored"),
+    )
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"two\nlines", b"\x1b[31m", b"[bold]a[/]"])
+def test_an_odd_path_that_nothing_has_cannot_act(name: bytes, memctl: Memctl) -> None:
+    answer = memctl(b"status", b"--db", b"/nowhere/" + name)
+
+    assert answer.exit_code == 10
+    assert complaint(answer).isprintable()
+
+
+# Errors as JSON
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "code"),
+    [
+        pytest.param(("cleanup", "--agent", "nobody"), 1, "not_found", id="not found"),
+        pytest.param(("prune", "--older-than", "0d"), 2, "usage", id="usage"),
+        pytest.param(("status", "--config", "/nowhere"), 2, "usage", id="configuration"),
+        pytest.param(("status", "--now", "soon"), 2, "usage", id="clock"),
+        pytest.param(("decay", "--now", "2026-01-01"), 3, "refused", id="refused"),
+        pytest.param(("status", "--db", "/nowhere"), 10, "no_database", id="no database"),
+        pytest.param(("migrate", "--db", "/nowhere/at/all"), 10, "no_database", id="no directory"),
+    ],
+)
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_with_json_an_error_is_one_object_on_stderr(
+    place: str, words: Words, exit_code: int, code: str, memories: Memctl
+) -> None:
+    plain = memories(*words)
+
+    answer = memories(*(("--json", *words) if place == "before" else (*words, "--json")))
+
+    error = json.loads(answer.err)["error"]
+    assert (answer.exit_code, answer.out) == (exit_code, "")
+    assert list(json.loads(answer.err)) == ["error"]
+    assert list(error) == ["code", "exit_code", "message", "hint"]
+    assert (error["code"], error["exit_code"]) == (code, exit_code)
+    assert complaint(plain) == f"memctl: {error['message']}; {error['hint']}"
+
+
+@commands_but("migrate")
+def test_with_json_a_missing_database_is_one_object_on_stderr(words: Words, memctl: Memctl) -> None:
+    answer = memctl(*words, "--json")
+
+    assert (answer.exit_code, answer.out) == (10, "")
+    assert json.loads(answer.err) == {
+        "error": {
+            "code": "no_database",
+            "exit_code": 10,
+            "message": f"there is no database at {memctl.database}",
+            "hint": "check --db, or make one with `memctl migrate`",
+        }
+    }
+
+
+# The clock
+
+
+@commands("cleanup", "decay", "prune", "archive", "restore", "preview")
+def test_a_clock_more_than_an_hour_back_is_refused(words: Words, memories: Memctl) -> None:
+    before = memory_tables(memories.database)
+
+    answer = memories.at(NOW - timedelta(hours=1, seconds=1))(*words)
+
+    assert answer.exit_code == 3
+    assert complaint(answer) == (
+        "memctl: the clock says 2026-11-22T08:43:57Z, but run 1 (cleanup) was at"
+        " 2026-11-22T09:43:58Z; set the clock; if that run's clock was the wrong one,"
+        " say --force once"
+    )
+    assert memory_tables(memories.database) == before
+
+
+@commands("cleanup", "decay", "prune", "archive", "restore", "preview")
+def test_a_clock_an_hour_back_is_good_enough(words: Words, memories: Memctl) -> None:
+    answer = memories.at(NOW - timedelta(hours=1))(*words)
+
+    assert (answer.exit_code, answer.out) == (0, "")
+
+
+def test_force_is_needed_once_after_a_clock_ran_ahead(memories: Memctl) -> None:
+    memories.at(NOW + timedelta(days=3650)).ok("prune")
+
+    exit_codes = [
+        memories("cleanup").exit_code,
+        memories("cleanup").exit_code,
+        memories("cleanup", "--force").exit_code,
+        memories("cleanup").exit_code,
+        memories("decay").exit_code,
+    ]
+
+    assert exit_codes == [3, 3, 0, 0, 0]
+
+
+def test_a_refusal_is_in_the_ledger_and_does_not_count_as_a_run(memories: Memctl) -> None:
+    memories.at(NOW - timedelta(days=2))("decay")
+
+    again = memories.at(NOW - timedelta(minutes=30))("decay")
+
+    with closing(connect(memories.database)) as db:
+        runs = rows(db, "memory_runs", "job, status, finished_at IS NOT NULL")
+    assert again.exit_code == 0
+    assert runs == [("cleanup", "ok", 1), ("decay", "refused", 1), ("decay", "ok", 1)]
+
+
+# Pruning too much
+
+
+@pytest.fixture
+def archives(migrated: Memctl, service: Service) -> Memctl:
+    """The program, pointed at archives of which most, half, few and all is old."""
+    with closing(connect(migrated.database)) as db:
+        db.execute("BEGIN")
+        for agent, old, new in (
+            ("most", 61, 60),
+            ("half", 60, 60),
+            ("few", 10, 100),
+            ("small", 100, 0),
+            ("[bold]most[/]\n", 101, 0),
+        ):
+            for number in range(old + new):
+                expired_for = timedelta(days=200 if number < old else 1)
+                insert_memory(db, agent_id=agent, expired_for=expired_for)
+        db.execute("COMMIT")
+    migrated.at(NOW - timedelta(days=199)).ok("cleanup")
+    migrated.ok("cleanup")
+    return migrated
+
+
+def archive_sizes(path: Path) -> dict[str, int]:
+    """Return how many archived memories each agent has."""
+    with closing(connect(path)) as db:
+        return dict(
+            db.execute("SELECT agent_id, count(*) FROM archived_memories GROUP BY agent_id")
+        )
+
+
+def test_prune_spares_the_agents_that_would_lose_most_of_their_archive(archives: Memctl) -> None:
+    answer = archives("prune")
+
+    assert answer.exit_code == 3
+    assert complaint(answer) == (
+        "memctl: not pruned, because it is more than half of the archive:"
+        " 101 of 101 of '[bold]most[/]\\n', 61 of 121 of 'most'; say --force if it is meant"
+    )
+    assert archive_sizes(archives.database) == {
+        "most": 121,
+        "half": 60,
+        "few": 100,
+        "[bold]most[/]\n": 101,
+    }
+
+
+def test_prune_with_force_removes_what_is_old(archives: Memctl) -> None:
+    archives("prune")
+
+    answer = archives("prune", "--force")
+
+    assert answer == Answer(0, "", "")
+    assert archive_sizes(archives.database) == {"most": 60, "half": 60, "few": 100}
+
+
+def test_prune_tells_in_json_what_it_did_and_what_it_refused(archives: Memctl) -> None:
+    answer = archives("prune", "--json")
+
+    assert answer.exit_code == 3
+    assert (answer.json["pruned"], answer.json["agents"]) == (
+        170,
+        {"few": 10, "half": 60, "small": 100},
+    )
+    assert json.loads(answer.err)["error"]["code"] == "refused"
+
+
+def test_a_preview_of_prune_refuses_the_same_and_removes_nothing(archives: Memctl) -> None:
+    before = everything(archives.database)
+
+    preview = archives("prune", "--dry-run", "--json")
+    after_preview = everything(archives.database)
+    real = archives("prune", "--json")
+
+    assert preview.exit_code == real.exit_code == 3
+    assert preview.err == real.err
+    assert preview.json["agents"] == real.json["agents"]
+    assert after_preview == before

@@ -1,0 +1,647 @@
+"""Others use the database at the same time: the service, another memctl, a reader, a signal."""
+
+import fcntl
+import json
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Answer, Memctl, Row, connect, everything, rows, text_of
+from tests.service import COLUMNS, FIND, Service
+from tests.test_crashes import (
+    JOBS,
+    Job,
+    Snapshot,
+    Words,
+    broken_promises,
+    count_changed,
+    eventually,
+    fill_legacy_table,
+    first_commit,
+    prepare_cleanup,
+    prepare_decay,
+    snapshot,
+)
+
+TODAY = datetime.now(UTC).replace(microsecond=0)  # the service has no other clock
+TOMORROW = text_of(TODAY + timedelta(days=1))
+
+
+@pytest.fixture
+def memctl(path: Path) -> Memctl:
+    """The installed program today; the database does not exist yet."""
+    return Memctl(path, TODAY)
+
+
+def prepare_migrate(memctl: Memctl) -> Words:
+    """Give migrate a table that the service has been using."""
+    fill_legacy_table(memctl.database, now=memctl.now)
+    return ("migrate",)
+
+
+def prepare_rollback(memctl: Memctl) -> Words:
+    """Give rollback active and archived memories."""
+    memctl.ok(*prepare_cleanup(memctl))
+    return ("rollback", "--to", "1", "--yes")
+
+
+SCHEMA_CHANGES = [Job("migrate", prepare_migrate), Job("rollback", prepare_rollback)]
+
+every_job = pytest.mark.parametrize("job", [pytest.param(job, id=job.name) for job in JOBS])
+every_change = pytest.mark.parametrize(
+    "job", [pytest.param(job, id=job.name) for job in JOBS + SCHEMA_CHANGES]
+)
+
+
+def undisturbed(memctl: Memctl, words: Words, folder: Path) -> Snapshot:
+    """Return what a command makes of a copy of the database when it is alone with it."""
+    folder.mkdir()
+    alone = Memctl(folder / "harness.db", memctl.now)
+    shutil.copyfile(memctl.database, alone.database)
+    alone.ok(*words)
+    return snapshot(alone.database)
+
+
+@contextmanager
+def write_lock(path: Path) -> Iterator[sqlite3.Connection]:
+    """Hold the database's write lock, as another program with a long transaction does."""
+    with closing(connect(path)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        yield db
+        db.execute("ROLLBACK")
+
+
+@contextmanager
+def lock_file(path: Path, note: str = "") -> Iterator[Path]:
+    """Hold memctl's own lock, as another memctl does."""
+    lock = path.with_name(f"{path.name}.memctl.lock")
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(note)
+        file.flush()
+        yield lock
+
+
+def ledger(path: Path) -> list[tuple[Any, ...]]:
+    """Return of each run its job, its status and its error."""
+    with closing(connect(path)) as db:
+        return rows(db, "memory_runs", "job, status, error")
+
+
+# The service
+
+
+class ServiceAtWork(threading.Thread):
+    """The service in a thread of its own: does a chore every few milliseconds."""
+
+    def __init__(self, path: Path, chore: Callable[[Service, int], Row]) -> None:
+        super().__init__()
+        self.acknowledged: dict[tuple[str, str, str], Row] = {}
+        self.errors: list[sqlite3.Error] = []
+        self.rounds = 0
+        self._path = path
+        self._chore = chore
+        self._stop_asked = threading.Event()
+
+    def run(self) -> None:
+        """Work until told to stop; remember the last that the database said of each memory."""
+        try:
+            with closing(Service(self._path)) as service:
+                while not self._stop_asked.wait(0.002):
+                    memory = self._chore(service, self.rounds)
+                    self.acknowledged[memory["agent_id"], memory["type"], memory["key"]] = memory
+                    self.rounds += 1
+        except sqlite3.Error as error:
+            self.errors.append(error)
+
+    def stop(self) -> None:
+        """End the work after the present round."""
+        self._stop_asked.set()
+        self.join()
+
+    def active(self, path: Path) -> dict[tuple[str, str, str], Row]:
+        """Return what the database holds now under the names of the acknowledged memories."""
+        with closing(connect(path)) as db:
+            db.row_factory = sqlite3.Row
+            found = [db.execute(FIND, name).fetchone() for name in self.acknowledged]
+        return {(row["agent_id"], row["type"], row["key"]): memory_of(row) for row in found if row}
+
+
+@contextmanager
+def service_at_work(path: Path, chore: Callable[[Service, int], Row]) -> Iterator[ServiceAtWork]:
+    """Let the service work while the block runs; both overlap for certain."""
+    worker = ServiceAtWork(path, chore)
+    worker.start()
+    try:
+        eventually(lambda: worker.rounds > 10 or not worker.is_alive())
+        yield worker
+        rounds = worker.rounds
+        eventually(lambda: worker.rounds > rounds or not worker.is_alive())
+    finally:
+        worker.stop()
+
+
+def memory_of(row: sqlite3.Row) -> Row:
+    """Return the service's own columns of a row."""
+    return {column: row[column] for column in COLUMNS}
+
+
+def look(service: Service, agent: str, kind: str, key: str) -> Row:
+    """Return a memory without counting an access."""
+    return memory_of(service.db.execute(FIND, (agent, kind, key)).fetchone())
+
+
+def use_memories(service: Service, number: int) -> Row:
+    """Remember something new and read it, or learn something older anew; then list them all."""
+    if number % 3 == 2:
+        memory = memory_of(service.remember("service", "learning", f"key {number // 2}", "again"))
+    else:
+        service.remember("service", "learning", f"key {number}", "first", expires_at=TOMORROW)
+        service.recall("service", "learning", f"key {number}")
+        memory = look(service, "service", "learning", f"key {number}")
+    service.recall_all("service")
+    return memory
+
+
+@every_change
+def test_the_service_and_a_command_at_the_same_time_lose_and_alter_nothing(
+    job: Job, memctl: Memctl, tmp_path: Path
+) -> None:
+    words = job.prepare(memctl)
+    before = snapshot(memctl.database)
+    after = undisturbed(memctl, words, tmp_path / "alone")
+
+    with service_at_work(memctl.database, use_memories) as service:
+        answer = memctl(*words)
+
+    found = snapshot(memctl.database)
+    own = {memory["id"] for memory in service.acknowledged.values()}
+    assert (answer.exit_code, answer.out, service.errors) == (0, "", [])
+    assert "locked" not in answer.err
+    assert service.active(memctl.database) == service.acknowledged
+    assert {name: found.states[name] for name in before.states if name in found.states} == {
+        name: after.states[name] for name in before.states if name in after.states
+    }
+    assert len(found.order["agent_memory"]) == len(set(found.order["agent_memory"]))
+    assert set(found.states) == {*after.states, *own}
+    assert found.sound
+
+
+def expired_names(path: Path) -> list[tuple[str, str, str]]:
+    """Return agent, type and key of the active memories that expired long ago.
+
+    Without those whose key is not UTF-8, which no parameter can name.
+    """
+    with closing(connect(path)) as db:
+        names = db.execute(
+            "SELECT agent_id, type, key FROM agent_memory WHERE expires_at < ? ORDER BY rowid DESC",
+            (text_of(TODAY - timedelta(days=200)),),
+        ).fetchall()
+    return [name for name in names if name[2].isprintable()]
+
+
+def test_a_memory_that_the_service_renews_during_cleanup_stays_active(memctl: Memctl) -> None:
+    words = prepare_cleanup(memctl)
+    expired = expired_names(memctl.database)
+
+    def renew(service: Service, number: int) -> Row:
+        name = expired[number % len(expired)]
+        return memory_of(service.remember(*name, "learnt anew", expires_at=TOMORROW))
+
+    with service_at_work(memctl.database, renew) as service:
+        answer = memctl(*words)
+
+    archived = snapshot(memctl.database).order["archived_memories"]
+    assert (answer, service.errors) == (Answer(0, "", ""), [])
+    assert service.active(memctl.database) == service.acknowledged
+    assert {memory["id"] for memory in service.acknowledged.values()}.isdisjoint(archived)
+
+
+def replace_memories(db: sqlite3.Connection, names: list[tuple[str, str, str]]) -> None:
+    """Renew memories as the service does."""
+    for agent, kind, key in names:
+        db.execute(
+            """
+            INSERT OR REPLACE INTO agent_memory (id, agent_id, type, key, value, expires_at)
+            VALUES (?, ?, ?, ?, 'renewed', ?)
+            """,
+            (f"new {agent} {kind} {key}", agent, kind, key, TOMORROW),
+        )
+
+
+def prolong_memories(db: sqlite3.Connection, names: list[tuple[str, str, str]]) -> None:
+    """Renew memories as a person with the sqlite3 shell would."""
+    for name in names:
+        db.execute(
+            """
+            UPDATE agent_memory SET expires_at = ?, value = 'renewed'
+            WHERE agent_id = ? AND type = ? AND key = ?
+            """,
+            (TOMORROW, *name),
+        )
+
+
+@pytest.mark.parametrize(
+    "renew",
+    [
+        pytest.param(replace_memories, id="replaced"),
+        pytest.param(prolong_memories, id="prolonged in place"),
+    ],
+)
+def test_a_memory_renewed_between_its_finding_and_its_batch_stays_active(
+    renew: Callable[[sqlite3.Connection, list[tuple[str, str, str]]], None],
+    memctl: Memctl,
+    tmp_path: Path,
+) -> None:
+    renewed: list[tuple[str, str, str]] = []
+
+    def renew_the_rest(process: "subprocess.Popen[bytes]", path: Path) -> bool:
+        with closing(connect(path)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            renewed[:] = expired_names(path)
+            renew(db, renewed)
+            db.execute("COMMIT")
+        return bool(renewed)
+
+    midway = meddle(Job("cleanup", prepare_cleanup), memctl, tmp_path, renew_the_rest)
+
+    with closing(connect(midway.program.database)) as db:
+        active = db.execute("SELECT count(*) FROM agent_memory WHERE value = 'renewed'").fetchone()
+        archived = db.execute(
+            "SELECT count(*) FROM archived_memories WHERE value = 'renewed'"
+        ).fetchone()
+    assert midway.answer == Answer(0, "", "")
+    assert (active, archived) == ((len(renewed),), (0,))
+
+
+def test_decay_overwrites_no_access_that_happens_meanwhile(memctl: Memctl, tmp_path: Path) -> None:
+    words = prepare_decay(memctl)
+    before = importances(memctl.database)
+    undisturbed(memctl, words, tmp_path / "alone")
+    after = importances(tmp_path / "alone" / "harness.db")
+    chance = random.Random(7)
+    names = [name for name in before if name[2].isprintable()]
+
+    def recall(service: Service, _number: int) -> Row:
+        name = chance.choice(names)
+        service.recall(*name)
+        memory = look(service, *name)
+        return {column: memory[column] for column in memory if column != "importance"}
+
+    with service_at_work(memctl.database, recall) as service:
+        answer = memctl(*words)
+
+    found = service.active(memctl.database)
+    assert (answer, service.errors) == (Answer(0, "", ""), [])
+    assert {name: (row["access_count"], row["last_accessed"]) for name, row in found.items()} == {
+        name: (row["access_count"], row["last_accessed"])
+        for name, row in service.acknowledged.items()
+    }
+    assert all(row["importance"] in (before[name], after[name]) for name, row in found.items())
+    assert all(
+        value == after[name]
+        for name, value in importances(memctl.database).items()
+        if name not in found
+    )
+
+
+def importances(path: Path) -> dict[tuple[str, str, str], Any]:
+    """Return the importance of every active memory by agent, type and key."""
+    with closing(connect(path)) as db:
+        return {
+            (agent, kind, key): importance
+            for agent, kind, key, importance in rows(
+                db, "agent_memory", "agent_id, type, key, importance"
+            )
+        }
+
+
+# A job that something happens to between two batches
+
+
+@dataclass(frozen=True)
+class Midway:
+    """What a job that was meddled with came to, and what it should have made of its database."""
+
+    program: Memctl
+    words: Words
+    answer: Answer
+    before: Snapshot
+    after: Snapshot
+
+
+def meddle(
+    job: Job,
+    memctl: Memctl,
+    folder: Path,
+    meddling: Callable[["subprocess.Popen[bytes]", Path], bool],
+    *options: str,
+) -> Midway:
+    """Do something to a job after its first batch; again, as long as it was done too late."""
+    words = job.prepare(memctl)
+    before = snapshot(memctl.database)
+    after = undisturbed(memctl, words, folder / "alone")
+    for attempt in range(20):
+        place = folder / f"attempt-{attempt}"
+        place.mkdir()
+        program = Memctl(place / "harness.db", memctl.now)
+        shutil.copyfile(memctl.database, program.database)
+        begun = first_commit(program.database)
+        process = program.start(*words, *options)
+        eventually(begun)
+        in_time = meddling(process, program.database)
+        out, err = process.communicate()
+        if in_time:
+            answer = Answer(process.returncode, out.decode(), err.decode())
+            return Midway(program, words, answer, before, after)
+    pytest.fail(f"{job.name} always ended before anything could be done to it")
+
+
+@every_job
+@pytest.mark.parametrize(
+    ("number", "exit_code"),
+    [
+        pytest.param(signal.SIGTERM, 143, id="terminated"),
+        pytest.param(signal.SIGINT, 130, id="interrupted"),
+    ],
+)
+def test_a_signal_stops_a_job_between_two_batches(
+    number: signal.Signals, exit_code: int, job: Job, memctl: Memctl, tmp_path: Path
+) -> None:
+    def send(process: "subprocess.Popen[bytes]", _path: Path) -> bool:
+        process.send_signal(number)
+        return process.wait() != 0
+
+    midway = meddle(job, memctl, tmp_path, send)
+
+    found = snapshot(midway.program.database)
+    assert (midway.answer.exit_code, midway.answer.out) == (exit_code, "")
+    assert midway.answer.err.count("\n") <= 1
+    assert "Traceback" not in midway.answer.err
+    assert broken_promises(midway.before, midway.after, found) == []
+    assert 0 < count_changed(midway.before, found) < count_changed(midway.before, midway.after)
+    assert ledger(midway.program.database)[-1] == (job.name, "failed", "stopped by a signal")
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT], ids=["terminated", "interrupted"]
+)
+def test_a_cleanup_that_a_signal_stopped_can_be_run_again(
+    number: signal.Signals, memctl: Memctl, tmp_path: Path
+) -> None:
+    def send(process: "subprocess.Popen[bytes]", _path: Path) -> bool:
+        process.send_signal(number)
+        return process.wait() != 0
+
+    midway = meddle(Job("cleanup", prepare_cleanup), memctl, tmp_path, send)
+    rerun = midway.program(*midway.words)
+
+    assert rerun == Answer(0, "", "")
+    assert snapshot(midway.program.database) == midway.after
+
+
+@every_job
+def test_a_job_locked_out_between_two_batches_fails_and_keeps_what_it_did(
+    job: Job, memctl: Memctl, tmp_path: Path
+) -> None:
+    def lock_out(process: "subprocess.Popen[bytes]", path: Path) -> bool:
+        with write_lock(path):
+            return process.wait() != 0
+
+    midway = meddle(job, memctl, tmp_path, lock_out, "--lock-wait", "0.2")
+
+    found = snapshot(midway.program.database)
+    assert (midway.answer.exit_code, midway.answer.out) == (11, "")
+    assert midway.answer.err.count("\n") == 1
+    assert "harness.db is locked by another program" in midway.answer.err
+    assert broken_promises(midway.before, midway.after, found) == []
+    assert ledger(midway.program.database)[-1][1] in ("running", "failed")
+
+
+# Another memctl
+
+
+def test_two_cleanups_at_once_share_nothing_and_both_succeed(
+    memctl: Memctl, tmp_path: Path
+) -> None:
+    words = prepare_cleanup(memctl)
+    before, after = snapshot(memctl.database), undisturbed(memctl, words, tmp_path / "alone")
+
+    processes = [memctl.start(*words, "--json") for _ in range(2)]
+    outputs = [process.communicate() for process in processes]
+
+    archived = sorted(json.loads(out)["archived"] for out, _ in outputs)
+    assert [process.returncode for process in processes] == [0, 0]
+    assert [err for _, err in outputs] == [b"", b""]
+    assert archived == [0, count_changed(before, after)]
+    assert snapshot(memctl.database) == after
+
+
+def test_a_job_waits_for_the_one_that_is_at_work(memctl: Memctl) -> None:
+    prepare_cleanup(memctl)
+
+    with write_lock(memctl.database):
+        first = memctl.start("cleanup", "--lock-wait", "60")
+        eventually(lambda: holder(memctl.database) == ("cleanup", first.pid))
+        second = memctl.start("decay", "--lock-wait", "60")
+        still_running = (first.poll(), second.poll(), ledger(memctl.database))
+    outputs = [first.communicate(), second.communicate()]
+
+    assert still_running == (None, None, [])
+    assert (first.returncode, second.returncode, outputs) == (0, 0, [(b"", b"")] * 2)
+    assert ledger(memctl.database) == [("cleanup", "ok", None), ("decay", "ok", None)]
+
+
+def holder(path: Path) -> tuple[str, int] | None:
+    """Return the job and process that the lock file names."""
+    note = path.with_name(f"{path.name}.memctl.lock").read_text()
+    try:
+        found = json.loads(note)
+    except ValueError:
+        return None
+    return found["job"], found["pid"]
+
+
+@every_change
+def test_a_command_that_may_not_wait_names_the_memctl_at_work(job: Job, memctl: Memctl) -> None:
+    words = job.prepare(memctl)
+    before = everything(memctl.database)
+
+    with lock_file(memctl.database, '{"job": "cleanup", "pid": 4711}'):
+        answer = memctl(*words, "--lock-wait", "0")
+
+    assert answer == Answer(
+        11,
+        "",
+        "memctl: another memctl is at work on this database: cleanup, process 4711;"
+        " waited 0 s; try again, or wait longer with --lock-wait\n",
+    )
+    assert everything(memctl.database) == before
+
+
+def test_the_memctl_at_work_is_named_by_its_job_and_process(memctl: Memctl) -> None:
+    prepare_cleanup(memctl)
+
+    with write_lock(memctl.database):
+        at_work = memctl.start("cleanup", "--lock-wait", "60")
+        eventually(lambda: holder(memctl.database) == ("cleanup", at_work.pid))
+        answer = memctl("decay", "--lock-wait", "0")
+    at_work.communicate()
+
+    assert answer.exit_code == 11
+    assert f"at work on this database: cleanup, process {at_work.pid};" in answer.err
+    assert at_work.returncode == 0
+
+
+@pytest.mark.parametrize("note", ["", "not JSON", "[]", '"text"', '{"job": "cleanup"}', "\0" * 9])
+def test_an_unreadable_note_in_the_lock_file_does_not_matter(note: str, migrated: Memctl) -> None:
+    with lock_file(migrated.database, note):
+        answer = migrated("cleanup", "--lock-wait", "0")
+
+    assert (answer.exit_code, answer.err.count("\n")) == (11, 1)
+    assert "process unknown" in answer.err
+
+
+# Another program
+
+
+def prepare_pause(memctl: Memctl) -> Words:
+    """Give pause a migrated database."""
+    prepare_cleanup(memctl)
+    return ("pause", "--reason", "deploy")
+
+
+def prepare_resume(memctl: Memctl) -> Words:
+    """Give resume a pause."""
+    memctl.ok(*prepare_pause(memctl))
+    return ("resume",)
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        pytest.param(job, id=job.name)
+        for job in [
+            *JOBS,
+            *SCHEMA_CHANGES,
+            Job("pause", prepare_pause),
+            Job("resume", prepare_resume),
+        ]
+    ],
+)
+def test_a_command_fails_cleanly_on_a_database_that_stays_locked(job: Job, memctl: Memctl) -> None:
+    words = job.prepare(memctl)
+    before = everything(memctl.database)
+
+    with write_lock(memctl.database):
+        answer = memctl(*words, "--lock-wait", "1")
+
+    assert (answer.exit_code, answer.out, answer.err.count("\n")) == (11, "", 1)
+    assert answer.err.startswith(f"memctl: {memctl.database} is locked by another program")
+    assert everything(memctl.database) == before
+
+
+@every_change
+def test_a_long_read_transaction_does_not_stop_a_command(
+    job: Job, memctl: Memctl, tmp_path: Path
+) -> None:
+    words = job.prepare(memctl)
+    after = undisturbed(memctl, words, tmp_path / "alone")
+    count = "SELECT count(*), max(rowid) FROM agent_memory"
+
+    with closing(connect(memctl.database)) as reader:
+        reader.execute("BEGIN")
+        begun = reader.execute(count).fetchone()
+        answer = memctl(*words)
+        still = reader.execute(count).fetchone()
+
+    assert (answer.exit_code, answer.out) == (0, "")
+    assert still == begun
+    assert snapshot(memctl.database) == after
+
+
+# Limits and previews
+
+
+@every_job
+def test_a_job_without_time_does_nothing_and_tells_what_remains(
+    job: Job, memctl: Memctl, tmp_path: Path
+) -> None:
+    words = job.prepare(memctl)
+    before, after = snapshot(memctl.database), undisturbed(memctl, words, tmp_path / "alone")
+
+    stopped = memctl.ok(*words, "--max-seconds", "0", "--json")
+    left = snapshot(memctl.database)
+    rerun = memctl.ok(*words)
+
+    assert (stopped.json["remaining"], stopped.err) == (count_changed(before, after), "")
+    assert left == before
+    assert (rerun.out, rerun.err) == ("", "")
+    assert snapshot(memctl.database) == after
+
+
+def test_a_job_whose_time_is_over_stops_between_two_batches_and_tells_what_remains(
+    memctl: Memctl, tmp_path: Path
+) -> None:
+    words = prepare_cleanup(memctl)
+    before, after = snapshot(memctl.database), undisturbed(memctl, words, tmp_path / "alone")
+
+    first = memctl.ok(*words, "--max-seconds", "0.01", "--json")
+    left = snapshot(memctl.database)
+    rest = memctl.ok(*words, "--json")
+
+    assert 0 < first.json["remaining"] <= count_changed(before, after)
+    assert first.json["archived"] == count_changed(before, left)
+    assert first.json["remaining"] == rest.json["archived"]
+    assert broken_promises(before, after, left) == []
+    assert snapshot(memctl.database) == after
+    assert ledger(memctl.database) == [("cleanup", "ok", None)] * 2
+
+
+@every_job
+def test_a_dry_run_takes_no_lock_and_writes_no_byte(job: Job, memctl: Memctl) -> None:
+    words = job.prepare(memctl)
+    with (
+        closing(Service(memctl.database)) as service,
+        lock_file(memctl.database),
+        write_lock(memctl.database),
+    ):
+        service.recall_all("build_agent")
+        before = checksums(memctl.database)
+
+        answer = memctl(*words, "--dry-run", "--json", "--lock-wait", "0")
+
+        after = checksums(memctl.database)
+    assert (answer.exit_code, answer.err) == (0, "")
+    assert answer.json["run_id"] is None
+    assert after == before
+
+
+def checksums(path: Path) -> bytes:
+    """Return the checksums of a database and its log.
+
+    By another process: closing a file would give up the locks that SQLite holds on it in this one.
+    """
+    return subprocess.check_output(["cksum", path, f"{path}-wal"])
+
+
+@every_job
+def test_a_dry_run_alone_with_the_database_changes_nothing(job: Job, memctl: Memctl) -> None:
+    words = job.prepare(memctl)
+    before = everything(memctl.database)
+
+    answer = memctl(*words, "--dry-run", "--json")
+
+    assert answer.exit_code == 0
+    assert everything(memctl.database) == before
