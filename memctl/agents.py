@@ -1,9 +1,10 @@
 """Agents are whatever the memories name; one that no table knows is probably a typo."""
 
 import difflib
+from collections.abc import Sequence
 from sqlite3 import Connection
 
-from memctl.database import to_bytes
+from memctl.database import bind_texts, to_bytes
 from memctl.errors import NotFoundError
 
 # A condition on agent_id; NULL stands for every agent.
@@ -34,3 +35,26 @@ def require_agent(db: Connection, agent: str | None) -> None:
         f"no agent '{agent}' has any memory here",
         f"did you mean '{close[0]}'?" if close else "names are case-sensitive",
     )
+
+
+def require_ids(db: Connection, agent: str, ids: Sequence[str]) -> None:
+    """Raise NotFoundError for an id that is no memory of the agent, active or archived.
+
+    What a command is to do to a memory may be done already, so that it can be repeated.
+    """
+    listed, parameters = bind_texts("id", ids)
+    parameters["agent"] = to_bytes(agent)
+    known = {
+        row[0]
+        for table in ("agent_memory", "archived_memories")
+        for row in db.execute(
+            f"SELECT id FROM {table} WHERE id IN ({listed}) AND agent_id = CAST(:agent AS TEXT)",
+            parameters,
+        )
+    }
+    for memory_id in ids:
+        if memory_id not in known:
+            raise NotFoundError(
+                f"agent '{agent}' has no memory '{memory_id}'",
+                "a memory is named by its id, not by its key; nothing was changed",
+            )

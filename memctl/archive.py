@@ -9,10 +9,9 @@ from datetime import datetime
 from sqlite3 import Connection
 from typing import Literal
 
-from memctl.agents import OF_AGENT, agent_parameter, require_agent
+from memctl.agents import OF_AGENT, agent_parameter, require_agent, require_ids
 from memctl.database import bind_texts
 from memctl.due import Due
-from memctl.errors import NotFoundError
 from memctl.events import Event, record_events
 from memctl.jobs import JobResult, Run
 from memctl.migrations import MEMORY_COLUMNS
@@ -47,8 +46,6 @@ NAMED_MEMORIES = f"""
     {{where}} id IN (IDS) AND {OF_AGENT}
 """
 
-ARCHIVED_ALREADY = f"SELECT id FROM archived_memories WHERE id IN (IDS) AND {OF_AGENT}"
-
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveResult(JobResult):
@@ -80,18 +77,9 @@ def archive(run: Run, *, agent: str, ids: Sequence[str]) -> ArchiveResult:
     NotFoundError, before anything is changed, for an id that is no memory of the agent.
     """
     require_agent(run.db, agent)
+    require_ids(run.db, agent, ids)
     listed, parameters = bind_texts("id", ids)
     due = Due(NAMED_MEMORIES.replace("IDS", listed), {**parameters, **agent_parameter(agent)})
-    known = {memory.id for memory in due.rows(run.db)}
-    known |= {
-        row[0] for row in run.db.execute(ARCHIVED_ALREADY.replace("IDS", listed), due.parameters)
-    }
-    for memory_id in ids:
-        if memory_id not in known:
-            raise NotFoundError(
-                f"agent '{agent}' has no memory '{memory_id}'",
-                "a memory is named by its id, not by its key; nothing was changed",
-            )
     tally = run.settle(
         due,
         lambda batch: archive_rows(

@@ -19,6 +19,12 @@ ARCHIVED_COLUMNS = (
     " archived_at, archived_reason, run_id"
 )
 
+# The ledger knows the time, and by that there is an index.
+OF_RUN = """
+    run_id = :run_id
+    AND archived_at = (SELECT started_at FROM memory_runs WHERE memory_runs.run_id = :run_id)
+"""
+
 
 @dataclass(frozen=True)
 class ArchiveFilter:
@@ -54,7 +60,7 @@ class ArchiveFilter:
             parameters |= bound
         for name, term, value in (
             ("reason", "archived_reason = :reason", self.reason),
-            ("run_id", "run_id = :run_id", self.run_id),
+            ("run_id", OF_RUN, self.run_id),
             ("since", "archived_at >= :since", self.since and to_text(self.since)),
             ("until", "archived_at <= :until", self.until and to_text(self.until)),
         ):

@@ -14,11 +14,11 @@ from sqlite3 import Connection
 from memctl.database import transaction
 
 FIRST_BATCH_ROWS = 10  # values may be megabytes each; it doubles as long as there is time
-MOST_BATCH_ROWS = 2000
+MOST_BATCH_ROWS = 5000
 POLITE_SECONDS = 0.010
 ALONE_SECONDS = 0.050
 COMPANY_LASTS_SECONDS = 0.25  # so long after another's last write it may still be at work
-CHECKPOINT_EVERY_SECONDS = 0.1  # of held lock, while alone
+CHECKPOINT_EVERY_SECONDS = 0.25  # of held lock, while alone
 
 
 class Batches:
@@ -30,7 +30,7 @@ class Batches:
         self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
         self._rows = FIRST_BATCH_ROWS
         self._data_version = self._read_data_version()
-        self._company_until = time.monotonic() + COMPANY_LASTS_SECONDS
+        self._company_until = 0.0  # the first batches are too small to disturb anybody
         self._held_since_checkpoint = 0.0
         db.execute("PRAGMA wal_autocheckpoint = 0")
 

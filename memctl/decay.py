@@ -106,6 +106,8 @@ FADING_MEMORIES = f"""
     WHERE decayed < round(importance, 6)
 """
 
+DECAYED = 1  # its place among the details above: importance, decayed
+
 CHARGE_MEMORY = "UPDATE agent_memory SET importance = ?, last_decay_at = ? WHERE rowid = ?"
 
 
@@ -124,7 +126,7 @@ def decay(run: Run, policy: DecayPolicy, *, agent: str | None = None) -> DecayRe
     def charge(batch: Batch) -> int:
         charged = run.db.executemany(
             CHARGE_MEMORY,
-            ((memory.detail["decayed"], charged_at, memory.rowid) for memory in batch.memories),
+            ((memory.details[DECAYED], charged_at, memory.rowid) for memory in batch.memories),
         ).rowcount
         event.add(charged)
         return charged

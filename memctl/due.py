@@ -22,7 +22,8 @@ class Affected(NamedTuple):
     agent_id: str
     type: str
     key: str
-    detail: dict[str, object]
+    detail_names: tuple[str, ...]
+    details: tuple[Any, ...]
 
 
 class Tally:
@@ -79,7 +80,6 @@ class Due(NamedTuple):
 
     def _run(self, db: Connection, query: str, parameters: Mapping[str, Any]) -> Iterator[Affected]:
         rows = db.execute(query, parameters)
-        names = [column[0] for column in rows.description[5:]]
-        for rowid, memory_id, agent_id, kind, key, *details in rows:
-            detail = dict(zip(names, details, strict=True))
-            yield Affected(rowid, memory_id, agent_id, kind, key, detail)
+        names = tuple(column[0] for column in rows.description[5:])
+        for row in rows:
+            yield Affected._make((*row[:5], names, row[5:]))

@@ -19,7 +19,7 @@ from memctl import ledger, migrations
 from memctl.batches import Batches
 from memctl.database import open_database, require_file
 from memctl.due import Affected, Due, Tally
-from memctl.errors import MemctlError, RefusedError, SchemaError
+from memctl.errors import MemctlError, NotFoundError, RefusedError, SchemaError, UsageError
 from memctl.locking import exclusive
 from memctl.pause import Pause, current_pause
 
@@ -205,12 +205,13 @@ def _record(
     try:
         _refuse_backward_clock(last, request)
         result = work(run)
+        finish("refused" if result.refusal else "ok", result.counts, _name(result.refusal))
     except BaseException as error:
+        refused = isinstance(error, (RefusedError, NotFoundError, UsageError))
         with suppress(sqlite3.Error):  # what stopped the work may stop this too: say the former
             db.execute("PRAGMA busy_timeout = 1000")
-            finish("refused" if isinstance(error, RefusedError) else "failed", None, _name(error))
+            finish("refused" if refused else "failed", None, _name(error))
         raise
-    finish("refused" if result.refusal else "ok", result.counts, _name(result.refusal))
     return run, result
 
 

@@ -122,7 +122,7 @@ def memory_row(memory: Affected) -> dict[str, object]:
         "agent_id": memory.agent_id,
         "type": memory.type,
         "key": memory.key,
-        **memory.detail,
+        **dict(zip(memory.detail_names, memory.details, strict=True)),
     }
 
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 from sqlite3 import Connection
 from typing import Literal
 
-from memctl.agents import require_agent
+from memctl.agents import require_agent, require_ids
 from memctl.archive import REMOVE_ARCHIVED, archive_rows
 from memctl.archived import ArchiveFilter
 from memctl.due import Due
@@ -200,31 +200,10 @@ def _require_known(db: Connection, which: ArchiveFilter) -> None:
     if which.agent is None and which.run_id is None:
         raise UsageError("--reason and --since need an agent", "memctl restore AGENT --reason …")
     require_agent(db, which.agent)
-    condition, parameters = which.condition()
-    found = (
-        {
-            row[0]
-            for row in db.execute(
-                f"SELECT DISTINCT id FROM archived_memories WHERE {condition}", parameters
-            )
-        }
-        if which.ids
-        else set()
-    )
-    for memory_id in which.ids:
-        if memory_id not in found:
-            raise NotFoundError(
-                f"agent '{which.agent}' has no archived memory '{memory_id}'",
-                "`memctl archived` lists what there is; nothing was changed",
-            )
-    if (
-        which.run_id is not None
-        and not db.execute(
-            "SELECT 1 FROM memory_runs WHERE run_id = ?"
-            " UNION ALL SELECT 1 FROM archived_memories WHERE run_id = ? LIMIT 1",
-            (which.run_id, which.run_id),
-        ).fetchone()
-    ):
+    if which.agent is not None and which.ids:
+        require_ids(db, which.agent, which.ids)
+    run = "SELECT 1 FROM memory_runs WHERE run_id = ?"
+    if which.run_id is not None and not db.execute(run, (which.run_id,)).fetchone():
         raise NotFoundError(f"there is no run {which.run_id}", "nothing was changed")
 
 

@@ -39,7 +39,6 @@ CREATE TABLE archived_memories (
 CREATE INDEX archived_memories_by_agent ON archived_memories (agent_id, archived_at);
 CREATE INDEX archived_memories_by_time ON archived_memories (archived_at, importance);
 CREATE INDEX archived_memories_by_id ON archived_memories (id);
-CREATE INDEX archived_memories_by_run ON archived_memories (run_id);
 
 -- One row per day, agent and type; the figures of an agent or of all are sums over it.
 CREATE TABLE memory_analytics (

@@ -672,12 +672,12 @@ def test_a_table_of_another_product_is_not_migrated(table: str, memctl: Memctl) 
         ),
         pytest.param(
             ("restore", "build_agent", "archived", "nothing"),
-            "agent 'build_agent' has no archived memory 'nothing'",
+            "agent 'build_agent' has no memory 'nothing'",
             id="restore an unknown id",
         ),
         pytest.param(
             ("restore", "build_agent", "archived", "archived of another"),
-            "agent 'build_agent' has no archived memory 'archived of another'",
+            "agent 'build_agent' has no memory 'archived of another'",
             id="restore another agent's memory",
         ),
         pytest.param(("restore", "--run", "99"), "there is no run 99", id="an unknown run"),

@@ -313,3 +313,18 @@ def test_a_batch_of_a_restore_looks_its_rows_up_by_number(
     ]
 
     assert plan[0] == "SEARCH archived_memories USING INTEGER PRIMARY KEY (rowid=?)"
+
+
+def test_archive_and_restore_can_be_repeated(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    first, second = remember(), remember()
+    migrated.ok("archive", "build_agent", first)
+
+    archived = [migrated.ok("archive", "build_agent", first, second, "--json") for _ in range(2)]
+    migrated.ok("restore", "build_agent", first)
+    restored = [migrated.ok("restore", "build_agent", first, second, "--json") for _ in range(2)]
+
+    assert [answer.json["archived"] for answer in archived] == [1, 0]
+    assert [answer.json["restored"] for answer in restored] == [1, 0]
+    assert {row[0] for row in rows(db, "agent_memory", "id")} == {first, second}
