@@ -3,7 +3,7 @@
 The three happen in one transaction, so that a memory is active or archived at every instant.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from sqlite3 import Connection
@@ -13,7 +13,7 @@ from memctl.agents import OF_AGENT, agent_parameter, require_agent, require_ids
 from memctl.database import bind_texts
 from memctl.due import Due
 from memctl.events import Event, record_events
-from memctl.jobs import JobResult, Run
+from memctl.jobs import Batch, JobResult, Run
 from memctl.migrations import MEMORY_COLUMNS
 from memctl.timestamps import to_text
 
@@ -70,6 +70,13 @@ def archive_rows(
     return removed
 
 
+def archiving(run: Run, *, event: Event, reason: Reason) -> Callable[[Batch], int]:
+    """Return the change that archives a batch of due memories."""
+    return lambda batch: archive_rows(
+        run.db, batch.rowids, event=event, reason=reason, now=run.now, run_id=run.number
+    )
+
+
 def archive(run: Run, *, agent: str, ids: Sequence[str]) -> ArchiveResult:
     """Archive an agent's memories by their ids, for the reason `manual`.
 
@@ -80,15 +87,5 @@ def archive(run: Run, *, agent: str, ids: Sequence[str]) -> ArchiveResult:
     require_ids(run.db, agent, ids)
     listed, parameters = bind_texts("id", ids)
     due = Due(NAMED_MEMORIES.replace("IDS", listed), {**parameters, **agent_parameter(agent)})
-    tally = run.settle(
-        due,
-        lambda batch: archive_rows(
-            run.db,
-            batch.rowids,
-            event="memory:archived",
-            reason="manual",
-            now=run.now,
-            run_id=run.number,
-        ),
-    )
+    tally = run.settle(due, archiving(run, event="memory:archived", reason="manual"))
     return ArchiveResult(archived=tally.count, tally=tally)

@@ -50,24 +50,32 @@ class Batches:
                 change(json.dumps(batch.tolist()))
             held = time.monotonic() - begun
             self.longest_lock_ms = max(self.longest_lock_ms, held * 1000)
+            self._held_since_checkpoint += held
             done += len(batch)
             if done < len(rowids):
                 self._make_room(held)
+        if self._held_since_checkpoint:
+            self._checkpoint()
         return len(rowids) - done
 
     def _make_room(self, held: float) -> None:
         company = self._has_company()
         aim = POLITE_SECONDS if company else ALONE_SECONDS
         self._rows = max(1, min(int(self._rows * min(2.0, aim / held)), MOST_BATCH_ROWS))
-        self._held_since_checkpoint += held
-        if not company and self._held_since_checkpoint < CHECKPOINT_EVERY_SECONDS:
-            return
+        if company:
+            time.sleep(max(held / 2, held - self._checkpoint()))
+        elif self._held_since_checkpoint >= CHECKPOINT_EVERY_SECONDS:
+            self._checkpoint()
+
+    def _checkpoint(self) -> float:
+        """Move what is committed into the database file, and return the seconds it took.
+
+        It holds no lock. Left to the next writer, its commit would take that much longer.
+        """
         begun = time.monotonic()
         self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
         self._held_since_checkpoint = 0.0
-        if company:
-            checkpoint = time.monotonic() - begun
-            time.sleep(max(held / 2, held - checkpoint))
+        return time.monotonic() - begun
 
     def _has_company(self) -> bool:
         """Tell whether another connection wrote a moment ago."""

@@ -7,7 +7,7 @@ What cannot be read as a time never expires.
 from dataclasses import dataclass
 
 from memctl.agents import OF_AGENT, agent_parameter, require_agent
-from memctl.archive import archive_rows
+from memctl.archive import archiving
 from memctl.due import Due
 from memctl.jobs import JobResult, Run
 from memctl.timestamps import is_before, to_unix
@@ -33,15 +33,5 @@ def cleanup(run: Run, *, agent: str | None = None) -> CleanupResult:
     """
     require_agent(run.db, agent)
     due = Due(EXPIRED_MEMORIES, {"now": to_unix(run.now), **agent_parameter(agent)})
-    tally = run.settle(
-        due,
-        lambda batch: archive_rows(
-            run.db,
-            batch.rowids,
-            event="memory:expired",
-            reason="expired",
-            now=run.now,
-            run_id=run.number,
-        ),
-    )
+    tally = run.settle(due, archiving(run, event="memory:expired", reason="expired"))
     return CleanupResult(archived=tally.count, tally=tally)

@@ -112,11 +112,13 @@ class Run(NamedTuple):
             tally.add(due.rows(self.db))
             return tally
         schema = _schema_version(self.db)
+        migrations.require_columns(self.db, migrations.MEMORY_COLUMNS)
 
         def change_batch(rowids: str) -> None:
             if _schema_version(self.db) != schema:
                 raise SchemaError(
-                    "the schema was changed while the job ran", "run it again; the rest is undone"
+                    "the schema was changed while the job ran",
+                    "what was done stays done: run it again for the rest",
                 )
             still = due.still(self.db, rowids)
             changed = change(Batch(still)) if still else 0
@@ -131,8 +133,10 @@ class Run(NamedTuple):
 
 
 def _schema_version(db: Connection) -> int:
-    """Return SQLite's counter of schema changes; each batch compares it, for an unknown column
-    that is added meanwhile would not be archived."""
+    """Return SQLite's counter of schema changes.
+
+    Each batch compares it: a column that is added meanwhile would not be archived.
+    """
     (version,) = db.execute("PRAGMA schema_version").fetchone()
     return int(version)
 

@@ -2,11 +2,17 @@
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.conftest import NOW, Memctl, rows
+from memctl.cleanup import CleanupResult, cleanup
+from memctl.errors import SchemaError
+from memctl.jobs import Request, Run, perform
+from tests.conftest import NOW, Memctl, connect, rows
 from tests.service import Service
 
 
@@ -138,3 +144,50 @@ def test_archiving_again_keeps_only_the_time_of_the_last(
 
     assert in_archive == [("2026-11-27T09:43:58Z",)]
     assert rows(db, "agent_memory", "archived_at") == [("2026-11-27T09:43:58Z",)]
+
+
+def test_a_column_that_the_service_adds_meanwhile_stops_the_job(
+    path: Path, db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    for _ in range(50):
+        remember(expired_for=timedelta(days=1))
+
+    def work(run: Run) -> CleanupResult:
+        assert run.batches is not None
+        apply = run.batches.apply
+
+        def change_the_table_first(rowids: Any, change: Callable[[str], object]) -> int:
+            db.execute("ALTER TABLE agent_memory ADD COLUMN mood TEXT DEFAULT 'fine'")
+            return apply(rowids, change)
+
+        run.batches.apply = change_the_table_first  # type: ignore[method-assign]
+        return cleanup(run)
+
+    with pytest.raises(SchemaError, match="the schema was changed while the job ran"):
+        perform("cleanup", work, Request(path, NOW))
+
+    assert rows(db, "agent_memory", "count(*)") == [(50,)]
+    assert rows(db, "archived_memories") == []
+    assert rows(db, "memory_runs", "status") == [("failed",)]
+    assert migrated("cleanup").err == (
+        "memctl: agent_memory has the unknown column mood; "
+        "this is not the table memctl was made for; nothing was changed\n"
+    )
+
+
+def test_a_job_leaves_no_checkpoint_to_the_service(
+    path: Path, service: Service, migrated: Memctl, remember: Callable[..., str], tmp_path: Path
+) -> None:
+    for _ in range(300):
+        remember(expired_for=timedelta(days=1))
+    service.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    migrated.ok("cleanup")
+
+    # The file alone, without its write-ahead log, has everything but the end of the run.
+    alone = tmp_path / "alone.db"
+    alone.write_bytes(path.read_bytes())
+    with closing(connect(alone)) as copy:
+        assert rows(copy, "agent_memory", "count(*)") == [(0,)]
+        assert rows(copy, "archived_memories", "count(*)") == [(300,)]
+        assert rows(copy, "memory_runs", "status") == [("running",)]
