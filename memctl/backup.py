@@ -29,8 +29,7 @@ def back_up_before(action: str, db: Connection, path: Path, *, now: datetime) ->
         copy = path.with_name(f"{base}-{number}")
         number += 1
     try:
-        copy_database(db, copy)
-        give_to_owner(copy, path)
+        copy_database(db, copy, owner_of=path)
     except OSError as error:
         raise MemctlError(
             f"no backup can be written to {path.parent} ({error.strerror})",
@@ -39,8 +38,10 @@ def back_up_before(action: str, db: Connection, path: Path, *, now: datetime) ->
     return copy
 
 
-def copy_database(db: Connection, target: Path) -> None:
+def copy_database(db: Connection, target: Path, *, owner_of: Path) -> None:
     """Copy the database online to a new file, mode 0600, that stands alone and passes quick_check.
+
+    It belongs to whom `owner_of` belongs, when root makes it.
 
     The copy is one read of the whole file: in steps it would never finish beside a writer.
     Raises MemctlError when the copy is damaged, and OSError when it cannot be written.
@@ -58,6 +59,7 @@ def copy_database(db: Connection, target: Path) -> None:
                 "the database itself probably is: run `PRAGMA integrity_check` on it",
             )
         with draft.open("rb") as file:
+            give_to_owner(file.fileno(), owner_of)
             os.fsync(file.fileno())
         draft.rename(target)
         sync_directory(target.parent)

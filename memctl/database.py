@@ -123,7 +123,9 @@ def require_file(path: Path) -> None:
     with reachable(path):
         if path.resolve().is_dir():
             raise NoDatabaseError(f"{path} is a directory", "--db names the database file")
-        exists = path.exists()
+        exists, is_file = path.exists(), path.is_file()
+    if exists and not is_file:
+        raise NoDatabaseError(f"{path} is not a regular file", "--db names the database file")
     if not exists:
         raise NoDatabaseError(
             f"there is no database at {path}", "check --db, or make one with `memctl migrate`"
@@ -140,8 +142,10 @@ def prepare_place(path: Path, *, make_directory: bool) -> None:
             raise NoDatabaseError(f"{path} is a directory", "--db names the database file")
         if make_directory:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        exists = path.parent.is_dir()
-    if not exists:
+        parent_exists, exists = path.parent.is_dir(), path.exists()
+    if exists:
+        require_file(path)
+    if not parent_exists:
         raise NoDatabaseError(f"there is no directory {path.parent}", "check --db")
 
 
@@ -152,11 +156,11 @@ def create_file(path: Path) -> None:
             path.touch(mode=0o600)
 
 
-def give_to_owner(path: Path, database: Path) -> None:
-    """When root runs memctl, leave what it makes to the user whose database it is."""
+def give_to_owner(descriptor: int, database: Path) -> None:
+    """When root runs memctl, leave the file it has opened to the user whose database it is."""
     if os.geteuid() == 0 and database.exists():
         owner = database.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 @contextmanager

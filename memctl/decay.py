@@ -24,7 +24,7 @@ class DecayPolicy:
     idle_rate: float = 0.1  # after the grace days
     stale_days: int = 30
     stale_rate: float = 0.2  # after the stale days
-    since: datetime | None = None  # idle time before this moment is never charged
+    since: datetime | None = None  # a day of idling that began before is never charged
 
     def parameters(self) -> dict[str, float | int | None]:
         """Return the policy as SQL parameters."""
@@ -82,8 +82,11 @@ FADING_MEMORIES = f"""
         FROM (
             SELECT *,
                 (:now - idle_since) / 86400 AS idle_days,
-                max(0, max(coalesce(charged_until, idle_since), coalesce(:since, idle_since))
-                    - idle_since) / 86400 AS charged_days
+                max(
+                    0,
+                    (coalesce(charged_until, idle_since) - idle_since) / 86400,
+                    (coalesce(:since, idle_since) - idle_since + 86399) / 86400
+                ) AS charged_days
             FROM (
                 SELECT rowid, id, agent_id, type, key, importance,
                     min(:now, coalesce(

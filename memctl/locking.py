@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,14 +30,18 @@ def exclusive(database: Path, *, job: str, wait: float) -> Iterator[None]:
     """
     path = lock_path(database)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # Never through a link: whoever owns the directory could point it at a file of root's.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(path, flags, 0o600)
     except OSError as error:
         raise MemctlError(
             f"the lock file {path} cannot be opened ({error.strerror})",
             "run memctl as the user who owns it, on a writable file system",
         ) from None
     try:
-        give_to_owner(path, database)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise MemctlError(f"the lock file {path} is not a regular file", "remove it")
+        give_to_owner(descriptor, database)
         _acquire(descriptor, path, wait)
         os.ftruncate(descriptor, 0)
         with suppress(OSError):  # the note is a courtesy; a full disk must not stop the job

@@ -66,7 +66,12 @@ def migrate(
     copy = back_up_before("migrate", db, path, now=now) if backup and not fresh else None
     if fresh:
         db.execute("PRAGMA journal_mode = WAL")
-    executed = [apply(db, step, now=now) for step in steps]
+    try:
+        executed = [apply(db, step, now=now) for step in steps]
+    except BaseException:
+        if copy and migrations.pending(db) == steps:
+            copy.unlink()  # nothing was changed, so there is nothing to go back to
+        raise
     return MigrateResult(
         applied=[f"{step.version:03}_{step.name}" for step in steps],
         baseline=not executed[0],

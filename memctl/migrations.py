@@ -129,14 +129,24 @@ def pending(db: Connection) -> list[Migration]:
 def require_current(db: Connection) -> None:
     """Make sure that jobs find the schema they were written for.
 
-    Raises SchemaError when steps are pending, unknown or changed, or when agent_memory has other
-    columns than memctl knows: archiving would lose what they hold.
+    Raises SchemaError when steps are pending, unknown or changed, when agent_memory has other
+    columns than memctl knows (archiving would lose what they hold), or when somebody's trigger
+    would act on what memctl writes.
     """
     missing = pending(db)
     if missing:
         names = ", ".join(f"{step.version:03}_{step.name}" for step in missing)
         raise SchemaError(f"the schema is not current: {names} pending", "run `memctl migrate`")
     require_columns(db, MEMORY_COLUMNS)
+    foreign = db.execute(
+        "SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigger'"
+        " AND lower(tbl_name) IN ('agent_memory', 'archived_memories')"
+    ).fetchone()
+    if foreign:
+        raise SchemaError(
+            f"{foreign[1]} has the unknown trigger {foreign[0]}",
+            "it could change what memctl moves: drop it; nothing was changed",
+        )
 
 
 def require_columns(db: Connection, expected: tuple[str, ...]) -> None:

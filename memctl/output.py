@@ -168,6 +168,9 @@ def _show_csv(rows: Iterable[Mapping[str, object]]) -> None:
 def _show_table(rows: Sequence[Mapping[str, object]]) -> None:
     if not rows:
         return
+    import io
+    import shutil
+
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -179,10 +182,15 @@ def _show_table(rows: Sequence[Mapping[str, object]]) -> None:
     for row in rows:
         table.add_row(*(Text(_plain(value)) for value in row.values()))
     # Off a terminal rich assumes 80 columns and cuts; there the table is as wide as it needs.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 1_000_000)
-    with console.capture() as captured:
-        console.print(table)
-    lines = (line.rstrip() for line in captured.get().splitlines())
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    printed = io.StringIO()
+    Console(
+        file=printed,
+        highlight=False,
+        force_terminal=terminal,
+        width=shutil.get_terminal_size().columns if terminal else 1_000_000,
+    ).print(table)
+    lines = (line.rstrip() for line in printed.getvalue().splitlines())
     _write(sys.stdout, "\n".join(lines) + "\n")
 
 

@@ -69,11 +69,24 @@ GREAT_LOSSES = f"""
 """
 
 # Both tables grow with time, so the old ones come first; the newest row always stays, because
-# its number must not be given out again.
-OLD_RECORDS = """
-    SELECT rowid FROM {table}
-    WHERE rowid < (SELECT rowid FROM {table} WHERE {time} >= :cutoff ORDER BY rowid LIMIT 1)
-    ORDER BY rowid
+# its number must not be given out again. So does a run that can still be undone.
+OLD_EVENTS = """
+    SELECT event_id FROM memory_events
+    WHERE event_id < (
+        SELECT event_id FROM memory_events WHERE at >= :cutoff ORDER BY event_id LIMIT 1
+    )
+"""
+
+OLD_RUNS = """
+    SELECT run_id FROM memory_runs
+    WHERE run_id < (
+        SELECT run_id FROM memory_runs WHERE started_at >= :cutoff ORDER BY run_id LIMIT 1
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM archived_memories
+        WHERE archived_at = memory_runs.started_at
+            AND archived_memories.run_id = memory_runs.run_id
+    )
 """
 
 
@@ -112,8 +125,8 @@ def prune(run: Run, policy: PrunePolicy, *, agent: str | None = None) -> PruneRe
     tally = run.settle(due, remove)
     (protected,) = run.db.execute(COUNT_PROTECTED, parameters).fetchone()
     if run.batches and agent is None:
-        for table, time in (("memory_events", "at"), ("memory_runs", "started_at")):
-            forget_old_records(run.db, run.batches, table, time, before=run.now - OWN_RECORDS_KEPT)
+        for table, old in (("memory_events", OLD_EVENTS), ("memory_runs", OLD_RUNS)):
+            forget_old_records(run.db, run.batches, table, old, before=run.now - OWN_RECORDS_KEPT)
     return PruneResult(
         pruned=tally.count, kept_important=protected, tally=tally, refusal=_refusal(guarded)
     )
@@ -132,10 +145,10 @@ def _refusal(guarded: Sequence[tuple[str, int, int]]) -> RefusedError | None:
 
 
 def forget_old_records(
-    db: Connection, batches: Batches, table: str, time: str, *, before: datetime
+    db: Connection, batches: Batches, table: str, old: str, *, before: datetime
 ) -> None:
-    """Remove the rows of one of our own tables that are older than a moment."""
-    old = db.execute(OLD_RECORDS.format(table=table, time=time), {"cutoff": to_text(before)})
+    """Remove from one of our own tables the rows that a query finds to be older than a moment."""
+    found = db.execute(old, {"cutoff": to_text(before)})
 
     def forget(rowids: str) -> None:
         db.execute(
@@ -143,4 +156,4 @@ def forget_old_records(
             {"rowids": rowids},
         )
 
-    batches.apply(array("q", (row[0] for row in old)), forget)
+    batches.apply(array("q", (row[0] for row in found)), forget)

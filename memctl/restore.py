@@ -122,6 +122,8 @@ def restore(
     (selected,) = run.db.execute(
         f"SELECT count(*) FROM archived_memories WHERE {condition}", parameters
     ).fetchone()
+    if on_conflict != "skip":
+        _refuse_foreign_ids(run.db, condition, parameters)
     if on_conflict == "fail":
         _refuse_conflicts(run.db, condition, parameters)
     obstacle = FOREIGN_ID if on_conflict == "replace" else CONFLICTS
@@ -205,6 +207,17 @@ def _require_known(db: Connection, which: ArchiveFilter) -> None:
     run = "SELECT 1 FROM memory_runs WHERE run_id = ?"
     if which.run_id is not None and not db.execute(run, (which.run_id,)).fetchone():
         raise NotFoundError(f"there is no run {which.run_id}", "nothing was changed")
+
+
+def _refuse_foreign_ids(db: Connection, condition: str, parameters: dict[str, object]) -> None:
+    (count,) = db.execute(
+        f"SELECT count(*) FROM archived_memories WHERE {condition} AND {FOREIGN_ID}", parameters
+    ).fetchone()
+    if count:
+        raise RefusedError(
+            f"{count} of these memories have an id that a memory of another agent has now",
+            "--on-conflict skip leaves them archived; nothing was changed",
+        )
 
 
 def _refuse_conflicts(db: Connection, condition: str, parameters: dict[str, object]) -> None:

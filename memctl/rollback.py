@@ -55,15 +55,20 @@ def roll_back(
     copy = back_up_before("rollback", db, path, now=now)
     downs = {step.version: step.down for step in migrations.available()}
     schema = schema_database(db)
-    with transaction(db):
-        _refuse_to_lose_memories(db, steps)
-        _require_same_archive(db, copy)
-        for record in steps:
-            if not record.baseline:
-                _take_back(schema, record, downs[record.version])
-            schema.table("memctl_migrations").delete(record.version)
-        if steps[-1] == present[0]:
-            schema.table("memctl_migrations").drop()
+    try:
+        with transaction(db):
+            _refuse_to_lose_memories(db, steps)
+            _require_same_archive(db, copy)
+            for record in steps:
+                if not record.baseline:
+                    _take_back(schema, record, downs[record.version])
+                schema.table("memctl_migrations").delete(record.version)
+            if steps[-1] == present[0]:
+                schema.table("memctl_migrations").drop()
+    except BaseException:
+        if migrations.applied(db) == present:
+            copy.unlink()  # nothing was changed, so there is nothing to go back to
+        raise
     return RollbackResult(
         rolled_back=[f"{record.version:03}_{record.name}" for record in steps],
         backup=str(copy),

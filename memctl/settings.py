@@ -54,7 +54,8 @@ def load_settings(
         configured = read_configuration(file)
     path = database or _path(environ, "MEMCTL_DB") or _path(environ, "HARNESS_DB_PATH")
     if path is None and file is not None and configured and configured.database:
-        path = file.parent / Path(configured.database).expanduser()
+        with reachable(Path(configured.database)):
+            path = file.parent / Path(configured.database).expanduser()
     return Settings(
         database=path or default_database(environ),
         database_is_default=path is None,

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from memctl.locking import lock_path
 from tests.conftest import (
     NOW,
     PROGRAM,
@@ -1204,3 +1205,54 @@ def test_a_preview_of_prune_refuses_the_same_and_removes_nothing(archives: Memct
     assert preview.err == real.err
     assert preview.json["agents"] == real.json["agents"]
     assert after_preview == before
+
+
+@pytest.mark.parametrize("what", ["a link", "a pipe"])
+def test_a_lock_file_that_is_no_file_is_refused(
+    migrated: Memctl, tmp_path: Path, what: str
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("secret")
+    lock = lock_path(migrated.database)
+    lock.unlink()
+    if what == "a link":
+        lock.symlink_to(victim)
+    else:
+        os.mkfifo(lock)
+
+    answer = migrated("cleanup")
+
+    assert answer.exit_code == 1
+    assert answer.err.startswith(f"memctl: the lock file {lock} ")
+    assert answer.err.count("\n") == 1
+    assert victim.read_text() == "secret"
+
+
+def test_a_rollback_that_changes_nothing_leaves_no_backup(migrated: Memctl) -> None:
+    with closing(connect(migrated.database)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        answer = migrated("rollback", "--lock-wait", "0.1")
+
+    assert answer.exit_code == 11
+    assert [name for name in names_beside(migrated.database) if "before" in name] == []
+
+
+@pytest.mark.parametrize("words", ["cleanup -n --list", "cleanup --list", "status"])
+@pytest.mark.parametrize("closed", [False, True], ids=["a full device", "closed"])
+def test_an_output_that_takes_nothing_is_no_traceback(
+    migrated: Memctl, words: str, closed: bool
+) -> None:
+    with closing(connect(migrated.database)) as db:
+        insert_memory(db, expires_at="2020-01-01")
+
+    ran = subprocess.run(
+        ["sh", "-c", f"exec {PROGRAM} {words} {'>&-' if closed else '>/dev/full'}"],
+        env=migrated.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+    assert "Traceback" not in ran.stderr
+    assert ran.returncode == (0 if closed else 1)

@@ -301,8 +301,8 @@ def test_counting_can_start_at_a_date_of_the_configuration(
 
     migrated.ok("decay", "--config", str(configuration))
 
-    # 40 whole idle days now, 37 when counting began: three days at 0.2.
-    assert rows(db, "agent_memory", "importance") == [(8.4,)]
+    # 40 whole idle days now; the 38th was not over when counting began: two days at 0.2.
+    assert rows(db, "agent_memory", "importance") == [(8.6,)]
 
 
 def test_only_the_memories_of_the_named_agent_fade(

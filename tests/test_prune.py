@@ -178,6 +178,7 @@ def test_runs_and_events_of_over_a_year_ago_go_but_the_newest_stays(
     for moment in (long_ago, recently):
         remember(expires_at="2020-01-01", importance=9)
         migrated.at(moment).ok("cleanup")
+    db.execute("DELETE FROM archived_memories")  # as long as there are any, their run stays
 
     migrated.ok("prune")
 

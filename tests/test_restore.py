@@ -209,11 +209,15 @@ def test_not_even_replace_touches_the_memory_of_another_agent(
     migrated.ok("archive", "build_agent", "same")
     remember(id="same", agent_id="qa_agent")
 
-    answer = migrated.ok(
-        "restore", "build_agent", "same", "--on-conflict", "replace", "--json"
-    ).json
+    answer = migrated("restore", "build_agent", "same", "--on-conflict", "replace")
+    skipped = migrated.ok("restore", "build_agent", "same", "--on-conflict", "skip", "--json")
 
-    assert (answer["restored"], answer["skipped"], answer["replaced"]) == (0, 1, 0)
+    assert answer.exit_code == 3
+    assert answer.err == (
+        "memctl: 1 of these memories have an id that a memory of another agent has now; "
+        "--on-conflict skip leaves them archived; nothing was changed\n"
+    )
+    assert (skipped.json["restored"], skipped.json["skipped"]) == (0, 1)
     assert rows(db, "agent_memory", "agent_id") == [("qa_agent",)]
     assert rows(db, "archived_memories", "agent_id") == [("build_agent",)]
 
@@ -328,3 +332,45 @@ def test_archive_and_restore_can_be_repeated(
     assert [answer.json["archived"] for answer in archived] == [1, 0]
     assert [answer.json["restored"] for answer in restored] == [1, 0]
     assert {row[0] for row in rows(db, "agent_memory", "id")} == {first, second}
+
+
+def test_a_run_whose_memories_are_kept_for_good_can_be_undone_for_good(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    memory = remember(importance=9, expired_for=timedelta(days=1))
+    migrated.ok("cleanup")
+    migrated.ok("decay")
+    later = migrated.at(NOW + timedelta(days=800))
+
+    later.ok("prune")
+    kept = rows(db, "memory_runs", "job")
+    later.ok("restore", "--run", "1")
+
+    assert kept == [("cleanup",), ("prune",)]
+    assert rows(db, "agent_memory", "id") == [(memory,)]
+
+
+@pytest.mark.parametrize("command", [["cleanup"], ["restore", "--run", "1"], ["decay"]])
+def test_a_trigger_of_somebody_else_stops_a_job_before_it_begins(
+    db: sqlite3.Connection,
+    migrated: Memctl,
+    remember: Callable[..., str],
+    command: list[str],
+) -> None:
+    remember(expired_for=timedelta(days=1), idle_days=50)
+    migrated.ok("cleanup")
+    remember(expired_for=timedelta(days=1), idle_days=50)
+    db.execute(
+        "CREATE TRIGGER meddler AFTER INSERT ON agent_memory"
+        " BEGIN UPDATE agent_memory SET value = 'X' WHERE id = NEW.id; END"
+    )
+    before = rows(db, "agent_memory"), rows(db, "archived_memories")
+
+    answer = migrated(*command)
+
+    assert answer.exit_code == 12
+    assert answer.err == (
+        "memctl: agent_memory has the unknown trigger meddler; "
+        "it could change what memctl moves: drop it; nothing was changed\n"
+    )
+    assert (rows(db, "agent_memory"), rows(db, "archived_memories")) == before

@@ -13,7 +13,7 @@ from memctl.database import open_database
 from memctl.errors import UsageError
 from memctl.jobs import perform
 from memctl.migrations import require_current
-from memctl.output import Format, show_rows
+from memctl.output import Format, say, show_rows
 from memctl.restore import OnConflict
 from memctl.restore import restore as restore_memories
 from memctl.timestamps import parse_duration, parse_past
@@ -91,8 +91,10 @@ def archived(
     with open_database(call.settings.database, read_only=True) as db:
         require_current(db)
         require_agent(db, agent)
-        rows = list(list_archived(db, which, limit=limit, offset=offset))
-    show_rows(rows, form)
+        rows = list(list_archived(db, which, limit=limit + 1, offset=offset))
+    show_rows(rows[:limit], form)
+    if len(rows) > limit:
+        say(f"archived: there are more than these {limit}: see --limit", quiet=call.quiet)
 
 
 def archive(

@@ -58,6 +58,7 @@ def migrate(
     say(f"migrate: applied {', '.join(result.applied)} to {path}", quiet=call.quiet)
     if result.baseline:
         say("migrate: agent_memory was there already and is unchanged by 001", quiet=call.quiet)
+    if result.baseline and len(result.applied) > 1:
         say(
             "migrate: the first `memctl decay` charges all the idle time up to now; see it with "
             "--dry-run, or start counting later with [decay] since in the configuration",
