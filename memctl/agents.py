@@ -1,6 +1,5 @@
 """Agents are whatever the memories name; one that no table knows is probably a typo."""
 
-import difflib
 from collections.abc import Sequence
 from sqlite3 import Connection
 
@@ -30,6 +29,8 @@ def require_agent(db: Connection, agent: str | None) -> None:
             "SELECT agent_id FROM agent_memory UNION SELECT agent_id FROM archived_memories"
         )
     ]
+    import difflib  # only a mistake needs it, and every start would pay for it
+
     close = difflib.get_close_matches(agent, names, n=1)
     raise NotFoundError(
         f"no agent '{agent}' has any memory here",
