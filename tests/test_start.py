@@ -2,14 +2,15 @@
 
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from memctl import __version__
+from memctl import __version__, migrations
 from tests.conftest import PROGRAM, Memctl
 
-HEAVY = ("pydantic", "rich", "sqlite_utils", "click", "tomllib")
+HEAVY = ("pydantic", "rich", "sqlite_utils", "click", "tomllib", "_hashlib")
 
 # What the program does, and then which modules it took.
 RUN_AND_TELL = """
@@ -94,3 +95,8 @@ def test_without_any_hint_of_a_place_the_error_says_what_to_do() -> None:
     assert ran.stderr == (
         "memctl: nothing names a database, and there is no home directory; name one with --db\n"
     )
+
+
+def test_the_checksum_is_the_sha_256_of_the_file() -> None:
+    for step in migrations.available():
+        assert step.checksum == sha256(step.path.read_bytes()).hexdigest()

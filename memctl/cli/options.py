@@ -1,7 +1,8 @@
 """Options that many commands share, said once.
 
 A command takes a bundle of options as one parameter, `def cleanup(call: Call, job: JobOptions)`;
-`command` shows Typer each field of it as an option of its own.
+`command` shows Typer each field of it as an option of its own. What dataclasses add beyond that
+would cost every start.
 """
 
 import functools
@@ -22,7 +23,7 @@ from memctl.settings import Settings, load_settings
 from memctl.timestamps import parse_moment, to_text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Call:
     """What every command is told, before or after its name."""
 
@@ -83,7 +84,7 @@ def _seconds(value: float | None) -> float | None:
     return value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class LockOptions:
     """How patient a command is that changes the database."""
 
@@ -93,7 +94,7 @@ class LockOptions:
     ] = 10.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class JobOptions(LockOptions):
     """What every job is told."""
 
