@@ -77,6 +77,18 @@ def archiving(run: Run, *, event: Event, reason: Reason) -> Callable[[Batch], in
     )
 
 
+def remove_archived(run: Run, rowids: str, event: Event) -> int:
+    """Tell of the memories in these rows of the archive (a JSON array), and remove them there.
+
+    Returns how many there were. Call it in a transaction, as `archive_rows`.
+    """
+    told = record_events(run.db, event, "archived_memories", rowids, now=run.now, run_id=run.number)
+    removed = run.db.execute(REMOVE_ARCHIVED, {"rowids": rowids}).rowcount
+    if told != removed:
+        raise AssertionError(f"told of {told}, removed {removed}")
+    return removed
+
+
 def archive(run: Run, *, agent: str, ids: Sequence[str]) -> ArchiveResult:
     """Archive an agent's memories by their ids, for the reason `manual`.
 

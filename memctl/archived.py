@@ -6,18 +6,14 @@ from datetime import datetime
 from sqlite3 import Connection
 from typing import Any, get_args
 
-from memctl.archive import Reason
+from memctl.archive import KEPT_COLUMNS, Reason
 from memctl.database import bind_texts, to_bytes
 from memctl.errors import UsageError
 from memctl.timestamps import to_text
 
 REASONS = get_args(Reason)
 
-ARCHIVED_COLUMNS = (
-    "archive_id, id, agent_id, type, key, value, metadata, importance, access_count,"
-    " last_accessed, created_at, expires_at, importance_decay_rate, last_decay_at, promoted_at,"
-    " archived_at, archived_reason, run_id"
-)
+ARCHIVED_COLUMNS = f"archive_id, {KEPT_COLUMNS}, archived_at, archived_reason, run_id"
 
 # The ledger knows the time, and by that there is an index.
 OF_RUN = """

@@ -138,11 +138,10 @@ def prepare_place(path: Path, *, make_directory: bool) -> None:
     Raises NoDatabaseError for a directory that does not exist, unless it may be made.
     """
     with reachable(path):
-        if path.resolve().is_dir():
-            raise NoDatabaseError(f"{path} is a directory", "--db names the database file")
+        exists = path.resolve().exists()
         if make_directory:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        parent_exists, exists = path.parent.is_dir(), path.exists()
+        parent_exists = path.parent.is_dir()
     if exists:
         require_file(path)
     if not parent_exists:

@@ -11,12 +11,11 @@ from datetime import datetime, timedelta
 from sqlite3 import Connection
 
 from memctl.agents import OF_AGENT, agent_parameter, require_agent
-from memctl.archive import REMOVE_ARCHIVED
+from memctl.archive import remove_archived
 from memctl.batches import Batches
 from memctl.due import Due
 from memctl.errors import RefusedError
-from memctl.events import record_events
-from memctl.jobs import Batch, JobResult, Run
+from memctl.jobs import JobResult, Run
 from memctl.timestamps import to_text
 
 SMALL_ARCHIVE = 100
@@ -105,24 +104,8 @@ def prune(run: Run, policy: PrunePolicy, *, agent: str | None = None) -> PruneRe
     }
     guarded = [] if run.request.force else run.db.execute(GREAT_LOSSES, parameters).fetchall()
     guard = f"agent_id NOT IN (SELECT agent_id FROM ({GREAT_LOSSES}))" if guarded else "TRUE"
-
-    def remove(batch: Batch) -> int:
-        rowids = batch.rowids
-        told = record_events(
-            run.db,
-            "memory:pruned",
-            "archived_memories",
-            rowids,
-            now=run.now,
-            run_id=run.number,
-        )
-        removed = run.db.execute(REMOVE_ARCHIVED, {"rowids": rowids}).rowcount
-        if told != removed:
-            raise AssertionError(f"told of {told}, removed {removed}")
-        return removed
-
     due = Due(OLD_MEMORIES, parameters, search_only=guard)
-    tally = run.settle(due, remove)
+    tally = run.settle(due, lambda batch: remove_archived(run, batch.rowids, "memory:pruned"))
     (protected,) = run.db.execute(COUNT_PROTECTED, parameters).fetchone()
     if run.batches and agent is None:
         for table, old in (("memory_events", OLD_EVENTS), ("memory_runs", OLD_RUNS)):

@@ -11,11 +11,10 @@ from sqlite3 import Connection
 from typing import Literal
 
 from memctl.agents import require_agent, require_ids
-from memctl.archive import REMOVE_ARCHIVED, archive_rows
+from memctl.archive import archive_rows, remove_archived
 from memctl.archived import ArchiveFilter
 from memctl.due import Due
 from memctl.errors import NotFoundError, RefusedError, UsageError
-from memctl.events import record_events
 from memctl.jobs import Batch, JobResult, Run
 from memctl.migrations import MEMORY_COLUMNS
 from memctl.timestamps import is_before, to_service_text, to_text, to_unix
@@ -147,17 +146,9 @@ def restore(
                 "expires_at": to_service_text(run.now + expires_in) if expires_in else None,
             },
         ).rowcount
-        told = record_events(
-            run.db,
-            "memory:restored",
-            "archived_memories",
-            rowids,
-            now=run.now,
-            run_id=run.number,
-        )
-        removed = run.db.execute(REMOVE_ARCHIVED, {"rowids": rowids}).rowcount
-        if not moved == told == removed:
-            raise AssertionError(f"moved {moved}, told of {told}, removed {removed}")
+        removed = remove_archived(run, rowids, "memory:restored")
+        if moved != removed:
+            raise AssertionError(f"moved {moved}, removed {removed}")
         return moved
 
     if run.batches is None:

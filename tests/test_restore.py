@@ -13,6 +13,7 @@ from memctl.due import AMONG
 from memctl.jobs import Request, Run, perform
 from memctl.restore import RESTORABLE_MEMORIES, RestoreResult, restore
 from tests.conftest import NOW, Memctl, insert_memory, is_sound, rows
+from tests.service import COLUMNS
 
 ODDITIES = {
     "unicode": {"value": "агент-тест🤖 \u202etfel", "key": "ключ"},
@@ -35,21 +36,7 @@ ODDITIES = {
     "a type of its own": {"type": "task:blocker"},
 }
 
-FIELDS = (
-    "id",
-    "agent_id",
-    "type",
-    "key",
-    "value",
-    "metadata",
-    "importance",
-    "access_count",
-    "last_accessed",
-    "created_at",
-    "expires_at",
-    "importance_decay_rate",
-    "promoted_at",
-)
+FIELDS = (*COLUMNS, "importance_decay_rate", "promoted_at")
 EXACTLY = ", ".join(f"typeof({name}), CAST({name} AS BLOB)" for name in FIELDS)
 
 
