@@ -165,8 +165,8 @@ def give_to_owner(descriptor: int, database: Path) -> None:
 @contextmanager
 def transaction(db: Connection) -> Iterator[None]:
     """Hold the write lock for the block: all of it is committed, or nothing."""
-    db.execute("BEGIN IMMEDIATE")
     try:
+        db.execute("BEGIN IMMEDIATE")  # inside: a signal may come right after it
         yield
         db.execute("COMMIT")
     except BaseException:

@@ -213,6 +213,7 @@ def _record(
     except BaseException as error:
         refused = isinstance(error, (RefusedError, NotFoundError, UsageError))
         with suppress(sqlite3.Error):  # what stopped the work may stop this too: say the former
+            db.rollback()  # a signal may come between the start of a transaction and its block
             db.execute("PRAGMA busy_timeout = 1000")
             finish("refused" if refused else "failed", None, _name(error))
         raise
