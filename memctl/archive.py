@@ -35,6 +35,10 @@ REMOVE_ACTIVE = """
     WHERE rowid IN (SELECT value FROM json_each(:rowids))
 """
 
+# Seen by nobody else: it is gone again before the transaction ends.
+BEGIN_OWN_DELETE = "INSERT INTO memory_state (key, value) VALUES ('own_delete', '')"
+END_OWN_DELETE = "DELETE FROM memory_state WHERE key = 'own_delete'"
+
 REMOVE_ARCHIVED = """
     DELETE FROM archived_memories
     WHERE archive_id IN (SELECT value FROM json_each(:rowids))
@@ -55,16 +59,19 @@ class ArchiveResult(JobResult):
 
 
 def archive_rows(
-    db: Connection, rowids: str, *, event: Event, reason: Reason, now: datetime, run_id: int
+    db: Connection, rowids: str, *, event: Event, reason: Reason, now: datetime, run_id: int | None
 ) -> int:
     """Archive the memories in these rows (a JSON array) and return how many.
 
-    Call it in a transaction: what it cannot do for all of them must be rolled back.
+    Call it in a transaction: what it cannot do for all of them must be rolled back. What a client
+    archives belongs to no run.
     """
     parameters = {"now": to_text(now), "reason": reason, "run_id": run_id, "rowids": rowids}
     copied = db.execute(COPY_TO_ARCHIVE, parameters).rowcount
     told = record_events(db, event, "agent_memory", rowids, now=now, run_id=run_id)
+    db.execute(BEGIN_OWN_DELETE)  # the feature archive-on-delete keeps out of it
     removed = db.execute(REMOVE_ACTIVE, parameters).rowcount
+    db.execute(END_OWN_DELETE)
     if not copied == told == removed:
         raise AssertionError(f"archived {copied}, told of {told}, removed {removed}")
     return removed

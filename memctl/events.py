@@ -13,6 +13,9 @@ from memctl.timestamps import to_text
 Event = Literal[
     "memory:expired",
     "memory:archived",
+    "memory:forgotten",
+    "memory:imported",
+    "memory:promoted",
     "memory:pruned",
     "memory:restored",
 ]
@@ -34,11 +37,11 @@ def record_events(
     rowids: str,
     *,
     now: datetime,
-    run_id: int,
+    run_id: int | None,
 ) -> int:
     """Tell what happens to the memories in these rows (a JSON array); returns how many there are.
 
-    Call it while the rows are still in `table`.
+    Call it while the rows are still in `table`. What a client does belongs to no run.
     """
     parameters = {
         "at": to_text(now),

@@ -35,6 +35,13 @@ MEMORY_COLUMNS = (
     "promoted_at",
 )
 
+# The opt-in features, which are triggers, so that they work for every client.
+FEATURE_TRIGGERS = {
+    "access-boost": "memctl_access_boost",
+    "access-counting": "memctl_access_counting",
+    "archive-on-delete": "memctl_archive_on_delete",
+}
+
 
 def _sha256(content: bytes) -> str:
     """Return what hashlib would, from the part of it that does not load OpenSSL.
@@ -151,9 +158,10 @@ def require_current(db: Connection) -> None:
         names = ", ".join(f"{step.version:03}_{step.name}" for step in missing)
         raise SchemaError(f"the schema is not current: {names} pending", "run `memctl migrate`")
     require_columns(db, MEMORY_COLUMNS)
+    own = ", ".join(f"'{name}'" for name in FEATURE_TRIGGERS.values())
     foreign = db.execute(
         "SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigger'"
-        " AND lower(tbl_name) IN ('agent_memory', 'archived_memories')"
+        f" AND lower(tbl_name) IN ('agent_memory', 'archived_memories') AND name NOT IN ({own})"
     ).fetchone()
     if foreign:
         raise SchemaError(

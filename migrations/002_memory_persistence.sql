@@ -105,7 +105,17 @@ CREATE TABLE memory_promotions (
     PRIMARY KEY (agent_id, type, key)
 ) WITHOUT ROWID;
 
--- Switches, such as the pause.
+-- How often clients read memories, by day in UTC, while the feature access-counting is on.
+CREATE TABLE memory_access_counts (
+    day      TEXT NOT NULL,                          -- '2026-11-22'
+    agent_id TEXT NOT NULL,
+    type     TEXT NOT NULL,
+    accesses INTEGER NOT NULL,
+    PRIMARY KEY (day, agent_id, type)
+) WITHOUT ROWID;
+
+-- Switches, such as the pause. 'own_delete' is there only inside a transaction of memctl that
+-- deletes what it has archived.
 CREATE TABLE memory_state (
     key   TEXT PRIMARY KEY,
     value TEXT NOT NULL

@@ -29,6 +29,7 @@ TABLES = {
     "memctl_migrations",
     "memory_analytics",
     "memory_events",
+    "memory_access_counts",
     "memory_promotions",
     "memory_runs",
     "memory_state",
