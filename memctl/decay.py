@@ -5,6 +5,7 @@ job ran: a second run changes nothing, and a missed week is made up. Each run ch
 now less what was owed when it was last charged.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,7 +13,7 @@ from memctl.agents import OF_AGENT, agent_parameter, require_agent
 from memctl.due import Due
 from memctl.events import DecayEvent
 from memctl.jobs import Batch, JobResult, Run
-from memctl.timestamps import to_text, to_unix, unix_seconds
+from memctl.timestamps import common_unix_seconds, to_text, to_unix, unix_seconds
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,35 @@ def _rate_or_null(number: str) -> str:
     return f"CASE WHEN {number} BETWEEN 0 AND 1.7976931348623157e308 THEN {number} END"
 
 
-# json_type before json_extract: the text '0.5' is no rate. json_valid in a CASE of its own,
-# because json_type fails on what is not JSON.
-METADATA_RATE = f"""
-    CASE WHEN instr(metadata, 'decay_rate') AND json_valid(metadata)
-    THEN CASE WHEN json_type(metadata, '$.decay_rate') IN ('integer', 'real')
-        THEN {_rate_or_null("json_extract(metadata, '$.decay_rate')")} END
-    END
+def _first_time(*columns: str) -> str:
+    """Return SQL for the first of these columns that is a time."""
+    return f"coalesce({', '.join(common_unix_seconds(column) for column in columns)})"
+
+
+def _own_rate(row: str = "") -> str:
+    """Return SQL for a memory's own rate, or NULL; `row` is what its columns are prefixed with.
+
+    json_type before json_extract: the text '0.5' is no rate. json_valid in a CASE of its own,
+    because json_type fails on what is not JSON.
+    """
+    metadata = f"{row}metadata"
+    return f"""coalesce(
+        CASE WHEN instr({metadata}, 'decay_rate') AND json_valid({metadata})
+        THEN CASE WHEN json_type({metadata}, '$.decay_rate') IN ('integer', 'real')
+            THEN {_rate_or_null(f"json_extract({metadata}, '$.decay_rate')")} END
+        END,
+        {_rate_or_null(f"{row}importance_decay_rate")}
+    )"""
+
+
+# How many idle days had been charged before: none, those up to the last charge, or those before
+# the policy's beginning.
+CHARGED_DAYS = """
+    max(
+        0,
+        (coalesce(charged_until, idle_since) - idle_since) / 86400,
+        (coalesce(:since, idle_since) - idle_since + 86399) / 86400
+    )
 """
 
 # LIMIT -1 keeps SQLite from merging the levels, which would compute each inner value many times.
@@ -82,20 +105,14 @@ FADING_MEMORIES = f"""
         FROM (
             SELECT *,
                 (:now - idle_since) / 86400 AS idle_days,
-                max(
-                    0,
-                    (coalesce(charged_until, idle_since) - idle_since) / 86400,
-                    (coalesce(:since, idle_since) - idle_since + 86399) / 86400
-                ) AS charged_days
+                {CHARGED_DAYS} AS charged_days
             FROM (
                 SELECT rowid, id, agent_id, type, key, importance,
                     min(:now, coalesce(
                         {unix_seconds("last_accessed")}, {unix_seconds("created_at")}
                     )) AS idle_since,
                     {unix_seconds("last_decay_at")} AS charged_until,
-                    coalesce(
-                        {METADATA_RATE}, {_rate_or_null("importance_decay_rate")}
-                    ) AS rate
+                    {_own_rate()} AS rate
                 FROM agent_memory
                 {{where}} typeof(importance) IN ('integer', 'real') AND importance > :floor
                     AND {OF_AGENT}
@@ -112,6 +129,42 @@ FADING_MEMORIES = f"""
 DECAYED = 1  # its place among the details above: importance, decayed
 
 CHARGE_MEMORY = "UPDATE agent_memory SET importance = ?, last_decay_at = ? WHERE rowid = ?"
+
+
+# Short and with few functions, because it is compiled again with each statement that might fire
+# it. LIMIT -1 as above.
+SETTLED_AT_ACCESS = f"""
+    SELECT coalesce(max(
+        min(NEW.importance, :floor),
+        round(
+            round(NEW.importance, 6) - max(0, {_owed("idle_days")} - {_owed("charged_days")}), 6
+        )
+    ), NEW.importance) AS settled
+    FROM (
+        SELECT (accessed - idle_since) / 86400 AS idle_days, {CHARGED_DAYS} AS charged_days, rate
+        FROM (
+            SELECT {_first_time("NEW.last_accessed", "NEW.created_at")} AS accessed,
+                {_first_time("OLD.last_accessed", "OLD.created_at")} AS idle_since,
+                {common_unix_seconds("OLD.last_decay_at")} AS charged_until,
+                {_own_rate("OLD.")} AS rate
+            LIMIT -1
+        )
+        LIMIT -1
+    )
+    LIMIT -1
+"""
+
+
+def settled_at_access(policy: DecayPolicy) -> str:
+    """Return SQL, for a trigger on UPDATE, that selects what an access leaves of the importance.
+
+    That is after charging the idle time which the access ends; the policy is written into it.
+    """
+    literals = {
+        name: "NULL" if value is None else repr(value)
+        for name, value in policy.parameters().items()
+    }
+    return re.sub(r":(\w+)", lambda match: literals[match[1]], SETTLED_AT_ACCESS)
 
 
 def decay(run: Run, policy: DecayPolicy, *, agent: str | None = None) -> DecayResult:

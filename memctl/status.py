@@ -6,7 +6,9 @@ from sqlite3 import Connection
 
 from memctl import migrations
 from memctl.database import count_rows, table_exists
+from memctl.decay import DecayPolicy
 from memctl.errors import SchemaError
+from memctl.features import FeatureStatus, read_features
 
 NEWEST_RUN_OF_EACH_JOB = """
     SELECT job, max(run_id) AS run_id, started_at, status, duration_ms, error
@@ -39,11 +41,15 @@ class Status:
     problem: str | None
     memories: int | None
     archived: int | None
+    features: list[FeatureStatus]
     jobs: list[JobStatus]
 
 
-def read_status(db: Connection, path: Path) -> Status:
-    """Describe a database, migrated or not; reads only."""
+def read_status(db: Connection, path: Path, policy: DecayPolicy) -> Status:
+    """Describe a database, migrated or not; reads only.
+
+    The policy is what the feature access-boost should follow.
+    """
     present = migrations.applied(db)
     pending, problem = [], None
     try:
@@ -63,5 +69,6 @@ def read_status(db: Connection, path: Path) -> Status:
         problem=problem,
         memories=count_rows(db, "agent_memory"),
         archived=count_rows(db, "archived_memories"),
+        features=read_features(db, policy) if table_exists(db, "memory_state") else [],
         jobs=jobs,
     )

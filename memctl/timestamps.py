@@ -93,6 +93,14 @@ def unix_seconds(column: str) -> str:
     END"""
 
 
+def common_unix_seconds(column: str) -> str:
+    """Return short SQL for the same, exact for what SQLite and JavaScript write in our days.
+
+    It takes 30 February for a day of March, and years beyond 0-9999 for garbage.
+    """
+    return f"CASE WHEN {column} GLOB '????-??-??*' THEN unixepoch({column}) END"
+
+
 def _is_date_and_time(text: str) -> str:
     """Return SQL that is true for a real date, alone or followed by what looks like a time."""
     return f"""(substr({text}, 11) = '' OR substr({text}, 11) GLOB '[T ][0-9][0-9]:[0-9][0-9]*')

@@ -37,7 +37,14 @@ EXPIRIES = (
 )
 
 # What memctl may make of a database that the service goes on using.
-STATES = ("migrated", "rolled back to 1", "rolled back to 0", "made by memctl")
+# access-boost is not among them: it is there to change importance, and so the order of results.
+STATES = (
+    "migrated",
+    "with features",
+    "rolled back to 1",
+    "rolled back to 0",
+    "made by memctl",
+)
 
 OTHER_TABLES = """
     PRAGMA user_version = 41;
@@ -176,8 +183,13 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     Memctl(found["made by memctl"]).ok("migrate")
     for path in found.values():
         fill(path)
-    for name in ("migrated", "rolled back to 1", "rolled back to 0"):
+    for name in ("migrated", "with features", "rolled back to 1", "rolled back to 0"):
         Memctl(found[name]).ok("migrate", "--no-backup")
+    for name in ("with features", "rolled back to 1", "rolled back to 0"):
+        for feature in ("access-counting", "archive-on-delete"):
+            Memctl(found[name]).ok("enable", feature)
+    for step in ("1", "0"):
+        Memctl(found[f"rolled back to {step}"]).ok("enable", "access-boost")
     for step in ("1", "0"):
         Memctl(found[f"rolled back to {step}"]).ok("rollback", "--to", step)
     return found

@@ -10,6 +10,11 @@ import pytest
 from tests.conftest import NOW, Answer, Memctl, connect, insert_memory, rows
 from tests.service import Service
 
+ALL_OFF = [
+    {"feature": feature, "state": "off", "since": None}
+    for feature in ("access-boost", "access-counting", "archive-on-delete")
+]
+
 
 def make_legacy(path: Path, memories: int) -> None:
     """Make the database that a service leaves behind."""
@@ -49,6 +54,7 @@ def test_a_database_that_memctl_never_touched(path: Path, memctl: Memctl) -> Non
         "problem": None,
         "memories": 3,
         "archived": None,
+        "features": [],
         "jobs": [],
         "paused": None,
     }
@@ -134,6 +140,7 @@ def test_a_database_at_work(db: sqlite3.Connection, migrated: Memctl, path: Path
         "problem": None,
         "memories": 1,
         "archived": 1,
+        "features": ALL_OFF,
         "jobs": [
             {
                 "job": "cleanup",
@@ -257,6 +264,7 @@ def test_a_problem_is_told(
         "problem": problem,
         "memories": 1,
         "archived": 0,
+        "features": ALL_OFF,
         "jobs": [],
         "paused": None,
     }

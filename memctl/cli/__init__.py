@@ -19,6 +19,7 @@ MODULES = {
     "schema": ("migrate", "rollback", "status"),
     "jobs": ("cleanup", "decay", "prune"),
     "archive": ("archived", "archive", "restore"),
+    "features": ("enable", "disable"),
     "pausing": ("pause", "resume"),
 }
 

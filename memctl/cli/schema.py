@@ -14,6 +14,12 @@ from memctl.output import say, show_document, show_facts, show_rows
 from memctl.pause import current_pause
 from memctl.status import read_status
 
+FEATURE_STATES = {
+    "on": "on since {since}",
+    "outdated": "on, for another configuration: run `memctl enable {feature}`",
+    "missing": "enabled since {since}, but its trigger is gone: run `memctl enable {feature}`",
+}
+
 
 def migrate(
     call: Call,
@@ -116,7 +122,7 @@ def status(call: Call) -> None:
     """Tell what the database is: schema, memories, and how each job last went."""
     path = call.settings.database
     with open_database(path, read_only=True) as db:
-        found = read_status(db, path)
+        found = read_status(db, path, call.settings.decay)
         paused = current_pause(db, now=call.moment) if table_exists(db, "memory_state") else None
     if call.json:
         show_document({**asdict(found), "paused": paused._asdict() if paused else None})
@@ -131,6 +137,11 @@ def status(call: Call) -> None:
         "archived": "no table" if found.archived is None else found.archived,
         "problem": found.problem,
         "paused": paused and f"until {paused.until or '`memctl resume`'}: {paused.reason}",
+    }
+    facts |= {
+        feature.feature: FEATURE_STATES[feature.state].format(**asdict(feature))
+        for feature in found.features
+        if feature.state != "off"
     }
     show_facts({name: fact for name, fact in facts.items() if fact is not None})
     show_rows((asdict(job) for job in found.jobs), "table")

@@ -1,0 +1,53 @@
+"""The opt-in features: turn them on and off."""
+
+from typing import Annotated
+
+import typer
+
+from memctl import features
+from memctl.cli.options import Call, LockOptions
+from memctl.database import open_database, require_file
+from memctl.features import Feature
+from memctl.locking import exclusive
+from memctl.migrations import require_current
+from memctl.output import say, show_document
+
+FeatureArgument = Annotated[Feature, typer.Argument(metavar="FEATURE")]
+
+
+def enable(call: Call, lock: LockOptions, feature: FeatureArgument) -> None:
+    """Turn on access-boost, access-counting or archive-on-delete, for every client.
+
+    access-boost: each access first charges the decay that is due, then adds 0.1 to the importance,
+    up to 10. access-counting: accesses are counted by day. archive-on-delete: what any client
+    deletes is archived.
+    """
+    policy = call.settings.decay
+    path = call.settings.database
+    require_file(path)
+    with (
+        exclusive(path, job="enable", wait=lock.lock_wait),
+        open_database(path, lock_wait=lock.lock_wait) as db,
+    ):
+        require_current(db)
+        changed = features.enable(db, feature, policy, now=call.moment)
+    if call.json:
+        show_document({"feature": feature, "enabled": True, "changed": changed})
+        return
+    say(f"enable: {feature} {'is on now' if changed else 'was on already'}", quiet=call.quiet)
+
+
+def disable(call: Call, lock: LockOptions, feature: FeatureArgument) -> None:
+    """Turn a feature off again; what it did stays as it is."""
+    path = call.settings.database
+    require_file(path)
+    with (
+        exclusive(path, job="disable", wait=lock.lock_wait),
+        open_database(path, lock_wait=lock.lock_wait) as db,
+    ):
+        require_current(db)
+        changed = features.disable(db, feature)
+    if call.json:
+        show_document({"feature": feature, "enabled": False, "changed": changed})
+        return
+    say(f"disable: {feature} {'is off now' if changed else 'was off already'}", quiet=call.quiet)

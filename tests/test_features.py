@@ -1,0 +1,605 @@
+"""The opt-in features: exact, for every client, and never in the way of a statement."""
+
+import math
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memctl.archive import archive
+from memctl.archived import ArchiveFilter
+from memctl.decay import DecayPolicy, decay
+from memctl.jobs import JobResult, Request, Run, perform
+from memctl.restore import restore
+from tests.conftest import NOW, Answer, Memctl, connect, insert_memory, rows, text_of
+from tests.service import SCHEMA, Service
+
+FEATURES = ("access-boost", "access-counting", "archive-on-delete")
+Name = tuple[str, str, str]
+
+COUNT_ACCESSES = (
+    "UPDATE {conflict} agent_memory SET access_count = access_count + ?, last_accessed = ?"
+)
+
+
+def enable_all(memctl: Memctl) -> None:
+    """Turn every feature on."""
+    for feature in FEATURES:
+        memctl.ok("enable", feature)
+
+
+def triggers(db: sqlite3.Connection) -> list[str]:
+    """Return the names of all triggers."""
+    return [
+        row[0]
+        for row in db.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger' ORDER BY name")
+    ]
+
+
+# The oracle: what clients and memctl do to a few memories, followed by hand.
+
+
+def debt(days: int) -> Decimal:
+    """Return what so many idle days cost under the default policy, day by day."""
+    cost = Decimal(0)
+    for day in range(1, days + 1):
+        if day > 7:
+            cost += Decimal("0.1") if day <= 30 else Decimal("0.2")
+    return cost
+
+
+@dataclass
+class Known:
+    """A memory as the oracle knows it: its importance when it was last read or restored."""
+
+    id: str
+    importance: Any
+    read_at: datetime
+    access_count: int = 0
+    charged_until: datetime | None = None  # restored: idle time before is not charged
+
+    def importance_at(self, now: datetime) -> Any:
+        """Return what is left of the importance at a moment."""
+        if not isinstance(self.importance, int | float) or math.isinf(self.importance):
+            return self.importance
+        before = Decimal(str(self.importance)).quantize(Decimal("0.000001"), ROUND_HALF_UP)
+        idle = (now - self.read_at) // timedelta(days=1)
+        charged = ((self.charged_until or self.read_at) - self.read_at) // timedelta(days=1)
+        left = before - (debt(idle) - debt(charged))
+        return float(max(min(before, Decimal(1)), left))
+
+    def read(self, now: datetime, times: int) -> None:
+        """Settle what is due, and boost."""
+        importance = self.importance_at(now)
+        if isinstance(importance, float):
+            boosted = min(10, round(importance + 0.1 * times, 6))
+            importance = max(importance, boosted)
+        self.importance, self.read_at, self.charged_until = importance, now, None
+        self.access_count += times
+
+
+@dataclass
+class Oracle:
+    """All memories, active and archived, and how often each kind was read on each day."""
+
+    active: dict[Name, Known] = field(default_factory=dict)
+    archived: list[tuple[str, str, Any, int]] = field(default_factory=list)
+    accesses: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+
+    def read(self, name: Name, now: datetime, times: int = 1) -> None:
+        """Follow an access."""
+        self.active[name].read(now, times)
+        self.accesses[f"{now:%Y-%m-%d}", name[0], name[1]] += times
+
+    def archive(self, name: Name, reason: str) -> Known:
+        """Follow a memory into the archive; its importance is as the last decay left it."""
+        known = self.active.pop(name)
+        self.archived.append((known.id, reason, known.importance, known.access_count))
+        return known
+
+
+class World:
+    """A database with all features on, a client that writes to it, and the oracle beside."""
+
+    def __init__(self, path: Path, *, recursive: bool) -> None:
+        self.path = path
+        self.now = NOW - timedelta(days=200)
+        self.oracle = Oracle()
+        self.recursive = recursive
+        self.numbers = iter(range(10**9))
+        self.db = connect(path)
+        self.db.execute(f"PRAGMA recursive_triggers = {int(recursive)}")
+        for table in ("agent_memory", "archived_memories", "memory_access_counts"):
+            self.db.execute(f"DELETE FROM {table}")
+        self.db.execute("DELETE FROM archived_memories")  # what the line above has archived
+
+    def job(self, name: str, work: Callable[[Run], JobResult]) -> None:
+        """Run one of memctl's jobs at the world's time."""
+        perform(name, work, Request(self.path, self.now, force=True))
+
+    def settle(self) -> None:
+        """Run decay, and let the oracle write down what it comes to."""
+        self.job("decay", lambda run: decay(run, DecayPolicy()))
+        for known in self.oracle.active.values():
+            left = known.importance_at(self.now)
+            if left != known.importance:
+                charged = max(known.charged_until or self.now, self.now)
+                known.importance, known.charged_until = left, charged
+
+    def write(self, name: Name, importance: Any) -> None:
+        """Write a memory as the service does, in place of the one of that name."""
+        if name in self.oracle.active and self.recursive:
+            self.oracle.archive(name, "deleted")
+        memory_id = f"id-{next(self.numbers)}"
+        moment = text_of(self.now)
+        written = self.db.execute(
+            "INSERT OR REPLACE INTO agent_memory"
+            " (id, agent_id, type, key, value, importance, last_accessed, created_at)"
+            " VALUES (?, ?, ?, ?, 'v', ?, ?, ?)",
+            (memory_id, *name, importance, moment, moment),
+        )
+        assert written.rowcount == 1
+        self.oracle.active[name] = Known(memory_id, importance, self.now)
+
+    def read(self, name: Name, times: int, conflict: str) -> None:
+        """Read one memory, if it is there."""
+        found = self.oracle.active.get(name)
+        counted = self.db.execute(
+            COUNT_ACCESSES.format(conflict=conflict) + " WHERE id = ?",
+            (times, text_of(self.now), found.id if found else "none"),
+        )
+        assert counted.rowcount == (1 if found else 0)
+        if found:
+            self.oracle.read(name, self.now, times)
+
+    def read_all(self, agent: str) -> None:
+        """Read all memories of an agent in one statement; the time is as JavaScript writes it."""
+        names = [name for name in self.oracle.active if name[0] == agent]
+        counted = self.db.execute(
+            COUNT_ACCESSES.format(conflict="") + " WHERE agent_id = ?",
+            (1, self.now.strftime("%Y-%m-%dT%H:%M:%S.000Z"), agent),
+        )
+        assert counted.rowcount == len(names)
+        for name in names:
+            self.oracle.read(name, self.now)
+
+    def delete_all(self, agent: str) -> None:
+        """Delete all memories of an agent in one statement."""
+        names = [name for name in self.oracle.active if name[0] == agent]
+        deleted = self.db.execute("DELETE FROM agent_memory WHERE agent_id = ?", (agent,))
+        assert deleted.rowcount == len(names)
+        for name in names:
+            self.oracle.archive(name, "deleted")
+
+    def archive_and_restore(self, name: Name) -> None:
+        """Let memctl archive a memory and bring it back ten days later."""
+        self.settle()
+        known = self.oracle.active.get(name)
+        if known is None:
+            return
+        self.job("archive", lambda run: archive(run, agent=name[0], ids=[known.id]))
+        self.now += timedelta(days=10)
+        self.job("restore", lambda run: restore(run, ArchiveFilter(agent=name[0], ids=[known.id])))
+        known.charged_until = self.now
+
+    def check(self) -> None:
+        """Compare all that there is with the oracle."""
+        self.settle()
+        found = self.db.execute(
+            "SELECT agent_id, type, key, id, importance, access_count FROM agent_memory"
+        ).fetchall()
+        archived = self.db.execute(
+            "SELECT id, archived_reason, importance, access_count FROM archived_memories"
+        ).fetchall()
+        counted = self.db.execute("SELECT * FROM memory_access_counts").fetchall()
+        assert {row[:3]: row[3:] for row in found} == {
+            name: (known.id, known.importance, known.access_count)
+            for name, known in self.oracle.active.items()
+        }
+        assert sorted(archived, key=repr) == sorted(self.oracle.archived, key=repr)
+        assert {row[:3]: row[3] for row in counted} == dict(self.oracle.accesses)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A migrated database with all features on, which the examples share one after the other."""
+    path = tmp_path_factory.mktemp("features") / "memory.db"
+    with closing(Service(path)):
+        Memctl(path).ok("migrate", "--no-backup")
+        enable_all(Memctl(path))
+        yield path
+
+
+NAMES = st.tuples(
+    st.sampled_from(["build_agent", "qa_agent"]),
+    st.sampled_from(["learning", "context"]),
+    st.sampled_from(["k1", "k2"]),
+)
+IMPORTANCES = st.one_of(
+    st.integers(-3, 12),
+    st.integers(-300, 1200).map(lambda hundredths: hundredths / 100),
+    st.sampled_from([None, "high", "", 100, 1.234567, math.inf]),
+)
+CONFLICTS = st.sampled_from(["", "OR REPLACE", "OR IGNORE", "OR FAIL", "OR ROLLBACK"])
+STEPS = st.one_of(
+    st.tuples(st.just("write"), NAMES, IMPORTANCES),
+    st.tuples(st.just("read"), NAMES, st.integers(1, 3), CONFLICTS),
+    st.tuples(st.just("read"), NAMES, st.just(1), st.just("")),
+    st.tuples(st.just("read_all"), st.sampled_from(["build_agent", "qa_agent"])),
+    st.tuples(st.just("delete_all"), st.sampled_from(["build_agent", "qa_agent"])),
+    st.tuples(st.just("settle")),
+    st.tuples(st.just("archive_and_restore"), NAMES),
+)
+PAUSES = st.builds(
+    timedelta,
+    days=st.sampled_from([0, 0, 1, 6, 7, 8, 20, 45]),
+    seconds=st.sampled_from([0, 1, 43200, 86399]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.lists(st.tuples(PAUSES, STEPS), min_size=1, max_size=25),
+    recursive=st.booleans(),
+)
+def test_any_mixture_of_clients_and_jobs_ends_as_the_oracle_says(
+    steps: list[tuple[timedelta, tuple[Any, ...]]], recursive: bool, database: Path
+) -> None:
+    world = World(database, recursive=recursive)
+    with closing(world.db):
+        for pause, (method, *given) in steps:
+            world.now += pause
+            getattr(world, method)(*given)
+        world.now += timedelta(days=9)
+        world.check()
+
+
+@pytest.mark.parametrize(
+    ("importance", "idle_days", "expected"),
+    [
+        pytest.param(5, 0, 5.1, id="a boost"),
+        pytest.param(5, 9, 4.9, id="two days past the grace week are charged first"),
+        pytest.param(9, 90, 1.1, id="from the floor"),
+        pytest.param(9.95, 0, 10, id="ten is the highest"),
+        pytest.param(10, 0, 10, id="at the highest already"),
+        pytest.param(100, 0, 100, id="what is higher is not lowered"),
+        pytest.param(0, 50, 0.1, id="below the floor nothing is charged"),
+        pytest.param("high", 50, "high", id="not a number"),
+        pytest.param(None, 50, None, id="no importance"),
+    ],
+)
+def test_an_access_settles_and_boosts(
+    db: sqlite3.Connection,
+    migrated: Memctl,
+    service: Service,
+    remember: Callable[..., str],
+    importance: Any,
+    idle_days: float,
+    expected: Any,
+) -> None:
+    memory_id = remember(importance=importance, idle_days=idle_days)
+    migrated.ok("enable", "access-boost")
+
+    counted = service.db.execute(
+        COUNT_ACCESSES.format(conflict="") + " WHERE id = ?", (1, text_of(NOW), memory_id)
+    ).rowcount
+
+    assert counted == 1
+    assert rows(db, "agent_memory", "importance, access_count") == [(expected, 1)]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "expected"),
+    [
+        pytest.param("metadata", '{"decay_rate": 0.5}', 8.1, id="the rate of its metadata"),
+        pytest.param("importance_decay_rate", 1, 7.1, id="the rate of its column"),
+        pytest.param("metadata", '{"decay_rate": "fast"}', 8.9, id="no rate"),
+        pytest.param("metadata", '{"decay_rate"', 8.9, id="no JSON"),
+        pytest.param("last_decay_at", "2026-11-21T09:43:58Z", 9.0, id="charged a day ago"),
+        pytest.param("last_accessed", None, 8.9, id="never read, only created"),
+        pytest.param("last_accessed", "soon", 8.9, id="read at no time"),
+        pytest.param("last_accessed", "now", 8.9, id="read at what SQLite takes for now"),
+        pytest.param("last_accessed", "2026-11-13T10:43:58.000+01:00", 8.9, id="an offset"),
+    ],
+)
+def test_the_settling_follows_the_rules_of_decay(
+    db: sqlite3.Connection,
+    migrated: Memctl,
+    service: Service,
+    remember: Callable[..., str],
+    column: str,
+    value: Any,
+    expected: float,
+) -> None:
+    remember(importance=9, idle_days=9, **{column: value})
+    migrated.ok("enable", "access-boost")
+
+    service.db.execute(COUNT_ACCESSES.format(conflict=""), (1, text_of(NOW)))
+
+    assert rows(db, "agent_memory", "importance") == [(expected,)]
+
+
+def test_the_settling_follows_the_configuration(
+    db: sqlite3.Connection, memctl: Memctl, service: Service, tmp_path: Path
+) -> None:
+    memctl.ok("migrate", "--no-backup")
+    insert_memory(db, importance=9, idle_days=40)
+    configuration = tmp_path / "memctl.toml"
+    configuration.write_text(
+        '[decay]\nfloor = 5\ngrace_days = 2\nidle_rate = 1\nsince = "2026-11-20"\n'
+    )
+    memctl.ok("enable", "access-boost", "--config", str(configuration))
+
+    service.db.execute(COUNT_ACCESSES.format(conflict=""), (1, text_of(NOW)))
+
+    # 38 of 40 idle days were before the beginning; the two after it cost 0.2 each.
+    assert rows(db, "agent_memory", "importance") == [(8.7,)]
+
+
+def test_what_a_client_deletes_is_in_the_archive_and_comes_back(
+    db: sqlite3.Connection, migrated: Memctl, service: Service, remember: Callable[..., str]
+) -> None:
+    remember(id="m", key="k", value="precious", metadata='{"a": 1}', importance=7.5)
+    before = rows(db, "agent_memory")
+    migrated.ok("enable", "archive-on-delete")
+    begun = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    deleted = service.forget("build_agent", "learning", "k")
+    (archived,) = rows(db, "archived_memories", "archived_reason, archived_at, run_id")
+    told = rows(db, "memory_events", "at, event, memory_id, agent_id, type, key, run_id")
+    gone = rows(db, "agent_memory")
+    migrated.ok("restore", "build_agent", "m")
+
+    reason, archived_at, run_id = archived
+    assert (deleted, gone) == (1, [])
+    assert (reason, run_id) == ("deleted", None)
+    assert begun <= archived_at <= datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert told == [(archived_at, "memory:archived", "m", "build_agent", "learning", "k", None)]
+    assert [row[:11] for row in rows(db, "agent_memory")] == [row[:11] for row in before]
+
+
+def test_the_services_own_cleanup_loses_nothing(
+    db: sqlite3.Connection, migrated: Memctl, service: Service, remember: Callable[..., str]
+) -> None:
+    remember(id="old", expires_at="2020-01-01 00:00:00")
+    remember(id="kept")
+    migrated.ok("enable", "archive-on-delete")
+
+    deleted = service.cleanup_expired()
+
+    assert deleted == 1
+    assert rows(db, "archived_memories", "id, archived_reason") == [("old", "deleted")]
+
+
+def test_what_memctl_archives_is_archived_once(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(id="expired", expired_for=timedelta(days=1))
+    remember(id="by hand")
+    enable_all(migrated)
+
+    migrated.ok("cleanup")
+    migrated.ok("archive", "build_agent", "by hand")
+
+    assert rows(db, "archived_memories", "id, archived_reason") == [
+        ("expired", "expired"),
+        ("by hand", "manual"),
+    ]
+    assert len(rows(db, "memory_events")) == 2
+    assert list(db.execute("SELECT key FROM memory_state WHERE key = 'own_delete'")) == []
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        pytest.param({"metadata": b"\xff\x00"}, id="metadata that is bytes"),
+        pytest.param({"metadata": "[" * 2000}, id="metadata nested too deeply"),
+        pytest.param({"metadata": '{"decay_rate": 1e999}'}, id="an infinite rate"),
+        pytest.param({"access_count": 2**63 - 2}, id="the highest count"),
+        pytest.param({"access_count": "many"}, id="a count that is text"),
+        pytest.param({"access_count": None}, id="no count"),
+        pytest.param({"importance": math.inf}, id="infinite importance"),
+        pytest.param({"importance": -(2**63)}, id="the lowest importance"),
+        pytest.param({"last_accessed": "+999999-01-01T00:00:00Z"}, id="a far year"),
+        pytest.param({"last_accessed": "9999-12-31 23:59:59"}, id="the last day"),
+        pytest.param({"created_at": b"\x00", "last_accessed": None}, id="created at bytes"),
+        pytest.param({"type": "mood\0", "agent_id": "a\nb"}, id="odd names"),
+    ],
+)
+def test_no_statement_of_a_client_fails(
+    db: sqlite3.Connection, migrated: Memctl, service: Service, columns: dict[str, Any]
+) -> None:
+    memory_id = insert_memory(db, key="odd", **columns)
+    enable_all(migrated)
+
+    counted = service.db.execute(
+        "UPDATE agent_memory SET access_count = access_count + 1, last_accessed = datetime('now')"
+        " WHERE id = ?",
+        (memory_id,),
+    ).rowcount
+    deleted = service.db.execute("DELETE FROM agent_memory WHERE id = ?", (memory_id,)).rowcount
+
+    assert (counted, deleted) == (1, 1)
+    assert rows(db, "archived_memories", "id") == [(memory_id,)]
+
+
+def test_text_that_is_not_utf8_is_archived_byte_for_byte(
+    db: sqlite3.Connection, migrated: Memctl, service: Service
+) -> None:
+    db.execute(
+        "INSERT INTO agent_memory (id, agent_id, type, key, value) VALUES"
+        " ('m', CAST(x'ff61' AS TEXT), 'context', CAST(x'00ed' AS TEXT), CAST(x'eda080' AS TEXT))"
+    )
+    enable_all(migrated)
+
+    service.db.execute(COUNT_ACCESSES.format(conflict=""), (1, text_of(NOW)))
+    service.db.execute("DELETE FROM agent_memory")
+
+    texts = "typeof(agent_id), hex(agent_id), hex(key), hex(value)"
+    assert rows(db, "archived_memories", texts) == [("text", "FF61", "00ED", "EDA080")]
+    assert rows(db, "memory_events", "hex(agent_id), hex(key)") == [("FF61", "00ED")]
+    assert db.execute("SELECT hex(agent_id), accesses FROM memory_access_counts").fetchall() == [
+        ("FF61", 1)
+    ]
+
+
+def test_the_last_inserted_row_is_the_clients_own(
+    db: sqlite3.Connection, migrated: Memctl, service: Service, remember: Callable[..., str]
+) -> None:
+    enable_all(migrated)
+    for number in range(3):
+        remember(key=f"k{number}")
+    service.remember("build_agent", "learning", "mine", "v")
+    mine = service.db.execute("SELECT last_insert_rowid()").fetchone()
+
+    service.recall("build_agent", "learning", "k0")
+    service.forget("build_agent", "learning", "k1")
+
+    assert service.db.execute("SELECT last_insert_rowid()").fetchone() == mine
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_a_feature_is_turned_on_and_off_once(
+    db: sqlite3.Connection, migrated: Memctl, feature: str
+) -> None:
+    name = f"memctl_{feature.replace('-', '_')}"
+
+    on = [migrated.ok("enable", feature) for _ in range(2)]
+    enabled = triggers(db)
+    off = [migrated.ok("disable", feature) for _ in range(2)]
+
+    assert [answer.err for answer in on] == [
+        f"enable: {feature} is on now\n",
+        f"enable: {feature} was on already\n",
+    ]
+    assert enabled == [name]
+    assert [answer.err for answer in off] == [
+        f"disable: {feature} is off now\n",
+        f"disable: {feature} was off already\n",
+    ]
+    assert triggers(db) == []
+    assert rows(db, "memory_runs") == []
+
+
+def test_the_result_can_be_had_as_json(migrated: Memctl) -> None:
+    on = migrated.ok("enable", "access-counting", "--json")
+    off = migrated.ok("disable", "access-counting", "--json", "-q")
+
+    assert (on.json, on.err) == (
+        {"schema": 1, "feature": "access-counting", "enabled": True, "changed": True},
+        "",
+    )
+    assert off.json == {
+        "schema": 1,
+        "feature": "access-counting",
+        "enabled": False,
+        "changed": True,
+    }
+
+
+def test_status_tells_what_is_on_and_whether_it_is_as_configured(
+    db: sqlite3.Connection, migrated: Memctl, tmp_path: Path
+) -> None:
+    configuration = tmp_path / "memctl.toml"
+    configuration.write_text("[decay]\nfloor = 2\n")
+    enable_all(migrated)
+    db.execute("DROP TRIGGER memctl_access_counting")
+
+    text = migrated.ok("status", "--config", str(configuration)).out
+    document = migrated.ok("status", "--config", str(configuration), "--json").json
+
+    since = "2026-11-22T09:43:58Z"
+    assert (
+        "access-boost       on, for another configuration: run `memctl enable access-boost`\n"
+        f"access-counting    enabled since {since}, but its trigger is gone: run `memctl enable "
+        "access-counting`\n"
+        f"archive-on-delete  on since {since}\n"
+    ) in text
+    assert document["features"] == [
+        {"feature": "access-boost", "state": "outdated", "since": since},
+        {"feature": "access-counting", "state": "missing", "since": since},
+        {"feature": "archive-on-delete", "state": "on", "since": since},
+    ]
+
+
+def test_enabling_again_mends_what_drifted(
+    db: sqlite3.Connection, migrated: Memctl, tmp_path: Path
+) -> None:
+    configuration = tmp_path / "memctl.toml"
+    configuration.write_text("[decay]\nfloor = 2\n")
+    enable_all(migrated)
+    db.execute("DROP TRIGGER memctl_access_counting")
+    later = migrated.at(NOW + timedelta(days=1))
+
+    for feature in FEATURES:
+        later.ok("enable", feature, "--config", str(configuration))
+
+    assert later.ok("status", "--config", str(configuration), "--json").json["features"] == [
+        {"feature": "access-boost", "state": "on", "since": "2026-11-22T09:43:58Z"},
+        {"feature": "access-counting", "state": "on", "since": "2026-11-23T09:43:58Z"},
+        {"feature": "archive-on-delete", "state": "on", "since": "2026-11-22T09:43:58Z"},
+    ]
+
+
+def test_jobs_run_with_a_feature_made_for_another_configuration(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], tmp_path: Path
+) -> None:
+    remember(expired_for=timedelta(days=1))
+    configuration = tmp_path / "memctl.toml"
+    configuration.write_text("[decay]\nfloor = 2\n")
+    enable_all(migrated)
+
+    answer = migrated("cleanup", "--config", str(configuration))
+
+    assert answer == Answer(0, "", "")
+    assert len(rows(db, "archived_memories")) == 1
+
+
+def test_a_rollback_takes_the_features_away(path: Path, memctl: Memctl, service: Service) -> None:
+    service.remember("build_agent", "learning", "k", "v")
+    memctl.ok("migrate", "--no-backup")
+    enable_all(memctl)
+
+    memctl.ok("rollback", "--to", "0", "--yes")
+
+    with closing(connect(path)) as db:
+        assert triggers(db) == []
+    assert service.recall("build_agent", "learning", "k") is not None
+    assert service.forget("build_agent", "learning", "k") == 1
+
+
+@pytest.mark.parametrize("command", ["enable", "disable"])
+@pytest.mark.parametrize(
+    ("prepare", "exit_code", "message"),
+    [
+        pytest.param("", 10, "memctl: there is no database at ", id="no database"),
+        pytest.param(SCHEMA, 12, "memctl: the schema is not current: ", id="not migrated"),
+    ],
+)
+def test_a_database_that_cannot_have_features_is_refused(
+    path: Path, memctl: Memctl, command: str, prepare: str, exit_code: int, message: str
+) -> None:
+    if prepare:
+        with closing(connect(path)) as db:
+            db.executescript(prepare)
+
+    answer = memctl(command, "access-boost")
+
+    assert (answer.exit_code, answer.out, answer.err.count("\n")) == (exit_code, "", 1)
+    assert answer.err.startswith(message)
+
+
+def test_an_unknown_feature_is_a_mistake_of_usage(migrated: Memctl) -> None:
+    answer = migrated("enable", "telepathy")
+
+    assert (answer.exit_code, answer.out) == (2, "")
+    assert "'telepathy' is not one of 'access-boost', 'access-counting'" in answer.err
