@@ -219,11 +219,12 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield path
 
 
-NAMES = st.tuples(
-    st.sampled_from(["build_agent", "qa_agent"]),
-    st.sampled_from(["learning", "context"]),
-    st.sampled_from(["k1", "k2"]),
+ALL_NAMES = (
+    ("build_agent", "learning", "k1"),
+    ("build_agent", "learning", "k2"),
+    ("qa_agent", "context", "k1"),
 )
+NAMES = st.sampled_from(ALL_NAMES)
 IMPORTANCES = st.one_of(
     st.integers(-3, 12),
     st.integers(-300, 1200).map(lambda hundredths: hundredths / 100),
@@ -248,14 +249,20 @@ PAUSES = st.builds(
 
 @settings(max_examples=60, deadline=None)
 @given(
-    steps=st.lists(st.tuples(PAUSES, STEPS), min_size=1, max_size=25),
+    importances=st.lists(IMPORTANCES, min_size=len(ALL_NAMES), max_size=len(ALL_NAMES)),
+    steps=st.lists(st.tuples(PAUSES, STEPS), min_size=5, max_size=25),
     recursive=st.booleans(),
 )
 def test_any_mixture_of_clients_and_jobs_ends_as_the_oracle_says(
-    steps: list[tuple[timedelta, tuple[Any, ...]]], recursive: bool, database: Path
+    importances: list[Any],
+    steps: list[tuple[timedelta, tuple[Any, ...]]],
+    recursive: bool,
+    database: Path,
 ) -> None:
     world = World(database, recursive=recursive)
     with closing(world.db):
+        for name, importance in zip(ALL_NAMES, importances, strict=True):
+            world.write(name, importance)
         for pause, (method, *given) in steps:
             world.now += pause
             getattr(world, method)(*given)
