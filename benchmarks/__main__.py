@@ -1,7 +1,7 @@
 """Measure what the README promises; each figure beside one that means something.
 
 python -m benchmarks              everything, a few minutes
-python -m benchmarks cleanup      one of: cleanup, decay, start, growth
+python -m benchmarks cleanup      one of: cleanup, decay, start, growth, features
 """
 
 import json
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import PROGRAM
+from benchmarks import features as feature_costs
 from benchmarks.database import NOW, build, copy
 from memctl.archive import KEPT_COLUMNS
 from memctl.cleanup import EXPIRED_MEMORIES
@@ -81,6 +82,11 @@ def growth(folder: Path) -> None:
     show("cleanup of 1,000,000", s=job(database, "cleanup"))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     show("peak memory" if peak > before else "peak memory, at most", MiB=peak / 1024)
+
+
+def features(folder: Path) -> None:
+    """What the service's own calls cost with memctl's columns, and with its features on."""
+    feature_costs.measure(folder, show)
 
 
 def beside_writer(original: Path, name: str, count: str) -> None:
@@ -160,6 +166,7 @@ MEASUREMENTS: dict[str, Callable[[Path], None]] = {
     "decay": decay,
     "start": start,
     "growth": growth,
+    "features": features,
 }
 
 if __name__ == "__main__":
