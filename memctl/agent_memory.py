@@ -210,7 +210,7 @@ class AgentMemory:
             raise UsageError("a memory needs an agent and a key", "neither may be empty")
         is_number = isinstance(importance, int | float) and not isinstance(importance, bool)
         if not is_number or not 1 <= importance <= 10:
-            raise UsageError(f"the importance {importance!r} makes no sense", "use 1 to 10")
+            raise UsageError(f"{importance!r} is no importance", "use a number from 1 to 10")
         now = self._now()
         name = _texts(agent=agent, type=type, key=key)
         content = {
@@ -467,7 +467,9 @@ def _to_json(document: object) -> str:
     try:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"this cannot be written as JSON ({error})", "use what it has") from None
+        raise UsageError(
+            f"this cannot be written as JSON ({error})", "leave out what JSON has no form for"
+        ) from None
     return text.encode("utf-8", "backslashreplace").decode()  # half a character: JSON's own escape
 
 
