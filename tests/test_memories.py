@@ -54,9 +54,16 @@ def test_what_was_remembered_can_be_printed(migrated: Memctl, db: sqlite3.Connec
     assert tuple(answer) == ("schema", *FIELDS)
     assert answer == {
         **dict.fromkeys(FIELDS),
-        "schema": 1, "id": memory_id, "agent_id": "build_agent", "type": "learning",
-        "key": "toolchain", "value": "cache it", "importance": 5, "access_count": 0,
-        "last_accessed": "2026-11-22 09:43:58", "created_at": "2026-11-22 09:43:58",
+        "schema": 1,
+        "id": memory_id,
+        "agent_id": "build_agent",
+        "type": "learning",
+        "key": "toolchain",
+        "value": "cache it",
+        "importance": 5,
+        "access_count": 0,
+        "last_accessed": "2026-11-22 09:43:58",
+        "created_at": "2026-11-22 09:43:58",
     }
 
 
@@ -116,10 +123,17 @@ def test_a_recall_prints_the_memory_as_it_was_and_counts_the_access(
     assert tuple(first) == ("schema", *FIELDS)
     assert first == {
         **dict.fromkeys(FIELDS),
-        "schema": 1, "id": memory, "agent_id": "build_agent", "type": "learning",
-        "key": "toolchain", "value": "cache the toolchain", "metadata": "{}",
-        "importance": 7.5, "access_count": 0,
-        "last_accessed": "2026-11-12 09:43:58", "created_at": "2026-11-12 09:43:58",
+        "schema": 1,
+        "id": memory,
+        "agent_id": "build_agent",
+        "type": "learning",
+        "key": "toolchain",
+        "value": "cache the toolchain",
+        "metadata": "{}",
+        "importance": 7.5,
+        "access_count": 0,
+        "last_accessed": "2026-11-12 09:43:58",
+        "created_at": "2026-11-12 09:43:58",
     }
     assert second == {**first, "access_count": 1, "last_accessed": "2026-11-22 10:43:58"}
     assert printed[2].out == "cache the toolchain"
