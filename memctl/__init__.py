@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from memctl.agent_memory import AgentMemory, Memory, Summary
+    from memctl.agent_memory import AgentMemory
+    from memctl.memory import Memory, Summary
 
 __all__ = ["AgentMemory", "Memory", "Summary", "__version__"]
 

@@ -7,28 +7,35 @@ memory goes to the archive in the same transaction, and so does an overwritten o
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, get_args
+from typing import Any, Self
 
 from memctl.archive import Reason, archive_rows
 from memctl.batches import Batches
 from memctl.cleanup import cleanup
-from memctl.database import complaints_about, open_database, to_bytes, transaction
+from memctl.database import complaints_about, open_database, transaction
 from memctl.due import Due
 from memctl.errors import UsageError
 from memctl.events import Event
 from memctl.jobs import Request, Run, perform
+from memctl.memory import (
+    Memory,
+    MemoryType,
+    Summary,
+    from_json,
+    require_importance,
+    require_type,
+    to_expiry,
+    to_json,
+    to_stored,
+)
 from memctl.migrations import MEMORY_COLUMNS, require_current, schema_version
 from memctl.settings import load_settings
-from memctl.timestamps import to_service_text, to_sqlite_text
-
-MemoryType = Literal["context", "learning", "preference", "error_pattern", "success_pattern"]
-TYPES = get_args(MemoryType)
+from memctl.timestamps import to_sqlite_text
 
 DEFAULT_IMPORTANCE = 5
 CONTEXT_IMPORTANCE = 3
@@ -36,7 +43,6 @@ SUCCESS_IMPORTANCE = 7
 ERROR_IMPORTANCE = 8
 CONTEXT_LASTS = timedelta(hours=24)
 TOP_MEMORIES = 10
-MOST_BYTES = 999_000_000  # a row of SQLite holds at most 1,000,000,000
 
 OF_NAME = """
     agent_id = CAST(:agent AS TEXT) AND type = CAST(:type AS TEXT) AND key = CAST(:key AS TEXT)
@@ -85,41 +91,6 @@ COUNT_BY_TYPE = """
 """
 
 
-@dataclass(frozen=True)
-class Memory:
-    """One memory, every column as it is stored.
-
-    Times are text, in the service's forms and UTC: `2026-11-22 09:43:58`, and for `expires_at`
-    `2026-11-22T09:43:58.000Z`. Text that is not valid UTF-8 has its bytes as surrogate escapes.
-    Other programs may have stored what AgentMemory would not, such as a word for a number.
-    """
-
-    id: str | None
-    agent_id: str
-    type: str
-    key: str
-    value: str
-    metadata: str | None  # JSON
-    importance: float | str | None
-    access_count: int | None
-    last_accessed: str | None
-    created_at: str | None
-    expires_at: str | None  # None: never
-    archived_at: str | None  # when it was last archived, if it was ever restored
-    importance_decay_rate: float | None  # None: the policy decides
-    last_decay_at: str | None  # until when its idle time is charged
-    promoted_at: str | None  # when it reached the knowledge base
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What an agent remembers: how much, of which types, and what matters most."""
-
-    total: int
-    by_type: Mapping[str, int]
-    top_memories: Sequence[Memory]  # the first ten of `recall_all`
-
-
 def utc_now() -> datetime:
     """Return the time by the clock of the machine."""
     return datetime.now(UTC)
@@ -135,20 +106,21 @@ class AgentMemory:
     The database must exist and be migrated: run `memctl migrate` first. Without a path it is the
     one that the commands use: MEMCTL_DB, HARNESS_DB_PATH, the configuration, or the default.
 
-    Any number of processes may use a database at once; each call is atomic, holds the write lock
-    for about as long as one statement takes (`forget_all` takes it for many short moments), and
-    waits for others up to `lock_wait` seconds. An instance belongs to the thread and the process
-    that made it: make one for each, or sqlite3 raises its ProgrammingError. After `close`, which
-    the end of a `with` block calls, every call raises that too.
+    Any number of processes may use a database at once. A call takes the write lock for about as
+    long as one statement lasts (`forget_all` for many short moments) and waits for others up to
+    `lock_wait` seconds. An instance belongs to the thread and the process that made it: make one
+    for each, or sqlite3 raises its ProgrammingError. After `close`, which the end of a `with`
+    block calls, every call raises that, too.
 
     `clock` returns the present time, aware of its offset. It is asked anew at each call, since an
     instance may live as long as its agent.
 
-    Every call may raise one of `memctl.errors`, all of them MemctlError: UsageError for an
-    argument that makes no sense, LockedError when another program held the lock for too long,
-    SchemaError when the schema is not, or is no longer, the one this version of memctl knows,
-    NoDatabaseError (at the start) when there is no database, and MemctlError itself for a full
-    disk and the like. Whatever is raised, the call has changed nothing.
+    Every call may raise an error of `memctl.errors`, all of them MemctlError: UsageError for an
+    argument that makes no sense, such as a type that is none of the five and has no memory;
+    LockedError when another program held the lock for too long; SchemaError when the schema is
+    not, or is no longer, the one that this memctl knows; at the start NoDatabaseError; and
+    MemctlError itself for a full disk and the like. The call has changed nothing then; only
+    `forget_all` and `cleanup_expired`, which work in batches, may have done a part.
     """
 
     def __init__(
@@ -205,28 +177,23 @@ class AgentMemory:
         """
         from uuid import uuid4  # only those who write pay for its import
 
-        _require_type(type)
+        require_type(type)
         if not (agent and key):
             raise UsageError("a memory needs an agent and a key", "neither may be empty")
-        is_number = isinstance(importance, int | float) and not isinstance(importance, bool)
-        if not is_number or not 1 <= importance <= 10:
-            raise UsageError(f"{importance!r} is no importance", "use a number from 1 to 10")
+        require_importance(importance)
         now = self._now()
-        name = _texts(agent=agent, type=type, key=key)
-        content = {
-            **_texts(value=value),
-            "metadata": None if metadata is None else to_bytes(_to_json(metadata)),
-        }
-        if sum(len(text or b"") for text in (*name.values(), *content.values())) > MOST_BYTES:
-            raise UsageError("the memory is too large", "SQLite stores at most a gigabyte")
+        name = to_stored(agent=agent, type=type, key=key)
         row = {
-            "id": str(uuid4()),
             **name,
-            **content,
+            **to_stored(value=value),
+            "metadata": None,
+            "id": str(uuid4()),
             "importance": importance,
             "now": to_sqlite_text(now),
-            "expires_at": _expiry(expires_in, now=now),
+            "expires_at": to_expiry(expires_in, now=now),
         }
+        if metadata is not None:
+            row |= to_stored(metadata=to_json(metadata))
         with self._changing():
             if keep_replaced:
                 self._archive(name, event="memory:archived", reason="replaced", now=now)
@@ -242,14 +209,14 @@ class AgentMemory:
         """
         now = self._now()
         with self._reading():
-            row = self._db.execute(FIND, _texts(agent=agent, type=type, key=key)).fetchone()
+            row = self._db.execute(FIND, to_stored(agent=agent, type=type, key=key)).fetchone()
         if row is None:
-            _require_type(type)
+            require_type(type)
             return None
         memory = Memory(*row)
         if memory.id is not None:
             with self._changing():
-                access = {**_texts(id=memory.id), "now": to_sqlite_text(now)}
+                access = {**to_stored(id=memory.id), "now": to_sqlite_text(now)}
                 self._db.execute(COUNT_ACCESS, access)
         return memory
 
@@ -267,17 +234,17 @@ class AgentMemory:
         with self._reading():
             rows = self._db.execute(query, {**parameters, "limit": limit}).fetchall()
         if type is not None and not rows:
-            _require_type(type)
+            require_type(type)
         return [Memory(*row) for row in rows]
 
     def forget(self, agent: str, type: str, key: str) -> bool:
         """Move a memory to the archive, for the reason `forgotten`; tell whether there was one."""
         now = self._now()
-        name = _texts(agent=agent, type=type, key=key)
+        name = to_stored(agent=agent, type=type, key=key)
         with self._changing():
             forgotten = self._archive(name, event="memory:forgotten", reason="forgotten", now=now)
         if not forgotten:
-            _require_type(type)
+            require_type(type)
         return bool(forgotten)
 
     def forget_all(self, agent: str, type: str | None = None) -> int:
@@ -303,7 +270,7 @@ class AgentMemory:
                 ),
             )
         if type is not None and not tally.count:
-            _require_type(type)
+            require_type(type)
         return tally.count
 
     def cleanup_expired(self) -> int:
@@ -323,7 +290,7 @@ class AgentMemory:
         It does not count as an access.
         """
         with self._reading():
-            by_type = dict(self._db.execute(COUNT_BY_TYPE, _texts(agent=agent)))
+            by_type = dict(self._db.execute(COUNT_BY_TYPE, to_stored(agent=agent)))
         top_memories = self.recall_all(agent, limit=TOP_MEMORIES)
         return Summary(sum(by_type.values()), by_type, top_memories)
 
@@ -336,7 +303,7 @@ class AgentMemory:
             agent,
             "context",
             f"task:{task_id}",
-            _to_json(context),
+            to_json(context),
             importance=CONTEXT_IMPORTANCE,
             expires_in=CONTEXT_LASTS,
         )
@@ -349,10 +316,7 @@ class AgentMemory:
         memory = self.recall(agent, "context", f"task:{task_id}")
         if memory is None:
             return None
-        try:
-            return json.loads(memory.value, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError):
-            return None
+        return from_json(memory.value)
 
     def learn_success(self, agent: str, pattern: str, details: object) -> Memory:
         """Remember what worked, with details that JSON can hold; return the memory.
@@ -360,7 +324,7 @@ class AgentMemory:
         It is the success_pattern of that key, of importance 7.
         """
         return self.remember(
-            agent, "success_pattern", pattern, _to_json(details), importance=SUCCESS_IMPORTANCE
+            agent, "success_pattern", pattern, to_json(details), importance=SUCCESS_IMPORTANCE
         )
 
     def learn_error(self, agent: str, pattern: str, details: object) -> Memory:
@@ -369,7 +333,7 @@ class AgentMemory:
         It is the error_pattern of that key, of importance 8.
         """
         return self.remember(
-            agent, "error_pattern", pattern, _to_json(details), importance=ERROR_IMPORTANCE
+            agent, "error_pattern", pattern, to_json(details), importance=ERROR_IMPORTANCE
         )
 
     def has_seen_error(self, agent: str, pattern: str) -> Memory | None:
@@ -410,69 +374,9 @@ class AgentMemory:
         return archive_rows(self._db, rowids, event=event, reason=reason, now=now, run_id=None)
 
 
-def _texts(**texts: str) -> dict[str, bytes]:
-    """Return texts as SQLite shall store them.
-
-    Raises UsageError for what is not text, or has half of a character in it.
-    """
-    for name, text in texts.items():
-        if not isinstance(text, str):
-            raise UsageError(f"the {name} {text!r} is not text", "give a str")
-    try:
-        return {name: to_bytes(text) for name, text in texts.items()}
-    except UnicodeEncodeError as error:
-        raise UsageError(f"{error.object!r} is not text that can be stored", str(error)) from None
-
-
 def _of_agent(agent: str, type: str | None) -> tuple[str, dict[str, bytes]]:
     """Return SQL for an agent's memories, all or those of a type, and its parameters."""
     condition = "agent_id = CAST(:agent AS TEXT)"
     if type is None:
-        return condition, _texts(agent=agent)
-    return f"{condition} AND type = CAST(:type AS TEXT)", _texts(agent=agent, type=type)
-
-
-def _require_type(type: str) -> None:
-    """Raise UsageError unless it is one of the five types.
-
-    What reads asks only when it found nothing: other programs may use other types.
-    """
-    if type not in TYPES:
-        raise UsageError(f"there is no type '{type}'", f"use {', '.join(TYPES)}")
-
-
-def _expiry(expires_in: float | timedelta | None, *, now: datetime) -> str | None:
-    """Return when a memory expires, as the service writes it; None is never.
-
-    Raises UsageError for a negative or endless time, and for what is none.
-    """
-    if not expires_in:
-        return None
-    try:
-        lasts = expires_in if isinstance(expires_in, timedelta) else timedelta(seconds=expires_in)
-        if lasts > timedelta(0) and not isinstance(expires_in, bool):
-            return to_service_text(now + lasts)
-    except (OverflowError, TypeError, ValueError):
-        pass
-    raise UsageError(
-        f"a memory cannot expire in {expires_in!r}", "use seconds above zero, or a timedelta"
-    )
-
-
-def _to_json(document: object) -> str:
-    """Return JSON as the service writes it: compact, and only what must be is escaped.
-
-    Raises UsageError for what JSON has no form for, such as infinity.
-    """
-    try:
-        text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(
-            f"this cannot be written as JSON ({error})", "leave out what JSON has no form for"
-        ) from None
-    return text.encode("utf-8", "backslashreplace").decode()  # half a character: JSON's own escape
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    """Read JSON as the service does, which knows no NaN and no Infinity."""
-    raise ValueError(name)
+        return condition, to_stored(agent=agent)
+    return f"{condition} AND type = CAST(:type AS TEXT)", to_stored(agent=agent, type=type)

@@ -4,24 +4,26 @@ import json
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import astuple, fields, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memctl import AgentMemory, Memory, Summary
-from memctl.agent_memory import TYPES, MemoryType, utc_now
+from memctl.agent_memory import utc_now
 from memctl.errors import (
     RefusedError,
     UsageError,
 )
+from memctl.memory import MOST_BYTES, TYPES, MemoryType
 from memctl.migrations import FEATURE_TRIGGERS, MEMORY_COLUMNS
 from tests.conftest import NOW, Memctl, connect, everything, insert_memory, is_sound, rows, text_of
 from tests.service import COLUMNS, LIST, LIST_TYPE, Service
@@ -37,6 +39,20 @@ EXACT_COLUMNS = ", ".join(
 def open_at(path: Path, now: datetime = NOW) -> AgentMemory:
     """Open a database as an agent whose clock stands still."""
     return AgentMemory(path, clock=lambda: now)
+
+
+@pytest.fixture
+def migrated(template: Path, path: Path) -> Memctl:
+    """The installed program, pointed at a copy: to migrate for each test would take long."""
+    shutil.copyfile(template, path)
+    return Memctl(path)
+
+
+@pytest.fixture
+def service(path: Path, migrated: Memctl) -> Iterator[Service]:
+    """The service, connected to the migrated database."""
+    with closing(Service(path)) as connected:
+        yield connected
 
 
 def where(db: sqlite3.Connection) -> dict[str, list[str]]:
@@ -453,6 +469,9 @@ def test_patterns_are_learnt_with_the_importance_they_have(
 
 # The service's own statements, as an oracle
 
+# On a busy machine the making of examples may take long, too.
+patient = partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 
 class Call(NamedTuple):
     """One call of the API: a method, and what it is given."""
@@ -564,16 +583,7 @@ CALLS = st.one_of(
 )
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty migrated database, to be copied."""
-    path = tmp_path_factory.mktemp("template") / "harness.db"
-    Service(path).close()
-    Memctl(path).ok("migrate", "--no-backup")
-    return path
-
-
-@settings(deadline=None, max_examples=150)
+@patient(max_examples=150)
 @given(calls=st.lists(CALLS, max_size=15))
 def test_every_call_answers_and_leaves_what_the_services_statements_do(
     template: Path, calls: list[Call]
@@ -622,19 +632,27 @@ def test_the_api_and_the_service_see_each_others_memories(
 # What may be stored, by whomever
 
 
-@settings(deadline=None, max_examples=100)
+@pytest.fixture(scope="module")
+def scratch(template: Path) -> Path:
+    """A migrated database for what hypothesis thinks of, one after the other."""
+    copy = template.with_name("scratch.db")
+    shutil.copyfile(template, copy)
+    return copy
+
+
+@patient(max_examples=100)
 @given(value=st.binary(), key=st.binary(min_size=1), agent=st.binary(min_size=1))
 def test_any_bytes_can_be_remembered_and_come_back_as_they_were(
-    template: Path, value: bytes, key: bytes, agent: bytes
+    scratch: Path, value: bytes, key: bytes, agent: bytes
 ) -> None:
     name: tuple[str, MemoryType, str] = (as_text(agent), "learning", as_text(key))
-    with AgentMemory(template) as api:
+    with AgentMemory(scratch) as api:
         api.remember(*name, as_text(value))
 
         found = api.recall(*name)
         forgotten = api.forget(*name)
 
-    with closing(connect(template)) as db:
+    with closing(connect(scratch)) as db:
         (archived,) = rows(
             db,
             "archived_memories",
@@ -652,7 +670,7 @@ def as_text(content: bytes) -> str:
     return content.decode("utf-8", "surrogateescape")
 
 
-@settings(deadline=None, max_examples=100)
+@patient(max_examples=100)
 @given(
     document=st.recursive(
         st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | st.text(),
@@ -661,9 +679,9 @@ def as_text(content: bytes) -> str:
     )
 )
 def test_any_context_comes_back_as_it_was_even_with_halves_of_characters(
-    template: Path, document: object
+    scratch: Path, document: object
 ) -> None:
-    with AgentMemory(template) as api:
+    with AgentMemory(scratch) as api:
         api.set_task_context("build_agent", "1", document)
 
         assert api.get_task_context("build_agent", "1") == document
@@ -755,6 +773,16 @@ def test_what_makes_no_sense_is_not_remembered(
     with pytest.raises(UsageError):
         api.remember(**{**sensible, **given_}, keep_replaced=True)
 
+    assert everything(path) == before
+
+
+def test_a_text_that_is_too_large_is_not_remembered(path: Path, api: AgentMemory) -> None:
+    before = everything(path)
+
+    with pytest.raises(UsageError) as caught:
+        api.remember(*NAME, "x" * (MOST_BYTES + 1))
+
+    assert str(caught.value) == "the value is too large; 200,000,000 bytes are the most"
     assert everything(path) == before
 
 

@@ -1,5 +1,6 @@
 """The Python API's place among others: how it opens, whom it waits for, what it survives."""
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -11,13 +12,20 @@ from random import Random
 import pytest
 
 from memctl import AgentMemory
-from memctl.agent_memory import MemoryType
 from memctl.errors import LockedError, NoDatabaseError, SchemaError
+from memctl.memory import MemoryType
 from tests.conftest import NOW, Memctl, everything, insert_memory, is_sound, rows
 from tests.service import Service
 from tests.test_contention import write_lock
 
 NAME: tuple[str, MemoryType, str] = ("build_agent", "learning", "toolchain")
+
+
+@pytest.fixture
+def migrated(template: Path, path: Path) -> Memctl:
+    """The installed program, pointed at a copy: to migrate for each test would take long."""
+    shutil.copyfile(template, path)
+    return Memctl(path)
 
 
 # Opening and closing

@@ -7,22 +7,17 @@ from typing import Annotated
 
 import typer
 
-from memctl.agent_memory import (
-    DEFAULT_IMPORTANCE,
-    MOST_BYTES,
-    TYPES,
-    AgentMemory,
-    MemoryType,
-)
+from memctl.agent_memory import DEFAULT_IMPORTANCE, AgentMemory
 from memctl.agents import require_agent
 from memctl.cli.options import MOST_ROWS, Call, LockOptions, OutputOptions
 from memctl.database import open_database
 from memctl.errors import MemctlError, NotFoundError, UsageError
+from memctl.memory import MOST_BYTES, TYPES, MemoryType
 from memctl.output import say, show_document, show_facts, show_rows, show_text
 from memctl.timestamps import parse_duration
 
 AgentArgument = Annotated[str, typer.Argument(metavar="AGENT")]
-TypeArgument = Annotated[str, typer.Argument(metavar="TYPE", help=f"One of {', '.join(TYPES)}.")]
+TYPE = typer.Argument(metavar="TYPE", help=f"One of {', '.join(TYPES)}.")
 KeyArgument = Annotated[
     str, typer.Argument(metavar="KEY", help="Write `--` before one that begins with a dash.")
 ]
@@ -32,9 +27,7 @@ def remember(
     call: Call,
     lock: LockOptions,
     agent: AgentArgument,
-    type_: Annotated[
-        MemoryType, typer.Argument(metavar="TYPE", help=f"One of {', '.join(TYPES)}.")
-    ],
+    type_: Annotated[MemoryType, TYPE],
     key: KeyArgument,
     value: Annotated[
         str, typer.Argument(metavar="VALUE|-", help="`-` takes standard input, byte for byte.")
@@ -78,7 +71,7 @@ def recall(
     call: Call,
     lock: LockOptions,
     agent: AgentArgument,
-    type_: TypeArgument,
+    type_: Annotated[str, TYPE],
     key: KeyArgument,
     value: Annotated[
         bool, typer.Option("--value", help="Print the value alone, byte for byte.")
@@ -119,7 +112,7 @@ def forget(
     call: Call,
     lock: LockOptions,
     agent: AgentArgument,
-    type_: TypeArgument,
+    type_: Annotated[str, TYPE],
     key: Annotated[
         str | None, typer.Argument(metavar="[KEY]", help="Else all of that type.")
     ] = None,
@@ -168,9 +161,9 @@ def _memories(call: Call, lock: LockOptions | None = None) -> AgentMemory:
 
 
 def _standard_input() -> str:
-    """Read what is piped in, whatever its bytes, and not a byte of it changed.
+    """Read what is piped in, whatever its bytes, and at most one more than can be stored.
 
-    Raises UsageError when there is nothing to read from, or more than a memory can hold.
+    Raises UsageError when it is closed, and MemctlError when it cannot be read.
     """
     if sys.stdin is None:
         raise UsageError("there is no standard input", "pipe the value in")
