@@ -214,7 +214,7 @@ class AgentMemory:
             require_type(type)
             return None
         memory = Memory(*row)
-        if memory.id is not None:
+        if isinstance(memory.id, str):  # else the service, too, would not find it again
             with self._changing():
                 access = {**to_stored(id=memory.id), "now": to_sqlite_text(now)}
                 self._db.execute(COUNT_ACCESS, access)

@@ -713,13 +713,17 @@ def test_whatever_other_programs_stored_can_be_read_and_forgotten(
     assert rows(db, "archived_memories", EXACT_COLUMNS) == before
 
 
-def test_a_memory_without_an_id_can_be_read(api: AgentMemory, db: sqlite3.Connection) -> None:
-    insert_memory(db, id=None, key="k")
+@pytest.mark.parametrize("memory_id", [None, b"\xff"], ids=["no id", "a BLOB"])
+def test_a_memory_without_a_usable_id_can_be_read(
+    api: AgentMemory, db: sqlite3.Connection, memory_id: bytes | None
+) -> None:
+    insert_memory(db, id=memory_id, key="k")
 
     found = api.recall("build_agent", "learning", "k")
 
     assert found is not None
-    assert found.id is None
+    assert found.id == memory_id
+    assert api.forget("build_agent", "learning", "k")
 
 
 # What makes no sense
