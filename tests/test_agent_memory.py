@@ -715,7 +715,7 @@ def test_whatever_other_programs_stored_can_be_read_and_forgotten(
 
 @pytest.mark.parametrize("memory_id", [None, b"\xff"], ids=["no id", "a BLOB"])
 def test_a_memory_without_a_usable_id_can_be_read(
-    api: AgentMemory, db: sqlite3.Connection, memory_id: bytes | None
+    api: AgentMemory, db: sqlite3.Connection, memory_id: Any
 ) -> None:
     insert_memory(db, id=memory_id, key="k")
 
