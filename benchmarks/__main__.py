@@ -1,24 +1,28 @@
 """Measure what the README promises; each figure beside one that means something.
 
 python -m benchmarks              everything, a few minutes
-python -m benchmarks cleanup      one of: cleanup, decay, start, growth, features
+python -m benchmarks cleanup      one of: cleanup, decay, memories, start, growth, features
 """
 
 import json
 import resource
 import shutil
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from benchmarks import PROGRAM
 from benchmarks import features as feature_costs
+from benchmarks.calls import pairs, percentile, time_calls
 from benchmarks.database import NOW, build, copy
+from memctl import AgentMemory
 from memctl.archive import KEPT_COLUMNS
 from memctl.cleanup import EXPIRED_MEMORIES
 
@@ -60,6 +64,25 @@ def decay(folder: Path) -> None:
     small = folder / "small.db"
     build(small, memories=20_000, expired=0, idle=10_000)
     show("decay of 10,000, nobody writing", s=job(small, "decay"))
+
+
+def memories(folder: Path) -> None:
+    """Calls of AgentMemory among 100,000 memories, beside the bare statements."""
+    database = folder / "memories.db"
+    build(database, memories=100_000, expired=0)
+    with AgentMemory(database) as api, closing(sqlite3.connect(database)) as db:
+        db.isolation_level = None
+        db.execute("PRAGMA synchronous = NORMAL")
+        names = db.execute(
+            "SELECT agent_id, type, key FROM agent_memory WHERE rowid % 10 = 0"
+        ).fetchall()
+        for what, ours, bare in pairs(api, db):
+            own, peer = time_calls([ours, bare], names)
+            show(f"{what}: p50", ms=percentile(own, 0.5))
+            show("  p99", ms=percentile(own, 0.99))
+            show("  the bare statements: p50", ms=percentile(peer, 0.5))
+            show("  p99", ms=percentile(peer, 0.99))
+            show("  ratio of p50", times=percentile(own, 0.5) / percentile(peer, 0.5))
 
 
 def start(folder: Path) -> None:
@@ -164,6 +187,7 @@ def show(what: str, **figure: float) -> None:
 MEASUREMENTS: dict[str, Callable[[Path], None]] = {
     "cleanup": cleanup,
     "decay": decay,
+    "memories": memories,
     "start": start,
     "growth": growth,
     "features": features,

@@ -1,3 +1,20 @@
 """Keeps the memory of a fleet of AI agents healthy on one SQLite file."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from memctl.agent_memory import AgentMemory
+    from memctl.memory import Memory, Summary
+
+__all__ = ["AgentMemory", "Memory", "Summary", "__version__"]
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """Import the Python API when it is first asked for: the program's start does without."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from memctl import agent_memory
+
+    return getattr(agent_memory, name)

@@ -82,7 +82,10 @@ class Batch(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What a job works with. A dry run has no number and no batches."""
+    """What a job works with.
+
+    A dry run has no number and no batches; what a client does, without a job, has no number.
+    """
 
     db: Connection
     request: Request
@@ -111,11 +114,11 @@ class Run(NamedTuple):
         if self.batches is None:
             tally.add(due.rows(self.db))
             return tally
-        schema = _schema_version(self.db)
+        schema = migrations.schema_version(self.db)
         migrations.require_columns(self.db, migrations.MEMORY_COLUMNS)
 
         def change_batch(rowids: str) -> None:
-            if _schema_version(self.db) != schema:
+            if migrations.schema_version(self.db) != schema:
                 raise SchemaError(
                     "the schema was changed while the job ran",
                     "what was done stays done: run it again for the rest",
@@ -130,15 +133,6 @@ class Run(NamedTuple):
         tally.remaining = self.batches.apply(found, change_batch)
         tally.changed_meanwhile = len(found) - tally.count - tally.remaining
         return tally
-
-
-def _schema_version(db: Connection) -> int:
-    """Return SQLite's counter of schema changes.
-
-    Each batch compares it: a column that is added meanwhile would not be archived.
-    """
-    (version,) = db.execute("PRAGMA schema_version").fetchone()
-    return int(version)
 
 
 def perform(

@@ -170,6 +170,15 @@ def require_current(db: Connection) -> None:
         )
 
 
+def schema_version(db: Connection) -> int:
+    """Return SQLite's counter of schema changes.
+
+    What archives compares it in each transaction: a column added meanwhile would not be archived.
+    """
+    (version,) = db.execute("PRAGMA schema_version").fetchone()
+    return int(version)
+
+
 def require_columns(db: Connection, expected: tuple[str, ...]) -> None:
     """Make sure that agent_memory has exactly these columns.
 

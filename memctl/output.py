@@ -10,8 +10,9 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TextIO
+from typing import IO, Any, AnyStr, Literal
 
+from memctl.database import to_bytes
 from memctl.due import Affected
 from memctl.errors import MemctlError
 from memctl.jobs import JobResult, Report
@@ -145,6 +146,18 @@ def show_rows(rows: Iterable[Mapping[str, object]], form: Format) -> None:
         _show_table(list(rows))
 
 
+def show_text(stored: str | bytes) -> None:
+    """Print nothing but a stored text: its bytes, or on a terminal what is safe to show of it."""
+    if sys.stdout is None:
+        return
+    content = to_bytes(stored) if isinstance(stored, str) else stored
+    if sys.stdout.isatty():
+        lines = content.decode("utf-8", "surrogateescape").split("\n")
+        _write(sys.stdout, "\n".join(map(visible, lines)) + "\n")
+    else:
+        _write(sys.stdout.buffer, content)
+
+
 def show_facts(facts: Mapping[str, object]) -> None:
     """Print names and values, a line each."""
     width = max(map(len, facts))
@@ -222,7 +235,7 @@ def _encodable(value: Any) -> object:
         try:
             value.encode()
         except UnicodeEncodeError:
-            return {"base64": _base64(value.encode("utf-8", "surrogateescape"))}
+            return {"base64": _base64(to_bytes(value))}
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, bytes):
@@ -236,7 +249,7 @@ def _encodable(value: Any) -> object:
 
 def _key(text: str | bytes) -> str:
     """Return a name as a JSON key; bytes that are not UTF-8 are spelled out."""
-    content = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+    content = text if isinstance(text, bytes) else to_bytes(text)
     return content.decode("utf-8", "backslashreplace")
 
 
@@ -246,7 +259,7 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
 
 
-def _write(stream: TextIO | None, text: str) -> None:
+def _write(stream: IO[AnyStr] | None, content: AnyStr) -> None:
     """Print, and end with 141 when nobody reads any more, as a shell's own tools do.
 
     Raises MemctlError when what was printed cannot be written.
@@ -254,7 +267,7 @@ def _write(stream: TextIO | None, text: str) -> None:
     if stream is None:  # closed by whoever started us
         return
     try:
-        stream.write(text)
+        stream.write(content)
         stream.flush()
     except OSError as error:
         # Python flushes once more at exit: give it somewhere to flush to.

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from memctl import AgentMemory
 from tests.service import Service
 
 NOW = datetime(2026, 11, 22, 9, 43, 58, tzinfo=UTC)
@@ -62,12 +63,12 @@ class Memctl:
         """Return the program at another time."""
         return Memctl(self.database, now)
 
-    def __call__(self, *words: str | bytes, timeout: float = 60) -> Answer:
-        """Run a command to its end, whatever its exit code."""
+    def __call__(self, *words: str | bytes, given: bytes = b"", timeout: float = 60) -> Answer:
+        """Run a command to its end, whatever its exit code; `given` is its standard input."""
         ran = subprocess.run(
             [PROGRAM, *words],
             env=self.environment(),
-            stdin=subprocess.DEVNULL,
+            input=given,
             capture_output=True,
             timeout=timeout,
         )
@@ -77,9 +78,9 @@ class Memctl:
             ran.stderr.decode("utf-8", "surrogateescape"),
         )
 
-    def ok(self, *words: str | bytes) -> Answer:
+    def ok(self, *words: str | bytes, given: bytes = b"") -> Answer:
         """Run a command that must succeed."""
-        answer = self(*words)
+        answer = self(*words, given=given)
         assert answer.exit_code == 0, answer
         return answer
 
@@ -120,11 +121,27 @@ def migrated(memctl: Memctl, service: Service) -> Memctl:
     return memctl
 
 
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database without memories, to be copied."""
+    memctl = Memctl(tmp_path_factory.mktemp("template") / "harness.db")
+    Service(memctl.database).close()
+    memctl.ok("migrate", "--no-backup")
+    return memctl.database
+
+
 @pytest.fixture
 def db(path: Path, migrated: Memctl) -> Iterator[sqlite3.Connection]:
     """A plain connection to the migrated database, for looking and for preparing rows."""
     with closing(connect(path)) as connection:
         yield connection
+
+
+@pytest.fixture
+def api(path: Path, migrated: Memctl) -> Iterator[AgentMemory]:
+    """The Python API, on the service's migrated database, at NOW."""
+    with AgentMemory(path, clock=lambda: NOW) as opened:
+        yield opened
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -116,9 +116,13 @@ class Service:
             (agent, kind, key),
         ).rowcount
 
-    def forget_all(self, agent: str) -> int:
-        """Delete all memories of an agent; returns how many there were."""
-        return self.db.execute("DELETE FROM agent_memory WHERE agent_id = ?", (agent,)).rowcount
+    def forget_all(self, agent: str, kind: str | None = None) -> int:
+        """Delete all memories of an agent, or those of a type; returns how many there were."""
+        if kind is None:
+            return self.db.execute("DELETE FROM agent_memory WHERE agent_id = ?", (agent,)).rowcount
+        return self.db.execute(
+            "DELETE FROM agent_memory WHERE agent_id = ? AND type = ?", (agent, kind)
+        ).rowcount
 
     def cleanup_expired(self) -> int:
         """Delete what the service itself takes for expired; returns how many there were."""

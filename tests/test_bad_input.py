@@ -48,6 +48,12 @@ COMMANDS: dict[str, Words] = {
     "archived": ("archived", "build_agent"),
     "archive": ("archive", "build_agent", "active"),
     "restore": ("restore", "build_agent", "archived"),
+    "remember": ("remember", "build_agent", "learning", "k", "new", "--keep-replaced"),
+    "recall": ("recall", "build_agent", "learning", "k"),
+    "list": ("list", "build_agent"),
+    "forget": ("forget", "build_agent", "learning", "k"),
+    "forget all": ("forget", "build_agent", "learning"),
+    "summary": ("summary", "build_agent"),
     "pause": ("pause", "--reason", "deploy"),
     "resume": ("resume",),
     "preview": ("cleanup", "--dry-run"),
@@ -77,7 +83,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     memctl.ok("migrate", "--no-backup")
     with closing(connect(memctl.database)) as db:
         hour = timedelta(hours=1)
-        insert_memory(db, id="active", idle_days=20)
+        insert_memory(db, id="active", key="k", idle_days=20)
         insert_memory(db, id="archived", expired_for=hour)
         insert_memory(db, id="of another", agent_id="qa_agent")
         insert_memory(db, id="archived of another", agent_id="qa_agent", expired_for=hour)
@@ -369,7 +375,7 @@ def test_a_read_only_directory_is_named_and_nothing_changed(
     assert everything(memories.database) == before
 
 
-@commands_but("migrate", "status", "archived", "preview")
+@commands_but("migrate", "status", "archived", "list", "summary", "preview")
 @pytest.mark.usefixtures("restore_modes")
 def test_a_read_only_file_is_named_and_not_changed(
     words: Words, memories: Memctl, run_unprivileged: Callable[..., Answer]
@@ -387,7 +393,7 @@ def test_a_read_only_file_is_named_and_not_changed(
     assert everything(memories.database) == before
 
 
-@commands("status", "archived", "preview")
+@commands("status", "archived", "list", "summary", "preview")
 @pytest.mark.usefixtures("restore_modes")
 def test_a_read_only_file_can_be_looked_at(
     words: Words, memories: Memctl, run_unprivileged: Callable[..., Answer]
@@ -682,6 +688,25 @@ def test_a_table_of_another_product_is_not_migrated(table: str, memctl: Memctl) 
             id="restore another agent's memory",
         ),
         pytest.param(("restore", "--run", "99"), "there is no run 99", id="an unknown run"),
+        *(
+            pytest.param((*words, "nobody", *name), "agent 'nobody' has no learning", id=words[0])
+            for words, name in (
+                (("recall",), ("learning", "k")),
+                (("forget",), ("learning", "k")),
+                (("forget", "--quiet"), ("learning",)),
+            )
+        ),
+        pytest.param(("list", "nobody"), "no agent 'nobody'", id="list"),
+        pytest.param(("summary", "nobody"), "no agent 'nobody'", id="summary"),
+        *(
+            pytest.param(
+                (verb, "build_agent", "context", "k"),
+                "agent 'build_agent' has no context 'k'; `memctl list` tells what it has, "
+                "`memctl archived` what it had",
+                id=f"{verb} of another type",
+            )
+            for verb in ("recall", "forget")
+        ),
     ],
 )
 def test_what_does_not_exist_is_named_and_nothing_changed(
@@ -765,7 +790,7 @@ def test_what_does_not_exist_is_named_and_nothing_changed(
         *(
             pytest.param((*words, "--now", text), id=f"{words[0]} --now {text!r}")
             for name, words in COMMANDS.items()
-            if name not in ("archived", "resume")  # which need no clock
+            if name not in ("archived", "resume", "list", "summary")  # which need no clock
             for text in ("yesterday", "2026-13-01", "0001-01-01", "9999-12-31T23:59:59Z")
         ),
         pytest.param(("archived", "build_agent", "--reason", "boredom"), id="unknown reason"),
@@ -781,6 +806,39 @@ def test_what_does_not_exist_is_named_and_nothing_changed(
         pytest.param(("archive", "build_agent"), id="archive what?"),
         pytest.param(("archived",), id="archived whose?"),
         pytest.param(("archived", "build_agent", "--csv", "--nl"), id="two formats"),
+        *(
+            pytest.param(
+                ("remember", "build_agent", "learning", "k", "v", option, text),
+                id=f"remember {option} {text!r}",
+            )
+            for option, texts in {
+                "--importance": ("0", "10.5", "nan", "inf", "-1", "high", ""),
+                "--expires-in": ("0s", "-5m", "never", "24", "36501d"),
+                "--metadata": ("", "{", "{'a': 1}", "NaN", "[" * 50_000),
+                "--lock-wait": ("-1", "nan"),
+            }.items()
+            for text in texts
+        ),
+        *(
+            pytest.param(words, id=" ".join(words))
+            for words in (
+                ("remember", "build_agent", "lerning", "k", "v"),
+                ("recall", "build_agent", "lerning", "k"),
+                ("forget", "build_agent", "lerning", "k"),
+                ("forget", "build_agent", "lerning"),
+                ("list", "build_agent", "--type", "lerning"),
+                ("remember", "", "learning", "k", "v"),
+                ("remember", "build_agent", "learning", "", "v"),
+                ("remember", "build_agent", "learning", "k"),
+                ("remember", "build_agent", "learning", "k", "v", "w"),
+                ("recall", "build_agent", "learning"),
+                ("recall", "build_agent", "learning", "-rf"),
+                ("forget", "build_agent"),
+                ("list", "build_agent", "--limit", "0"),
+                ("list", "build_agent", "--limit", "many"),
+                ("list", "build_agent", "--csv", "--table"),
+            )
+        ),
         pytest.param(("migrate", "--to", "99"), id="migrate too far"),
         pytest.param(("migrate", "--to", "-1"), id="migrate to a negative step"),
         pytest.param(("migrate", "--to", "two"), id="migrate to a word"),

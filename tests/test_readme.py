@@ -1,5 +1,6 @@
 """The README is true: its examples are executed, its tables compared with the program."""
 
+import doctest
 import os
 import re
 import subprocess
@@ -82,28 +83,47 @@ def prepare(path: Path) -> None:
         insert_memory(db, id="m-5", key="new")
 
 
-def test_the_examples_print_what_the_readme_says(tmp_path: Path) -> None:
-    prepare(tmp_path / "harness.db")
+def run_console(block: str, folder: Path) -> None:
+    """Run the commands of an example and compare what each prints; `...` stands for anything."""
     environment = {
         "PATH": f"{PROGRAM.parent}:/usr/bin:/bin",
-        "HOME": str(tmp_path),
+        "HOME": str(folder),
         "MEMCTL_DB": "harness.db",
         "MEMCTL_NOW": NOW.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
+    for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
+        ran = subprocess.run(
+            ["bash", "-c", command],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        pattern = ".*?".join(map(re.escape, expected.split("...")))
+        assert re.fullmatch(pattern, ran.stdout), f"{command}\n{ran.stdout}"
 
-    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL):
-        for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
-            ran = subprocess.run(
-                ["bash", "-c", command],
-                cwd=tmp_path,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-            )
-            pattern = ".*?".join(map(re.escape, expected.split("...")))
-            assert re.fullmatch(pattern, ran.stdout), f"{command}\n{ran.stdout}"
+
+def run_python(block: str) -> None:
+    """Run an example as a person would type it into Python, and compare what each line prints."""
+    example = doctest.DocTestParser().get_doctest(block, {}, "README.md", None, None)
+    complaints: list[str] = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=complaints.append)
+    assert not complaints, "".join(complaints)
+
+
+def test_the_examples_print_what_the_readme_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(tmp_path / "harness.db")
+    monkeypatch.chdir(tmp_path)
+
+    for language, block in re.findall(r"```(console|python)\n(.*?)```", README, re.DOTALL):
+        if language == "console":
+            run_console(block, tmp_path)
+        else:
+            run_python(block)
 
 
 def test_every_line_of_the_crontab_is_a_command_that_exists() -> None:

@@ -14,11 +14,12 @@ import typer
 from memctl import __version__
 from memctl.cli.options import Call, command, set_parameters, spread_out
 
-# Which module has which commands, in the order of the help.
+# Which module has which commands, by the names of their functions, in the order of the help.
 MODULES = {
     "schema": ("migrate", "rollback", "status"),
     "jobs": ("cleanup", "decay", "prune"),
     "archive": ("archived", "archive", "restore"),
+    "memories": ("remember", "recall", "list_", "forget", "summary"),
     "features": ("enable", "disable"),
     "pausing": ("pause", "resume"),
 }
@@ -47,7 +48,7 @@ def build_app(words: Sequence[str] = ()) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_root())
-    named = {name for names in MODULES.values() for name in names} & set(words)
+    named = {name for names in MODULES.values() for name in names if name.rstrip("_") in words}
     if {"-h", "--help"} & set(words):
         named = set()
     for module, names in MODULES.items():

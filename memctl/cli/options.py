@@ -18,9 +18,11 @@ import typer
 
 from memctl.errors import MemctlError, UsageError
 from memctl.jobs import JobResult, Report, Request
-from memctl.output import show_error, show_report
+from memctl.output import Format, show_error, show_report
 from memctl.settings import Settings, load_settings
 from memctl.timestamps import parse_moment, to_text
+
+MOST_ROWS = 10**12  # SQLite counts to 2**63
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -126,6 +128,31 @@ class JobOptions(LockOptions):
         )
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class OutputOptions:
+    """How a command prints records; JSON unless something else is chosen."""
+
+    table: Annotated[bool, typer.Option("--table", "-t", help="Print a table.")] = False
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False
+    nl: Annotated[bool, typer.Option("--nl", help="Print one JSON object a line.")] = False
+
+    def form(self, call: Call) -> Format:
+        """Return the one that was chosen.
+
+        Raises UsageError when there are several.
+        """
+        forms: dict[Format, bool] = {
+            "json": call.json,
+            "table": self.table,
+            "csv": self.csv,
+            "nl": self.nl,
+        }
+        chosen = [form for form, wanted in forms.items() if wanted]
+        if len(chosen) > 1:
+            raise UsageError("--json, --table, --csv and --nl exclude each other", "choose one")
+        return chosen[0] if chosen else "json"
+
+
 AgentOption = Annotated[
     str | None, typer.Option("--agent", metavar="AGENT", help="Only the memories of this agent.")
 ]
@@ -134,6 +161,7 @@ AgentOption = Annotated[
 def command(app: typer.Typer, function: Callable[..., None]) -> None:
     """Register a function as the command of its name, with its bundles of options spread out.
 
+    A command with a name that Python uses, such as `list`, is the function `list_`.
     Also the one place where errors that a user can mend end a command.
     """
     parameters = inspect.signature(function).parameters
@@ -159,7 +187,7 @@ def command(app: typer.Typer, function: Callable[..., None]) -> None:
     spread = [option for bundle in bundles.values() for option in spread_out(bundle)]
     set_parameters(run, [*own, *spread])
     run.__doc__ = function.__doc__
-    app.command(function.__name__)(run)
+    app.command(function.__name__.rstrip("_"))(run)
 
 
 def set_parameters(function: Callable[..., None], parameters: list[inspect.Parameter]) -> None:

@@ -1,0 +1,197 @@
+"""The commands for memories themselves: what agents do, from the shell."""
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from memctl.agent_memory import DEFAULT_IMPORTANCE, AgentMemory
+from memctl.agents import require_agent
+from memctl.cli.options import MOST_ROWS, Call, LockOptions, OutputOptions
+from memctl.database import open_database
+from memctl.errors import MemctlError, NotFoundError, UsageError
+from memctl.memory import MOST_BYTES, TYPES, MemoryType
+from memctl.output import say, show_document, show_facts, show_rows, show_text
+from memctl.timestamps import parse_duration
+
+AgentArgument = Annotated[str, typer.Argument(metavar="AGENT")]
+TYPE = typer.Argument(metavar="TYPE", help=f"One of {', '.join(TYPES)}.")
+KeyArgument = Annotated[
+    str, typer.Argument(metavar="KEY", help="Write `--` before one that begins with a dash.")
+]
+
+
+def remember(
+    call: Call,
+    lock: LockOptions,
+    agent: AgentArgument,
+    type_: Annotated[MemoryType, TYPE],
+    key: KeyArgument,
+    value: Annotated[
+        str, typer.Argument(metavar="VALUE|-", help="`-` takes standard input, byte for byte.")
+    ],
+    importance: Annotated[
+        float, typer.Option(metavar="N", help="From 1 to 10.")
+    ] = DEFAULT_IMPORTANCE,
+    expires_in: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Such as 24h; else it never expires.")
+    ] = None,
+    metadata: Annotated[
+        str | None, typer.Option(metavar="JSON", help="What else to know of it.")
+    ] = None,
+    keep_replaced: Annotated[
+        bool, typer.Option("--keep-replaced", help="Archive the memory that this one replaces.")
+    ] = False,
+) -> None:
+    """Store a value in place of what the agent remembers under that type and key."""
+    if value == "-":
+        value = _standard_input()
+    document = None if metadata is None else _from_json(metadata)
+    lasts = None if expires_in is None else parse_duration(expires_in)
+    with _memories(call, lock) as memories:
+        memory = memories.remember(
+            agent,
+            type_,
+            key,
+            value,
+            metadata=document,
+            importance=importance,
+            expires_in=lasts,
+            keep_replaced=keep_replaced,
+        )
+    if call.json:
+        show_document(asdict(memory))
+        return
+    say(f"remember: {type_} '{key}' of {agent} is stored", quiet=call.quiet, only_on_terminal=True)
+
+
+def recall(
+    call: Call,
+    lock: LockOptions,
+    agent: AgentArgument,
+    type_: Annotated[str, TYPE],
+    key: KeyArgument,
+    value: Annotated[
+        bool, typer.Option("--value", help="Print the value alone, byte for byte.")
+    ] = False,
+) -> None:
+    """Print a memory as JSON, and count an access; exit with 1 when there is none."""
+    with _memories(call, lock) as memories:
+        memory = memories.recall(agent, type_, key)
+    if memory is None:
+        raise _not_found(agent, type_, key)
+    if value:
+        show_text(memory.value)
+    else:
+        show_document(asdict(memory))
+
+
+def list_(
+    call: Call,
+    output: OutputOptions,
+    agent: AgentArgument,
+    type_: Annotated[
+        str | None, typer.Option("--type", metavar="TYPE", help="Only this type.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="At most so many.")
+    ] = None,
+) -> None:
+    """List what an agent remembers, the most important first, as JSON; counts no access."""
+    form = output.form(call)
+    with _memories(call) as memories:
+        found = memories.recall_all(agent, type_, limit=limit)
+    if not found:
+        _require_agent(call, agent)
+    show_rows(map(asdict, found), form)
+
+
+def forget(
+    call: Call,
+    lock: LockOptions,
+    agent: AgentArgument,
+    type_: Annotated[str, TYPE],
+    key: Annotated[
+        str | None, typer.Argument(metavar="[KEY]", help="Else all of that type.")
+    ] = None,
+) -> None:
+    """Move a memory, or all of a type, to the archive; exit with 1 when there is none."""
+    with _memories(call, lock) as memories:
+        if key is None:
+            forgotten = memories.forget_all(agent, type_)
+        else:
+            forgotten = int(memories.forget(agent, type_, key))
+    if not forgotten:
+        raise _not_found(agent, type_, key)
+    if call.json:
+        show_document({"forgotten": forgotten})
+        return
+    say(f"forget: archived {forgotten} memories", quiet=call.quiet)
+
+
+def summary(
+    call: Call,
+    agent: AgentArgument,
+    table: Annotated[bool, typer.Option("--table", "-t", help="Print tables.")] = False,
+) -> None:
+    """Print how much an agent remembers, of which types, and what matters most, as JSON."""
+    if table and call.json:
+        raise UsageError("--json and --table exclude each other", "choose one")
+    with _memories(call) as memories:
+        found = memories.summary(agent)
+    if not found.total:
+        _require_agent(call, agent)
+    if not table:
+        show_document({"agent_id": agent, **asdict(found)})
+        return
+    show_facts({"memories": found.total, **found.by_type})
+    columns = ("type", "key", "importance", "access_count", "last_accessed")
+    show_rows(
+        ({column: getattr(memory, column) for column in columns} for memory in found.top_memories),
+        "table",
+    )
+
+
+def _memories(call: Call, lock: LockOptions | None = None) -> AgentMemory:
+    """Open the database as an agent does, at the time that the command was given."""
+    lock = lock or LockOptions()
+    return AgentMemory(call.settings.database, clock=lambda: call.moment, lock_wait=lock.lock_wait)
+
+
+def _standard_input() -> str:
+    """Read what is piped in, whatever its bytes, and at most one more than can be stored.
+
+    Raises UsageError when it is closed, and MemctlError when it cannot be read.
+    """
+    if sys.stdin is None:
+        raise UsageError("there is no standard input", "pipe the value in")
+    try:
+        content = sys.stdin.buffer.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise MemctlError(
+            f"the standard input cannot be read ({error.strerror})", "nothing was changed"
+        ) from None
+    return content.decode("utf-8", "surrogateescape")
+
+
+def _from_json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"--metadata is not JSON ({error})", "nothing was changed") from None
+
+
+def _not_found(agent: str, type_: str, key: str | None) -> NotFoundError:
+    what = type_ if key is None else f"{type_} '{key}'"
+    return NotFoundError(
+        f"agent '{agent}' has no {what}",
+        "`memctl list` tells what it has, `memctl archived` what it had",
+    )
+
+
+def _require_agent(call: Call, agent: str) -> None:
+    """Raise NotFoundError for an agent that no table knows: it is probably a typo."""
+    with open_database(call.settings.database, read_only=True) as db:
+        require_agent(db, agent)

@@ -1,0 +1,849 @@
+"""The Python API: what the service's own functions do, and what they lack."""
+
+import json
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import astuple, fields, replace
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from memctl import AgentMemory, Memory, Summary
+from memctl.agent_memory import utc_now
+from memctl.errors import (
+    RefusedError,
+    UsageError,
+)
+from memctl.memory import MOST_BYTES, TYPES, MemoryType
+from memctl.migrations import FEATURE_TRIGGERS, MEMORY_COLUMNS
+from tests.conftest import NOW, Memctl, connect, everything, insert_memory, is_sound, rows, text_of
+from tests.service import COLUMNS, LIST, LIST_TYPE, Service
+from tests.test_contention import write_lock
+from tests.test_restore import ODDITIES
+
+NAME: tuple[str, MemoryType, str] = ("build_agent", "learning", "toolchain")
+EXACT_COLUMNS = ", ".join(
+    f"typeof({name}), CAST({name} AS BLOB)" for name in MEMORY_COLUMNS if name != "archived_at"
+)
+
+
+def open_at(path: Path, now: datetime = NOW) -> AgentMemory:
+    """Open a database as an agent whose clock stands still."""
+    return AgentMemory(path, clock=lambda: now)
+
+
+@pytest.fixture
+def migrated(template: Path, path: Path) -> Memctl:
+    """The installed program, pointed at a copy: to migrate for each test would take long."""
+    shutil.copyfile(template, path)
+    return Memctl(path)
+
+
+@pytest.fixture
+def service(path: Path, migrated: Memctl) -> Iterator[Service]:
+    """The service, connected to the migrated database."""
+    with closing(Service(path)) as connected:
+        yield connected
+
+
+def where(db: sqlite3.Connection) -> dict[str, list[str]]:
+    """Return the keys of the active and the archived memories."""
+    return {
+        table: [key for (key,) in rows(db, table, "key")]
+        for table in ("agent_memory", "archived_memories")
+    }
+
+
+# Remember
+
+
+def test_what_is_remembered_is_returned_as_it_is_stored(
+    api: AgentMemory, db: sqlite3.Connection
+) -> None:
+    memory = api.remember(
+        *NAME,
+        "cache it",
+        metadata={"taskId": "TASK-7", "tags": ["ключ"]},
+        importance=7,
+        expires_in=3600,
+    )
+
+    assert memory == Memory(
+        id=memory.id,
+        agent_id="build_agent",
+        type="learning",
+        key="toolchain",
+        value="cache it",
+        metadata='{"taskId":"TASK-7","tags":["ключ"]}',
+        importance=7,
+        access_count=0,
+        last_accessed="2026-11-22 09:43:58",
+        created_at="2026-11-22 09:43:58",
+        expires_at="2026-11-22T10:43:58.000Z",
+        archived_at=None,
+        importance_decay_rate=None,
+        last_decay_at=None,
+        promoted_at=None,
+    )
+    assert rows(db, "agent_memory", ", ".join(MEMORY_COLUMNS)) == [astuple(memory)]
+    assert rows(db, "agent_memory", "typeof(value), typeof(metadata), typeof(importance)") == [
+        ("text", "text", "integer")
+    ]
+
+
+def test_a_memory_has_every_column_of_the_table_in_its_order() -> None:
+    assert tuple(field.name for field in fields(Memory)) == MEMORY_COLUMNS
+
+
+def test_without_more_said_a_memory_is_as_the_service_makes_it(
+    api: AgentMemory, db: sqlite3.Connection
+) -> None:
+    memory = api.remember(*NAME, "cache it")
+
+    assert (memory.importance, memory.metadata, memory.expires_at) == (5, None, None)
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "expires_at"),
+    [
+        pytest.param(None, None, id="never"),
+        pytest.param(0, None, id="zero is never"),
+        pytest.param(timedelta(0), None, id="no time is never"),
+        pytest.param(90, "2026-11-22T09:45:28.000Z", id="seconds"),
+        pytest.param(0.25, "2026-11-22T09:43:58.250Z", id="part of a second"),
+        pytest.param(timedelta(days=2), "2026-11-24T09:43:58.000Z", id="a timedelta"),
+    ],
+)
+def test_a_memory_expires_when_it_was_told_to(
+    api: AgentMemory, expires_in: float | timedelta | None, expires_at: str | None
+) -> None:
+    memory = api.remember(*NAME, "cache it", expires_in=expires_in)
+
+    assert memory.expires_at == expires_at
+
+
+def test_remembering_anew_makes_a_new_memory_in_place_of_the_old(
+    path: Path, api: AgentMemory, db: sqlite3.Connection
+) -> None:
+    old = api.remember(*NAME, "old", importance=9, metadata={}, expires_in=1)
+    api.recall(*NAME)
+    db.execute("UPDATE agent_memory SET archived_at = 'x', last_decay_at = 'x', promoted_at = 'x'")
+
+    with open_at(path, NOW + timedelta(days=1)) as later:
+        new = later.remember(*NAME, "new")
+
+    assert new.id != old.id
+    assert astuple(new)[1:] == (
+        *(*NAME, "new", None, 5, 0),
+        *("2026-11-23 09:43:58", "2026-11-23 09:43:58", None),
+        *(None, None, None, None),
+    )
+    assert where(db) == {"agent_memory": ["toolchain"], "archived_memories": []}
+
+
+def test_what_is_replaced_can_be_kept_in_the_archive(
+    api: AgentMemory, db: sqlite3.Connection
+) -> None:
+    first = api.remember(*NAME, "first", metadata={"a": 1}, keep_replaced=True)
+    api.recall(*NAME)
+
+    second = api.remember(*NAME, "second", keep_replaced=True)
+
+    columns = "id, value, metadata, access_count, archived_at, archived_reason, run_id"
+    kept = (first.id, "first", '{"a":1}', 1, "2026-11-22T09:43:58Z", "replaced", None)
+    assert rows(db, "agent_memory", "id, value, access_count") == [(second.id, "second", 0)]
+    assert rows(db, "archived_memories", columns) == [kept]
+    assert rows(db, "memory_events", "event, memory_id, agent_id, type, key, run_id") == [
+        ("memory:archived", first.id, *NAME, None)
+    ]
+
+
+def test_a_memory_that_cannot_be_replaced_is_not_archived(
+    api: AgentMemory, db: sqlite3.Connection
+) -> None:
+    api.remember(*NAME, "first")
+    db.execute(
+        f"CREATE TRIGGER {FEATURE_TRIGGERS['access-boost']} BEFORE INSERT ON agent_memory"
+        " BEGIN SELECT RAISE(ABORT, 'stop'); END"
+    )
+
+    with pytest.raises(sqlite3.IntegrityError, match="stop"):
+        api.remember(*NAME, "second", keep_replaced=True)
+
+    assert rows(db, "agent_memory", "value") == [("first",)]
+    assert rows(db, "archived_memories") == []
+
+
+def test_replacing_fires_no_trigger_for_the_memory_that_is_gone(
+    api: AgentMemory, db: sqlite3.Connection
+) -> None:
+    api.remember(*NAME, "first")
+    db.execute("CREATE TABLE seen (id)")
+    db.execute(
+        f"CREATE TRIGGER {FEATURE_TRIGGERS['archive-on-delete']} AFTER DELETE ON agent_memory"
+        " BEGIN INSERT INTO seen VALUES (OLD.id); END"
+    )
+
+    api.remember(*NAME, "second")
+
+    assert rows(db, "seen") == []
+
+
+# Recall
+
+
+def test_a_recall_returns_the_memory_as_it_was_and_counts_the_access(
+    path: Path, api: AgentMemory
+) -> None:
+    remembered = api.remember(*NAME, "cache it")
+
+    with open_at(path, NOW + timedelta(hours=1)) as later:
+        first, second = later.recall(*NAME), later.recall(*NAME)
+
+    assert first == remembered
+    assert second == replace(remembered, access_count=1, last_accessed="2026-11-22 10:43:58")
+
+
+def test_only_the_named_memory_is_found(api: AgentMemory, db: sqlite3.Connection) -> None:
+    api.remember(*NAME, "cache it")
+
+    found = [
+        api.recall("qa_agent", "learning", "toolchain"),
+        api.recall("build_agent", "context", "toolchain"),
+        api.recall("build_agent", "learning", "Toolchain"),
+        api.recall("build_agent", "learning", "toolchain "),
+        api.recall("", "learning", ""),
+    ]
+
+    assert found == [None] * 5
+    assert rows(db, "agent_memory", "access_count") == [(0,)]
+
+
+def test_a_memory_that_is_not_there_is_looked_for_without_a_lock(
+    path: Path, migrated: Memctl
+) -> None:
+    with write_lock(path), AgentMemory(path, lock_wait=0) as api:
+        assert api.recall(*NAME) is None
+        assert api.has_seen_error("build_agent", "never") is None
+        assert api.recall_all("build_agent") == []
+
+
+# List and summary
+
+
+@pytest.fixture
+def ties(db: sqlite3.Connection) -> None:
+    """Some hundred memories, most of them as important and as often read as others."""
+    chance = Random(3)
+    for number in range(600):
+        insert_memory(
+            db,
+            agent_id=chance.choice(["build_agent", "build_agent", "qa_agent"]),
+            type=chance.choice(TYPES),
+            key=f"{chance.random()} {number}",
+            importance=chance.choice([5, 5, 5, 7, 7.5, 8, 0, "high", None]),
+            access_count=chance.choice([0, 0, 1, 2]),
+        )
+    db.execute("DELETE FROM agent_memory WHERE rowid % 7 = 3")
+
+
+@pytest.mark.parametrize("kind", [None, *TYPES])
+@pytest.mark.usefixtures("ties")
+def test_a_list_is_the_services_own_and_a_limit_takes_its_beginning(
+    service: Service, api: AgentMemory, path: Path, kind: str | None
+) -> None:
+    expected = [tuple(row) for row in service.recall_all("build_agent", kind)]
+    limits = [*range(1, 20), len(expected) // 2, len(expected), len(expected) + 1]
+    before = everything(path)
+
+    listed = [astuple(memory) for memory in api.recall_all("build_agent", kind)]
+    beginnings = [
+        [astuple(memory) for memory in api.recall_all("build_agent", kind, limit=limit)]
+        for limit in limits
+    ]
+
+    assert len(expected) > 40
+    assert listed == expected
+    assert beginnings == [expected[:limit] for limit in limits]
+    assert everything(path) == before
+
+
+@pytest.mark.parametrize("kind", [None, "learning"])
+def test_a_list_is_planned_as_the_services_so_that_ties_come_out_the_same(
+    service: Service, api: AgentMemory, kind: str | None
+) -> None:
+    statement, given_ = (LIST, ["a"]) if kind is None else (LIST_TYPE, ["a", kind])
+    expected = [row[3] for row in service.db.execute(f"EXPLAIN QUERY PLAN {statement}", given_)]
+    asked: list[str] = []
+
+    api._db.set_trace_callback(asked.append)
+    api.recall_all("a", kind)
+    api._db.set_trace_callback(None)
+
+    plan = [row[3] for row in service.db.execute(f"EXPLAIN QUERY PLAN {asked[-1]}")]
+    assert plan == expected
+
+
+@pytest.mark.usefixtures("ties")
+def test_a_summary_counts_by_type_and_shows_the_ten_most_important(
+    service: Service, api: AgentMemory
+) -> None:
+    expected = service.recall_all("build_agent")
+    counts = {kind: len(service.recall_all("build_agent", kind)) for kind in TYPES}
+
+    summary = api.summary("build_agent")
+    nobodys = api.summary("nobody")
+
+    assert (summary.total, summary.by_type) == (len(expected), counts)
+    assert [astuple(memory) for memory in summary.top_memories] == [
+        tuple(row) for row in expected[:10]
+    ]
+    assert nobodys == Summary(0, {}, [])
+
+
+# Forget
+
+
+def test_what_is_forgotten_goes_to_the_archive_as_it_is(
+    api: AgentMemory, db: sqlite3.Connection
+) -> None:
+    memory = api.remember(*NAME, "cache it", metadata=[1], importance=7.5, expires_in=60)
+    api.recall(*NAME)
+    api.remember("qa_agent", "learning", "toolchain", "another's")
+    api.remember("build_agent", "context", "toolchain", "of another type")
+    before = rows(db, f"agent_memory WHERE id = '{memory.id}'", EXACT_COLUMNS)
+
+    answers = [api.forget(*NAME), api.forget(*NAME)]
+
+    assert answers == [True, False]
+    assert rows(db, "archived_memories", EXACT_COLUMNS) == before
+    assert rows(db, "archived_memories", "archived_at, archived_reason, run_id") == [
+        ("2026-11-22T09:43:58Z", "forgotten", None)
+    ]
+    assert rows(db, "memory_events", "at, event, memory_id, agent_id, type, key, run_id") == [
+        ("2026-11-22T09:43:58Z", "memory:forgotten", memory.id, *NAME, None)
+    ]
+    assert rows(db, "agent_memory", "value") == [("another's",), ("of another type",)]
+
+
+@pytest.mark.parametrize("kind", [None, "learning"])
+def test_all_that_an_agent_remembers_can_be_forgotten_and_nothing_of_others(
+    api: AgentMemory, db: sqlite3.Connection, kind: str | None
+) -> None:
+    for number in range(400):
+        insert_memory(db, key=f"k{number:03}", type=("learning", "context")[number % 2])
+    insert_memory(db, agent_id="qa_agent")
+    leave = "agent_id = 'qa_agent'" if kind is None else "type = 'context' OR agent_id = 'qa_agent'"
+    kept = rows(db, f"agent_memory WHERE {leave}")
+    going = rows(db, f"agent_memory WHERE NOT ({leave})", EXACT_COLUMNS)
+
+    counts = [api.forget_all("build_agent", kind), api.forget_all("build_agent", kind)]
+
+    assert counts == [len(going), 0]
+    assert rows(db, "agent_memory") == kept
+    assert rows(db, "archived_memories", EXACT_COLUMNS) == going
+    assert set(rows(db, "archived_memories", "archived_reason, run_id")) == {("forgotten", None)}
+    assert [row[0] for row in rows(db, "memory_events", "event")] == (
+        ["memory:forgotten"] * len(going)
+    )
+    assert rows(db, "memory_runs") == []
+    assert is_sound(db)
+
+
+def test_what_is_forgotten_can_be_restored(
+    api: AgentMemory, migrated: Memctl, db: sqlite3.Connection
+) -> None:
+    for key in ("a", "b"):
+        api.remember("build_agent", "learning", key, "value")
+    before = rows(db, "agent_memory", ", ".join(COLUMNS))
+
+    api.forget_all("build_agent")
+    migrated.ok("restore", "build_agent", "--reason", "forgotten")
+
+    assert rows(db, "agent_memory", ", ".join(COLUMNS)) == before
+
+
+# Cleanup
+
+
+def test_a_cleanup_is_exact_recorded_and_undone_like_the_job(
+    path: Path, api: AgentMemory, migrated: Memctl, db: sqlite3.Connection
+) -> None:
+    api.remember(*NAME, "gone today", expires_in=60)
+    api.remember("qa_agent", "context", "k", "another's", expires_in=61)
+    api.remember("qa_agent", "context", "later", "not yet", expires_in=62)
+
+    with open_at(path, NOW + timedelta(seconds=62)) as later:
+        counts = [later.cleanup_expired(), later.cleanup_expired()]
+
+    assert counts == [2, 0]
+    assert where(db) == {"agent_memory": ["later"], "archived_memories": ["toolchain", "k"]}
+    assert rows(db, "memory_runs", "job, status, counts") == [
+        ("cleanup", "ok", '{"archived": 2}'),
+        ("cleanup", "ok", '{"archived": 0}'),
+    ]
+    migrated.ok("restore", "--run", "1")
+    assert where(db) == {"agent_memory": ["later", "toolchain", "k"], "archived_memories": []}
+
+
+def test_a_cleanup_does_nothing_while_memctl_is_paused(
+    path: Path, api: AgentMemory, migrated: Memctl, db: sqlite3.Connection
+) -> None:
+    api.remember(*NAME, "cache it", expires_in=1)
+    migrated.ok("pause", "--reason", "deploy")
+
+    with open_at(path, NOW + timedelta(days=1)) as later:
+        count = later.cleanup_expired()
+
+    assert count == 0
+    assert where(db) == {"agent_memory": ["toolchain"], "archived_memories": []}
+
+
+def test_a_cleanup_with_a_clock_that_went_back_is_refused(path: Path, migrated: Memctl) -> None:
+    with open_at(path) as api, open_at(path, NOW - timedelta(hours=2)) as earlier:
+        api.cleanup_expired()
+
+        with pytest.raises(RefusedError, match="the clock says 2026-11-22T07:43:58Z"):
+            earlier.cleanup_expired()
+
+
+# Tasks and patterns
+
+
+def test_the_context_of_a_task_is_kept_for_a_day(api: AgentMemory, db: sqlite3.Connection) -> None:
+    context = {"step": 3, "files": ["a/b.ts"], "note": 'ключ\n\0"', "deep": {"x": None}}
+
+    memory = api.set_task_context("build_agent", "41", context)
+
+    assert (memory.type, memory.key, memory.importance) == ("context", "task:41", 3)
+    assert memory.value == (
+        '{"step":3,"files":["a/b.ts"],"note":"ключ\\n\\u0000\\"","deep":{"x":null}}'
+    )
+    assert memory.expires_at == "2026-11-23T09:43:58.000Z"
+    assert api.get_task_context("build_agent", "41") == context
+    assert api.get_task_context("qa_agent", "41") is None
+    assert rows(db, "agent_memory", "access_count") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "value", ["", "plain text", "{", '{"a": NaN}', "-Infinity", "[" * 100_000, "\ufeff{}"]
+)
+def test_a_context_that_is_no_json_is_none_but_read(
+    api: AgentMemory, db: sqlite3.Connection, value: str
+) -> None:
+    api.remember("build_agent", "context", "task:41", value)
+
+    assert api.get_task_context("build_agent", "41") is None
+    assert rows(db, "agent_memory", "access_count") == [(1,)]
+
+
+def test_patterns_are_learnt_with_the_importance_they_have(
+    api: AgentMemory, db: sqlite3.Connection
+) -> None:
+    success = api.learn_success("build_agent", "retry", {"steps": ["wait"]})
+    error = api.learn_error("build_agent", "EADDRINUSE", {"fix": "choose another port"})
+
+    seen = api.has_seen_error("build_agent", "EADDRINUSE")
+    unseen = [
+        api.has_seen_error("build_agent", "retry"),
+        api.has_seen_error("qa_agent", "EADDRINUSE"),
+    ]
+
+    columns = "type, key, value, importance, access_count, expires_at"
+    assert rows(db, "agent_memory", columns) == [
+        ("success_pattern", "retry", '{"steps":["wait"]}', 7, 0, None),
+        ("error_pattern", "EADDRINUSE", '{"fix":"choose another port"}', 8, 1, None),
+    ]
+    assert (seen, unseen) == (error, [None, None])
+    assert api.recall("build_agent", "success_pattern", "retry") == success
+
+
+# The service's own statements, as an oracle
+
+# On a busy machine the making of examples may take long, too.
+patient = partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+class Call(NamedTuple):
+    """One call of the API: a method, and what it is given."""
+
+    method: str
+    given: dict[str, Any]
+
+
+def service_answer(service: Service, now: datetime, method: str, given: dict[str, Any]) -> Any:
+    """Do with the service's statements what a method of the API shall do."""
+    agent = given["agent"]
+    if method == "remember":
+        options = dict(given)
+        metadata, lasts = options.pop("metadata", None), options.pop("expires_in", None)
+        expires = now + timedelta(seconds=lasts) if lasts else None
+        return service.remember(
+            agent,
+            options["type"],
+            options["key"],
+            options["value"],
+            metadata=None if metadata is None else to_json(metadata),
+            importance=options.get("importance", 5),
+            expires_at=expires.strftime("%Y-%m-%dT%H:%M:%S.000Z") if expires else None,
+        )
+    if method == "recall":
+        return service.recall(agent, given["type"], given["key"])
+    if method == "recall_all":
+        return service.recall_all(agent, given.get("type"))
+    if method == "forget":
+        return bool(service.forget(agent, given["type"], given["key"]))
+    if method == "forget_all":
+        return service.forget_all(agent, given.get("type"))
+    if method == "set_task_context":
+        return service.remember(
+            agent,
+            "context",
+            f"task:{given['task_id']}",
+            to_json(given["context"]),
+            importance=3,
+            expires_at=(now + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+        )
+    if method == "get_task_context":
+        found = service.recall(agent, "context", f"task:{given['task_id']}")
+        try:
+            return found and json.loads(found["value"])
+        except ValueError:
+            return None
+    if method == "has_seen_error":
+        return service.recall(agent, "error_pattern", given["pattern"])
+    kind, importance = {
+        "learn_success": ("success_pattern", 7),
+        "learn_error": ("error_pattern", 8),
+    }[method]
+    details = to_json(given["details"])
+    return service.remember(agent, kind, given["pattern"], details, importance=importance)
+
+
+def to_json(document: object) -> str:
+    """Return JSON without a space that need not be."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def as_seen(answer: Any) -> Any:
+    """Return what an answer says, but for the ids, which are random."""
+    if isinstance(answer, Memory | sqlite3.Row):
+        values = astuple(answer) if isinstance(answer, Memory) else tuple(answer)
+        return values[1 : len(COLUMNS)]
+    if isinstance(answer, list) and all(isinstance(one, Memory | sqlite3.Row) for one in answer):
+        return [as_seen(one) for one in answer]
+    return answer
+
+
+AGENT = {"agent": st.sampled_from(["build_agent", "a/b"])}
+TYPE = {"type": st.sampled_from(["context", "error_pattern"])}
+KEY = {"key": st.sampled_from(["task:1", "k", "--help", "nul\0inside"])}
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+DOCUMENTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=5,
+)
+TASK = {**AGENT, "task_id": st.sampled_from(["1", "2"])}
+PATTERN = {**AGENT, "pattern": st.sampled_from(["task:1", "k"])}
+OPTIONS = {
+    "metadata": DOCUMENTS,
+    "importance": st.integers(1, 10) | st.floats(1, 10),
+    "expires_in": st.integers(0, 10**9) | st.none(),
+}
+
+
+def calls_of(
+    method: str, given: dict[str, st.SearchStrategy[Any]], **optional: st.SearchStrategy[Any]
+) -> st.SearchStrategy[Call]:
+    """Return calls of one method."""
+    return st.builds(Call, st.just(method), st.fixed_dictionaries(given, optional=optional))
+
+
+CALLS = st.one_of(
+    calls_of("remember", {**AGENT, **TYPE, **KEY, "value": TEXTS}, **OPTIONS),
+    calls_of("recall", {**AGENT, **TYPE, **KEY}),
+    calls_of("recall_all", AGENT, **TYPE),
+    calls_of("forget", {**AGENT, **TYPE, **KEY}),
+    calls_of("forget_all", AGENT, **TYPE),
+    calls_of("set_task_context", {**TASK, "context": DOCUMENTS}),
+    calls_of("get_task_context", TASK),
+    calls_of("learn_success", {**PATTERN, "details": DOCUMENTS}),
+    calls_of("learn_error", {**PATTERN, "details": DOCUMENTS}),
+    calls_of("has_seen_error", PATTERN),
+)
+
+
+@patient(max_examples=150)
+@given(calls=st.lists(CALLS, max_size=15))
+def test_every_call_answers_and_leaves_what_the_services_statements_do(
+    template: Path, calls: list[Call]
+) -> None:
+    moment = NOW
+    with tempfile.TemporaryDirectory() as folder:
+        ours, theirs = Path(folder) / "ours.db", Path(folder) / "theirs.db"
+        shutil.copy(template, ours)
+        shutil.copy(template, theirs)
+        with closing(Service(theirs)) as service, AgentMemory(ours, clock=lambda: moment) as api:
+            service.db.create_function("datetime", 1, lambda _: text_of(moment))
+            answers, expected = [], []
+            for method, given_ in calls:
+                moment += timedelta(seconds=1)
+                answers.append(as_seen(getattr(api, method)(**given_)))
+                expected.append(as_seen(service_answer(service, moment, method, given_)))
+        left = [stored(path) for path in (ours, theirs)]
+
+    assert answers == expected
+    assert left[0] == left[1]
+
+
+def stored(path: Path) -> list[tuple[Any, ...]]:
+    """Return rowids, types and values of all memories, but for their ids."""
+    typed = ", ".join(f"typeof({name}), {name}" for name in MEMORY_COLUMNS if name != "id")
+    with closing(connect(path)) as db:
+        return rows(db, "agent_memory", f"rowid, {typed}")
+
+
+def test_the_api_and_the_service_see_each_others_memories(
+    service: Service, api: AgentMemory
+) -> None:
+    theirs = service.remember(*NAME, "by the service", metadata="{}")
+    found = api.recall(*NAME)
+    ours = api.remember(*NAME, "by the api")
+    seen = service.recall(*NAME)
+
+    assert found is not None
+    assert astuple(found) == tuple(theirs)
+    assert seen is not None
+    assert tuple(seen) == astuple(ours)
+    assert service.forget(*NAME) == 1
+    assert not api.forget(*NAME)
+
+
+# What may be stored, by whomever
+
+
+@pytest.fixture(scope="module")
+def scratch(template: Path) -> Path:
+    """A migrated database for what hypothesis thinks of, one after the other."""
+    copy = template.with_name("scratch.db")
+    shutil.copyfile(template, copy)
+    return copy
+
+
+@patient(max_examples=100)
+@given(value=st.binary(), key=st.binary(min_size=1), agent=st.binary(min_size=1))
+def test_any_bytes_can_be_remembered_and_come_back_as_they_were(
+    scratch: Path, value: bytes, key: bytes, agent: bytes
+) -> None:
+    name: tuple[str, MemoryType, str] = (as_text(agent), "learning", as_text(key))
+    with AgentMemory(scratch) as api:
+        api.remember(*name, as_text(value))
+
+        found = api.recall(*name)
+        forgotten = api.forget(*name)
+
+    with closing(connect(scratch)) as db:
+        (archived,) = rows(
+            db,
+            "archived_memories",
+            "typeof(value), CAST(agent_id AS BLOB), CAST(key AS BLOB), CAST(value AS BLOB)",
+        )
+        db.execute("DELETE FROM archived_memories")
+    assert found is not None
+    assert (found.agent_id, found.key, found.value) == (name[0], name[2], as_text(value))
+    assert forgotten
+    assert archived == ("text", agent, key, value)
+
+
+def as_text(content: bytes) -> str:
+    """Return bytes as Python has them in a text."""
+    return content.decode("utf-8", "surrogateescape")
+
+
+@patient(max_examples=100)
+@given(
+    document=st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=10,
+    )
+)
+def test_any_context_comes_back_as_it_was_even_with_halves_of_characters(
+    scratch: Path, document: object
+) -> None:
+    with AgentMemory(scratch) as api:
+        api.set_task_context("build_agent", "1", document)
+
+        assert api.get_task_context("build_agent", "1") == document
+
+
+@pytest.mark.parametrize("columns", ODDITIES.values(), ids=ODDITIES.keys())
+def test_whatever_other_programs_stored_can_be_read_and_forgotten(
+    api: AgentMemory, db: sqlite3.Connection, columns: dict[str, Any]
+) -> None:
+    insert_memory(db, id="m-1", key="k")
+    for name, value in columns.items():
+        form = "?" if value == b"\x00\x01" or not isinstance(value, bytes) else "CAST(? AS TEXT)"
+        db.execute(f"UPDATE agent_memory SET {name} = {form}", (value,))
+    ((kind, key),) = rows(db, "agent_memory", "type, key")
+    stored_row = rows(db, "agent_memory", ", ".join(MEMORY_COLUMNS))
+    before = rows(db, "agent_memory", EXACT_COLUMNS)
+
+    listed = api.recall_all("build_agent", kind)
+    summary = api.summary("build_agent")
+    recalled = api.recall("build_agent", kind, key)
+    db.execute("UPDATE agent_memory SET (access_count, last_accessed) = (?, ?)", stored_row[0][7:9])
+    forgotten = api.forget("build_agent", kind, key)
+
+    assert recalled is not None
+    assert [astuple(recalled)] == stored_row
+    assert listed == [recalled]
+    assert summary == Summary(1, {kind: 1}, [recalled])
+    assert forgotten
+    assert rows(db, "archived_memories", EXACT_COLUMNS) == before
+
+
+@pytest.mark.parametrize("memory_id", [None, b"\xff"], ids=["no id", "a BLOB"])
+def test_a_memory_without_a_usable_id_can_be_read(
+    api: AgentMemory, db: sqlite3.Connection, memory_id: Any
+) -> None:
+    insert_memory(db, id=memory_id, key="k")
+
+    found = api.recall("build_agent", "learning", "k")
+
+    assert found is not None
+    assert found.id == memory_id
+    assert api.forget("build_agent", "learning", "k")
+
+
+# What makes no sense
+
+
+@pytest.mark.parametrize(
+    "given_",
+    [
+        *(
+            pytest.param({"type": kind}, id=f"type {kind!r}")
+            for kind in ("task", "Learning", "", None, "learning ")
+        ),
+        *(
+            pytest.param({"importance": number}, id=f"importance {number!r}")
+            for number in (0, 0.99, 10.01, 11, -3, float("nan"), float("inf"), True, "5", None, 5j)
+        ),
+        *(
+            pytest.param({"expires_in": time}, id=f"expires in {time!r}")
+            for time in (
+                -1,
+                timedelta(seconds=-1),
+                1e-9,
+                float("nan"),
+                float("inf"),
+                10**12,
+                10**30,
+                timedelta.max,
+                True,
+                "24h",
+            )
+        ),
+        *(pytest.param({name: ""}, id=f"no {name}") for name in ("agent", "key")),
+        *(
+            pytest.param({name: text}, id=f"{name} {text!r}")
+            for name in ("agent", "key", "value")
+            for text in (None, 7, b"bytes", {"a": 1}, "half \ud83e")
+        ),
+        *(
+            pytest.param({"metadata": document}, id=f"metadata {document!r}")
+            for document in (float("nan"), [float("inf")], {1, 2}, NOW, b"", {(1, 2): 3})
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_not_remembered(
+    path: Path, api: AgentMemory, given_: dict[str, Any]
+) -> None:
+    api.remember(*NAME, "first")
+    before = everything(path)
+    sensible = dict(zip(("agent", "type", "key"), NAME, strict=True)) | {"value": "second"}
+
+    with pytest.raises(UsageError):
+        api.remember(**{**sensible, **given_}, keep_replaced=True)
+
+    assert everything(path) == before
+
+
+def test_a_text_that_is_too_large_is_not_remembered(path: Path, api: AgentMemory) -> None:
+    before = everything(path)
+
+    with pytest.raises(UsageError) as caught:
+        api.remember(*NAME, "x" * (MOST_BYTES + 1))
+
+    assert str(caught.value) == "the value is too large; 200,000,000 bytes are the most"
+    assert everything(path) == before
+
+
+@pytest.mark.parametrize(
+    "document", [float("nan"), {"a": object()}, [[]] * 1], ids=["NaN", "an object", "itself"]
+)
+def test_what_json_has_no_form_for_is_refused(path: Path, api: AgentMemory, document: Any) -> None:
+    if isinstance(document, list):
+        document.append(document)
+    before = everything(path)
+
+    for learn in (api.set_task_context, api.learn_success, api.learn_error):
+        with pytest.raises(UsageError, match="this cannot be written as JSON"):
+            learn("build_agent", "k", document)
+
+    assert everything(path) == before
+
+
+def test_a_type_that_nobody_uses_is_a_mistake_and_one_that_somebody_uses_is_not(
+    api: AgentMemory, db: sqlite3.Connection
+) -> None:
+    insert_memory(db, type="task:blocker", key="k")
+    insert_memory(db, type="task:blocker", key="l")
+    mistaken: list[Callable[[], object]] = [
+        lambda: api.recall("build_agent", "lerning", "k"),
+        lambda: api.recall_all("build_agent", "lerning"),
+        lambda: api.forget("build_agent", "lerning", "k"),
+        lambda: api.forget_all("build_agent", "lerning"),
+    ]
+
+    for call in mistaken:
+        with pytest.raises(UsageError) as caught:
+            call()
+        assert str(caught.value) == (
+            "there is no type 'lerning'; use context, learning, preference, error_pattern, "
+            "success_pattern"
+        )
+
+    assert api.recall("build_agent", "task:blocker", "k") is not None
+    assert len(api.recall_all("build_agent", "task:blocker")) == 2
+    assert api.forget("build_agent", "task:blocker", "k")
+    assert api.forget_all("build_agent", "task:blocker") == 1
+
+
+def test_a_clock_without_an_offset_is_refused(path: Path, migrated: Memctl) -> None:
+    with (
+        AgentMemory(path, clock=lambda: NOW.replace(tzinfo=None)) as api,
+        pytest.raises(UsageError, match="without an offset"),
+    ):
+        api.remember(*NAME, "cache it")
+
+
+def test_without_a_clock_it_is_now(path: Path, migrated: Memctl) -> None:
+    before = text_of(utc_now())
+
+    with AgentMemory(path) as api:
+        memory = api.remember(*NAME, "cache it")
+
+    assert memory.created_at is not None
+    assert before <= memory.created_at <= text_of(utc_now())

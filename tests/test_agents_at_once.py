@@ -1,0 +1,366 @@
+"""The Python API's place among others: how it opens, whom it waits for, what it survives."""
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from memctl import AgentMemory
+from memctl.errors import LockedError, NoDatabaseError, SchemaError
+from memctl.memory import MemoryType
+from tests.conftest import NOW, Memctl, everything, insert_memory, is_sound, rows
+from tests.service import Service
+from tests.test_contention import write_lock
+
+NAME: tuple[str, MemoryType, str] = ("build_agent", "learning", "toolchain")
+
+
+@pytest.fixture
+def migrated(template: Path, path: Path) -> Memctl:
+    """The installed program, pointed at a copy: to migrate for each test would take long."""
+    shutil.copyfile(template, path)
+    return Memctl(path)
+
+
+# Opening and closing
+
+
+def test_a_database_that_is_not_there_is_not_created(path: Path) -> None:
+    with pytest.raises(NoDatabaseError, match=r"there is no database at .*harness\.db"):
+        AgentMemory(path)
+
+    assert not path.exists()
+
+
+def test_a_database_that_was_not_migrated_is_left_alone(path: Path, service: Service) -> None:
+    before = everything(path)
+
+    with pytest.raises(SchemaError, match="run `memctl migrate`"):
+        AgentMemory(str(path))
+
+    assert everything(path) == before
+
+
+def run_python(program: str, *words: str | Path, environment: dict[str, str]) -> str:
+    """Run a Python program that must succeed and return what it prints."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return ran.stdout
+
+
+def test_without_a_path_it_is_the_database_of_the_commands(
+    migrated: Memctl, db: sqlite3.Connection
+) -> None:
+    program = (
+        "from memctl import AgentMemory\n"
+        "with AgentMemory() as api:\n"
+        "    api.remember('build_agent', 'learning', 'k', 'v')\n"
+    )
+
+    run_python(program, environment=migrated.environment())
+
+    assert rows(db, "agent_memory", "key") == [("k",)]
+
+
+USE_ALL = """
+import sys
+from memctl import AgentMemory
+with AgentMemory() as api:
+    api.remember("a", "learning", "k", "v", metadata={"x": 1}, keep_replaced=True)
+    api.recall("a", "learning", "k")
+    api.recall_all("a")
+    api.summary("a")
+    api.set_task_context("a", "1", {})
+    api.get_task_context("a", "1")
+    api.learn_success("a", "p", {})
+    api.learn_error("a", "p", {})
+    api.has_seen_error("a", "p")
+    api.forget("a", "learning", "k")
+    api.cleanup_expired()
+    api.forget_all("a")
+print(sorted(set(sys.modules) & {"typer", "pydantic", "rich", "sqlite_utils", "click"}))
+"""
+
+
+def test_an_agent_imports_nothing_heavy(migrated: Memctl) -> None:
+    assert run_python(USE_ALL, environment=migrated.environment()) == "[]\n"
+
+
+def test_the_package_is_imported_without_the_api(migrated: Memctl) -> None:
+    program = "import sys, memctl; print([name for name in sys.modules if 'memctl.' in name])"
+
+    assert run_python(program, environment=migrated.environment()) == "[]\n"
+
+
+def test_the_package_has_no_other_names() -> None:
+    import memctl
+
+    assert memctl.AgentMemory is AgentMemory
+    with pytest.raises(AttributeError, match="module 'memctl' has no attribute 'AgentMemories'"):
+        _ = memctl.AgentMemories
+
+
+EVERY_CALL: dict[str, Callable[[AgentMemory], object]] = {
+    "remember": lambda api: api.remember(*NAME, "v"),
+    "recall": lambda api: api.recall(*NAME),
+    "recall_all": lambda api: api.recall_all("build_agent"),
+    "forget": lambda api: api.forget(*NAME),
+    "forget_all": lambda api: api.forget_all("build_agent"),
+    "cleanup_expired": lambda api: api.cleanup_expired(),
+    "summary": lambda api: api.summary("build_agent"),
+    "set_task_context": lambda api: api.set_task_context("build_agent", "1", {}),
+    "get_task_context": lambda api: api.get_task_context("build_agent", "1"),
+    "learn_success": lambda api: api.learn_success("build_agent", "p", {}),
+    "learn_error": lambda api: api.learn_error("build_agent", "p", {}),
+    "has_seen_error": lambda api: api.has_seen_error("build_agent", "p"),
+}
+every_call = pytest.mark.parametrize("call", EVERY_CALL.values(), ids=EVERY_CALL.keys())
+
+
+@every_call
+def test_after_the_end_nothing_can_be_called(
+    path: Path, migrated: Memctl, call: Callable[[AgentMemory], object]
+) -> None:
+    with AgentMemory(path) as api:
+        pass
+    api.close()
+    before = everything(path)
+
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        call(api)
+
+    assert everything(path) == before
+
+
+@every_call
+def test_another_thread_is_turned_away(
+    api: AgentMemory, path: Path, call: Callable[[AgentMemory], object]
+) -> None:
+    before = everything(path)
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call(api)
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+
+    assert [type(error) for error in raised] == [sqlite3.ProgrammingError]
+    assert everything(path) == before
+
+
+def test_a_program_may_change_its_directory(
+    path: Path, migrated: Memctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    with AgentMemory(path.name) as api:
+        api.remember(*NAME, "v")
+        monkeypatch.chdir("/")
+
+        assert (api.cleanup_expired(), api.forget_all("build_agent")) == (0, 1)
+
+
+# Others at work
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in EVERY_CALL if name not in ("recall_all", "summary")]
+)
+def test_a_lock_that_is_held_for_too_long_is_named_and_nothing_changed(
+    path: Path, migrated: Memctl, db: sqlite3.Connection, name: str
+) -> None:
+    insert_memory(db, key="toolchain", expires_at="2020-01-01")
+    insert_memory(db, type="context", key="task:1")
+    insert_memory(db, type="error_pattern", key="p")
+    before = everything(path)
+
+    with (
+        AgentMemory(path, lock_wait=0.05, clock=lambda: NOW) as api,
+        write_lock(path),
+        pytest.raises(LockedError, match="is locked by another program"),
+    ):
+        EVERY_CALL[name](api)
+
+    assert everything(path) == before
+
+
+@every_call
+def test_a_schema_that_is_rolled_back_meanwhile_stops_every_call(
+    api: AgentMemory, migrated: Memctl, path: Path, call: Callable[[AgentMemory], object]
+) -> None:
+    migrated.ok("rollback", "--yes")
+    before = everything(path)
+
+    with pytest.raises(SchemaError, match="002_memory_persistence pending; run `memctl migrate`"):
+        call(api)
+
+    assert everything(path) == before
+
+
+@every_call
+def test_a_column_that_is_added_meanwhile_stops_every_call(
+    api: AgentMemory,
+    db: sqlite3.Connection,
+    path: Path,
+    call: Callable[[AgentMemory], object],
+) -> None:
+    api.remember(*NAME, "v")
+    db.execute("ALTER TABLE agent_memory ADD COLUMN embedding BLOB DEFAULT x'00'")
+    before = everything(path)
+
+    with pytest.raises(SchemaError, match="has the unknown column embedding"):
+        call(api)
+
+    assert everything(path) == before
+
+
+def test_a_change_of_the_schema_that_does_not_matter_is_no_hindrance(
+    api: AgentMemory, db: sqlite3.Connection
+) -> None:
+    db.execute("CREATE TABLE another (id)")
+
+    api.remember(*NAME, "v")
+
+    assert api.recall(*NAME) is not None
+
+
+def at_once(path: Path, program: str, count: int) -> None:
+    """Run a program in several processes that begin together; each is told its number."""
+    begin = (
+        "import sys\nfrom memctl import AgentMemory\n"
+        "api = AgentMemory(sys.argv[1])\nnumber = sys.argv[2]\n"
+        "print(flush=True)\nsys.stdin.readline()\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", begin + program, path, str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for number in range(count)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate()
+    assert [process.returncode for process in processes] == [0] * count
+
+
+def test_no_access_is_lost_when_several_agents_read_at_once(
+    path: Path, migrated: Memctl, db: sqlite3.Connection
+) -> None:
+    insert_memory(db, key="toolchain")
+
+    at_once(
+        path,
+        "for _ in range(250): api.recall('build_agent', 'learning', 'toolchain')\n",
+        count=4,
+    )
+
+    assert rows(db, "agent_memory", "access_count") == [(1000,)]
+
+
+def test_no_value_is_lost_when_several_agents_replace_the_same_memory_at_once(
+    path: Path, migrated: Memctl, db: sqlite3.Connection
+) -> None:
+    at_once(
+        path,
+        "for step in range(100):\n"
+        "    written = api.remember(\n"
+        "        'build_agent', 'learning', 'k', f'{number}-{step}', keep_replaced=True\n"
+        "    )\n"
+        "    assert written.value == f'{number}-{step}'\n",
+        count=4,
+    )
+
+    everywhere = rows(db, "archived_memories", "value") + rows(db, "agent_memory", "value")
+    assert sorted(everywhere) == sorted((f"{n}-{step}",) for n in range(4) for step in range(100))
+    assert len(rows(db, "agent_memory")) == 1
+    assert len(set(rows(db, "memory_events", "memory_id"))) == 399
+
+
+def test_of_several_that_forget_the_same_memory_only_one_did(
+    path: Path, migrated: Memctl, db: sqlite3.Connection
+) -> None:
+    for number in range(200):
+        insert_memory(db, key=str(number))
+
+    at_once(
+        path,
+        "count = sum(api.forget('build_agent', 'learning', str(k)) for k in range(0, 200, 2))\n"
+        "count += api.forget_all('build_agent')\n"
+        "api.remember('counts', 'learning', number, str(count))\n",
+        count=4,
+    )
+
+    counts = [int(value) for (value,) in rows(db, "agent_memory", "value")]
+    assert (len(counts), sum(counts)) == (4, 200)
+    assert (
+        len(set(rows(db, "archived_memories", "id"))) == len(rows(db, "archived_memories")) == 200
+    )
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(
+            "while True: api.remember('a', 'learning', 'k', 'again', keep_replaced=True)\n",
+            id="replacing",
+        ),
+        pytest.param("api.forget_all('build_agent')\n", id="forgetting all"),
+    ],
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_killed_agent_leaves_each_memory_active_or_archived(
+    path: Path, migrated: Memctl, db: sqlite3.Connection, program: str, seed: int
+) -> None:
+    db.execute("BEGIN")
+    ids = {insert_memory(db, key=str(number), value="v" * 2000) for number in range(2000)}
+    ids.add(insert_memory(db, agent_id="a", key="k"))
+    db.execute("COMMIT")
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys\nfrom memctl import AgentMemory\n"
+            "api = AgentMemory(sys.argv[1])\nprint(flush=True)\n" + program,
+            path,
+        ],
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    try:
+        process.communicate(timeout=Random(f"{seed} {program}").uniform(0, 0.12))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+
+    active = [row[0] for row in rows(db, "agent_memory", "id")]
+    archived = [row[0] for row in rows(db, "archived_memories", "id")]
+    told = [row[0] for row in rows(db, "memory_events", "memory_id")]
+    assert len({*active, *archived}) == len(active) + len(archived)
+    assert ids <= {*active, *archived}
+    assert told == archived
+    assert db.execute("SELECT * FROM memory_state").fetchall() == []
+    assert is_sound(db)

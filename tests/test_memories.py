@@ -1,0 +1,421 @@
+"""Memories from the shell: what agents do, one command each."""
+
+import json
+import signal
+import socket
+import sqlite3
+import struct
+import subprocess
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from memctl import AgentMemory
+from tests.conftest import NOW, PROGRAM, Memctl, rows
+from tests.test_contention import write_lock
+from tests.test_output import DANGEROUS, on_a_terminal
+
+NAME = ("build_agent", "learning", "toolchain")
+
+# The names of a memory's fields in JSON, in their order.
+FIELDS = (
+    *("id", "agent_id", "type", "key", "value", "metadata", "importance", "access_count"),
+    *("last_accessed", "created_at", "expires_at", "archived_at", "importance_decay_rate"),
+    *("last_decay_at", "promoted_at"),
+)
+
+
+def test_a_memory_is_remembered_with_all_that_was_said_of_it(
+    migrated: Memctl, db: sqlite3.Connection
+) -> None:
+    answer = migrated.ok(
+        "remember",
+        *NAME,
+        "cache it",
+        *("--importance", "7.5", "--expires-in", "24h", "--metadata", '{"tags": ["ключ"], "a": 1}'),
+    )
+
+    columns = "value, metadata, importance, access_count, last_accessed, created_at, expires_at"
+    assert (answer.out, answer.err) == ("", "")
+    assert rows(db, "agent_memory", f"agent_id, type, key, {columns}") == [
+        (
+            *NAME,
+            *("cache it", '{"tags":["ключ"],"a":1}', 7.5, 0),
+            *("2026-11-22 09:43:58", "2026-11-22 09:43:58", "2026-11-23T09:43:58.000Z"),
+        )
+    ]
+
+
+def test_what_was_remembered_can_be_printed(migrated: Memctl, db: sqlite3.Connection) -> None:
+    answer = migrated.ok("remember", *NAME, "cache it", "--json").json
+
+    ((memory_id,),) = rows(db, "agent_memory", "id")
+    assert tuple(answer) == ("schema", *FIELDS)
+    assert answer == {
+        **dict.fromkeys(FIELDS),
+        "schema": 1,
+        "id": memory_id,
+        "agent_id": "build_agent",
+        "type": "learning",
+        "key": "toolchain",
+        "value": "cache it",
+        "importance": 5,
+        "access_count": 0,
+        "last_accessed": "2026-11-22 09:43:58",
+        "created_at": "2026-11-22 09:43:58",
+    }
+
+
+def test_a_memory_that_is_replaced_is_kept_when_asked(
+    migrated: Memctl, db: sqlite3.Connection
+) -> None:
+    for value, options in (("first", []), ("second", []), ("third", ["--keep-replaced"])):
+        migrated.ok("remember", *NAME, value, *options)
+
+    assert rows(db, "agent_memory", "value") == [("third",)]
+    assert rows(db, "archived_memories", "value, archived_reason") == [("second", "replaced")]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"two\nlines\n", id="lines, each with its end"),
+        pytest.param(b"-", id="a dash"),
+        pytest.param(bytes(range(256)), id="every byte"),
+        pytest.param(b"x" * 3_000_000, id="three megabytes"),
+    ],
+)
+def test_a_value_from_standard_input_is_stored_as_text_and_comes_back_byte_for_byte(
+    migrated: Memctl, db: sqlite3.Connection, value: bytes
+) -> None:
+    migrated.ok("remember", *NAME, "-", given=value)
+
+    printed = migrated.ok("recall", *NAME, "--value").out
+
+    assert rows(db, "agent_memory", "typeof(value), CAST(value AS BLOB)") == [("text", value)]
+    assert printed.encode("utf-8", "surrogateescape") == value
+
+
+@pytest.mark.parametrize("name", [b"--help", b"-rf", b"-", b"a\nb", b"k\xff", b"--json", b" "])
+def test_any_key_works_after_two_dashes(
+    migrated: Memctl, db: sqlite3.Connection, name: bytes
+) -> None:
+    migrated.ok("remember", "--importance", "7", "--", "a", "learning", name, "v")
+    recalled = migrated.ok("recall", "--value", "a", "learning", "--", name).out
+    stored = rows(db, "agent_memory", "CAST(key AS BLOB), importance, access_count")
+    migrated.ok("forget", "a", "learning", "--", name)
+
+    assert (recalled, stored) == ("v", [(name, 7, 1)])
+    assert rows(db, "archived_memories", "CAST(key AS BLOB)") == [(name,)]
+
+
+def test_a_recall_prints_the_memory_as_it_was_and_counts_the_access(
+    migrated: Memctl, db: sqlite3.Connection, remember: Callable[..., str]
+) -> None:
+    memory = remember(key="toolchain", idle_days=10, importance=7.5, metadata="{}")
+    later = migrated.at(NOW + timedelta(hours=1))
+
+    printed = [later.ok("recall", *NAME, *option) for option in ([], ["--json"], ["--value"])]
+
+    first, second = printed[0].json, printed[1].json
+    assert tuple(first) == ("schema", *FIELDS)
+    assert first == {
+        **dict.fromkeys(FIELDS),
+        "schema": 1,
+        "id": memory,
+        "agent_id": "build_agent",
+        "type": "learning",
+        "key": "toolchain",
+        "value": "cache the toolchain",
+        "metadata": "{}",
+        "importance": 7.5,
+        "access_count": 0,
+        "last_accessed": "2026-11-12 09:43:58",
+        "created_at": "2026-11-12 09:43:58",
+    }
+    assert second == {**first, "access_count": 1, "last_accessed": "2026-11-22 10:43:58"}
+    assert printed[2].out == "cache the toolchain"
+    assert rows(db, "agent_memory", "access_count") == [(3,)]
+
+
+@pytest.mark.parametrize("option", ["", "--value", "--json", "--quiet"])
+def test_what_is_not_there_is_exit_1_and_nothing_on_stdout(migrated: Memctl, option: str) -> None:
+    answer = migrated("recall", *NAME, *option.split())
+
+    message = "agent 'build_agent' has no learning 'toolchain'"
+    hint = "`memctl list` tells what it has, `memctl archived` what it had"
+    assert (answer.exit_code, answer.out) == (1, "")
+    if option == "--json":
+        error = {"code": "not_found", "exit_code": 1, "message": message, "hint": hint}
+        assert json.loads(answer.err) == {"error": error}
+    else:
+        assert answer.err == f"memctl: {message}; {hint}\n"
+
+
+def test_a_value_is_spelled_out_on_a_terminal(
+    migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(key="toolchain", value=f"two\nlines {DANGEROUS}")
+
+    printed = on_a_terminal(migrated, "recall", *NAME, "--value")
+
+    assert printed == (
+        "two\r\nlines \\x1b]0;owned\\x07[bold]red[/] \\x7f\\x9b31m \\u202e\\u200f\r\n"
+    )
+
+
+def test_remembering_says_so_on_a_terminal(migrated: Memctl) -> None:
+    printed = on_a_terminal(migrated, "remember", *NAME, "cache it")
+
+    assert printed == "remember: learning 'toolchain' of build_agent is stored\r\n"
+
+
+def test_a_list_has_the_most_important_first_and_counts_no_access(
+    migrated: Memctl, db: sqlite3.Connection, remember: Callable[..., str]
+) -> None:
+    remember(key="a", importance=5)
+    remember(key="b", importance=9)
+    remember(key="c", importance=9, access_count=1, type="context")
+    remember(key="d", agent_id="qa_agent")
+    before = rows(db, "agent_memory")
+
+    answers = {
+        options: migrated.ok("list", "build_agent", *options.split()).out
+        for options in ("", "--type learning", "--limit 2", "--nl", "--csv", "--table")
+    }
+
+    whole = json.loads(answers[""])
+    assert [memory["key"] for memory in whole] == ["c", "b", "a"]
+    assert tuple(whole[0]) == FIELDS
+    assert [memory["key"] for memory in json.loads(answers["--type learning"])] == ["b", "a"]
+    assert json.loads(answers["--limit 2"]) == whole[:2]
+    assert [json.loads(line) for line in answers["--nl"].splitlines()] == whole
+    assert answers["--csv"].splitlines()[0] == ",".join(FIELDS)
+    assert answers["--table"].splitlines()[0].split() == list(FIELDS)
+    assert len(answers["--csv"].splitlines()) == len(answers["--table"].splitlines()) == 4
+    assert rows(db, "agent_memory") == before
+
+
+def test_an_agent_that_has_forgotten_everything_has_an_empty_list(migrated: Memctl) -> None:
+    migrated.ok("remember", *NAME, "v")
+    migrated.ok("forget", *NAME)
+
+    listed, summary = migrated.ok("list", "build_agent"), migrated.ok("summary", "build_agent")
+
+    assert listed.out == "[]\n"
+    assert summary.json == {
+        "schema": 1,
+        "agent_id": "build_agent",
+        "total": 0,
+        "by_type": {},
+        "top_memories": [],
+    }
+
+
+def test_forgetting_archives_one_memory_or_all_of_a_type(
+    migrated: Memctl, db: sqlite3.Connection, remember: Callable[..., str]
+) -> None:
+    for key in ("a", "b", "c"):
+        remember(key=key)
+    remember(key="d", type="context")
+    remember(key="e", agent_id="qa_agent")
+
+    one = migrated.ok("forget", "build_agent", "learning", "b")
+    again = migrated("forget", "build_agent", "learning", "b")
+    rest = migrated.ok("forget", "build_agent", "learning", "--json")
+    none = migrated("forget", "build_agent", "learning")
+
+    assert (one.out, one.err) == ("", "forget: archived 1 memories\n")
+    assert again.exit_code == 1
+    assert rest.json == {"schema": 1, "forgotten": 2}
+    assert (none.exit_code, none.out) == (1, "")
+    assert none.err.startswith("memctl: agent 'build_agent' has no learning; ")
+    assert rows(db, "agent_memory", "key") == [("d",), ("e",)]
+    assert rows(db, "archived_memories", "key, archived_reason, run_id") == [
+        (key, "forgotten", None) for key in ("b", "a", "c")
+    ]
+
+
+def test_a_summary_tells_how_much_of_what_and_what_matters_most(
+    migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    for number in range(12):
+        remember(key=f"k{number:02}", importance=12 - number)
+    remember(key="task:1", type="context", importance=1)
+    remember(key="another's", agent_id="qa_agent", importance=10)
+
+    answer = migrated.ok("summary", "build_agent").json
+    table = migrated.ok("summary", "build_agent", "--table").out.splitlines()
+
+    listed = migrated.ok("list", "build_agent", "--limit", "10").json
+    assert answer == {
+        "schema": 1,
+        "agent_id": "build_agent",
+        "total": 13,
+        "by_type": {"context": 1, "learning": 12},
+        "top_memories": listed,
+    }
+    assert table[:4] == [
+        "memories  13",
+        "context   1",
+        "learning  12",
+        "type      key  importance  access_count  last_accessed",
+    ]
+    assert [line.split()[:3] for line in table[4:]] == [
+        ["learning", f"k{number:02}", str(12 - number)] for number in range(10)
+    ]
+
+
+def test_a_summary_is_json_or_a_table(migrated: Memctl) -> None:
+    answer = migrated("summary", "build_agent", "--json", "--table")
+
+    assert (answer.exit_code, answer.out) == (2, "")
+    assert json.loads(answer.err)["error"]["message"] == "--json and --table exclude each other"
+
+
+def test_text_that_is_not_utf_8_is_base64_in_json(migrated: Memctl) -> None:
+    migrated.ok("remember", b"a\xff", "learning", b"k\xff", "-", given=b"v\xff")
+
+    recalled = migrated.ok("recall", b"a\xff", "learning", b"k\xff").json
+    summary = migrated.ok("summary", b"a\xff").json
+
+    texts = ({"base64": text} for text in ("Yf8=", "a/8=", "dv8="))
+    assert [recalled[name] for name in ("agent_id", "key", "value")] == list(texts)
+    assert summary["agent_id"] == {"base64": "Yf8="}
+
+
+def test_a_value_that_is_a_blob_is_printed_as_it_is(
+    migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(key="toolchain", value=b"\0\xff")
+
+    assert migrated.ok("recall", *NAME, "--value").out == "\0\udcff"
+
+
+def test_standard_input_that_cannot_be_read_is_no_traceback(
+    migrated: Memctl, db: sqlite3.Connection
+) -> None:
+    ours, theirs = socket.create_server(("127.0.0.1", 0)), socket.socket()
+    theirs.connect(ours.getsockname())
+    peer, _ = ours.accept()
+    # Closed so, a connection is reset instead of ended.
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+
+    ran = subprocess.run(
+        [PROGRAM, "remember", *NAME, "-"],
+        env=migrated.environment(),
+        stdin=theirs.fileno(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    theirs.close()
+    ours.close()
+
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == (
+        "memctl: the standard input cannot be read (Connection reset by peer); "
+        "nothing was changed\n"
+    )
+    assert rows(db, "agent_memory") == []
+
+
+def test_a_closed_standard_input_is_no_traceback(migrated: Memctl) -> None:
+    ran = subprocess.run(
+        ["sh", "-c", f"exec {PROGRAM} remember a learning k - <&-"],
+        env=migrated.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "memctl: there is no standard input; pipe the value in\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
+)
+def test_a_signal_while_it_waits_for_the_value_changes_nothing(
+    migrated: Memctl, db: sqlite3.Connection, number: int, exit_code: int
+) -> None:
+    process = subprocess.Popen(
+        [PROGRAM, "remember", *NAME, "-"], env=migrated.environment(), stdin=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    # More than a pipe holds: it comes back when the program reads, which it does last.
+    process.stdin.write(b"x" * 1_000_000)
+    process.stdin.flush()
+
+    process.send_signal(number)
+    process.communicate()
+
+    assert process.returncode == exit_code
+    assert rows(db, "agent_memory") == []
+
+
+@pytest.mark.parametrize(
+    "words", [("remember", *NAME, "new"), ("recall", *NAME), ("forget", *NAME)], ids="{0[0]}".format
+)
+def test_a_lock_is_waited_for_as_long_as_was_said(
+    migrated: Memctl, db: sqlite3.Connection, remember: Callable[..., str], words: tuple[str, ...]
+) -> None:
+    remember(key="toolchain")
+    before = rows(db, "agent_memory")
+
+    with write_lock(migrated.database):
+        answer = migrated(*words, "--lock-wait", "0.1")
+
+    assert (answer.exit_code, answer.out) == (11, "")
+    assert answer.err.startswith(f"memctl: {migrated.database} is locked by another program (")
+    assert rows(db, "agent_memory") == before
+
+
+def test_looking_waits_for_no_lock(migrated: Memctl, remember: Callable[..., str]) -> None:
+    remember(key="toolchain")
+
+    with write_lock(migrated.database):
+        answers = [migrated(*words) for words in (("list", NAME[0]), ("summary", NAME[0]))]
+
+    assert [answer.exit_code for answer in answers] == [0, 0]
+
+
+def test_a_shell_loop_in_several_processes_loses_no_access(
+    migrated: Memctl, db: sqlite3.Connection, remember: Callable[..., str]
+) -> None:
+    remember(key="toolchain")
+    loop = f"for i in 1 2 3 4 5; do {PROGRAM} recall {' '.join(NAME)} --value; done"
+
+    shells = [
+        subprocess.Popen(
+            ["sh", "-c", loop], env=migrated.environment(), stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    printed = [shell.communicate()[0] for shell in shells]
+
+    assert printed == ["cache the toolchain" * 5] * 3
+    assert rows(db, "agent_memory", "access_count") == [(15,)]
+
+
+def test_the_shell_and_the_api_are_two_ways_to_one_thing(
+    migrated: Memctl, api: AgentMemory, db: sqlite3.Connection
+) -> None:
+    api.remember("a", "learning", "api", "v", metadata={"b": [1]}, importance=7, expires_in=60)
+    migrated.ok(
+        *("remember", "a", "learning", "shell", "v", "--metadata", '{"b": [1]}'),
+        *("--importance", "7", "--expires-in", "60s"),
+    )
+    api.recall("a", "learning", "api")
+    migrated.ok("recall", "a", "learning", "shell")
+    columns = ", ".join(name for name in FIELDS if name not in ("id", "key"))
+    active = rows(db, "agent_memory", columns)
+    api.forget("a", "learning", "api")
+    migrated.ok("forget", "a", "learning", "shell")
+    archived = rows(db, "archived_memories", f"{columns}, archived_reason, run_id")
+
+    assert active[0] == active[1]
+    assert archived[0] == archived[1]
