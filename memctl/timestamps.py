@@ -23,6 +23,11 @@ def to_service_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def to_sqlite_text(moment: datetime) -> str:
+    """Return the form in which SQLite's own `datetime()` writes: `2026-11-22 09:43:58`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
 def to_unix(moment: datetime) -> int:
     """Return whole seconds since 1970, rounded down."""
     return int(moment.timestamp() // 1)

@@ -17,7 +17,7 @@ from memctl.cli.options import Call, command, set_parameters, spread_out
 # Which module has which commands, in the order of the help.
 MODULES = {
     "schema": ("migrate", "rollback", "status"),
-    "jobs": ("cleanup", "decay", "prune"),
+    "jobs": ("cleanup", "decay", "prune", "promote"),
     "archive": ("archived", "archive", "restore"),
     "pausing": ("pause", "resume"),
 }
