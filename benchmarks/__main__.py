@@ -1,7 +1,7 @@
 """Measure what the README promises; each figure beside one that means something.
 
 python -m benchmarks              everything, a few minutes
-python -m benchmarks cleanup      one of: cleanup, decay, start, growth
+python -m benchmarks cleanup      one of: cleanup, decay, promote, start, growth
 """
 
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import PROGRAM
-from benchmarks.database import NOW, build, copy
+from benchmarks.database import NOW, build, copy, prove
 from memctl.archive import KEPT_COLUMNS
 from memctl.cleanup import EXPIRED_MEMORIES
 
@@ -59,6 +59,17 @@ def decay(folder: Path) -> None:
     small = folder / "small.db"
     build(small, memories=20_000, expired=0, idle=10_000)
     show("decay of 10,000, nobody writing", s=job(small, "decay"))
+
+
+def promote(folder: Path) -> None:
+    """1,000 of 101,000 memories are promoted beside 10,000 entries: beside a writer, and alone."""
+    original = folder / "original.db"
+    build(original, memories=100_000, expired=0, idle=100_000)
+    prove(original, memories=1000, entries=10_000)
+    beside_writer(original, "promote", "promoted")
+    alone = copy(original, "alone.db")
+    show("promote, nobody writing", s=job(alone, "promote"))
+    show("promote with nothing to do", s=job(alone, "promote"))
 
 
 def start(folder: Path) -> None:
@@ -158,6 +169,7 @@ def show(what: str, **figure: float) -> None:
 MEASUREMENTS: dict[str, Callable[[Path], None]] = {
     "cleanup": cleanup,
     "decay": decay,
+    "promote": promote,
     "start": start,
     "growth": growth,
 }

@@ -108,7 +108,9 @@ class Considered(NamedTuple):
             unmet.append(_shortage("importance", self.importance, policy.importance))
         if not self.is_read:
             unmet.append(_shortage("access_count", self.access_count, policy.accesses))
-        if not self.is_old:
+        if self.age_days is None:
+            unmet.append("created_at is not a time")
+        elif not self.is_old:
             unmet.append(_shortage("age_days", self.age_days, policy.age.days))
         return "; ".join(unmet) or "meets all four conditions"
 

@@ -18,17 +18,16 @@ ENTRY_TYPES = {"error_pattern": "gotcha", "success_pattern": "pattern", "learnin
 LEARNING_MAY_BECOME = ("gotcha", "pattern", "decision")
 
 BASE_CONFIDENCE = 0.50
-QA_AGENT_CONFIDENCE = 0.10  # it has seen the thing tested
+QA_AGENT_CONFIDENCE = 0.10
 PATTERN_CONFIDENCE = 0.05
-GATE_CONFIDENCE = 0.10  # for having been important, used and kept long enough
-POINT_CONFIDENCE = 0.025  # for each point of importance above
+GATE_CONFIDENCE = 0.10  # for having met the conditions
+POINT_CONFIDENCE = 0.025  # for each point of importance above, whatever the policy's threshold
 LEAST_IMPORTANCE = 8.0
 MOST_POINTS = 2.0
 MOST_FROM_ONE_PROMOTION = 0.79
 
-# Half of a pair, as JSON may spell it; stored bytes that are not UTF-8 are read as U+DC80 to
-# U+DCFF, and go back as they were.
-UNPAIRED_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+# Stored bytes that are not UTF-8 are read as U+DC80 to U+DCFF, and go back as they were.
+HALF_A_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 class Source(NamedTuple):
@@ -48,23 +47,21 @@ class Entry:
 
     type: str
     content: str
+    content_hash: str  # its SHA-256: the same text is nothing new
     tags: str  # a JSON array
     confidence: float
     task_id: str | None
-
-    @property
-    def content_hash(self) -> str:
-        """The SHA-256 of the text, by which it is recognized."""
-        return _hash(self.content)
 
 
 def entry_of(memory: Source) -> Entry:
     """Return what a memory becomes; whatever odd JSON it holds is taken for plain text."""
     value, metadata = _object(memory.value), _object(memory.metadata)
     entry_type = _entry_type(memory.type, metadata)
+    content = _content(entry_type, memory.key, memory.value, value)
     return Entry(
         type=entry_type,
-        content=_content(entry_type, memory.key, memory.value, value),
+        content=content,
+        content_hash=_hash(content),
         tags=_tags(metadata),
         confidence=_confidence(memory.agent, entry_type, memory.importance),
         task_id=_task_id(metadata) or _task_id(value),
@@ -96,7 +93,7 @@ def _content(entry_type: str, key: str, text: str, value: Mapping[str, Any]) -> 
         fix, steps = _text(value.get("fix")), "; ".join(listed)
         lines = [description, f"Fix: {fix}" if fix else "", f"Steps: {steps}" if steps else ""]
         text = "\n".join(filter(None, lines))
-    return _clean(f"{key}: {text}" if entry_type == "gotcha" else text)
+    return f"{key}: {text}" if entry_type == "gotcha" else text
 
 
 def _tags(metadata: Mapping[str, Any]) -> str:
@@ -106,7 +103,7 @@ def _tags(metadata: Mapping[str, Any]) -> str:
         tags = []
     if "from-memory" not in tags:
         tags = [*tags, "from-memory"]
-    return _clean(json.dumps(tags, ensure_ascii=False, separators=(",", ":")))
+    return _whole(json.dumps(tags, ensure_ascii=False, separators=(",", ":")))
 
 
 def _confidence(agent: str, entry_type: str, importance: float) -> float:
@@ -123,12 +120,12 @@ def _task_id(document: Mapping[str, Any]) -> str | None:
     task = document.get("taskId")
     if isinstance(task, int) and not isinstance(task, bool):
         return str(task)
-    return _clean(_text(task)) or None
+    return _text(task) or None
 
 
 def _text(value: object) -> str:
     """Return a text that says something, and an empty one for whatever else JSON may hold."""
-    return value if isinstance(value, str) and value.strip() else ""
+    return _whole(value) if isinstance(value, str) and value.strip() else ""
 
 
 def _object(text: str | None) -> Mapping[str, Any]:
@@ -142,5 +139,6 @@ def _object(text: str | None) -> Mapping[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _clean(text: str) -> str:
-    return UNPAIRED_SURROGATE.sub("\ufffd", text)
+def _whole(text: str) -> str:
+    """Return a text that can be stored: JSON can spell half a character, which UTF-8 cannot."""
+    return HALF_A_CHARACTER.sub("\ufffd", text)

@@ -9,7 +9,7 @@ import json
 from array import array
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from memctl import entries
 from memctl.agents import require_agent
@@ -82,6 +82,21 @@ class Candidate(NamedTuple):
     entry: Entry
     linked: Linked | None
 
+    @classmethod
+    def read(cls, row: tuple[Any, ...]) -> "Candidate":
+        """Make sense of what READ_CANDIDATE returns."""
+        agent, kind, key, value, metadata, importance, number, content, holds = row
+        source = Source(
+            agent=from_bytes(agent),
+            type=kind,
+            key=from_bytes(key),
+            value=from_bytes(value),
+            metadata=None if metadata is None else from_bytes(metadata),
+            importance=importance,
+        )
+        linked = None if number is None else Linked(number, from_bytes(content), bool(holds))
+        return cls(source.agent, entry_of(source), linked)
+
 
 class Decision(NamedTuple):
     """What is to become of a candidate."""
@@ -146,6 +161,7 @@ class Promotion:
         self.outcomes: dict[int, Outcome] = {}  # by the row of the memory
         self._run = run
         self._table = table
+        self._read_before: dict[int, tuple[tuple[Any, ...], Candidate]] = {}
         self._superseded: set[int] = set()
         self._corpora: defaultdict[str, Corpus] = defaultdict(Corpus)  # by type of entry
 
@@ -172,20 +188,12 @@ class Promotion:
 
     def _read(self, rowid: int) -> Candidate | None:
         query = READ_CANDIDATE.replace("{entries}", self._table)
-        found = self._run.db.execute(query, {"memory": rowid}).fetchone()
-        if found is None:
+        row = self._run.db.execute(query, {"memory": rowid}).fetchone()
+        if row is None:
             return None
-        agent, kind, key, value, metadata, importance, number, content, holds = found
-        source = Source(
-            agent=from_bytes(agent),
-            type=kind,
-            key=from_bytes(key),
-            value=from_bytes(value),
-            metadata=None if metadata is None else from_bytes(metadata),
-            importance=importance,
-        )
-        linked = None if number is None else Linked(number, from_bytes(content), bool(holds))
-        return Candidate(source.agent, entry_of(source), linked)
+        if rowid not in self._read_before or self._read_before[rowid][0] != row:
+            self._read_before[rowid] = row, Candidate.read(row)
+        return self._read_before[rowid][1]
 
     def _decide(self, candidate: Candidate) -> Decision:
         words = words_of(candidate.entry.content)
