@@ -31,10 +31,10 @@ SENTENCES = {
         "would lower the importance of {decayed} idle memories",
     ),
     "promote": (
-        "promoted {promoted} memories to new entries of the knowledge base, merged {merged} into "
-        "entries that say the same, superseded the entries of {superseded}",
-        "would promote {promoted} memories to new entries of the knowledge base, merge {merged} "
-        "into entries that say the same, supersede the entries of {superseded}",
+        "promoted {promoted} memories, merged {merged} into entries that say the same, "
+        "superseded the entries of {superseded}",
+        "would promote {promoted} memories, merge {merged} into entries that say the same, "
+        "supersede the entries of {superseded}",
     ),
     "prune": (
         "removed {pruned} old memories from the archive, kept {kept_important} important ones",
