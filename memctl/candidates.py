@@ -146,15 +146,19 @@ class Candidates(NamedTuple):
                 details=(*considered[:3], considered.why(self.policy)),
             )
 
-    def _due(self, query: str) -> Due:
-        parameters = {
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The values of what IS_CANDIDATE and OF_AGENT ask for."""
+        return {
             "now": to_unix(self.now),
             "importance": self.policy.importance,
             "accesses": self.policy.accesses,
             "age": self.policy.age.total_seconds(),
             **agent_parameter(self.agent),
         }
-        return Due(query.replace("{entries}", self.entries), parameters)
+
+    def _due(self, query: str) -> Due:
+        return Due(query.replace("{entries}", self.entries), self.parameters)
 
 
 def make_content_hash_known(db: Connection) -> None:

@@ -215,17 +215,19 @@ def _write(db: Connection, statement: str, parameters: Mapping[str, Any]) -> Wri
 
     Raises RefusedError when they do not let it happen.
     """
-    refusal = RefusedError(
-        "knowledge_entries does not take what promote writes",
-        "a condition or a trigger there prevents it; the interrupted step was rolled back",
-    )
     try:
         changed = db.execute(statement, parameters).fetchall()
     except sqlite3.Error as error:
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_ERROR):
             raise
-        refusal.message += f" ({error})"
-        raise refusal from error
+        raise _refusal(f" ({error})") from error
     if len(changed) != 1:
-        raise refusal
+        raise _refusal()
     return Written._make(changed[0])
+
+
+def _refusal(reason: str = "") -> RefusedError:
+    return RefusedError(
+        f"knowledge_entries does not take what promote writes{reason}",
+        "a condition or a trigger there prevents it; the interrupted step was rolled back",
+    )

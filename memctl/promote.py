@@ -13,7 +13,13 @@ from typing import Any, Literal, NamedTuple
 
 from memctl import entries
 from memctl.agents import require_agent
-from memctl.candidates import NO_ENTRIES, Candidates, PromotePolicy, make_content_hash_known
+from memctl.candidates import (
+    IS_CANDIDATE,
+    NO_ENTRIES,
+    Candidates,
+    PromotePolicy,
+    make_content_hash_known,
+)
 from memctl.database import from_bytes, to_bytes
 from memctl.events import record_events
 from memctl.jobs import Batch, JobResult, Run
@@ -26,15 +32,15 @@ GAIN_FROM_ANOTHER = 0.10  # another agent has learnt the same
 
 Outcome = Literal["promoted", "merged", "superseded"]
 
-READ_CANDIDATE = """
+# Asks the conditions again: another memory may have the row by now.
+READ_CANDIDATE = f"""
     SELECT CAST(memory.agent_id AS BLOB), memory.type, CAST(memory.key AS BLOB),
         CAST(memory.value AS BLOB), CAST(memory.metadata AS BLOB), memory.importance,
         entry.rowid, CAST(entry.content AS BLOB), entry.superseded_by IS NULL
-    FROM agent_memory AS memory
+    FROM (SELECT * FROM agent_memory WHERE rowid = :memory AND {IS_CANDIDATE}) AS memory
     LEFT JOIN memory_promotions AS link ON link.agent_id = memory.agent_id
         AND link.type = memory.type AND link.key = memory.key
-    LEFT JOIN {entries} AS entry ON entry.id = link.entry_id
-    WHERE memory.rowid = :memory
+    LEFT JOIN {{entries}} AS entry ON entry.id = link.entry_id
 """
 
 LINK_TO_ENTRY = """
@@ -128,7 +134,7 @@ def promote(run: Run, policy: PromotePolicy, *, agent: str | None = None) -> Pro
     )
     considered = list(candidates.considered(run.db)) if run.request.listing else []
     due = candidates.not_promoted()
-    promotion = Promotion(run, candidates.entries)
+    promotion = Promotion(run, candidates)
     promotion.prepare(due.rowids(run.db))
     tally = run.settle(due, promotion.carry_out)
     if run.batches:
@@ -157,17 +163,19 @@ def mark_again(run: Run, batch: Batch) -> int:
 class Promotion:
     """Decides what becomes of candidates, and lets it happen; in a dry run, it only decides."""
 
-    def __init__(self, run: Run, table: str) -> None:
+    def __init__(self, run: Run, candidates: Candidates) -> None:
         self.outcomes: dict[int, Outcome] = {}  # by the row of the memory
         self._run = run
-        self._table = table
+        self._query = READ_CANDIDATE.replace("{entries}", candidates.entries)
+        self._parameters = candidates.parameters
+        self._has_table = candidates.entries != NO_ENTRIES
         self._read_before: dict[int, tuple[tuple[Any, ...], Candidate]] = {}
         self._superseded: set[int] = set()
         self._corpora: defaultdict[str, Corpus] = defaultdict(Corpus)  # by type of entry
 
     def prepare(self, rowids: "array[int]") -> None:
         """Read and compare all there is; under the write lock little of it has to be done again."""
-        if rowids and self._table != NO_ENTRIES:
+        if rowids and self._has_table:
             for known in entries.known_entries(self._run.db):
                 words = words_of(known.content)
                 self._corpora[known.type].add(known.number, known.agent, words)
@@ -180,15 +188,16 @@ class Promotion:
 
     def carry_out(self, batch: Batch) -> int:
         """Promote the memories of a batch, in its transaction, and return how many."""
-        if not entries.table_exists(self._run.db):
+        if not self._has_table:
             self._run.db.execute(entries.CREATE_TABLE)
+            self._has_table = True
         for memory in batch.memories:
             self._promote(memory.rowid)
         return len(batch.memories)
 
     def _read(self, rowid: int) -> Candidate | None:
-        query = READ_CANDIDATE.replace("{entries}", self._table)
-        row = self._run.db.execute(query, {"memory": rowid}).fetchone()
+        parameters = {**self._parameters, "memory": rowid}
+        row = self._run.db.execute(self._query, parameters).fetchone()
         if row is None:
             return None
         if rowid not in self._read_before or self._read_before[rowid][0] != row:

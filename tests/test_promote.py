@@ -5,6 +5,7 @@ import re
 import shutil
 import sqlite3
 import uuid
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,10 +19,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memctl.candidates import PromotePolicy
+from memctl.candidates import NO_ENTRIES, Candidates, PromotePolicy
+from memctl.database import open_database
 from memctl.errors import SchemaError
 from memctl.jobs import Request, Run, perform
-from memctl.promote import PromoteResult, promote
+from memctl.promote import PromoteResult, Promotion, promote
 from tests.conftest import NOW, Memctl, connect, everything, insert_memory, is_sound, rows
 from tests.service import Service
 
@@ -964,6 +966,20 @@ def test_a_memory_that_is_no_candidate_any_more_when_its_turn_comes_is_left_alon
     assert rows(db, "sqlite_schema WHERE name = 'knowledge_entries'") == []
 
 
+def test_another_memory_that_has_got_the_row_of_a_candidate_is_not_prepared(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven(type="task:blocker", importance="high")
+    ((rowid,),) = rows(db, "agent_memory", "rowid")
+
+    with open_database(path, read_only=True) as connection:
+        candidates = Candidates(PromotePolicy(), None, NOW, NO_ENTRIES)
+        promotion = Promotion(Run(connection, Request(path, NOW, dry_run=True)), candidates)
+        promotion.prepare(array("q", [rowid]))
+
+    assert promotion.outcomes == {}
+
+
 def test_a_knowledge_base_that_is_made_meanwhile_stops_the_run(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
@@ -1231,7 +1247,7 @@ def shared(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(steps=st.lists(STEPS, max_size=40))
 def test_any_history_ends_row_for_row_as_the_oracle_says(
     steps: list[tuple[Any, ...]], shared: Path
