@@ -170,10 +170,10 @@ def test_confidence_is_the_sum_of_what_speaks_for_it(
 @given(
     agent=st.sampled_from(["qa_agent", "build_agent"]),
     kind=st.sampled_from(["error_pattern", "success_pattern", "learning"]),
-    quarters=st.integers(-40, 400),
+    tenths=st.integers(-100, 1000),
 )
-def test_confidence_follows_the_formula(agent: str, kind: str, quarters: int) -> None:
-    importance = Decimal(quarters) / 4
+def test_confidence_follows_the_formula(agent: str, kind: str, tenths: int) -> None:
+    importance = Decimal(tenths) / 10
     expected = Decimal("0.60") + Decimal("0.025") * min(max(importance - 8, Decimal(0)), Decimal(2))
     expected += Decimal("0.10") * (agent == "qa_agent") + Decimal("0.05") * (
         kind != "error_pattern"

@@ -565,9 +565,9 @@ def test_an_entry_is_not_confirmed_when_it_is(
     before = rows(db, "knowledge_entries")
     proven()
 
-    done = counts(path)
+    done = [counts(path, dry_run=True), counts(path)]
 
-    assert done == (1, 0, 0)
+    assert done == [(1, 0, 0)] * 2
     assert rows(db, "knowledge_entries")[:1] == before
 
 
@@ -1042,8 +1042,11 @@ class Oracle:
         self.memories.pop(name, None)
         self.memories[name] = memory
 
-    def promote(self, now: str, *, days: int) -> Counter[str]:
-        """Promote what is a candidate so many days after everything was written."""
+    def promote(self, now: str, *, days: int) -> tuple[int, int, int]:
+        """Promote what is a candidate so many days after everything was written.
+
+        Returns how many were promoted, merged and superseded.
+        """
         outcomes: Counter[str] = Counter()
         for name, memory in self.memories.items():
             agent, kind, _ = name
@@ -1086,7 +1089,7 @@ class Oracle:
             memory.promoted_at = now
             outcomes[outcome] += 1
             self.events.append((memory.id, outcome))
-        return outcomes
+        return outcomes["promoted"], outcomes["merged"], outcomes["superseded"]
 
     def become(self, name: Name, memory: Memory) -> Entry:
         """Return the entry that a memory becomes."""
@@ -1110,7 +1113,7 @@ class Oracle:
 
 def jaccard(some: str, others: str) -> float:
     """Return which part of all words of two texts is in both."""
-    ours, theirs = set(some.lower().split()), set(others.lower().split())
+    ours, theirs = (set(re.findall(r"\w+", text.lower())) for text in (some, others))
     return len(ours & theirs) / len(ours | theirs)
 
 
@@ -1130,33 +1133,46 @@ def say(replaced: int, form: str) -> str:
     return json.dumps({"description": text.upper(), "taskId": form}, separators=(",", ":"))
 
 
+# Few names and texts, so that they meet; most of them are candidates.
 AGENTS = st.sampled_from(["qa_agent", "a", "b"])
-KINDS = st.sampled_from(["learning", "error_pattern", "success_pattern", "context"])
-VALUES = st.builds(say, st.integers(0, 4), st.sampled_from(["text", "text", "T-1"]))
+NAMES = st.sampled_from(
+    [
+        ("a", "learning", "k"),
+        ("b", "learning", "k"),
+        ("qa_agent", "success_pattern", "l"),
+        ("a", "error_pattern", "k"),
+        ("b", "context", "k"),
+    ]
+)
+TEXTS = st.sampled_from([0, 9, 1, 2])
+VALUES = st.builds(say, TEXTS, st.sampled_from(["text", "text", "T-1"]))
 METADATA = st.sampled_from(
     [
-        None,
-        None,
+        *[None] * 8,
         '{"tags":["x"],"taskId":"T-2"}',
         '{"knowledge_type":"gotcha"}',
         '{"knowledge_type":"decision"}',
     ]
 )
-NAMES = st.tuples(AGENTS, KINDS, st.sampled_from(["a", "z"]))
-LEARNED = st.tuples(
-    st.just("learn"), NAMES, VALUES, METADATA, st.sampled_from([7, 8, 8.5, 10]), st.integers(4, 7)
+LEARN = st.tuples(
+    st.just("learn"),
+    NAMES,
+    VALUES,
+    METADATA,
+    st.sampled_from([8, 8, 8.5, 10, 10, 7]),
+    st.sampled_from([5, 5, 5, 6, 4]),
 )
-STEPS = st.one_of(
-    LEARNED,
-    LEARNED,
-    LEARNED,
-    st.tuples(st.just("forget"), NAMES),
-    st.tuples(st.just("promote"), st.sampled_from([13, 14, 14, 20])),
-    st.tuples(st.just("promote"), st.sampled_from([13, 14, 14, 20])),
-    st.tuples(st.just("drop"), st.integers(0, 5)),
-    st.tuples(st.just("supersede"), st.integers(0, 5), st.integers(0, 5)),
-    st.tuples(st.just("enter"), AGENTS, VALUES.filter(lambda value: value[0] != "{")),
-)
+PROMOTE = st.tuples(st.just("promote"), st.sampled_from([14, 14, 14, 20, 13]))
+STEPS = st.sampled_from(
+    [
+        *[LEARN] * 6,
+        *[PROMOTE] * 3,
+        st.tuples(st.just("forget"), NAMES),
+        st.tuples(st.just("drop"), st.integers(0, 5)),
+        st.tuples(st.just("supersede"), st.integers(0, 5), st.integers(0, 5)),
+        st.tuples(st.just("enter"), AGENTS, st.builds(say, TEXTS, st.just("text"))),
+    ]
+).flatmap(lambda step: step)  # one_of would give each kind the same weight
 
 
 class Real:
@@ -1166,6 +1182,7 @@ class Real:
         self.path = path
         self.service = Service(path)
         self.service.db.execute("PRAGMA foreign_keys = OFF")  # an entry may lose its successor
+        self.service.db.execute("PRAGMA synchronous = OFF")  # nobody pulls the plug here
         self.service.db.executescript(SERVICE_TABLE)
         for table in ("agent_memory", "knowledge_entries", "memory_promotions", "memory_events"):
             self.service.db.execute(f"DELETE FROM {table}")
@@ -1247,8 +1264,8 @@ def shared(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=100, deadline=None)
-@given(steps=st.lists(STEPS, max_size=40))
+@settings(max_examples=60, deadline=None)
+@given(steps=st.lists(STEPS, min_size=25, max_size=50))
 def test_any_history_ends_row_for_row_as_the_oracle_says(
     steps: list[tuple[Any, ...]], shared: Path
 ) -> None:
@@ -1263,10 +1280,9 @@ def test_any_history_ends_row_for_row_as_the_oracle_says(
             elif step == "promote":
                 now = NOW + timedelta(days=given_[0], minutes=number)
                 expected = oracle.promote(now.strftime("%Y-%m-%dT%H:%M:%SZ"), days=given_[0])
-                done = run(shared, now=now, force=True)
-                assert Counter(
-                    promoted=done.promoted, merged=done.merged, superseded=done.superseded
-                ) == expected + Counter(promoted=0)
+                foreseen = counts(shared, now=now, force=True, dry_run=True)
+                done = counts(shared, now=now, force=True)
+                assert foreseen == done == expected
             elif step == "enter":
                 oracle.entries.append(Entry("pattern", given_[1], given_[0], 0.5))
                 add_entry(real.service.db, given_[1], source_agent_id=given_[0])

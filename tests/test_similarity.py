@@ -54,14 +54,18 @@ def nearest(texts: list[tuple[int, str, str]], text: str, agent: str) -> int | N
 
 
 AGENTS = st.sampled_from(["a", "b", "c"])
-# Words of different lengths, of which nearly all are in each text.
+# Words of different lengths, of which nearly all are in each text; and few texts, so that they
+# come again.
 WORDS = ["i", "am", "not", "what", "i_was", "before", "nothing", "1234567890"]
-TEXTS = st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join)
+TEXTS = st.one_of(
+    st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join),
+    st.sampled_from(WORDS).map(lambda left_out: " ".join({*WORDS} - {left_out})),
+)
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("add"), AGENTS, TEXTS),
         st.tuples(st.just("ask"), AGENTS, TEXTS),
-        st.tuples(st.just("discard"), st.integers(0, 40), st.none()),
+        st.tuples(st.just("discard"), st.integers(0, 59), st.none()),
     ),
     max_size=60,
 )
@@ -85,3 +89,18 @@ def test_the_search_finds_what_comparing_all_texts_finds(
         else:
             found = corpus.most_alike(words_of(text), not_of=str(who))
             assert found == nearest(texts, text.lower(), str(who))
+
+
+def test_the_second_best_is_found_when_the_best_is_gone_and_the_newer_when_it_is_better() -> None:
+    words = words_of("a b c d e f g h i j")
+    corpus = Corpus()
+    corpus.add(1, "a", words_of("a b c d e f g h i"))
+    corpus.add(2, "a", words)
+
+    first = corpus.most_alike(words, not_of="b")
+    corpus.discard(2)
+    second = corpus.most_alike(words, not_of="b")
+    corpus.add(3, "a", words)
+    third = corpus.most_alike(words, not_of="b")
+
+    assert (first, second, third) == (2, 1, 3)
