@@ -1,7 +1,7 @@
 """Measure what the README promises; each figure beside one that means something.
 
 python -m benchmarks              everything, a few minutes
-python -m benchmarks cleanup      one of: cleanup, decay, memories, start, growth, features
+python -m benchmarks NAME         one of those that an unknown name lists
 """
 
 import json
@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks import PROGRAM
 from benchmarks import features as feature_costs
 from benchmarks.calls import pairs, percentile, time_calls
-from benchmarks.database import NOW, build, copy
+from benchmarks.database import NOW, build, copy, prove
 from memctl import AgentMemory
 from memctl.archive import KEPT_COLUMNS
 from memctl.cleanup import EXPIRED_MEMORIES
@@ -83,6 +83,17 @@ def memories(folder: Path) -> None:
             show("  the bare statements: p50", ms=percentile(peer, 0.5))
             show("  p99", ms=percentile(peer, 0.99))
             show("  ratio of p50", times=percentile(own, 0.5) / percentile(peer, 0.5))
+
+
+def promote(folder: Path) -> None:
+    """1,000 of 101,000 memories are promoted beside 10,000 entries: beside a writer, and alone."""
+    original = folder / "original.db"
+    build(original, memories=100_000, expired=0, idle=100_000)
+    prove(original, memories=1000, entries=10_000)
+    beside_writer(original, "promote", "promoted")
+    alone = copy(original, "alone.db")
+    show("promote, nobody writing", s=job(alone, "promote"))
+    show("promote with nothing to do", s=job(alone, "promote"))
 
 
 def start(folder: Path) -> None:
@@ -188,6 +199,7 @@ MEASUREMENTS: dict[str, Callable[[Path], None]] = {
     "cleanup": cleanup,
     "decay": decay,
     "memories": memories,
+    "promote": promote,
     "start": start,
     "growth": growth,
     "features": features,

@@ -8,8 +8,10 @@ import uuid
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from string import ascii_lowercase
 
 from benchmarks import PROGRAM
+from memctl.entries import CREATE_TABLE
 
 NOW = datetime(2026, 11, 22, 9, 43, 58, tzinfo=UTC)
 TYPES = ("context", "learning", "preference", "error_pattern", "success_pattern")
@@ -30,6 +32,42 @@ def build(path: Path, *, memories: int, expired: int, idle: int = 0) -> None:
             """,
             (
                 _row(number, expired=_spread(number, expired, memories), idle=number < idle)
+                for number in range(memories)
+            ),
+        )
+        db.execute("COMMIT")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def prove(path: Path, *, memories: int, entries: int) -> None:
+    """Add so many memories that can be promoted, and entries of the knowledge base, all different.
+
+    Their texts have 20 to 80 words, drawn as in a language: few are everywhere, those are short.
+    """
+    random.seed(memories)
+    words = ["".join(random.choices(ascii_lowercase, k=2 + place // 500)) for place in range(5000)]
+    weights = [1 / (place + 1) for place in range(len(words))]
+
+    def text() -> str:
+        return " ".join(random.choices(words, weights, k=random.randint(20, 80)))
+
+    long_ago = (NOW - timedelta(days=30)).strftime("%Y-%m-%d %H:%M:%S")
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN")
+        db.execute(CREATE_TABLE)
+        db.executemany(
+            "INSERT INTO knowledge_entries (id, type, content, source_agent_id)"
+            " VALUES (?, 'pattern', ?, 'elsewhere')",
+            ((str(number), text()) for number in range(entries)),
+        )
+        db.executemany(
+            """
+            INSERT INTO agent_memory
+                (id, agent_id, type, key, value, importance, access_count, created_at)
+            VALUES (?, ?, 'learning', ?, ?, 9, 9, ?)
+            """,
+            (
+                (f"proven-{number}", f"agent-{number % 20}", f"proven:{number}", text(), long_ago)
                 for number in range(memories)
             ),
         )

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from memctl.candidates import PromotePolicy
 from memctl.decay import DecayPolicy
 from memctl.errors import UsageError
 from memctl.prune import PrunePolicy
@@ -58,12 +59,25 @@ class PruneSection(Section):
         return PrunePolicy(timedelta(days=self.retention_days), self.protected_importance)
 
 
+class PromoteSection(Section):
+    """`[promote]`"""
+
+    importance: float = Field(PromotePolicy.importance, allow_inf_nan=False)
+    accesses: int = Field(PromotePolicy.accesses, ge=0, le=10**9)
+    age_days: int = Field(PromotePolicy.age.days, ge=0, le=36500)
+
+    def policy(self) -> PromotePolicy:
+        """Return the policy that the section describes."""
+        return PromotePolicy(self.importance, self.accesses, timedelta(days=self.age_days))
+
+
 class Configuration(Section):
     """The whole file."""
 
     database: str | None = Field(None, min_length=1)  # relative to the file
     decay: DecaySection = Field(default_factory=lambda: DecaySection.model_validate({}))
     prune: PruneSection = Field(default_factory=lambda: PruneSection.model_validate({}))
+    promote: PromoteSection = Field(default_factory=lambda: PromoteSection.model_validate({}))
 
 
 def read_configuration(file: Path) -> Configuration:

@@ -95,7 +95,7 @@ def open_database(
         uri = f"{path.resolve().as_uri()}?mode=rw"  # never creates one
         db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=lock_wait)
         try:
-            db.text_factory = lambda stored: stored.decode("utf-8", "surrogateescape")
+            db.text_factory = from_bytes
             if db.execute("PRAGMA journal_mode").fetchone() == ("wal",):
                 db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA cache_size = -16000")
@@ -178,6 +178,11 @@ def transaction(db: Connection) -> Iterator[None]:
 def to_bytes(text: str) -> bytes:
     """Return what SQLite shall store for a text that may not be valid UTF-8."""
     return text.encode("utf-8", "surrogateescape")
+
+
+def from_bytes(stored: bytes) -> str:
+    """Return the text that SQLite stores as these bytes, which may be invalid UTF-8."""
+    return stored.decode("utf-8", "surrogateescape")
 
 
 def bind_texts(prefix: str, texts: Sequence[str]) -> tuple[str, dict[str, bytes]]:

@@ -4,6 +4,7 @@ Decay is the exception: it touches nearly everything, so each run tells of it in
 """
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from sqlite3 import Connection
 from typing import Literal
@@ -22,8 +23,8 @@ Event = Literal[
 Table = Literal["agent_memory", "archived_memories"]
 
 RECORD_EVENTS = """
-    INSERT INTO memory_events (at, event, memory_id, agent_id, type, key, run_id)
-    SELECT :at, :event, id, agent_id, type, key, :run_id
+    INSERT INTO memory_events (at, event, memory_id, agent_id, type, key, run_id, detail)
+    SELECT :at, :event, id, agent_id, type, key, :run_id, :detail
     FROM {table}
     WHERE rowid IN (SELECT value FROM json_each(:rowids))
     ORDER BY rowid
@@ -38,16 +39,19 @@ def record_events(
     *,
     now: datetime,
     run_id: int | None,
+    detail: Mapping[str, object] | None = None,
 ) -> int:
     """Tell what happens to the memories in these rows (a JSON array); returns how many there are.
 
-    Call it while the rows are still in `table`. What a client does belongs to no run.
+    Call it while the rows are still in `table`. What a client does belongs to no run. `detail` is
+    what else there is to say of each of them.
     """
     parameters = {
         "at": to_text(now),
         "event": event,
         "rowids": rowids,
         "run_id": run_id,
+        "detail": None if detail is None else json.dumps(detail),
     }
     return db.execute(RECORD_EVENTS.format(table=table), parameters).rowcount
 

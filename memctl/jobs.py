@@ -118,6 +118,7 @@ class Run(NamedTuple):
         migrations.require_columns(self.db, migrations.MEMORY_COLUMNS)
 
         def change_batch(rowids: str) -> None:
+            nonlocal schema
             if migrations.schema_version(self.db) != schema:
                 raise SchemaError(
                     "the schema was changed while the job ran",
@@ -128,6 +129,7 @@ class Run(NamedTuple):
             if changed != len(still):
                 raise AssertionError(f"{changed} rows changed where {len(still)} were due")
             tally.add(still)
+            schema = migrations.schema_version(self.db)  # the batch itself may have made a table
 
         found = due.rowids(self.db)
         tally.remaining = self.batches.apply(found, change_batch)

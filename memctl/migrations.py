@@ -5,11 +5,11 @@
 """
 
 import re
-from importlib import import_module
 from pathlib import Path
 from sqlite3 import Connection
 from typing import NamedTuple
 
+from memctl.checksum import sha256
 from memctl.database import table_exists
 from memctl.errors import SchemaError, UsageError
 
@@ -43,19 +43,6 @@ FEATURE_TRIGGERS = {
 }
 
 
-def _sha256(content: bytes) -> str:
-    """Return what hashlib would, from the part of it that does not load OpenSSL.
-
-    That would cost every start 4 ms of about 80.
-    """
-    for name in ("_sha2", "_sha256", "hashlib"):  # Python 3.12 and later, 3.11, and any
-        try:
-            return str(import_module(name).sha256(content).hexdigest())
-        except ImportError:
-            continue
-    raise AssertionError("Python has hashlib")
-
-
 class Migration(NamedTuple):
     """One step of the schema, as it stands in the files."""
 
@@ -76,7 +63,7 @@ class Migration(NamedTuple):
     @property
     def checksum(self) -> str:
         """The SHA-256 of the up file."""
-        return _sha256(self.up.encode())
+        return sha256(self.up.encode())
 
 
 class Applied(NamedTuple):

@@ -31,6 +31,12 @@ SENTENCES = {
         "lowered the importance of {decayed} idle memories",
         "would lower the importance of {decayed} idle memories",
     ),
+    "promote": (
+        "promoted {promoted} memories, merged {merged} into entries that say the same, "
+        "superseded the entries of {superseded}",
+        "would promote {promoted} memories, merge {merged} into entries that say the same, "
+        "supersede the entries of {superseded}",
+    ),
     "prune": (
         "removed {pruned} old memories from the archive, kept {kept_important} important ones",
         "would remove {pruned} old memories from the archive and keep {kept_important} "

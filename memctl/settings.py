@@ -9,6 +9,7 @@ from memctl.database import reachable
 from memctl.errors import MemctlError, UsageError
 
 if TYPE_CHECKING:  # each costs a start more than it is worth to the commands without it
+    from memctl.candidates import PromotePolicy
     from memctl.configuration import Configuration
     from memctl.decay import DecayPolicy
     from memctl.prune import PrunePolicy
@@ -36,6 +37,13 @@ class Settings(NamedTuple):
         from memctl.prune import PrunePolicy
 
         return self.configuration.prune.policy() if self.configuration else PrunePolicy()
+
+    @property
+    def promote(self) -> "PromotePolicy":
+        """What a memory must have to be promoted."""
+        from memctl.candidates import PromotePolicy
+
+        return self.configuration.promote.policy() if self.configuration else PromotePolicy()
 
 
 def load_settings(

@@ -45,6 +45,7 @@ COMMANDS: dict[str, Words] = {
     "cleanup": ("cleanup",),
     "decay": ("decay",),
     "prune": ("prune",),
+    "promote": ("promote",),
     "archived": ("archived", "build_agent"),
     "archive": ("archive", "build_agent", "active"),
     "restore": ("restore", "build_agent", "archived"),
@@ -660,6 +661,7 @@ def test_a_table_of_another_product_is_not_migrated(table: str, memctl: Memctl) 
         pytest.param(("cleanup", "--agent", "nobody"), "no agent 'nobody'", id="cleanup"),
         pytest.param(("decay", "--agent", "nobody"), "no agent 'nobody'", id="decay"),
         pytest.param(("prune", "--agent", "nobody"), "no agent 'nobody'", id="prune"),
+        pytest.param(("promote", "--agent", "nobody"), "no agent 'nobody'", id="promote"),
         pytest.param(("cleanup", "-n", "--agent", "nobody"), "no agent 'nobody'", id="preview"),
         pytest.param(("archived", "nobody"), "no agent 'nobody'", id="archived"),
         pytest.param(("archive", "nobody", "active"), "no agent 'nobody'", id="archive"),
@@ -747,7 +749,7 @@ def test_what_does_not_exist_is_named_and_nothing_changed(
         ),
         *(
             pytest.param((job, option, text), id=f"{job} {option} {text!r}")
-            for job in ("cleanup", "decay", "prune")
+            for job in ("cleanup", "decay", "prune", "promote")
             for option in ("--lock-wait", "--max-seconds")
             for text in ("-1", "nan", "soon", "")
         ),
@@ -941,6 +943,9 @@ def test_a_wrong_configuration_stops_every_command(
         pytest.param(
             b"[prune]\nprotected_importance = nan\n", ": prune.protected_importance: ", id="nan"
         ),
+        pytest.param(b"[promote]\nimportance = inf\n", ": promote.importance: ", id="no bound"),
+        pytest.param(b"[promote]\naccesses = -1\n", ": promote.accesses: ", id="under no access"),
+        pytest.param(b"[promote]\nage_days = 0.5\n", ": promote.age_days: ", id="half a day"),
         pytest.param(b"[decay]\nfloor = -1\n", ": decay.floor: ", id="negative floor"),
         pytest.param(b"[decay]\nidle_rate = inf\n", ": decay.idle_rate: ", id="infinite rate"),
         pytest.param(b"[decay]\nidle_rate = -0.1\n", ": decay.idle_rate: ", id="negative rate"),
@@ -1025,6 +1030,7 @@ ODD_NAMES = [
         pytest.param((b"cleanup", b"--agent=%s"), id="cleanup"),
         pytest.param((b"decay", b"--agent=%s"), id="decay"),
         pytest.param((b"prune", b"--agent=%s"), id="prune"),
+        pytest.param((b"promote", b"--agent=%s"), id="promote"),
         pytest.param((b"archived", b"--", b"%s"), id="archived"),
         pytest.param((b"archive", b"--", b"%s", b"active"), id="archive"),
         pytest.param((b"restore", b"--", b"%s", b"archived"), id="restore"),
@@ -1137,7 +1143,7 @@ def test_with_json_a_missing_database_is_one_object_on_stderr(words: Words, memc
 # The clock
 
 
-@commands("cleanup", "decay", "prune", "archive", "restore", "preview")
+@commands("cleanup", "decay", "prune", "promote", "archive", "restore", "preview")
 def test_a_clock_more_than_an_hour_back_is_refused(words: Words, memories: Memctl) -> None:
     before = memory_tables(memories.database)
 
@@ -1152,7 +1158,7 @@ def test_a_clock_more_than_an_hour_back_is_refused(words: Words, memories: Memct
     assert memory_tables(memories.database) == before
 
 
-@commands("cleanup", "decay", "prune", "archive", "restore", "preview")
+@commands("cleanup", "decay", "prune", "promote", "archive", "restore", "preview")
 def test_a_clock_an_hour_back_is_good_enough(words: Words, memories: Memctl) -> None:
     answer = memories.at(NOW - timedelta(hours=1))(*words)
 

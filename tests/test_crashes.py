@@ -55,12 +55,28 @@ NOWHERE = State((), ())
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All memories of a database, and their order in its tables."""
+    """All memories of a database, their order in its tables, and what became knowledge."""
 
     sound: bool
     states: dict[str, State]
     order: dict[str, list[str]]
     decays_told: int
+    knowledge: list[tuple[Any, ...]]
+
+
+# The entries, but for their ids and times, which differ from run to run.
+KNOWLEDGE = """
+    SELECT type, content, tags, confidence, occurrences, source_agent_id FROM knowledge_entries
+    ORDER BY rowid
+"""
+
+# The links of the active memories, to entries that are there.
+PROMOTED = """
+    SELECT memory.id, link.content_hash, link.promoted_at, entry.content
+    FROM agent_memory AS memory
+    JOIN memory_promotions AS link USING (agent_id, type, key)
+    JOIN knowledge_entries AS entry ON entry.id = link.entry_id
+"""
 
 
 def snapshot(path: Path) -> Snapshot:
@@ -73,6 +89,11 @@ def snapshot(path: Path) -> Snapshot:
             order[table] = [memory_id for memory_id, *_ in memories]
             for memory_id, *columns in memories:
                 copies[memory_id].append((table, tuple(columns)))
+        knowledge = []
+        if column_names(db, "knowledge_entries"):
+            knowledge = db.execute(KNOWLEDGE).fetchall()
+            for memory_id, *link in db.execute(PROMOTED):
+                copies[memory_id].append(("knowledge_entries", tuple(link)))
         events = defaultdict(list)
         decays_told = 0
         if column_names(db, "memory_events"):
@@ -91,6 +112,7 @@ def snapshot(path: Path) -> Snapshot:
             },
             order=order,
             decays_told=decays_told,
+            knowledge=knowledge,
         )
 
 
@@ -230,10 +252,20 @@ def prepare_archive(memctl: Memctl) -> Words:
         return ("archive", "build_agent", *(memory_id for (memory_id,) in chosen))
 
 
+def prepare_promote(memctl: Memctl) -> Words:
+    """Give promote memories that have proved themselves, many of which say the same."""
+    fill_legacy_table(memctl.database, now=memctl.now)
+    memctl.ok("migrate", "--no-backup")
+    with closing(connect(memctl.database)) as db:
+        db.execute("UPDATE agent_memory SET importance = 9, access_count = 9")
+    return ("promote",)
+
+
 JOBS = [
     Job("cleanup", prepare_cleanup),
     Job("decay", prepare_decay),
     Job("prune", prepare_prune),
+    Job("promote", prepare_promote),
     Job("restore", prepare_restore),
     Job("archive", prepare_archive),
 ]

@@ -49,10 +49,12 @@ def test_the_configuration_shown_has_every_key_with_its_default() -> None:
     assert shown == {
         "decay": {key: value for key, value in defaults["decay"].items() if key != "since"},
         "prune": defaults["prune"],
+        "promote": defaults["promote"],
     }
     assert {key: set(value) for key, value in uncommented.items() if key != "database"} == {
         "decay": set(defaults["decay"]),
         "prune": set(defaults["prune"]),
+        "promote": set(defaults["promote"]),
     }
     Configuration.model_validate(uncommented)
 
@@ -81,6 +83,36 @@ def prepare(path: Path) -> None:
             db, id="m-4", agent_id="qa_agent", type="preference", key="test-style", idle_days=9
         )
         insert_memory(db, id="m-5", key="new")
+        insert_memory(
+            db,
+            id="m-6",
+            type="error_pattern",
+            key="SQLITE_BUSY",
+            value='{"description": "locked while a backup runs", "fix": "wait and try again"}',
+            importance=9,
+            access_count=12,
+            created_at="2026-10-23 09:43:58",
+        )
+        insert_memory(
+            db,
+            id="m-7",
+            agent_id="qa_agent",
+            type="error_pattern",
+            key="SQLITE_BUSY",
+            value="locked while a backup runs. Fix: wait and try again later",
+            importance=8,
+            access_count=5,
+            created_at="2026-11-08 09:43:58",
+        )
+        insert_memory(
+            db,
+            id="m-8",
+            agent_id="qa_agent",
+            key="slow-e2e",
+            importance=8,
+            access_count=4,
+            created_at="2026-11-02 09:43:58",
+        )
 
 
 def run_console(block: str, folder: Path) -> None:
@@ -138,7 +170,7 @@ def test_every_line_of_the_crontab_is_a_command_that_exists() -> None:
         assert len(schedule) == 5
         assert program == "/opt/memctl/bin/memctl"
         assert all(option in helped.stdout for option in re.findall("--[a-z-]+", line))
-    assert len(jobs) == 3
+    assert len(jobs) == 4
 
 
 @pytest.mark.parametrize("script", [".ci/run"])

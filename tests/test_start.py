@@ -33,6 +33,7 @@ print(sorted(set(sys.modules) & set({heavy!r})))
         "cleanup",
         "decay",
         "prune",
+        "promote",
         "remember build_agent learning k new",
         "recall build_agent learning k",
         "recall build_agent learning k --value",

@@ -17,7 +17,7 @@ from memctl.cli.options import Call, command, set_parameters, spread_out
 # Which module has which commands, by the names of their functions, in the order of the help.
 MODULES = {
     "schema": ("migrate", "rollback", "status"),
-    "jobs": ("cleanup", "decay", "prune"),
+    "jobs": ("cleanup", "decay", "prune", "promote"),
     "archive": ("archived", "archive", "restore"),
     "memories": ("remember", "recall", "list_", "forget", "summary"),
     "features": ("enable", "disable"),

@@ -44,3 +44,17 @@ def prune(
         policy = replace(policy, retention=parse_duration(older_than))
     report = perform("prune", lambda run: remove_old(run, policy, agent=agent), job.request(call))
     finish(report, call, job)
+
+
+def promote(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
+    """Bring what memories have proved to be worth knowing into the knowledge base.
+
+    With --list also those are printed that are no candidates, and why not.
+    """
+    from memctl.promote import promote as promote_proven
+
+    policy = call.settings.promote
+    report = perform(
+        "promote", lambda run: promote_proven(run, policy, agent=agent), job.request(call)
+    )
+    finish(report, call, job)

@@ -1,0 +1,1303 @@
+"""Promotion: what has proved itself reaches the knowledge base, once, and stays where it is."""
+
+import json
+import re
+import shutil
+import sqlite3
+import uuid
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memctl.candidates import NO_ENTRIES, Candidates, PromotePolicy
+from memctl.database import open_database
+from memctl.errors import SchemaError
+from memctl.jobs import Request, Run, perform
+from memctl.promote import PromoteResult, Promotion, promote
+from tests.conftest import NOW, Memctl, connect, everything, insert_memory, is_sound, rows
+from tests.service import Service
+
+# As the service's own migration makes it, years before memctl or after.
+SERVICE_TABLE = """
+    CREATE TABLE IF NOT EXISTS knowledge_entries (
+        id TEXT PRIMARY KEY,
+        type TEXT NOT NULL CHECK(type IN ('gotcha', 'pattern', 'decision')),
+        content TEXT NOT NULL,
+        file_patterns TEXT,
+        action_types TEXT,
+        tags TEXT,
+        confidence REAL NOT NULL DEFAULT 0.5 CHECK(confidence >= 0 AND confidence <= 1),
+        occurrences INTEGER DEFAULT 1,
+        source_execution_id TEXT,
+        source_task_id TEXT,
+        source_agent_id TEXT NOT NULL,
+        created_at TEXT DEFAULT (datetime('now')),
+        updated_at TEXT DEFAULT (datetime('now')),
+        last_used_at TEXT,
+        superseded_by TEXT REFERENCES knowledge_entries(id)
+    );
+"""
+SERVICE_INDEXES = """
+    CREATE INDEX idx_knowledge_type ON knowledge_entries(type);
+    CREATE INDEX idx_knowledge_confidence ON knowledge_entries(confidence);
+    CREATE INDEX idx_knowledge_agent ON knowledge_entries(source_agent_id);
+    CREATE INDEX idx_knowledge_updated ON knowledge_entries(updated_at);
+"""
+
+TEN = "one two three four five six seven eight nine ten"
+NEARLY_TEN = "one two three four five six seven eight nine eleven"  # 9 of 11 words in common
+OTHER = "something entirely different"
+
+ENTRY = "type, content, confidence, occurrences, source_agent_id"
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database of the service without any memory, to be copied."""
+    path = tmp_path_factory.mktemp("promote") / "harness.db"
+    with closing(Service(path)):
+        Memctl(path).ok("migrate", "--no-backup")
+    return path
+
+
+@pytest.fixture
+def db(template: Path, path: Path) -> Iterator[sqlite3.Connection]:
+    """A plain connection to a migrated database of the service."""
+    shutil.copyfile(template, path)
+    with closing(connect(path)) as connection:
+        yield connection
+
+
+@pytest.fixture
+def proven(db: sqlite3.Connection) -> Callable[..., str]:
+    """Write a memory that just meets all four conditions; returns its id."""
+
+    def write(**columns: Any) -> str:
+        return insert_memory(
+            db, **{"importance": 8, "access_count": 5, "idle_days": 14, "value": TEN, **columns}
+        )
+
+    return write
+
+
+def add_entry(db: sqlite3.Connection, content: str = TEN, **columns: Any) -> str:
+    """Write an entry of the knowledge base as the service does; returns its id."""
+    db.executescript(SERVICE_TABLE)
+    entry = {
+        "id": str(uuid.uuid4()),
+        "type": "pattern",
+        "content": content,
+        "source_agent_id": "spec_agent",
+        **columns,
+    }
+    marks = ", ".join("?" for _ in entry)
+    db.execute(
+        f"INSERT INTO knowledge_entries ({', '.join(entry)}) VALUES ({marks})",
+        tuple(entry.values()),
+    )
+    return str(entry["id"])
+
+
+def run(path: Path, *, agent: str | None = None, **request: Any) -> PromoteResult:
+    """Run the job at NOW, unless the request says otherwise, and return its result."""
+    report = perform(
+        "promote",
+        lambda run: promote(run, PromotePolicy(), agent=agent),
+        Request(**{"database": path, "now": NOW, **request}),
+    )
+    assert report.result is not None
+    return report.result
+
+
+def counts(path: Path, **request: Any) -> tuple[int, int, int]:
+    """Run the job and return how many memories it promoted, merged and superseded."""
+    result = run(path, **request)
+    return result.promoted, result.merged, result.superseded
+
+
+def links(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """Return the agent and key of every link, and the text of the entry it leads to."""
+    return db.execute(
+        """
+        SELECT agent_id, key, content
+        FROM memory_promotions LEFT JOIN knowledge_entries ON id = entry_id
+        ORDER BY agent_id, key
+        """
+    ).fetchall()
+
+
+# Candidates
+
+
+MEETS = "meets all four conditions"
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        pytest.param({}, MEETS, id="all at their least"),
+        pytest.param({"type": "error_pattern"}, MEETS, id="an error pattern"),
+        pytest.param({"type": "success_pattern"}, MEETS, id="a success pattern"),
+        pytest.param(
+            {"type": "preference"},
+            "type is none of error_pattern, success_pattern, learning",
+            id="a preference",
+        ),
+        pytest.param({"importance": 7}, "importance 7 is below 8", id="importance 7"),
+        pytest.param({"importance": 7.999}, "importance 7.999 is below 8", id="a little below"),
+        pytest.param({"importance": 100}, MEETS, id="importance 100"),
+        pytest.param({"importance": "high"}, "importance is not a number", id="in words"),
+        pytest.param({"importance": ""}, "importance is not a number", id="empty importance"),
+        pytest.param({"importance": None}, "importance is not a number", id="no importance"),
+        pytest.param({"importance": b"9"}, "importance is not a number", id="importance in bytes"),
+        pytest.param({"access_count": 4}, "access_count 4 is below 5", id="four accesses"),
+        pytest.param({"access_count": 5.5}, MEETS, id="a fraction of an access"),
+        pytest.param({"access_count": "often"}, "access_count is not a number", id="often"),
+        pytest.param({"access_count": None}, "access_count is not a number", id="uncounted"),
+        pytest.param(
+            {"created_at": "2026-11-08 09:43:59"}, "age_days 13 is below 14", id="a second too new"
+        ),
+        pytest.param({"created_at": "2026-11-08T09:43:58.000Z"}, MEETS, id="ISO"),
+        pytest.param({"created_at": "2026-11-08T11:43:58+02:00"}, MEETS, id="ISO with an offset"),
+        pytest.param(
+            {"created_at": "2026-11-08T09:43:58-01:00"},
+            "age_days 13 is below 14",
+            id="an offset that makes it too new",
+        ),
+        pytest.param({"created_at": "-000192-09-06T00:00:00.000Z"}, MEETS, id="before the era"),
+        pytest.param(
+            {"created_at": "2027-01-01 00:00:00"}, "age_days -39 is below 14", id="the future"
+        ),
+        pytest.param({"created_at": "long ago"}, "created_at is not a time", id="no time"),
+        pytest.param({"created_at": None}, "created_at is not a time", id="no time at all"),
+        pytest.param(
+            {"importance": 3, "access_count": 0, "created_at": "2026-11-20 09:43:58"},
+            "importance 3 is below 8; access_count 0 is below 5; age_days 2 is below 14",
+            id="three conditions unmet",
+        ),
+    ],
+)
+def test_each_condition_decides_and_the_list_says_which(
+    path: Path, proven: Callable[..., str], columns: dict[str, Any], why: str
+) -> None:
+    proven(**columns)
+
+    previewed = run(path, dry_run=True, listing=True)
+    done = run(path, listing=True)
+
+    met = int(why == MEETS)
+    assert [memory.details[3:] for memory in done.tally.memories] == [
+        (why, "promoted" if met else None)
+    ]
+    assert previewed.tally.memories == done.tally.memories
+    assert (previewed.promoted, done.promoted) == (met, met)
+
+
+def test_the_list_begins_with_the_candidates_and_ends_with_what_lacks_most(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven(id="known", key="known", value=OTHER)
+    run(path, now=NOW + timedelta(days=1))
+    proven(id="new", key="new", importance=3, access_count=0, idle_days=2)
+    proven(id="far", key="far", type="context", importance=3)
+    proven(id="preference", key="p", type="preference", access_count=7)
+    proven(id="unread", key="unread", access_count=0)
+    proven(id="candidate", key="[bold]k[/]\x1b", importance=9.5, access_count=12, idle_days=30)
+
+    answer = Memctl(path, NOW + timedelta(days=1)).ok("promote", "--dry-run", "--list")
+
+    assert re.sub("  +", "|", answer.out) == (
+        "id|agent_id|type|key|importance|access_count|age_days|why|outcome\n"
+        "candidate|build_agent|learning|[bold]k[/]\\x1b|9.5|12|31|meets all four conditions|"
+        "promoted\n"
+        "known|build_agent|learning|known|8|5|15|"
+        "promoted at 2026-11-23T09:43:58Z, unchanged since\n"
+        "preference|build_agent|preference|p|8|7|15|"
+        "type is none of error_pattern, success_pattern, learning\n"
+        "unread|build_agent|learning|unread|8|0|15|access_count 0 is below 5\n"
+        "new|build_agent|learning|new|3|0|3|"
+        "importance 3 is below 8; access_count 0 is below 5; age_days 3 is below 14\n"
+    )
+    assert answer.err == (
+        "promote: would promote 1 memories, merge 0 into entries that say the same, "
+        "supersede the entries of 0\n"
+    )
+
+
+def test_the_configuration_sets_what_a_candidate_must_have(
+    path: Path, proven: Callable[..., str], tmp_path: Path
+) -> None:
+    proven(value="a", importance=4.5, access_count=1, idle_days=2)
+    proven(value="b", importance=4.4, access_count=1, idle_days=2)
+    proven(value="c", importance=4.5, access_count=0, idle_days=2)
+    proven(value="d", importance=4.5, access_count=1, idle_days=1)
+    file = tmp_path / "memctl.toml"
+    file.write_text("[promote]\nimportance = 4.5\naccesses = 1\nage_days = 2\n")
+
+    answer = Memctl(path).ok("promote", "--config", str(file), "--json", "--list").json
+
+    assert [(memory["why"], memory["outcome"]) for memory in answer["memories"]] == [
+        (MEETS, "promoted"),
+        ("importance 4.4 is below 4.5", None),
+        ("access_count 0 is below 1", None),
+        ("age_days 1 is below 2", None),
+    ]
+
+
+# What a promotion leaves behind
+
+
+def test_a_promotion_leaves_an_entry_a_link_a_mark_and_an_event(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    value = '{"description": "it hangs", "fix": "retry", "taskId": "TASK-7"}'
+    memory = proven(
+        agent_id="qa_agent",
+        type="error_pattern",
+        key="flaky:e2e",
+        value=value,
+        metadata='{"tags": ["e2e"]}',
+        importance=9,
+    )
+    before = rows(db, "agent_memory")
+
+    answer = Memctl(path).ok("promote", "--json").json
+
+    ((entry_id, *entry),) = rows(db, "knowledge_entries")
+    content = "flaky:e2e: it hangs\nFix: retry"
+    created, updated = entry[10:12]
+    names = [column[1] for column in db.execute("PRAGMA table_info(agent_memory)")]
+    assert entry == [
+        *("gotcha", content, None, None, '["e2e","from-memory"]', 0.725, 1, None, "TASK-7"),
+        *("qa_agent", created, updated, "2026-11-08 09:43:58", None),
+    ]
+    assert uuid.UUID(entry_id).version == 4
+    assert rows(db, "agent_memory") == [
+        tuple(
+            "2026-11-22T09:43:58Z" if name == "promoted_at" else value
+            for name, value in zip(names, before[0], strict=True)
+        )
+    ]
+    assert db.execute("SELECT * FROM memory_promotions").fetchall() == [
+        (
+            *("qa_agent", "error_pattern", "flaky:e2e", entry_id),
+            *(sha256(content.encode()).hexdigest(), "2026-11-22T09:43:58Z"),
+        )
+    ]
+    assert rows(db, "memory_events") == [
+        (
+            *(1, "2026-11-22T09:43:58Z", "memory:promoted", memory, "qa_agent", "error_pattern"),
+            *("flaky:e2e", 1),
+            json.dumps({"outcome": "promoted", "entry_id": entry_id, "confidence": 0.725}),
+        )
+    ]
+    assert rows(db, "memory_runs", "job, status, counts") == [
+        ("promote", "ok", '{"promoted": 1, "merged": 0, "superseded": 0}')
+    ]
+    assert [answer[name] for name in ("promoted", "merged", "superseded", "remaining")] == [
+        *(1, 0, 0, 0)
+    ]
+    assert answer["agents"] == {"qa_agent": 1}
+
+
+def test_a_second_run_finds_nothing_to_do(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    for number in range(30):
+        proven(value=f"{number} {OTHER}", agent_id=f"agent-{number % 3}")
+    first = counts(path)
+    before = rows(db, "knowledge_entries"), rows(db, "agent_memory"), rows(db, "memory_events")
+
+    second = counts(path, now=NOW + timedelta(days=1))
+
+    assert (sum(first), second) == (30, (0, 0, 0))
+    assert (
+        rows(db, "knowledge_entries"),
+        rows(db, "agent_memory"),
+        rows(db, "memory_events"),
+    ) == before
+
+
+def test_only_the_memories_of_the_named_agent_are_promoted(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven(agent_id="qa_agent")
+    proven(agent_id="build_agent")
+
+    answer = Memctl(path).ok("promote", "--agent", "qa_agent", "--list", "--json").json
+
+    assert [memory["agent_id"] for memory in answer["memories"]] == ["qa_agent"]
+    assert rows(db, "knowledge_entries", "source_agent_id") == [("qa_agent",)]
+
+
+def test_a_dry_run_foresees_what_a_run_then_does(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven(agent_id="a", key="k")
+    proven(agent_id="b", key="k")
+    run(path)
+    db.execute("UPDATE agent_memory SET value = ?", (OTHER,))
+    proven(agent_id="c", value=NEARLY_TEN)
+    proven(agent_id="d", value=NEARLY_TEN)
+    proven(agent_id="e", value=f"nothing like it {TEN}"[:20])
+    before = everything(path)
+
+    previewed = run(path, dry_run=True, listing=True)
+    unchanged = everything(path) == before
+    done = run(path, listing=True)
+
+    assert unchanged
+    assert (previewed.promoted, previewed.merged, previewed.superseded) == (2, 2, 1)
+    assert (done.promoted, done.merged, done.superseded) == (2, 2, 1)
+    assert previewed.tally.memories == done.tally.memories
+
+
+def test_a_dry_run_makes_no_knowledge_base(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven()
+
+    previewed = counts(path, dry_run=True)
+
+    assert previewed == (1, 0, 0)
+    assert rows(db, "sqlite_schema WHERE name = 'knowledge_entries'") == []
+
+
+def test_a_run_without_candidates_makes_no_knowledge_base(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven(importance=7)
+
+    assert counts(path) == (0, 0, 0)
+    assert rows(db, "sqlite_schema WHERE name = 'knowledge_entries'") == []
+
+
+# Promoted before
+
+
+def learn_anew(db: sqlite3.Connection, value: str, **columns: Any) -> str:
+    """Replace the only memory as the service does, and let it prove itself once more."""
+    ((agent, kind, key),) = rows(db, "agent_memory", "agent_id, type, key")
+    db.execute("DELETE FROM agent_memory")
+    return insert_memory(
+        db,
+        agent_id=agent,
+        type=kind,
+        key=key,
+        value=value,
+        **{"importance": 8, "access_count": 5, "idle_days": 14, **columns},
+    )
+
+
+def test_the_same_text_learnt_anew_is_nothing_new_but_is_marked_again(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven()
+    run(path)
+    before = rows(db, "knowledge_entries"), rows(db, "memory_events")
+    learn_anew(db, TEN, importance=10)
+
+    again = counts(path, now=NOW + timedelta(days=3))
+
+    assert again == (0, 0, 0)
+    assert (rows(db, "knowledge_entries"), rows(db, "memory_events")) == before
+    assert rows(db, "agent_memory", "promoted_at") == [("2026-11-22T09:43:58Z",)]
+
+
+def test_a_text_learnt_anew_must_prove_itself_again(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven()
+    run(path)
+    learn_anew(db, OTHER, access_count=0)
+
+    assert counts(path) == (0, 0, 0)
+    assert rows(db, "agent_memory", "promoted_at") == [(None,)]
+
+
+def test_nearly_the_same_text_confirms_its_entry(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven()
+    run(path)
+    memory = learn_anew(db, NEARLY_TEN)
+
+    again = [counts(path, now=NOW + timedelta(days=days)) for days in (3, 4)]
+
+    ((entry_id, *entry),) = rows(db, "knowledge_entries", f"id, {ENTRY}, updated_at")
+    assert again == [(0, 1, 0), (0, 0, 0)]
+    assert entry == ["pattern", TEN, 0.7, 2, "build_agent", "2026-11-25 09:43:58"]
+    assert db.execute("SELECT entry_id, content_hash FROM memory_promotions").fetchall() == [
+        (entry_id, sha256(NEARLY_TEN.encode()).hexdigest())
+    ]
+    assert rows(db, "agent_memory", "promoted_at") == [("2026-11-25T09:43:58Z",)]
+    assert rows(db, "memory_events WHERE event_id = 2", "memory_id, detail") == [
+        (memory, json.dumps({"outcome": "merged", "entry_id": entry_id, "confidence": 0.7}))
+    ]
+
+
+def test_another_text_supersedes_its_entry(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven()
+    run(path)
+    learn_anew(db, OTHER)
+
+    again = [counts(path, now=NOW + timedelta(days=days)) for days in (3, 4)]
+
+    (old, *_), (new, *_) = rows(db, "knowledge_entries")
+    assert again == [(0, 0, 1), (0, 0, 0)]
+    assert rows(db, "knowledge_entries", f"{ENTRY}, superseded_by") == [
+        ("pattern", TEN, 0.45, 1, "build_agent", new),
+        ("pattern", OTHER, 0.65, 1, "build_agent", None),
+    ]
+    assert links(db) == [("build_agent", rows(db, "agent_memory", "key")[0][0], OTHER)]
+    assert json.loads(rows(db, "memory_events WHERE event_id = 2", "detail")[0][0]) == {
+        "outcome": "superseded",
+        "entry_id": new,
+        "confidence": 0.65,
+        "superseded_id": old,
+    }
+
+
+def test_another_text_that_another_agent_has_entered_supersedes_by_that(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven(agent_id="a", key="k")
+    run(path)
+    known = add_entry(db, OTHER)
+    learn_anew(db, OTHER)
+
+    again = counts(path)
+
+    assert again == (0, 0, 1)
+    assert rows(db, "knowledge_entries", f"{ENTRY}, superseded_by") == [
+        ("pattern", TEN, 0.45, 1, "a", known),
+        ("pattern", OTHER, 0.6, 2, "spec_agent", None),
+    ]
+    assert links(db) == [("a", "k", OTHER)]
+
+
+def test_a_memory_whose_entry_is_gone_is_promoted_anew(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven()
+    run(path)
+    db.execute("DELETE FROM knowledge_entries")
+
+    again = counts(path)
+
+    assert again == (1, 0, 0)
+    assert rows(db, "knowledge_entries", ENTRY) == [("pattern", TEN, 0.65, 1, "build_agent")]
+
+
+def test_a_memory_is_promoted_anew_when_the_whole_knowledge_base_is_gone(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven()
+    run(path)
+    db.execute("DROP TABLE knowledge_entries")
+
+    assert counts(path, dry_run=True) == (1, 0, 0)
+    assert counts(path) == (1, 0, 0)
+    assert counts(path) == (0, 0, 0)
+
+
+def test_what_somebody_else_has_superseded_stays_superseded_by_that(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven()
+    run(path)
+    other = add_entry(db, "said better")
+    db.execute("UPDATE knowledge_entries SET superseded_by = ? WHERE id <> ?", (other, other))
+    learn_anew(db, OTHER)
+
+    again = counts(path)
+
+    assert again == (1, 0, 0)
+    assert rows(db, "knowledge_entries", "content, confidence, superseded_by") == [
+        (TEN, 0.65, other),
+        ("said better", 0.5, None),
+        (OTHER, 0.65, None),
+    ]
+
+
+# What another agent has learnt
+
+
+def test_what_another_agent_has_entered_is_confirmed_instead_of_entered_twice(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven(agent_id="a", key="k")
+    proven(agent_id="b", key="l", value=NEARLY_TEN)
+    proven(agent_id="c", key="m", value=f"{TEN} eleven")
+
+    done = counts(path)
+
+    assert done == (1, 2, 0)
+    assert rows(db, "knowledge_entries", ENTRY) == [("pattern", TEN, 0.85, 3, "a")]
+    assert links(db) == [("a", "k", TEN), ("b", "l", TEN), ("c", "m", TEN)]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        pytest.param({"source_agent_id": "build_agent"}, id="the same agent's"),
+        pytest.param({"type": "gotcha"}, id="of another type"),
+        pytest.param({"superseded_by": "x"}, id="superseded"),
+        pytest.param({"content": "one two three four five six seven eight"}, id="four fifths"),
+    ],
+)
+def test_an_entry_is_not_confirmed_when_it_is(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str], columns: dict[str, Any]
+) -> None:
+    add_entry(db, **columns)
+    before = rows(db, "knowledge_entries")
+    proven()
+
+    done = [counts(path, dry_run=True), counts(path)]
+
+    assert done == [(1, 0, 0)] * 2
+    assert rows(db, "knowledge_entries")[:1] == before
+
+
+def test_of_several_entries_the_most_similar_is_confirmed_and_of_those_the_oldest(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    for name, content, created_at in [
+        ("less similar", NEARLY_TEN, "2020-01-01 00:00:00"),
+        ("of no age", TEN, "long ago"),
+        ("newer", TEN, "2026-01-02 00:00:00"),
+        ("oldest", TEN, "2026-01-01T00:00:00Z"),
+        ("as old, but later", TEN, "2026-01-01 00:00:00"),
+    ]:
+        add_entry(db, content, id=name, created_at=created_at)
+    proven()
+
+    run(path)
+
+    assert rows(db, "knowledge_entries WHERE occurrences = 2", "id") == [("oldest",)]
+
+
+@pytest.mark.parametrize(
+    ("confidence", "occurrences", "expected"),
+    [
+        pytest.param(0.5, 1, (0.6, 2), id="halfway"),
+        pytest.param(0.9, 7, (0.95, 8), id="up to 0.95"),
+        pytest.param(0.97, 7, (0.97, 8), id="never down to it"),
+        pytest.param(0.33333, 1, (0.4333, 2), id="rounded"),
+        pytest.param(0.5, None, (0.6, 2), id="uncounted so far"),
+    ],
+)
+def test_confirming_raises_confidence_within_bounds(
+    db: sqlite3.Connection,
+    path: Path,
+    proven: Callable[..., str],
+    confidence: float,
+    occurrences: int | None,
+    expected: tuple[float, int],
+) -> None:
+    add_entry(db, confidence=confidence, occurrences=occurrences)
+    proven()
+
+    run(path)
+
+    assert rows(db, "knowledge_entries", "confidence, occurrences") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("confidence", "expected"),
+    [(0.65, 0.45), (0.25, 0.1), (0.05, 0.05), (0.33333, 0.1333)],
+    ids=["by 0.2", "down to 0.1", "never up to it", "rounded"],
+)
+def test_superseding_lowers_confidence_within_bounds(
+    db: sqlite3.Connection,
+    path: Path,
+    proven: Callable[..., str],
+    confidence: float,
+    expected: float,
+) -> None:
+    proven()
+    run(path)
+    db.execute("UPDATE knowledge_entries SET confidence = ?", (confidence,))
+    learn_anew(db, OTHER)
+
+    run(path)
+
+    assert rows(db, "knowledge_entries WHERE superseded_by IS NOT NULL", "confidence") == [
+        (expected,)
+    ]
+
+
+# The table
+
+
+def test_after_memctl_has_made_the_table_the_services_own_migration_and_statements_work(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven()
+    run(path)
+
+    with closing(Service(path)) as service:
+        service.db.executescript(SERVICE_TABLE + SERVICE_INDEXES)
+        ((known,),) = service.db.execute("SELECT id FROM knowledge_entries").fetchall()
+        service.db.execute(
+            """
+            INSERT INTO knowledge_entries (
+                id, type, content, file_patterns, action_types, tags, confidence, occurrences,
+                source_execution_id, source_task_id, source_agent_id, superseded_by
+            ) VALUES ('new', 'decision', 'text', '[]', '[]', '[]', 1, 1, 'x', 'T', 'a', ?)
+            """,
+            (known,),
+        )
+        with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+            service.db.execute("UPDATE knowledge_entries SET type = 'rule'")
+        with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+            service.db.execute("UPDATE knowledge_entries SET confidence = 1.1")
+        with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+            service.db.execute("UPDATE knowledge_entries SET superseded_by = 'nobody'")
+    indexes = db.execute("SELECT name FROM pragma_index_list('knowledge_entries') ORDER BY 1")
+
+    assert [name for (name,) in indexes] == [
+        *("idx_knowledge_agent", "idx_knowledge_confidence", "idx_knowledge_type"),
+        *("idx_knowledge_updated", "sqlite_autoindex_knowledge_entries_1"),
+    ]
+    assert counts(path) == (0, 0, 0)
+    assert is_sound(db)
+
+
+def test_the_table_that_memctl_makes_is_the_services(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven()
+    run(path)
+
+    def shape() -> list[tuple[Any, ...]]:
+        described = ("table_info", "foreign_key_list", "index_list")
+        return [
+            row
+            for pragma in described
+            for row in db.execute(f"PRAGMA {pragma}(knowledge_entries)").fetchall()
+        ]
+
+    made = shape()
+    db.execute("DROP TABLE knowledge_entries")
+    db.executescript(SERVICE_TABLE)
+
+    assert made == shape()
+
+
+@pytest.mark.parametrize(
+    ("schema", "difference"),
+    [
+        pytest.param(
+            "CREATE TABLE knowledge_entries (id TEXT PRIMARY KEY, title TEXT)",
+            "it lacks the column action_types",
+            id="other columns",
+        ),
+        pytest.param(
+            SERVICE_TABLE.replace("last_used_at TEXT,", "last_used_at TEXT, title TEXT,"),
+            "it has the column title",
+            id="one column more",
+        ),
+        pytest.param(
+            SERVICE_TABLE.replace("file_patterns TEXT,", ""),
+            "it lacks the column file_patterns",
+            id="one column less",
+        ),
+        pytest.param(
+            SERVICE_TABLE.replace("TEXT PRIMARY KEY", "TEXT"),
+            "its rows have no number, or are not named by id",
+            id="no primary key",
+        ),
+        pytest.param(
+            SERVICE_TABLE.replace(");", ") WITHOUT ROWID;").replace("(id) WITHOUT ROWID", "(id)"),
+            "its rows have no number, or are not named by id",
+            id="without rowid",
+        ),
+        pytest.param(
+            "CREATE VIEW Knowledge_Entries AS SELECT id FROM agent_memory",
+            "it is of the kind view",
+            id="a view",
+        ),
+        pytest.param(
+            "CREATE INDEX knowledge_entries ON agent_memory (created_at)",
+            "it is of the kind index",
+            id="an index",
+        ),
+    ],
+)
+def test_another_products_table_is_refused_and_left_as_it_is(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str], schema: str, difference: str
+) -> None:
+    proven()
+    db.executescript(schema)
+    before = everything(path)
+
+    previewed = Memctl(path)("promote", "--dry-run", "--list")
+    answer = Memctl(path)("promote")
+
+    after = everything(path)
+    assert (previewed.exit_code, previewed.out, answer.exit_code, answer.out) == (3, "", 3, "")
+    assert (
+        answer.err
+        == previewed.err
+        == (
+            f"memctl: knowledge_entries is not the knowledge base that memctl knows: {difference}; "
+            "it belongs to another product, and promote cannot use it; nothing was changed\n"
+        )
+    )
+    assert rows(db, "memory_runs", "job, status") == [("promote", "refused")]
+    assert {**after, "memory_runs": []} == {**before, "memory_runs": []}
+
+
+def test_triggers_of_the_knowledge_base_work_on(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    db.executescript(
+        SERVICE_TABLE
+        + """
+        CREATE TABLE changes (number INTEGER PRIMARY KEY, content);
+        INSERT INTO changes VALUES (1000, 'so that the numbers of rows differ');
+        CREATE TRIGGER added AFTER INSERT ON knowledge_entries
+            BEGIN INSERT INTO changes (content) VALUES (NEW.content); END;
+        CREATE TRIGGER confirmed AFTER UPDATE ON knowledge_entries
+            BEGIN INSERT INTO changes (content) VALUES (OLD.confidence || NEW.confidence); END;
+        """
+    )
+    proven(agent_id="a")
+    proven(agent_id="b")
+
+    done = counts(path)
+
+    assert done == (1, 1, 0)
+    assert rows(db, "changes", "content")[1:] == [(TEN,), ("0.650.75",)]
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "reason"),
+    [
+        pytest.param(
+            "CREATE TRIGGER no BEFORE INSERT ON knowledge_entries"
+            " BEGIN SELECT RAISE(ABORT, 'closed'); END",
+            " (closed)",
+            id="a trigger that aborts",
+        ),
+        pytest.param(
+            "CREATE TRIGGER no BEFORE INSERT ON knowledge_entries"
+            " BEGIN SELECT RAISE(ROLLBACK, 'closed'); END",
+            " (closed)",
+            id="a trigger that rolls back",
+        ),
+        pytest.param(
+            "CREATE TRIGGER no BEFORE INSERT ON knowledge_entries BEGIN SELECT RAISE(IGNORE); END",
+            "",
+            id="a trigger that ignores",
+        ),
+        pytest.param(
+            "CREATE TRIGGER no AFTER INSERT ON knowledge_entries BEGIN DELETE FROM nowhere; END",
+            " (no such table: main.nowhere)",
+            id="a trigger that is broken",
+        ),
+        pytest.param(
+            "CREATE UNIQUE INDEX one ON knowledge_entries (type)",
+            " (UNIQUE constraint failed: knowledge_entries.type)",
+            id="a condition",
+        ),
+    ],
+)
+def test_an_entry_that_the_knowledge_base_does_not_take_ends_the_run_with_one_line(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str], obstacle: str, reason: str
+) -> None:
+    add_entry(db, OTHER)
+    db.execute(obstacle)
+    proven()
+    before = everything(path)
+
+    answer = Memctl(path)("promote")
+
+    after = everything(path)
+    assert (answer.exit_code, answer.out) == (3, "")
+    assert answer.err == (
+        f"memctl: knowledge_entries does not take what promote writes{reason}; a condition or a "
+        "trigger there prevents it; the interrupted step was rolled back\n"
+    )
+    assert {**after, "memory_runs": []} == {**before, "memory_runs": []}
+
+
+# Whatever the columns hold
+
+
+ODDITIES: dict[str, dict[str, Any]] = {
+    "unicode": {"value": "агент-тест🤖 \u202etfel", "key": "ключ"},
+    "NUL inside": {"value": "a\0b", "key": "k\0l"},
+    "invalid UTF-8": {"value": b"half \xf0\x9f", "key": b"k\xff", "agent_id": b"a\xff"},
+    "a task that is invalid UTF-8": {"value": b'{"description": "d", "taskId": "\xf0"}'},
+    "markup and escapes": {"value": "[bold]a[/] \x1b[31mred", "key": "--help"},
+    "a name with line breaks": {"agent_id": "two\nlines", "key": "-\n-"},
+    "a megabyte": {"value": "word " * 200_000},
+    "no last access": {"last_accessed": None},
+    "odd metadata": {"metadata": '["tags"]'},
+    "an endless importance": {"importance": 1e999},
+}
+
+
+@pytest.mark.parametrize("columns", ODDITIES.values(), ids=ODDITIES.keys())
+@pytest.mark.parametrize("kind", ["error_pattern", "learning"])
+def test_odd_texts_reach_the_knowledge_base_to_the_byte(
+    db: sqlite3.Connection,
+    path: Path,
+    proven: Callable[..., str],
+    kind: str,
+    columns: dict[str, Any],
+) -> None:
+    proven(type=kind, key="k")
+    for name, value in columns.items():
+        form = "CAST(? AS TEXT)" if isinstance(value, bytes) else "?"
+        db.execute(f"UPDATE agent_memory SET {name} = {form}", (value,))
+    exact = "CAST(agent_id AS BLOB), CAST(key AS BLOB), CAST(value AS BLOB), last_accessed"
+    ((agent, key, value, last_accessed),) = rows(db, "agent_memory", exact)
+
+    answers = [Memctl(path).ok("promote", "--json", "--list").json for _ in range(2)]
+
+    if b"description" in value:
+        value = b"d"
+    assert [answer["promoted"] for answer in answers] == [1, 0]
+    assert rows(
+        db,
+        "knowledge_entries",
+        "typeof(content), CAST(content AS BLOB), CAST(source_agent_id AS BLOB), last_used_at",
+    ) == [("text", key + b": " + value if kind == "error_pattern" else value, agent, last_accessed)]
+    linked = "SELECT CAST(agent_id AS BLOB), CAST(key AS BLOB) FROM memory_promotions"
+    assert db.execute(linked).fetchall() == [(agent, key)]
+    assert rows(db, "memory_events", "CAST(agent_id AS BLOB), CAST(key AS BLOB)") == [(agent, key)]
+
+
+@pytest.mark.parametrize("column", ["agent_id", "key", "value", "metadata"])
+def test_what_is_stored_in_bytes_is_promoted_once(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str], column: str
+) -> None:
+    proven()
+    db.execute(f"UPDATE agent_memory SET {column} = x'007bff'")
+
+    assert [counts(path), counts(path)] == [(1, 0, 0), (0, 0, 0)]
+
+
+# Others at work meanwhile
+
+
+def promote_after(path: Path, change: Callable[[], object]) -> PromoteResult:
+    """Run the job, and let something happen between its search and its first batch."""
+
+    def change_then_promote(run: Run) -> PromoteResult:
+        assert run.batches is not None
+        batches, apply = run.batches, run.batches.apply
+
+        def change_first(rowids: Any, promote_batch: Callable[[str], object]) -> int:
+            batches.apply = apply  # type: ignore[method-assign]
+            change()
+            return apply(rowids, promote_batch)
+
+        batches.apply = change_first  # type: ignore[assignment,method-assign]
+        return promote(run, PromotePolicy())
+
+    result = perform("promote", change_then_promote, Request(path, NOW)).result
+    assert result is not None
+    return result
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param("DELETE FROM knowledge_entries", id="deleted"),
+        pytest.param("UPDATE knowledge_entries SET superseded_by = 'x'", id="superseded"),
+        pytest.param("UPDATE knowledge_entries SET content = 'of late'", id="rewritten"),
+    ],
+)
+def test_an_entry_that_changes_before_its_turn_comes_is_not_confirmed(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str], change: str
+) -> None:
+    add_entry(db, NEARLY_TEN, id="first")
+    proven()
+
+    result = promote_after(path, lambda: db.execute(change))
+
+    assert (result.promoted, result.merged) == (1, 0)
+    assert rows(db, "knowledge_entries WHERE id <> 'first'", ENTRY) == [
+        ("pattern", TEN, 0.65, 1, "build_agent")
+    ]
+
+
+def test_a_memory_that_changes_before_its_turn_comes_is_promoted_as_it_is_then(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven()
+
+    promote_after(path, lambda: db.execute("UPDATE agent_memory SET value = ?", (OTHER,)))
+
+    assert rows(db, "knowledge_entries", "content") == [(OTHER,)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param("UPDATE agent_memory SET access_count = 0", id="learnt anew"),
+        pytest.param("DELETE FROM agent_memory", id="forgotten"),
+    ],
+)
+def test_a_memory_that_is_no_candidate_any_more_when_its_turn_comes_is_left_alone(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str], change: str
+) -> None:
+    proven()
+
+    result = promote_after(path, lambda: db.execute(change))
+
+    assert (result.promoted, result.tally.changed_meanwhile) == (0, 1)
+    assert rows(db, "sqlite_schema WHERE name = 'knowledge_entries'") == []
+
+
+def test_another_memory_that_has_got_the_row_of_a_candidate_is_not_prepared(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven(type="task:blocker", importance="high")
+    ((rowid,),) = rows(db, "agent_memory", "rowid")
+
+    with open_database(path, read_only=True) as connection:
+        candidates = Candidates(PromotePolicy(), None, NOW, NO_ENTRIES)
+        promotion = Promotion(Run(connection, Request(path, NOW, dry_run=True)), candidates)
+        promotion.prepare(array("q", [rowid]))
+
+    assert promotion.outcomes == {}
+
+
+def test_a_knowledge_base_that_is_made_meanwhile_stops_the_run(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven()
+
+    with pytest.raises(SchemaError, match="the schema was changed while the job ran"):
+        promote_after(path, lambda: db.executescript(SERVICE_TABLE))
+
+    assert rows(db, "knowledge_entries") == []
+    assert counts(path) == (1, 0, 0)
+
+
+# Against an oracle
+
+
+@dataclass(eq=False)
+class Entry:
+    """An entry of the knowledge base, as the oracle keeps it."""
+
+    type: str
+    content: str
+    agent: str
+    confidence: float
+    occurrences: int = 1
+    tags: str | None = None
+    task: str | None = None
+    superseded_by: "Entry | None" = None
+
+
+@dataclass
+class Memory:
+    """An active memory, as the oracle keeps it."""
+
+    id: str
+    value: str
+    metadata: str | None
+    importance: float
+    accesses: int = 0
+    promoted_at: str | None = None
+
+    def document(self, text: str | None) -> dict[str, Any]:
+        """Return a value or metadata as an object, if it is one."""
+        return json.loads(text) if text and text.startswith("{") else {}
+
+
+Name = tuple[str, str, str]  # agent, type, key
+
+
+@dataclass
+class Oracle:
+    """The whole database in dictionaries, and the rules said as plainly as possible."""
+
+    memories: dict[Name, Memory] = field(default_factory=dict)  # in the order of their rows
+    entries: list[Entry] = field(default_factory=list)  # the oldest first
+    links: dict[Name, tuple[Entry, str, str]] = field(default_factory=dict)
+    events: list[tuple[str, str]] = field(default_factory=list)
+
+    def remember(self, name: Name, memory: Memory) -> None:
+        """Put a new row in the place of the old one: at the end."""
+        self.memories.pop(name, None)
+        self.memories[name] = memory
+
+    def promote(self, now: str, *, days: int) -> tuple[int, int, int]:
+        """Promote what is a candidate so many days after everything was written.
+
+        Returns how many were promoted, merged and superseded.
+        """
+        outcomes: Counter[str] = Counter()
+        for name, memory in self.memories.items():
+            agent, kind, _ = name
+            lasting = days >= 14 and kind in ("learning", "error_pattern", "success_pattern")
+            if not (lasting and memory.importance >= 8 and memory.accesses >= 5):
+                continue
+            entry = self.become(name, memory)
+            linked, text, since = self.links.get(name, (None, "", ""))
+            if linked not in self.entries:
+                linked = None
+            if linked and text == entry.content:
+                memory.promoted_at = memory.promoted_at or since
+                continue
+            if linked and jaccard(entry.content, linked.content) > 0.8:
+                outcome = "merged"
+                confirm(linked, 0.05)
+                entry = linked
+            else:
+                outcome = "promoted"
+                rivals = [
+                    other
+                    for other in self.entries
+                    if (other.type, other.superseded_by) == (entry.type, None)
+                    and other.agent != agent
+                    and jaccard(entry.content, other.content) > 0.8
+                ]
+                text = entry.content
+                if rivals:
+                    outcome = "merged"
+                    entry = max(rivals, key=lambda other: jaccard(text, other.content))
+                    confirm(entry, 0.10)
+                else:
+                    self.entries.append(entry)
+                if linked and linked.superseded_by is None:
+                    outcome = "superseded"
+                    linked.superseded_by = entry
+                    lowered = max(0.1, round(linked.confidence - 0.2, 4))
+                    linked.confidence = min(linked.confidence, lowered)
+            self.links[name] = entry, self.become(name, memory).content, now
+            memory.promoted_at = now
+            outcomes[outcome] += 1
+            self.events.append((memory.id, outcome))
+        return outcomes["promoted"], outcomes["merged"], outcomes["superseded"]
+
+    def become(self, name: Name, memory: Memory) -> Entry:
+        """Return the entry that a memory becomes."""
+        agent, kind, key = name
+        value, metadata = memory.document(memory.value), memory.document(memory.metadata)
+        entry_type = "gotcha" if kind == "error_pattern" else "pattern"
+        if kind == "learning":
+            entry_type = metadata.get("knowledge_type", entry_type)
+        content = value.get("description", memory.value)
+        confidence = 0.6 + 0.025 * (min(memory.importance, 10) - 8)
+        confidence += 0.1 * (agent == "qa_agent") + 0.05 * (entry_type == "pattern")
+        return Entry(
+            type=entry_type,
+            content=f"{key}: {content}" if entry_type == "gotcha" else content,
+            agent=agent,
+            confidence=min(0.79, round(confidence, 4)),
+            tags=json.dumps([*metadata.get("tags", []), "from-memory"], separators=(",", ":")),
+            task=metadata.get("taskId") or value.get("taskId"),
+        )
+
+
+def jaccard(some: str, others: str) -> float:
+    """Return which part of all words of two texts is in both."""
+    ours, theirs = (set(re.findall(r"\w+", text.lower())) for text in (some, others))
+    return len(ours & theirs) / len(ours | theirs)
+
+
+def confirm(entry: Entry, gain: float) -> None:
+    """Count an occurrence, and raise the confidence up to 0.95."""
+    entry.occurrences += 1
+    raised = min(0.95, round(entry.confidence + gain, 4))
+    entry.confidence = max(entry.confidence, raised)
+
+
+def say(replaced: int, form: str) -> str:
+    """Return ten words of which so many are others, as text or in JSON."""
+    words = [*"abcdefghij"[replaced:], *"klmnopqrst"[:replaced]]
+    text = " ".join(words)
+    if form == "text":
+        return text
+    return json.dumps({"description": text.upper(), "taskId": form}, separators=(",", ":"))
+
+
+# Few names and texts, so that they meet; most of them are candidates.
+AGENTS = st.sampled_from(["qa_agent", "a", "b"])
+NAMES = st.sampled_from(
+    [
+        ("a", "learning", "k"),
+        ("b", "learning", "k"),
+        ("qa_agent", "success_pattern", "l"),
+        ("a", "error_pattern", "k"),
+        ("b", "context", "k"),
+    ]
+)
+TEXTS = st.sampled_from([0, 9, 1, 2])
+VALUES = st.builds(say, TEXTS, st.sampled_from(["text", "text", "T-1"]))
+METADATA = st.sampled_from(
+    [
+        *[None] * 8,
+        '{"tags":["x"],"taskId":"T-2"}',
+        '{"knowledge_type":"gotcha"}',
+        '{"knowledge_type":"decision"}',
+    ]
+)
+LEARN = st.tuples(
+    st.just("learn"),
+    NAMES,
+    VALUES,
+    METADATA,
+    st.sampled_from([8, 8, 8.5, 10, 10, 7]),
+    st.sampled_from([5, 5, 5, 6, 4]),
+)
+PROMOTE = st.tuples(st.just("promote"), st.sampled_from([14, 14, 14, 20, 13]))
+STEPS = st.sampled_from(
+    [
+        *[LEARN] * 6,
+        *[PROMOTE] * 3,
+        st.tuples(st.just("forget"), NAMES),
+        st.tuples(st.just("drop"), st.integers(0, 5)),
+        st.tuples(st.just("supersede"), st.integers(0, 5), st.integers(0, 5)),
+        st.tuples(st.just("enter"), AGENTS, st.builds(say, TEXTS, st.just("text"))),
+    ]
+).flatmap(lambda step: step)  # one_of would give each kind the same weight
+
+
+class Real:
+    """The same steps, done to a real database by the service and by memctl."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.service = Service(path)
+        self.service.db.execute("PRAGMA foreign_keys = OFF")  # an entry may lose its successor
+        self.service.db.execute("PRAGMA synchronous = OFF")  # nobody pulls the plug here
+        self.service.db.executescript(SERVICE_TABLE)
+        for table in ("agent_memory", "knowledge_entries", "memory_promotions", "memory_events"):
+            self.service.db.execute(f"DELETE FROM {table}")
+
+    def learn(
+        self, name: Name, value: str, metadata: str | None, importance: float, accesses: int
+    ) -> Memory:
+        """Remember and read as the service does; everything was written at NOW."""
+        row = self.service.remember(*name, value, metadata=metadata, importance=importance)
+        for _ in range(accesses):
+            self.service.recall(*name)
+        self.service.db.execute(
+            "UPDATE agent_memory SET created_at = '2026-11-22 09:43:58' WHERE id = ?", (row["id"],)
+        )
+        return Memory(row["id"], value, metadata, importance, accesses)
+
+    def number(self, place: int) -> int:
+        """Return the row of the entry in a place of their order."""
+        found = self.service.db.execute(
+            "SELECT rowid FROM knowledge_entries ORDER BY rowid LIMIT 1 OFFSET ?", (place,)
+        ).fetchone()
+        return int(found[0])
+
+    def state(self) -> list[Any]:
+        """Return all that the oracle knows, too."""
+        db = self.service.db
+        place = "(SELECT count(*) FROM knowledge_entries AS b WHERE b.rowid < {}.rowid)"
+        return [
+            [tuple(row) for row in db.execute(query)]
+            for query in (
+                "SELECT id, value, importance, access_count, promoted_at FROM agent_memory"
+                " ORDER BY rowid",
+                "SELECT type, content, source_agent_id, confidence, occurrences, tags,"
+                " source_task_id, superseded_by IS NOT NULL,"
+                f" (SELECT {place.format('n')} FROM knowledge_entries AS n"
+                " WHERE n.id = e.superseded_by) FROM knowledge_entries AS e ORDER BY rowid",
+                "SELECT agent_id, type, key, content_hash, promoted_at,"
+                f" (SELECT {place.format('n')} FROM knowledge_entries AS n WHERE n.id = entry_id)"
+                " FROM memory_promotions ORDER BY 1, 2, 3",
+                "SELECT memory_id, json_extract(detail, '$.outcome') FROM memory_events"
+                " ORDER BY event_id",
+            )
+        ]
+
+
+def state_of(oracle: Oracle) -> list[Any]:
+    """Return what the oracle knows as the database would tell it."""
+
+    def place(entry: Entry | None) -> int | None:
+        places = [number for number, other in enumerate(oracle.entries) if other is entry]
+        return places[0] if places else None
+
+    return [
+        [
+            (memory.id, memory.value, memory.importance, memory.accesses, memory.promoted_at)
+            for memory in oracle.memories.values()
+        ],
+        [
+            (
+                *(entry.type, entry.content, entry.agent, entry.confidence, entry.occurrences),
+                *(entry.tags, entry.task, int(entry.superseded_by is not None)),
+                place(entry.superseded_by),
+            )
+            for entry in oracle.entries
+        ],
+        [
+            (*name, sha256(content.encode()).hexdigest(), since, place(entry))
+            for name, (entry, content, since) in sorted(oracle.links.items())
+        ],
+        oracle.events,
+    ]
+
+
+@pytest.fixture(scope="module")
+def shared(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database that all examples share, one after the other."""
+    path = tmp_path_factory.mktemp("oracle") / "memory.db"
+    shutil.copyfile(template, path)
+    return path
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=st.lists(STEPS, min_size=25, max_size=50))
+def test_any_history_ends_row_for_row_as_the_oracle_says(
+    steps: list[tuple[Any, ...]], shared: Path
+) -> None:
+    oracle, real = Oracle(), Real(shared)
+    with closing(real.service):
+        for number, (step, *given_) in enumerate([*steps, ("promote", 20)]):
+            if step == "learn":
+                oracle.remember(given_[0], real.learn(*given_))
+            elif step == "forget":
+                oracle.memories.pop(given_[0], None)
+                real.service.forget(*given_[0])
+            elif step == "promote":
+                now = NOW + timedelta(days=given_[0], minutes=number)
+                expected = oracle.promote(now.strftime("%Y-%m-%dT%H:%M:%SZ"), days=given_[0])
+                foreseen = counts(shared, now=now, force=True, dry_run=True)
+                done = counts(shared, now=now, force=True)
+                assert foreseen == done == expected
+            elif step == "enter":
+                oracle.entries.append(Entry("pattern", given_[1], given_[0], 0.5))
+                add_entry(real.service.db, given_[1], source_agent_id=given_[0])
+            elif all(place < len(oracle.entries) for place in given_):
+                places = [real.number(place) for place in given_]
+                entries = [oracle.entries[place] for place in given_]
+                if step == "drop":
+                    oracle.entries.remove(entries[0])
+                    statement = "DELETE FROM knowledge_entries WHERE rowid = ?"
+                else:
+                    entries[0].superseded_by = entries[1]
+                    statement = (
+                        "UPDATE knowledge_entries SET superseded_by ="
+                        " (SELECT id FROM knowledge_entries WHERE rowid = ?2) WHERE rowid = ?1"
+                    )
+                real.service.db.execute(statement, places)
+
+        assert real.state() == state_of(oracle)
