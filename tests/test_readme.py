@@ -12,11 +12,13 @@ import pytest
 
 from memctl.cli import build_app
 from memctl.configuration import Configuration
-from tests.conftest import NOW, PROGRAM, connect, insert_memory
+from tests.conftest import NOW, PROGRAM, Memctl, connect, insert_memory
 from tests.service import Service
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+# From each of these on the examples have a database of their own, prepared and migrated.
+FRESH = "<!-- a fresh database -->\n"
 
 
 def command_table() -> str:
@@ -145,13 +147,19 @@ def run_python(block: str) -> None:
     assert not complaints, "".join(complaints)
 
 
+@pytest.mark.parametrize(
+    "section", [pytest.param(text, id=text.strip().split("\n")[0]) for text in README.split(FRESH)]
+)
 def test_the_examples_print_what_the_readme_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare(tmp_path / "harness.db")
+    database = tmp_path / "harness.db"
+    prepare(database)
+    if not README.startswith(section):
+        Memctl(database).ok("migrate", "--no-backup")
     monkeypatch.chdir(tmp_path)
 
-    for language, block in re.findall(r"```(console|python)\n(.*?)```", README, re.DOTALL):
+    for language, block in re.findall(r"```(console|python)\n(.*?)```", section, re.DOTALL):
         if language == "console":
             run_console(block, tmp_path)
         else:
