@@ -19,6 +19,7 @@ MODULES = {
     "schema": ("migrate", "rollback", "status"),
     "jobs": ("cleanup", "decay", "prune"),
     "archive": ("archived", "archive", "restore"),
+    "backups": ("export", "import", "backup"),
     "pausing": ("pause", "resume"),
 }
 
@@ -52,7 +53,9 @@ def build_app(words: Sequence[str] = ()) -> typer.Typer:
     for module, names in MODULES.items():
         for name in names:
             if not named or name in named:
-                command(app, getattr(importlib.import_module(f"memctl.cli.{module}"), name))
+                commands = vars(importlib.import_module(f"memctl.cli.{module}"))
+                # A function may not be called like a word of Python: `import_` is `import`.
+                command(app, name, commands.get(name) or commands[f"{name}_"])
     return app
 
 
