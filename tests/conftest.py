@@ -120,6 +120,15 @@ def migrated(memctl: Memctl, service: Service) -> Memctl:
     return memctl
 
 
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database without any memory, to be copied."""
+    memctl = Memctl(tmp_path_factory.mktemp("empty") / "harness.db")
+    Service(memctl.database).close()
+    memctl.ok("migrate", "--no-backup")
+    return memctl.database
+
+
 @pytest.fixture
 def db(path: Path, migrated: Memctl) -> Iterator[sqlite3.Connection]:
     """A plain connection to the migrated database, for looking and for preparing rows."""
