@@ -26,7 +26,7 @@ COMPLAINTS: dict[int, tuple[type[MemctlError], str, str]] = {
     ),
     sqlite3.SQLITE_FULL: (
         MemctlError,
-        "the disk of {path} is full",
+        "the disk of {path}, or that of temporary files, is full",
         "the interrupted step was rolled back: make room, then run the command again",
     ),
     sqlite3.SQLITE_READONLY: (

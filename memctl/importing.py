@@ -8,9 +8,10 @@ without a lock, and only what others have written meanwhile is looked at again u
 
 import json
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from memctl.archive import archive_rows
+from memctl.conflicts import OnConflict, decide, look_again, prepare_decision
 from memctl.database import temporary_tables
 from memctl.document import (
     ACTIVE,
@@ -24,9 +25,8 @@ from memctl.due import Tally
 from memctl.errors import RefusedError
 from memctl.events import Table, record_events
 from memctl.jobs import JobResult, Run
-from memctl.timestamps import is_before, to_unix, unix_seconds
-
-OnConflict = Literal["fail", "skip", "replace", "newest"]
+from memctl.migrations import require_current
+from memctl.timestamps import is_before, to_unix
 
 KNOWN_TYPES = "'context', 'learning', 'preference', 'error_pattern', 'success_pattern'"
 
@@ -62,128 +62,6 @@ class ImportResult(JobResult):
             for name, value in super().counts.items()
         }
 
-
-def _same(columns: tuple[str, ...]) -> str:
-    """Return SQL that is true when a stored row equals the incoming one in all columns."""
-    return " AND ".join(f"stored.{column} IS incoming.{column}" for column in columns)
-
-
-def _moment(column: str) -> str:
-    return f"coalesce({unix_seconds(column)}, -9e18)"
-
-
-def _written(row: str) -> str:
-    """Return SQL for when a memory was last written, and if that is equal, last read."""
-    return f"({_moment(f'{row}.created_at')}, {_moment(f'{row}.last_accessed')})"
-
-
-SAME_NAME = """
-    stored.agent_id = incoming.agent_id AND stored.type = incoming.type
-    AND stored.key = incoming.key
-"""
-
-# Which incoming rows the archive has already, and as what.
-KNOWN_IN_ARCHIVE = f"""
-    INSERT INTO known_in_archive
-    SELECT incoming.rowid, stored.archive_id
-    FROM incoming CROSS JOIN archived_memories AS stored ON {_same(ARCHIVED.columns)}
-    WHERE incoming.archived_reason IS NOT NULL
-"""
-
-UNCHANGED = f"""
-    UPDATE incoming SET fate = 'unchanged'
-    WHERE rowid IN (SELECT incoming_row FROM known_in_archive)
-        OR archived_reason IS NULL AND EXISTS (
-            SELECT 1 FROM agent_memory AS stored WHERE {SAME_NAME} AND {_same(ACTIVE.columns)}
-        )
-"""
-
-# By name an archived memory can only be found in a walk through all of its agent's. So that is
-# done without a lock; under it only those are looked at that have been archived since.
-SAME_NAME_IN_ARCHIVE = f"""
-    INSERT OR IGNORE INTO same_name_in_archive
-    SELECT incoming.rowid, stored.archive_id
-    FROM archived_memories AS stored CROSS JOIN incoming ON {SAME_NAME}
-    WHERE {{which}} AND incoming.archived_reason IS NULL
-"""
-
-# Every stored row that an incoming one is in conflict with. What the document has just as it is
-# stored is no rival: both shall be there.
-RIVALS = (
-    """
-    INSERT OR IGNORE INTO rivals
-    SELECT incoming.rowid, 'active', stored.rowid, stored.agent_id <> incoming.agent_id, {wins}
-    FROM incoming CROSS JOIN agent_memory AS stored ON stored.id = incoming.id
-    WHERE incoming.fate IS NULL
-    """,
-    f"""
-    INSERT OR IGNORE INTO rivals
-    SELECT incoming.rowid, 'active', stored.rowid, FALSE, {{wins}}
-    FROM incoming CROSS JOIN agent_memory AS stored ON {SAME_NAME}
-    WHERE incoming.fate IS NULL AND incoming.archived_reason IS NULL
-    """,
-    """
-    INSERT OR IGNORE INTO rivals
-    SELECT incoming.rowid, 'archived', stored.archive_id, stored.agent_id <> incoming.agent_id,
-        {wins}
-    FROM incoming CROSS JOIN archived_memories AS stored ON stored.id = incoming.id
-    WHERE incoming.fate IS NULL
-        AND stored.archive_id NOT IN (SELECT archive_id FROM known_in_archive)
-    """,
-    """
-    INSERT OR IGNORE INTO rivals
-    SELECT incoming.rowid, 'archived', stored.archive_id, FALSE, {wins}
-    FROM same_name_in_archive AS found
-        CROSS JOIN incoming ON incoming.rowid = found.incoming_row
-        CROSS JOIN archived_memories AS stored ON stored.archive_id = found.archive_id
-    WHERE incoming.fate IS NULL
-        AND stored.archive_id NOT IN (SELECT archive_id FROM known_in_archive)
-    """,
-)
-
-# Whether an incoming row takes the place of a stored one.
-WINS: dict[OnConflict, str] = {
-    "fail": "FALSE",
-    "skip": "FALSE",
-    "replace": "TRUE",
-    "newest": f"{_written('incoming')} > {_written('stored')}",
-}
-
-DECIDE = """
-    UPDATE incoming SET fate = CASE
-        WHEN rowid NOT IN (SELECT incoming_row FROM rivals) THEN 'inserted'
-        WHEN rowid IN (SELECT incoming_row FROM rivals WHERE NOT wins) THEN 'skipped'
-        ELSE 'replaced'
-    END
-    WHERE fate IS NULL
-"""
-
-PROMOTION_WINS: dict[OnConflict, str] = {
-    **WINS,
-    "newest": f"{_moment('incoming.promoted_at')} > {_moment('stored.promoted_at')}",
-}
-
-DECIDE_PROMOTIONS = f"""
-    UPDATE incoming_promotions AS incoming SET fate = coalesce(
-        (
-            SELECT CASE
-                WHEN {_same(PROMOTIONS.columns)} THEN 'unchanged'
-                WHEN {{wins}} THEN 'replaced'
-                ELSE 'skipped'
-            END
-            FROM memory_promotions AS stored WHERE {SAME_NAME}
-        ),
-        'inserted'
-    )
-"""
-
-TEMPORARY_TABLES = {
-    "known_in_archive": "incoming_row INTEGER, archive_id INTEGER",
-    "same_name_in_archive": "incoming_row INTEGER, archive_id INTEGER,"
-    " PRIMARY KEY (incoming_row, archive_id)",
-    "rivals": "incoming_row INTEGER, place TEXT, stored_row INTEGER, of_another_agent, wins,"
-    " PRIMARY KEY (incoming_row, place, stored_row)",
-}
 
 TAKEN_IN = "fate IN ('inserted', 'replaced')"
 
@@ -241,8 +119,6 @@ def import_staged(run: Run, *, on_conflict: OnConflict, allow_invalid: bool) -> 
     held for long, unless the run is forced.
     """
     with temporary_tables(run.db):
-        for table, columns in TEMPORARY_TABLES.items():
-            run.db.execute(f"CREATE TEMP TABLE {table} ({columns})")
         return _Import(run, on_conflict, allow_invalid=allow_invalid).carry_out()
 
 
@@ -257,8 +133,8 @@ class _Import:
 
     def carry_out(self) -> ImportResult:
         """Decide without a lock, then write under it."""
-        version, newest = self._data_version(), self._newest_in_archive()
-        self._walk_archive()
+        version = self._data_version()
+        newest = prepare_decision(self._db)
         self._decide()
         inserted = self._count("incoming WHERE fate = 'inserted'")
         replaced = self._count("incoming WHERE fate = 'replaced'")
@@ -272,10 +148,8 @@ class _Import:
 
         def write() -> None:
             if self._data_version() != version:
-                self._db.execute(
-                    SAME_NAME_IN_ARCHIVE.format(which="stored.archive_id > :newest"),
-                    {"newest": newest},
-                )
+                require_current(self._db)
+                look_again(self._db, newest=newest)
                 self._decide()
             self._write()
 
@@ -283,27 +157,9 @@ class _Import:
             self._run.batches.apply_at_once(write)
         return self._result()
 
-    def _walk_archive(self) -> None:
-        """Find archived memories of the same names, in a short read for each agent."""
-        one_of_each_agent = self._db.execute(
-            "SELECT min(rowid) FROM incoming WHERE archived_reason IS NULL GROUP BY agent_id"
-        ).fetchall()
-        which = "stored.agent_id = (SELECT agent_id FROM incoming WHERE rowid = :one)"
-        for (one,) in one_of_each_agent:
-            self._db.execute(SAME_NAME_IN_ARCHIVE.format(which=which), {"one": one})
-
     def _decide(self) -> None:
         """Give every incoming row its fate, and refuse the import if some must not have it."""
-        db, wins = self._db, WINS[self._on_conflict]
-        db.execute("UPDATE incoming SET fate = NULL WHERE fate IS NOT NULL")
-        db.execute("DELETE FROM known_in_archive")
-        db.execute("DELETE FROM rivals")
-        db.execute(KNOWN_IN_ARCHIVE)
-        db.execute(UNCHANGED)
-        for rivals in RIVALS:
-            db.execute(rivals.format(wins=wins))
-        db.execute(DECIDE)
-        db.execute(DECIDE_PROMOTIONS.format(wins=PROMOTION_WINS[self._on_conflict]))
+        decide(self._db, self._on_conflict)
         self._refuse_conflicts()
         if not self._allow_invalid:
             self._refuse_invalid()
@@ -407,10 +263,6 @@ class _Import:
     def _count(self, rows: str) -> int:
         parameters = {"now": to_unix(self._run.now)} if ":now" in rows else {}
         return int(self._db.execute(f"SELECT count(*) FROM {rows}", parameters).fetchone()[0])
-
-    def _newest_in_archive(self) -> int:
-        newest = self._db.execute("SELECT coalesce(max(archive_id), 0) FROM archived_memories")
-        return int(newest.fetchone()[0])
 
     def _data_version(self) -> int:
         """Return a number that is another one after somebody else has written."""

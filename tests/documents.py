@@ -11,10 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from memctl.conflicts import OnConflict
 from memctl.database import open_database
 from memctl.document import SECTIONS, Checksum, Form, Section
 from memctl.export import export
-from memctl.importing import ImportResult, OnConflict, import_staged
+from memctl.importing import ImportResult, import_staged
 from memctl.jobs import Request, perform
 from memctl.staging import Wanted, stage
 from tests.conftest import NOW, connect

@@ -301,24 +301,23 @@ def kill(memctl: Memctl, words: Words, *, after: Sign, delay: float) -> bool:
 
 def first_commit(path: Path) -> Sign:
     """Return what tells whether a job has committed a batch since now."""
-
-    def newest_event() -> Any:
-        with closing(connect(path)) as db:
-            return db.execute("SELECT max(event_id) FROM memory_events").fetchone()
-
-    newest = newest_event()
-    return lambda: bool(newest_event() != newest)
+    return more_of(path, "SELECT max(event_id) FROM memory_events")
 
 
 def run_begun(path: Path) -> Sign:
     """Return what tells whether a job has begun since now, by its own account."""
+    return more_of(path, "SELECT max(run_id) FROM memory_runs")
 
-    def newest_run() -> Any:
+
+def more_of(path: Path, query: str) -> Sign:
+    """Return what tells whether a query has another answer than now."""
+
+    def answer() -> Any:
         with closing(connect(path)) as db:
-            return db.execute("SELECT max(run_id) FROM memory_runs").fetchone()
+            return db.execute(query).fetchone()
 
-    newest = newest_run()
-    return lambda: bool(newest_run() != newest)
+    before = answer()
+    return lambda: bool(answer() != before)
 
 
 def backup_begun(path: Path) -> Sign:

@@ -3,20 +3,18 @@
 import gzip
 import hashlib
 import json
-import os
-import pty
 import shutil
 import stat
-import subprocess
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import NOW, PROGRAM, Memctl, connect, everything, insert_memory
+from tests.conftest import NOW, Memctl, connect, everything, insert_memory
 from tests.service import Service
 from tests.test_bad_input import ODD_NAMES, complaint, names_beside
+from tests.test_output import on_a_terminal
 
 DOCUMENT = """\
 {"format": "memctl.export", "version": 1, "exported_at": "2026-11-22T09:43:58Z", \
@@ -271,32 +269,14 @@ def test_a_closed_pipe_ends_an_export_quietly_with_141(
     assert (process.returncode, complained) == (141, b"")
 
 
-def run_on_terminal(memctl: Memctl, *words: str) -> tuple[int, str]:
-    """Run a command with a terminal for all it prints; returns its exit code and that."""
-    ours, theirs = pty.openpty()
-    ran = subprocess.run(
-        [PROGRAM, *words],
-        env=memctl.environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-        check=False,
-    )
-    os.close(theirs)
-    printed = os.read(ours, 100_000).decode()
-    os.close(ours)
-    return ran.returncode, printed
-
-
 def test_a_terminal_gets_a_document_only_on_demand(odd: Memctl) -> None:
-    refused = run_on_terminal(odd, "export", "qa_agent")
-    demanded = run_on_terminal(odd, "export", "qa_agent", "-o", "-")
+    refused = on_a_terminal(odd, "export", "qa_agent", exit_code=2)
+    demanded = on_a_terminal(odd, "export", "qa_agent", "-o", "-")
 
     assert refused == (
-        2,
-        "memctl: a document is not for a terminal; say -o FILE, or `-o -` if it is\r\n",
+        "memctl: a document is not for a terminal; say -o FILE, or `-o -` if it is\r\n"
     )
-    assert demanded == (0, odd.ok("export", "qa_agent").out.replace("\n", "\r\n"))
+    assert demanded == odd.ok("export", "qa_agent").out.replace("\n", "\r\n")
 
 
 def test_a_reader_who_takes_his_time_holds_up_nobody(

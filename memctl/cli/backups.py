@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import Call, ChangeOptions, LockOptions, finish
+from memctl.conflicts import OnConflict
 from memctl.database import open_database, require_file
 from memctl.errors import MemctlError, UsageError
-from memctl.importing import OnConflict, import_staged
 from memctl.jobs import perform
 from memctl.locking import exclusive
 from memctl.migrations import require_current
@@ -117,6 +117,7 @@ def import_(
     ] = False,
 ) -> None:
     """Bring in the memories of a document that `export` wrote, all of them or none."""
+    from memctl.importing import import_staged
     from memctl.staging import Wanted, stage
 
     if len(words) > 2:
