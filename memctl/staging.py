@@ -8,6 +8,7 @@ import gzip
 import io
 import reprlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from sqlite3 import Connection
 from typing import Any, NamedTuple, TextIO, cast
@@ -118,18 +119,24 @@ def stage(
     with temporary_tables(db):
         for statement in CREATE_INCOMING:
             db.execute(statement)
-        agent = _Reading(db, JsonStream(unpacked(file)), progress).read()
+        with unpacked(file) as text:
+            agent = _Reading(db, JsonStream(text), progress).read()
         for statement in INDEX_INCOMING:
             db.execute(statement)
         _refuse_contradictions(db, agent)
         _choose_agent(db, agent, wanted)
 
 
-def unpacked(file: "io.BufferedReader[Any]") -> TextIO:
-    """Return the text of a file, whether gzip packed it or not."""
+@contextmanager
+def unpacked(file: "io.BufferedReader[Any]") -> Iterator[TextIO]:
+    """Give the text of a file, whether gzip packed it or not; the file stays open."""
     packed = file.peek(2)[:2] == b"\x1f\x8b"
     content = gzip.GzipFile(fileobj=file) if packed else file
-    return io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
+    text = io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
+    try:
+        yield text
+    finally:
+        text.detach()
 
 
 class _Reading:

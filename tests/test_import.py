@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 
 from memctl.conflicts import OnConflict
 from memctl.errors import DocumentError, RefusedError
+from memctl.importing import ImportResult, import_staged
+from memctl.jobs import Request, Run, perform
+from memctl.staging import Wanted, stage
 from tests.conftest import NOW, PROGRAM, Answer, Memctl, connect, everything, rows
 from tests.documents import EXAMPLES, copy_of, export_from, import_into, put
 from tests.service import Service
@@ -453,6 +456,43 @@ def test_a_closed_input_is_an_error_of_one_line(migrated: Memctl) -> None:
     )
 
     assert (ran.returncode, ran.stderr) == (1, "memctl: stdin is closed; name a file\n")
+
+
+def test_what_others_write_before_the_move_is_looked_at_again(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], backup: Path
+) -> None:
+    db.execute("DELETE FROM agent_memory")
+
+    def import_while_the_service_writes(run: Run) -> ImportResult:
+        # The conflicts arise after it was decided what to do, and before the lock is taken.
+        assert run.batches is not None
+        apply = run.batches.apply_at_once
+
+        def write_first(change: Callable[[], object]) -> None:
+            remember(id="m-3", key="k1", value="written meanwhile")
+            db.execute(
+                "INSERT INTO archived_memories"
+                " (id, agent_id, type, key, value, archived_at, archived_reason) VALUES"
+                " ('m-4', 'build_agent', 'learning', 'k2', 'archived meanwhile', 'x', 'deleted')"
+            )
+            apply(change)
+
+        run.batches.apply_at_once = write_first  # type: ignore[method-assign]
+        return import_staged(run, on_conflict="skip", allow_invalid=False)
+
+    with backup.open("rb") as file:
+        result = perform(
+            "import",
+            import_while_the_service_writes,
+            Request(migrated.database, NOW),
+            by_hand=True,
+            prepare=lambda db: stage(db, file, Wanted(), lambda *_: None),
+        ).result
+
+    assert result is not None
+    assert (result.active.skipped, result.active.inserted) == (2, 0)
+    assert rows(db, "agent_memory", "id") == [("m-3",)]
+    assert rows(db, "archived_memories", "id") == [("m-4",)]
 
 
 def test_too_much_at_once_needs_force(
