@@ -157,6 +157,8 @@ def restore_backup(
         verify(file)
     elif not file.is_file():
         raise NotFoundError(f"there is no backup {file}", "check the name")
+    if file.samefile(path) or file.with_name(f"{file.name}-wal").exists():
+        raise RefusedError(f"{file} is a database in use, not a backup", "nothing was changed")
     with opened_backup(file) as backup:
         require_sound(backup, f"the backup {file}")
         if not table_exists(backup, "agent_memory"):

@@ -29,7 +29,7 @@ from memctl.document import (
 )
 from memctl.document_models import Frame, check_frame, check_rows
 from memctl.encoding import is_unicode
-from memctl.errors import DocumentError
+from memctl.errors import DocumentError, MemctlError
 from memctl.json_stream import JsonStream
 from memctl.migrations import require_current
 
@@ -130,7 +130,10 @@ def stage(
 @contextmanager
 def unpacked(file: "io.BufferedReader[Any]") -> Iterator[TextIO]:
     """Give the text of a file, whether gzip packed it or not; the file stays open."""
-    packed = file.peek(2)[:2] == b"\x1f\x8b"
+    try:
+        packed = file.peek(2)[:2] == b"\x1f\x8b"
+    except OSError as error:
+        raise MemctlError(f"the document cannot be read ({error.strerror})", "check it") from None
     content = gzip.GzipFile(fileobj=file) if packed else file
     text = io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
     try:
@@ -180,14 +183,14 @@ class _Reading:
         """Yield every name and value of the document, and of a section each row."""
         stream = self._stream
         stream.expect("{")
-        in_lines = True
+        seen: list[str] = []
         while True:
             name = stream.value()
             stream.expect(":")
             if name in SECTION_NAMES:
-                if self._counts[name]:
+                if name in seen:
                     stream.fail(f"the document has {name} twice")
-                in_lines = False
+                seen.append(name)
                 for row in self._rows(name):
                     yield name, row
             else:
@@ -197,7 +200,7 @@ class _Reading:
         stream.expect("}")
         stream.place = "line 2"
         number = 2
-        while in_lines and stream.peek():
+        while not seen and stream.peek():
             line = stream.value()
             if not isinstance(line, dict) or len(line) != 1:
                 stream.fail("the document has a line that is no row of an export")

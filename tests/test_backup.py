@@ -18,9 +18,11 @@ import pytest
 
 from tests.conftest import NOW, Memctl, connect, everything, is_sound, rows
 from tests.service import Service
-from tests.test_bad_input import complaint, names_beside
+from tests.test_bad_input import complaint, fill_disk, names_beside, small_disk
 from tests.test_contention import service_at_work, use_memories, write_lock
 from tests.test_crashes import backup_begun, eventually, exact_rows
+
+__all__ = ["small_disk"]  # a fixture
 
 FIRST = "harness.db.backup-20261122T094358Z"
 
@@ -347,6 +349,35 @@ def test_a_database_of_something_else_is_not_restored(memories: Memctl, tmp_path
     assert answer.exit_code == 3
     assert complaint(answer) == f"memctl: {other} has no table agent_memory; nothing was changed"
     assert everything(memories.database) == before
+
+
+@pytest.mark.parametrize("name", ["harness.db", "other.db"])
+def test_a_database_in_use_is_no_backup(memories: Memctl, tmp_path: Path, name: str) -> None:
+    before = everything(memories.database)
+
+    with closing(Service(tmp_path / name)) as service:
+        service.remember("build_agent", "learning", "k", "v", memory_id="in the log")
+        answer = memories("backup", "--restore", str(tmp_path / name))
+        service.forget("build_agent", "learning", "k")
+
+    assert answer.exit_code == 3
+    assert complaint(answer) == (
+        f"memctl: {tmp_path / name} is a database in use, not a backup; nothing was changed"
+    )
+    assert everything(memories.database) == before
+
+
+def test_a_backup_that_finds_the_disk_full_leaves_nothing_on_it(
+    small_disk: Path, memories: Memctl
+) -> None:
+    memories.ok("backup", "-o", str(small_disk), "--keep", "1")
+    fill_disk(small_disk, room=64 * 1024)
+
+    answer = memories.at(NOW + timedelta(days=1))("backup", "-o", str(small_disk), "--keep", "1")
+
+    assert answer.exit_code == 1
+    assert "full" in complaint(answer)
+    assert sorted(file.name for file in small_disk.iterdir()) == ["filler", FIRST, f"{FIRST}.json"]
 
 
 def test_the_way_back_waits_for_a_lock_only_as_long_as_it_may(memories: Memctl) -> None:

@@ -298,6 +298,11 @@ MANY = b'{"format": "memctl.export", "active": [' + b"[]," * 3_000_000
             id="a version twice",
         ),
         pytest.param(
+            edit(b'"active": [', b'"archived": [],\n"active": ['),
+            "the document has archived twice, at active row 2",
+            id="an empty section and then a full one",
+        ),
+        pytest.param(
             edit(b'"archived": [', b'"active": ['),
             "the document has active twice, at active row 2",
             id="a section twice",

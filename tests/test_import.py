@@ -20,6 +20,9 @@ from memctl.staging import Wanted, stage
 from tests.conftest import NOW, PROGRAM, Answer, Memctl, connect, everything, rows
 from tests.documents import EXAMPLES, copy_of, export_from, import_into, put
 from tests.service import Service
+from tests.test_bad_input import fill_disk, small_disk
+
+__all__ = ["small_disk"]  # a fixture
 
 RULES: tuple[OnConflict, ...] = get_args(OnConflict)
 every_rule = pytest.mark.parametrize("rule", RULES)
@@ -444,6 +447,37 @@ def pipe(memctl: Memctl, file: Path, *words: str) -> Answer:
             check=True,
         )
     return Answer(ran.returncode, ran.stdout, ran.stderr)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no such file here")
+def test_a_file_that_fails_when_it_is_read_is_an_error_of_one_line(migrated: Memctl) -> None:
+    answer = migrated("import", "/proc/self/mem")
+
+    assert answer == Answer(
+        1, "", "memctl: the document cannot be read (Input/output error); check it\n"
+    )
+
+
+def test_an_import_that_finds_the_disk_full_changes_nothing_and_can_be_repeated(
+    small_disk: Path, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(id="large", value="x" * 4_000_000)
+    document = migrated.database.with_name("backup.json")
+    migrated.ok("export", "--all", "-o", str(document))
+    target = Memctl(small_disk / "harness.db")
+    target.ok("migrate")
+    filler = fill_disk(small_disk, room=1_000_000)
+
+    full = target("import", "--all", str(document))
+    with closing(connect(target.database)) as db:
+        left = rows(db, "agent_memory"), rows(db, "memory_events")
+    filler.unlink()
+    target.ok("import", "--all", str(document))
+
+    assert full.exit_code == 1
+    assert "full" in full.err
+    assert left == ([], [])
+    assert target.ok("export", "--all").out == migrated.ok("export", "--all").out
 
 
 def test_a_closed_input_is_an_error_of_one_line(migrated: Memctl) -> None:
