@@ -164,7 +164,10 @@ def give_to_owner(descriptor: int, database: Path) -> None:
 
 @contextmanager
 def transaction(db: Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
-    """Hold the write lock for the block: all of it is committed, or nothing."""
+    """Hold the write lock for the block: all of it is committed, or nothing.
+
+    Begun with a plain `BEGIN` it takes no lock before something is written.
+    """
     try:
         db.execute(begin)  # inside: a signal may come right after it
         yield
@@ -178,7 +181,7 @@ def transaction(db: Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None
 @contextmanager
 def snapshot(db: Connection) -> Iterator[None]:
     """Let everything that the block reads be of one moment; keep it short."""
-    with transaction(db, "BEGIN"):  # which takes no lock before there is something to write
+    with transaction(db, "BEGIN"):
         yield
 
 

@@ -255,7 +255,7 @@ class _Reading:
         table = "incoming_promotions" if section is PROMOTIONS else "incoming"
         numbered = [(*row, number) for number, row in enumerate(rows, first)]
         width = len(section.columns) + 1
-        with transaction(self._db, "BEGIN"):
+        with transaction(self._db, "BEGIN"):  # of temporary tables alone: nobody is locked out
             for odd, alike in groupby(numbered, odd_texts):
                 marks = ["CAST(? AS TEXT)" if place in odd else "?" for place in range(width)]
                 self._db.executemany(
