@@ -48,18 +48,16 @@ def cleanup(folder: Path) -> None:
     """100,000 of 200,000 memories expire: beside a writer, and alone beside the sqlite3 shell."""
     original = folder / "original.db"
     build(original, memories=200_000, expired=100_000)
-    beside_writer(original, "cleanup", "archived")
+    beside_writer(original, "cleanup", count="archived")
     seconds = [(job(copy(original, "job.db"), "cleanup"), shell(original)) for _ in range(RUNS)]
-    show("cleanup, nobody writing", s=statistics.median(own for own, _ in seconds))
-    show("the sqlite3 shell, one transaction", s=statistics.median(peer for _, peer in seconds))
-    show("ratio", times=statistics.median(own / peer for own, peer in seconds))
+    side_by_side("cleanup, nobody writing", seconds, "the sqlite3 shell, one transaction")
 
 
 def decay(folder: Path) -> None:
     """100,000 of 200,000 memories are idle: beside a writer, and alone."""
     original = folder / "original.db"
     build(original, memories=200_000, expired=0, idle=100_000)
-    beside_writer(original, "decay", "decayed")
+    beside_writer(original, "decay", count="decayed")
     show("decay, nobody writing", s=job(copy(original, "job.db"), "decay"))
     small = folder / "small.db"
     build(small, memories=20_000, expired=0, idle=10_000)
@@ -90,7 +88,7 @@ def promote(folder: Path) -> None:
     original = folder / "original.db"
     build(original, memories=100_000, expired=0, idle=100_000)
     prove(original, memories=1000, entries=10_000)
-    beside_writer(original, "promote", "promoted")
+    beside_writer(original, "promote", count="promoted")
     alone = copy(original, "alone.db")
     show("promote, nobody writing", s=job(alone, "promote"))
     show("promote with nothing to do", s=job(alone, "promote"))
@@ -123,7 +121,76 @@ def features(folder: Path) -> None:
     feature_costs.measure(folder, show)
 
 
-def beside_writer(original: Path, name: str, count: str) -> None:
+def backups(folder: Path) -> None:
+    """Export and import of 100,000 memories: beside the sqlite3 shell, a peer, and a writer."""
+    original, document, dump = (folder / name for name in ("original.db", "own.json", "dump.sql"))
+    build(original, memories=100_000, expired=0)
+    tables = "agent_memory archived_memories memory_promotions"
+    exports, imports, locks = [], [], []
+    for _ in range(RUNS):
+        own = job(original, "export", "--all", "-o", document)
+        peer = timed([shell_program(), original, f".output {dump}", f".dump {tables}"])
+        exports.append((own, peer))
+        result: dict[str, Any] = {}
+        own = job(new(folder), "import", "--all", document, result=result)
+        locks.append(result["longest_lock_ms"])
+        (folder / "read.db").unlink(missing_ok=True)
+        imports.append((own, timed([shell_program(), folder / "read.db", f".read {dump}"])))
+    side_by_side("export", exports, "the sqlite3 shell's .dump")
+    side_by_side("import", imports, "the sqlite3 shell's .read")
+    show("the final move of an import, write lock held", ms=statistics.median(locks))
+    show("a second import, nothing to do", s=job(folder / "new.db", "import", "--all", document))
+    against_peer(folder, exports, imports)
+    beside_writer(original, "export", "--all", "-o", document)
+    beside_writer(new(folder), "import", "--all", document)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    show("peak memory of the largest of all these processes", MiB=peak / 1024)
+
+
+def new(folder: Path) -> Path:
+    """Return a migrated database without any memory."""
+    for left in folder.glob("new.db*"):
+        left.unlink()
+    build(folder / "new.db", memories=0, expired=0)
+    return folder / "new.db"
+
+
+def side_by_side(what: str, seconds: list[tuple[float, float]], peer: str) -> None:
+    """Show the medians of two programs that took turns, and that of their ratios."""
+    show(what, s=statistics.median(own for own, _ in seconds))
+    show(peer, s=statistics.median(other for _, other in seconds))
+    show("ratio", times=statistics.median(own / other for own, other in seconds))
+
+
+def against_peer(
+    folder: Path, exports: list[tuple[float, float]], imports: list[tuple[float, float]]
+) -> None:
+    """Let mnemosyne-memory import and export as many memories, if it can be installed here."""
+    python = folder / "peer" / "bin" / "python"
+    try:
+        subprocess.run([sys.executable, "-m", "venv", folder / "peer"], check=True)
+        subprocess.run(
+            [python, "-m", "pip", "install", "-q", "mnemosyne-memory>=3.15,<4"],
+            check=True,
+            capture_output=True,
+        )
+    except subprocess.CalledProcessError as error:
+        print(f"mnemosyne-memory is left out: it cannot be installed ({error})")
+        return
+    ran = subprocess.run(
+        [python, Path(__file__).with_name("peer.py"), folder],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    figures = json.loads(ran.stdout.splitlines()[-1])
+    for what, seconds in (("export", exports), ("import", imports)):
+        own = statistics.median(own for own, _ in seconds)
+        show(f"mnemosyne-memory, {what}", s=figures[what])
+        show("ratio", times=own / figures[what])
+
+
+def beside_writer(original: Path, name: str, *words: str | Path, count: str = "") -> None:
     """Run a job while another process writes, and show what each noticed of the other."""
     database = copy(original, "beside.db")
     writer = subprocess.Popen(
@@ -135,34 +202,33 @@ def beside_writer(original: Path, name: str, count: str) -> None:
     assert writer.stdout is not None
     writer.stdout.readline()
     result: dict[str, Any] = {}
-    seconds = job(database, name, result)
+    seconds = job(database, name, *words, result=result)
     figures = json.loads(writer.communicate()[0])
-    show(f"{name} beside a writer, {count} {result[count]}", s=seconds)
-    show("  longest lock", ms=result["longest_lock_ms"])
+    counted = f", {count} {result[count]}" if count else ""
+    show(f"{name} beside a writer{counted}", s=seconds)
+    if result:
+        show("  longest lock", ms=result["longest_lock_ms"])
     show(f"  the writer's {figures['writes']} writes: p50", ms=figures["p50_ms"])
     show("  p99", ms=figures["p99_ms"])
     show("  slowest", ms=figures["slowest_ms"])
 
 
-def job(database: Path, name: str, result: dict[str, Any] | None = None) -> float:
-    """Run a job and return how many seconds the whole process took."""
+def job(database: Path, *words: str | Path, result: dict[str, Any] | None = None) -> float:
+    """Run a command and return how many seconds the whole process took."""
     begun = time.perf_counter()
     ran = subprocess.run(
-        [PROGRAM, name, "--json", "--db", database, "--now", MOMENT],
+        [PROGRAM, *words, "--json", "--db", database, "--now", MOMENT],
         check=True,
         capture_output=True,
     )
     seconds = time.perf_counter() - begun
-    if result is not None:
+    if result is not None and ran.stdout:
         result.update(json.loads(ran.stdout))
     return seconds
 
 
 def shell(original: Path) -> float:
     """Do a cleanup's work in one transaction of the sqlite3 shell and return the seconds."""
-    program = shutil.which("sqlite3")
-    if program is None:
-        raise SystemExit("the comparison needs the sqlite3 shell (Debian: apt-get install sqlite3)")
     database = copy(original, "shell.db")
     due = f"SELECT rowid FROM ({EXPIRED_MEMORIES.replace('{where}', 'WHERE')}) ORDER BY rowid"
     script = f"""
@@ -179,7 +245,15 @@ def shell(original: Path) -> float:
         DELETE FROM agent_memory WHERE rowid IN due;
         COMMIT;
     """.replace(":agent", "NULL")
-    return timed([program, database], script)
+    return timed([shell_program(), database], script)
+
+
+def shell_program() -> str:
+    """Return where the sqlite3 shell is."""
+    program = shutil.which("sqlite3")
+    if program is None:
+        raise SystemExit("the comparison needs the sqlite3 shell (Debian: apt-get install sqlite3)")
+    return program
 
 
 def timed(command: list[str | Path], script: str = "") -> float:
@@ -203,6 +277,7 @@ MEASUREMENTS: dict[str, Callable[[Path], None]] = {
     "start": start,
     "growth": growth,
     "features": features,
+    "backups": backups,
 }
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import json
 import time
 from array import array
 from collections.abc import Callable
+from functools import partial
 from sqlite3 import Connection
 
 from memctl.database import transaction
@@ -45,18 +46,28 @@ class Batches:
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 break
             batch = rowids[done : done + self._rows]
-            with transaction(self._db):
-                begun = time.monotonic()
-                change(json.dumps(batch.tolist()))
-            held = time.monotonic() - begun
-            self.longest_lock_ms = max(self.longest_lock_ms, held * 1000)
-            self._held_since_checkpoint += held
+            held = self._hold(partial(change, json.dumps(batch.tolist())))
             done += len(batch)
             if done < len(rowids):
                 self._make_room(held)
         if self._held_since_checkpoint:
             self._checkpoint()
         return len(rowids) - done
+
+    def apply_at_once(self, change: Callable[[], object]) -> None:
+        """Call `change` in one transaction: what others must see whole or not at all."""
+        self._hold(change)
+        self._checkpoint()
+
+    def _hold(self, change: Callable[[], object]) -> float:
+        """Call `change` in a transaction, and return for how many seconds it held the lock."""
+        with transaction(self._db):
+            begun = time.monotonic()
+            change()
+        held = time.monotonic() - begun
+        self.longest_lock_ms = max(self.longest_lock_ms, held * 1000)
+        self._held_since_checkpoint += held
+        return held
 
     def _make_room(self, held: float) -> None:
         company = self._has_company()

@@ -26,7 +26,7 @@ COMPLAINTS: dict[int, tuple[type[MemctlError], str, str]] = {
     ),
     sqlite3.SQLITE_FULL: (
         MemctlError,
-        "the disk of {path} is full",
+        "the disk of {path}, or that of temporary files, is full",
         "the interrupted step was rolled back: make room, then run the command again",
     ),
     sqlite3.SQLITE_READONLY: (
@@ -163,16 +163,37 @@ def give_to_owner(descriptor: int, database: Path) -> None:
 
 
 @contextmanager
-def transaction(db: Connection) -> Iterator[None]:
-    """Hold the write lock for the block: all of it is committed, or nothing."""
+def transaction(db: Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    """Hold the write lock for the block: all of it is committed, or nothing.
+
+    Begun with a plain `BEGIN` it takes no lock before something is written.
+    """
     try:
-        db.execute("BEGIN IMMEDIATE")  # inside: a signal may come right after it
+        db.execute(begin)  # inside: a signal may come right after it
         yield
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+@contextmanager
+def snapshot(db: Connection) -> Iterator[None]:
+    """Let everything that the block reads be of one moment; keep it short."""
+    with transaction(db, "BEGIN"):
+        yield
+
+
+@contextmanager
+def temporary_tables(db: Connection) -> Iterator[None]:
+    """Let the block write the connection's own temporary tables, even when it may only read."""
+    (read_only,) = db.execute("PRAGMA query_only").fetchone()
+    db.execute("PRAGMA query_only = OFF")
+    try:
+        yield
+    finally:
+        db.execute(f"PRAGMA query_only = {read_only}")
 
 
 def to_bytes(text: str) -> bytes:

@@ -59,3 +59,10 @@ class SchemaError(MemctlError):
 
     exit_code = 12
     code = "schema"
+
+
+class DocumentError(RefusedError):
+    """A document to import is not what it should be, or is in conflict with the database."""
+
+    exit_code = 13
+    code = "document"

@@ -17,7 +17,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from memctl import ledger, migrations
 from memctl.batches import Batches
-from memctl.database import open_database, require_file
+from memctl.database import open_database
 from memctl.due import Affected, Due, Tally
 from memctl.errors import MemctlError, NotFoundError, RefusedError, SchemaError, UsageError
 from memctl.locking import exclusive
@@ -138,11 +138,17 @@ class Run(NamedTuple):
 
 
 def perform(
-    job: str, work: Callable[[Run], Result], request: Request, *, by_hand: bool = False
+    job: str,
+    work: Callable[[Run], Result],
+    request: Request,
+    *,
+    by_hand: bool = False,
+    prepare: Callable[[Connection], None] | None = None,
 ) -> Report[Result]:
     """Run a job with everything that all jobs have in common.
 
-    What a person does by hand is done while memctl is paused, too.
+    What a person does by hand is done while memctl is paused, too. `prepare` may take its time with
+    the connection before others are kept out.
 
     Raises LockedError when another memctl is at work for longer than `lock_wait` seconds,
     SchemaError when the schema is not current, RefusedError when the clock went back by over an
@@ -150,12 +156,13 @@ def perform(
     """
     clock = time.monotonic()
     with ExitStack() as stack:
-        if not request.dry_run:
-            require_file(request.database)
-            stack.enter_context(exclusive(request.database, job=job, wait=request.lock_wait))
         db = stack.enter_context(
             open_database(request.database, read_only=request.dry_run, lock_wait=request.lock_wait)
         )
+        if prepare is not None:
+            prepare(db)
+        if not request.dry_run:
+            stack.enter_context(exclusive(request.database, job=job, wait=request.lock_wait))
         migrations.require_current(db)
         pause = None
         if not (request.dry_run or by_hand):

@@ -5,20 +5,22 @@ control characters are spelled out. What is printed does not depend on a termina
 job which succeeds says so only there: cron mails every byte.
 """
 
-import json
-import math
 import os
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any, AnyStr, Literal
 
 from memctl.database import to_bytes
 from memctl.due import Affected
+from memctl.encoding import encodable, to_ascii
 from memctl.errors import MemctlError
 from memctl.jobs import JobResult, Report
 from memctl.timestamps import to_text
 
 Format = Literal["json", "nl", "csv", "table"]
+
+GATHERED_CHARACTERS = 1 << 16
 
 # What each job did, with its counts filled in; and the same as a preview.
 SENTENCES = {
@@ -36,6 +38,14 @@ SENTENCES = {
         "superseded the entries of {superseded}",
         "would promote {promoted} memories, merge {merged} into entries that say the same, "
         "supersede the entries of {superseded}",
+    ),
+    "import": (
+        "took in {active[inserted]} active and {archived[inserted]} archived memories, replaced "
+        "{active[replaced]} and {archived[replaced]}, skipped {active[skipped]} and "
+        "{archived[skipped]}; {active[unchanged]} and {archived[unchanged]} were there already",
+        "would take in {active[inserted]} active and {archived[inserted]} archived memories, "
+        "replace {active[replaced]} and {archived[replaced]}, skip {active[skipped]} and "
+        "{archived[skipped]}; {active[unchanged]} and {archived[unchanged]} are there already",
     ),
     "prune": (
         "removed {pruned} old memories from the archive, kept {kept_important} important ones",
@@ -152,7 +162,7 @@ def show_rows(rows: Iterable[Mapping[str, object]], form: Format) -> None:
         _show_table(list(rows))
 
 
-def show_text(stored: str | bytes) -> None:
+def show_value(stored: str | bytes) -> None:
     """Print nothing but a stored text: its bytes, or on a terminal what is safe to show of it."""
     if sys.stdout is None:
         return
@@ -162,6 +172,50 @@ def show_text(stored: str | bytes) -> None:
         _write(sys.stdout, "\n".join(map(visible, lines)) + "\n")
     else:
         _write(sys.stdout.buffer, content)
+
+
+def show_text(parts: Iterable[str]) -> None:
+    """Print text that comes in many small parts."""
+    gathered: list[str] = []
+    length = 0
+    for part in parts:
+        gathered.append(part)
+        length += len(part)
+        if length > GATHERED_CHARACTERS:
+            _write(sys.stdout, "".join(gathered))
+            gathered, length = [], 0
+    _write(sys.stdout, "".join(gathered))
+
+
+def on_terminal() -> bool:
+    """Tell whether stdout is a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+class Progress:
+    """Tells a person at a terminal how far long work is, once it has taken a second."""
+
+    def __init__(self, what: str, *, quiet: bool) -> None:
+        self._what = what
+        self._silent = quiet or not (sys.stderr and sys.stderr.isatty())
+        self._next = time.monotonic() + 1.0
+        self._shown = False
+
+    def __call__(self, done: int, whole: int) -> None:
+        """Tell that so many of so many are done; of 0 if nobody knows of how many."""
+        if self._silent or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + 0.2
+        self._shown = True
+        of_whole = f" of {whole:,}" if whole else ""
+        _write(sys.stderr, f"\r{self._what}: {done:,}{of_whole} rows")
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        if self._shown:
+            _write(sys.stderr, "\r\x1b[K")
 
 
 def show_facts(facts: Mapping[str, object]) -> None:
@@ -201,7 +255,7 @@ def _show_table(rows: Sequence[Mapping[str, object]]) -> None:
     for row in rows:
         table.add_row(*(Text(_plain(value)) for value in row.values()))
     # Off a terminal rich assumes 80 columns and cuts; there the table is as wide as it needs.
-    terminal = sys.stdout is not None and sys.stdout.isatty()
+    terminal = on_terminal()
     printed = io.StringIO()
     Console(
         file=printed,
@@ -227,42 +281,22 @@ def visible(text: str) -> str:
 
 
 def to_json(value: object, *, indent: int | None = None) -> str:
-    """Return JSON in pure ASCII, whatever was stored.
-
-    Text that is not UTF-8 becomes `{"base64": "…"}`, a BLOB `{"blob_base64": "…"}`, and infinity,
-    for which JSON has no number, the text "inf".
-    """
-    document = json.dumps(_encodable(value), indent=indent, allow_nan=False)
-    return document.replace("\x7f", "\\u007f")
+    """Return JSON in pure ASCII, whatever was stored."""
+    return to_ascii(_encodable(value), indent=indent)
 
 
 def _encodable(value: Any) -> object:
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return {"base64": _base64(to_bytes(value))}
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, bytes):
-        return {"blob_base64": _base64(value)}
     if isinstance(value, Mapping):
         return {_key(key): _encodable(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_encodable(item) for item in value]
-    return value
+    return encodable(value)
 
 
 def _key(text: str | bytes) -> str:
     """Return a name as a JSON key; bytes that are not UTF-8 are spelled out."""
     content = text if isinstance(text, bytes) else to_bytes(text)
     return content.decode("utf-8", "backslashreplace")
-
-
-def _base64(content: bytes) -> str:
-    import base64
-
-    return base64.b64encode(content).decode("ascii")
 
 
 def _write(stream: IO[AnyStr] | None, content: AnyStr) -> None:

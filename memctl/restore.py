@@ -45,16 +45,19 @@ RESTORABLE_MEMORIES = """
     {{where}} {condition}
 """
 
+# Not simply the last to come: an import may bring older copies than there are.
 NEWEST_COPIES = """
     archive_id IN (
         SELECT archive_id
         FROM (
             SELECT archive_id,
                 row_number() OVER (
-                    PARTITION BY agent_id, type, key ORDER BY archive_id DESC
+                    PARTITION BY agent_id, type, key
+                    ORDER BY archived_at DESC, archive_id DESC
                 ) AS age_by_key,
                 row_number() OVER (
-                    PARTITION BY ifnull(id, archive_id) ORDER BY archive_id DESC
+                    PARTITION BY ifnull(id, archive_id)
+                    ORDER BY archived_at DESC, archive_id DESC
                 ) AS age_by_id
             FROM archived_memories
             WHERE {condition}

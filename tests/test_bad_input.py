@@ -55,6 +55,9 @@ COMMANDS: dict[str, Words] = {
     "forget": ("forget", "build_agent", "learning", "k"),
     "forget all": ("forget", "build_agent", "learning"),
     "summary": ("summary", "build_agent"),
+    "export": ("export", "build_agent"),
+    "import": ("import", "--all", str(Path(__file__).with_name("export_of_nothing.json"))),
+    "backup": ("backup",),
     "pause": ("pause", "--reason", "deploy"),
     "resume": ("resume",),
     "preview": ("cleanup", "--dry-run"),
@@ -179,7 +182,7 @@ def test_a_file_that_is_no_database_is_refused_and_kept(
     assert memctl.database.read_bytes() == content
 
 
-@commands_but("migrate", "rollback", "status")
+@commands_but("migrate", "rollback", "status", "backup")
 def test_an_empty_file_has_no_schema_yet(words: Words, memctl: Memctl) -> None:
     memctl.database.touch()
 
@@ -265,7 +268,7 @@ def overwrite_tables(path: Path) -> bytes:
     return bytes(content)
 
 
-@commands_but("migrate")
+@commands_but("migrate", "backup")
 def test_a_database_with_overwritten_pages_is_damaged(words: Words, memories: Memctl) -> None:
     fill_pages(memories)
     content = overwrite_tables(memories.database)
@@ -376,7 +379,7 @@ def test_a_read_only_directory_is_named_and_nothing_changed(
     assert everything(memories.database) == before
 
 
-@commands_but("migrate", "status", "archived", "list", "summary", "preview")
+@commands_but("migrate", "status", "archived", "list", "summary", "preview", "export", "backup")
 @pytest.mark.usefixtures("restore_modes")
 def test_a_read_only_file_is_named_and_not_changed(
     words: Words, memories: Memctl, run_unprivileged: Callable[..., Answer]
@@ -394,7 +397,7 @@ def test_a_read_only_file_is_named_and_not_changed(
     assert everything(memories.database) == before
 
 
-@commands("status", "archived", "list", "summary", "preview")
+@commands("status", "archived", "list", "summary", "preview", "export", "backup")
 @pytest.mark.usefixtures("restore_modes")
 def test_a_read_only_file_can_be_looked_at(
     words: Words, memories: Memctl, run_unprivileged: Callable[..., Answer]
@@ -567,7 +570,7 @@ def test_a_backup_that_finds_the_disk_full_leaves_nothing_on_it(
 # Another schema
 
 
-@commands_but("migrate", "rollback", "status")
+@commands_but("migrate", "rollback", "status", "backup")
 def test_a_database_that_was_never_migrated_is_left_alone(
     words: Words, memctl: Memctl, service: Service
 ) -> None:
@@ -584,7 +587,7 @@ def test_a_database_that_was_never_migrated_is_left_alone(
     assert everything(memctl.database) == before
 
 
-@commands_but("status")
+@commands_but("status", "backup")
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -614,7 +617,7 @@ def test_a_schema_that_is_not_ours_is_left_alone(
     assert everything(memories.database) == before
 
 
-@commands_but("status", "migrate", "rollback")
+@commands_but("status", "migrate", "rollback", "backup")
 def test_a_column_that_memctl_does_not_know_stops_it(words: Words, memories: Memctl) -> None:
     with closing(connect(memories.database)) as db:
         db.execute("ALTER TABLE agent_memory ADD COLUMN embedding BLOB")
@@ -1143,7 +1146,7 @@ def test_with_json_a_missing_database_is_one_object_on_stderr(words: Words, memc
 # The clock
 
 
-@commands("cleanup", "decay", "prune", "promote", "archive", "restore", "preview")
+@commands("cleanup", "decay", "prune", "promote", "archive", "restore", "preview", "import")
 def test_a_clock_more_than_an_hour_back_is_refused(words: Words, memories: Memctl) -> None:
     before = memory_tables(memories.database)
 
@@ -1158,7 +1161,7 @@ def test_a_clock_more_than_an_hour_back_is_refused(words: Words, memories: Memct
     assert memory_tables(memories.database) == before
 
 
-@commands("cleanup", "decay", "prune", "promote", "archive", "restore", "preview")
+@commands("cleanup", "decay", "prune", "promote", "archive", "restore", "preview", "import")
 def test_a_clock_an_hour_back_is_good_enough(words: Words, memories: Memctl) -> None:
     answer = memories.at(NOW - timedelta(hours=1))(*words)
 

@@ -31,6 +31,7 @@ from tests.test_crashes import (
     first_commit,
     prepare_cleanup,
     prepare_decay,
+    prepare_import,
     snapshot,
 )
 
@@ -58,9 +59,11 @@ def prepare_rollback(memctl: Memctl) -> Words:
 
 SCHEMA_CHANGES = [Job("migrate", prepare_migrate), Job("rollback", prepare_rollback)]
 
+AT_ONCE = [*SCHEMA_CHANGES, Job("import", prepare_import)]
+
 every_job = pytest.mark.parametrize("job", [pytest.param(job, id=job.name) for job in JOBS])
 every_change = pytest.mark.parametrize(
-    "job", [pytest.param(job, id=job.name) for job in JOBS + SCHEMA_CHANGES]
+    "job", [pytest.param(job, id=job.name) for job in JOBS + AT_ONCE]
 )
 
 
@@ -534,7 +537,7 @@ def prepare_resume(memctl: Memctl) -> Words:
         pytest.param(job, id=job.name)
         for job in [
             *JOBS,
-            *SCHEMA_CHANGES,
+            *AT_ONCE,
             Job("pause", prepare_pause),
             Job("resume", prepare_resume),
         ]

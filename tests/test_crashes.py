@@ -261,6 +261,20 @@ def prepare_promote(memctl: Memctl) -> Words:
     return ("promote",)
 
 
+def prepare_import(memctl: Memctl) -> Words:
+    """Give import a document of which half is missing and a quarter is different here."""
+    memctl.ok(*prepare_cleanup(memctl))
+    document = memctl.database.with_name("backup.json")
+    memctl.ok("export", "--all", "-o", str(document))
+    with closing(connect(memctl.database)) as db:
+        db.execute("BEGIN")
+        for table in ("agent_memory", "archived_memories"):
+            db.execute(f"DELETE FROM {table} WHERE rowid % 2")
+            db.execute(f"UPDATE {table} SET value = value || 'anew' WHERE rowid % 4 = 0")
+        db.execute("COMMIT")
+    return ("import", "--all", str(document), "--on-conflict", "replace")
+
+
 JOBS = [
     Job("cleanup", prepare_cleanup),
     Job("decay", prepare_decay),
@@ -319,13 +333,23 @@ def kill(memctl: Memctl, words: Words, *, after: Sign, delay: float) -> bool:
 
 def first_commit(path: Path) -> Sign:
     """Return what tells whether a job has committed a batch since now."""
+    return more_of(path, "SELECT max(event_id) FROM memory_events")
 
-    def newest_event() -> Any:
+
+def run_begun(path: Path) -> Sign:
+    """Return what tells whether a job has begun since now, by its own account."""
+    return more_of(path, "SELECT max(run_id) FROM memory_runs")
+
+
+def more_of(path: Path, query: str) -> Sign:
+    """Return what tells whether a query has another answer than now."""
+
+    def answer() -> Any:
         with closing(connect(path)) as db:
-            return db.execute("SELECT max(event_id) FROM memory_events").fetchone()
+            return db.execute(query).fetchone()
 
-    newest = newest_event()
-    return lambda: bool(newest_event() != newest)
+    before = answer()
+    return lambda: bool(answer() != before)
 
 
 def backup_begun(path: Path) -> Sign:
@@ -451,6 +475,37 @@ def test_a_job_killed_between_batches_loses_and_doubles_nothing(job: Job, tmp_pa
     assert [crash for crash in crashes if not crash.recorded] == []
     assert [crash.rerun for crash in crashes] == [0] * KILLS
     assert [crash for crash in crashes if not crash.rerun_ended_like_unkilled] == []
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [
+        pytest.param(at_once, id="at any moment"),
+        pytest.param(run_begun, id="once it is at work"),
+    ],
+)
+def test_a_killed_import_happened_whole_or_not_at_all(
+    sign: Callable[[Path], Sign], tmp_path: Path
+) -> None:
+    template, unkilled = program_at(tmp_path / "template"), program_at(tmp_path / "unkilled")
+    words = prepare_import(template)
+    before = snapshot(template.database)
+    shutil.copyfile(template.database, unkilled.database)
+    timing = time_unkilled(unkilled, words, run_begun)
+    after = snapshot(unkilled.database)
+    span = timing.whole if sign is at_once else timing.at_work
+    lefts, reruns = [], []
+
+    for memctl in killed(template, words, folder=tmp_path, sign=sign, span=span):
+        lefts.append(snapshot(memctl.database))
+        reruns.append(memctl(*words).exit_code)
+        imported = snapshot(memctl.database)
+        memctl.ok(*words)
+        reruns.append(snapshot(memctl.database) == imported)
+
+    assert count_changed(before, after) > MEMORIES / 8
+    assert [left in (before, after) for left in lefts] == [True] * KILLS
+    assert reruns == [0, True] * KILLS
 
 
 # The schema

@@ -84,17 +84,18 @@ def test_a_real_run_names_its_number_on_a_terminal(
     assert printed.count("\n") == 1
 
 
-def on_a_terminal(memctl: Memctl, *words: str) -> str:
+def on_a_terminal(memctl: Memctl, *words: str, exit_code: int = 0) -> str:
     """Run a command with a terminal for stdout and stderr and return what it printed."""
     ours, theirs = pty.openpty()
-    subprocess.run(
+    ran = subprocess.run(
         [PROGRAM, *words],
         env=memctl.environment(),
         stdin=subprocess.DEVNULL,
         stdout=theirs,
         stderr=theirs,
-        check=True,
+        check=False,
     )
+    assert ran.returncode == exit_code
     os.close(theirs)
     printed = os.read(ours, 100_000).decode()
     os.close(ours)

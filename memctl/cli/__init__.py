@@ -14,13 +14,14 @@ import typer
 from memctl import __version__
 from memctl.cli.options import Call, command, set_parameters, spread_out
 
-# Which module has which commands, by the names of their functions, in the order of the help.
+# Which module has which commands, in the order of the help.
 MODULES = {
     "schema": ("migrate", "rollback", "status"),
     "jobs": ("cleanup", "decay", "prune", "promote"),
     "archive": ("archived", "archive", "restore"),
-    "memories": ("remember", "recall", "list_", "forget", "summary"),
+    "memories": ("remember", "recall", "list", "forget", "summary"),
     "features": ("enable", "disable"),
+    "backups": ("export", "import", "backup"),
     "pausing": ("pause", "resume"),
 }
 
@@ -54,7 +55,9 @@ def build_app(words: Sequence[str] = ()) -> typer.Typer:
     for module, names in MODULES.items():
         for name in names:
             if not named or name in named:
-                command(app, getattr(importlib.import_module(f"memctl.cli.{module}"), name))
+                commands = vars(importlib.import_module(f"memctl.cli.{module}"))
+                # A function may not be called like a word of Python: `import_` is `import`.
+                command(app, name, commands.get(name) or commands[f"{name}_"])
     return app
 
 

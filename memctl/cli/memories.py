@@ -13,7 +13,7 @@ from memctl.cli.options import MOST_ROWS, Call, LockOptions, OutputOptions
 from memctl.database import open_database
 from memctl.errors import MemctlError, NotFoundError, UsageError
 from memctl.memory import MOST_BYTES, TYPES, MemoryType
-from memctl.output import say, show_document, show_facts, show_rows, show_text
+from memctl.output import say, show_document, show_facts, show_rows, show_value
 from memctl.timestamps import parse_duration
 
 AgentArgument = Annotated[str, typer.Argument(metavar="AGENT")]
@@ -83,7 +83,7 @@ def recall(
     if memory is None:
         raise _not_found(agent, type_, key)
     if value:
-        show_text(memory.value)
+        show_value(memory.value)
     else:
         show_document(asdict(memory))
 

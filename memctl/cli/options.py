@@ -97,22 +97,15 @@ class LockOptions:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class JobOptions(LockOptions):
-    """What every job is told."""
+class ChangeOptions(LockOptions):
+    """What a command is told that changes memories, all of them at once."""
 
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Show what would happen; change nothing.")
     ] = False
-    listing: Annotated[
-        bool, typer.Option("--list", help="Print each memory that is, or would be, changed.")
-    ] = False
-    max_seconds: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", callback=_seconds, help="Stop cleanly after that long."),
-    ] = None
     force: Annotated[
         bool,
-        typer.Option("--force", help="Run although the clock went back, or prune over a half."),
+        typer.Option("--force", help="Run although the clock went back, or too much is at stake."),
     ] = False
 
     def request(self, call: Call) -> Request:
@@ -121,11 +114,26 @@ class JobOptions(LockOptions):
             database=call.settings.database,
             now=call.moment,
             dry_run=self.dry_run,
-            listing=self.listing,
             force=self.force,
             lock_wait=self.lock_wait,
-            max_seconds=self.max_seconds,
         )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class JobOptions(ChangeOptions):
+    """What every job is told."""
+
+    listing: Annotated[
+        bool, typer.Option("--list", help="Print each memory that is, or would be, changed.")
+    ] = False
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", callback=_seconds, help="Stop cleanly after that long."),
+    ] = None
+
+    def request(self, call: Call) -> Request:
+        """Return what a job needs to know."""
+        return super().request(call)._replace(listing=self.listing, max_seconds=self.max_seconds)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -158,10 +166,9 @@ AgentOption = Annotated[
 ]
 
 
-def command(app: typer.Typer, function: Callable[..., None]) -> None:
-    """Register a function as the command of its name, with its bundles of options spread out.
+def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
+    """Register a function as a command, with its bundles of options spread out.
 
-    A command with a name that Python uses, such as `list`, is the function `list_`.
     Also the one place where errors that a user can mend end a command.
     """
     parameters = inspect.signature(function).parameters
@@ -173,8 +180,8 @@ def command(app: typer.Typer, function: Callable[..., None]) -> None:
 
     def run(context: typer.Context, **given: Any) -> None:
         bundled = {
-            name: bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
-            for name, bundle in bundles.items()
+            parameter: bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
+            for parameter, bundle in bundles.items()
         }
         call = bundled["call"] = bundled["call"].over(context.obj)
         try:
@@ -187,7 +194,7 @@ def command(app: typer.Typer, function: Callable[..., None]) -> None:
     spread = [option for bundle in bundles.values() for option in spread_out(bundle)]
     set_parameters(run, [*own, *spread])
     run.__doc__ = function.__doc__
-    app.command(function.__name__.rstrip("_"))(run)
+    app.command(name)(run)
 
 
 def set_parameters(function: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
@@ -213,8 +220,9 @@ def spread_out(bundle: type) -> list[inspect.Parameter]:
     ]
 
 
-def finish(report: Report[JobResult], call: Call, job: JobOptions) -> None:
+def finish(report: Report[JobResult], call: Call, job: JobOptions | None = None) -> None:
     """Show what a job did, and fail if it left something undone."""
-    show_report(report, as_json=call.json, listing=job.listing, quiet=call.quiet)
+    listing = job is not None and job.listing
+    show_report(report, as_json=call.json, listing=listing, quiet=call.quiet)
     if report.result and report.result.refusal:
         raise report.result.refusal

@@ -1,0 +1,208 @@
+"""The commands that take memories out of the database and bring them back."""
+
+import sys
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import asdict
+from io import BufferedReader
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memctl.cli.options import Call, ChangeOptions, LockOptions, finish
+from memctl.conflicts import OnConflict
+from memctl.database import open_database, require_file
+from memctl.errors import MemctlError, UsageError
+from memctl.jobs import perform
+from memctl.locking import exclusive
+from memctl.migrations import require_current
+from memctl.output import Progress, on_terminal, say, show_document, show_text
+
+
+def export(
+    call: Call,
+    agent: Annotated[
+        str | None, typer.Argument(metavar="AGENT", help="Whose memories; or say --all.")
+    ] = None,
+    all_agents: Annotated[bool, typer.Option("--all", help="The memories of all agents.")] = False,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write there; `-` is stdout, even a terminal."
+        ),
+    ] = None,
+    nl: Annotated[bool, typer.Option("--nl", help="Write one JSON object a line.")] = False,
+    active_only: Annotated[
+        bool, typer.Option("--active-only", help="Leave out the archive.")
+    ] = False,
+    archived_only: Annotated[
+        bool, typer.Option("--archived-only", help="Leave out all but the archive.")
+    ] = False,
+) -> None:
+    """Write an agent's memories, active and archived, as a document that `import` reads."""
+    from memctl.document import ACTIVE, ARCHIVED, PROMOTIONS
+    from memctl.export import export as read_memories
+
+    if (agent is None) != all_agents:
+        raise UsageError("whose memories?", "memctl export AGENT, or memctl export --all")
+    if active_only and archived_only:
+        raise UsageError("--active-only and --archived-only exclude each other", "give one of them")
+    if output is None and on_terminal():
+        raise UsageError("a document is not for a terminal", "say -o FILE, or `-o -` if it is")
+    database = call.settings.database
+    sections = [
+        section
+        for section, left_out in (
+            (ACTIVE, archived_only),
+            (ARCHIVED, active_only),
+            (PROMOTIONS, archived_only),
+        )
+        if not left_out
+    ]
+    with (
+        Progress("export", quiet=call.quiet) as progress,
+        open_database(database, read_only=True) as db,
+    ):
+        require_current(db)
+        parts = read_memories(
+            db,
+            agent=agent,
+            sections=sections,
+            form="nl" if nl else "json",
+            now=call.moment,
+            progress=progress,
+        )
+        if output in (None, "-"):
+            show_text(parts)
+        else:
+            _write(parts, Path(output), database=database)
+
+
+def _write(parts: Iterable[str], file: Path, *, database: Path) -> None:
+    from memctl.files import require_place, whole_file
+
+    target = require_place(file, database=database)
+    try:
+        with (
+            whole_file(target, owner_of=database) as draft,
+            draft.open("w", encoding="ascii") as out,
+        ):
+            out.writelines(parts)
+    except OSError as error:
+        raise MemctlError(
+            f"{file} cannot be written ({error.strerror})", "make room, or name another file"
+        ) from None
+
+
+def import_(
+    call: Call,
+    change: ChangeOptions,
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="[AGENT] FILE|-", help="A file of `export`, gzip'd or not, or `-`."),
+    ],
+    on_conflict: Annotated[
+        OnConflict, typer.Option(help="What to do where the database has another version.")
+    ] = "skip",
+    all_agents: Annotated[
+        bool, typer.Option("--all", help="Take a document of all agents.")
+    ] = False,
+    reassign_agent: Annotated[
+        str | None, typer.Option(metavar="AGENT", help="Make the memories those of this agent.")
+    ] = None,
+    allow_invalid: Annotated[
+        bool,
+        typer.Option("--allow-invalid", help="Take in what has expired or has an unknown type."),
+    ] = False,
+) -> None:
+    """Bring in the memories of a document that `export` wrote, all of them or none."""
+    from memctl.importing import import_staged
+    from memctl.staging import Wanted, stage
+
+    if len(words) > 2:
+        raise UsageError("there is one agent and one file", "memctl import [AGENT] FILE|-")
+    agent = words[0] if len(words) == 2 else None
+    if all_agents and not (agent is None and reassign_agent is None):
+        raise UsageError("--all is of no single agent", "leave out --all, or the agent")
+    wanted = Wanted(agent, all_agents=all_agents, new_agent=reassign_agent)
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress("import", quiet=call.quiet))
+        file = _opened(words[-1], stack)
+        report = perform(
+            "import",
+            lambda run: import_staged(run, on_conflict=on_conflict, allow_invalid=allow_invalid),
+            change.request(call),
+            by_hand=True,
+            prepare=lambda db: stage(db, file, wanted, progress),
+        )
+    finish(report, call)
+
+
+def _opened(name: str, stack: ExitStack) -> BufferedReader:
+    """Open a file, or stdin for `-`."""
+    try:
+        if name != "-":
+            return stack.enter_context(Path(name).open("rb"))
+        if sys.stdin is not None and isinstance(sys.stdin.buffer, BufferedReader):
+            return sys.stdin.buffer
+    except OSError as error:
+        raise MemctlError(f"{name} cannot be read ({error.strerror})", "check the path") from None
+    raise MemctlError("stdin is closed", "name a file")
+
+
+def backup(
+    call: Call,
+    lock: LockOptions,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="A file or directory; else beside the database."
+        ),
+    ] = None,
+    keep: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Then remove all but the newest N backups."),
+    ] = None,
+    verify: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Check a backup instead of making one.")
+    ] = None,
+    restore: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Make the database what it was in this backup."),
+    ] = None,
+) -> None:
+    """Copy the whole database while it is in use; or check a copy, or go back to it."""
+    from memctl.backup import back_up, restore_backup
+    from memctl.backup import verify as verify_backup
+
+    making = output is not None or keep is not None
+    if (verify is not None) + (restore is not None) + making > 1:
+        raise UsageError("--verify and --restore stand alone", "do one thing at a time")
+    if verify is not None:
+        manifest = verify_backup(verify)
+        if call.json:
+            show_document({"path": str(verify), "manifest": asdict(manifest)})
+            return
+        say(f"backup: {verify} is whole; it was made at {manifest.created_at}", quiet=call.quiet)
+        return
+    path = call.settings.database
+    require_file(path)
+    with (
+        exclusive(path, job="backup", wait=lock.lock_wait),
+        open_database(path, lock_wait=lock.lock_wait) as db,
+    ):
+        if restore is not None:
+            before = restore_backup(db, path, restore, now=call.moment, lock_wait=lock.lock_wait)
+            if call.json:
+                show_document({"restored": str(restore), "before": str(before)})
+                return
+            say(f"backup: {path} is now what it was in {restore}", quiet=call.quiet)
+            say(f"backup: what it was before is in {before}", quiet=call.quiet)
+            return
+        result = back_up(db, path, target=output, keep=keep, now=call.moment)
+    if call.json:
+        show_document(asdict(result))
+        return
+    removed = f", removed {len(result.removed)} older ones" if result.removed else ""
+    say(f"backup: made {result.path}{removed}", quiet=call.quiet, only_on_terminal=True)

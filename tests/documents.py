@@ -1,0 +1,129 @@
+"""Export and import as the tests use them: in this process, on files, with every odd value."""
+
+import gzip
+import io
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from memctl.conflicts import OnConflict
+from memctl.database import open_database
+from memctl.document import SECTIONS, Checksum, Form, Section
+from memctl.export import export
+from memctl.importing import ImportResult, import_staged
+from memctl.jobs import Request, perform
+from memctl.staging import Wanted, stage
+from tests.conftest import NOW, connect
+
+# How many random databases each property is tried on; MEMCTL_EXAMPLES=1000 for a thorough proof.
+EXAMPLES = int(os.environ.get("MEMCTL_EXAMPLES", "60"))
+
+ALL = Wanted(all_agents=True)
+EVERYTHING = tuple(SECTIONS.values())
+
+
+class Text(NamedTuple):
+    """The bytes of a text, which may be no valid UTF-8."""
+
+    content: bytes
+
+
+def export_from(
+    database: Path,
+    *,
+    agent: str | None = None,
+    form: Form = "json",
+    sections: Sequence[Section] = EVERYTHING,
+    now: datetime = NOW,
+) -> bytes:
+    """Return the document of an agent, or of all."""
+    with open_database(database, read_only=True) as db:
+        parts = export(
+            db, agent=agent, sections=sections, form=form, now=now, progress=lambda *_: None
+        )
+        return "".join(parts).encode("ascii")
+
+
+def import_into(
+    database: Path,
+    document: bytes,
+    *,
+    wanted: Wanted = ALL,
+    on_conflict: OnConflict = "skip",
+    allow_invalid: bool = True,
+    dry_run: bool = False,
+) -> ImportResult:
+    """Import a document, whatever it says of expired memories and types."""
+    file = io.BufferedReader(io.BytesIO(document))
+    report = perform(
+        "import",
+        lambda run: import_staged(run, on_conflict=on_conflict, allow_invalid=allow_invalid),
+        Request(database, NOW, dry_run=dry_run),
+        by_hand=True,
+        prepare=lambda db: stage(db, file, wanted, lambda *_: None),
+    )
+    assert report.result is not None
+    return report.result
+
+
+def copy_of(template: Path, folder: Path, name: str) -> Path:
+    """Return a fresh copy of a database that nobody has open."""
+    target = folder / name
+    for left in folder.glob(f"{name}*"):
+        left.unlink()
+    shutil.copyfile(template, target)
+    return target
+
+
+def put(database: Path, table: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows, those that would break a UNIQUE left out."""
+    with closing(connect(database)) as db:
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute("BEGIN")
+        for row in rows:
+            marks = ["CAST(? AS TEXT)" if isinstance(v, Text) else "?" for v in row.values()]
+            db.execute(
+                f"INSERT OR IGNORE INTO {table} ({', '.join(row)}) VALUES ({', '.join(marks)})",
+                [value.content if isinstance(value, Text) else value for value in row.values()],
+            )
+        db.execute("COMMIT")
+
+
+def stored_rows(database: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return the memories and promotions in their order, every value with its type and bytes."""
+    with closing(connect(database)) as db:
+        return {
+            section.name: db.execute(
+                f"SELECT {', '.join(f'typeof({c}), CAST({c} AS BLOB)' for c in section.columns)}"
+                f" FROM {section.table} ORDER BY {section.order}"
+            ).fetchall()
+            for section in SECTIONS.values()
+        }
+
+
+def without_time(document: bytes) -> bytes:
+    """Return a document without the time of its making."""
+    head, _, rest = document.partition(b"\n")
+    start = head.index(b'"exported_at": "')
+    end = head.index(b",", start)
+    return head[:start] + head[end:] + rest
+
+
+def packed(document: bytes) -> bytes:
+    """Return a document as gzip packs it."""
+    return gzip.compress(document, mtime=0)
+
+
+def signed(document: dict[str, Any]) -> bytes:
+    """Return a document with counts and checksum that fit its rows, whatever these are."""
+    checksum = Checksum()
+    for name, section in SECTIONS.items():
+        document["counts"][name] = len(document[name])
+        for row in document[name]:
+            checksum.add(section, json.dumps({c: row[c] for c in section.columns if c in row}))
+    return json.dumps({**document, "sha256": str(checksum)}).encode()

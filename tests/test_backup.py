@@ -1,0 +1,501 @@
+"""Backups of the whole database: verified, rotated with care, and a way back that is safe."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import NOW, Memctl, connect, everything, is_sound, rows
+from tests.service import Service
+from tests.test_bad_input import complaint, fill_disk, names_beside, small_disk
+from tests.test_contention import service_at_work, use_memories, write_lock
+from tests.test_crashes import backup_begun, eventually, exact_rows
+
+__all__ = ["small_disk"]  # a fixture
+
+FIRST = "harness.db.backup-20261122T094358Z"
+
+
+@pytest.fixture
+def memories(migrated: Memctl, remember: Callable[..., str]) -> Memctl:
+    """The program, pointed at an active and an archived memory."""
+    remember(id="m-1", key="k1", value="monday")
+    remember(id="m-2", key="k2", expired_for=timedelta(days=1))
+    migrated.ok("cleanup")
+    return migrated
+
+
+def test_a_backup_is_the_whole_database_with_a_manifest(memories: Memctl) -> None:
+    printed = memories.ok("backup", "--json").json
+
+    file = memories.database.with_name(FIRST)
+    manifest = json.loads(file.with_name(f"{FIRST}.json").read_text())
+    assert everything(file) == everything(memories.database)
+    assert manifest == {
+        "file": FIRST,
+        "database": str(memories.database),
+        "created_at": "2026-11-22T09:43:58Z",
+        "size_bytes": file.stat().st_size,
+        "sha256": sha256(file.read_bytes()).hexdigest(),
+        "schema_step": 2,
+        "memories": 1,
+        "archived": 1,
+        "memctl_version": "0.1.0",
+        "format": "memctl.backup",
+        "version": 1,
+    }
+    assert printed == {"schema": 1, "path": str(file), "manifest": manifest, "removed": []}
+    assert [stat.S_IMODE(file.with_name(name).stat().st_mode) for name in (FIRST, f"{FIRST}.json")]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in file.parent.glob(f"{FIRST}*")} == {0o600}
+
+
+def test_a_backup_is_silent_off_a_terminal(memories: Memctl) -> None:
+    answer = memories.ok("backup")
+
+    assert (answer.out, answer.err) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        pytest.param((), [FIRST, f"{FIRST}-2"], id="beside the database"),
+        pytest.param(("-o", "."), [FIRST, f"{FIRST}-2"], id="in a directory"),
+        pytest.param(
+            ("-o", "copy", "--keep", "2"),
+            ["copy-20261122T094358Z", "copy-20261122T094358Z-2"],
+            id="several under one name",
+        ),
+    ],
+)
+def test_two_backups_of_the_same_second_have_two_names(
+    memories: Memctl, tmp_path: Path, words: tuple[str, ...], names: list[str]
+) -> None:
+    words = tuple(str(tmp_path / word) if word in (".", "copy") else word for word in words)
+
+    found = [memories.ok("backup", "--json", *words).json["path"] for _ in range(2)]
+
+    assert found == [str(tmp_path / name) for name in names]
+
+
+def test_a_file_that_exists_is_not_overwritten(memories: Memctl, tmp_path: Path) -> None:
+    file = tmp_path / "copy.db"
+    memories.ok("backup", "-o", str(file))
+    content = file.read_bytes()
+
+    answer = memories("backup", "-o", str(file))
+
+    assert answer.exit_code == 2
+    assert complaint(answer) == (
+        f"memctl: {file} exists already; name another file, or say --keep N"
+    )
+    assert file.read_bytes() == content
+
+
+def test_the_database_is_not_overwritten(memories: Memctl) -> None:
+    before = everything(memories.database)
+
+    answer = memories("backup", "-o", str(memories.database))
+
+    assert answer.exit_code == 2
+    assert everything(memories.database) == before
+
+
+def test_rotation_keeps_the_newest_and_removes_only_its_own(
+    memories: Memctl, tmp_path: Path
+) -> None:
+    others = {
+        "harness.db.backup-by-hand": b"",
+        "harness.db.backup-20200101T000000Z": b"no manifest",
+        "harness.db.backup-20200102T000000Z": b"not mine",
+        "harness.db.backup-20200102T000000Z.json": b'{"format": "other"}',
+        "harness.db.backup-20200103T000000Z.json": b"[" * 100_000,
+    }
+    for name, content in others.items():
+        (tmp_path / name).write_bytes(content)
+    memories.ok("migrate")
+
+    removed = [
+        memories.at(NOW + timedelta(days=day)).ok("backup", "--keep", "2", "--json").json["removed"]
+        for day in range(4)
+    ]
+
+    first, second = (str(tmp_path / f"harness.db.backup-202611{day}T094358Z") for day in (22, 23))
+    assert removed == [[], [], [first], [second]]
+    left = (
+        set(names_beside(memories.database))
+        - set(others)
+        - {"harness.db", "harness.db.memctl.lock"}
+    )
+    assert left - {"harness.db-shm", "harness.db-wal"} == {
+        f"harness.db.backup-202611{day}T094358Z{end}" for day in (24, 25) for end in ("", ".json")
+    }
+    assert {name: (tmp_path / name).read_bytes() for name in others} == others
+
+
+def test_rotation_never_removes_the_backup_just_made(memories: Memctl) -> None:
+    memories.at(NOW + timedelta(days=9)).ok("backup", "--keep", "1")
+
+    answer = memories.ok("backup", "--keep", "1", "--json").json
+
+    assert Path(answer["path"]).exists()
+    assert answer["removed"] == [str(memories.database) + ".backup-20261201T094358Z"]
+
+
+def test_a_damaged_backup_takes_no_place_in_the_rotation(memories: Memctl) -> None:
+    files = [
+        Path(memories.at(NOW + timedelta(days=day)).ok("backup", "--json").json["path"])
+        for day in range(3)
+    ]
+    files[2].write_bytes(b"cut off")
+
+    answer = memories.at(NOW + timedelta(days=3)).ok("backup", "--keep", "2", "--json").json
+
+    assert answer["removed"] == [str(files[0])]
+    assert files[1].exists()
+
+
+def test_a_damaged_database_costs_no_good_backup(memories: Memctl) -> None:
+    good = memories.ok("backup", "--json").json["path"]
+    with closing(connect(memories.database)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = db.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'agent_memory'"
+        ).fetchone()
+    content = bytearray(memories.database.read_bytes())
+    content[(page - 1) * 4096 : page * 4096] = b"\xaa" * 4096
+    memories.database.write_bytes(content)
+
+    answer = memories.at(NOW + timedelta(days=1))("backup", "--keep", "1")
+
+    assert answer.exit_code == 1
+    assert "damaged" in complaint(answer)
+    assert [name for name in names_beside(memories.database) if "backup" in name] == [
+        FIRST,
+        f"{FIRST}.json",
+    ]
+    assert memories.ok("backup", "--verify", good)
+
+
+def test_a_good_backup_is_verified_without_a_trace(memories: Memctl) -> None:
+    file = memories.ok("backup", "--json").json["path"]
+    before = names_beside(memories.database)
+
+    answer = memories.ok("backup", "--verify", file)
+
+    assert (answer.out, answer.err) == (
+        "",
+        f"backup: {file} is whole; it was made at 2026-11-22T09:43:58Z\n",
+    )
+    assert names_beside(memories.database) == before
+
+
+def flip(file: Path) -> None:
+    """Change one bit."""
+    content = bytearray(file.read_bytes())
+    content[5000] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        pytest.param(flip, "is not what was backed up: its SHA-256 is", id="one bit"),
+        pytest.param(lambda file: os.truncate(file, 4096), "is not what was", id="cut off"),
+        pytest.param(Path.unlink, "there is no backup", id="missing"),
+        pytest.param(
+            lambda file: file.with_name(f"{file.name}.json").unlink(),
+            "has no manifest",
+            id="no manifest",
+        ),
+    ],
+)
+def test_a_backup_that_is_not_whole_is_found_out(
+    memories: Memctl, damage: Callable[[Path], Any], problem: str
+) -> None:
+    file = Path(memories.ok("backup", "--json").json["path"])
+    damage(file)
+
+    answer = memories("backup", "--verify", str(file))
+
+    assert answer.exit_code == 1
+    assert problem in complaint(answer)
+
+
+def test_a_backup_beside_the_working_service_is_of_one_moment(memories: Memctl) -> None:
+    with service_at_work(memories.database, use_memories) as service:
+        file = memories.ok("backup", "--json").json["path"]
+        acknowledged = dict(service.acknowledged)
+
+    with closing(connect(Path(file))) as copy, closing(connect(memories.database)) as db:
+        copied, stored = exact_rows(copy, "agent_memory"), exact_rows(db, "agent_memory")
+        assert is_sound(copy)
+    assert service.errors == []
+    assert ("service", "learning", "key 0") in acknowledged
+    assert {row[0] for row in copied} & {row[0] for row in stored}
+
+
+# The way back
+
+
+def test_the_way_back_leads_to_what_was_backed_up(memories: Memctl, tmp_path: Path) -> None:
+    file = memories.ok("backup", "--json").json["path"]
+    before = everything(memories.database)
+    with closing(connect(memories.database)) as db:
+        db.execute("DELETE FROM agent_memory")
+        db.execute("CREATE TABLE more (x)")
+    spoilt = everything(memories.database)
+
+    answer = memories.ok("backup", "--restore", file, "--json").json
+
+    assert everything(memories.database) == before
+    assert everything(Path(answer["before"])) == spoilt
+    assert answer["before"] == str(tmp_path / "harness.db.before-restore-20261122T094358Z")
+
+
+def test_the_way_back_can_be_gone_back(memories: Memctl) -> None:
+    file = memories.ok("backup", "--json").json["path"]
+    with closing(connect(memories.database)) as db:
+        db.execute("UPDATE agent_memory SET value = 'tuesday'")
+    before = memories.ok("backup", "--restore", file, "--json").json["before"]
+
+    memories.ok("backup", "--restore", before)
+
+    with closing(connect(memories.database)) as db:
+        assert rows(db, "agent_memory", "value") == [("tuesday",)]
+
+
+def test_a_service_that_is_connected_goes_on_with_what_was_restored(memories: Memctl) -> None:
+    with closing(Service(memories.database)) as service:
+        file = memories.ok("backup", "--json").json["path"]
+        service.remember("build_agent", "learning", "k1", "tuesday")
+        service.db.execute("BEGIN")
+        read = service.recall_all("build_agent")[0]["value"]
+
+        memories.ok("backup", "--restore", file)
+        still = service.recall_all("build_agent")[0]["value"]
+        service.db.execute("COMMIT")
+        service.recall("build_agent", "learning", "k1")
+        service.remember("build_agent", "learning", "k3", "wednesday")
+
+        values = {row["value"]: row["access_count"] for row in service.recall_all("build_agent")}
+    with closing(connect(memories.database)) as db:
+        assert is_sound(db)
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert (read, still) == ("tuesday", "tuesday")
+    assert values == {"monday": 1, "wednesday": 0}
+
+
+def test_a_service_at_work_sees_no_moment_without_its_memories(memories: Memctl) -> None:
+    file = memories.ok("backup", "--json").json["path"]
+
+    with service_at_work(memories.database, use_memories) as service:
+        answer = memories("backup", "--restore", file)
+
+    with closing(connect(memories.database)) as db:
+        assert is_sound(db)
+        assert db.execute("SELECT value FROM agent_memory WHERE id = 'm-1'").fetchone()
+    assert answer.exit_code == 0
+    assert service.errors == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(flip, id="damaged"),
+        pytest.param(Path.unlink, id="missing"),
+        pytest.param(lambda file: file.write_bytes(b"x" * 9999), id="no database"),
+    ],
+)
+@pytest.mark.parametrize("manifest", [True, False], ids=["manifest", "no manifest"])
+def test_nothing_leads_back_to_a_backup_that_is_not_whole(
+    memories: Memctl, damage: Callable[[Path], Any], manifest: bool
+) -> None:
+    file = Path(memories.ok("backup", "--json").json["path"])
+    if not manifest:
+        file.with_name(f"{file.name}.json").unlink()
+        if damage is flip:  # without a checksum SQLite finds only what breaks its structure
+            file.write_bytes(file.read_bytes()[:8192])
+    if manifest or damage is not flip:
+        damage(file)
+    before = everything(memories.database)
+
+    answer = memories("backup", "--restore", str(file))
+
+    assert answer.exit_code in (1, 10)
+    assert complaint(answer)
+    assert everything(memories.database) == before
+    assert not [name for name in names_beside(memories.database) if "before" in name]
+
+
+def test_a_database_of_something_else_is_not_restored(memories: Memctl, tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    with closing(connect(other)) as db:
+        db.execute("CREATE TABLE t (x)")
+    before = everything(memories.database)
+
+    answer = memories("backup", "--restore", str(other))
+
+    assert answer.exit_code == 3
+    assert complaint(answer) == f"memctl: {other} has no table agent_memory; nothing was changed"
+    assert everything(memories.database) == before
+
+
+@pytest.mark.parametrize("name", ["harness.db", "other.db"])
+def test_a_database_in_use_is_no_backup(memories: Memctl, tmp_path: Path, name: str) -> None:
+    before = everything(memories.database)
+
+    with closing(Service(tmp_path / name)) as service:
+        service.remember("build_agent", "learning", "k", "v", memory_id="in the log")
+        answer = memories("backup", "--restore", str(tmp_path / name))
+        service.forget("build_agent", "learning", "k")
+
+    assert answer.exit_code == 3
+    assert complaint(answer) == (
+        f"memctl: {tmp_path / name} is a database in use, not a backup; nothing was changed"
+    )
+    assert everything(memories.database) == before
+
+
+def test_a_backup_that_finds_the_disk_full_leaves_nothing_on_it(
+    small_disk: Path, memories: Memctl
+) -> None:
+    memories.ok("backup", "-o", str(small_disk), "--keep", "1")
+    fill_disk(small_disk, room=64 * 1024)
+
+    answer = memories.at(NOW + timedelta(days=1))("backup", "-o", str(small_disk), "--keep", "1")
+
+    assert answer.exit_code == 1
+    assert "full" in complaint(answer)
+    assert sorted(file.name for file in small_disk.iterdir()) == ["filler", FIRST, f"{FIRST}.json"]
+
+
+def test_the_way_back_waits_for_a_lock_only_as_long_as_it_may(memories: Memctl) -> None:
+    file = memories.ok("backup", "--json").json["path"]
+    before = everything(memories.database)
+
+    with write_lock(memories.database):
+        answer = memories("backup", "--restore", file, "--lock-wait", "0.2")
+
+    assert answer.exit_code == 11
+    assert "is locked by another program; waited 0.2 s" in complaint(answer)
+    assert everything(memories.database) == before
+    assert not [name for name in names_beside(memories.database) if "before" in name]
+
+
+def test_a_lost_database_is_made_anew_and_then_restored(memories: Memctl) -> None:
+    file = memories.ok("backup", "--json").json["path"]
+    before = everything(memories.database)
+    for name in ("harness.db", "harness.db-wal", "harness.db-shm"):
+        memories.database.with_name(name).unlink(missing_ok=True)
+
+    memories.ok("migrate")
+    memories.ok("backup", "--restore", file)
+
+    assert everything(memories.database) == before
+
+
+def test_killed_at_any_moment_the_way_back_was_gone_or_not(
+    memories: Memctl, remember: Callable[..., str], tmp_path: Path
+) -> None:
+    for _ in range(400):
+        remember(value="x" * 2000)
+    file = memories.ok("backup", "--json").json["path"]
+    restored = everything(memories.database)
+    with closing(connect(memories.database)) as db:
+        db.execute("UPDATE agent_memory SET value = 'y' || value")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    spoilt = everything(memories.database)
+    found = []
+
+    for attempt in range(6):
+        place = tmp_path / str(attempt)
+        place.mkdir()
+        program = Memctl(place / "harness.db")
+        shutil.copyfile(memories.database, program.database)
+        begun = backup_begun(program.database)
+        process = program.start("backup", "--restore", file)
+        eventually(begun)
+        try:
+            process.wait(timeout=0.004 * attempt)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        process.communicate()
+        with closing(connect(program.database)) as db:
+            assert is_sound(db)
+        found.append(everything(program.database))
+
+    assert all(state in (restored, spoilt) for state in found)
+
+
+def test_a_killed_backup_leaves_nothing_that_counts(memories: Memctl, tmp_path: Path) -> None:
+    (tmp_path / f".{FIRST}.abcd1234").write_bytes(b"a draft")
+    (tmp_path / f".{FIRST}.json.abcd1234").write_bytes(b"a draft")
+    (tmp_path / ".harness.db.backup-mine").write_bytes(b"not a draft")
+    manifest = tmp_path / "harness.db.backup-20261121T094358Z.json"
+    memories.ok("backup")
+    content = json.loads((tmp_path / f"{FIRST}.json").read_text())
+    manifest.write_text(json.dumps({**content, "file": manifest.name.removesuffix(".json")}))
+
+    memories.at(NOW + timedelta(days=1)).ok("backup", "--keep", "2")
+
+    left = [name for name in names_beside(memories.database) if "backup" in name]
+    assert left == [
+        ".harness.db.backup-mine",
+        FIRST,
+        f"{FIRST}.json",
+        "harness.db.backup-20261123T094358Z",
+        "harness.db.backup-20261123T094358Z.json",
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(("--keep", "0"), id="keep none"),
+        pytest.param(("--keep", "two"), id="keep a word"),
+        pytest.param(("--verify", "a", "--keep", "1"), id="verify and make"),
+        pytest.param(("--verify", "a", "--restore", "a"), id="verify and restore"),
+        pytest.param(("-o", "a", "--restore", "a"), id="make and restore"),
+    ],
+)
+def test_a_backup_of_nothing_sensible_is_an_error_of_usage(
+    memories: Memctl, words: tuple[str, ...]
+) -> None:
+    assert memories("backup", *words).exit_code == 2
+
+
+@pytest.mark.parametrize("place", ["nowhere/copy.db", "x" * 300])
+def test_a_place_that_cannot_be_written_is_named(
+    memories: Memctl, tmp_path: Path, place: str
+) -> None:
+    answer = memories("backup", "-o", str(tmp_path / place))
+
+    assert answer.exit_code == 1
+    assert complaint(answer).startswith("memctl: ")
+    assert not [name for name in names_beside(memories.database) if "backup" in name]
+
+
+def test_a_plain_database_can_be_backed_up(memctl: Memctl, service: Service) -> None:
+    service.remember("build_agent", "learning", "k", "v")
+
+    manifest = memctl.ok("backup", "--json").json["manifest"]
+
+    assert (manifest["schema_step"], manifest["memories"], manifest["archived"]) == (0, 1, None)
+
+
+def test_sqlite_itself_opens_a_backup(memories: Memctl) -> None:
+    file = memories.ok("backup", "--json").json["path"]
+
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as backup:
+        assert backup.execute("SELECT id FROM agent_memory").fetchall() == [("m-1",)]

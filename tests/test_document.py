@@ -1,0 +1,505 @@
+"""What a document may be wrong in: one clear line, exit code 13, and nothing changed."""
+
+import gzip
+import json
+import resource
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memctl.errors import DocumentError
+from memctl.staging import Wanted
+from tests.conftest import PROGRAM, Memctl
+from tests.documents import ALL, Text, copy_of, export_from, import_into, packed, put, signed
+from tests.service import Service
+from tests.test_bad_input import complaint, memory_tables
+
+Document = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database with two active and two archived memories, to be copied."""
+    memctl = Memctl(tmp_path_factory.mktemp("documents") / "harness.db")
+    Service(memctl.database).close()
+    memctl.ok("migrate", "--no-backup")
+    common = {"agent_id": "a", "type": "context", "value": "v"}
+    for number in (1, 2):
+        active = {"id": f"active {number}", "key": f"k{number}", **common}
+        archived = {**active, "id": f"archived {number}"}
+        archived |= {"archived_at": "2026-11-01T00:00:00Z", "archived_reason": "expired"}
+        put(memctl.database, "agent_memory", [{**active, "metadata": "\x7f\N{ROBOT FACE}"}])
+        put(memctl.database, "archived_memories", [archived])
+    put(
+        memctl.database,
+        "memory_promotions",
+        [
+            {
+                "agent_id": Text(b"a"),
+                "type": "context",
+                "key": "k1",
+                "entry_id": "e",
+                "content_hash": "h",
+                "promoted_at": "2026-11-01T00:00:00Z",
+            }
+        ],
+    )
+    return memctl.database
+
+
+@pytest.fixture
+def target(template: Path, tmp_path: Path) -> Path:
+    """A copy of the template."""
+    return copy_of(template, tmp_path, "harness.db")
+
+
+@pytest.fixture(scope="session")
+def exported(template: Path) -> bytes:
+    """The document of the template."""
+    return export_from(template, agent="a")
+
+
+def problem_of(target: Path, document: bytes, wanted: Wanted = ALL) -> str:
+    """Return what is said of a document that is refused, after which nothing is changed."""
+    before = memory_tables(target)
+    with pytest.raises(DocumentError) as refusal:
+        import_into(target, document, wanted=wanted, allow_invalid=False)
+    assert memory_tables(target) == before
+    assert refusal.value.exit_code == 13
+    return refusal.value.message
+
+
+def change(section: str, number: int, **columns: Any) -> Callable[[Document], None]:
+    """Return what changes columns of a row."""
+
+    def apply(document: Document) -> None:
+        document[section][number - 1] |= columns
+
+    return apply
+
+
+def drop(section: str, number: int, column: str) -> Callable[[Document], None]:
+    """Return what removes a column of a row."""
+
+    def apply(document: Document) -> None:
+        del document[section][number - 1][column]
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        pytest.param(
+            change("active", 2, importance=True),
+            "active row 2, importance: True cannot be stored there",
+            id="a truth for a number",
+        ),
+        pytest.param(
+            change("active", 1, importance=2**63),
+            "active row 1, importance: 9223372036854775808 cannot be stored there",
+            id="more than 64 bits",
+        ),
+        pytest.param(
+            change("archived", 2, key=None),
+            "archived row 2, key: None cannot be stored there",
+            id="null where there must be something",
+        ),
+        pytest.param(
+            change("active", 1, value=7),
+            "active row 1, value: 7 cannot be stored there",
+            id="a number for a text",
+        ),
+        pytest.param(
+            change("active", 1, value=["v"]),
+            "active row 1, value: ['v'] cannot be stored there",
+            id="a list",
+        ),
+        pytest.param(
+            change("active", 1, value="half \ud800"),
+            "active row 1, value: has half a character",
+            id="half a character",
+        ),
+        pytest.param(
+            change("active", 1, value={"base64": "?"}),
+            "active row 1, value: is not base64",
+            id="no base64",
+        ),
+        pytest.param(
+            change("active", 1, value={"base64": "AA==", "more": 1}),
+            "active row 1, value: {'base64': 'AA==', 'more': 1} cannot be stored there",
+            id="an unknown object",
+        ),
+        pytest.param(
+            change("active", 1, importance={"real": "nan"}),
+            "active row 1, importance: {'real': 'nan'} cannot be stored there",
+            id="not a number",
+        ),
+        pytest.param(
+            drop("active", 2, "metadata"), "active row 2, metadata: is missing", id="missing"
+        ),
+        pytest.param(
+            change("promotions", 1, more=1), "promotions row 1, more: is not known", id="unknown"
+        ),
+        pytest.param(
+            change("archived", 1, archived_reason=None),
+            "archived row 1, archived_reason: None cannot be stored there",
+            id="archived for no reason",
+        ),
+        pytest.param(
+            change("active", 2, id="active 1"),
+            "active row 2: has the id of another active row",
+            id="an id twice",
+        ),
+        pytest.param(
+            change("active", 2, key="k1"),
+            "active row 2: has agent, type and key of another active row",
+            id="a key twice",
+        ),
+        pytest.param(
+            change("archived", 1, id="active 2"),
+            "archived row 1: has the id of an active row",
+            id="active and archived",
+        ),
+        pytest.param(
+            lambda document: document["promotions"].append(document["promotions"][0]),
+            "promotions row 2: has agent, type and key of another promotion",
+            id="a promotion twice",
+        ),
+        pytest.param(
+            change("archived", 2, agent_id="b"),
+            "archived row 2: has another agent than the document",
+            id="another agent",
+        ),
+        pytest.param(
+            change("active", 1, id="new", key="new", type="rumour"),
+            "active row 1, type: is none of the known ones",
+            id="an unknown type",
+        ),
+        pytest.param(
+            change("active", 1, id="new", key="new", expires_at="2026-11-22 09:43:57"),
+            "active row 1, expires_at: has passed",
+            id="expired",
+        ),
+        pytest.param(
+            lambda document: document["active"].__setitem__(0, [1]),
+            "active row 1: is not an object",
+            id="a row that is a list",
+        ),
+    ],
+)
+def test_a_row_that_is_wrong_is_named_with_its_column(
+    target: Path, exported: bytes, damage: Callable[[Document], None], problem: str
+) -> None:
+    document = json.loads(exported)
+    counts = dict(document["counts"])
+    damage(document)
+    try:
+        content = signed(document)
+    except TypeError:  # what is no row cannot be signed
+        content = json.dumps({**document, "counts": counts}).encode()
+
+    assert problem_of(target, content) == problem
+
+
+def edit(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    """Return what replaces some bytes of a document, which must be there."""
+
+    def apply(document: bytes) -> bytes:
+        assert old in document
+        return document.replace(old, new, 1)
+
+    return apply
+
+
+DEEP = b"[" * 100_000
+MANY = b'{"format": "memctl.export", "active": [' + b"[]," * 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        pytest.param(lambda _: b"", "the document is template, at the beginning", id="empty"),
+        pytest.param(
+            lambda _: b" \n ", "the document ends too early, at the beginning", id="blank"
+        ),
+        pytest.param(
+            lambda _: b"note\n",
+            "the document is not JSON as expected near 'note\\n', at the beginning",
+            id="a word",
+        ),
+        pytest.param(
+            lambda _: b"[]",
+            "the document is not JSON as expected near '[]', at the beginning",
+            id="a list",
+        ),
+        pytest.param(
+            lambda _: b'{"name": "memctl"}',
+            "the document has 'name', which no export has, at the beginning",
+            id="something else",
+        ),
+        pytest.param(
+            edit(b"memctl.export", b"memory.dump"),
+            "format: this is not an export of memctl",
+            id="another format",
+        ),
+        pytest.param(
+            edit(b'"version": 1', b'"version": 2'),
+            "version: this memctl reads version 1, not 2",
+            id="another version",
+        ),
+        pytest.param(
+            edit(b'"version": 1', b'"version": true'),
+            "version: True cannot be stored there",
+            id="a version that only looks like 1",
+        ),
+        pytest.param(edit(b'"version": 1, ', b""), "version: is missing", id="no version"),
+        pytest.param(
+            edit(b'"active": 2', b'"active": 3'),
+            "counts: active is 3, but the document has 2 such rows",
+            id="another count",
+        ),
+        pytest.param(
+            edit(b'"counts": {', b'"counts": {"more": 1, '),
+            "counts.more: is not known",
+            id="a count of something unknown",
+        ),
+        pytest.param(
+            edit(b'"v"', b'"w"'),
+            "sha256: the rows are not those that were exported",
+            id="an edited value",
+        ),
+        pytest.param(
+            lambda document: document[: len(document) // 2],
+            "the document ends too early, at archived row 1",
+            id="cut off in the middle",
+        ),
+        pytest.param(
+            lambda document: document[:-3],
+            "the document ends too early, at promotions row 1",
+            id="cut off at the end",
+        ),
+        pytest.param(
+            lambda document: document + document,
+            "the document goes on after its end, at line 2",
+            id="two in one",
+        ),
+        pytest.param(
+            edit(b'{"id"', b'{"id": "x", "id"'),
+            "'id' stands twice in one object, at active row 1",
+            id="a name twice",
+        ),
+        pytest.param(
+            edit(b'"version": 1', b'"version": 1, "version": 1'),
+            "the document has 'version', which no export has, at the beginning",
+            id="a version twice",
+        ),
+        pytest.param(
+            edit(b'"active": [', b'"archived": [],\n"active": ['),
+            "the document has archived twice, at active row 2",
+            id="an empty section and then a full one",
+        ),
+        pytest.param(
+            edit(b'"archived": [', b'"active": ['),
+            "the document has active twice, at active row 2",
+            id="a section twice",
+        ),
+        pytest.param(
+            edit(b'"importance": 5', b'"importance": NaN'),
+            "NaN is no number of JSON, at active row 1",
+            id="NaN",
+        ),
+        pytest.param(
+            edit(b'"importance": 5', b'"importance": 1e999'),
+            "active row 1, importance: inf cannot be stored there",
+            id="a number beyond all",
+        ),
+        pytest.param(
+            edit(b'"importance": 5', b'"importance": ' + b"9" * 5000),
+            "the document has a number of thousands of digits, at active row 1",
+            id="a number of thousands of digits",
+        ),
+        pytest.param(
+            edit(b'"importance": 5', b'"importance": ' + DEEP),
+            "the document is nested too deeply, at active row 1",
+            id="nested too deeply",
+        ),
+        pytest.param(
+            lambda _: DEEP,
+            "the document is not JSON as expected near '[[[[[[[[[[[[[[[[[[[[', at the beginning",
+            id="nothing but depth",
+        ),
+        pytest.param(
+            lambda _: b'{"format": ' + DEEP,
+            "the document is nested too deeply, at the beginning",
+            id="depth in the header",
+        ),
+        pytest.param(
+            edit(b'"value": "v"', b'"value": "' + b"\xff" + b'"'),
+            "the document is not UTF-8, at the beginning",
+            id="not UTF-8",
+        ),
+        pytest.param(
+            lambda document: document.decode().encode("utf-16"),
+            "the document is not UTF-8, at the beginning",
+            id="UTF-16",
+        ),
+        pytest.param(
+            lambda document: packed(document)[:-20],
+            "what gzip packed is cut off or damaged (Compressed file ended before the end-of-stream"
+            " marker was reached), at the beginning",
+            id="gzip cut off",
+        ),
+        pytest.param(
+            lambda document: packed(document)[:40] + b"damage" + packed(document)[46:],
+            None,
+            id="gzip damaged",
+        ),
+        pytest.param(
+            lambda document: edit(b'"active": [', b'"active": [,')(document),
+            'the document is not JSON as expected near \',\\n{"id": "active 1",\', at active row 1',
+            id="a comma too many",
+        ),
+        pytest.param(
+            lambda document: edit(b"null}\n],", b"null},\n],")(document),
+            None,
+            id="a comma at the end of a list",
+        ),
+    ],
+)
+def test_a_file_that_is_no_document_is_refused_with_a_reason(
+    target: Path, exported: bytes, damage: Callable[[bytes], bytes], problem: str | None
+) -> None:
+    found = problem_of(target, damage(exported))
+
+    assert found == problem or (problem is None and found)
+
+
+@pytest.mark.parametrize(
+    "change_layout",
+    [
+        pytest.param(lambda document: b"\xef\xbb\xbf" + document, id="a byte order mark"),
+        pytest.param(lambda document: document.replace(b"\n", b"\r\n"), id="lines of Windows"),
+        pytest.param(lambda document: json.dumps(json.loads(document)).encode(), id="one line"),
+        pytest.param(
+            lambda document: json.dumps(json.loads(document), indent=4, sort_keys=True).encode(),
+            id="indented and sorted",
+        ),
+        pytest.param(
+            lambda document: json.dumps(json.loads(document), ensure_ascii=False).encode(),
+            id="not only ASCII",
+        ),
+        pytest.param(packed, id="gzip"),
+        pytest.param(
+            lambda document: packed(document[:99]) + packed(document[99:]), id="two gzips"
+        ),
+    ],
+)
+def test_a_document_may_be_laid_out_anew(
+    target: Path, exported: bytes, change_layout: Callable[[bytes], bytes]
+) -> None:
+    result = import_into(target, change_layout(exported))
+
+    assert (result.active.unchanged, result.archived.unchanged) == (2, 2)
+
+
+def test_at_most_twenty_problems_are_named(target: Path, exported: bytes) -> None:
+    document = json.loads(exported)
+    document["active"] = [{**document["active"][0], "value": 7} for _ in range(50)]
+
+    problem = problem_of(target, json.dumps(document).encode())
+
+    assert problem == "; ".join(
+        [f"active row {number}, value: 7 cannot be stored there" for number in range(1, 21)]
+        + ["and more"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "problem"),
+    [
+        pytest.param(Wanted(), "the document is of all agents", id="all agents without saying so"),
+        pytest.param(Wanted("b"), "the document has no memory of 'b'", id="an agent without any"),
+    ],
+)
+def test_of_a_document_of_all_agents_it_must_be_said_what_is_wanted(
+    template: Path, target: Path, wanted: Wanted, problem: str
+) -> None:
+    assert problem_of(target, export_from(template), wanted) == problem
+
+
+def test_a_document_of_another_agent_is_not_taken_for_his(target: Path, exported: bytes) -> None:
+    assert problem_of(target, exported, Wanted("b")) == (
+        "the document is of the agent 'a', not of 'b'"
+    )
+
+
+def test_the_program_says_it_in_one_line_and_ends_with_13(
+    target: Path, exported: bytes, tmp_path: Path
+) -> None:
+    file = tmp_path / "edited.json"
+    file.write_bytes(exported.replace(b'"v"', b'"w"', 1))
+    before = memory_tables(target)
+
+    plain = Memctl(target)("import", "a", str(file))
+    as_json = Memctl(target)("import", "a", str(file), "--json")
+
+    assert (plain.exit_code, as_json.exit_code) == (13, 13)
+    assert complaint(plain) == (
+        "memctl: sha256: the rows are not those that were exported; nothing was changed"
+    )
+    assert json.loads(as_json.err) == {
+        "error": {
+            "code": "document",
+            "exit_code": 13,
+            "message": "sha256: the rows are not those that were exported",
+            "hint": "nothing was changed",
+        }
+    }
+    assert memory_tables(target) == before
+
+
+MEMORY = 600 << 20  # bytes of address space; an idle memctl with pydantic takes a quarter of it
+
+HOSTILE = {
+    "a gigabyte of one text": (b'{"format": "memctl.export", "active": [{"id": "', b"x", 1 << 30),
+    "a gigabyte of space": (b'{"format": "memctl.export",', b" ", 1 << 30),
+    "a gigabyte of lists": (b'{"format": "memctl.export", "active": [[', b"[],", 1 << 30),
+    "a gigabyte of rows": (b'{"active": [', b"{}, ", 1 << 30),
+    "a gigabyte of names": (b'{"active": [{', b'"a": 1, ', 1 << 30),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("in_gzip", [False, True], ids=["plain", "gzip"])
+def test_a_hostile_file_is_refused_in_bounded_memory(
+    target: Path, kind: str, in_gzip: bool
+) -> None:
+    opening, again, size = HOSTILE[kind]
+    process = subprocess.Popen(
+        [PROGRAM, "import", "--all", "-"],
+        env=Memctl(target).environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
+    )
+    assert process.stdin is not None
+
+    chunk = again * ((1 << 20) // len(again))
+    try:
+        out = gzip.GzipFile(fileobj=process.stdin, mode="wb", compresslevel=1) if in_gzip else None
+        write = out.write if out else process.stdin.write
+        write(opening)
+        for _ in range(size // len(chunk)):
+            write(chunk)
+    except BrokenPipeError:  # it has seen enough
+        pass
+    _, complained = process.communicate()
+
+    assert process.returncode == 13
+    assert complained.count(b"\n") == 1
+    assert complained.startswith(b"memctl: ")

@@ -1,0 +1,308 @@
+"""Export: a document that is whole or not there, and never in the way of anybody."""
+
+import gzip
+import hashlib
+import json
+import shutil
+import stat
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import NOW, Memctl, connect, everything, insert_memory
+from tests.service import Service
+from tests.test_bad_input import ODD_NAMES, complaint, names_beside
+from tests.test_output import on_a_terminal
+
+DOCUMENT = """\
+{"format": "memctl.export", "version": 1, "exported_at": "2026-11-22T09:43:58Z", \
+"agent_id": "build_agent", "counts": {"active": 1, "archived": 1, "promotions": 1},
+"active": [
+{"id": "m-1", "agent_id": "build_agent", "type": "learning", "key": "k", \
+"value": "\\ud83e\\udd16 \\u007f", "metadata": null, "importance": 7.5, "access_count": 0, \
+"last_accessed": "2026-11-22 09:43:58", "created_at": "2026-11-22 09:43:58", "expires_at": null, \
+"archived_at": null, "importance_decay_rate": null, "last_decay_at": null, "promoted_at": null}
+],
+"archived": [
+{"id": "m-2", "agent_id": "build_agent", "type": "learning", "key": {"base64": "a/8="}, \
+"value": {"blob_base64": "AAE="}, "metadata": null, "importance": {"real": "-inf"}, \
+"access_count": 0, "last_accessed": "2026-11-22 09:43:58", "created_at": "2026-11-22 09:43:58", \
+"expires_at": "2026-11-21T09:43:58.000Z", "archived_at": "2026-11-22T09:43:58Z", \
+"importance_decay_rate": 9.0, "last_decay_at": null, "promoted_at": null, \
+"archived_reason": "expired", "run_id": 1}
+],
+"promotions": [
+{"agent_id": "build_agent", "type": "learning", "key": "k", "entry_id": "e-1", \
+"content_hash": "h", "promoted_at": "2026-11-01T00:00:00Z"}
+],
+"sha256": "SUM"}
+"""
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An active and an archived memory and a promotion, to be copied."""
+    memctl = Memctl(tmp_path_factory.mktemp("odd") / "harness.db")
+    Service(memctl.database).close()
+    memctl.ok("migrate", "--no-backup")
+    with closing(connect(memctl.database)) as db:
+        insert_memory(db, id="m-1", key="k", value="\N{ROBOT FACE} \x7f", importance=7.5)
+        insert_memory(
+            db,
+            id="m-2",
+            value=b"\0\1",
+            importance=float("-inf"),
+            importance_decay_rate=9,
+            expired_for=timedelta(days=1),
+        )
+        db.execute("UPDATE agent_memory SET key = CAST(x'6BFF' AS TEXT) WHERE id = 'm-2'")
+        db.execute(
+            "INSERT INTO memory_promotions VALUES"
+            " ('build_agent', 'learning', 'k', 'e-1', 'h', '2026-11-01T00:00:00Z')"
+        )
+        insert_memory(db, id="other", agent_id="qa_agent")
+    memctl.ok("cleanup")
+    return memctl.database
+
+
+@pytest.fixture
+def odd(template: Path, memctl: Memctl) -> Memctl:
+    """The program, pointed at a copy of the template."""
+    shutil.copyfile(template, memctl.database)
+    return memctl
+
+
+def test_the_document_has_every_column_of_every_row(odd: Memctl) -> None:
+    printed = odd.ok("export", "build_agent").out
+
+    assert printed == DOCUMENT.replace("SUM", json.loads(printed)["sha256"])
+    assert printed.isascii()
+
+
+def test_the_checksum_is_that_of_the_lines_between_the_first_and_the_last(odd: Memctl) -> None:
+    document = odd.ok("export", "build_agent").json
+
+    first, *lines, last = odd.ok("export", "build_agent", "--nl").out.splitlines(keepends=True)
+
+    sections = [next(iter(json.loads(line))) for line in lines]
+    assert json.loads(first) == {
+        name: document[name] for name in ("format", "version", "exported_at", "agent_id", "counts")
+    }
+    assert sections == ["active", "archived", "promotions"]
+    assert [json.loads(line)[section] for section, line in zip(sections, lines, strict=True)] == [
+        document[section][0] for section in sections
+    ]
+    assert json.loads(last) == {"sha256": hashlib.sha256("".join(lines).encode()).hexdigest()}
+    assert document["sha256"] == json.loads(last)["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("words", "agent", "counts"),
+    [
+        pytest.param(("--all",), None, (2, 1, 1), id="all agents"),
+        pytest.param(("qa_agent",), "qa_agent", (1, 0, 0), id="one agent"),
+        pytest.param(("build_agent", "--active-only"), "build_agent", (1, 0, 1), id="active"),
+        pytest.param(("build_agent", "--archived-only"), "build_agent", (0, 1, 0), id="archived"),
+    ],
+)
+def test_only_what_was_asked_for_is_exported(
+    odd: Memctl, words: tuple[str, ...], agent: str | None, counts: tuple[int, ...]
+) -> None:
+    document = odd.ok("export", *words).json
+
+    sections = ("active", "archived", "promotions")
+    assert document["agent_id"] == agent
+    assert document["counts"] == dict(zip(sections, counts, strict=True))
+    assert tuple(len(document[section]) for section in sections) == counts
+
+
+def test_an_export_changes_nothing(odd: Memctl) -> None:
+    before = everything(odd.database)
+
+    odd.ok("export", "--all")
+
+    assert everything(odd.database) == before
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_an_agent_of_any_name_is_exported_and_imported(odd: Memctl, name: bytes) -> None:
+    with closing(connect(odd.database)) as db:
+        db.execute("UPDATE agent_memory SET agent_id = CAST(? AS TEXT) WHERE id = 'm-1'", (name,))
+        db.execute("UPDATE archived_memories SET agent_id = CAST(? AS TEXT)", (name,))
+    file = odd.database.with_name("backup.json")
+
+    odd.ok(b"export", b"-o", str(file).encode(), b"--", name)
+    with closing(connect(odd.database)) as db:
+        db.execute("DELETE FROM agent_memory WHERE id = 'm-1'")
+    answer = odd.ok(b"import", b"--json", b"--", name, str(file).encode())
+
+    assert (answer.json["active"]["inserted"], answer.json["archived"]["unchanged"]) == (1, 1)
+
+
+def test_an_unknown_agent_is_an_error_and_leaves_no_file(odd: Memctl) -> None:
+    file = odd.database.with_name("backup.json")
+
+    answer = odd("export", "bild_agent", "-o", str(file))
+
+    assert answer.exit_code == 1
+    assert complaint(answer) == (
+        "memctl: no agent 'bild_agent' has any memory here; did you mean 'build_agent'?"
+    )
+    assert not file.exists()
+
+
+def test_an_empty_database_can_be_exported_whole(migrated: Memctl) -> None:
+    document = migrated.ok("export", "--all").json
+
+    assert document["counts"] == {"active": 0, "archived": 0, "promotions": 0}
+
+
+def test_a_file_is_written_whole_and_for_its_owner_alone(odd: Memctl, tmp_path: Path) -> None:
+    file = tmp_path / "backup.json"
+    file.write_text("yesterday's")
+    file.chmod(0o644)
+
+    answer = odd.ok("export", "build_agent", "-o", str(file))
+
+    assert (answer.out, answer.err) == ("", "")
+    assert file.read_text() == odd.ok("export", "build_agent").out
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert not list(tmp_path.glob(".backup*"))
+
+
+def test_a_link_stays_a_link(odd: Memctl, tmp_path: Path) -> None:
+    (tmp_path / "latest.json").symlink_to("monday.json")
+
+    odd.ok("export", "build_agent", "-o", str(tmp_path / "latest.json"))
+
+    assert (tmp_path / "latest.json").is_symlink()
+    assert json.loads((tmp_path / "monday.json").read_text())["agent_id"] == "build_agent"
+
+
+@pytest.mark.parametrize("name", ["harness.db", "harness.db-wal", "harness.db.memctl.lock"])
+def test_no_file_of_the_database_is_overwritten(odd: Memctl, name: str) -> None:
+    before = everything(odd.database)
+
+    answer = odd("export", "build_agent", "-o", str(odd.database.with_name(name)))
+
+    assert answer.exit_code == 2
+    assert "belongs to the database" in complaint(answer)
+    assert everything(odd.database) == before
+
+
+@pytest.mark.parametrize(
+    ("place", "exit_code"),
+    [
+        pytest.param("/dev/null", 2, id="a device"),
+        pytest.param(".", 2, id="a directory"),
+        pytest.param("nowhere/backup.json", 1, id="no directory"),
+        pytest.param("harness.db/backup.json", 1, id="below a file"),
+        pytest.param("x" * 300, 1, id="too long a name"),
+    ],
+)
+def test_where_nothing_can_be_written_is_an_error_of_one_line(
+    odd: Memctl, tmp_path: Path, place: str, exit_code: int
+) -> None:
+    answer = odd("export", "build_agent", "-o", str(tmp_path / place))
+
+    assert answer.exit_code == exit_code
+    assert complaint(answer).startswith("memctl: ")
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param((), id="of whom?"),
+        pytest.param(("build_agent", "--all"), id="one or all?"),
+        pytest.param(("--all", "--active-only", "--archived-only"), id="which of the two?"),
+    ],
+)
+def test_an_export_of_nothing_sensible_is_an_error_of_usage(
+    odd: Memctl, words: tuple[str, ...]
+) -> None:
+    answer = odd("export", *words)
+
+    assert answer.exit_code == 2
+    assert complaint(answer)
+
+
+def test_a_memory_that_is_active_and_archived_is_not_exported(
+    odd: Memctl,
+) -> None:
+    with closing(connect(odd.database)) as db:
+        insert_memory(db, id="m-2", key="again")
+
+    whole = odd("export", "--all")
+    apart = odd("export", "--all", "--active-only")
+
+    assert (whole.exit_code, apart.exit_code) == (3, 0)
+    assert complaint(whole) == (
+        "memctl: 1 memories are both active and archived, the first 'm-2' of 'build_agent', and "
+        "could not be imported; archive them by hand, or export with --active-only and "
+        "--archived-only"
+    )
+
+
+def add_memories(database: Path) -> None:
+    """Make the document larger than a pipe holds."""
+    with closing(connect(database)) as db:
+        db.execute("BEGIN")
+        for _ in range(300):
+            insert_memory(db, value="x" * 1000)
+        db.execute("COMMIT")
+
+
+def test_a_closed_pipe_ends_an_export_quietly_with_141(
+    odd: Memctl,
+) -> None:
+    add_memories(odd.database)
+    process = odd.start("export", "--all")
+    assert process.stdout is not None
+
+    process.stdout.close()
+    process.stdout = None
+    _, complained = process.communicate()
+
+    assert (process.returncode, complained) == (141, b"")
+
+
+def test_a_terminal_gets_a_document_only_on_demand(odd: Memctl) -> None:
+    refused = on_a_terminal(odd, "export", "qa_agent", exit_code=2)
+    demanded = on_a_terminal(odd, "export", "qa_agent", "-o", "-")
+
+    assert refused == (
+        "memctl: a document is not for a terminal; say -o FILE, or `-o -` if it is\r\n"
+    )
+    assert demanded == odd.ok("export", "qa_agent").out.replace("\n", "\r\n")
+
+
+def test_a_reader_who_takes_his_time_holds_up_nobody(
+    odd: Memctl,
+) -> None:
+    add_memories(odd.database)
+    process = odd.start("export", "--all")
+    assert process.stdout is not None
+    begun = process.stdout.readline()
+
+    with closing(connect(odd.database)) as db:
+        db.execute("DELETE FROM agent_memory")
+        # Only if no older snapshot is being read can the whole log be put back into the file.
+        blocked, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    rest = process.stdout.read()
+    process.communicate()
+
+    assert blocked == 0
+    assert json.loads(begun + rest)["counts"]["active"] == 302
+
+
+def test_what_gzip_packs_is_what_it_unpacks(odd: Memctl, tmp_path: Path) -> None:
+    file = tmp_path / "backup.json.gz"
+    file.write_bytes(gzip.compress(odd.ok("export", "--all").out.encode()))
+
+    answer = odd.at(NOW + timedelta(days=1)).ok("import", "--all", str(file), "--json")
+
+    assert answer.json["active"]["unchanged"] == 2
+    assert "backup.json.gz" in names_beside(odd.database)

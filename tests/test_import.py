@@ -1,0 +1,572 @@
+"""Import: every combination of what is stored and what comes, against a slow and obvious model."""
+
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memctl.conflicts import OnConflict
+from memctl.errors import DocumentError, RefusedError
+from memctl.importing import ImportResult, import_staged
+from memctl.jobs import Request, Run, perform
+from memctl.staging import Wanted, stage
+from tests.conftest import NOW, PROGRAM, Answer, Memctl, connect, everything, rows
+from tests.documents import EXAMPLES, copy_of, export_from, import_into, put
+from tests.service import Service
+from tests.test_bad_input import fill_disk, small_disk
+
+__all__ = ["small_disk"]  # a fixture
+
+RULES: tuple[OnConflict, ...] = get_args(OnConflict)
+every_rule = pytest.mark.parametrize("rule", RULES)
+
+
+# The model: lists of rows, in the order of the tables
+
+
+class Memory(NamedTuple):
+    """An active memory, or an archived one if it has a reason."""
+
+    id: str | None
+    agent_id: str
+    key: str
+    value: str
+    created_at: str
+    last_accessed: str
+    archived_reason: str | None = None
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """What an agent calls it."""
+        return self.agent_id, self.key
+
+    @property
+    def written(self) -> tuple[str, str]:
+        """When it was last written, and read."""
+        return self.created_at, self.last_accessed
+
+
+class RefusedByModelError(Exception):
+    """The model would not do it."""
+
+
+def rivals(new: Memory, stored: list[Memory], coming: list[Memory]) -> list[Memory]:
+    """Return what stands in the way of a memory."""
+    return [
+        old
+        for old in stored
+        if not (old.archived_reason and old in coming)
+        and (
+            (old.id is not None and old.id == new.id)
+            or (old.name == new.name and not new.archived_reason)
+        )
+    ]
+
+
+def last_written(new: Memory, coming: list[Memory]) -> tuple[str, str]:
+    """Return when the last version of a memory that comes was written: they stand together."""
+    return max(
+        version.written
+        for version in coming
+        if version is new or (new.id is not None and version.id == new.id)
+    )
+
+
+def import_by_model(
+    stored: list[Memory], coming: list[Memory], rule: OnConflict, run: int
+) -> tuple[list[Memory], list[str]]:
+    """Return what the database holds then, and what became of each memory of the document."""
+    fates = []
+    gone: list[Memory] = []
+    for new in coming:
+        in_the_way = rivals(new, stored, coming)
+        if new in stored:
+            fates.append("unchanged")
+        elif not in_the_way:
+            fates.append("inserted")
+        elif rule == "fail" or (
+            rule != "skip" and any(old.agent_id != new.agent_id for old in in_the_way)
+        ):
+            raise RefusedByModelError
+        elif rule == "replace" or (
+            rule == "newest" and all(last_written(new, coming) > old.written for old in in_the_way)
+        ):
+            fates.append("replaced")
+            gone += [old for old in in_the_way if not old.archived_reason and old not in gone]
+        else:
+            fates.append("skipped")
+    taken = [new for new, fate in zip(coming, fates, strict=True) if fate in TAKEN]
+    successors = {new.id for new, fate in zip(coming, fates, strict=True) if fate == "replaced"}
+    before = [old for old in stored if old not in gone]
+    before += [old._replace(archived_reason="replaced") for old in stored if old in gone]
+    after = [
+        old._replace(id=f"{old.id}~{run}")
+        if old.archived_reason and old.id and old.id in successors and old not in coming
+        else old
+        for old in before
+    ]
+    return after + taken, fates
+
+
+TAKEN = ("inserted", "replaced")
+
+times = st.sampled_from(["2026-11-01 00:00:00", "2026-11-02T00:00:00.000Z", "soon"])
+memories = st.builds(
+    Memory,
+    id=st.sampled_from([None, "1", "2", "3", "4"]),
+    agent_id=st.sampled_from(["a", "a", "a", "b"]),
+    key=st.sampled_from(["k", "l", "m"]),
+    value=st.sampled_from(["u", "v"]),
+    created_at=st.sampled_from(["2026-11-01", "2026-11-02"]),
+    last_accessed=st.sampled_from(["2026-11-03", "2026-11-04"]),
+    archived_reason=st.sampled_from([None, "expired"]),
+)
+
+
+def legal(drawn: list[Memory]) -> list[Memory]:
+    """Leave out what no database holds: an id or a name twice, or an id active and archived."""
+    kept: list[Memory] = []
+    for new in drawn:
+        active = [old for old in kept if not old.archived_reason]
+        same_id = [old for old in kept if new.id is not None and old.id == new.id]
+        if new.archived_reason:
+            allowed = all(old.archived_reason for old in same_id)
+        else:
+            allowed = not same_id and all(old.name != new.name for old in active)
+        if allowed:
+            kept.append(new)
+    return [old for old in kept if not old.archived_reason] + [
+        old for old in kept if old.archived_reason
+    ]
+
+
+databases = st.lists(memories, max_size=7).map(legal)
+
+
+def write(database: Path, content: list[Memory]) -> Path:
+    """Put memories into a database."""
+    for memory in content:
+        row = {"type": "context", **memory._asdict()}
+        if memory.archived_reason:
+            put(database, "archived_memories", [{**row, "archived_at": "2026-11-05T00:00:00Z"}])
+        else:
+            del row["archived_reason"]
+            put(database, "agent_memory", [row])
+    return database
+
+
+def read(database: Path) -> list[Memory]:
+    """Return the memories of a database, the active ones first, each table in its order."""
+    fields = "id, agent_id, key, value, created_at, last_accessed"
+    with closing(connect(database)) as db:
+        active = rows(db, "agent_memory", fields)
+        archived = rows(db, "archived_memories", f"{fields}, archived_reason")
+    return [Memory(*row) for row in active + archived]
+
+
+@given(stored=databases, coming=databases, rule=st.sampled_from(RULES))
+@settings(max_examples=EXAMPLES * 3, deadline=None)
+def test_an_import_does_what_the_model_does(
+    template: Path, stored: list[Memory], coming: list[Memory], rule: OnConflict
+) -> None:
+    target = write(copy_of(template, template.parent, "target.db"), stored)
+    document = export_from(write(copy_of(template, template.parent, "source.db"), coming))
+    try:
+        expected, fates = import_by_model(stored, coming, rule, run=1)
+    except RefusedByModelError:
+        with pytest.raises(DocumentError):
+            import_into(target, document, on_conflict=rule)
+        assert read(target) == stored
+        return
+
+    preview = import_into(target, document, on_conflict=rule, dry_run=True)
+    previewed = read(target)
+    result = import_into(target, document, on_conflict=rule)
+    found = read(target)
+
+    counts = {fate: fates.count(fate) for fate in (*TAKEN, "unchanged", "skipped")}
+    assert previewed == stored
+    assert preview.counts == result.counts
+    assert {
+        fate: getattr(result.active, fate) + getattr(result.archived, fate) for fate in counts
+    } == counts
+    assert sorted(found, key=bool_of_archive) == sorted(expected, key=bool_of_archive)
+    active, archived = (
+        {memory.id for memory in found if bool(memory.archived_reason) is wanted}
+        for wanted in (False, True)
+    )
+    assert not (active & archived) - {None}
+    told = sum(fate in TAKEN for fate in fates)
+    with closing(connect(target)) as db:
+        events = rows(db, "memory_events WHERE event = 'memory:imported'", "run_id")
+    assert events == [(1,)] * told
+
+    import_into(target, document, on_conflict=rule)
+
+    assert read(target) == found
+
+
+def bool_of_archive(memory: Memory) -> bool:
+    """Sort what is archived behind what is active, all else in its order."""
+    return memory.archived_reason is not None
+
+
+# What the model leaves out
+
+
+@pytest.fixture
+def backup(migrated: Memctl, remember: Callable[..., str]) -> Path:
+    """The document of two memories, which are still there."""
+    remember(id="m-1", key="k1", value="monday")
+    remember(id="m-2", key="k2", value="monday")
+    file = migrated.database.with_name("backup.json")
+    migrated.ok("export", "build_agent", "-o", str(file))
+    return file
+
+
+def test_what_is_replaced_is_archived_and_can_be_had_back(
+    db: sqlite3.Connection, migrated: Memctl, backup: Path
+) -> None:
+    db.execute("UPDATE agent_memory SET value = 'tuesday' WHERE id = 'm-1'")
+    db.execute("UPDATE agent_memory SET id = 'm-3', value = 'tuesday' WHERE id = 'm-2'")
+
+    migrated.ok("import", "build_agent", str(backup), "--on-conflict", "replace")
+    replaced = rows(db, "agent_memory", "id, value"), rows(db, "archived_memories", ARCHIVED)
+    events = rows(db, "memory_events", "event, memory_id, run_id")
+    migrated.ok("restore", "--run", "1", "--on-conflict", "replace")
+
+    assert replaced == (
+        [("m-1", "monday"), ("m-2", "monday")],
+        [("m-1~1", "tuesday", "replaced", 1), ("m-3", "tuesday", "replaced", 1)],
+    )
+    assert events == [
+        ("memory:archived", "m-1", 1),
+        ("memory:archived", "m-3", 1),
+        ("memory:imported", "m-1", 1),
+        ("memory:imported", "m-2", 1),
+    ]
+    assert rows(db, "agent_memory", "id, value") == [("m-1~1", "tuesday"), ("m-3", "tuesday")]
+
+
+ARCHIVED = "id, value, archived_reason, run_id"
+
+
+def test_a_replaced_version_gets_no_id_that_is_taken(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], backup: Path
+) -> None:
+    db.execute("UPDATE agent_memory SET value = 'tuesday' WHERE id = 'm-1'")
+    remember(id="m-1~1")
+    before = rows(db, "agent_memory")
+    words = ("import", "build_agent", str(backup), "--on-conflict", "replace")
+
+    first, second = migrated(*words), migrated(*words)
+
+    assert (first.exit_code, second.exit_code) == (3, 0)
+    assert first.err == (
+        "memctl: a memory already has the id of another with '~1' appended;"
+        " import again, which will append another number; nothing was changed\n"
+    )
+    assert rows(db, "archived_memories", "id") == [("m-1~2",)]
+    assert len(rows(db, "agent_memory")) == len(before)
+
+
+def test_the_default_leaves_alone_what_has_changed_since(
+    db: sqlite3.Connection, migrated: Memctl, backup: Path
+) -> None:
+    db.execute("UPDATE agent_memory SET access_count = 9 WHERE id = 'm-1'")
+    db.execute("DELETE FROM agent_memory WHERE id = 'm-2'")
+
+    answer = migrated.ok("import", "build_agent", str(backup), "--json").json
+
+    assert {name: answer[name] for name in ("active", "archived", "promotions", "agents")} == {
+        "active": {"inserted": 1, "unchanged": 0, "skipped": 1, "replaced": 0},
+        "archived": {"inserted": 0, "unchanged": 0, "skipped": 0, "replaced": 0},
+        "promotions": {"inserted": 0, "unchanged": 0, "skipped": 0, "replaced": 0},
+        "agents": {"build_agent": 1},
+    }
+    assert rows(db, "agent_memory", "id, access_count") == [("m-1", 9), ("m-2", 0)]
+
+
+def test_a_conflict_under_fail_is_named_and_nothing_changed(
+    db: sqlite3.Connection, migrated: Memctl, backup: Path
+) -> None:
+    db.execute("UPDATE agent_memory SET access_count = 9 WHERE id = 'm-1'")
+    db.execute("DELETE FROM agent_memory WHERE id = 'm-2'")
+
+    answer = migrated("import", "build_agent", str(backup), "--on-conflict", "fail")
+
+    assert answer == Answer(
+        13,
+        "",
+        "memctl: active row 1 is here in another version;"
+        " choose --on-conflict skip, replace or newest; nothing was changed\n",
+    )
+    assert rows(db, "agent_memory", "id") == [("m-1",)]
+
+
+def test_what_another_agent_has_is_not_replaced(
+    db: sqlite3.Connection, migrated: Memctl, backup: Path
+) -> None:
+    words = ("import", str(backup), "--reassign-agent", "qa_agent")
+
+    answers = [migrated(*words, "--on-conflict", rule) for rule in ("replace", "skip")]
+
+    assert [answer.exit_code for answer in answers] == [13, 0]
+    assert answers[0].err.startswith(
+        "memctl: active row 1, id: is that of another agent's memory here; active row 2, id: "
+    )
+    assert rows(db, "agent_memory", "agent_id") == [("build_agent",)] * 2
+
+
+def test_an_import_survives_the_loss_of_what_is_archived_of_older_days(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(id="old", key="k", expired_for=timedelta(days=1))
+    migrated.ok("cleanup")
+    remember(id="new", key="k")
+    document = migrated.ok("export", "--all").out
+    db.execute("DELETE FROM agent_memory")
+
+    # The older version in the archive is in the document too, so it is not in the way.
+    result = import_into(migrated.database, document.encode())
+
+    assert (result.active.inserted, result.archived.unchanged) == (1, 1)
+
+
+def test_of_imported_and_newer_archived_copies_the_newest_is_restored(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(key="k", value="older", expired_for=timedelta(days=1))
+    migrated.ok("cleanup")
+    document = migrated.ok("export", "build_agent").out
+    db.execute("DELETE FROM archived_memories")
+    later = migrated.at(NOW + timedelta(days=1))
+    remember(key="k", value="newer", expired_for=timedelta(days=1))
+    later.ok("cleanup")
+    file = migrated.database.with_name("backup.json")
+    file.write_text(document)
+    later.ok("import", "build_agent", str(file))
+
+    later.ok("restore", "build_agent", "--reason", "expired")
+
+    assert rows(db, "agent_memory", "value") == [("newer",)]
+    assert rows(db, "archived_memories", "value") == [("older",)]
+
+
+@pytest.mark.parametrize(
+    ("promoted_at", "rule", "fate", "left"),
+    [
+        pytest.param("2026-11-01", "skip", "skipped", "here", id="skip"),
+        pytest.param("2026-11-01", "replace", "replaced", "there", id="replace"),
+        pytest.param("2026-11-01", "newest", "replaced", "there", id="older here"),
+        pytest.param("2026-11-21", "newest", "skipped", "here", id="newer here"),
+    ],
+)
+def test_the_rule_holds_for_promotions_too(
+    db: sqlite3.Connection,
+    migrated: Memctl,
+    remember: Callable[..., str],
+    promoted_at: str,
+    rule: OnConflict,
+    fate: str,
+    left: str,
+) -> None:
+    remember(key="k")
+    insert = (
+        "INSERT OR REPLACE INTO memory_promotions"
+        " VALUES ('build_agent', 'learning', 'k', ?, 'h', ?)"
+    )
+    db.execute(insert, ("there", "2026-11-11"))
+    document = migrated.ok("export", "--all").out.encode()
+    db.execute(insert, ("here", promoted_at))
+
+    result = import_into(migrated.database, document, on_conflict=rule)
+
+    assert result.promotions._asdict()[fate] == 1
+    assert db.execute("SELECT entry_id FROM memory_promotions").fetchall() == [(left,)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(("import",), id="of what?"),
+        pytest.param(("import", "a", "b", "c"), id="too many"),
+        pytest.param(("import", "--all", "a", "b.json"), id="all of one"),
+        pytest.param(("import", "--all", "b.json", "--reassign-agent", "a"), id="all to one"),
+        pytest.param(("import", "b.json", "--on-conflict", "ask"), id="an unknown rule"),
+    ],
+)
+def test_an_import_of_nothing_sensible_is_an_error_of_usage(
+    migrated: Memctl, words: tuple[str, ...]
+) -> None:
+    assert migrated(*words).exit_code == 2
+
+
+@pytest.mark.parametrize("place", ["missing.json", "", "harness.db/x", "x" * 300])
+def test_a_file_that_cannot_be_read_is_named(migrated: Memctl, place: str) -> None:
+    answer = migrated("import", str(migrated.database.parent / place))
+
+    assert answer.exit_code == 1
+    assert answer.err.count("\n") == 1
+    assert f"{place} cannot be read (" in answer.err
+
+
+def test_an_agent_may_be_called_like_stdin_or_a_file(
+    migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    for name in ("-", "backup.json"):
+        remember(agent_id=name)
+        file = migrated.database.with_name("backup.json")
+        migrated.ok("export", name, "-o", str(file))
+
+        answers = [
+            migrated.ok("import", name, str(file), "--json"),
+            pipe(migrated, file, "import", name, "-", "--json"),
+            pipe(migrated, file, "import", "-", "--json"),
+        ]
+
+        assert [answer.json["active"]["unchanged"] for answer in answers] == [1, 1, 1]
+
+
+def pipe(memctl: Memctl, file: Path, *words: str) -> Answer:
+    """Run a command that reads a file as its input."""
+    with file.open("rb") as content:
+        ran = subprocess.run(
+            [PROGRAM, *words],
+            env=memctl.environment(),
+            stdin=content,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    return Answer(ran.returncode, ran.stdout, ran.stderr)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no such file here")
+def test_a_file_that_fails_when_it_is_read_is_an_error_of_one_line(migrated: Memctl) -> None:
+    answer = migrated("import", "/proc/self/mem")
+
+    assert answer == Answer(
+        1, "", "memctl: the document cannot be read (Input/output error); check it\n"
+    )
+
+
+def test_an_import_that_finds_the_disk_full_changes_nothing_and_can_be_repeated(
+    small_disk: Path, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(id="large", value="x" * 4_000_000)
+    document = migrated.database.with_name("backup.json")
+    migrated.ok("export", "--all", "-o", str(document))
+    target = Memctl(small_disk / "harness.db")
+    target.ok("migrate")
+    filler = fill_disk(small_disk, room=1_000_000)
+
+    full = target("import", "--all", str(document))
+    with closing(connect(target.database)) as db:
+        left = rows(db, "agent_memory"), rows(db, "memory_events")
+    filler.unlink()
+    target.ok("import", "--all", str(document))
+
+    assert full.exit_code == 1
+    assert "full" in full.err
+    assert left == ([], [])
+    assert target.ok("export", "--all").out == migrated.ok("export", "--all").out
+
+
+def test_a_closed_input_is_an_error_of_one_line(migrated: Memctl) -> None:
+    ran = subprocess.run(
+        ["sh", "-c", f"exec {PROGRAM} import - <&-"],
+        env=migrated.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stderr) == (1, "memctl: stdin is closed; name a file\n")
+
+
+def test_what_others_write_before_the_move_is_looked_at_again(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], backup: Path
+) -> None:
+    db.execute("DELETE FROM agent_memory")
+
+    def import_while_the_service_writes(run: Run) -> ImportResult:
+        # The conflicts arise after it was decided what to do, and before the lock is taken.
+        assert run.batches is not None
+        apply = run.batches.apply_at_once
+
+        def write_first(change: Callable[[], object]) -> None:
+            remember(id="m-3", key="k1", value="written meanwhile")
+            db.execute(
+                "INSERT INTO archived_memories"
+                " (id, agent_id, type, key, value, archived_at, archived_reason) VALUES"
+                " ('m-4', 'build_agent', 'learning', 'k2', 'archived meanwhile', 'x', 'deleted')"
+            )
+            apply(change)
+
+        run.batches.apply_at_once = write_first  # type: ignore[method-assign]
+        return import_staged(run, on_conflict="skip", allow_invalid=False)
+
+    with backup.open("rb") as file:
+        result = perform(
+            "import",
+            import_while_the_service_writes,
+            Request(migrated.database, NOW),
+            by_hand=True,
+            prepare=lambda db: stage(db, file, Wanted(), lambda *_: None),
+        ).result
+
+    assert result is not None
+    assert (result.active.skipped, result.active.inserted) == (2, 0)
+    assert rows(db, "agent_memory", "id") == [("m-3",)]
+    assert rows(db, "archived_memories", "id") == [("m-4",)]
+
+
+def test_too_much_at_once_needs_force(
+    db: sqlite3.Connection, migrated: Memctl, backup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memctl.importing.MANY_ROWS", 1)
+    db.execute("DELETE FROM agent_memory")
+
+    with pytest.raises(RefusedError) as refusal:
+        import_into(migrated.database, backup.read_bytes())
+
+    assert refusal.value.exit_code == 3
+    assert str(refusal.value) == (
+        "writing 2 memories at once would hold the write lock for seconds, and its other users"
+        " would fail meanwhile; import one agent at a time, or say --force when they are stopped"
+    )
+    assert rows(db, "agent_memory") == []
+
+
+def test_a_feature_that_archives_deletions_does_not_archive_twice(
+    db: sqlite3.Connection, migrated: Memctl, backup: Path
+) -> None:
+    db.execute("UPDATE agent_memory SET value = 'tuesday' WHERE id = 'm-1'")
+    db.execute(
+        "CREATE TRIGGER memctl_archive_on_delete AFTER DELETE ON agent_memory"
+        " WHEN NOT EXISTS (SELECT 1 FROM memory_state WHERE key = 'own_delete')"
+        " BEGIN INSERT INTO archived_memories"
+        " (id, agent_id, type, key, value, archived_at, archived_reason)"
+        " VALUES (OLD.id, OLD.agent_id, OLD.type, OLD.key, OLD.value, 'x', 'deleted'); END"
+    )
+
+    migrated.ok("import", "build_agent", str(backup), "--on-conflict", "replace")
+
+    assert rows(db, "archived_memories", ARCHIVED) == [("m-1~1", "tuesday", "replaced", 1)]
+
+
+def test_a_database_that_was_never_migrated_takes_nothing(memctl: Memctl, service: Service) -> None:
+    before = everything(memctl.database)
+
+    answer = memctl("import", "--all", "-")
+
+    assert answer.exit_code == 12
+    assert everything(memctl.database) == before
