@@ -140,11 +140,11 @@ def backups(folder: Path) -> None:
     side_by_side("import", imports, "the sqlite3 shell's .read")
     show("the final move of an import, write lock held", ms=statistics.median(locks))
     show("a second import, nothing to do", s=job(folder / "new.db", "import", "--all", document))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    show("peak memory of any of these processes, at most", MiB=peak / 1024)
     against_peer(folder, exports, imports)
     beside_writer(original, "export", "--all", "-o", document)
     beside_writer(new(folder), "import", "--all", document)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    show("peak memory of the largest of all these processes", MiB=peak / 1024)
 
 
 def new(folder: Path) -> Path:

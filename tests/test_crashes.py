@@ -499,13 +499,10 @@ def test_a_killed_import_happened_whole_or_not_at_all(
     for memctl in killed(template, words, folder=tmp_path, sign=sign, span=span):
         lefts.append(snapshot(memctl.database))
         reruns.append(memctl(*words).exit_code)
-        imported = snapshot(memctl.database)
-        memctl.ok(*words)
-        reruns.append(snapshot(memctl.database) == imported)
 
     assert count_changed(before, after) > MEMORIES / 8
     assert [left in (before, after) for left in lefts] == [True] * KILLS
-    assert reruns == [0, True] * KILLS
+    assert reruns == [0] * KILLS
 
 
 # The schema

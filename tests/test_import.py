@@ -172,7 +172,7 @@ def read(database: Path) -> list[Memory]:
 
 
 @given(stored=databases, coming=databases, rule=st.sampled_from(RULES))
-@settings(max_examples=EXAMPLES * 3, deadline=None)
+@settings(max_examples=EXAMPLES * 2, deadline=None)
 def test_an_import_does_what_the_model_does(
     template: Path, stored: list[Memory], coming: list[Memory], rule: OnConflict
 ) -> None:
