@@ -5,6 +5,7 @@ for as long again; while nobody else writes it may grow to 50 ms. Checkpoints ru
 lock is released, so that the other writer's commits do not have to.
 """
 
+import functools
 import json
 import time
 from array import array
@@ -45,18 +46,28 @@ class Batches:
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 break
             batch = rowids[done : done + self._rows]
-            with transaction(self._db):
-                begun = time.monotonic()
-                change(json.dumps(batch.tolist()))
-            held = time.monotonic() - begun
-            self.longest_lock_ms = max(self.longest_lock_ms, held * 1000)
-            self._held_since_checkpoint += held
+            held = self._hold(functools.partial(change, json.dumps(batch.tolist())))
             done += len(batch)
             if done < len(rowids):
                 self._make_room(held)
         if self._held_since_checkpoint:
             self._checkpoint()
         return len(rowids) - done
+
+    def once(self, change: Callable[[], object]) -> None:
+        """Call `change` in one transaction: for what is short, or must not be done in part."""
+        self._hold(change)
+        self._checkpoint()
+
+    def _hold(self, change: Callable[[], object]) -> float:
+        """Call `change` in a transaction of its own; returns the seconds it held the lock."""
+        with transaction(self._db):
+            begun = time.monotonic()
+            change()
+        held = time.monotonic() - begun
+        self.longest_lock_ms = max(self.longest_lock_ms, held * 1000)
+        self._held_since_checkpoint += held
+        return held
 
     def _make_room(self, held: float) -> None:
         company = self._has_company()

@@ -7,7 +7,7 @@ Text may be invalid UTF-8: it is read with `surrogateescape`, and bound back as 
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from sqlite3 import Connection
 
@@ -162,11 +162,20 @@ def give_to_owner(descriptor: int, database: Path) -> None:
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
-@contextmanager
-def transaction(db: Connection) -> Iterator[None]:
+def transaction(db: Connection) -> AbstractContextManager[None]:
     """Hold the write lock for the block: all of it is committed, or nothing."""
+    return _transaction(db, "BEGIN IMMEDIATE")
+
+
+def one_view(db: Connection) -> AbstractContextManager[None]:
+    """Let every statement of the block see the same state; it must only read, and not for long."""
+    return _transaction(db, "BEGIN")
+
+
+@contextmanager
+def _transaction(db: Connection, begin: str) -> Iterator[None]:
     try:
-        db.execute("BEGIN IMMEDIATE")  # inside: a signal may come right after it
+        db.execute(begin)  # inside: a signal may come right after it
         yield
         db.execute("COMMIT")
     except BaseException:

@@ -39,6 +39,10 @@ SENTENCES = {
         "restored {restored} memories, skipped {skipped}, replaced {replaced}",
         "would restore {restored} memories, skip {skipped}, replace {replaced}",
     ),
+    "snapshot": (
+        "kept the figures of the day in {rows} rows",
+        "would keep the figures of the day in {rows} rows",
+    ),
 }
 
 

@@ -17,7 +17,7 @@ from memctl.cli.options import Call, command, set_parameters, spread_out
 # Which module has which commands, in the order of the help.
 MODULES = {
     "schema": ("migrate", "rollback", "status"),
-    "jobs": ("cleanup", "decay", "prune"),
+    "jobs": ("cleanup", "decay", "prune", "snapshot"),
     "archive": ("archived", "archive", "restore"),
     "features": ("enable", "disable"),
     "pausing": ("pause", "resume"),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import AgentOption, Call, JobOptions, finish
+from memctl.cli.options import AgentOption, Call, JobOptions, RunOptions, finish
 from memctl.jobs import perform
 from memctl.timestamps import parse_duration
 
@@ -44,3 +44,10 @@ def prune(
         policy = replace(policy, retention=parse_duration(older_than))
     report = perform("prune", lambda run: remove_old(run, policy, agent=agent), job.request(call))
     finish(report, call, job)
+
+
+def snapshot(call: Call, job: RunOptions) -> None:
+    """Keep the figures of the day, of every agent, for `metrics --history` and `report`."""
+    from memctl.snapshot import snapshot as keep_figures
+
+    finish(perform("snapshot", keep_figures, job.request(call)), call, job)

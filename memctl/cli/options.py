@@ -95,19 +95,12 @@ class LockOptions:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class JobOptions(LockOptions):
+class RunOptions(LockOptions):
     """What every job is told."""
 
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Show what would happen; change nothing.")
     ] = False
-    listing: Annotated[
-        bool, typer.Option("--list", help="Print each memory that is, or would be, changed.")
-    ] = False
-    max_seconds: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", callback=_seconds, help="Stop cleanly after that long."),
-    ] = None
     force: Annotated[
         bool,
         typer.Option("--force", help="Run although the clock went back, or prune over a half."),
@@ -119,11 +112,26 @@ class JobOptions(LockOptions):
             database=call.settings.database,
             now=call.moment,
             dry_run=self.dry_run,
-            listing=self.listing,
             force=self.force,
             lock_wait=self.lock_wait,
-            max_seconds=self.max_seconds,
         )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class JobOptions(RunOptions):
+    """What every job is told that goes from memory to memory."""
+
+    listing: Annotated[
+        bool, typer.Option("--list", help="Print each memory that is, or would be, changed.")
+    ] = False
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", callback=_seconds, help="Stop cleanly after that long."),
+    ] = None
+
+    def request(self, call: Call) -> Request:
+        """Return what a job needs to know."""
+        return super().request(call)._replace(listing=self.listing, max_seconds=self.max_seconds)
 
 
 AgentOption = Annotated[
@@ -185,8 +193,9 @@ def spread_out(bundle: type) -> list[inspect.Parameter]:
     ]
 
 
-def finish(report: Report[JobResult], call: Call, job: JobOptions) -> None:
+def finish(report: Report[JobResult], call: Call, job: RunOptions) -> None:
     """Show what a job did, and fail if it left something undone."""
-    show_report(report, as_json=call.json, listing=job.listing, quiet=call.quiet)
+    listing = job.request(call).listing
+    show_report(report, as_json=call.json, listing=listing, quiet=call.quiet)
     if report.result and report.result.refusal:
         raise report.result.refusal
