@@ -50,7 +50,10 @@ class Figures(NamedTuple):
 
 
 class Period(NamedTuple):
-    """From `start`, exclusive, to `end`; `access_day` is the first day whose accesses count."""
+    """A period; `access_day` is the first day whose accesses count.
+
+    A memory that was read in the very second in which a period ends counts in the next one too.
+    """
 
     start: datetime
     end: datetime
@@ -71,7 +74,7 @@ ACTIVE = f"""
             importance BETWEEN -1e12 AND 1e12 AS is_number,
             {{bytes}} AS bytes,
             access_count > 0
-                AND {common_unix_seconds("last_accessed")} BETWEEN :start + 1 AND :end AS accessed
+                AND {common_unix_seconds("last_accessed")} BETWEEN :start AND :end AS accessed
         FROM agent_memory NOT INDEXED
         WHERE {OF_AGENT}
         LIMIT -1
@@ -156,7 +159,7 @@ def total(figures: Iterable[Figures]) -> Figures:
     columns = list(zip(*figures, strict=True))
     if not columns:
         return Figures()
-    return Figures(*(None if None in column else sum(column) for column in columns))
+    return Figures._make(None if None in column else sum(column) for column in columns)
 
 
 def by_agent(figures: Mapping[Key, Figures]) -> dict[str, dict[str, Figures]]:
@@ -167,10 +170,10 @@ def by_agent(figures: Mapping[Key, Figures]) -> dict[str, dict[str, Figures]]:
     return agents
 
 
-def last_event_at(db: Connection, moment: datetime) -> int:
-    """Return the number of the newest event that is not later than a moment, or 0."""
+def last_event_before(db: Connection, moment: datetime) -> int:
+    """Return the number of the newest event from before a moment, or 0."""
     row = db.execute(
-        "SELECT event_id FROM memory_events WHERE at <= ? ORDER BY event_id DESC LIMIT 1",
+        "SELECT event_id FROM memory_events WHERE at < ? ORDER BY event_id DESC LIMIT 1",
         (to_text(moment),),
     ).fetchone()
     return int(row[0]) if row else 0

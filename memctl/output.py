@@ -10,7 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, NamedTuple, TextIO
 
 from memctl.due import Affected
 from memctl.errors import MemctlError
@@ -18,6 +18,16 @@ from memctl.jobs import JobResult, Report
 from memctl.timestamps import to_text
 
 Format = Literal["json", "nl", "csv", "table"]
+Cell = str | int | float | None
+
+
+class Column(NamedTuple):
+    """A column of a table; those of the highest rank are the first to be left out, 0 never is."""
+
+    heading: str
+    numeric: bool = False
+    rank: int = 0
+
 
 # What each job did, with its counts filled in; and the same as a preview.
 SENTENCES = {
@@ -88,7 +98,7 @@ def report_document(report: Report[JobResult], *, listing: bool) -> dict[str, ob
     if report.result:
         tally = report.result.tally
         document |= report.result.counts
-        agents = sorted((_key(agent), count) for agent, count in tally.agents.items())
+        agents = sorted((json_key(agent), count) for agent, count in tally.agents.items())
         document |= {"remaining": tally.remaining, "agents": dict(agents)}
         if report.result.refusal:
             document["refused"] = report.result.refusal.message
@@ -132,7 +142,12 @@ def memory_row(memory: Affected) -> dict[str, object]:
 
 def show_document(document: Mapping[str, object]) -> None:
     """Print one JSON object, led by the number of its schema."""
-    _write(sys.stdout, to_json({"schema": 1, **document}, indent=2) + "\n")
+    show_text(document_text(document))
+
+
+def document_text(document: Mapping[str, object]) -> str:
+    """Return one JSON object as it is printed."""
+    return to_json({"schema": 1, **document}, indent=2) + "\n"
 
 
 def show_rows(rows: Iterable[Mapping[str, object]], form: Format) -> None:
@@ -172,30 +187,69 @@ def _show_csv(rows: Iterable[Mapping[str, object]]) -> None:
 def _show_table(rows: Sequence[Mapping[str, object]]) -> None:
     if not rows:
         return
-    import io
+    columns = [
+        Column(name, numeric=all(isinstance(row[name], int | float | None) for row in rows))
+        for name in rows[0]
+    ]
+    show_table(columns, [[_plain(value) for value in row.values()] for row in rows])
+
+
+def show_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
+    """Print a table; a terminal that is too narrow goes without the columns it may leave out."""
     import shutil
 
+    # Off a terminal the table is as wide as it needs.
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else None
+    _write(sys.stdout, table_text(columns, rows, width=width, styled=terminal))
+
+
+def table_text(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    width: int | None = None,
+    styled: bool = False,
+) -> str:
+    """Return a table as text, at most `width` cells wide; `styled` as a terminal has it."""
+    import io
+
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    lines = [column.heading.split("\n") for column in columns]
+    texts = [[_plain(value) for value in row] for row in rows]
+    widths = [
+        max(map(cell_len, (*lines[number], *(row[number] for row in texts))))
+        for number in range(len(columns))
+    ]
+    kept = list(range(len(columns)))
+    while width is not None and sum(widths[number] + 2 for number in kept) - 2 > width:
+        last = max(kept, key=lambda number: columns[number].rank)
+        if not columns[last].rank:
+            break
+        kept.remove(last)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in rows[0]:
-        numeric = all(isinstance(row[name], int | float | None) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(_plain(value)) for value in row.values()))
-    # Off a terminal rich assumes 80 columns and cuts; there the table is as wide as it needs.
-    terminal = sys.stdout is not None and sys.stdout.isatty()
+    for number in kept:
+        justify: Literal["right", "left"] = "right" if columns[number].numeric else "left"
+        table.add_column(columns[number].heading, justify=justify, vertical="bottom", no_wrap=True)
+    for row in texts:
+        table.add_row(*(Text(row[number]) for number in kept))
     printed = io.StringIO()
     Console(
         file=printed,
         highlight=False,
-        force_terminal=terminal,
-        width=shutil.get_terminal_size().columns if terminal else 1_000_000,
+        force_terminal=styled,
+        width=1_000_000 if width is None else width,
     ).print(table)
-    lines = (line.rstrip() for line in printed.getvalue().splitlines())
-    _write(sys.stdout, "\n".join(lines) + "\n")
+    return "".join(f"{line.rstrip()}\n" for line in printed.getvalue().splitlines())
+
+
+def show_text(text: str) -> None:
+    """Print a document that is made to be printed as it is."""
+    _write(sys.stdout, text)
 
 
 def _plain(value: object) -> str:
@@ -232,13 +286,13 @@ def _encodable(value: Any) -> object:
     if isinstance(value, bytes):
         return {"blob_base64": _base64(value)}
     if isinstance(value, Mapping):
-        return {_key(key): _encodable(item) for key, item in value.items()}
+        return {json_key(key): _encodable(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_encodable(item) for item in value]
     return value
 
 
-def _key(text: str | bytes) -> str:
+def json_key(text: str | bytes) -> str:
     """Return a name as a JSON key; bytes that are not UTF-8 are spelled out."""
     content = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
     return content.decode("utf-8", "backslashreplace")

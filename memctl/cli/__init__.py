@@ -19,6 +19,7 @@ MODULES = {
     "schema": ("migrate", "rollback", "status"),
     "jobs": ("cleanup", "decay", "prune", "snapshot"),
     "archive": ("archived", "archive", "restore"),
+    "insight": ("metrics", "report"),
     "features": ("enable", "disable"),
     "pausing": ("pause", "resume"),
 }
