@@ -13,6 +13,7 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 24  # around the plot
 LINE = 24  # height of a horizontal bar and its label
 LABEL = 132  # width of the labels of horizontal bars
 LONGEST_LABEL = 20
+LETTER = 7  # width of a letter below the plot
 STEPS = 4  # of the vertical axis, at the most
 
 
@@ -26,7 +27,7 @@ class Series(NamedTuple):
 
 def line_chart(name: str, labels: Sequence[str], values: Sequence[int | None]) -> str:
     """Draw values as a line over an area; None is a gap, and a point between gaps a dot."""
-    top = _scale(max((value for value in values if value is not None), default=0))
+    step, top = _scale(max((value for value in values if value is not None), default=0))
     across = (WIDTH - LEFT - RIGHT) / max(len(values) - 1, 1)
     floor = HEIGHT - BOTTOM
     radius = 2.5 if len(values) < 40 else 1
@@ -46,7 +47,7 @@ def line_chart(name: str, labels: Sequence[str], values: Sequence[int | None]) -
             shapes.append(
                 f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{_told(told)}</circle>'
             )
-    return _svg(name, [*_axis(top), *_dates(labels), *shapes])
+    return _svg(name, [*_axis(step, top), *_names(labels, first=0, across=across), *shapes])
 
 
 def _stretches(values: Sequence[int | None]) -> list[list[int]]:
@@ -65,7 +66,7 @@ def _stretches(values: Sequence[int | None]) -> list[list[int]]:
 def stacked_bars(name: str, labels: Sequence[str], series: Sequence[Series]) -> str:
     """Draw a bar for each label, made of a piece for each series."""
     sums = [sum(column) for column in zip(*(one.values for one in series), strict=True)]
-    top = _scale(max(sums, default=0))
+    step, top = _scale(max(sums, default=0))
     floor = HEIGHT - BOTTOM
     across = (WIDTH - LEFT - RIGHT) / max(len(labels), 1)
     width = max(min(across * 0.7, 36), 1)
@@ -79,7 +80,9 @@ def stacked_bars(name: str, labels: Sequence[str], series: Sequence[Series]) -> 
             told = _told(f"{label}: {one.values[number]:,} {one.name}")
             if height:
                 shapes.append(_bar(one.colour, x, y, width, height, told))
-    return _svg(name, [*_axis(top), *_dates(labels, middle=across / 2), *shapes])
+    return _svg(
+        name, [*_axis(step, top), *_names(labels, first=across / 2, across=across), *shapes]
+    )
 
 
 def horizontal_bars(name: str, labels: Sequence[str], values: Sequence[int]) -> str:
@@ -116,18 +119,16 @@ def _svg(name: str, shapes: Sequence[str], *, height: int = HEIGHT) -> str:
     )
 
 
-def _scale(most: int) -> int:
-    """Return a round number of at least `most`, which steps of a round size divide."""
+def _scale(most: int) -> tuple[int, int]:
+    """Return a round step for the vertical axis, and its top: as many steps as `most` needs."""
     step = 1
     while step * STEPS < most:
-        first = int(str(step)[0])
-        step = step * 5 // 2 if first == 2 else step * 2
-    return step * max(-(-most // step), 1)
+        step = step * 5 // 2 if str(step)[0] == "2" else step * 2
+    return step, step * max(-(-most // step), 1)
 
 
-def _axis(top: int) -> list[str]:
+def _axis(step: int, top: int) -> list[str]:
     """Return lines and numbers for the vertical axis."""
-    step = next(size for size in range(1, top + 1) if top % size == 0 and top // size <= STEPS)
     floor = HEIGHT - BOTTOM
     lines = []
     for value in range(0, top + 1, step):
@@ -139,14 +140,22 @@ def _axis(top: int) -> list[str]:
     return lines
 
 
-def _dates(labels: Sequence[str], *, middle: float = 0) -> list[str]:
-    """Return the first and the last label, below the plot; `middle` is half a column."""
-    if not labels:
-        return []
-    tick = f'<text class="tick" y="{HEIGHT - 6}"'
-    if len(labels) == 1:
-        return [f'{tick} x="{LEFT + middle:.1f}" text-anchor="middle">{escape(labels[0])}</text>']
-    return [
-        f'{tick} x="{LEFT}">{escape(labels[0])}</text>',
-        f'{tick} x="{WIDTH - RIGHT}" text-anchor="end">{escape(labels[-1])}</text>',
-    ]
+def _names(labels: Sequence[str], *, first: float, across: float) -> list[str]:
+    """Return labels below the plot, all of them if there is room, else the first and the last.
+
+    The first belongs at `first`, each of the others `across` further on.
+    """
+    room = across >= LETTER * max(map(len, labels), default=0)
+    names = []
+    for number in range(len(labels)) if room else {0, len(labels) - 1}:
+        anchor = "middle"
+        if not room:
+            anchor = "end" if number else "start"
+        elif not first and len(labels) > 1:
+            anchor = {0: "start", len(labels) - 1: "end"}.get(number, "middle")
+        x = LEFT + first + number * across
+        names.append(
+            f'<text class="tick" x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">'
+            f"{escape(labels[number])}</text>"
+        )
+    return names

@@ -1,7 +1,7 @@
 """What there is of each agent and type, and what happened to it in a period.
 
-A period reaches from one moment to another, and over the events between them. Events are told
-apart by their numbers: times have whole seconds, and a clock may go back.
+From one period to the next events are told apart by their numbers: times have whole seconds, and
+a clock may go back.
 """
 
 from collections import Counter, defaultdict
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from memctl.agents import OF_AGENT, agent_parameter
 from memctl.decay import DecayPolicy
 from memctl.features import feature_status
-from memctl.timestamps import common_unix_seconds, parse_moment, to_day, to_text, to_unix
+from memctl.timestamps import common_unix_seconds, parse_moment, to_day, to_unix
 
 Key = tuple[str, str]  # agent and type
 
@@ -50,15 +50,17 @@ class Figures(NamedTuple):
 
 
 class Period(NamedTuple):
-    """A period; `access_day` is the first day whose accesses count.
+    """A period: `access_day` is the first day whose accesses count.
 
-    A memory that was read in the very second in which a period ends counts in the next one too.
+    Events belong to it by their number, or by their time when that is all there is to go by. A
+    memory that was read in the very second in which a period ends counts in the next one too.
     """
 
     start: datetime
     end: datetime
-    last_event_before: int
     access_day: str
+    after_event: int = 0
+    events_since: str = ""
 
 
 # LIMIT -1 keeps SQLite from merging the levels: what it sorts by agent and type shall be numbers,
@@ -106,7 +108,7 @@ EVENTS = f"""
         sum(event = 'memory:pruned') AS pruned,
         sum(event = 'memory:promoted') AS promoted
     FROM memory_events
-    WHERE event_id > :last_event_before
+    WHERE event_id > :after_event AND at >= :events_since
         AND event IN (
             'memory:expired', 'memory:archived', 'memory:forgotten', 'memory:restored',
             'memory:pruned', 'memory:promoted'
@@ -133,7 +135,8 @@ def read_figures(db: Connection, period: Period, *, agent: str | None = None) ->
     parameters = {
         "start": to_unix(period.start),
         "end": to_unix(period.end),
-        "last_event_before": period.last_event_before,
+        "after_event": period.after_event,
+        "events_since": period.events_since,
         "access_day": period.access_day,
         "last_day": to_day(period.end),
         **agent_parameter(agent),
@@ -168,15 +171,6 @@ def by_agent(figures: Mapping[Key, Figures]) -> dict[str, dict[str, Figures]]:
     for (agent, type_), figure in figures.items():
         agents.setdefault(agent, {})[type_] = figure
     return agents
-
-
-def last_event_before(db: Connection, moment: datetime) -> int:
-    """Return the number of the newest event from before a moment, or 0."""
-    row = db.execute(
-        "SELECT event_id FROM memory_events WHERE at < ? ORDER BY event_id DESC LIMIT 1",
-        (to_text(moment),),
-    ).fetchone()
-    return int(row[0]) if row else 0
 
 
 def first_moment(db: Connection) -> datetime:

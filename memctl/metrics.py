@@ -20,11 +20,10 @@ from memctl.figures import (
     Period,
     counting_since,
     first_moment,
-    last_event_before,
     read_figures,
     total,
 )
-from memctl.timestamps import to_day
+from memctl.timestamps import to_day, to_text
 
 RATES_OVER = timedelta(days=30)
 DAY = timedelta(days=1)
@@ -156,7 +155,10 @@ def read_metrics(
         since = max(now - RATES_OVER, first_moment(db))
         accesses_since = _counted_from(db, since=since, now=now)
         period = Period(
-            now - RATES_OVER, now, last_event_before(db, since), to_day(accesses_since or now + DAY)
+            start=now - RATES_OVER,
+            end=now,
+            access_day=to_day(accesses_since or now + DAY),
+            events_since=to_text(since),
         )
         figures = read_figures(db, period, agent=agent)
         jobs = read_jobs(db)

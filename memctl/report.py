@@ -21,7 +21,6 @@ from memctl.figures import (
     by_agent,
     counting_since,
     first_moment,
-    last_event_before,
     read_figures,
     total,
 )
@@ -77,20 +76,22 @@ BIGGEST = f"""
     LIMIT {MOST}
 """
 
+EXPIRIES = f"""(
+    SELECT rowid, agent_id, type, key, expires_at, {common_unix_seconds("expires_at")} AS expires
+    FROM agent_memory
+    WHERE expires_at IS NOT NULL
+    LIMIT -1
+)"""
+
 EXPIRING = f"""
-    SELECT agent_id, type, key, expires_at, expires
-    FROM (
-        SELECT rowid, agent_id, type, key, expires_at,
-            {common_unix_seconds("expires_at")} AS expires
-        FROM agent_memory
-        WHERE expires_at IS NOT NULL
-        LIMIT -1
-    )
+    SELECT agent_id, type, key, expires_at
+    FROM {EXPIRIES}
     WHERE expires >= :now
     ORDER BY expires, rowid
+    LIMIT {MOST}
 """
 
-EXPIRING_SOON = f"SELECT count(*) FROM ({EXPIRING}) WHERE expires < :soon"
+EXPIRING_SOON = f"SELECT count(*) FROM {EXPIRIES} WHERE expires >= :now AND expires < :soon"
 
 PROMOTABLE = f"""
     SELECT agent_id, type, key, importance, access_count, created, {" + ".join(CONDITIONS)} AS met
@@ -118,7 +119,7 @@ CHANGES_BY_DAY = """
         sum(event = 'memory:promoted') AS promoted,
         total(CASE WHEN event = 'memory:decayed' THEN json_extract(detail, '$.decayed') END)
     FROM memory_events
-    WHERE event_id > :last_event_before
+    WHERE at >= :since
     GROUP BY day
 """
 
@@ -242,17 +243,15 @@ def read_report(
         "soon": to_unix(now + SOON),
         "unread_before": to_unix(now - AGE_BEFORE_UNREAD_COUNTS),
         "since": to_text(since),
-        "last_event_before": last_event_before(db, since),
         "agent": None,
     }
-    period = Period(since, now, parameters["last_event_before"], to_day(since))
+    period = Period(since, now, to_day(since), events_since=to_text(since))
     figures = read_figures(db, period)
     history = read_history(db, since - DAY, now=now)
     began = first_moment(db)
     before = {}
     if history.days and history.days[0] < to_day(now):
         before = {agent: days[0].figures for agent, days in history.by_agent().items()}
-    expiring = db.execute(EXPIRING, parameters).fetchmany(MOST)
     candidates = _read_candidates(db, parameters)
     due = [candidate for candidate in candidates if candidate.is_due]
     near = [candidate for candidate in candidates if not candidate.is_due]
@@ -272,7 +271,7 @@ def read_report(
         biggest=_memories(db.execute(BIGGEST).fetchall()),
         overdue=_count(db, OVERDUE, parameters),
         expiring_soon=_count(db, EXPIRING_SOON, parameters),
-        expiring=_memories(expiring),
+        expiring=_memories(db.execute(EXPIRING, parameters).fetchall()),
         candidates=due[:MOST],
         near_candidates=near[:MOST],
         candidate_count=len(due),

@@ -43,19 +43,20 @@ li { margin: 4px 0; overflow-wrap: anywhere; }
 .card, .tile, .note {
   background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 16px 18px;
 }
+.tile { padding: 14px; }
 .card, .note { margin-bottom: 14px; }
 .charts .card { margin: 0; }
 .note { background: var(--note); border-left: 4px solid var(--note-edge); }
 .note ul { margin-bottom: 0; }
 .tile .name { color: var(--soft); font-size: 13px; }
 .tile .figure { font-size: 25px; font-weight: 650; line-height: 1.3; white-space: nowrap; }
-.tile .more { color: var(--soft); font-size: 13px; }
+.tile .more { color: var(--soft); font-size: 12px; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: 6px 10px; border-bottom: 1px solid var(--rule); text-align: left; }
 tr:last-child td { border-bottom: 0; }
 th { color: var(--soft); font-size: 13px; font-weight: 600; white-space: nowrap; }
-td { overflow-wrap: anywhere; min-width: 5.5em; }
+td { overflow-wrap: anywhere; min-width: 10.5em; }
 th.number, td.number { text-align: right; white-space: nowrap; min-width: 0; }
 svg { display: block; width: 100%; height: auto; }
 svg text { font-size: 11.5px; fill: var(--ink); }

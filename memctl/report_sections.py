@@ -35,7 +35,6 @@ def sections(report: HealthReport) -> list[Section]:
         Section("What to do", advise(report)),
         Section("Findings", report.findings),
         _summary(report),
-        _days(report),
         _agents(report),
         _types(report),
         _expiries(report),
@@ -43,6 +42,7 @@ def sections(report: HealthReport) -> list[Section]:
         _values(report),
         _candidates(report),
         _jobs(report),
+        _days(report),
     ]
     return [section for section in found if section.sentences or section.rows]
 
@@ -75,7 +75,7 @@ def growth(report: HealthReport) -> str:
     """Return how the number of memories changed, as far as it is known."""
     before = report.before
     if before is None or before.figures is None:
-        return "not known, for want of an earlier snapshot"
+        return "not known without a snapshot"
     return f"{_signed(report.figures.memories - before.figures.memories)} since {before.date}"
 
 

@@ -80,9 +80,9 @@ def snapshot(run: Run) -> SnapshotResult:
 def _read_day(db: Connection, *, now: datetime) -> Day:
     before = db.execute(DAY_BEFORE, {"today": to_day(now)}).fetchone()
     if before:
-        period = Period(parse_moment(before[1]), now, before[2], access_day=before[0])
+        period = Period(parse_moment(before[1]), now, before[0], after_event=before[2])
     else:
-        period = Period(first_moment(db), now, 0, access_day="")
+        period = Period(first_moment(db), now, access_day="")
     (last_event,) = db.execute("SELECT ifnull(max(event_id), 0) FROM memory_events").fetchone()
     counted_since = counting_since(db)
     counted = counted_since is not None and counted_since <= period.start
