@@ -16,7 +16,7 @@ def write_file(path: Path, text: str, *, mode: int = 0o600) -> None:
     draft = None
     try:
         if path.exists() and not path.is_file():
-            raise MemctlError(f"{path} is not a regular file", "name another one after -o")
+            raise MemctlError(f"{path} is no regular file", "name another one after -o")
         with NamedTemporaryFile(
             mode="w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
         ) as file:

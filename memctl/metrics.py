@@ -133,6 +133,12 @@ class Metrics:
     history: History | None
 
     @property
+    def system(self) -> Figures:
+        """The sums over all that was read."""
+        sums = total(self.figures.values())
+        return sums if self.accesses_since else sums._replace(accesses=None)
+
+    @property
     def days(self) -> float:
         """Over how many days the rates are."""
         return max(self.at - self.since, DAY) / DAY

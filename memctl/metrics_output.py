@@ -26,7 +26,7 @@ def metrics_document(metrics: Metrics) -> dict[str, object]:
         "period": {"since": to_text(metrics.since), "days": round(metrics.days, 6)},
         "accesses_since": metrics.accesses_since and to_text(metrics.accesses_since),
         "system": {
-            **level(metrics, total(metrics.figures.values())),
+            **level(metrics, metrics.system),
             **_history_of(metrics.history.of_all() if metrics.history else None),
         },
         "agents": agents,
@@ -101,8 +101,9 @@ def metrics_table(metrics: Metrics) -> tuple[list[Column], list[list[Cell]]]:
         for agent in ordered
     ]
     everything = metrics.history.of_all() if metrics.history else []
-    all_figures = total(metrics.figures.values())
-    rows.append([f"all {len(agents)} agents", *_cells(metrics, all_figures), sparkline(everything)])
+    rows.append(
+        [f"all {len(agents)} agents", *_cells(metrics, metrics.system), sparkline(everything)]
+    )
     columns = [
         Column("agent"),
         Column("memories", numeric=True),

@@ -42,7 +42,7 @@ def metrics(
     from memctl.output import say, show_document, show_rows, show_table
 
     form = output.form(call)
-    if prometheus and (form != "json" or history):
+    if prometheus and (call.json or form != "json" or history):
         raise UsageError("--prometheus has one form, and no history", "leave the other options out")
     if file and not prometheus:
         raise UsageError("-o is for --prometheus", "redirect the output instead")
