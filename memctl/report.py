@@ -34,7 +34,7 @@ SOON = timedelta(days=7)
 
 # The conditions of promotion.
 PROMOTED_TYPES = "'error_pattern', 'success_pattern', 'learning'"
-CONDITIONS = ("importance >= 8", "access_count >= 5", "created <= :now - 14 * 86400")
+CONDITIONS = ("(importance >= 8)", "(access_count >= 5)", "(created <= :now - 14 * 86400)")
 
 WRITTEN_AND_UNREAD = f"""
     SELECT agent_id, count(*), total(created > :start),

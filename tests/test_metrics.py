@@ -329,7 +329,14 @@ def test_the_text_for_prometheus_has_every_figure(fleet: Memctl, db: sqlite3.Con
     ]
 
 
-ODD_AGENTS = [*(name.values[0] for name in ODD_NAMES), b"a\\nb", b"a\nb", b'"', b"{}", b"\\"]
+ODD_AGENTS: list[Any] = [
+    *(name.values[0] for name in ODD_NAMES),
+    b"a\\nb",
+    b"a\nb",
+    b'"',
+    b"{}",
+    b"\\",
+]
 
 
 def remember_odd_names(db: sqlite3.Connection) -> None:
