@@ -45,9 +45,12 @@ COMMANDS: dict[str, Words] = {
     "cleanup": ("cleanup",),
     "decay": ("decay",),
     "prune": ("prune",),
+    "snapshot": ("snapshot",),
     "archived": ("archived", "build_agent"),
     "archive": ("archive", "build_agent", "active"),
     "restore": ("restore", "build_agent", "archived"),
+    "metrics": ("metrics",),
+    "report": ("report",),
     "pause": ("pause", "--reason", "deploy"),
     "resume": ("resume",),
     "preview": ("cleanup", "--dry-run"),
@@ -369,7 +372,7 @@ def test_a_read_only_directory_is_named_and_nothing_changed(
     assert everything(memories.database) == before
 
 
-@commands_but("migrate", "status", "archived", "preview")
+@commands_but("migrate", "status", "archived", "metrics", "report", "preview")
 @pytest.mark.usefixtures("restore_modes")
 def test_a_read_only_file_is_named_and_not_changed(
     words: Words, memories: Memctl, run_unprivileged: Callable[..., Answer]
@@ -387,7 +390,7 @@ def test_a_read_only_file_is_named_and_not_changed(
     assert everything(memories.database) == before
 
 
-@commands("status", "archived", "preview")
+@commands("status", "archived", "metrics", "report", "preview")
 @pytest.mark.usefixtures("restore_modes")
 def test_a_read_only_file_can_be_looked_at(
     words: Words, memories: Memctl, run_unprivileged: Callable[..., Answer]
@@ -967,6 +970,7 @@ ODD_NAMES = [
         pytest.param((b"cleanup", b"--agent=%s"), id="cleanup"),
         pytest.param((b"decay", b"--agent=%s"), id="decay"),
         pytest.param((b"prune", b"--agent=%s"), id="prune"),
+        pytest.param((b"metrics", b"--agent=%s"), id="metrics"),
         pytest.param((b"archived", b"--", b"%s"), id="archived"),
         pytest.param((b"archive", b"--", b"%s", b"active"), id="archive"),
         pytest.param((b"restore", b"--", b"%s", b"archived"), id="restore"),
@@ -1006,13 +1010,14 @@ def test_an_odd_name_that_an_agent_has_works_everywhere(name: bytes, memories: M
         memories(b"archived", b"--csv", b"--", name),
         memories(b"archived", b"--", name),
         memories(b"cleanup", b"--agent=" + name, b"--json"),
+        memories(b"metrics", b"--agent=" + name),
         memories(b"restore", b"--", name, b"odd"),
     ]
 
     state = snapshot(memories.database).states["odd"]
     with closing(connect(memories.database)) as db:
         agents = rows(db, "agent_memory", "id, agent_id, key")
-    assert [(answer.exit_code, answer.err) for answer in answers] == [(0, "")] * 6
+    assert [(answer.exit_code, answer.err) for answer in answers] == [(0, "")] * 7
     assert all(line.isprintable() for answer in answers for line in answer.out.split("\n"))
     assert answers[3].json[0]["id"] == "odd"
     assert [row for row in agents if row[0] == "odd"] == [("odd", text, text)]
@@ -1238,7 +1243,7 @@ def test_a_rollback_that_changes_nothing_leaves_no_backup(migrated: Memctl) -> N
     assert [name for name in names_beside(migrated.database) if "before" in name] == []
 
 
-@pytest.mark.parametrize("words", ["cleanup -n --list", "cleanup --list", "status"])
+@pytest.mark.parametrize("words", ["cleanup -n --list", "cleanup --list", "status", "report"])
 @pytest.mark.parametrize("closed", [False, True], ids=["a full device", "closed"])
 def test_an_output_that_takes_nothing_is_no_traceback(
     migrated: Memctl, words: str, closed: bool

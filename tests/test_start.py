@@ -25,7 +25,7 @@ print(sorted(set(sys.modules) & set({heavy!r})))
 """
 
 
-@pytest.mark.parametrize("job", ["cleanup", "decay", "prune"])
+@pytest.mark.parametrize("job", ["cleanup", "decay", "prune", "snapshot"])
 def test_a_scheduled_job_imports_nothing_heavy(migrated: Memctl, job: str) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", RUN_AND_TELL.format(heavy=HEAVY), job],
