@@ -1,6 +1,5 @@
 """The commands for the archive: look, put in, take out."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -8,17 +7,14 @@ import typer
 from memctl.agents import require_agent
 from memctl.archive import archive as archive_memories
 from memctl.archived import ArchiveFilter, list_archived
-from memctl.cli.options import Call, JobOptions, finish
+from memctl.cli.options import MOST_ROWS, Call, JobOptions, OutputOptions, finish
 from memctl.database import open_database
-from memctl.errors import UsageError
 from memctl.jobs import perform
 from memctl.migrations import require_current
-from memctl.output import Format, say, show_rows
+from memctl.output import say, show_rows
 from memctl.restore import OnConflict
 from memctl.restore import restore as restore_memories
 from memctl.timestamps import parse_duration, parse_past
-
-MOST_ROWS = 10**12  # SQLite counts to 2**63
 
 ReasonOption = Annotated[
     str | None, typer.Option("--reason", metavar="REASON", help="Archived for this reason.")
@@ -27,31 +23,6 @@ SinceOption = Annotated[
     str | None,
     typer.Option("--since", metavar="TIME", help="Archived since; a time, or such as 7d."),
 ]
-
-
-@dataclass(frozen=True)
-class OutputOptions:
-    """How a command prints records; JSON unless something else is chosen."""
-
-    table: Annotated[bool, typer.Option("--table", "-t", help="Print a table.")] = False
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False
-    nl: Annotated[bool, typer.Option("--nl", help="Print one JSON object a line.")] = False
-
-    def form(self, call: Call) -> Format:
-        """Return the one that was chosen.
-
-        Raises UsageError when there are several.
-        """
-        forms: dict[Format, bool] = {
-            "json": call.json,
-            "table": self.table,
-            "csv": self.csv,
-            "nl": self.nl,
-        }
-        chosen = [form for form, wanted in forms.items() if wanted]
-        if len(chosen) > 1:
-            raise UsageError("--json, --table, --csv and --nl exclude each other", "choose one")
-        return chosen[0] if chosen else "json"
 
 
 def archived(

@@ -18,9 +18,11 @@ import typer
 
 from memctl.errors import MemctlError, UsageError
 from memctl.jobs import JobResult, Report, Request
-from memctl.output import show_error, show_report
+from memctl.output import Format, show_error, show_report
 from memctl.settings import Settings, load_settings
 from memctl.timestamps import parse_moment, to_text
+
+MOST_ROWS = 10**12  # SQLite counts to 2**63
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -124,6 +126,31 @@ class JobOptions(LockOptions):
             lock_wait=self.lock_wait,
             max_seconds=self.max_seconds,
         )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OutputOptions:
+    """How a command prints records; JSON unless something else is chosen."""
+
+    table: Annotated[bool, typer.Option("--table", "-t", help="Print a table.")] = False
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False
+    nl: Annotated[bool, typer.Option("--nl", help="Print one JSON object a line.")] = False
+
+    def form(self, call: Call) -> Format:
+        """Return the one that was chosen.
+
+        Raises UsageError when there are several.
+        """
+        forms: dict[Format, bool] = {
+            "json": call.json,
+            "table": self.table,
+            "csv": self.csv,
+            "nl": self.nl,
+        }
+        chosen = [form for form, wanted in forms.items() if wanted]
+        if len(chosen) > 1:
+            raise UsageError("--json, --table, --csv and --nl exclude each other", "choose one")
+        return chosen[0] if chosen else "json"
 
 
 AgentOption = Annotated[
