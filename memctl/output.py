@@ -197,6 +197,8 @@ def _show_table(rows: Sequence[Mapping[str, object]]) -> None:
 def _plain(value: object) -> str:
     if value is None:
         return ""
+    if isinstance(value, Mapping | list):
+        return to_json(value)
     return visible(value if isinstance(value, str) else str(value))
 
 
@@ -205,6 +207,18 @@ def visible(text: str) -> str:
     return "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in text
     )
+
+
+def wait_for_reader(seconds: float) -> None:
+    """Wait, and end with 141 as soon as nobody reads stdout any more."""
+    import select
+
+    if sys.stdout is None:
+        raise SystemExit(141)
+    reader = select.poll()
+    reader.register(sys.stdout, 0)  # nothing but what is always told: that the other end is gone
+    if reader.poll(seconds * 1000):
+        raise SystemExit(141)
 
 
 def to_json(value: object, *, indent: int | None = None) -> str:

@@ -19,6 +19,7 @@ MODULES = {
     "schema": ("migrate", "rollback", "status"),
     "jobs": ("cleanup", "decay", "prune"),
     "archive": ("archived", "archive", "restore"),
+    "watch": ("events", "runs"),
     "features": ("enable", "disable"),
     "pausing": ("pause", "resume"),
 }
