@@ -152,6 +152,12 @@ def show_facts(facts: Mapping[str, object]) -> None:
         _write(sys.stdout, f"{name:<{width}}  {_plain(fact)}\n")
 
 
+def show_lines(lines: Iterable[str]) -> None:
+    """Print sentences, a line each."""
+    for line in lines:
+        _write(sys.stdout, visible(line) + "\n")
+
+
 def _show_csv(rows: Iterable[Mapping[str, object]]) -> None:
     import csv
     import io

@@ -17,6 +17,8 @@ from memctl.timestamps import to_text
 
 Outcome = Literal["ok", "failed", "refused", "running", "crashed"]
 
+Identity = tuple[str, str, str, int]
+
 # Whether a row is a crash is told by the lock, not by the table.
 STATUS = "iif(run_id IN (SELECT value FROM json_each(:crashed)), 'crashed', status)"
 
@@ -36,6 +38,11 @@ class RunRecord(NamedTuple):
     memctl_version: str
     host: str
     pid: int
+
+    @property
+    def identity(self) -> Identity:
+        """What no other run has in common with it."""
+        return self.job, self.started_at, self.host, self.pid
 
 
 @dataclass(frozen=True)

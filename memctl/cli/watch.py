@@ -3,19 +3,27 @@
 import functools
 import itertools
 import re
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from memctl import outbox
-from memctl.cli.options import MOST_ROWS, AgentOption, Call, OutputOptions
+from memctl.cli.options import MOST_ROWS, AgentOption, Call, LockOptions, OutputOptions
 from memctl.database import open_database
-from memctl.errors import UsageError
+from memctl.errors import MemctlError, UsageError
+from memctl.locking import exclusive
 from memctl.migrations import require_current
 from memctl.outbox import EventFilter
-from memctl.output import say, show_rows, wait_for_reader
+from memctl.output import say, show_document, show_lines, show_rows, wait_for_reader
 from memctl.runs import Outcome, RunFilter, crashed_runs, list_runs
-from memctl.timestamps import parse_past
+from memctl.spool import spooled_failures
+from memctl.timestamps import parse_past, to_text
+
+if TYPE_CHECKING:
+    from memctl.check import CheckResult, Depth
+    from memctl.findings import Finding
 
 POLL_SECONDS = 0.2
 USUAL_ROWS = 50
@@ -115,3 +123,91 @@ def runs(
     show_rows((run._asdict() for run in found[:most]), form)
     if len(found) > most:
         say(f"runs: there are more than these {most}: see --limit", quiet=call.quiet)
+
+
+def check(
+    call: Call,
+    lock: LockOptions,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Let SQLite look through the whole file as well.")
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="The same, with all indexes; reads long on a big file.")
+    ] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Mend what can be mended without touching a memory.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="With --fix: only say what it would do.")
+    ] = False,
+    nagios: Annotated[
+        bool, typer.Option("--nagios", help="One line and the exit codes of monitoring plug-ins.")
+    ] = False,
+) -> None:
+    """Look for what is wrong: with the file, the memories, the jobs. Exits 3 if anything is.
+
+    Infos alone are no reason to exit with 3, and --quiet leaves them out. While SQLite reads the
+    whole file for --quick or --full, the service's checkpoints cannot finish.
+    """
+    from memctl.check_text import finding_lines, plugin_failure, plugin_line
+
+    if quick and full:
+        raise UsageError("--full does all that --quick does", "choose one")
+    if dry_run and not fix:
+        raise UsageError("--dry-run goes with --fix", "check alone changes nothing")
+    if nagios and (fix or call.json):
+        raise UsageError("--nagios prints one line and changes nothing", "leave the rest out")
+    depth: Depth | None = "full" if full else "quick" if quick else None
+    if nagios:
+        try:
+            line, exit_code = plugin_line(_look(call, depth))
+        except MemctlError as error:
+            line, exit_code = plugin_failure(error)
+        show_lines([line])
+        raise typer.Exit(exit_code)
+    result, fixed = _look(call, depth), []
+    if fix and not dry_run:
+        offered = [finding.fix for finding in result.findings if finding.fix]
+        _mend(call, lock, result.findings)
+        result = _look(call, depth)
+        fixed = sorted(set(offered) - {finding.fix for finding in result.findings})
+    ok = result.count("error") == result.count("warning") == 0
+    if call.json:
+        document = {"at": to_text(call.moment), "ok": ok, **asdict(result), "fixed": fixed}
+        show_document(document)
+    else:
+        told = [one for one in result.findings if not (call.quiet and one.severity == "info")]
+        show_lines(finding_lines(told))
+        if dry_run:
+            show_lines(f"would    {one.fix}" for one in told if one.fix)
+        show_lines(f"fixed    {what}" for what in fixed)
+        if ok:
+            say("check: nothing is wrong", quiet=call.quiet, only_on_terminal=True)
+    if not ok:
+        raise typer.Exit(3)
+
+
+def _look(call: Call, depth: "Depth | None") -> "CheckResult":
+    from memctl.check import Wanted, check
+
+    settings = call.settings
+    with open_database(settings.database, read_only=True) as db:
+        return check(
+            db,
+            settings.database,
+            Wanted(settings.decay, settings.alerts, settings.check, settings.service_events),
+            now=call.moment,
+            depth=depth,
+            spooled=spooled_failures(settings.spool),
+        )
+
+
+def _mend(call: Call, lock: LockOptions, findings: "Sequence[Finding]") -> None:
+    from memctl.mend import mend
+
+    path = call.settings.database
+    with (
+        exclusive(path, job="check", wait=lock.lock_wait),
+        open_database(path, lock_wait=lock.lock_wait) as db,
+    ):
+        mend(db, path, findings, call.settings.decay, now=call.moment)
