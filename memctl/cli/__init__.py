@@ -19,7 +19,7 @@ MODULES = {
     "schema": ("migrate", "rollback", "status"),
     "jobs": ("cleanup", "decay", "prune"),
     "archive": ("archived", "archive", "restore"),
-    "watch": ("events", "runs", "check"),
+    "watch": ("events", "runs", "explain", "check"),
     "features": ("enable", "disable"),
     "pausing": ("pause", "resume"),
 }

@@ -16,7 +16,7 @@ from memctl.errors import MemctlError, UsageError
 from memctl.locking import exclusive
 from memctl.migrations import require_current
 from memctl.outbox import EventFilter
-from memctl.output import say, show_document, show_lines, show_rows, wait_for_reader
+from memctl.output import say, show_document, show_facts, show_lines, show_rows, wait_for_reader
 from memctl.runs import Outcome, RunFilter, crashed_runs, list_runs
 from memctl.spool import spooled_failures
 from memctl.timestamps import parse_past, to_text
@@ -123,6 +123,34 @@ def runs(
     show_rows((run._asdict() for run in found[:most]), form)
     if len(found) > most:
         say(f"runs: there are more than these {most}: see --limit", quiet=call.quiet)
+
+
+def explain(
+    call: Call,
+    agent: Annotated[str, typer.Argument(metavar="AGENT")],
+    memory: Annotated[list[str], typer.Argument(metavar="ID | TYPE KEY")],
+) -> None:
+    """Tell one memory's whole story: where it is, what became of it and why, and what will.
+
+    What will become of it is told for the present policy, and for a memory that nobody reads.
+    """
+    from memctl.explain import Policies
+    from memctl.explain import explain as tell_story
+    from memctl.story import story
+
+    if len(memory) > 2:
+        raise UsageError("a memory has an id, or a type and a key", "explain AGENT ID | TYPE KEY")
+    policies = Policies(call.settings.decay, call.settings.prune)
+    with open_database(call.settings.database, read_only=True) as db:
+        require_current(db)
+        told = tell_story(db, agent, memory, policies, now=call.moment)
+    history = [event._asdict() for event in told.history]
+    if call.json:
+        show_document({**asdict(told), "history": history})
+        return
+    show_facts(story(told, policies))
+    columns = ("event_id", "at", "event", "memory_id", "run_id", "detail")
+    show_rows(({name: event[name] for name in columns} for event in history), "table")
 
 
 def check(
