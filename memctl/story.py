@@ -45,8 +45,9 @@ def _of_active(memory: ActiveMemory, policies: Policies) -> Iterator[tuple[str, 
     else:
         yield (
             "idle",
-            f"{fading.idle_days} days: {_number(fading.charged)} points charged, {_number(fading.due)} due"
-            f"; the next decay leaves {_number(fading.importance_after_next)}",
+            f"{fading.idle_days} days: {_number(fading.charged)} points charged, "
+            f"{_number(fading.due)} due; the next decay leaves "
+            f"{_number(fading.importance_after_next)}",
         )
     yield "decay", _rate(fading.rate, policies.decay)
     protected = policies.prune.protected_importance
