@@ -240,7 +240,7 @@ def _read_active(
         promoted_at=promoted_at,
         fading=_fading(db, rowid, importance, policies, now=now),
         expiry=_expiry(expires_at, expires, now=now),
-        promotion=promotion_conditions(kind, importance, accesses, age, policies.promotion),
+        promotion=promotion_conditions(kind, importance, accesses, age, rule=policies.promotion),
         retention=_coming_retention(db, rowid, importance, expires, policies, now=now),
     )
 
@@ -294,10 +294,10 @@ def _coming_retention(
 
 
 def promotion_conditions(
-    kind: str, importance: Any, accesses: Any, age: int | None, rule: PromotionRule
+    kind: str, importance: Any, accesses: Any, age: int | None, *, rule: PromotionRule
 ) -> list[Condition]:
     """Compare a memory with the four conditions of promotion; `age` is in seconds, None unknown."""
-    days = None if age is None else round(age / DAY, 3)
+    days = None if age is None else round(age / DAY, 5)
     return [
         Condition("type", list(rule.types), kind, kind in rule.types, None),
         _at_least("importance", rule.importance, importance),
@@ -307,7 +307,7 @@ def promotion_conditions(
             rule.age.days,
             days,
             age is not None and age >= rule.age.total_seconds(),
-            None if days is None else max(0.0, round(rule.age.days - days, 3)),
+            None if days is None else max(0.0, round(rule.age.days - days, 5)),
         ),
     ]
 
