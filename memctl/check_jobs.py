@@ -20,7 +20,7 @@ from memctl.pause import current_pause
 from memctl.runs import RunFilter, crashed_runs, list_runs
 from memctl.spool import Failure
 from memctl.timestamps import parse_moment
-from memctl.watchdog import failures_in_a_row
+from memctl.watchdog import failures_besides, failures_in_a_row
 
 LONG_PAUSE = timedelta(days=1)
 DROPS_REMEMBERED = timedelta(days=7)
@@ -82,14 +82,14 @@ def _find_failures(
     db: Connection, path: Path, job: str, spooled: Sequence[Failure]
 ) -> Iterator[Finding]:
     in_ledger = failures_in_a_row(db, path, job)
-    kept = [failure for failure in spooled if failure.job == job]
-    failures = {run.identity for run in in_ledger} | {failure.identity for failure in kept}
+    kept = failures_besides(in_ledger, spooled, job)
+    failures = len(in_ledger) + len(kept)
     if failures:
         last = kept[-1].error if kept else in_ledger[0].error
         yield Finding(
-            "error" if len(failures) >= FAILURES_IN_A_ROW else "warning",
+            "error" if failures >= FAILURES_IN_A_ROW else "warning",
             "failing",
-            f"{job} has failed {len(failures)} times in a row: {last or 'it was killed'}",
+            f"{job} has failed {failures} times in a row: {last or 'it was killed'}",
             "see `memctl runs`",
         )
         return

@@ -6,7 +6,7 @@ hour it also counts the memories of every agent.
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from itertools import takewhile
@@ -53,6 +53,14 @@ def failures_in_a_row(db: Connection, database: Path, job: str) -> list[RunRecor
     runs = list_runs(db, RunFilter(job=job), crashed=crashed, limit=MOST_FAILURES)
     ended = (run for run in runs if run.status != "running")
     return list(takewhile(lambda run: run.status in ("failed", "crashed"), ended))
+
+
+def failures_besides(
+    recorded: Iterable[RunRecord], spooled: Iterable[Failure], job: str
+) -> list[Failure]:
+    """Return the failures of a job in the spool that are not among those that the ledger has."""
+    known = {run.identity for run in recorded}
+    return [one for one in spooled if one.job == job and one.identity not in known]
 
 
 def after_run(
@@ -111,12 +119,11 @@ def keep_failure(
     with suppress(OSError), opened_spool(watch.spool, create=True) as spool:
         spool.add(failure)
         entries = spool.read()
-        failures = {entry.identity for entry in entries if isinstance(entry, Failure)}
-        of_job = known | {identity for identity in failures if identity[0] == job}
+        kept = failures_besides(known, [one for one in entries if isinstance(one, Failure)], job)
         raised |= {entry.condition for entry in entries if isinstance(entry, RaisedAlert)}
         new = [
             alert
-            for alert in failure_alerts(job, len(of_job), failure.error)
+            for alert in failure_alerts(job, len(known) + len(kept), failure.error)
             if alert.condition not in raised
         ]
         for alert in new:
@@ -125,15 +132,14 @@ def keep_failure(
     return []
 
 
-def _what_the_database_knows(job: str, database: Path) -> tuple[set[Identity], set[str]]:
+def _what_the_database_knows(job: str, database: Path) -> tuple[list[RunRecord], set[str]]:
     """Return the failures in a row and the raised conditions, as far as they can be read."""
     with (
         suppress(MemctlError, sqlite3.Error),
         open_database(database, read_only=True, lock_wait=0) as db,
     ):
-        failures = failures_in_a_row(db, database, job)
-        return {run.identity for run in failures}, raised_conditions(db)
-    return set(), set()
+        return failures_in_a_row(db, database, job), raised_conditions(db)
+    return [], set()
 
 
 def take_in_spool(db: Connection, watch: Watch) -> None:
