@@ -6,7 +6,7 @@ will.
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from sqlite3 import Connection
 from typing import NamedTuple
 
@@ -14,21 +14,32 @@ from memctl.findings import Finding, Severity
 from memctl.timestamps import to_unix, unix_seconds
 
 PORTION_ROWS = 20_000
-DAY = 86400
-CENTURY = 36525 * DAY
+BOUNDS = {"a_day": timedelta(days=1), "a_century": timedelta(days=36525)}
+GREATEST_OFFSET = timedelta(hours=14, seconds=1)
 TYPES = ("context", "learning", "preference", "error_pattern", "success_pattern")
 MOST_TYPES = 5  # are named
 
 
-def _lies_after(column: str, seconds: int) -> str:
-    """Return SQL that is true for a time over so many seconds after `:now`.
+def _lies_after(column: str, bound: str) -> str:
+    """Return SQL that is true for a time after a bound of BOUNDS.
 
-    The comparison of texts, at most two days too generous, spares most rows the exact one.
+    The comparison of texts, which allows for any offset and separator, spares most rows the exact
+    one.
     """
     return f"""(
-        ({column} > date(:now + {seconds}, 'unixepoch', '-2 days') OR {column} GLOB '+*')
-        AND {unix_seconds(column)} > :now + {seconds}
+        ({column} > :{bound}_text OR {column} GLOB '+*')
+        AND {unix_seconds(column)} > :{bound}
     )"""
+
+
+def _bounds(now: datetime) -> dict[str, int | str]:
+    """Return what times are compared with, as SQL parameters."""
+    parameters: dict[str, int | str] = {}
+    for name, away in BOUNDS.items():
+        bound = now + away
+        parameters[name] = to_unix(bound)
+        parameters[f"{name}_text"] = f"{bound - GREATEST_OFFSET:%Y-%m-%d %H:%M:%S}"
+    return parameters
 
 
 class Rule(NamedTuple):
@@ -59,7 +70,7 @@ RULES = (
     Rule(
         "expiry_far",
         "warning",
-        _lies_after("expires_at", CENTURY),
+        _lies_after("expires_at", "a_century"),
         "expire in over a century",
         "is somebody taking milliseconds for seconds?",
     ),
@@ -73,7 +84,7 @@ RULES = (
     Rule(
         "time_to_come",
         "warning",
-        f"{_lies_after('created_at', DAY)} OR {_lies_after('last_accessed', DAY)}",
+        f"{_lies_after('created_at', 'a_day')} OR {_lies_after('last_accessed', 'a_day')}",
         "were written or read in the future, and do not decay until then",
         "look at the clock of whoever writes them",
     ),
@@ -100,8 +111,9 @@ def find_in_memories(db: Connection, *, now: datetime) -> Iterator[Finding]:
     counts: Counter[str] = Counter()
     firsts: dict[str, int] = {}
     after: int | None = SMALLEST_ROWID
+    bounds = _bounds(now)
     while after is not None:
-        after, *found = db.execute(READ_PORTION, {"now": to_unix(now), "after": after}).fetchone()
+        after, *found = db.execute(READ_PORTION, {**bounds, "after": after}).fetchone()
         for rule, count, first in zip(RULES, found[::2], found[1::2], strict=True):
             counts[rule.code] += int(count)
             if first is not None:

@@ -115,7 +115,7 @@ def test_every_line_of_the_crontab_is_a_command_that_exists() -> None:
         assert len(schedule) == 5
         assert program == "/opt/memctl/bin/memctl"
         assert all(option in helped.stdout for option in re.findall("--[a-z-]+", line))
-    assert len(jobs) == 3
+    assert len(jobs) == 4
 
 
 @pytest.mark.parametrize("script", [".ci/run"])
