@@ -184,7 +184,14 @@ def _show_table(rows: Sequence[Mapping[str, object]]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in rows[0]:
         numeric = all(isinstance(row[name], int | float | None) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+        # A narrow terminal cuts texts, but no numbers and times: half of one would mislead.
+        whole = numeric or name == "at" or name.endswith("_at")
+        table.add_column(
+            name,
+            justify="right" if numeric else "left",
+            no_wrap=True,
+            min_width=max(len(_plain(row[name])) for row in rows) if whole else None,
+        )
     for row in rows:
         table.add_row(*(Text(_plain(value)) for value in row.values()))
     # Off a terminal rich assumes 80 columns and cuts; there the table is as wide as it needs.

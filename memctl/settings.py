@@ -137,8 +137,9 @@ def default_database(environ: Mapping[str, str]) -> Path:
 
 def state_directory(environ: Mapping[str, str]) -> Path | None:
     """Return where memctl keeps what it cannot keep in the database; None when nothing tells."""
-    if states := environ.get("STATE_DIRECTORY"):  # set by systemd; may list several
-        return Path(states.split(":")[0])
+    state = Path(environ.get("STATE_DIRECTORY", "").split(":")[0])  # by systemd; may list several
+    if state.is_absolute():
+        return state
     home = _directory(environ, "XDG_STATE_HOME", ".local/state")
     return home / "memctl" if home else None
 

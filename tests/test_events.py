@@ -75,9 +75,9 @@ def test_each_format_says_the_same(happened: Memctl) -> None:
         '3,2026-11-22T09:43:58Z,memory:decayed,,,,,2,"{""decayed"": 1}"'
     )
     assert table == (
-        "event_id  at                    event          memory_id  agent_id  type     key     "
+        "event_id  at                    event          agent_id  type     key     "
         "run_id  detail\n"
-        "       6  2027-02-21T09:43:58Z  memory:pruned  m-1        qa_agent  context  task:1  "
+        "       6  2027-02-21T09:43:58Z  memory:pruned  qa_agent  context  task:1  "
         "     5\n"
     )
 

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +17,7 @@ from memctl.locking import exclusive
 from memctl.migrations import require_current
 from memctl.outbox import EventFilter
 from memctl.output import say, show_document, show_facts, show_lines, show_rows, wait_for_reader
-from memctl.runs import Outcome, RunFilter, crashed_runs, list_runs
+from memctl.runs import Outcome, RunFilter, RunRecord, crashed_runs, list_runs
 from memctl.spool import spooled_failures
 from memctl.timestamps import parse_past, to_text
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.2
 USUAL_ROWS = 50
+
+TABLE_OF_EVENTS = ("event_id", "at", "event", "agent_id", "type", "key", "run_id", "detail")
+TABLE_OF_HISTORY = ("event_id", "at", "event", "memory_id", "run_id", "detail")
+TABLE_OF_RUNS = ("run_id", "job", "started_at", "status", "duration_ms", "counts", "error")
 
 LimitOption = Annotated[
     int | None,
@@ -67,9 +71,10 @@ def events(
 
     With --since they are the first after it; event_id of the last one is the cursor to go on from.
     """
+    now = call.moment
     is_cursor = since is not None and re.fullmatch("[0-9]{1,12}", since) is not None
     cursor = int(since) if since is not None and is_cursor else 0
-    moment = parse_past(since, now=call.moment) if since is not None and not is_cursor else None
+    moment = parse_past(since, now=now) if since is not None and not is_cursor else None
     which = EventFilter(agent=agent, type=type_, key=key, event=event, run_id=run, since=moment)
     form = output.form(call)
     if follow and form in ("csv", "table"):
@@ -92,9 +97,17 @@ def events(
         coming = outbox.follow(path, which, after=cursor, wait=wait, tell=tell)
         show_rows((told._asdict() for told in itertools.islice(coming, limit)), "nl")
         return
-    show_rows((told._asdict() for told in found[:most]), form)
+    columns = TABLE_OF_EVENTS if form == "table" else outbox.Told._fields
+    show_rows(_only(columns, (told._asdict() for told in found[:most])), form)
     if len(found) > most:
         tell(f"there are more: go on with --since {found[most - 1].event_id}")
+
+
+def _only(
+    columns: Sequence[str], rows: Iterable[Mapping[str, object]]
+) -> Iterator[dict[str, object]]:
+    """Leave out what a person would not miss in a table."""
+    return ({name: row[name] for name in columns} for row in rows)
 
 
 def _tell(call: Call, sentence: str) -> None:
@@ -112,7 +125,8 @@ def runs(
     limit: LimitOption = None,
 ) -> None:
     """List the runs of jobs, the newest first, as JSON: when, how they ended, what they did."""
-    moment = None if since is None else parse_past(since, now=call.moment)
+    now = call.moment
+    moment = None if since is None else parse_past(since, now=now)
     which = RunFilter(job=job, status=status, since=moment)
     form = output.form(call)
     most = limit or USUAL_ROWS
@@ -120,7 +134,8 @@ def runs(
         require_current(db)
         crashed = crashed_runs(db, call.settings.database)
         found = list_runs(db, which, crashed=crashed, limit=most + 1)
-    show_rows((run._asdict() for run in found[:most]), form)
+    columns = TABLE_OF_RUNS if form == "table" else RunRecord._fields
+    show_rows(_only(columns, (run._asdict() for run in found[:most])), form)
     if len(found) > most:
         say(f"runs: there are more than these {most}: see --limit", quiet=call.quiet)
 
@@ -149,8 +164,7 @@ def explain(
         show_document({**asdict(told), "history": history})
         return
     show_facts(story(told, policies))
-    columns = ("event_id", "at", "event", "memory_id", "run_id", "detail")
-    show_rows(({name: event[name] for name in columns} for event in history), "table")
+    show_rows(_only(TABLE_OF_HISTORY, history), "table")
 
 
 def check(
