@@ -7,7 +7,7 @@ from sqlite3 import Connection
 from typing import Any, get_args
 
 from memctl.archive import KEPT_COLUMNS, Reason
-from memctl.database import bind_texts, to_bytes
+from memctl.database import bind_texts, text_conditions, to_bytes
 from memctl.errors import UsageError
 from memctl.timestamps import to_text
 
@@ -43,13 +43,9 @@ class ArchiveFilter:
         """
         if self.reason is not None and self.reason not in REASONS:
             raise UsageError(f"there is no reason '{self.reason}'", f"use {', '.join(REASONS)}")
-        terms: list[str] = []
-        parameters: dict[str, Any] = {}
-        # Text goes in as bytes: it may be invalid UTF-8.
-        for column, text in (("agent_id", self.agent), ("type", self.type), ("key", self.key)):
-            if text is not None:
-                terms.append(f"{column} = CAST(:{column} AS TEXT)")
-                parameters[column] = to_bytes(text)
+        terms, parameters = text_conditions(
+            {"agent_id": self.agent, "type": self.type, "key": self.key}
+        )
         if self.ids:
             listed, bound = bind_texts("id", self.ids)
             terms.append(f"id IN ({listed})")

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from memctl.alerts import AlertPolicy
 from memctl.candidates import PromotePolicy
 from memctl.decay import DecayPolicy
 from memctl.errors import UsageError
+from memctl.findings import OVERDUE_DAYS, CheckPolicy, ScheduledJob
 from memctl.prune import PrunePolicy
 
 Points = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -71,6 +73,34 @@ class PromoteSection(Section):
         return PromotePolicy(self.importance, self.accesses, timedelta(days=self.age_days))
 
 
+class AlertsSection(Section):
+    """`[alerts]`"""
+
+    agent_memories: int = Field(AlertPolicy.agent_memories, gt=0)
+    command: list[Annotated[str, Field(min_length=1)]] = []
+
+    def policy(self) -> AlertPolicy:
+        """Return the policy that the section describes."""
+        return AlertPolicy(self.agent_memories)
+
+
+class CheckSection(Section):
+    """`[check]`"""
+
+    backup_days: int = Field(CheckPolicy.backup_days, gt=0, le=36500)
+    overdue_days: dict[ScheduledJob, Annotated[int, Field(gt=0, le=36500)]] = dict(OVERDUE_DAYS)
+
+    def policy(self) -> CheckPolicy:
+        """Return the policy that the section describes; a job it leaves out has its default."""
+        return CheckPolicy(self.backup_days, {**OVERDUE_DAYS, **self.overdue_days})
+
+
+class ObservabilitySection(Section):
+    """`[observability]`"""
+
+    events: bool = False
+
+
 class Configuration(Section):
     """The whole file."""
 
@@ -78,6 +108,11 @@ class Configuration(Section):
     decay: DecaySection = Field(default_factory=lambda: DecaySection.model_validate({}))
     prune: PruneSection = Field(default_factory=lambda: PruneSection.model_validate({}))
     promote: PromoteSection = Field(default_factory=lambda: PromoteSection.model_validate({}))
+    alerts: AlertsSection = Field(default_factory=lambda: AlertsSection.model_validate({}))
+    check: CheckSection = Field(default_factory=lambda: CheckSection.model_validate({}))
+    observability: ObservabilitySection = Field(
+        default_factory=lambda: ObservabilitySection.model_validate({})
+    )
 
 
 def read_configuration(file: Path) -> Configuration:

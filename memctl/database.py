@@ -4,12 +4,14 @@ Text may be invalid UTF-8: it is read with `surrogateescape`, and bound back as 
 `CAST(:name AS TEXT)`. Statements commit by themselves unless they stand in a `transaction`.
 """
 
+import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import Connection
+from typing import Any
 
 from memctl.errors import LockedError, MemctlError, NoDatabaseError, UsageError
 
@@ -215,6 +217,23 @@ def bind_texts(prefix: str, texts: Sequence[str]) -> tuple[str, dict[str, bytes]
         raise UsageError(f"{len(texts)} are too many at once", f"name at most {MOST_TEXTS}")
     parameters = {f"{prefix}{number}": to_bytes(text) for number, text in enumerate(texts)}
     return ", ".join(f"CAST(:{name} AS TEXT)" for name in parameters), parameters
+
+
+def text_conditions(wanted: Mapping[str, str | None]) -> tuple[list[str], dict[str, Any]]:
+    """Return SQL conditions for the columns that shall have a text, and their parameters.
+
+    A column that may have any is left out; the texts may be invalid UTF-8.
+    """
+    texts = {column: to_bytes(text) for column, text in wanted.items() if text is not None}
+    return [f"{column} = CAST(:{column} AS TEXT)" for column in texts], dict(texts)
+
+
+def from_json(stored: str | None) -> object:
+    """Return what a JSON column of our own holds; what is not JSON stays text."""
+    try:
+        return None if stored is None else json.loads(stored)
+    except ValueError:
+        return stored
 
 
 def table_exists(db: Connection, name: str) -> bool:

@@ -5,9 +5,12 @@ job ran: a second run changes nothing, and a missed week is made up. Each run ch
 now less what was owed when it was last charged.
 """
 
+import bisect
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from sqlite3 import Connection
 
 from memctl.agents import OF_AGENT, agent_parameter, require_agent
 from memctl.due import Due
@@ -94,7 +97,28 @@ CHARGED_DAYS = """
     )
 """
 
-# LIMIT -1 keeps SQLite from merging the levels, which would compute each inner value many times.
+# How long the memories of a `{where}` have been idle. LIMIT -1 keeps SQLite from merging the
+# levels, which would compute each inner value many times.
+IDLE_MEMORIES = f"""
+    SELECT *,
+        (:now - idle_since) / 86400 AS idle_days,
+        {CHARGED_DAYS} AS charged_days
+    FROM (
+        SELECT rowid, id, agent_id, type, key, importance,
+            min(:now, coalesce(
+                {unix_seconds("last_accessed")}, {unix_seconds("created_at")}
+            )) AS idle_since,
+            {unix_seconds("last_decay_at")} AS charged_until,
+            {_own_rate()} AS rate
+        FROM agent_memory
+        {{where}}
+        LIMIT -1
+    )
+    LIMIT -1
+"""
+
+CAN_FADE = f"typeof(importance) IN ('integer', 'real') AND importance > :floor AND {OF_AGENT}"
+
 FADING_MEMORIES = f"""
     SELECT rowid, id, agent_id, type, key, importance, decayed
     FROM (
@@ -102,24 +126,7 @@ FADING_MEMORIES = f"""
             max(:floor, round(
                 round(importance, 6) - ({_owed("idle_days")} - {_owed("charged_days")}), 6
             )) AS decayed
-        FROM (
-            SELECT *,
-                (:now - idle_since) / 86400 AS idle_days,
-                {CHARGED_DAYS} AS charged_days
-            FROM (
-                SELECT rowid, id, agent_id, type, key, importance,
-                    min(:now, coalesce(
-                        {unix_seconds("last_accessed")}, {unix_seconds("created_at")}
-                    )) AS idle_since,
-                    {unix_seconds("last_decay_at")} AS charged_until,
-                    {_own_rate()} AS rate
-                FROM agent_memory
-                {{where}} typeof(importance) IN ('integer', 'real') AND importance > :floor
-                    AND {OF_AGENT}
-                LIMIT -1
-            )
-            LIMIT -1
-        )
+        FROM ({IDLE_MEMORIES.replace("{where}", f"{{where}} {CAN_FADE}")})
         WHERE idle_days > charged_days
         LIMIT -1
     )
@@ -189,3 +196,68 @@ def decay(run: Run, policy: DecayPolicy, *, agent: str | None = None) -> DecayRe
 
     tally = run.settle(due, charge)
     return DecayResult(decayed=tally.count, tally=tally)
+
+
+@dataclass(frozen=True)
+class IdleTime:
+    """What a memory's idle time comes to, in whole days and in points."""
+
+    since: int | None  # unix seconds; None: there is no time to count from, so it never decays
+    days: int | None
+    charged_days: int | None
+    owed: float | None  # for all the days
+    charged: float | None  # for those charged already
+    rate: float | None  # points a day of its own; None: the policy's
+
+
+IDLE_TIME_OF_MEMORY = f"""
+    SELECT idle_since, idle_days, charged_days, {_owed("idle_days")}, {_owed("charged_days")}, rate
+    FROM ({IDLE_MEMORIES.replace("{where}", "WHERE rowid = :rowid")})
+"""
+
+START_OF_IDLE_TIME = f"""
+    SELECT coalesce({unix_seconds("last_accessed")}, {unix_seconds("created_at")})
+    FROM agent_memory
+    WHERE rowid = ?
+"""
+
+FARTHEST_DAYS = 36500
+
+
+def idle_time(db: Connection, rowid: int, policy: DecayPolicy, *, now: datetime) -> IdleTime:
+    """Return how long the memory in a row has been idle, and what it owes for that; reads only."""
+    parameters = {"rowid": rowid, "now": to_unix(now), **policy.parameters()}
+    return IdleTime(*db.execute(IDLE_TIME_OF_MEMORY, parameters).fetchone())
+
+
+def importance_after_decay(
+    db: Connection, rowid: int, policy: DecayPolicy, *, at: int
+) -> float | None:
+    """Return what a decay at a moment, in unix seconds, leaves of a memory; None: nothing changes.
+
+    The memory is as it is now: not read until then. Reads only.
+    """
+    query = FADING_MEMORIES.replace("{where}", "WHERE rowid = :rowid AND")
+    parameters = {"rowid": rowid, "now": at, **policy.parameters(), **agent_parameter(None)}
+    row = db.execute(query, parameters).fetchone()
+    return None if row is None else float(row[-1])
+
+
+def moment_of_fading(
+    db: Connection, rowid: int, policy: DecayPolicy, reached: Callable[[float], bool]
+) -> int | None:
+    """Return from when on, in unix seconds, decay leaves a memory at an importance.
+
+    `reached` tells of an importance whether it is that low, and of all lower ones. None: not within
+    a century of idle time. The memory is as it is now: not read until then. Reads only.
+    """
+    (start,) = db.execute(START_OF_IDLE_TIME, (rowid,)).fetchone()
+    if start is None:
+        return None
+
+    def is_reached(days: int) -> bool:
+        left = importance_after_decay(db, rowid, policy, at=start + days * 86400)
+        return left is not None and reached(left)
+
+    days = bisect.bisect_left(range(FARTHEST_DAYS + 1), True, key=is_reached)
+    return start + days * 86400 if days <= FARTHEST_DAYS else None

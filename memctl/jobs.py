@@ -9,19 +9,21 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Generic, NamedTuple, TypeVar
 
 from memctl import ledger, migrations
+from memctl.alerts import Alert
 from memctl.batches import Batches
 from memctl.database import open_database
 from memctl.due import Affected, Due, Tally
 from memctl.errors import MemctlError, NotFoundError, RefusedError, SchemaError, UsageError
 from memctl.locking import exclusive
 from memctl.pause import Pause, current_pause
+from memctl.watchdog import Watch, after_run, keep_failure, take_in_spool
 
 
 class Request(NamedTuple):
@@ -34,6 +36,7 @@ class Request(NamedTuple):
     force: bool = False
     lock_wait: float = 10.0
     max_seconds: float | None = None
+    watch: Watch = Watch()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +140,14 @@ class Run(NamedTuple):
         return tally
 
 
+@dataclass
+class Ending:
+    """What is known of a run when it is over."""
+
+    recorded: bool = False  # the ledger says how it ended
+    alerts: list[Alert] = field(default_factory=list)
+
+
 def perform(
     job: str,
     work: Callable[[Run], Result],
@@ -152,8 +163,32 @@ def perform(
 
     Raises LockedError when another memctl is at work for longer than `lock_wait` seconds,
     SchemaError when the schema is not current, RefusedError when the clock went back by over an
-    hour (unless forced), and whatever stops `work`, after recording it in the ledger.
+    hour (unless forced), and whatever stops `work`, after recording it in the ledger. Alerts are
+    delivered when the locks are free again.
     """
+    ending = Ending()
+    try:
+        return _perform(job, work, request, ending, by_hand=by_hand, prepare=prepare)
+    except Exception as error:
+        if not (ending.recorded or request.dry_run or by_hand or _is_refusal(error)):
+            ending.alerts += keep_failure(
+                job, request.database, error, request.watch, now=request.now
+            )
+        raise
+    finally:
+        for alert in ending.alerts:
+            request.watch.deliver(alert)
+
+
+def _perform(
+    job: str,
+    work: Callable[[Run], Result],
+    request: Request,
+    ending: Ending,
+    *,
+    by_hand: bool,
+    prepare: Callable[[Connection], None] | None,
+) -> Report[Result]:
     clock = time.monotonic()
     with ExitStack() as stack:
         db = stack.enter_context(
@@ -173,7 +208,15 @@ def perform(
             _refuse_backward_clock(ledger.last_run(db), request)
             result = work(run)
         elif not pause:
-            run, result = _record(job, work, db, request)
+            take_in_spool(db, request.watch)
+            try:
+                run, result = _record(job, work, db, request, ending)
+            finally:
+                if ending.recorded:
+                    with suppress(sqlite3.Error):  # what comes after the work never fails it
+                        ending.alerts += after_run(
+                            db, request.database, request.watch, now=request.now, by_hand=by_hand
+                        )
     return Report(
         job=job,
         run_id=run.run_id,
@@ -187,7 +230,11 @@ def perform(
 
 
 def _record(
-    job: str, work: Callable[[Run], Result], db: Connection, request: Request
+    job: str,
+    work: Callable[[Run], Result],
+    db: Connection,
+    request: Request,
+    ending: Ending,
 ) -> tuple[Run, Result]:
     """Do the work between two entries in the ledger."""
     clock = time.monotonic()
@@ -208,17 +255,17 @@ def _record(
             counts=counts,
             error=error,
         )
+        ending.recorded = True
 
     try:
         _refuse_backward_clock(last, request)
         result = work(run)
         finish("refused" if result.refusal else "ok", result.counts, _name(result.refusal))
     except BaseException as error:
-        refused = isinstance(error, (RefusedError, NotFoundError, UsageError))
         with suppress(sqlite3.Error):  # what stopped the work may stop this too: say the former
             db.rollback()  # a signal may come between the start of a transaction and its block
             db.execute("PRAGMA busy_timeout = 1000")
-            finish("refused" if refused else "failed", None, _name(error))
+            finish("refused" if _is_refusal(error) else "failed", None, _name(error))
         raise
     return run, result
 
@@ -226,6 +273,10 @@ def _record(
 def _refuse_backward_clock(last: ledger.LastRun | None, request: Request) -> None:
     if not request.force:
         ledger.refuse_backward_clock(last, now=request.now)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    return isinstance(error, (RefusedError, NotFoundError, UsageError))
 
 
 def _name(error: BaseException | None) -> str | None:

@@ -5,6 +5,7 @@ A row that was started and never finished is a crash.
 
 import json
 import os
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from sqlite3 import Connection
 from typing import Literal, NamedTuple
@@ -12,6 +13,7 @@ from typing import Literal, NamedTuple
 from memctl import __version__
 from memctl.database import to_bytes, transaction
 from memctl.errors import RefusedError
+from memctl.spool import Failure
 from memctl.timestamps import parse_moment, to_text
 
 Status = Literal["ok", "failed", "refused"]
@@ -56,6 +58,23 @@ def start_run(db: Connection, job: str, *, now: datetime) -> int:
             (job, to_text(now), __version__, os.uname().nodename, os.getpid()),
         )
     return int(cursor.lastrowid or 0)
+
+
+def record_failure(db: Connection, failure: Failure, *, run_id: int | None) -> None:
+    """Record a run that failed earlier: in the row that it began, or in a new one.
+
+    Call it in a transaction.
+    """
+    db.execute(
+        """
+        INSERT OR REPLACE INTO memory_runs
+            (run_id, job, started_at, finished_at, status, error, memctl_version, host, pid)
+        VALUES
+            (:run_id, :job, :started_at, :started_at, 'failed', CAST(:error AS TEXT),
+                :memctl_version, :host, :pid)
+        """,
+        {**asdict(failure), "run_id": run_id, "error": to_bytes(failure.error)},
+    )
 
 
 def finish_run(

@@ -51,6 +51,23 @@ def exclusive(database: Path, *, job: str, wait: float) -> Iterator[None]:
         os.close(descriptor)
 
 
+def somebody_is_at_work(database: Path) -> bool:
+    """Tell whether a memctl that may change this database is running."""
+    try:
+        descriptor = os.open(lock_path(database), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # nobody can tell
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _acquire(descriptor: int, path: Path, wait: float) -> None:
     deadline = time.monotonic() + wait
     while True:

@@ -244,6 +244,12 @@ def show_facts(facts: Mapping[str, object]) -> None:
         _write(sys.stdout, f"{name:<{width}}  {_plain(fact)}\n")
 
 
+def show_lines(lines: Iterable[str]) -> None:
+    """Print sentences, a line each."""
+    for line in lines:
+        _write(sys.stdout, visible(line) + "\n")
+
+
 def _show_csv(rows: Iterable[Mapping[str, object]]) -> None:
     import csv
     import io
@@ -306,8 +312,16 @@ def table_text(
         kept.remove(last)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number in kept:
-        justify: Literal["right", "left"] = "right" if columns[number].numeric else "left"
-        table.add_column(columns[number].heading, justify=justify, vertical="bottom", no_wrap=True)
+        column = columns[number]
+        # A narrow terminal cuts texts, but no numbers and times: half of one would mislead.
+        whole = column.numeric or column.heading == "at" or column.heading.endswith("_at")
+        table.add_column(
+            column.heading,
+            justify="right" if column.numeric else "left",
+            vertical="bottom",
+            no_wrap=True,
+            min_width=widths[number] if whole else None,
+        )
     for row in texts:
         table.add_row(*(Text(row[number]) for number in kept))
     printed = io.StringIO()
@@ -323,6 +337,8 @@ def table_text(
 def _plain(value: object) -> str:
     if value is None:
         return ""
+    if isinstance(value, Mapping | list):
+        return to_json(value)
     return visible(value if isinstance(value, str) else str(value))
 
 
@@ -331,6 +347,18 @@ def visible(text: str) -> str:
     return "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in text
     )
+
+
+def wait_for_reader(seconds: float) -> None:
+    """Wait, and end with 141 as soon as nobody reads stdout any more."""
+    import select
+
+    if sys.stdout is None:
+        raise SystemExit(141)
+    reader = select.poll()
+    reader.register(sys.stdout, 0)  # nothing but what is always told: that the other end is gone
+    if reader.poll(seconds * 1000):
+        raise SystemExit(141)
 
 
 def to_json(value: object, *, indent: int | None = None) -> str:

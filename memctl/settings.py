@@ -1,7 +1,7 @@
 """Where the database is and which policies hold: from options, environment, file and defaults."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,9 +9,11 @@ from memctl.database import reachable
 from memctl.errors import MemctlError, UsageError
 
 if TYPE_CHECKING:  # each costs a start more than it is worth to the commands without it
+    from memctl.alerts import AlertPolicy
     from memctl.candidates import PromotePolicy
     from memctl.configuration import Configuration
     from memctl.decay import DecayPolicy
+    from memctl.findings import CheckPolicy
     from memctl.prune import PrunePolicy
 
 SYSTEM_CONFIGURATION = Path("/etc/memctl/config.toml")
@@ -23,6 +25,7 @@ class Settings(NamedTuple):
     database: Path
     database_is_default: bool
     configuration: "Configuration | None"
+    state: Path | None = None  # the directory for what cannot be kept in the database
 
     @property
     def decay(self) -> "DecayPolicy":
@@ -44,6 +47,37 @@ class Settings(NamedTuple):
         from memctl.candidates import PromotePolicy
 
         return self.configuration.promote.policy() if self.configuration else PromotePolicy()
+
+    @property
+    def alerts(self) -> "AlertPolicy":
+        """From which figures on somebody is told."""
+        from memctl.alerts import AlertPolicy
+
+        return self.configuration.alerts.policy() if self.configuration else AlertPolicy()
+
+    @property
+    def spool(self) -> Path | None:
+        """The file for failures that the database cannot be told of; None: there is no place."""
+        from memctl.spool import spool_path
+
+        return self.state and spool_path(self.state, self.database)
+
+    @property
+    def alert_command(self) -> Sequence[str]:
+        """The program that is given each alert, and its arguments; empty: none."""
+        return self.configuration.alerts.command if self.configuration else ()
+
+    @property
+    def service_events(self) -> bool:
+        """Whether the service's own table of events is told of each run."""
+        return self.configuration is not None and self.configuration.observability.events
+
+    @property
+    def check(self) -> "CheckPolicy":
+        """What the check finds wrong."""
+        from memctl.findings import CheckPolicy
+
+        return self.configuration.check.policy() if self.configuration else CheckPolicy()
 
 
 def load_settings(
@@ -68,6 +102,7 @@ def load_settings(
         database=path or default_database(environ),
         database_is_default=path is None,
         configuration=configured,
+        state=state_directory(environ),
     )
 
 
@@ -106,6 +141,15 @@ def default_database(environ: Mapping[str, str]) -> Path:
             "nothing names a database, and there is no home directory", "name one with --db"
         )
     return data / "memctl" / "memory.db"
+
+
+def state_directory(environ: Mapping[str, str]) -> Path | None:
+    """Return where memctl keeps what it cannot keep in the database; None when nothing tells."""
+    state = Path(environ.get("STATE_DIRECTORY", "").split(":")[0])  # by systemd; may list several
+    if state.is_absolute():
+        return state
+    home = _directory(environ, "XDG_STATE_HOME", ".local/state")
+    return home / "memctl" if home else None
 
 
 def _path(environ: Mapping[str, str], name: str) -> Path | None:

@@ -55,9 +55,15 @@ class Memctl:
         return {
             "PATH": "/usr/bin:/bin",
             "HOME": str(self.database.parent),
+            "XDG_STATE_HOME": str(self.state_home),
             "MEMCTL_DB": str(self.database),
             "MEMCTL_NOW": self.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
+
+    @property
+    def state_home(self) -> Path:
+        """Where what cannot be kept in the database goes; out of the way of the other files."""
+        return self.database.parent.with_name(f"{self.database.parent.name}-state")
 
     def at(self, now: datetime) -> "Memctl":
         """Return the program at another time."""

@@ -100,9 +100,9 @@ def snapshot(path: Path) -> Snapshot:
             for memory_id, event, detail in db.execute(
                 "SELECT memory_id, event, detail FROM memory_events ORDER BY event_id"
             ):
-                if memory_id is None:
+                if event == "memory:decayed":
                     decays_told += json.loads(detail)["decayed"]
-                else:
+                elif memory_id is not None:
                     events[memory_id].append(event)
         return Snapshot(
             sound=is_sound(db),

@@ -29,6 +29,55 @@ def test_stored_text_cannot_act_on_a_terminal(
     assert "[bold]red[/]" in printed
 
 
+SPECIMENS = f"{DANGEROUS}\0 half \udcf0\udc9f \t\r\n".encode("utf-8", "surrogateescape")
+
+FORMATS = ("--json", "--nl", "--csv", "--table")
+SHOWN: dict[str, tuple[str, ...]] = {
+    "events --since 0": (*FORMATS, "--follow --limit 3"),
+    "runs": FORMATS,
+    "archived AGENT": FORMATS,
+    "explain AGENT m-2": ("", "--json"),
+    "check": ("", "--json", "--nagios", "--fix -n"),
+    "status": ("", "--json"),
+    "cleanup --dry-run --list": ("", "--json"),
+}
+
+
+@pytest.mark.parametrize(
+    "line", [f"{command} {form}".strip() for command, forms in SHOWN.items() for form in forms]
+)
+def test_no_specimen_acts_on_a_terminal_in_any_format_of_any_command(
+    db: sqlite3.Connection, migrated: Memctl, line: str
+) -> None:
+    write = """
+        INSERT INTO agent_memory
+            (id, agent_id, type, key, value, importance, expires_at, metadata)
+        VALUES (:id, :agent, :text, :text, :text, :text, :expires_at, :text)
+    """.replace(":text", "CAST(:text AS TEXT)")
+    values = {"agent": DANGEROUS, "text": SPECIMENS, "expires_at": "2026-01-01"}
+    db.execute(write, {**values, "id": "m-1"})
+    migrated.ok("cleanup")
+    db.execute(write, {**values, "id": "m-2"})
+    db.execute(
+        "INSERT INTO memory_runs (job, started_at, status, error, memctl_version, host, pid)"
+        " VALUES ('decay', '2026-11-22T09:00:00Z', 'failed', CAST(:text AS TEXT), '', '', 1),"
+        " ('decay', '2026-11-22T09:00:00Z', 'failed', :agent, '', '', 1)",
+        values,
+    )
+    db.execute(
+        "INSERT INTO memory_events (at, event, agent_id, detail)"
+        " VALUES ('', 'memory:alert', CAST(:text AS TEXT), CAST(:text AS TEXT)), ('', '', '', '')",
+        {"text": SPECIMENS},
+    )
+    migrated.ok("pause", "--reason", DANGEROUS)
+
+    answer = migrated(*(DANGEROUS if word == "AGENT" else word for word in line.split()))
+
+    assert answer.exit_code in (0, 1, 2, 3)
+    assert "31m" in answer.out
+    assert all(one.isprintable() or one == "\n" for one in answer.out + answer.err)
+
+
 def test_an_error_shows_a_dangerous_name_without_obeying_it(migrated: Memctl) -> None:
     answer = migrated("archived", DANGEROUS)
 

@@ -104,7 +104,7 @@ def test_the_database_is_found_in_the_environment(
     environment: dict[str, str], expected: str
 ) -> None:
     ran = subprocess.run(
-        [PROGRAM, "cleanup"], env=environment, capture_output=True, text=True, check=False
+        [PROGRAM, "status"], env=environment, capture_output=True, text=True, check=False
     )
 
     assert ran.returncode == 10
@@ -112,7 +112,7 @@ def test_the_database_is_found_in_the_environment(
 
 
 def test_without_any_hint_of_a_place_the_error_says_what_to_do() -> None:
-    ran = subprocess.run([PROGRAM, "cleanup"], env={}, capture_output=True, text=True, check=False)
+    ran = subprocess.run([PROGRAM, "status"], env={}, capture_output=True, text=True, check=False)
 
     assert ran.returncode == 1
     assert ran.stderr == (

@@ -21,6 +21,7 @@ MODULES = {
     "archive": ("archived", "archive", "restore"),
     "memories": ("remember", "recall", "list", "forget", "summary"),
     "insight": ("metrics", "report"),
+    "watch": ("events", "runs", "explain", "check"),
     "features": ("enable", "disable"),
     "backups": ("export", "import", "backup"),
     "pausing": ("pause", "resume"),

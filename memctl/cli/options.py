@@ -16,11 +16,13 @@ from typing import Annotated, Any
 
 import typer
 
+from memctl.alerts import Alert, run_command
 from memctl.errors import MemctlError, UsageError
 from memctl.jobs import JobResult, Report, Request
-from memctl.output import Format, show_error, show_report
+from memctl.output import Format, say, show_error, show_report, to_json, visible
 from memctl.settings import Settings, load_settings
 from memctl.timestamps import parse_moment, to_text
+from memctl.watchdog import Watch
 
 MOST_ROWS = 10**12  # SQLite counts to 2**63
 
@@ -116,6 +118,12 @@ class ChangeOptions(LockOptions):
             dry_run=self.dry_run,
             force=self.force,
             lock_wait=self.lock_wait,
+            watch=Watch(
+                alerts=call.settings.alerts,
+                deliver=functools.partial(deliver, call),
+                spool=call.settings.spool,
+                service_events=call.settings.service_events,
+            ),
         )
 
 
@@ -218,6 +226,23 @@ def spread_out(bundle: type) -> list[inspect.Parameter]:
         )
         for field in fields(bundle)
     ]
+
+
+def deliver(call: Call, alert: Alert) -> None:
+    """Give an alert to the command that is configured; its failure is only said."""
+    document = {
+        "schema": 1,
+        "at": to_text(call.moment),
+        "database": str(call.settings.database),
+        "message": visible(alert.message),
+        **({} if alert.agent is None else {"agent_id": alert.agent}),
+        **alert.detail,
+    }
+    if call.settings.alert_command:
+        try:
+            run_command(call.settings.alert_command, to_json(document))
+        except MemctlError as error:
+            say(f"memctl: {error}")
 
 
 def finish(report: Report[JobResult], call: Call, job: ChangeOptions) -> None:

@@ -1,0 +1,255 @@
+"""The commands that tell what happened, and what is wrong."""
+
+import functools
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memctl import outbox
+from memctl.cli.options import MOST_ROWS, AgentOption, Call, LockOptions, OutputOptions
+from memctl.database import open_database
+from memctl.errors import MemctlError, UsageError
+from memctl.locking import exclusive
+from memctl.migrations import require_current
+from memctl.outbox import EventFilter
+from memctl.output import say, show_document, show_facts, show_lines, show_rows, wait_for_reader
+from memctl.runs import Outcome, RunFilter, RunRecord, crashed_runs, list_runs
+from memctl.spool import spooled_failures
+from memctl.timestamps import parse_past, to_text
+
+if TYPE_CHECKING:
+    from memctl.check import CheckResult, Depth
+    from memctl.findings import Finding
+
+POLL_SECONDS = 0.2
+USUAL_ROWS = 50
+
+TABLE_OF_EVENTS = ("event_id", "at", "event", "agent_id", "type", "key", "run_id", "detail")
+TABLE_OF_HISTORY = ("event_id", "at", "event", "memory_id", "run_id", "detail")
+TABLE_OF_RUNS = ("run_id", "job", "started_at", "status", "duration_ms", "counts", "error")
+
+LimitOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, max=MOST_ROWS, help="At most so many; else 50."),
+]
+
+
+def events(
+    call: Call,
+    output: OutputOptions,
+    agent: AgentOption = None,
+    type_: Annotated[
+        str | None, typer.Option("--type", metavar="TYPE", help="Only this type of memory.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(metavar="KEY", help="Only this key.")] = None,
+    event: Annotated[
+        str | None, typer.Option(metavar="EVENT", help="Only this event, such as expired.")
+    ] = None,
+    run: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Only of this run.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CURSOR|TIME",
+            help="After the event of this number; or since a time, or such as 7d.",
+        ),
+    ] = None,
+    limit: LimitOption = None,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow", "-f", help="Go on, one JSON object a line, as events come; 50 is no limit."
+        ),
+    ] = False,
+) -> None:
+    """Tell what became of memories: events in their order, the newest 50, as JSON.
+
+    With --since they are the first after it; event_id of the last one is the cursor to go on from.
+    """
+    now = call.moment
+    is_cursor = since is not None and re.fullmatch("[0-9]{1,12}", since) is not None
+    cursor = int(since) if since is not None and is_cursor else 0
+    moment = parse_past(since, now=now) if since is not None and not is_cursor else None
+    which = EventFilter(agent=agent, type=type_, key=key, event=event, run_id=run, since=moment)
+    form = output.form(call)
+    if follow and form in ("csv", "table"):
+        raise UsageError("--follow prints one JSON object a line", "leave out --table and --csv")
+    most = limit or USUAL_ROWS
+    path = call.settings.database
+    with open_database(path, read_only=True) as db:
+        require_current(db)
+        pruned = outbox.pruned_after(db, cursor)
+        if since is None:
+            found = outbox.read_newest_events(db, which, limit=most)
+            cursor = outbox.newest_told(db)
+        else:
+            found = outbox.read_events(db, which, after=cursor, limit=most + 1)
+    tell = functools.partial(_tell, call)
+    if pruned:
+        tell(f"those up to {pruned} have been pruned")
+    if follow:
+        wait = functools.partial(wait_for_reader, POLL_SECONDS)
+        coming = outbox.follow(path, which, after=cursor, wait=wait, tell=tell)
+        show_rows((told._asdict() for told in itertools.islice(coming, limit)), "nl")
+        return
+    columns = TABLE_OF_EVENTS if form == "table" else outbox.Told._fields
+    show_rows(_only(columns, (told._asdict() for told in found[:most])), form)
+    if len(found) > most:
+        tell(f"there are more: go on with --since {found[most - 1].event_id}")
+
+
+def _only(
+    columns: Sequence[str], rows: Iterable[Mapping[str, object]]
+) -> Iterator[dict[str, object]]:
+    """Leave out what a person would not miss in a table."""
+    return ({name: row[name] for name in columns} for row in rows)
+
+
+def _tell(call: Call, sentence: str) -> None:
+    say(f"events: {sentence}", quiet=call.quiet)
+
+
+def runs(
+    call: Call,
+    output: OutputOptions,
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only of this job.")] = None,
+    status: Annotated[Outcome | None, typer.Option(help="Only those that ended so.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Begun since; a time, or such as 7d.")
+    ] = None,
+    limit: LimitOption = None,
+) -> None:
+    """List the runs of jobs, the newest first, as JSON: when, how they ended, what they did."""
+    now = call.moment
+    moment = None if since is None else parse_past(since, now=now)
+    which = RunFilter(job=job, status=status, since=moment)
+    form = output.form(call)
+    most = limit or USUAL_ROWS
+    with open_database(call.settings.database, read_only=True) as db:
+        require_current(db)
+        crashed = crashed_runs(db, call.settings.database)
+        found = list_runs(db, which, crashed=crashed, limit=most + 1)
+    columns = TABLE_OF_RUNS if form == "table" else RunRecord._fields
+    show_rows(_only(columns, (run._asdict() for run in found[:most])), form)
+    if len(found) > most:
+        say(f"runs: there are more than these {most}: see --limit", quiet=call.quiet)
+
+
+def explain(
+    call: Call,
+    agent: Annotated[str, typer.Argument(metavar="AGENT")],
+    memory: Annotated[list[str], typer.Argument(metavar="ID | TYPE KEY")],
+) -> None:
+    """Tell one memory's whole story: where it is, what became of it and why, and what will.
+
+    What will become of it is told for the present policy, and for a memory that nobody reads.
+    """
+    from memctl.explain import Policies
+    from memctl.explain import explain as tell_story
+    from memctl.story import story
+
+    if len(memory) > 2:
+        raise UsageError("a memory has an id, or a type and a key", "explain AGENT ID | TYPE KEY")
+    policies = Policies(call.settings.decay, call.settings.prune)
+    with open_database(call.settings.database, read_only=True) as db:
+        require_current(db)
+        told = tell_story(db, agent, memory, policies, now=call.moment)
+    history = [event._asdict() for event in told.history]
+    if call.json:
+        show_document({**asdict(told), "history": history})
+        return
+    show_facts(story(told, policies))
+    show_rows(_only(TABLE_OF_HISTORY, history), "table")
+
+
+def check(
+    call: Call,
+    lock: LockOptions,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Let SQLite look through the whole file as well.")
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="The same, with all indexes; reads long on a big file.")
+    ] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Mend what can be mended without touching a memory.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="With --fix: only say what it would do.")
+    ] = False,
+    nagios: Annotated[
+        bool, typer.Option("--nagios", help="One line and the exit codes of monitoring plug-ins.")
+    ] = False,
+) -> None:
+    """Look for what is wrong: with the file, the memories, the jobs. Exits 3 if anything is.
+
+    Infos alone are no reason to exit with 3, and --quiet leaves them out. While SQLite reads the
+    whole file for --quick or --full, the service's checkpoints cannot finish.
+    """
+    from memctl.check_text import finding_lines, plugin_failure, plugin_line
+
+    if quick and full:
+        raise UsageError("--full does all that --quick does", "choose one")
+    if dry_run and not fix:
+        raise UsageError("--dry-run goes with --fix", "check alone changes nothing")
+    if nagios and (fix or call.json):
+        raise UsageError("--nagios prints one line and changes nothing", "leave the rest out")
+    depth: Depth | None = "full" if full else "quick" if quick else None
+    if nagios:
+        try:
+            line, exit_code = plugin_line(_look(call, depth))
+        except MemctlError as error:
+            line, exit_code = plugin_failure(error)
+        show_lines([line])
+        raise typer.Exit(exit_code)
+    result, fixed = _look(call, depth), []
+    if fix and not dry_run:
+        offered = [finding.fix for finding in result.findings if finding.fix]
+        _mend(call, lock, result.findings)
+        result = _look(call, depth)
+        fixed = sorted(set(offered) - {finding.fix for finding in result.findings})
+    ok = result.count("error") == result.count("warning") == 0
+    if call.json:
+        document = {"at": to_text(call.moment), "ok": ok, **asdict(result), "fixed": fixed}
+        show_document(document)
+    else:
+        told = [one for one in result.findings if not (call.quiet and one.severity == "info")]
+        show_lines(finding_lines(told))
+        if dry_run:
+            show_lines(f"would    {one.fix}" for one in told if one.fix)
+        show_lines(f"fixed    {what}" for what in fixed)
+        if ok:
+            say("check: nothing is wrong", quiet=call.quiet, only_on_terminal=True)
+    if not ok:
+        raise typer.Exit(3)
+
+
+def _look(call: Call, depth: "Depth | None") -> "CheckResult":
+    from memctl.check import Wanted, check
+
+    settings = call.settings
+    with open_database(settings.database, read_only=True) as db:
+        return check(
+            db,
+            settings.database,
+            Wanted(settings.decay, settings.alerts, settings.check, settings.service_events),
+            now=call.moment,
+            depth=depth,
+            spooled=spooled_failures(settings.spool),
+        )
+
+
+def _mend(call: Call, lock: LockOptions, findings: "Sequence[Finding]") -> None:
+    from memctl.mend import mend
+
+    path = call.settings.database
+    with (
+        exclusive(path, job="check", wait=lock.lock_wait),
+        open_database(path, lock_wait=lock.lock_wait) as db,
+    ):
+        mend(db, path, findings, call.settings.decay, now=call.moment)

@@ -1,0 +1,44 @@
+"""Mend what a check found, as far as that is safe: no memory is touched."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from sqlite3 import Connection
+from typing import get_args
+
+from memctl.check import drafts_left
+from memctl.database import transaction
+from memctl.decay import DecayPolicy
+from memctl.features import Feature, enable, feature_status
+from memctl.findings import Finding
+from memctl.timestamps import to_text
+
+TRUNCATE_WAIT_MS = 100  # nobody can write while it waits
+
+# The caller holds memctl's lock, so none of them is running.
+END_CRASHED_RUNS = """
+    UPDATE memory_runs
+    SET status = 'failed', finished_at = :now, error = 'it was killed, or the machine stopped'
+    WHERE status = 'running'
+"""
+
+
+def mend(
+    db: Connection, path: Path, findings: Sequence[Finding], policy: DecayPolicy, *, now: datetime
+) -> None:
+    """Do what the findings offer as their fix. The caller holds memctl's lock."""
+    codes = {finding.code for finding in findings if finding.fix}
+    if "crashed" in codes:
+        with transaction(db):
+            db.execute(END_CRASHED_RUNS, {"now": to_text(now)})
+    if codes & {"feature_missing", "feature_outdated"}:
+        for feature in get_args(Feature):
+            if feature_status(db, feature, policy).state in ("missing", "outdated"):
+                enable(db, feature, policy, now=now)
+    if "backup_draft" in codes:
+        for draft in drafts_left(path):
+            draft.unlink(missing_ok=True)
+    if "wal_size" in codes:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)")  # the long part, which holds no lock
+        db.execute(f"PRAGMA busy_timeout = {TRUNCATE_WAIT_MS}")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,0 +1,132 @@
+"""Failures that the database could not be told of, kept in a file until it can.
+
+One JSON object a line: a run that failed, or an alert that was raised. The next run that can write
+moves them into the database and removes the file. Both happen under a lock of the file's own,
+because a job that could not get memctl's lock is a failure, too.
+"""
+
+import fcntl
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from memctl.runs import Identity
+
+MOST_BYTES = 1 << 20  # of a year without a database, the first few thousand failures are enough
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that failed; what it is recognised by is all but the error."""
+
+    job: str
+    started_at: str
+    host: str
+    pid: int
+    error: str
+    memctl_version: str
+
+    @property
+    def identity(self) -> Identity:
+        """What no other run has in common with it."""
+        return self.job, self.started_at, self.host, self.pid
+
+
+@dataclass(frozen=True)
+class RaisedAlert:
+    """An alert that was raised while the database could not be told, about a job."""
+
+    condition: str
+    message: str
+    figures: dict[str, object]
+    raised_at: str
+
+
+Entry = Failure | RaisedAlert
+KINDS: dict[str, type[Entry]] = {"Failure": Failure, "RaisedAlert": RaisedAlert}
+
+
+def spool_path(directory: Path, database: Path) -> Path:
+    """Return the file for a database, whatever link it is named by."""
+    real = os.path.realpath(database)
+    name = Path(real).name[:50]
+    return directory / f"{name}.{zlib.crc32(os.fsencode(real)):08x}.failures"
+
+
+class Spool:
+    """The opened file, which nobody else reads or writes meanwhile."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self._descriptor = descriptor
+        self._path = path
+
+    def read(self) -> list[Entry]:
+        """Return what it holds; a line that was not written to its end is left out."""
+        content = os.pread(self._descriptor, MOST_BYTES * 2, 0)
+        return [entry for line in content.splitlines() if (entry := _entry(line))]
+
+    def add(self, entry: Entry) -> None:
+        """Append an entry, whole or not at all. Raises OSError when it cannot be written."""
+        kind = type(entry).__name__
+        line = (json.dumps({kind: asdict(entry)}) + "\n").encode("ascii")
+        size = os.fstat(self._descriptor).st_size
+        if size + len(line) > MOST_BYTES:
+            return
+        try:
+            if os.pwrite(self._descriptor, line, size) < len(line):
+                raise OSError("the disk is full")
+        except OSError:
+            os.ftruncate(self._descriptor, size)
+            raise
+
+    def remove(self) -> None:
+        """Remove the file; who waits for it will notice."""
+        self._path.unlink()
+
+
+def _entry(line: bytes) -> Entry | None:
+    try:
+        ((kind, content),) = json.loads(line).items()
+        entry: Entry = KINDS[kind](**content)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return entry
+
+
+@contextmanager
+def opened_spool(path: Path, *, create: bool) -> Iterator[Spool]:
+    """Open the file and keep others out.
+
+    Raises OSError when it cannot be opened: FileNotFoundError when there is none and none shall be
+    made.
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    if create:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags |= os.O_CREAT
+    while True:
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink == 0:
+                continue  # it was removed while we waited
+            yield Spool(descriptor, path)
+            return
+        finally:
+            os.close(descriptor)
+
+
+def spooled_failures(path: Path | None) -> list[Failure]:
+    """Return the failures that the database has not been told of; none when nobody can tell."""
+    if path is None:
+        return []
+    try:
+        with opened_spool(path, create=False) as spool:
+            entries = spool.read()
+    except OSError:
+        return []
+    return [entry for entry in entries if isinstance(entry, Failure)]

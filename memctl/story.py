@@ -1,0 +1,124 @@
+"""A memory's explanation as a person reads it: names and sentences."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from memctl.decay import DecayPolicy
+from memctl.explain import (
+    ActiveMemory,
+    ArchivedCopy,
+    Condition,
+    Explanation,
+    Policies,
+    Retention,
+)
+
+STATES = {
+    "active": "active",
+    "archived": "in the archive; `memctl restore` brings it back",
+    "pruned": "removed from the archive for good",
+    "gone": "gone: a client has deleted it, or it left before its events were pruned",
+}
+
+
+def story(explanation: Explanation, policies: Policies) -> dict[str, object]:
+    """Return what is to be said of a memory, by the name of what it is about."""
+    facts: dict[str, object] = {
+        "memory": f"'{explanation.agent_id}' {explanation.type} '{explanation.key}'",
+        "state": STATES[explanation.state],
+    }
+    if explanation.active:
+        facts |= dict(_of_active(explanation.active, policies))
+    for copy in explanation.archived:
+        facts[f"copy {copy.archive_id}"] = _of_copy(copy, policies)
+    return facts
+
+
+def _of_active(memory: ActiveMemory, policies: Policies) -> Iterator[tuple[str, object]]:
+    fading = memory.fading
+    yield "id", memory.id
+    yield "written", memory.created_at
+    yield "read", f"{memory.access_count} times, last {memory.last_accessed or 'never'}"
+    yield "importance", _number(memory.importance)
+    if fading.idle_days is None:
+        yield "idle", "unknown: neither of the two times can be read, so it never decays"
+    else:
+        yield (
+            "idle",
+            f"{fading.idle_days} days: {_number(fading.charged)} points charged, "
+            f"{_number(fading.due)} due; the next decay leaves "
+            f"{_number(fading.importance_after_next)}",
+        )
+    yield "decay", _rate(fading.rate, policies.decay)
+    protected = policies.prune.protected_importance
+    if fading.unprotected_at:
+        yield f"below {_number(protected)}", f"{fading.unprotected_at}, if nobody reads it"
+    if fading.floor_at:
+        yield "at the floor", f"{fading.floor_at}, if nobody reads it"
+    yield "expires", _expiry(memory)
+    if memory.retention:
+        yield "pruned", f"its copy in the archive {_retention(memory.retention, protected)}"
+    yield "promotion", _promotion(memory)
+
+
+def _rate(rate: float | None, policy: DecayPolicy) -> str:
+    if rate is not None:
+        return (
+            f"{_number(rate)} points a day after {policy.grace_days} idle days, a rate of its own"
+        )
+    return (
+        f"{_number(policy.idle_rate)} points a day after {policy.grace_days} idle days, "
+        f"{_number(policy.stale_rate)} after {policy.stale_days}, down to {_number(policy.floor)}"
+    )
+
+
+def _expiry(memory: ActiveMemory) -> str:
+    expiry = memory.expiry
+    if expiry.state == "never":
+        return "never"
+    if expiry.state == "unreadable":
+        return f"never: '{expiry.stored}' is no time"
+    moment = expiry.at or expiry.stored
+    if expiry.state == "expired":
+        return f"{moment}: the next cleanup archives it"
+    return f"{moment}: the first cleanup after that archives it"
+
+
+def _promotion(memory: ActiveMemory) -> str:
+    missing = [_lack(condition) for condition in memory.promotion if not condition.met]
+    earlier = f"promoted at {memory.promoted_at}; " if memory.promoted_at else ""
+    return earlier + (
+        f"not due: {', '.join(missing)}" if missing else "all four conditions are met"
+    )
+
+
+def _lack(condition: Condition) -> str:
+    if condition.condition == "type":
+        return f"type '{condition.found}' is not among {', '.join(_names(condition.needed))}"
+    lacks = "" if condition.lacks is None else f" ({_number(condition.lacks)} too little)"
+    name = condition.condition.replace("_", " in ")
+    return f"{name} {_number(condition.found)} of {_number(condition.needed)}{lacks}"
+
+
+def _names(value: object) -> list[str]:
+    return [str(name) for name in value] if isinstance(value, list) else [str(value)]
+
+
+def _of_copy(copy: ArchivedCopy, policies: Policies) -> str:
+    run = "by a client" if copy.run_id is None else f"by run {copy.run_id}"
+    kept = _retention(copy.retention, policies.prune.protected_importance)
+    return f"id '{copy.id}', {copy.archived_reason} at {copy.archived_at} {run}; it {kept}"
+
+
+def _retention(retention: Retention, protected: float) -> str:
+    if not retention.protected:
+        return f"goes with the first prune after {retention.at}"
+    return (
+        f"is kept for good: importance {_number(retention.importance)} "
+        f"is not below {_number(protected)}"
+    )
+
+
+def _number(value: Any) -> str:
+    """Return a number without a needless `.0`; what is no number as it is."""
+    return f"{value:g}" if isinstance(value, float) else f"{value}"

@@ -1,0 +1,738 @@
+"""Alerts: told once, by any way that is left, and never at the expense of the job."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memctl import alerts
+from memctl.errors import MemctlError
+from memctl.spool import Failure, opened_spool, spool_path
+from tests.conftest import NOW, PROGRAM, Memctl, connect, insert_memory, rows
+from tests.test_bad_input import fill_disk, small_disk  # noqa: F401  a fixture
+
+HOUR = timedelta(hours=1)
+
+# An event that cannot be told makes the job that would tell it fail.
+REFUSE_EVENTS = """
+    CREATE TRIGGER mute BEFORE INSERT ON memory_events WHEN NEW.event = 'memory:expired'
+    BEGIN SELECT RAISE(ABORT, 'not today'); END
+"""
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Path:
+    """Where the alert command writes what it is given."""
+    return tmp_path / "told.jsonl"
+
+
+@pytest.fixture
+def configured(migrated: Memctl, tmp_path: Path, told: Path) -> tuple[str, str]:
+    """The options that name a configuration with an alert command and a low threshold."""
+    return configure(tmp_path, ["sh", "-c", f"cat >> {told}; echo >> {told}"])
+
+
+def configure(folder: Path, command: list[str], *, agent_memories: int = 3) -> tuple[str, str]:
+    """Write a configuration and return the options that name it."""
+    configuration = folder / "memctl.toml"
+    configuration.write_text(
+        f"[alerts]\nagent_memories = {agent_memories}\ncommand = {json.dumps(command)}\n"
+    )
+    return "--config", str(configuration)
+
+
+def documents(told: Path) -> list[Any]:
+    """Return what the alert command was given."""
+    lines = told.read_text().splitlines() if told.exists() else []
+    return [json.loads(line) for line in lines if line]
+
+
+def alert_events(db: sqlite3.Connection) -> list[tuple[str, str | None, Any]]:
+    """Return when, of which agent and with which detail alerts were told of."""
+    return [
+        (at, agent, json.loads(detail))
+        for at, event, agent, detail in rows(db, "memory_events", "at, event, agent_id, detail")
+        if event == "memory:alert"
+    ]
+
+
+def raised(db: sqlite3.Connection) -> list[tuple[str]]:
+    """Return the state that is kept: which alerts have not cleared."""
+    return db.execute("SELECT key FROM memory_state").fetchall()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep everybody else from writing."""
+    with closing(connect(path)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        yield
+        db.execute("ROLLBACK")
+
+
+def spool_of(memctl: Memctl) -> Path:
+    """Return where failures are kept that the database cannot be told of."""
+    return spool_path(memctl.state_home / "memctl", memctl.database)
+
+
+def statuses(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """Return how every run ended."""
+    return rows(db, "memory_runs", "job, status")
+
+
+# Failures that the ledger knows
+
+
+def test_the_third_failure_in_a_row_is_told_and_the_fourth_is_not(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+) -> None:
+    insert_memory(db, expired_for=HOUR)
+    db.execute(REFUSE_EVENTS)
+    counts = []
+
+    for _ in range(4):
+        assert migrated("cleanup", *configured).exit_code == 1
+        counts.append(len(documents(told)))
+
+    assert counts == [0, 0, 1, 1]
+    assert documents(told) == [
+        {
+            "schema": 1,
+            "at": "2026-11-22T09:43:58Z",
+            "database": str(migrated.database),
+            "message": "cleanup has failed 3 times in a row: IntegrityError: not today",
+            "condition": "failures",
+            "job": "cleanup",
+            "failures": 3,
+            "error": "IntegrityError: not today",
+        }
+    ]
+    assert alert_events(db) == [
+        (
+            "2026-11-22T09:43:58Z",
+            None,
+            {
+                "condition": "failures",
+                "job": "cleanup",
+                "failures": 3,
+                "error": "IntegrityError: not today",
+            },
+        )
+    ]
+    assert rows(db, "memory_events", "run_id") == [(3,)]
+
+
+def test_after_a_run_that_went_well_three_more_failures_are_told_again(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+) -> None:
+    insert_memory(db, expired_for=HOUR)
+
+    for _ in range(2):
+        db.execute(REFUSE_EVENTS)
+        for _ in range(3):
+            migrated("cleanup", *configured)
+        db.execute("DROP TRIGGER mute")
+        migrated.ok("cleanup", *configured)
+        insert_memory(db, expired_for=HOUR)
+
+    assert [document["failures"] for document in documents(told)] == [3, 3]
+    assert raised(db) == []
+
+
+def test_two_failures_a_success_and_two_failures_are_no_alert(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+) -> None:
+    insert_memory(db, expired_for=HOUR)
+    for failing in (True, True, False, True, True):
+        if failing:
+            db.execute(REFUSE_EVENTS)
+        migrated("cleanup", *configured)
+        db.execute("DROP TRIGGER IF EXISTS mute")
+        insert_memory(db, expired_for=HOUR)
+
+    assert [status for _, status in statuses(db)] == ["failed", "failed", "ok", "failed", "failed"]
+    assert documents(told) == []
+
+
+def test_a_job_that_is_killed_counts_as_failed(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+) -> None:
+    insert_memory(db, expired_for=HOUR)
+    db.execute(REFUSE_EVENTS)
+    db.executescript(
+        """
+        INSERT INTO memory_runs (job, started_at, status, memctl_version, host, pid)
+        VALUES ('cleanup', '2026-11-22T09:00:00Z', 'running', '0.1.0', 'h', 1),
+            ('cleanup', '2026-11-22T09:15:00Z', 'running', '0.1.0', 'h', 2);
+        """
+    )
+
+    migrated("cleanup", *configured)
+
+    assert [document["failures"] for document in documents(told)] == [3]
+
+
+def test_what_a_person_does_by_hand_fails_without_an_alert(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+) -> None:
+    insert_memory(db, id="m-1")
+
+    with locked(migrated.database):
+        for _ in range(3):
+            migrated("archive", "build_agent", "m-1", "--lock-wait", "0", *configured)
+
+    assert documents(told) == []
+    assert not spool_of(migrated).exists()
+
+
+def test_refusals_are_no_failures(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+) -> None:
+    for _ in range(3):
+        assert migrated("cleanup", "--agent", "nobody", *configured).exit_code == 1
+
+    assert documents(told) == []
+    assert [status for _, status in statuses(db)] == ["refused"] * 3
+
+
+# Failures that the database cannot be told of
+
+
+def fail(memctl: Memctl, *options: str) -> None:
+    """Run a cleanup while the database is locked."""
+    answer = memctl("cleanup", "--lock-wait", "0", *options)
+    assert (answer.exit_code, answer.out, answer.err.count("\n")) == (11, "", 1)
+
+
+def test_failures_without_the_database_are_told_and_recorded_when_it_is_back(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+) -> None:
+    with locked(migrated.database):
+        for minutes in range(4):
+            fail(migrated.at(NOW + timedelta(minutes=minutes)), *configured)
+    spool = spool_of(migrated)
+    mode, lines = spool.stat().st_mode & 0o777, spool.read_text().splitlines()
+
+    migrated.at(NOW + HOUR).ok("cleanup", *configured)
+
+    assert (mode, len(lines)) == (0o600, 5)
+    assert [document["failures"] for document in documents(told)] == [3]
+    assert not spool.exists()
+    assert rows(db, "memory_runs", "job, status, started_at") == [
+        ("cleanup", "failed", "2026-11-22T09:43:58Z"),
+        ("cleanup", "failed", "2026-11-22T09:44:58Z"),
+        ("cleanup", "failed", "2026-11-22T09:45:58Z"),
+        ("cleanup", "failed", "2026-11-22T09:46:58Z"),
+        ("cleanup", "ok", "2026-11-22T10:43:58Z"),
+    ]
+    ((at, agent, detail),) = alert_events(db)
+    assert (at, agent, detail["failures"]) == ("2026-11-22T09:45:58Z", None, 3)
+    assert raised(db) == []
+
+
+def test_failures_of_both_kinds_are_counted_together_and_told_once(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+) -> None:
+    insert_memory(db, expired_for=HOUR)
+    db.execute(REFUSE_EVENTS)
+    migrated("cleanup", *configured)
+    migrated("cleanup", *configured)
+    with locked(migrated.database):
+        fail(migrated, *configured)
+        fail(migrated, *configured)
+    migrated("cleanup", *configured)
+
+    assert [document["failures"] for document in documents(told)] == [3]
+    assert [status for _, status in statuses(db)] == ["failed"] * 5
+    assert len(alert_events(db)) == 1
+
+
+def test_a_database_that_is_missing_is_told_of_too(
+    memctl: Memctl, tmp_path: Path, told: Path
+) -> None:
+    options = configure(tmp_path, ["sh", "-c", f"cat >> {told}; echo >> {told}"])
+
+    for _ in range(4):
+        memctl("decay", *options)
+
+    (document,) = documents(told)
+    assert document["message"].startswith(
+        f"decay has failed 3 times in a row: there is no database at {memctl.database}"
+    )
+
+
+def test_failures_at_the_same_time_are_all_kept(db: sqlite3.Connection, migrated: Memctl) -> None:
+    with locked(migrated.database):
+        processes = [migrated.start("cleanup", "--lock-wait", "0") for _ in range(8)]
+        for process in processes:
+            process.communicate()
+    migrated.ok("cleanup")
+
+    assert [process.returncode for process in processes] == [11] * 8
+    assert [status for _, status in statuses(db)] == [*["failed"] * 8, "ok"]
+    assert len(alert_events(db)) == 1
+
+
+def test_what_was_recorded_before_a_kill_is_not_recorded_again(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    with locked(migrated.database):
+        for _ in range(3):
+            fail(migrated)
+    spool = spool_of(migrated)
+    kept = spool.read_bytes()
+    migrated.ok("decay")
+    spool.write_bytes(kept)  # as if the kill came before it was removed
+
+    migrated.ok("decay")
+
+    assert statuses(db) == [*[("cleanup", "failed")] * 3, ("decay", "ok"), ("decay", "ok")]
+    assert len(alert_events(db)) == 1
+    assert not spool.exists()
+
+
+def test_a_run_whose_end_could_not_be_recorded_is_not_counted_twice(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    migrated.ok("cleanup")
+    spool = spool_of(migrated)
+    job, started_at, host, pid, version = rows(
+        db, "memory_runs", "job, started_at, host, pid, memctl_version"
+    )[0]
+    db.execute("UPDATE memory_runs SET status = 'running', finished_at = NULL")
+    with opened_spool(spool, create=True) as opened:
+        opened.add(Failure(job, started_at, host, pid, "the disk is full", version))
+
+    migrated.ok("decay")
+
+    assert rows(db, "memory_runs", "run_id, job, status, error") == [
+        (1, "cleanup", "failed", "the disk is full"),
+        (2, "decay", "ok", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b'{"Failure": {"job": "clean', id="half a line"),
+        pytest.param(b"\xff\0\n[]\n7\n{}\nnull\n", id="garbage"),
+        pytest.param(b'{"Failure": {"job": "x"}}\n{"Sin": {}}\n', id="unknown entries"),
+    ],
+)
+def test_a_spool_that_cannot_be_read_hinders_nothing(
+    db: sqlite3.Connection, migrated: Memctl, content: bytes
+) -> None:
+    spool = spool_of(migrated)
+    spool.parent.mkdir(parents=True)
+    spool.write_bytes(content)
+
+    migrated.ok("cleanup")
+
+    assert statuses(db) == [("cleanup", "ok")]
+    assert not spool.exists()
+
+
+def test_without_a_place_for_the_spool_the_failure_is_said_as_ever(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    migrated.state_home.write_text("not a directory")
+
+    with locked(migrated.database):
+        fail(migrated)
+    migrated.ok("cleanup")
+
+    assert statuses(db) == [("cleanup", "ok")]
+
+
+def test_a_link_in_the_place_of_the_spool_is_not_followed(migrated: Memctl, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    spool = spool_of(migrated)
+    spool.parent.mkdir(parents=True)
+    spool.symlink_to(victim)
+
+    with locked(migrated.database):
+        fail(migrated)
+    migrated.ok("cleanup")
+
+    assert victim.read_text() == "precious"
+
+
+def test_on_a_full_disk_a_failure_is_kept_whole_or_not_at_all(
+    small_disk: Path,  # noqa: F811
+) -> None:
+    spool = small_disk / "failures"
+    failure = Failure("cleanup", "2026-11-22T09:43:58Z", "h", 1, "x" * 3000, "0.1.0")
+    with opened_spool(spool, create=True) as opened:
+        opened.add(failure)
+    fill_disk(small_disk, room=0)
+
+    kept = 1
+    for _ in range(3):
+        with opened_spool(spool, create=False) as opened, suppress(OSError):
+            opened.add(failure)
+            kept += 1
+
+    with opened_spool(spool, create=False) as opened:
+        assert opened.read() == [failure] * kept
+    assert kept < 4
+    assert spool.read_bytes().endswith(b"\n")
+
+
+# Growth
+
+
+def grow(db: sqlite3.Connection, memories: int, agent: Any = "qa_agent") -> None:
+    """Write memories of one agent."""
+    for _ in range(memories):
+        insert_memory(db, agent_id=agent)
+
+
+def test_an_agent_that_grew_too_big_is_told_once_until_it_has_shrunk(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+) -> None:
+    counts = []
+    for hour, change in enumerate(
+        ["", "grow", "", "DELETE FROM agent_memory WHERE rowid > 2", "grow"]
+    ):
+        if change == "grow":
+            grow(db, 4)
+        elif change:
+            db.execute(change)
+        migrated.at(NOW + hour * HOUR).ok("cleanup", *configured)
+        counts.append(len(documents(told)))
+
+    assert counts == [0, 1, 1, 1, 2]
+    assert documents(told)[0] == {
+        "schema": 1,
+        "at": "2026-11-22T10:43:58Z",
+        "database": str(migrated.database),
+        "message": "agent 'qa_agent' has 4 memories, over 3",
+        "agent_id": "qa_agent",
+        "condition": "growth",
+        "memories": 4,
+        "threshold": 3,
+    }
+    assert alert_events(db)[0] == (
+        "2026-11-22T10:43:58Z",
+        "qa_agent",
+        {"condition": "growth", "memories": 4, "threshold": 3},
+    )
+
+
+def test_agents_are_counted_by_the_first_run_of_an_hour(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+) -> None:
+    migrated.ok("cleanup", *configured)
+    grow(db, 4)
+
+    migrated.at(NOW + timedelta(minutes=15)).ok("decay", *configured)
+    soon = documents(told)
+    migrated.at(NOW + timedelta(minutes=17)).ok("cleanup", *configured)
+
+    assert soon == []
+    assert len(documents(told)) == 1
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("a\nb: c\x1b[31m[bold]", id="dangerous"),
+        pytest.param("half \udcf0\udc9f", id="invalid UTF-8"),
+        pytest.param("a\0b", id="NUL"),
+        pytest.param("\u202etfel*", id="right to left"),
+    ],
+)
+def test_an_agent_of_any_name_is_told_once_and_forgotten(
+    db: sqlite3.Connection,
+    migrated: Memctl,
+    configured: tuple[str, str],
+    told: Path,
+    agent: str,
+) -> None:
+    name = agent.encode("utf-8", "surrogateescape")
+    for _ in range(4):
+        memory = insert_memory(db)
+        db.execute(
+            "UPDATE agent_memory SET agent_id = CAST(? AS TEXT) WHERE id = ?", (name, memory)
+        )
+
+    migrated.ok("cleanup", *configured)
+    migrated.at(NOW + HOUR).ok("cleanup", *configured)
+    remembered = rows(db, "memory_events", "agent_id")
+    db.execute("DELETE FROM agent_memory")
+    migrated.at(NOW + 2 * HOUR).ok("cleanup", *configured)
+
+    (document,) = documents(told)
+    assert document["message"].isprintable()
+    assert remembered == [(agent,)]
+    assert raised(db) == []
+
+
+# Drops
+
+
+def test_a_run_that_archives_more_than_half_is_told_of(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+) -> None:
+    for number in range(160):
+        insert_memory(db, agent_id=str(number), expired_for=HOUR if number < 110 else None)
+
+    migrated.ok("cleanup", *configured)
+
+    (document,) = documents(told)
+    assert document["message"] == "the active memories fell from 160 to 50"
+    assert (document["memories"], document["before"]) == (50, 160)
+
+
+@pytest.mark.parametrize(
+    ("left", "told_of"),
+    [
+        pytest.param(150, False, id="half is left"),
+        pytest.param(149, True, id="more than half is gone"),
+    ],
+)
+def test_memories_are_compared_with_the_last_snapshot(
+    db: sqlite3.Connection,
+    migrated: Memctl,
+    configured: tuple[str, str],
+    told: Path,
+    left: int,
+    told_of: bool,
+) -> None:
+    for number in range(left):
+        insert_memory(db, agent_id=str(number))
+    take_snapshot(db, "2026-11-20", 1)
+    take_snapshot(db, "2026-11-21", 300)
+    take_snapshot(db, "2026-11-22", left)  # today's is no measure: it may be newer than the drop
+
+    migrated.ok("cleanup", *configured)
+
+    assert [document["condition"] for document in documents(told)] == ["drop"] * told_of
+
+
+def take_snapshot(db: sqlite3.Connection, day: str, memories: int) -> None:
+    """Write what a snapshot would, as far as it matters."""
+    db.execute(
+        """
+        INSERT INTO memory_analytics (
+            snapshot_date, agent_id, type, period_start, period_end, memories, archived_memories,
+            importance_count, importance_sum, accessed_memories, accesses_that_day, expired,
+            archived, restored, pruned, promoted, active_bytes, archived_bytes, last_event_id
+        ) VALUES (?, 'a', 'learning', '', '', ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        """,
+        (day, memories),
+    )
+
+
+def test_a_few_memories_may_come_and_go(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+) -> None:
+    for number in range(100):
+        insert_memory(db, agent_id=str(number), expired_for=HOUR)
+
+    migrated.ok("cleanup", *configured)
+
+    assert documents(told) == []
+
+
+# The command
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        pytest.param(["false"], "the alert command ended with 1", id="fails"),
+        pytest.param(["/no/such"], "the alert command cannot be run ([Errno 2]", id="missing"),
+        pytest.param(["/etc"], "the alert command cannot be run ([Errno 13]", id="a directory"),
+        pytest.param(["a\0b"], "the alert command cannot be run (embedded null", id="impossible"),
+        pytest.param(["sh", "-c", "kill -9 $$"], "the alert command ended with -9", id="killed"),
+    ],
+)
+def test_a_command_that_fails_is_said_in_one_line_and_the_job_is_done(
+    db: sqlite3.Connection, migrated: Memctl, tmp_path: Path, command: list[str], complaint: str
+) -> None:
+    grow(db, 4)
+
+    answer = migrated.ok("cleanup", *configure(tmp_path, command))
+
+    assert (answer.out, answer.err.count("\n")) == ("", 1)
+    assert answer.err.startswith(f"memctl: {complaint}")
+    assert "check [alerts] in the configuration; the job is not affected" in answer.err
+    assert statuses(db) == [("cleanup", "ok")]
+
+
+def test_a_command_that_takes_too_long_is_stopped_with_all_that_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "COMMAND_SECONDS", 0.2)
+    started = tmp_path / "started"
+
+    with pytest.raises(MemctlError, match=r"was stopped after 0\.2 s"):
+        alerts.run_command(["sh", "-c", f"sleep 600 & echo $! > {started}; wait"], "{}")
+
+    if started.exists():  # on a busy machine it may not have come so far
+        state = Path(f"/proc/{started.read_text().strip()}/stat")
+        assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_a_command_that_reads_and_prints_nothing_is_fine(
+    db: sqlite3.Connection, migrated: Memctl, tmp_path: Path
+) -> None:
+    grow(db, 4)
+
+    answer = migrated.ok("cleanup", *configure(tmp_path, ["sh", "-c", "echo hi; echo ho >&2"]))
+
+    assert (answer.out, answer.err) == ("", "")
+
+
+def test_no_shell_touches_the_arguments(
+    db: sqlite3.Connection, migrated: Memctl, tmp_path: Path
+) -> None:
+    script = tmp_path / "show.sh"
+    script.write_text(f'#!/bin/sh\nprintf "%s|" "$@" > {tmp_path}/arguments\n')
+    script.chmod(0o700)
+    grow(db, 4)
+
+    migrated.ok("cleanup", *configure(tmp_path, [str(script), "$HOME", "a b", "*", ";ls"]))
+
+    assert (tmp_path / "arguments").read_text() == "$HOME|a b|*|;ls|"
+
+
+def test_the_command_may_use_memctl_itself(
+    db: sqlite3.Connection, migrated: Memctl, tmp_path: Path
+) -> None:
+    grow(db, 4)
+
+    migrated.ok("cleanup", *configure(tmp_path, [str(PROGRAM), "decay", "--lock-wait", "0"]))
+
+    assert statuses(db) == [("cleanup", "ok"), ("decay", "ok")]
+
+
+def test_without_a_command_an_alert_is_an_event(db: sqlite3.Connection, migrated: Memctl) -> None:
+    for number in range(300):
+        insert_memory(db, agent_id=str(number), expired_for=HOUR)
+
+    answer = migrated.ok("cleanup")
+
+    assert (answer.out, answer.err) == ("", "")
+    assert [detail["condition"] for _, _, detail in alert_events(db)] == ["drop"]
+
+
+def test_a_preview_tells_nobody(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+) -> None:
+    grow(db, 4)
+
+    migrated.ok("cleanup", "--dry-run", *configured)
+
+    assert documents(told) == []
+    assert alert_events(db) == []
+
+
+# The bridge
+
+
+SERVICE_EVENTS = """
+    CREATE TABLE observability_events (
+        id {id},
+        timestamp TEXT DEFAULT (datetime('now')),
+        event_type TEXT NOT NULL,
+        agent_id TEXT NOT NULL,
+        task_id TEXT,
+        session_id TEXT,
+        iteration_number INTEGER,
+        severity TEXT NOT NULL DEFAULT 'info'
+            CHECK (severity IN ('debug', 'info', 'warning', 'error')),
+        message TEXT NOT NULL,
+        payload TEXT
+    )
+"""
+
+
+@pytest.fixture
+def bridged(tmp_path: Path) -> tuple[str, str]:
+    """The options that name a configuration with the bridge."""
+    configuration = tmp_path / "bridge.toml"
+    configuration.write_text("[observability]\nevents = true\n")
+    return "--config", str(configuration)
+
+
+@pytest.mark.parametrize("key", ["TEXT PRIMARY KEY NOT NULL", "INTEGER PRIMARY KEY AUTOINCREMENT"])
+def test_the_service_is_told_of_every_run_in_one_row(
+    db: sqlite3.Connection, migrated: Memctl, bridged: tuple[str, str], key: str
+) -> None:
+    db.execute(SERVICE_EVENTS.format(id=key))
+    for _ in range(450):
+        insert_memory(db, expired_for=HOUR)
+    migrated.ok("cleanup", *bridged)
+    migrated("cleanup", "--agent", "nobody", *bridged)
+    insert_memory(db, expired_for=HOUR)
+    db.execute(REFUSE_EVENTS)
+    migrated("cleanup", *bridged)
+    migrated.ok("cleanup", "--dry-run", *bridged)
+    db.execute("DROP TRIGGER mute")
+    migrated.ok("cleanup")  # without the configuration that wants it
+
+    columns = "event_type, agent_id, severity, message, timestamp IS NOT NULL, id IS NOT NULL"
+    assert rows(db, "observability_events", columns) == [
+        ("memory_lifecycle", "memctl", severity, f"memctl cleanup {message}", 1, 1)
+        for severity, message in [
+            ("info", "ok: archived 450 (run 1)"),
+            (
+                "warning",
+                "refused: no agent 'nobody' has any memory here; names are case-sensitive (run 2)",
+            ),
+            ("error", "failed: IntegrityError: not today (run 3)"),
+        ]
+    ]
+    assert json.loads(rows(db, "observability_events", "payload")[0][0]) == {
+        "run_id": 1,
+        "job": "cleanup",
+        "counts": {"archived": 450},
+    }
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pytest.param("", id="missing"),
+        pytest.param("CREATE TABLE observability_events (id, event_type, message)", id="another"),
+        pytest.param(
+            SERVICE_EVENTS.format(id="TEXT").replace("task_id TEXT", "task_id TEXT NOT NULL"),
+            id="wanting more",
+        ),
+        pytest.param(
+            "CREATE VIEW observability_events AS"
+            " SELECT 1 AS event_type, 2 AS agent_id, 3 AS severity, 4 AS message",
+            id="a view",
+        ),
+    ],
+)
+def test_a_table_that_does_not_take_the_row_fails_no_job(
+    db: sqlite3.Connection, migrated: Memctl, bridged: tuple[str, str], table: str
+) -> None:
+    db.executescript(table)
+    insert_memory(db, expired_for=HOUR)
+
+    answer = migrated.ok("cleanup", *bridged)
+
+    assert (answer.out, answer.err) == ("", "")
+    assert statuses(db) == [("cleanup", "ok")]
+
+
+def test_the_service_is_told_nothing_unless_it_is_wanted(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    db.execute(SERVICE_EVENTS.format(id="TEXT"))
+
+    migrated.ok("cleanup")
+
+    assert rows(db, "observability_events") == []

@@ -1,0 +1,378 @@
+"""The outbox: in order, once, from a cursor on, and to a follower as it happens."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memctl.outbox import EventFilter, follow
+from tests.conftest import NOW, Answer, Memctl, connect, insert_memory, rows
+from tests.service import Service
+
+EVENT = {
+    "event_id": 1,
+    "at": "2026-11-22T09:43:58Z",
+    "event": "memory:expired",
+    "memory_id": "m-1",
+    "agent_id": "qa_agent",
+    "type": "context",
+    "key": "task:1",
+    "run_id": 1,
+    "detail": None,
+}
+
+
+def ids(answer: Answer) -> list[int]:
+    """Return the numbers of the events in a JSON array."""
+    return [event["event_id"] for event in answer.json]
+
+
+@pytest.fixture
+def happened(db: sqlite3.Connection, migrated: Memctl) -> Memctl:
+    """Six events: two expired, one decayed, one archived and restored by hand, one pruned."""
+    hour = timedelta(hours=1)
+    insert_memory(db, id="m-1", agent_id="qa_agent", type="context", key="task:1", expired_for=hour)
+    insert_memory(db, id="m-2", key="k\n2", expired_for=hour)
+    insert_memory(db, id="m-3", idle_days=20)
+    migrated.ok("cleanup")
+    migrated.ok("decay")
+    later = migrated.at(NOW + timedelta(days=1))
+    later.ok("archive", "build_agent", "m-3")
+    later.ok("restore", "build_agent", "m-3")
+    migrated.at(NOW + timedelta(days=91)).ok("prune", "--agent", "qa_agent")
+    return migrated
+
+
+def test_events_are_told_in_their_order_with_their_detail(happened: Memctl) -> None:
+    told = happened.ok("events").json
+
+    assert told[0] == EVENT
+    assert [(event["event_id"], event["event"]) for event in told] == [
+        (1, "memory:expired"),
+        (2, "memory:expired"),
+        (3, "memory:decayed"),
+        (4, "memory:archived"),
+        (5, "memory:restored"),
+        (6, "memory:pruned"),
+    ]
+    assert told[2]["detail"] == {"decayed": 1}
+
+
+def test_each_format_says_the_same(happened: Memctl) -> None:
+    lines = happened.ok("events", "--nl").out.splitlines()
+    comma = happened.ok("events", "--csv", "--limit", "4").out
+    table = happened.ok("events", "--table", "--since", "5").out
+
+    assert [json.loads(line) for line in lines] == happened.ok("events").json
+    assert comma.splitlines()[1] == (
+        '3,2026-11-22T09:43:58Z,memory:decayed,,,,,2,"{""decayed"": 1}"'
+    )
+    assert table == (
+        "event_id  at                    event          agent_id  type     key     "
+        "run_id  detail\n"
+        "       6  2027-02-21T09:43:58Z  memory:pruned  qa_agent  context  task:1  "
+        "     5\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        pytest.param(["--agent", "qa_agent"], [1, 6], id="of an agent"),
+        pytest.param(["--type", "context"], [1, 6], id="of a type"),
+        pytest.param(["--key", "k\n2"], [2], id="of a key"),
+        pytest.param(["--event", "expired"], [1, 2], id="of a kind"),
+        pytest.param(["--event", "memory:pruned"], [6], id="of a kind, in full"),
+        pytest.param(["--run", "3"], [4], id="of a run"),
+        pytest.param(["--since", "4"], [5, 6], id="after a cursor"),
+        pytest.param(["--since", "0", "--limit", "2"], [1, 2], id="the first after a cursor"),
+        pytest.param(["--limit", "2"], [5, 6], id="the newest"),
+        pytest.param(["--since", "2026-11-23"], [4, 5, 6], id="since a day"),
+        pytest.param(["--since", "3h"], [1, 2, 3, 4, 5, 6], id="since a while ago"),
+        pytest.param(["--since", "6"], [], id="after the last"),
+        pytest.param(["--agent", "nobody"], [], id="of nobody"),
+    ],
+)
+def test_events_can_be_narrowed(happened: Memctl, words: list[str], expected: list[int]) -> None:
+    assert ids(happened.ok("events", *words)) == expected
+
+
+def test_a_reader_that_goes_on_from_its_cursor_gets_each_event_once(happened: Memctl) -> None:
+    seen = [0]
+
+    while page := ids(happened.ok("events", "--since", str(seen[-1]), "--limit", "2")):
+        seen += page
+
+    assert seen == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_it_is_said_how_to_go_on(happened: Memctl) -> None:
+    answer = happened.ok("events", "--since", "1", "--limit", "2")
+
+    assert answer.err == "events: there are more: go on with --since 3\n"
+
+
+def test_pruned_events_are_told_of(db: sqlite3.Connection, happened: Memctl) -> None:
+    db.execute("DELETE FROM memory_events WHERE event_id < 4")
+
+    missed = happened.ok("events", "--since", "1")
+    missed_none = happened.ok("events", "--since", "3")
+    from_the_start = happened.ok("events", "--since", "0")
+
+    assert (ids(missed), missed.err) == ([4, 5, 6], "events: those up to 3 have been pruned\n")
+    assert (ids(missed_none), missed_none.err) == ([4, 5, 6], "")
+    assert (ids(from_the_start), from_the_start.err) == ([4, 5, 6], "")
+
+
+@pytest.mark.parametrize("follow", [[], ["--follow"]], ids=["list", "follow"])
+def test_a_cursor_from_another_life_is_refused(happened: Memctl, follow: list[str]) -> None:
+    answer = happened("events", "--since", "7", *follow)
+
+    assert (answer.exit_code, answer.out) == (1, "")
+    assert answer.err == (
+        "memctl: there is no event 7, the newest is 6; has the database been restored from a "
+        "backup? start over with --since 0\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        pytest.param(["--since", "yesterday"], "'yesterday' is not a time", id="no time"),
+        pytest.param(["--event", "memory:eaten"], "there is no event 'memory:eaten'", id="event"),
+        pytest.param(["--follow", "--csv"], "--follow prints one JSON object a line", id="format"),
+        pytest.param(["--nl", "--csv"], "exclude each other", id="two formats"),
+    ],
+)
+def test_what_makes_no_sense_is_a_usage_error(
+    migrated: Memctl, words: list[str], complaint: str
+) -> None:
+    answer = migrated("events", *words)
+
+    assert (answer.exit_code, answer.out) == (2, "")
+    assert complaint in answer.err
+
+
+def test_a_detail_that_is_not_json_is_shown_as_it_is(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    db.execute("INSERT INTO memory_events (at, event, detail) VALUES ('2026', 'memory:alert', '{')")
+
+    assert migrated.ok("events").json[0]["detail"] == "{"
+
+
+def test_a_decay_is_told_when_it_is_over(db: sqlite3.Connection, migrated: Memctl) -> None:
+    db.executescript(
+        """
+        INSERT INTO memory_events (at, event) VALUES ('2026', 'memory:pruned');
+        INSERT INTO memory_runs (run_id, job, started_at, status, memctl_version, host, pid)
+            VALUES (1, 'decay', '2026', 'running', '0.1.0', 'h', 1);
+        INSERT INTO memory_events (at, event, run_id, detail)
+            VALUES ('2026', 'memory:decayed', 1, '{"decayed": 10}');
+        INSERT INTO memory_events (at, event) VALUES ('2026', 'memory:archived');
+        """
+    )
+
+    meanwhile = ids(migrated.ok("events"))
+    db.execute("UPDATE memory_runs SET status = 'ok'")
+    afterwards = ids(migrated.ok("events", "--since", "1"))
+
+    assert meanwhile == [1]
+    assert afterwards == [2, 3]
+
+
+def test_a_decay_that_crashed_is_told_when_another_run_has_begun(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    db.executescript(
+        """
+        INSERT INTO memory_runs (job, started_at, status, memctl_version, host, pid)
+            VALUES ('decay', '2026-11-22', 'running', '0.1.0', 'h', 1);
+        INSERT INTO memory_events (at, event, run_id, detail)
+            VALUES ('2026', 'memory:decayed', 1, '{"decayed": 10}');
+        """
+    )
+
+    meanwhile = ids(migrated.ok("events"))
+    migrated.ok("cleanup")
+
+    assert (meanwhile, ids(migrated.ok("events"))) == ([], [1])
+
+
+# Following
+
+
+@contextmanager
+def following(memctl: Memctl, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Follow the events until the block ends."""
+    process = memctl.start("events", "--follow", *words)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def next_event(process: "subprocess.Popen[bytes]") -> Any:
+    """Wait for the next line that a follower prints."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.endswith(b"\n"), process.communicate()
+    return json.loads(line)
+
+
+def test_a_follower_gets_what_was_and_then_what_comes(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    insert_memory(db, id="m-1", expired_for=timedelta(hours=1))
+    migrated.ok("cleanup")
+
+    with following(migrated, "--since", "0") as process:
+        first = next_event(process)
+        migrated.ok("restore", "build_agent", "m-1")
+        second = next_event(process)
+
+    assert (first["event_id"], first["event"]) == (1, "memory:expired")
+    assert (second["event_id"], second["event"]) == (2, "memory:restored")
+
+
+def test_many_events_come_in_their_order_and_a_limit_ends_it(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    db.executemany(
+        "INSERT INTO memory_events (at, event, agent_id) VALUES ('2026', 'memory:pruned', ?)",
+        [(str(number % 2),) for number in range(3000)],
+    )
+
+    answer = migrated.ok("events", "--follow", "--since", "0", "--agent", "1", "--limit", "1400")
+
+    lines = [json.loads(line)["event_id"] for line in answer.out.splitlines()]
+    assert lines == list(range(2, 2801, 2))
+
+
+def test_a_follower_without_a_cursor_begins_now(db: sqlite3.Connection, migrated: Memctl) -> None:
+    insert_memory(db, id="m-1", expired_for=timedelta(hours=1))
+    migrated.ok("cleanup")
+
+    with following(migrated, "--since", "1") as process:
+        migrated.ok("restore", "build_agent", "m-1")
+
+        assert next_event(process)["event_id"] == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code"),
+    [
+        pytest.param(signal.SIGINT, 130, id="interrupted"),
+        pytest.param(signal.SIGTERM, 143, id="terminated"),
+    ],
+)
+def test_a_signal_ends_a_follower(happened: Memctl, number: signal.Signals, exit_code: int) -> None:
+    with following(happened, "--since", "5") as process:
+        next_event(process)
+        process.send_signal(number)
+        out, err = process.communicate()
+
+    assert (process.returncode, out) == (exit_code, b"")
+    assert b"Traceback" not in err
+
+
+def test_a_follower_ends_when_nobody_reads_any_more_although_nothing_happens(
+    happened: Memctl,
+) -> None:
+    with following(happened, "--since", "5") as process:
+        next_event(process)
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+
+        assert process.wait(timeout=60) == 141
+
+
+def test_a_follower_keeps_no_transaction_open(
+    db: sqlite3.Connection, happened: Memctl, path: Path
+) -> None:
+    with following(happened, "--since", "5") as process:
+        next_event(process)
+        db.execute("INSERT INTO memory_events (at, event) VALUES ('2026', 'memory:pruned')")
+        next_event(process)
+
+        busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    assert busy == 0
+
+
+def test_a_follower_survives_a_rollback_and_a_migration(
+    db: sqlite3.Connection, happened: Memctl
+) -> None:
+    db.close()
+    with following(happened, "--since", "5") as process:
+        next_event(process)
+        happened.ok("rollback", "--to", "0", "--yes")
+        happened.ok("migrate", "--no-backup")
+        happened.ok("archive", "build_agent", "m-3")
+
+        again = next_event(process)
+
+    assert (again["event_id"], again["event"]) == (1, "memory:archived")
+
+
+def test_a_follower_waits_for_a_locked_database(
+    service: Service, db: sqlite3.Connection, happened: Memctl, path: Path
+) -> None:
+    service.close()
+    db.execute("PRAGMA journal_mode = DELETE")
+    said: list[str] = []
+    moves = iter(["BEGIN EXCLUSIVE", "COMMIT"])  # each while the follower waits
+
+    def wait() -> None:
+        move = next(moves)
+        db.execute(move)
+        if move == "BEGIN EXCLUSIVE":
+            db.execute("INSERT INTO memory_events (at, event) VALUES ('2026', 'memory:pruned')")
+
+    events = follow(path, EventFilter(), after=5, wait=wait, tell=said.append)
+    told = [next(events).event_id, next(events).event_id]
+
+    assert told == [6, 7]
+    assert list(moves) == []
+    assert said == []
+
+
+def test_a_follower_goes_on_with_the_file_that_takes_the_place_of_the_database(
+    db: sqlite3.Connection, happened: Memctl, path: Path
+) -> None:
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    other = path.with_name("other.db")
+    other.write_bytes(path.read_bytes())
+    with closing(connect(other)) as changed:
+        changed.execute("INSERT INTO memory_events (at, event) VALUES ('2026', 'memory:pruned')")
+    with following(happened, "--since", "5") as process:
+        next_event(process)
+        other.rename(path)
+
+        assert next_event(process)["event_id"] == 7
+
+
+def test_nothing_is_missed_or_told_twice_beside_a_writer(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    with following(migrated, "--since", "0") as process:
+        for number in range(40):
+            db.execute(
+                "INSERT INTO memory_events (at, event, key) VALUES ('2026', 'memory:pruned', ?)",
+                (str(number),),
+            )
+            if number % 10 == 9:
+                told = [next_event(process)["key"] for _ in range(10)]
+                assert told == [str(one) for one in range(number - 9, number + 1)]
+
+    assert rows(db, "memory_events", "count(*)") == [(40,)]

@@ -1,0 +1,454 @@
+"""Explain: the story that is told is the one that happens."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memctl.cleanup import cleanup
+from memctl.decay import DecayPolicy, decay
+from memctl.explain import Explanation, Policies, PromotionRule, explain, promotion_conditions
+from memctl.jobs import JobResult, Request, Run, perform
+from memctl.prune import PrunePolicy, prune
+from memctl.timestamps import parse_moment
+from tests.conftest import NOW, Memctl, connect, insert_memory, rows, text_of
+from tests.service import Service
+
+SECOND = timedelta(seconds=1)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A migrated database that all examples share, one after the other."""
+    path = tmp_path_factory.mktemp("explain") / "memory.db"
+    with closing(Service(path)):
+        Memctl(path).ok("migrate", "--no-backup")
+        yield path
+
+
+def start_over(path: Path, columns: dict[str, Any]) -> None:
+    """Make this the only memory."""
+    with closing(connect(path)) as db:
+        for table in ("agent_memory", "archived_memories", "memory_events"):
+            db.execute(f"DELETE FROM {table}")
+        insert_memory(db, **{"id": "m-1", "key": "k", **columns})
+
+
+def told(path: Path, *, now: datetime = NOW, policies: Policies | None = None) -> Explanation:
+    """Return the story of the only memory."""
+    with closing(connect(path)) as db:
+        return explain(db, "build_agent", ["m-1"], policies or Policies(), now=now)
+
+
+def run_job(path: Path, work: Callable[[Run], JobResult], now: datetime) -> None:
+    """Run a job, whatever the clock did before."""
+    perform("job", work, Request(path, now, force=True))
+
+
+def importance(path: Path) -> Any:
+    """Return the importance of the only active memory."""
+    with closing(connect(path)) as db:
+        return db.execute("SELECT importance FROM agent_memory").fetchone()[0]
+
+
+def count(path: Path, table: str) -> int:
+    """Return how many rows a table has."""
+    with closing(connect(path)) as db:
+        return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+MOMENTS = st.builds(
+    timedelta, days=st.integers(-3, 60), seconds=st.sampled_from([0, 1, 43200, 86399])
+).map(lambda before: NOW - before)
+
+FADING_MEMORIES = st.fixed_dictionaries(
+    {
+        "importance": st.one_of(
+            st.integers(-1, 12),
+            st.integers(80, 1200).map(lambda hundredths: hundredths / 100),
+            st.sampled_from(["high", None, 1e9]),
+        ),
+        "last_accessed": st.one_of(st.none(), MOMENTS.map(text_of), st.just("long ago")),
+        "created_at": MOMENTS.map(text_of),
+        "last_decay_at": st.one_of(st.none(), MOMENTS.map(lambda moment: f"{moment:%FT%TZ}")),
+        "importance_decay_rate": st.sampled_from([None, None, 0, 0.001, 0.25, 3.5]),
+        "metadata": st.sampled_from([None, "{}", '{"decay_rate": 0.15}', '{"decay_rate": "x"}']),
+    }
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    columns=FADING_MEMORIES,
+    policy=st.sampled_from(
+        [DecayPolicy(), DecayPolicy(floor=2.5, grace_days=0), DecayPolicy(since=NOW - 20 * DAY)]
+    ),
+)
+def test_decay_does_at_the_moments_told_what_is_told(
+    columns: dict[str, Any], policy: DecayPolicy, database: Path
+) -> None:
+    start_over(database, columns)
+    fading = _of(told(database, policies=Policies(policy)))
+
+    def after_decay(now: datetime) -> Any:
+        start_over(database, columns)
+        run_job(database, lambda run: decay(run, policy), now)
+        return importance(database)
+
+    assert after_decay(NOW) == fading.importance_after_next
+    falls: list[tuple[str | None, Callable[[Any], bool]]] = [
+        (fading.unprotected_at, lambda left: left < 8),
+        (fading.floor_at, lambda left: left <= policy.floor),
+    ]
+    for moment, is_reached in falls:
+        if moment is not None:
+            at = parse_moment(moment)
+            assert not is_reached(after_decay(at - SECOND))
+            assert is_reached(after_decay(at))
+        elif isinstance(columns["importance"], int | float) and not is_reached(
+            columns["importance"]
+        ):
+            assert not is_reached(after_decay(NOW + 30 * 365 * DAY))
+
+
+def _of(explanation: Explanation) -> Any:
+    assert explanation.active is not None
+    return explanation.active.fading
+
+
+EXPIRIES = st.one_of(
+    st.integers(-20 * 86400, 200 * 86400).flatmap(
+        lambda seconds: st.sampled_from(
+            [
+                text_of(NOW + seconds * SECOND),
+                (NOW + seconds * SECOND).strftime("%Y-%m-%dT%H:%M:%S.999Z"),
+                (NOW + seconds * SECOND).strftime("%Y-%m-%dT%H:%M:%S+02:00"),
+            ]
+        )
+    ),
+    st.sampled_from(
+        [None, "soon", "", "-000192-09-06T00:00:00.000Z", "+011533-07-07T00:00:00.000Z"]
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(columns=FADING_MEMORIES, expires_at=EXPIRIES)
+def test_cleanup_and_prune_come_when_it_is_told(
+    columns: dict[str, Any], expires_at: str | None, database: Path
+) -> None:
+    policies = Policies(prune=PrunePolicy(retention=30 * DAY))
+    columns = {**columns, "expires_at": expires_at}
+    start_over(database, columns)
+    story = told(database, policies=policies)
+    assert story.active is not None
+    expiry, retention = story.active.expiry, story.active.retention
+
+    if expiry.at is None:
+        expired_long_ago = expiry.stored is not None and expiry.stored.startswith("-")
+        run_job(database, cleanup, NOW + 3000 * DAY)
+        assert count(database, "archived_memories") == expired_long_ago
+        assert (expiry.state == "expired") == expired_long_ago
+        return
+    at = parse_moment(expiry.at)
+    assert (expiry.state == "expired") == (at < NOW)
+    run_job(database, cleanup, at)
+    assert count(database, "archived_memories") == 0
+    archived_at = max(at + SECOND, NOW)
+    run_job(database, lambda run: decay(run, policies.decay), archived_at)
+    run_job(database, cleanup, archived_at)
+    assert count(database, "archived_memories") == 1
+
+    assert retention is not None
+    (copy,) = told(database, policies=policies).archived
+    assert copy.retention == retention
+    assert retention.at is not None
+    run_job(database, lambda run: prune(run, policies.prune), parse_moment(retention.at))
+    assert count(database, "archived_memories") == 1
+    run_job(database, lambda run: prune(run, policies.prune), parse_moment(retention.at) + SECOND)
+    assert count(database, "archived_memories") == int(retention.protected)
+
+
+def test_the_whole_story_of_an_active_memory(db: sqlite3.Connection, migrated: Memctl) -> None:
+    insert_memory(
+        db,
+        id="m-1",
+        key="toolchain",
+        importance=9,
+        access_count=2,
+        idle_days=40,
+        created_at=text_of(NOW - 50 * DAY),
+        expires_at="2027-01-01T00:00:00.000Z",
+    )
+
+    answer = migrated.ok("explain", "build_agent", "learning", "toolchain")
+    as_json = migrated.ok("explain", "build_agent", "m-1", "--json").json
+
+    assert answer.out == (
+        "memory        'build_agent' learning 'toolchain'\n"
+        "state         active\n"
+        "id            m-1\n"
+        "written       2026-10-03 09:43:58\n"
+        "read          2 times, last 2026-10-13 09:43:58\n"
+        "importance    9\n"
+        "idle          40 days: 0 points charged, 4.3 due; the next decay leaves 4.7\n"
+        "decay         0.1 points a day after 7 idle days, 0.2 after 30, down to 1\n"
+        "below 8       2026-10-31T09:43:58Z, if nobody reads it\n"
+        "at the floor  2026-12-11T09:43:58Z, if nobody reads it\n"
+        "expires       2027-01-01T00:00:00Z: the first cleanup after that archives it\n"
+        "pruned        its copy in the archive goes with the first prune after "
+        "2027-04-01T00:00:01Z\n"
+        "promotion     not due: accesses 2 of 5 (3 too little)\n"
+    )
+    assert as_json == {
+        "schema": 1,
+        "at": "2026-11-22T09:43:58Z",
+        "agent_id": "build_agent",
+        "type": "learning",
+        "key": "toolchain",
+        "state": "active",
+        "active": {
+            "id": "m-1",
+            "importance": 9,
+            "access_count": 2,
+            "created_at": "2026-10-03 09:43:58",
+            "last_accessed": "2026-10-13 09:43:58",
+            "archived_at": None,
+            "promoted_at": None,
+            "fading": {
+                "idle_since": "2026-10-13T09:43:58Z",
+                "idle_days": 40,
+                "rate": None,
+                "charged": 0,
+                "due": 4.3,
+                "importance_after_next": 4.7,
+                "unprotected_at": "2026-10-31T09:43:58Z",
+                "floor_at": "2026-12-11T09:43:58Z",
+            },
+            "expiry": {
+                "stored": "2027-01-01T00:00:00.000Z",
+                "state": "to_come",
+                "at": "2027-01-01T00:00:00Z",
+            },
+            "promotion": [
+                {
+                    "condition": "type",
+                    "needed": ["error_pattern", "success_pattern", "learning"],
+                    "found": "learning",
+                    "met": True,
+                    "lacks": None,
+                },
+                {"condition": "importance", "needed": 8, "found": 9, "met": True, "lacks": 0},
+                {"condition": "accesses", "needed": 5, "found": 2, "met": False, "lacks": 3},
+                {"condition": "age_days", "needed": 14, "found": 50, "met": True, "lacks": 0},
+            ],
+            "retention": {"at": "2027-04-01T00:00:01Z", "importance": 1, "protected": False},
+        },
+        "archived": [],
+        "history": [],
+    }
+
+
+def test_a_memory_that_was_archived_and_learnt_anew_has_one_story(
+    db: sqlite3.Connection, migrated: Memctl, service: Service
+) -> None:
+    insert_memory(db, id="m-1", key="k", importance=9, expired_for=DAY)
+    migrated.ok("cleanup")
+    service.remember("build_agent", "learning", "k", "again", memory_id="m-2")
+
+    by_name = migrated.ok("explain", "build_agent", "learning", "k", "--json").json
+    by_old_id = migrated.ok("explain", "build_agent", "m-1", "--json").json
+    by_new_id = migrated.ok("explain", "build_agent", "m-2", "--json").json
+
+    assert by_name == by_old_id == by_new_id
+    assert (by_name["state"], by_name["active"]["id"]) == ("active", "m-2")
+    assert by_name["archived"] == [
+        {
+            "archive_id": 1,
+            "id": "m-1",
+            "archived_at": "2026-11-22T09:43:58Z",
+            "archived_reason": "expired",
+            "run_id": 1,
+            "retention": {"at": "2027-02-20T09:43:58Z", "importance": 9, "protected": True},
+        }
+    ]
+    assert [event["event"] for event in by_name["history"]] == ["memory:expired"]
+
+
+@pytest.mark.parametrize(
+    ("words", "state"),
+    [
+        pytest.param((), "active", id="active"),
+        pytest.param(("cleanup",), "archived", id="archived"),
+    ],
+)
+def test_where_a_memory_is_is_told(
+    db: sqlite3.Connection, migrated: Memctl, words: tuple[str, ...], state: str
+) -> None:
+    insert_memory(db, id="m-1", key="k", expired_for=DAY)
+    if words:
+        migrated.ok(*words)
+
+    assert migrated.ok("explain", "build_agent", "m-1", "--json").json["state"] == state
+
+
+def test_a_pruned_memory_is_still_known_by_its_id_and_its_name(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    insert_memory(db, id="m-1", key="k", expired_for=DAY)
+    migrated.ok("cleanup")
+    later = migrated.at(NOW + 100 * DAY)
+    later.ok("prune")
+
+    answer = later.ok("explain", "build_agent", "m-1")
+
+    assert answer == later.ok("explain", "build_agent", "learning", "k")
+    assert answer.out == (
+        "memory  'build_agent' learning 'k'\n"
+        "state   removed from the archive for good\n"
+        "event_id  at                    event           memory_id  run_id  detail\n"
+        "       1  2026-11-22T09:43:58Z  memory:expired  m-1             1\n"
+        "       2  2027-03-02T09:43:58Z  memory:pruned   m-1             2\n"
+    )
+
+
+def test_a_memory_that_a_client_deleted_is_gone(
+    db: sqlite3.Connection, migrated: Memctl, service: Service
+) -> None:
+    insert_memory(db, id="m-1", key="k", expired_for=DAY)
+    migrated.ok("cleanup")
+    migrated.ok("restore", "build_agent", "m-1")
+    service.forget("build_agent", "learning", "k")
+
+    assert migrated.ok("explain", "build_agent", "m-1", "--json").json["state"] == "gone"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        pytest.param(
+            ("build_agent", "learning", "tolchain"),
+            "agent 'build_agent' never had a memory learning 'tolchain'; "
+            "did you mean learning 'toolchain'?",
+            id="a misspelt key",
+        ),
+        pytest.param(
+            ("build_agent", "context", "toolchain"),
+            "agent 'build_agent' never had a memory context 'toolchain'; "
+            "did you mean learning 'toolchain'?",
+            id="another type",
+        ),
+        pytest.param(
+            ("build_agent", "toolchain"),
+            "agent 'build_agent' never had a memory with the id 'toolchain'; "
+            "did you mean its key, with the type: learning 'toolchain'?",
+            id="a key for an id",
+        ),
+        pytest.param(
+            ("build_agent", "nothing"),
+            "agent 'build_agent' never had a memory with the id 'nothing'; "
+            "name it by its id, or by its type and key",
+            id="an unknown id",
+        ),
+        pytest.param(
+            ("build_agnt", "learning", "toolchain"),
+            "no agent 'build_agnt' has any memory here; did you mean 'build_agent'?",
+            id="a misspelt agent",
+        ),
+        pytest.param(
+            ("build_agent", "of qa"),
+            "agent 'build_agent' never had a memory with the id 'of qa'; "
+            "name it by its id, or by its type and key",
+            id="the id of another agent's memory",
+        ),
+    ],
+)
+def test_what_never_existed_is_not_found(
+    db: sqlite3.Connection, migrated: Memctl, words: tuple[str, ...], complaint: str
+) -> None:
+    insert_memory(db, id="m-1", key="toolchain")
+    insert_memory(db, id="of qa", agent_id="qa_agent", key="another")
+
+    answer = migrated("explain", *words)
+
+    assert (answer.exit_code, answer.out, answer.err) == (1, "", f"memctl: {complaint}\n")
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        pytest.param({"expires_at": "soon"}, "never: 'soon' is no time", id="no time"),
+        pytest.param({"expires_at": None}, "never", id="no expiry"),
+        pytest.param(
+            {"expires_at": "2026-11-22 09:43:57"},
+            "2026-11-22T09:43:57Z: the next cleanup archives it",
+            id="expired a second ago",
+        ),
+        pytest.param(
+            {"expires_at": "+011533-07-07T00:00:00.000Z"},
+            "+011533-07-07T00:00:00.000Z: the first cleanup after that archives it",
+            id="beyond the calendar",
+        ),
+    ],
+)
+def test_an_expiry_is_told_in_words(
+    db: sqlite3.Connection, migrated: Memctl, columns: dict[str, Any], line: str
+) -> None:
+    insert_memory(db, id="m-1", **columns)
+
+    facts = migrated.ok("explain", "build_agent", "m-1").out.splitlines()
+
+    assert [fact.split(maxsplit=1)[1] for fact in facts if fact.startswith("expires")] == [line]
+
+
+@pytest.mark.parametrize(
+    ("given_values", "failing"),
+    [
+        pytest.param(("learning", 8, 5, 14 * 86400), {}, id="just enough of everything"),
+        pytest.param(("context", 8, 5, 14 * 86400), {"type": None}, id="another type"),
+        pytest.param(("learning", 7.5, 5, 14 * 86400), {"importance": 0.5}, id="importance"),
+        pytest.param(("learning", "high", 5, 14 * 86400), {"importance": None}, id="no number"),
+        pytest.param(("learning", 8, 3, 14 * 86400), {"accesses": 2}, id="accesses"),
+        pytest.param(("learning", 8, 5, 13 * 86400), {"age_days": 1}, id="age"),
+        pytest.param(
+            ("learning", 8, 5, 14 * 86400 - 1), {"age_days": 0.00001}, id="a second young"
+        ),
+        pytest.param(("learning", 8, 5, None), {"age_days": None}, id="an age unknown"),
+        pytest.param(
+            ("learning", None, None, -86400),
+            {"importance": None, "accesses": None, "age_days": 15},
+            id="everything",
+        ),
+    ],
+)
+def test_the_conditions_of_promotion_that_fail_are_told_with_what_lacks(
+    given_values: tuple[str, Any, Any, int | None], failing: dict[str, Any]
+) -> None:
+    conditions = promotion_conditions(*given_values, rule=PromotionRule())
+
+    assert {one.condition: one.lacks for one in conditions if not one.met} == failing
+
+
+def test_explaining_changes_nothing(db: sqlite3.Connection, migrated: Memctl) -> None:
+    insert_memory(db, id="m-1", idle_days=30, importance=9)
+    before = rows(db, "agent_memory"), rows(db, "memory_runs")
+
+    migrated.ok("explain", "build_agent", "m-1")
+
+    assert (rows(db, "agent_memory"), rows(db, "memory_runs")) == before
+
+
+def test_an_own_rate_is_told(db: sqlite3.Connection, migrated: Memctl) -> None:
+    insert_memory(db, id="m-1", metadata=json.dumps({"decay_rate": 0.25}))
+
+    out = migrated.ok("explain", "build_agent", "m-1").out
+
+    assert "decay         0.25 points a day after 7 idle days, a rate of its own\n" in out

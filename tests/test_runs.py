@@ -1,0 +1,131 @@
+"""The ledger as it is read: what ran, how it ended, and what crashed."""
+
+import fcntl
+import sqlite3
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from memctl import __version__
+from memctl.locking import lock_path
+from tests.conftest import NOW, Answer, Memctl, insert_memory, rows
+
+
+def numbers(answer: Answer) -> list[int]:
+    """Return the numbers of the runs in a JSON array."""
+    return [run["run_id"] for run in answer.json]
+
+
+@pytest.fixture
+def ledger(db: sqlite3.Connection, migrated: Memctl) -> Memctl:
+    """Five runs: good, refused, failed, crashed, and one that is the newest and running."""
+    db.executescript(
+        f"""
+        INSERT INTO memory_runs
+            (job, started_at, finished_at, duration_ms, status, counts, longest_lock_ms, error,
+                memctl_version, host, pid)
+        VALUES
+            ('cleanup', '2026-11-20T09:00:00Z', '2026-11-20T09:00:01Z', 1000, 'ok',
+                '{{"archived": 3}}', 9.5, NULL, '{__version__}', 'h', 1),
+            ('prune', '2026-11-21T09:00:00Z', '2026-11-21T09:00:01Z', 10, 'refused', NULL, 0.0,
+                'too much', '{__version__}', 'h', 2),
+            ('decay', '2026-11-21T10:00:00Z', '2026-11-21T10:00:01Z', 10, 'failed', NULL, 0.0,
+                'the disk is full', '{__version__}', 'h', 3),
+            ('cleanup', '2026-11-21T11:00:00Z', NULL, NULL, 'running', NULL, NULL, NULL,
+                '{__version__}', 'h', 4),
+            ('cleanup', '2026-11-22T09:00:00Z', NULL, NULL, 'running', NULL, NULL, NULL,
+                '{__version__}', 'h', 5);
+        """
+    )
+    return migrated
+
+
+def test_runs_are_told_the_newest_first_with_their_counts(ledger: Memctl) -> None:
+    told = ledger.ok("runs").json
+
+    assert [run["run_id"] for run in told] == [5, 4, 3, 2, 1]
+    assert told[-1] == {
+        "run_id": 1,
+        "job": "cleanup",
+        "started_at": "2026-11-20T09:00:00Z",
+        "finished_at": "2026-11-20T09:00:01Z",
+        "duration_ms": 1000,
+        "status": "ok",
+        "counts": {"archived": 3},
+        "longest_lock_ms": 9.5,
+        "error": None,
+        "memctl_version": __version__,
+        "host": "h",
+        "pid": 1,
+    }
+
+
+def test_a_run_that_never_ended_has_crashed_when_no_memctl_is_at_work(
+    db: sqlite3.Connection, ledger: Memctl
+) -> None:
+    before = rows(db, "memory_runs")
+
+    statuses = [run["status"] for run in ledger.ok("runs").json]
+
+    assert statuses == ["crashed", "crashed", "failed", "refused", "ok"]
+    assert rows(db, "memory_runs") == before
+
+
+def test_only_the_newest_run_can_be_at_work(ledger: Memctl, path: Path) -> None:
+    with lock_path(path).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        statuses = [run["status"] for run in ledger.ok("runs", "--limit", "2").json]
+
+    assert statuses == ["running", "crashed"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        pytest.param(["--job", "cleanup"], [5, 4, 1], id="of a job"),
+        pytest.param(["--status", "failed"], [3], id="that failed"),
+        pytest.param(["--status", "crashed"], [5, 4], id="that crashed"),
+        pytest.param(["--status", "running"], [], id="that run"),
+        pytest.param(["--since", "2026-11-22"], [5], id="since a day"),
+        pytest.param(["--since", "1d"], [5, 4, 3], id="since a while ago"),
+        pytest.param(["--limit", "1"], [5], id="the newest"),
+        pytest.param(["--job", "cleanup", "--status", "ok"], [1], id="by two things"),
+        pytest.param(["--job", "nap"], [], id="of no job"),
+    ],
+)
+def test_runs_can_be_narrowed(ledger: Memctl, words: list[str], expected: list[int]) -> None:
+    assert numbers(ledger.ok("runs", *words)) == expected
+
+
+def test_a_table_shows_counts_and_errors_in_a_line_each(ledger: Memctl) -> None:
+    table = ledger.ok("runs", "--table", "--since", "2d", "--limit", "3")
+
+    assert [line.split()[:2] for line in table.out.splitlines()] == [
+        ["run_id", "job"],
+        ["5", "cleanup"],
+        ["4", "cleanup"],
+        ["3", "decay"],
+    ]
+    assert "the disk is full" in table.out
+    assert table.err == "runs: there are more than these 3: see --limit\n"
+
+
+def test_the_ledger_tells_what_a_job_did(db: sqlite3.Connection, migrated: Memctl) -> None:
+    insert_memory(db, expired_for=timedelta(hours=1))
+    migrated.ok("cleanup")
+    migrated("archive", "build_agent", "nobody")
+
+    runs = migrated.ok("runs").json
+
+    assert [(run["job"], run["status"], run["counts"]) for run in runs] == [
+        ("archive", "refused", None),
+        ("cleanup", "ok", {"archived": 1}),
+    ]
+
+
+def test_the_clock_decides_nothing_about_a_crash(ledger: Memctl) -> None:
+    statuses = [run["status"] for run in ledger.at(NOW - timedelta(days=9)).ok("runs").json]
+
+    assert statuses == ["crashed", "crashed", "failed", "refused", "ok"]
