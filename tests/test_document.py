@@ -222,7 +222,7 @@ MANY = b'{"format": "memctl.export", "active": [' + b"[]," * 3_000_000
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        pytest.param(lambda _: b"", "the document is template, at the beginning", id="empty"),
+        pytest.param(lambda _: b"", "the document is empty, at the beginning", id="empty"),
         pytest.param(
             lambda _: b" \n ", "the document ends too early, at the beginning", id="blank"
         ),
