@@ -190,6 +190,20 @@ def against_peer(
         show("ratio", times=own / figures[what])
 
 
+def insight(folder: Path) -> None:
+    """Figures of 100,000 memories and 30,000 archived ones, then of ten times as many."""
+    for memories in (100_000, 1_000_000):
+        database = folder / f"{memories}.db"
+        build(database, memories=memories * 13 // 10, expired=memories * 3 // 10)
+        job(database, "cleanup")
+        if memories == 100_000:
+            beside_writer(database, "snapshot", "rows")
+        for words in (["snapshot"], ["metrics"], ["metrics", "--prometheus"], ["report"]):
+            command: list[str | Path] = [PROGRAM, *words, "--db", database, "--now", MOMENT]
+            seconds = statistics.median(timed(command) for _ in range(RUNS))
+            show(f"{' '.join(words)} over {memories}", s=seconds)
+
+
 def beside_writer(original: Path, name: str, *words: str | Path, count: str = "") -> None:
     """Run a job while another process writes, and show what each noticed of the other."""
     database = copy(original, "beside.db")
@@ -259,7 +273,7 @@ def shell_program() -> str:
 def timed(command: list[str | Path], script: str = "") -> float:
     """Run a command and return how many seconds the whole process took."""
     begun = time.perf_counter()
-    subprocess.run(command, input=script, text=True, check=True)
+    subprocess.run(command, input=script, text=True, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - begun
 
 
@@ -278,6 +292,7 @@ MEASUREMENTS: dict[str, Callable[[Path], None]] = {
     "growth": growth,
     "features": features,
     "backups": backups,
+    "insight": insight,
 }
 
 if __name__ == "__main__":

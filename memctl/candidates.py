@@ -26,6 +26,14 @@ class PromotePolicy:
     accesses: int = 5
     age: timedelta = timedelta(days=14)  # since it was written
 
+    def parameters(self) -> dict[str, float]:
+        """Return the policy as SQL parameters, for the conditions below."""
+        return {
+            "importance": self.importance,
+            "accesses": self.accesses,
+            "age": self.age.total_seconds(),
+        }
+
 
 def _at_least(column: str, parameter: str) -> str:
     return f"typeof({column}) IN ('integer', 'real') AND {column} >= {parameter}"
@@ -151,9 +159,7 @@ class Candidates(NamedTuple):
         """The values of what IS_CANDIDATE and OF_AGENT ask for."""
         return {
             "now": to_unix(self.now),
-            "importance": self.policy.importance,
-            "accesses": self.policy.accesses,
-            "age": self.policy.age.total_seconds(),
+            **self.policy.parameters(),
             **agent_parameter(self.agent),
         }
 

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import IO, Any, AnyStr, Literal
+from typing import IO, Any, AnyStr, Literal, NamedTuple
 
 from memctl.database import to_bytes
 from memctl.due import Affected
@@ -19,6 +19,16 @@ from memctl.jobs import JobResult, Report
 from memctl.timestamps import to_text
 
 Format = Literal["json", "nl", "csv", "table"]
+Cell = str | int | float | None
+
+
+class Column(NamedTuple):
+    """A column of a table; those of the highest rank are the first to be left out, 0 never is."""
+
+    heading: str
+    numeric: bool = False
+    rank: int = 0
+
 
 GATHERED_CHARACTERS = 1 << 16
 
@@ -55,6 +65,10 @@ SENTENCES = {
     "restore": (
         "restored {restored} memories, skipped {skipped}, replaced {replaced}",
         "would restore {restored} memories, skip {skipped}, replace {replaced}",
+    ),
+    "snapshot": (
+        "kept the figures of the day in {rows} rows",
+        "would keep the figures of the day in {rows} rows",
     ),
 }
 
@@ -101,7 +115,7 @@ def report_document(report: Report[JobResult], *, listing: bool) -> dict[str, ob
     if report.result:
         tally = report.result.tally
         document |= report.result.counts
-        agents = sorted((_key(agent), count) for agent, count in tally.agents.items())
+        agents = sorted((json_key(agent), count) for agent, count in tally.agents.items())
         document |= {"remaining": tally.remaining, "agents": dict(agents)}
         if report.result.refusal:
             document["refused"] = report.result.refusal.message
@@ -145,7 +159,12 @@ def memory_row(memory: Affected) -> dict[str, object]:
 
 def show_document(document: Mapping[str, object]) -> None:
     """Print one JSON object, led by the number of its schema."""
-    _write(sys.stdout, to_json({"schema": 1, **document}, indent=2) + "\n")
+    show_text(document_text(document))
+
+
+def document_text(document: Mapping[str, object]) -> str:
+    """Return one JSON object as it is printed."""
+    return to_json({"schema": 1, **document}, indent=2) + "\n"
 
 
 def show_rows(rows: Iterable[Mapping[str, object]], form: Format) -> None:
@@ -241,30 +260,64 @@ def _show_csv(rows: Iterable[Mapping[str, object]]) -> None:
 def _show_table(rows: Sequence[Mapping[str, object]]) -> None:
     if not rows:
         return
-    import io
+    columns = [
+        Column(name, numeric=all(isinstance(row[name], int | float | None) for row in rows))
+        for name in rows[0]
+    ]
+    show_table(columns, [[_plain(value) for value in row.values()] for row in rows])
+
+
+def show_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
+    """Print a table; a terminal that is too narrow goes without the columns it may leave out."""
     import shutil
 
+    # Off a terminal the table is as wide as it needs.
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else None
+    _write(sys.stdout, table_text(columns, rows, width=width, styled=terminal))
+
+
+def table_text(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    width: int | None = None,
+    styled: bool = False,
+) -> str:
+    """Return a table as text, at most `width` cells wide; `styled` as a terminal has it."""
+    import io
+
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    lines = [column.heading.split("\n") for column in columns]
+    texts = [[_plain(value) for value in row] for row in rows]
+    widths = [
+        max(map(cell_len, (*lines[number], *(row[number] for row in texts))))
+        for number in range(len(columns))
+    ]
+    kept = list(range(len(columns)))
+    while width is not None and sum(widths[number] + 2 for number in kept) - 2 > width:
+        last = max(kept, key=lambda number: columns[number].rank)
+        if not columns[last].rank:
+            break
+        kept.remove(last)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in rows[0]:
-        numeric = all(isinstance(row[name], int | float | None) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(_plain(value)) for value in row.values()))
-    # Off a terminal rich assumes 80 columns and cuts; there the table is as wide as it needs.
-    terminal = on_terminal()
+    for number in kept:
+        justify: Literal["right", "left"] = "right" if columns[number].numeric else "left"
+        table.add_column(columns[number].heading, justify=justify, vertical="bottom", no_wrap=True)
+    for row in texts:
+        table.add_row(*(Text(row[number]) for number in kept))
     printed = io.StringIO()
     Console(
         file=printed,
         highlight=False,
-        force_terminal=terminal,
-        width=shutil.get_terminal_size().columns if terminal else 1_000_000,
+        force_terminal=styled,
+        width=1_000_000 if width is None else width,
     ).print(table)
-    lines = (line.rstrip() for line in printed.getvalue().splitlines())
-    _write(sys.stdout, "\n".join(lines) + "\n")
+    return "".join(f"{line.rstrip()}\n" for line in printed.getvalue().splitlines())
 
 
 def _plain(value: object) -> str:
@@ -287,13 +340,13 @@ def to_json(value: object, *, indent: int | None = None) -> str:
 
 def _encodable(value: Any) -> object:
     if isinstance(value, Mapping):
-        return {_key(key): _encodable(item) for key, item in value.items()}
+        return {json_key(key): _encodable(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_encodable(item) for item in value]
     return encodable(value)
 
 
-def _key(text: str | bytes) -> str:
+def json_key(text: str | bytes) -> str:
     """Return a name as a JSON key; bytes that are not UTF-8 are spelled out."""
     content = text if isinstance(text, bytes) else to_bytes(text)
     return content.decode("utf-8", "backslashreplace")

@@ -18,6 +18,11 @@ def to_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def to_day(moment: datetime) -> str:
+    """Return the day of a moment in UTC: `2026-11-22`."""
+    return to_text(moment)[:10]
+
+
 def to_service_text(moment: datetime) -> str:
     """Return the form in which the service writes an expiry: `2026-11-22T09:43:58.000Z`."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

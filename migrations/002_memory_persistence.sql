@@ -40,25 +40,29 @@ CREATE INDEX archived_memories_by_agent ON archived_memories (agent_id, archived
 CREATE INDEX archived_memories_by_time ON archived_memories (archived_at, importance);
 CREATE INDEX archived_memories_by_id ON archived_memories (id);
 
--- One row per day, agent and type; the figures of an agent or of all are sums over it.
+-- One row per day, agent and type; the figures of an agent or of all are sums over it. A period
+-- begins where that of the day before ended; each event is counted in exactly one.
 CREATE TABLE memory_analytics (
-    snapshot_date     TEXT NOT NULL,                 -- '2026-11-22'
-    agent_id          TEXT NOT NULL,
-    type              TEXT NOT NULL,
-    period_start      TEXT NOT NULL,
-    period_end        TEXT NOT NULL,
-    memories          INTEGER NOT NULL,
-    archived_memories INTEGER NOT NULL,
-    importance_sum    REAL NOT NULL,
-    accessed_memories INTEGER NOT NULL,
-    accesses          INTEGER,                       -- NULL: accesses were not counted
-    expired           INTEGER NOT NULL,              -- this and the following: over the period
-    archived          INTEGER NOT NULL,
-    restored          INTEGER NOT NULL,
-    pruned            INTEGER NOT NULL,
-    promoted          INTEGER NOT NULL,
-    active_bytes      INTEGER NOT NULL,
-    archived_bytes    INTEGER NOT NULL,
+    snapshot_date      TEXT NOT NULL,                -- '2026-11-22'
+    agent_id           TEXT NOT NULL,
+    type               TEXT NOT NULL,
+    period_start       TEXT NOT NULL,
+    period_end         TEXT NOT NULL,
+    last_event_id      INTEGER NOT NULL,             -- the newest event that is counted
+    memories           INTEGER NOT NULL,             -- this and the following: at the period's end
+    archived_memories  INTEGER NOT NULL,
+    importance_count   INTEGER NOT NULL,             -- memories whose importance is a number
+    importance_sum     REAL NOT NULL,                -- of those
+    active_bytes       INTEGER NOT NULL,             -- key, value and metadata
+    archived_bytes     INTEGER NOT NULL,
+    accesses_that_day  INTEGER NOT NULL,             -- counted on snapshot_date until then
+    accessed_memories  INTEGER NOT NULL,             -- this and the following: over the period
+    accesses           INTEGER,                      -- NULL: not counted all the time
+    expired            INTEGER NOT NULL,
+    archived           INTEGER NOT NULL,             -- for whatever reason: expired is a part of it
+    restored           INTEGER NOT NULL,
+    pruned             INTEGER NOT NULL,
+    promoted           INTEGER NOT NULL,
     PRIMARY KEY (snapshot_date, agent_id, type)
 ) WITHOUT ROWID;
 

@@ -46,9 +46,12 @@ COMMANDS: dict[str, Words] = {
     "decay": ("decay",),
     "prune": ("prune",),
     "promote": ("promote",),
+    "snapshot": ("snapshot",),
     "archived": ("archived", "build_agent"),
     "archive": ("archive", "build_agent", "active"),
     "restore": ("restore", "build_agent", "archived"),
+    "metrics": ("metrics",),
+    "report": ("report",),
     "remember": ("remember", "build_agent", "learning", "k", "new", "--keep-replaced"),
     "recall": ("recall", "build_agent", "learning", "k"),
     "list": ("list", "build_agent"),
@@ -62,6 +65,18 @@ COMMANDS: dict[str, Words] = {
     "resume": ("resume",),
     "preview": ("cleanup", "--dry-run"),
 }
+# What can be done to a database that may only be read.
+READING = (
+    "status",
+    "archived",
+    "list",
+    "summary",
+    "metrics",
+    "report",
+    "preview",
+    "export",
+    "backup",
+)
 
 
 def commands(*names: str) -> pytest.MarkDecorator:
@@ -379,7 +394,18 @@ def test_a_read_only_directory_is_named_and_nothing_changed(
     assert everything(memories.database) == before
 
 
-@commands_but("migrate", "status", "archived", "list", "summary", "preview", "export", "backup")
+@commands_but(
+    "migrate",
+    "status",
+    "archived",
+    "list",
+    "summary",
+    "metrics",
+    "report",
+    "preview",
+    "export",
+    "backup",
+)
 @pytest.mark.usefixtures("restore_modes")
 def test_a_read_only_file_is_named_and_not_changed(
     words: Words, memories: Memctl, run_unprivileged: Callable[..., Answer]
@@ -397,7 +423,7 @@ def test_a_read_only_file_is_named_and_not_changed(
     assert everything(memories.database) == before
 
 
-@commands("status", "archived", "list", "summary", "preview", "export", "backup")
+@commands(*READING)
 @pytest.mark.usefixtures("restore_modes")
 def test_a_read_only_file_can_be_looked_at(
     words: Words, memories: Memctl, run_unprivileged: Callable[..., Answer]
@@ -1034,6 +1060,7 @@ ODD_NAMES = [
         pytest.param((b"decay", b"--agent=%s"), id="decay"),
         pytest.param((b"prune", b"--agent=%s"), id="prune"),
         pytest.param((b"promote", b"--agent=%s"), id="promote"),
+        pytest.param((b"metrics", b"--agent=%s"), id="metrics"),
         pytest.param((b"archived", b"--", b"%s"), id="archived"),
         pytest.param((b"archive", b"--", b"%s", b"active"), id="archive"),
         pytest.param((b"restore", b"--", b"%s", b"archived"), id="restore"),
@@ -1073,13 +1100,14 @@ def test_an_odd_name_that_an_agent_has_works_everywhere(name: bytes, memories: M
         memories(b"archived", b"--csv", b"--", name),
         memories(b"archived", b"--", name),
         memories(b"cleanup", b"--agent=" + name, b"--json"),
+        memories(b"metrics", b"--agent=" + name),
         memories(b"restore", b"--", name, b"odd"),
     ]
 
     state = snapshot(memories.database).states["odd"]
     with closing(connect(memories.database)) as db:
         agents = rows(db, "agent_memory", "id, agent_id, key")
-    assert [(answer.exit_code, answer.err) for answer in answers] == [(0, "")] * 6
+    assert [(answer.exit_code, answer.err) for answer in answers] == [(0, "")] * 7
     assert all(line.isprintable() for answer in answers for line in answer.out.split("\n"))
     assert answers[3].json[0]["id"] == "odd"
     assert [row for row in agents if row[0] == "odd"] == [("odd", text, text)]
@@ -1305,7 +1333,7 @@ def test_a_rollback_that_changes_nothing_leaves_no_backup(migrated: Memctl) -> N
     assert [name for name in names_beside(migrated.database) if "before" in name] == []
 
 
-@pytest.mark.parametrize("words", ["cleanup -n --list", "cleanup --list", "status"])
+@pytest.mark.parametrize("words", ["cleanup -n --list", "cleanup --list", "status", "report"])
 @pytest.mark.parametrize("closed", [False, True], ids=["a full device", "closed"])
 def test_an_output_that_takes_nothing_is_no_traceback(
     migrated: Memctl, words: str, closed: bool

@@ -178,7 +178,7 @@ def test_every_line_of_the_crontab_is_a_command_that_exists() -> None:
         assert len(schedule) == 5
         assert program == "/opt/memctl/bin/memctl"
         assert all(option in helped.stdout for option in re.findall("--[a-z-]+", line))
-    assert len(jobs) == 5
+    assert len(jobs) == 6
 
 
 @pytest.mark.parametrize("script", [".ci/run"])

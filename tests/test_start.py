@@ -34,6 +34,7 @@ print(sorted(set(sys.modules) & set({heavy!r})))
         ("decay", []),
         ("prune", []),
         ("promote", []),
+        ("snapshot", []),
         ("remember build_agent learning k new", []),
         ("recall build_agent learning k", []),
         ("recall build_agent learning k --value", []),

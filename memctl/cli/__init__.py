@@ -17,9 +17,10 @@ from memctl.cli.options import Call, command, set_parameters, spread_out
 # Which module has which commands, in the order of the help.
 MODULES = {
     "schema": ("migrate", "rollback", "status"),
-    "jobs": ("cleanup", "decay", "prune", "promote"),
+    "jobs": ("cleanup", "decay", "prune", "promote", "snapshot"),
     "archive": ("archived", "archive", "restore"),
     "memories": ("remember", "recall", "list", "forget", "summary"),
+    "insight": ("metrics", "report"),
     "features": ("enable", "disable"),
     "backups": ("export", "import", "backup"),
     "pausing": ("pause", "resume"),

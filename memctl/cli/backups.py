@@ -1,7 +1,6 @@
 """The commands that take memories out of the database and bring them back."""
 
 import sys
-from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict
 from io import BufferedReader
@@ -14,6 +13,7 @@ from memctl.cli.options import Call, ChangeOptions, LockOptions, finish
 from memctl.conflicts import OnConflict
 from memctl.database import open_database, require_file
 from memctl.errors import MemctlError, UsageError
+from memctl.files import write_file
 from memctl.jobs import perform
 from memctl.locking import exclusive
 from memctl.migrations import require_current
@@ -76,23 +76,7 @@ def export(
         if output in (None, "-"):
             show_text(parts)
         else:
-            _write(parts, Path(output), database=database)
-
-
-def _write(parts: Iterable[str], file: Path, *, database: Path) -> None:
-    from memctl.files import require_place, whole_file
-
-    target = require_place(file, database=database)
-    try:
-        with (
-            whole_file(target, owner_of=database) as draft,
-            draft.open("w", encoding="ascii") as out,
-        ):
-            out.writelines(parts)
-    except OSError as error:
-        raise MemctlError(
-            f"{file} cannot be written ({error.strerror})", "make room, or name another file"
-        ) from None
+            write_file(Path(output), parts, database=database)
 
 
 def import_(
@@ -136,7 +120,7 @@ def import_(
             by_hand=True,
             prepare=lambda db: stage(db, file, wanted, progress),
         )
-    finish(report, call)
+    finish(report, call, change)
 
 
 def _opened(name: str, stack: ExitStack) -> BufferedReader:

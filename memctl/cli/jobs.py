@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import AgentOption, Call, JobOptions, finish
+from memctl.cli.options import AgentOption, Call, ChangeOptions, JobOptions, finish
 from memctl.jobs import perform
 from memctl.timestamps import parse_duration
 
@@ -58,3 +58,10 @@ def promote(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
         "promote", lambda run: promote_proven(run, policy, agent=agent), job.request(call)
     )
     finish(report, call, job)
+
+
+def snapshot(call: Call, job: ChangeOptions) -> None:
+    """Keep the figures of the day, of every agent, for `metrics --history` and `report`."""
+    from memctl.snapshot import snapshot as keep_figures
+
+    finish(perform("snapshot", keep_figures, job.request(call)), call, job)

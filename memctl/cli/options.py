@@ -220,9 +220,9 @@ def spread_out(bundle: type) -> list[inspect.Parameter]:
     ]
 
 
-def finish(report: Report[JobResult], call: Call, job: JobOptions | None = None) -> None:
+def finish(report: Report[JobResult], call: Call, job: ChangeOptions) -> None:
     """Show what a job did, and fail if it left something undone."""
-    listing = job is not None and job.listing
+    listing = job.request(call).listing
     show_report(report, as_json=call.json, listing=listing, quiet=call.quiet)
     if report.result and report.result.refusal:
         raise report.result.refusal

@@ -1,0 +1,112 @@
+"""The commands that tell how memory is doing."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from memctl.cli.options import AgentOption, Call, OutputOptions
+from memctl.database import open_database
+from memctl.errors import UsageError
+from memctl.migrations import require_current
+from memctl.timestamps import parse_duration, parse_past, to_text
+
+ReportFormat = Literal["text", "markdown", "json", "html"]
+
+SPARKLINE = timedelta(days=30)
+
+FileOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", readable=False, help="Write it there."),
+]
+
+
+def metrics(
+    call: Call,
+    output: OutputOptions,
+    agent: AgentOption = None,
+    history: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Also the snapshots of, say, the last 30d."),
+    ] = None,
+    prometheus: Annotated[
+        bool, typer.Option("--prometheus", help="Print them in the text format of Prometheus.")
+    ] = False,
+    file: FileOption = None,
+) -> None:
+    """Tell how much memory agents have and how it changes, as JSON."""
+    from memctl import metrics_output
+    from memctl.metrics import read_metrics
+    from memctl.output import say, show_document, show_rows, show_table
+
+    form = output.form(call)
+    if prometheus and (call.json or form != "json" or history):
+        raise UsageError("--prometheus has one form, and no history", "leave the other options out")
+    if file and not prometheus:
+        raise UsageError("-o is for --prometheus", "redirect the output instead")
+    span = None if history is None else parse_duration(history)
+    path = call.settings.database
+    with open_database(path, read_only=True) as db:
+        require_current(db)
+        found = read_metrics(
+            db,
+            path,
+            now=call.moment,
+            agent=agent,
+            history=SPARKLINE if form == "table" and span is None else span,
+        )
+    if prometheus:
+        from memctl.prometheus import prometheus_text
+
+        write_or_show(prometheus_text(found), file, database=path, mode=0o644)
+    elif form == "json":
+        show_document(metrics_output.metrics_document(found))
+    elif form == "table":
+        show_table(*metrics_output.metrics_table(found))
+        note = f"metrics: read in the last 30 days; rates since {to_text(found.since)}"
+        say(note, quiet=call.quiet)
+    elif found.history:
+        show_rows(metrics_output.history_rows(found.history), form)
+    else:
+        show_rows(metrics_output.metrics_rows(found), form)
+
+
+def write_or_show(text: str, file: Path | None, *, database: Path, mode: int = 0o600) -> None:
+    """Write a text into a file, or print it when there is none, or a dash."""
+    from memctl.files import write_file
+    from memctl.output import show_text
+
+    if file is None or str(file) == "-":
+        show_text([text])
+    else:
+        write_file(file, [text], database=database, mode=mode)
+
+
+def report(
+    call: Call,
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="From when on; a time, or such as 7d.")
+    ] = "7d",
+    form: Annotated[ReportFormat, typer.Option("--format", help="What to make of it.")] = "text",
+    file: FileOption = None,
+) -> None:
+    """Make a health report of the last week: what changed, what is remarkable, what to do."""
+    from memctl.output import document_text
+    from memctl.report import read_report
+    from memctl.report_html import report_html
+    from memctl.report_text import report_document, report_markdown, report_text
+
+    now = call.moment
+    path = call.settings.database
+    with open_database(path, read_only=True) as db:
+        require_current(db)
+        found = read_report(
+            db, path, call.settings.promote, since=parse_past(since, now=now), now=now
+        )
+    if call.json or form == "json":
+        text = document_text(report_document(found))
+    else:
+        make = {"text": report_text, "markdown": report_markdown, "html": report_html}[form]
+        text = make(found)
+    write_or_show(text, file, database=path)

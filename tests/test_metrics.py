@@ -1,0 +1,431 @@
+"""How memory is doing: the same figures as JSON, records, a table, and for Prometheus."""
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import shutil
+import sqlite3
+import struct
+import subprocess
+import termios
+from collections.abc import Callable
+from datetime import timedelta
+from fcntl import ioctl
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import NOW, PROGRAM, Memctl
+from tests.test_bad_input import ODD_NAMES
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def fleet(migrated: Memctl, remember: Callable[..., str]) -> Memctl:
+    """Two agents, an expiry, and snapshots on three of four days; it is then the fifth."""
+    remember(key="a", value="xx", importance=8, access_count=3)
+    remember(key="b", value="yy", importance="high")
+    remember(key="c", value="zz", type="context", expired_for=HOUR)
+    migrated.ok("snapshot")
+    migrated.at(NOW + DAY).ok("cleanup")
+    migrated.at(NOW + DAY).ok("snapshot")
+    remember(key="日本", value="v" * 1500, agent_id="агент 🤖", metadata="{}", importance=2)
+    migrated.at(NOW + 3 * DAY).ok("snapshot")
+    return migrated.at(NOW + 4 * DAY)
+
+
+def level(**figures: Any) -> dict[str, Any]:
+    """Return the figures of a level, of which most are nothing."""
+    return {
+        "memories": 0,
+        "archived": 0,
+        "importance_avg": None,
+        "accessed_memories": 0,
+        "accesses": None,
+        "expired_per_day": 0.0,
+        "archived_per_day": 0.0,
+        "storage_bytes": 0,
+        **figures,
+    }
+
+
+def test_metrics_are_told_for_types_agents_and_all(fleet: Memctl) -> None:
+    answer = fleet.ok("metrics").json
+
+    learning = level(memories=2, importance_avg=8.0, accessed_memories=1, storage_bytes=6)
+    context = level(archived=1, expired_per_day=0.25, archived_per_day=0.25, storage_bytes=3)
+    other = level(memories=1, importance_avg=2.0, storage_bytes=1508)
+    both = {"expired_per_day": 0.25, "archived_per_day": 0.25, "accessed_memories": 1}
+    jobs = answer.pop("jobs")
+    assert answer == {
+        "schema": 1,
+        "at": "2026-11-26T09:43:58Z",
+        "database": {
+            "path": str(fleet.database),
+            "size_bytes": fleet.database.stat().st_size,
+            "wal_bytes": fleet.database.with_name("harness.db-wal").stat().st_size,
+        },
+        "period": {"since": "2026-11-22T09:43:58Z", "days": 4.0},
+        "accesses_since": None,
+        "system": level(memories=3, archived=1, importance_avg=5.0, storage_bytes=1517, **both),
+        "agents": {
+            "build_agent": {
+                **level(memories=2, archived=1, importance_avg=8.0, storage_bytes=9, **both),
+                "types": {"context": context, "learning": learning},
+            },
+            "агент 🤖": {**other, "types": {"learning": other}},
+        },
+    }
+    assert [(job["job"], job["run_id"], job["consecutive_failures"]) for job in jobs] == [
+        ("cleanup", 2, 0),
+        ("snapshot", 4, 0),
+    ]
+
+
+def test_metrics_of_one_agent_are_its_own(fleet: Memctl) -> None:
+    answer = fleet.ok("metrics", "--agent", "агент 🤖").json
+
+    assert list(answer["agents"]) == ["агент 🤖"]
+    assert answer["system"] == level(memories=1, importance_avg=2.0, storage_bytes=1508)
+
+
+def test_an_agent_that_is_not_there_is_not_found(fleet: Memctl) -> None:
+    answer = fleet("metrics", "--agent", "build_agnt")
+
+    assert (answer.exit_code, answer.out) == (1, "")
+    assert "did you mean 'build_agent'?" in answer.err
+
+
+def test_metrics_of_an_empty_database_are_all_nothing(migrated: Memctl) -> None:
+    answer = migrated.ok("metrics").json
+
+    assert (answer["system"], answer["agents"], answer["jobs"]) == (level(), {}, [])
+    assert migrated.ok("metrics", "--csv").out == ""
+    assert migrated.ok("metrics", "--history", "30d").json["system"]["history"] == []
+
+
+def test_history_shows_each_day_and_its_gaps(fleet: Memctl) -> None:
+    answer = fleet.ok("metrics", "--history", "30d").json
+
+    assert [
+        (day["date"], day["figures"] and (day["figures"]["memories"], day["figures"]["expired"]))
+        for day in answer["system"]["history"]
+    ] == [
+        ("2026-11-22", (3, 0)),
+        ("2026-11-23", (2, 1)),
+        ("2026-11-24", None),
+        ("2026-11-25", (3, 0)),
+        ("2026-11-26", None),
+    ]
+    assert [
+        day["figures"] and day["figures"]["memories"]
+        for day in answer["agents"]["агент 🤖"]["history"]
+    ] == [0, 0, None, 1, None]
+
+
+def test_history_reaches_back_as_many_days_as_one_asks_for(fleet: Memctl) -> None:
+    answer = fleet.ok("metrics", "--history", "4d").json
+
+    assert [day["date"] for day in answer["system"]["history"]] == [
+        "2026-11-23",
+        "2026-11-24",
+        "2026-11-25",
+        "2026-11-26",
+    ]
+
+
+def test_records_are_by_agent_and_type(fleet: Memctl) -> None:
+    lines = fleet.ok("metrics", "--nl").out.splitlines()
+    table = list(csv.DictReader(io.StringIO(fleet.ok("metrics", "--csv").out)))
+
+    records = [json.loads(line) for line in lines]
+    assert [(record["agent_id"], record["type"], record["memories"]) for record in records] == [
+        ("build_agent", "context", 0),
+        ("build_agent", "learning", 2),
+        ("агент 🤖", "learning", 1),
+    ]
+    assert table == [
+        {name: "" if value is None else str(value) for name, value in record.items()}
+        for record in records
+    ]
+
+
+def test_records_of_the_history_are_by_day_agent_and_type(fleet: Memctl) -> None:
+    lines = fleet.ok("metrics", "--history", "30d", "--nl").out.splitlines()
+
+    assert [
+        (row["date"], row["agent_id"], row["type"], row["memories"], row["expired"])
+        for row in map(json.loads, lines)
+    ] == [
+        ("2026-11-22", "build_agent", "context", 1, 0),
+        ("2026-11-22", "build_agent", "learning", 2, 0),
+        ("2026-11-23", "build_agent", "context", 0, 1),
+        ("2026-11-23", "build_agent", "learning", 2, 0),
+        ("2026-11-25", "build_agent", "context", 0, 0),
+        ("2026-11-25", "build_agent", "learning", 2, 0),
+        ("2026-11-25", "агент 🤖", "learning", 1, 0),
+    ]
+
+
+def test_the_table_has_the_largest_agent_first_and_the_sum_last(fleet: Memctl) -> None:
+    answer = fleet.ok("metrics", "--table")
+
+    assert answer.out == (
+        "                                     average        expired  archived\n"
+        "agent         memories  archived  importance  read    a day     a day  storage"
+        "  memories, day by day\n"
+        "build_agent          2         1         8.0     1      0.2       0.2      9 B  █▅ ▅\n"
+        "агент 🤖             1         0         2.0     0      0.0       0.0   1.5 kB  ▁▁ █\n"
+        "all 2 agents         3         1         5.0     1      0.2       0.2   1.5 kB  █▅ █\n"
+    )
+    assert answer.err == ("metrics: read in the last 30 days; rates since 2026-11-22T09:43:58Z\n")
+
+
+def on_a_terminal(memctl: Memctl, *words: str, columns: int) -> str:
+    """Run a command on a terminal of that width and return its lines, without colours."""
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen(
+        [PROGRAM, *words],
+        env={**memctl.environment(), "TERM": "xterm"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(theirs)
+    printed = b""
+    while True:
+        try:
+            printed += os.read(ours, 65536)
+        except OSError:  # Linux's way to say that the other end is closed
+            break
+    os.close(ours)
+    assert process.wait() == 0
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", printed.decode())
+    return "".join(f"{line.rstrip()}\n" for line in plain.splitlines())
+
+
+def test_a_narrow_terminal_goes_without_the_last_columns(fleet: Memctl) -> None:
+    narrow = on_a_terminal(fleet, "metrics", "-t", columns=70)
+    wide = on_a_terminal(fleet, "metrics", "-t", columns=200)
+
+    assert narrow == (
+        "                                     average        expired\n"
+        "agent         memories  archived  importance  read    a day  storage\n"
+        "build_agent          2         1         8.0     1      0.2      9 B\n"
+        "агент 🤖             1         0         2.0     0      0.0   1.5 kB\n"
+        "all 2 agents         3         1         5.0     1      0.2   1.5 kB\n"
+    )
+    assert wide == fleet.ok("metrics", "-t").out
+
+
+def test_accesses_count_from_the_first_whole_day_on(
+    migrated: Memctl, remember: Callable[..., str], db: sqlite3.Connection
+) -> None:
+    remember()
+    migrated.ok("enable", "access-counting")
+    for at in (NOW, NOW + DAY, NOW + DAY + HOUR):
+        db.execute(
+            "UPDATE agent_memory SET access_count = access_count + 1, last_accessed = ?",
+            (at.strftime("%Y-%m-%d %H:%M:%S"),),
+        )
+
+    early = migrated.at(NOW + HOUR).ok("metrics").json
+    late = migrated.at(NOW + 2 * DAY).ok("metrics").json
+
+    assert (early["accesses_since"], early["system"]["accesses"]) == (None, None)
+    assert (late["accesses_since"], late["system"]["accesses"]) == ("2026-11-23T00:00:00Z", 2)
+
+
+def test_rates_are_over_the_last_thirty_days(
+    migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(expired_for=HOUR)
+    migrated.ok("cleanup")
+
+    late = migrated.at(NOW + 30 * DAY).ok("metrics").json
+    later = migrated.at(NOW + 31 * DAY).ok("metrics").json
+
+    assert late["system"]["expired_per_day"] == round(1 / 30, 6)
+    assert (later["system"]["expired_per_day"], later["period"]) == (
+        0.0,
+        {"since": "2026-11-23T09:43:58Z", "days": 30.0},
+    )
+
+
+@pytest.mark.parametrize(
+    ("statuses", "failures"),
+    [
+        pytest.param(["ok", "failed", "failed"], 2, id="two failures"),
+        pytest.param(["failed", "ok"], 0, id="a failure that is over"),
+        pytest.param(["ok", "failed", "refused", "failed"], 2, id="a refusal is no end to it"),
+        pytest.param(["running", "failed"], 2, id="a crash before it"),
+        pytest.param(["failed", "running"], 1, id="perhaps at work now"),
+    ],
+)
+def test_failures_in_a_row_are_counted(
+    db: sqlite3.Connection, migrated: Memctl, statuses: list[str], failures: int
+) -> None:
+    for status in statuses:
+        db.execute(
+            """
+            INSERT INTO memory_runs
+                (job, started_at, finished_at, status, memctl_version, host, pid)
+            VALUES ('prune', '2026-11-22T09:00:00Z', '2026-11-22T09:00:01Z', ?, '0', 'h', 1)
+            """,
+            (status,),
+        )
+
+    (job,) = migrated.ok("metrics").json["jobs"]
+
+    assert job["consecutive_failures"] == failures
+    assert job["last_ok_at"] == ("2026-11-22T09:00:01Z" if "ok" in statuses else None)
+
+
+def test_the_text_for_prometheus_has_every_figure(fleet: Memctl, db: sqlite3.Connection) -> None:
+    db.execute("UPDATE memory_runs SET duration_ms = 1500, longest_lock_ms = 2.5")
+
+    text = fleet.ok("metrics", "--prometheus").out
+
+    size = fleet.database.stat().st_size
+    wal = fleet.database.with_name("harness.db-wal").stat().st_size
+    samples = [line for line in text.splitlines() if not line.startswith("#")]
+    of_types = {
+        "memories": (0, 2, 1),
+        "archived_memories": (1, 0, 0),
+        "importance_average": (None, 8.0, 2.0),
+        "accessed_memories": (0, 1, 0),
+        "expired_daily": (0.25, 0.0, 0.0),
+        "archived_daily": (0.25, 0.0, 0.0),
+        "storage_bytes": (3, 6, 1508),
+    }
+    types = ("build_agent", "context"), ("build_agent", "learning"), ("агент 🤖", "learning")
+    assert samples == [
+        *(
+            f'memctl_{name}{{agent="{agent}",type="{type_}"}} {value}'
+            for name, values in of_types.items()
+            for (agent, type_), value in zip(types, values, strict=True)
+            if value is not None
+        ),
+        'memctl_job_last_start_timestamp_seconds{job="cleanup"} 1795427038',
+        'memctl_job_last_start_timestamp_seconds{job="snapshot"} 1795599838',
+        'memctl_job_last_success_timestamp_seconds{job="cleanup"} 1795427038',
+        'memctl_job_last_success_timestamp_seconds{job="snapshot"} 1795599838',
+        'memctl_job_last_duration_seconds{job="cleanup"} 1.5',
+        'memctl_job_last_duration_seconds{job="snapshot"} 1.5',
+        'memctl_job_last_longest_lock_seconds{job="cleanup"} 0.0025',
+        'memctl_job_last_longest_lock_seconds{job="snapshot"} 0.0025',
+        'memctl_job_consecutive_failures{job="cleanup"} 0',
+        'memctl_job_consecutive_failures{job="snapshot"} 0',
+        f"memctl_database_size_bytes {size}",
+        f"memctl_database_wal_bytes {wal}",
+        "memctl_read_timestamp_seconds 1795686238",
+    ]
+
+
+ODD_AGENTS: list[Any] = [
+    *(name.values[0] for name in ODD_NAMES),
+    b"a\\nb",
+    b"a\nb",
+    b'"',
+    b"{}",
+    b"\\",
+]
+
+
+def remember_odd_names(db: sqlite3.Connection) -> None:
+    """Give every odd name a memory: as its agent, its type and its key."""
+    for number, name in enumerate(ODD_AGENTS):
+        db.execute(
+            """
+            INSERT INTO agent_memory (id, agent_id, type, key, value)
+            VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), 'v')
+            """,
+            (f"odd-{number}", name, name, name),
+        )
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool, of Debian's prometheus")
+def test_promtool_finds_nothing_wrong(db: sqlite3.Connection, migrated: Memctl) -> None:
+    remember_odd_names(db)
+    migrated.ok("snapshot")
+    migrated.ok("enable", "access-counting")
+    text = migrated.at(NOW + DAY).ok("metrics", "--prometheus").out
+
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
+
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    "form", ["--table", "--csv", "--nl", "--json", "--prometheus", "--history=9d"]
+)
+def test_odd_names_stay_apart_and_act_on_no_terminal(
+    db: sqlite3.Connection, migrated: Memctl, form: str
+) -> None:
+    remember_odd_names(db)
+    migrated.ok("snapshot")
+
+    printed = migrated.ok("metrics", form).out
+
+    assert all(character.isprintable() or character == "\n" for character in printed)
+    assert len(set(re.findall(r"^memctl_memories.*", printed, re.MULTILINE))) == (
+        len(ODD_AGENTS) if form == "--prometheus" else 0
+    )
+
+
+def test_the_file_for_prometheus_is_replaced_as_a_whole(fleet: Memctl, tmp_path: Path) -> None:
+    target = tmp_path / "memctl.prom"
+    target.write_text("old")
+    target.chmod(0o600)
+    before = sorted(tmp_path.iterdir())
+
+    answer = fleet.ok("metrics", "--prometheus", "-o", str(target))
+
+    assert (answer.out, answer.err) == ("", "")
+    assert target.read_text() == fleet.ok("metrics", "--prometheus").out
+    assert target.stat().st_mode & 0o777 == 0o644
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "complaint"),
+    [
+        pytest.param(
+            ("metrics", "--prometheus", "-o", "{}/no/x"), 1, "cannot be written", id="gone"
+        ),
+        pytest.param(
+            ("metrics", "--prometheus", "-o", "{}"), 2, "is not a regular file", id="directory"
+        ),
+        pytest.param(
+            ("report", "-o", "/dev/null"), 2, "/dev/null is not a regular file", id="a device"
+        ),
+        pytest.param(("metrics", "-o", "{}/x"), 2, "-o is for --prometheus", id="not for JSON"),
+        pytest.param(("metrics", "--prometheus", "-t"), 2, "has one form", id="two forms"),
+        pytest.param(("metrics", "--prometheus", "--json"), 2, "has one form", id="json, too"),
+        pytest.param(("metrics", "--csv", "-t"), 2, "exclude each other", id="csv and table"),
+        pytest.param(("metrics", "--history", "0d"), 2, "out of range", id="no history"),
+        pytest.param(("metrics", "--history", "week"), 2, "is not a duration", id="no duration"),
+        pytest.param(("report", "--since", "2031-01-01"), 2, "not in the past", id="the future"),
+        pytest.param(("report", "--since", "lately"), 2, "is not a time", id="no time"),
+    ],
+)
+def test_what_cannot_be_written_or_meant_is_one_clear_line(
+    migrated: Memctl, tmp_path: Path, words: tuple[str, ...], exit_code: int, complaint: str
+) -> None:
+    before = sorted(tmp_path.iterdir())
+
+    answer = migrated(*(word.format(tmp_path) for word in words))
+
+    assert (answer.exit_code, answer.out, answer.err.count("\n")) == (exit_code, "", 1)
+    assert complaint in answer.err
+    assert sorted(tmp_path.iterdir()) == before
+    assert Path("/dev/null").is_char_device()

@@ -1,0 +1,354 @@
+"""A month of the service and the jobs, and every figure recomputed from a log of what was done."""
+
+import random
+import sqlite3
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memctl.archive import archive
+from memctl.archived import ArchiveFilter
+from memctl.cleanup import cleanup
+from memctl.decay import DecayPolicy, decay
+from memctl.jobs import Request, perform
+from memctl.prune import PrunePolicy, prune
+from memctl.restore import restore
+from memctl.snapshot import snapshot
+from tests.conftest import NOW, Memctl, connect, text_of
+from tests.service import COUNT_ACCESS, FIND, REMEMBER, Service
+
+Key = tuple[str, str]
+
+AGENTS = ["build_agent", "qa_agent", "агент 🤖", "[red]a[/]"]
+TYPES = ["learning", "context"]
+FLOWS = ("expired", "archived", "restored", "pruned", "promoted")
+RETENTION = timedelta(days=8)
+
+
+@dataclass
+class Memory:
+    """What the log knows of a memory, active or archived."""
+
+    id: str
+    of: Key
+    key: str
+    value: str
+    expires: datetime | None
+    accessed: datetime
+    accesses: int = 0
+    archived_at: datetime | None = None
+
+    @property
+    def bytes(self) -> int:
+        return len((self.key + self.value).encode())
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How long the logs were when a day was last snapshot, and when that was."""
+
+    changes: int
+    reads: int
+    at: datetime
+
+
+@dataclass
+class World:
+    """The database, and beside it what must have become of it."""
+
+    path: Path
+    db: sqlite3.Connection
+    began: datetime
+    active: dict[str, Memory] = field(default_factory=dict)
+    archive: dict[str, Memory] = field(default_factory=dict)
+    changes: list[tuple[datetime, Key, str]] = field(default_factory=list)
+    reads: list[tuple[str, Key]] = field(default_factory=list)
+    counting_since: datetime | None = None
+    marks: dict[str, Mark] = field(default_factory=dict)
+    expected: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
+
+    def remember(self, chance: random.Random, at: datetime) -> None:
+        """Write a memory as the service does, now and then in place of another."""
+        of = (chance.choice(AGENTS), chance.choice(TYPES))
+        key = f"ключ {chance.randrange(60)}"
+        lasts = chance.choice([None, timedelta(hours=20), timedelta(days=4), timedelta(days=90)])
+        memory = Memory(
+            id=str(uuid.UUID(int=chance.getrandbits(128))),
+            of=of,
+            key=key,
+            value="v" * chance.randrange(200),
+            expires=None if lasts is None else at + lasts,
+            accessed=at,
+        )
+        expires = memory.expires and memory.expires.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        given = (memory.id, *of, key, memory.value, None, chance.randrange(1, 11), expires)
+        self.db.execute(REMEMBER, given)
+        stamp = "UPDATE agent_memory SET created_at = ?, last_accessed = ? WHERE id = ?"
+        self.db.execute(stamp, (text_of(at), text_of(at), memory.id))
+        for other in [old for old in self.active.values() if (old.of, old.key) == (of, key)]:
+            del self.active[other.id]
+        self.active[memory.id] = memory
+
+    def recall(self, chance: random.Random, at: datetime) -> None:
+        """Read a memory as the service does, at a time of ours."""
+        memory = self.active[chance.choice(sorted(self.active))]
+        assert self.db.execute(FIND, (*memory.of, memory.key)).fetchone()
+        self.db.execute(COUNT_ACCESS.replace("datetime('now')", f"'{text_of(at)}'"), (memory.id,))
+        memory.accesses += 1
+        memory.accessed = at
+        if self.counting_since is not None:
+            self.reads.append((f"{at:%Y-%m-%d}", memory.of))
+
+    def forget(self, chance: random.Random) -> None:
+        """Delete a memory as the service does, without a trace."""
+        memory = self.active.pop(chance.choice(sorted(self.active)))
+        self.db.execute("DELETE FROM agent_memory WHERE id = ?", (memory.id,))
+
+    def put_away(self, memory: Memory, at: datetime, *changes: str) -> None:
+        """Move a memory to the archive, in the log."""
+        self.archive[memory.id] = self.active.pop(memory.id)
+        memory.archived_at = at
+        self.changes += [(at, memory.of, change) for change in changes]
+
+    def cleanup(self, at: datetime) -> None:
+        """Run the job, and do the same in the log."""
+        perform("cleanup", cleanup, self.request(at))
+        for memory in list(self.active.values()):
+            if memory.expires is not None and memory.expires < at:
+                self.put_away(memory, at, "expired", "archived")
+
+    def archive_one(self, chance: random.Random, at: datetime) -> None:
+        """Archive a memory by hand."""
+        memory = self.active[chance.choice(sorted(self.active))]
+        perform(
+            "archive",
+            lambda run: archive(run, agent=memory.of[0], ids=[memory.id]),
+            self.request(at),
+        )
+        self.put_away(memory, at, "archived")
+
+    def restore_one(self, chance: random.Random, at: datetime) -> None:
+        """Restore a memory, unless it has been written anew."""
+        names = {(memory.of, memory.key) for memory in self.active.values()}
+        free = [one for one in self.archive.values() if (one.of, one.key) not in names]
+        if not free:
+            return
+        memory = chance.choice(free)
+        which = ArchiveFilter(agent=memory.of[0], ids=[memory.id])
+        perform("restore", lambda run: restore(run, which), self.request(at))
+        self.active[memory.id] = self.archive.pop(memory.id)
+        if memory.expires is not None and memory.expires < at:
+            memory.expires = None
+        self.changes.append((at, memory.of, "restored"))
+
+    def prune(self, at: datetime) -> None:
+        """Run the job, and do the same in the log."""
+        importance = dict(self.db.execute("SELECT id, importance FROM archived_memories"))
+        policy = PrunePolicy(retention=RETENTION)
+        perform("prune", lambda run: prune(run, policy), self.request(at))
+        for memory in list(self.archive.values()):
+            assert memory.archived_at is not None
+            if memory.archived_at < at - RETENTION and importance[memory.id] < 8:
+                del self.archive[memory.id]
+                self.changes.append((at, memory.of, "pruned"))
+
+    def snapshot(self, at: datetime) -> None:
+        """Run the job, and note what it must have written."""
+        perform("snapshot", snapshot, self.request(at))
+        today = f"{at:%Y-%m-%d}"
+        before = max((day for day in self.marks if day < today), default=None)
+        mark = Mark(0, 0, self.began) if before is None else self.marks[before]
+        self.marks[today] = Mark(len(self.changes), len(self.reads), at)
+        counted = self.counting_since is not None and self.counting_since <= mark.at
+        flows = Counter((of, change) for _, of, change in self.changes[mark.changes :])
+        reads = Counter(of for _, of in self.reads[mark.reads :])
+        (last_event,) = self.db.execute("SELECT max(event_id) FROM memory_events").fetchone()
+        period = (text_of(mark.at), text_of(at), last_event or 0)
+        self.expected[today] = []
+        for of in sorted((agent, type_) for agent in AGENTS for type_ in TYPES):
+            stock = self.stock(of, since=mark.at, until=at)
+            that_day = self.reads.count((today, of))
+            figures = [flows[of, flow] for flow in FLOWS]
+            if any((*stock.values(), that_day, reads[of], *figures)):
+                row = (*period, *of, *stock.values(), that_day)
+                self.expected[today].append((*row, reads[of] if counted else None, *figures))
+
+    def stock(self, of: Key, *, since: datetime, until: datetime) -> dict[str, Any]:
+        """Return what there is of an agent and type; only importance is looked up."""
+        active = [memory for memory in self.active.values() if memory.of == of]
+        archived = [memory for memory in self.archive.values() if memory.of == of]
+        importance = self.db.execute(
+            "SELECT importance FROM agent_memory WHERE agent_id = ? AND type = ?", of
+        )
+        read = [one for one in active if one.accesses and since <= one.accessed <= until]
+        return {
+            "memories": len(active),
+            "archived_memories": len(archived),
+            "importance_count": len(active),
+            "importance_sum": round(sum(points for (points,) in importance), 6),
+            "active_bytes": sum(memory.bytes for memory in active),
+            "archived_bytes": sum(memory.bytes for memory in archived),
+            "accessed_memories": len(read),
+        }
+
+    def request(self, at: datetime) -> Request:
+        """Return how a job is run; prune may take more than half."""
+        return Request(database=self.path, now=at, force=True)
+
+
+@pytest.fixture
+def world(path: Path, memctl: Memctl, service: Service) -> Iterator[World]:
+    """A database of the service that was migrated a month ago."""
+    began = NOW - timedelta(days=30)
+    memctl.at(began).ok("migrate", "--no-backup")
+    with closing(connect(path)) as db:
+        yield World(path, db, began)
+
+
+def live(world: World, memctl: Memctl, seed: int) -> None:
+    """Let a month pass: jobs on most days, snapshots on some, on others twice."""
+    chance = random.Random(seed)
+    for day in range(30):
+        morning = world.began + timedelta(days=day)
+        if day == 4:
+            memctl.at(morning).ok("enable", "access-counting")
+            world.counting_since = morning
+        for _ in range(chance.randrange(5, 20)):
+            world.remember(chance, morning + timedelta(minutes=chance.randrange(60)))
+        hour = morning + timedelta(hours=1)
+        chores: list[Callable[[], None]] = [
+            lambda at=hour: world.recall(chance, at),  # type: ignore[misc]
+            lambda: world.forget(chance),
+            lambda at=hour: world.archive_one(chance, at),  # type: ignore[misc]
+            lambda at=hour: world.restore_one(chance, at),  # type: ignore[misc]
+        ]
+        for chore in chance.choices(chores, weights=[8, 1, 1, 2], k=chance.randrange(10)):
+            chore()
+        hour += timedelta(hours=1)
+        if chance.random() < 0.8:
+            world.cleanup(hour)
+        perform("decay", lambda run: decay(run, DecayPolicy()), world.request(hour))
+        for _ in range(chance.choice([0, 1, 1, 2])):
+            world.snapshot(hour)
+            for _ in range(3):
+                world.recall(chance, hour)  # in the very second of the snapshot, and counted later
+            hour += timedelta(hours=1)
+        if day % 7 == 6:
+            world.prune(hour)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_every_figure_of_a_month_agrees_with_a_log_of_what_was_done(
+    world: World, memctl: Memctl, seed: int
+) -> None:
+    live(world, memctl, seed)
+
+    metrics = memctl.ok("metrics", "--history", "40d").json
+    report = memctl.ok("report", "--since", "30d", "--json").json
+
+    kept = defaultdict(list)
+    for day, *row in world.db.execute(
+        """
+        SELECT snapshot_date, replace(rtrim(period_start, 'Z'), 'T', ' '),
+            replace(rtrim(period_end, 'Z'), 'T', ' '), last_event_id, agent_id, type,
+            memories, archived_memories, importance_count, importance_sum, active_bytes,
+            archived_bytes, accessed_memories, accesses_that_day, accesses,
+            expired, archived, restored, pruned, promoted
+        FROM memory_analytics
+        """
+    ):
+        kept[day].append(tuple(row))
+    assert kept == world.expected
+    assert {
+        (agent, type_): figures
+        for agent, types in metrics["agents"].items()
+        for type_, figures in types["types"].items()
+    } == {of: expected_metrics(world, [of]) for of in known(world)}
+    assert {
+        agent: {name: figures[name] for name in figures if name not in ("types", "history")}
+        for agent, figures in metrics["agents"].items()
+    } == {
+        agent: expected_metrics(world, [of for of in known(world) if of[0] == agent])
+        for agent in {of[0] for of in known(world)}
+    }
+    assert [
+        (day["date"], day["figures"] and day["figures"]["memories"])
+        for day in metrics["system"]["history"]
+    ] == expected_history(world)
+    assert report["days"] == expected_days(world)
+    assert {agent["agent_id"]: agent["never_read"] for agent in report["agents"]} == {
+        agent: sum(
+            not one.accesses and one.accessed <= NOW - timedelta(days=7)
+            for one in world.active.values()
+            if one.of[0] == agent
+        )
+        for agent in {of[0] for of in known(world)}
+    }
+
+
+def known(world: World) -> list[Key]:
+    """Return the agents and types that anything is known of, in their order."""
+    memories = [*world.active.values(), *world.archive.values()]
+    return sorted({memory.of for memory in memories} | {of for _, of, _ in world.changes})
+
+
+def expected_metrics(world: World, keys: list[Key]) -> dict[str, Any]:
+    """Return what `metrics` must tell of these agents and types together."""
+    stocks = [world.stock(of, since=world.began, until=NOW) for of in keys]
+    stock = {name: sum(one[name] for one in stocks) for name in stocks[0]}
+    flows = Counter(change for _, of, change in world.changes if of in keys)
+    counted_from = f"{world.counting_since:%Y-%m-%d}"  # a part of a day does not count
+    average = stock["importance_sum"] / stock["memories"] if stock["memories"] else None
+    return {
+        "memories": stock["memories"],
+        "archived": stock["archived_memories"],
+        "importance_avg": None if average is None else pytest.approx(average, abs=1e-6),
+        "accessed_memories": stock["accessed_memories"],
+        "accesses": sum(day > counted_from and of in keys for day, of in world.reads),
+        "expired_per_day": round(flows["expired"] / 30, 6),
+        "archived_per_day": round(flows["archived"] / 30, 6),
+        "storage_bytes": stock["active_bytes"] + stock["archived_bytes"],
+    }
+
+
+def expected_history(world: World) -> list[tuple[str, int | None]]:
+    """Return each day since the first snapshot, with its memories; None is a gap."""
+    column = 5
+    days = [f"{world.began + timedelta(days=number):%Y-%m-%d}" for number in range(31)]
+    return [
+        (day, sum(row[column] for row in world.expected[day]) if day in world.expected else None)
+        for day in days
+        if day >= min(world.expected)
+    ]
+
+
+def expected_days(world: World) -> list[dict[str, Any]]:
+    """Return what happened on each day, as `report` tells it."""
+    days = []
+    for number in range(31):
+        day = f"{world.began + timedelta(days=number):%Y-%m-%d}"
+        flows = Counter(change for at, _, change in world.changes if f"{at:%Y-%m-%d}" == day)
+        (decayed,) = world.db.execute(
+            "SELECT total(json_extract(counts, '$.decayed')) FROM memory_runs"
+            " WHERE job = 'decay' AND started_at LIKE ?",
+            (f"{day}%",),
+        ).fetchone()
+        days.append(
+            {
+                "date": day,
+                "expired": flows["expired"],
+                "archived_otherwise": flows["archived"] - flows["expired"],
+                "restored": flows["restored"],
+                "pruned": flows["pruned"],
+                "promoted": 0,
+                "decayed": decayed,
+            }
+        )
+    return days

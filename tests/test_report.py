@@ -1,0 +1,608 @@
+"""The health report: right figures, advice that follows from them, and stored text only shown."""
+
+import json
+import re
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+
+from memctl import advice
+from memctl.candidates import PromotePolicy
+from memctl.charts import Series, horizontal_bars, line_chart, stacked_bars
+from memctl.database import open_database
+from memctl.figures import Figures
+from memctl.metrics import DayFigures
+from memctl.metrics_output import readable_bytes
+from memctl.output import visible
+from memctl.report import AgentReport, HealthReport, JobReport, Memory, read_report
+from memctl.report_html import report_html
+from memctl.report_text import report_markdown, report_text
+from tests.conftest import NOW, Memctl, text_of
+from tests.test_metrics import ODD_AGENTS as ODD_BYTES
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+WEEK = timedelta(days=7)
+
+ODD_TEXTS = [text.decode("utf-8", "surrogateescape") for text in ODD_BYTES]
+
+# The worst first: lists show ten.
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "</style><img src=x onerror=alert(1)>",
+    "\" onmouseover='alert(1)",
+    "&lt;b&gt; &amp;",
+    "[text](http://example.com) <http://example.com>",
+    "http://example.com www.example.com a@example.com",
+    "![image](http://example.com/x.png)",
+    "a | b \\| c",
+    "`code` ``more`` *bold* _soft_ ~~gone~~ # no heading",
+    "- no list\n1. nor this",
+    "NUL \0 inside",
+    *ODD_TEXTS,
+]
+
+
+def read(path: Path, **changes: Any) -> HealthReport:
+    """Return the report of the last week."""
+    with open_database(path, read_only=True) as db:
+        report = read_report(db, path, PromotePolicy(), since=NOW - WEEK, now=NOW)
+    return replace(report, **changes)
+
+
+@pytest.fixture
+def report(migrated: Memctl) -> HealthReport:
+    """The report of an empty database, in which every rule is content; to be changed."""
+    jobs = [job_report(job) for job in advice.REGULAR_JOBS]
+    return read(migrated.database, jobs=jobs, counts_accesses=True)
+
+
+def job_report(job: str, **changes: Any) -> JobReport:
+    """Return how a job went well."""
+    return JobReport(job, 7, 7, 0, 0, 0, 12.0, 9.5, None)._replace(**changes)
+
+
+def agent_report(agent: str, memories: int, **changes: Any) -> AgentReport:
+    """Return an agent of that size."""
+    return AgentReport(agent, Figures(memories=memories), None, 0, 0)._replace(**changes)
+
+
+def test_a_report_tells_what_happened(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    week_ago = migrated.at(NOW - WEEK)
+    db.execute("UPDATE memctl_migrations SET applied_at = '2026-10-01T00:00:00Z'")
+    remember(key="first", idle_days=20, importance=9)
+    week_ago.ok("snapshot")
+    remember(key="new", idle_days=1, importance=8, access_count=2)
+    remember(key="expired", idle_days=3, expired_for=HOUR)
+    remember(key="overdue", expires_at="2026-11-23 00:00:00")
+    by_hand = remember(key="by hand", agent_id="qa_agent")
+    remember(
+        key="known",
+        type="error_pattern",
+        importance=9,
+        access_count=5,
+        created_at=text_of(NOW - 14 * DAY),
+        value="x" * 500,
+    )
+    remember(
+        key="nearly",
+        type="error_pattern",
+        importance=7.5,
+        access_count=6,
+        created_at=text_of(NOW - 15 * DAY),
+    )
+    migrated.ok("cleanup")
+    migrated.ok("archive", "qa_agent", by_hand)
+    later = migrated.at(NOW + DAY)
+    later.ok("decay")
+
+    document = later.ok("report", "--since", "8d", "--json").json
+
+    jobs = {job["job"]: (job["runs"], job["ok"]) for job in document.pop("jobs")}
+    database = document.pop("database")
+    changed = {"expired": 1, "archived_otherwise": 1, "restored": 0, "pruned": 0, "promoted": 0}
+    nothing = dict.fromkeys([*changed, "decayed"], 0)
+    assert jobs == {"archive": (1, 1), "cleanup": (1, 1), "decay": (1, 1), "snapshot": (1, 1)}
+    assert database["path"] == str(migrated.database)
+    assert document == {
+        "schema": 1,
+        "at": "2026-11-23T09:43:58Z",
+        "since": "2026-11-15T09:43:58Z",
+        "changes_known_since": "2026-11-15T09:43:58Z",
+        "advice": [
+            "1 memories have expired and are still given to agents: run `memctl cleanup` more "
+            "often.",
+            "In this time prune did not run: see the crontab.example of memctl.",
+            "1 memories meet every condition of promotion and wait for it.",
+            "How often agents read is not counted: to know, `memctl enable access-counting`.",
+        ],
+        "findings": [],
+        "system": {
+            "memories": 5,
+            "archived": 2,
+            "importance_avg": 7.42,
+            "accessed_memories": 3,
+            "storage_bytes": document["system"]["storage_bytes"],
+            **changed,
+            "decayed": 1,
+        },
+        "agents": [
+            {
+                "agent_id": "build_agent",
+                "memories": 5,
+                "archived": 1,
+                "importance_avg": 7.42,
+                "accessed_memories": 3,
+                "storage_bytes": document["agents"][0]["storage_bytes"],
+                "memories_before": 1,
+                "written": 2,
+                "never_read": 1,
+            },
+            {
+                "agent_id": "qa_agent",
+                "memories": 0,
+                "archived": 1,
+                "importance_avg": None,
+                "accessed_memories": 0,
+                "storage_bytes": document["agents"][1]["storage_bytes"],
+                "memories_before": 0,
+                "written": 0,
+                "never_read": 0,
+            },
+        ],
+        "types": document["types"],
+        "history": [
+            {"date": "2026-11-15", "memories": 1},
+            *({"date": f"2026-11-{day}", "memories": None} for day in range(16, 24)),
+        ],
+        "days": [
+            *({"date": f"2026-11-{day}", **nothing} for day in range(15, 22)),
+            {"date": "2026-11-22", **changed, "decayed": 0},
+            {"date": "2026-11-23", **nothing, "decayed": 1},
+        ],
+        "importances": [0, 0, 0, 0, 0, 1, 0, 2, 1, 1, 0],
+        "never_read": [memory("first", importance=7.6, created_at=text_of(NOW - 20 * DAY))],
+        "biggest": [
+            memory("known", type_="error_pattern", value_bytes=500),
+            *(
+                memory(key, type_=type_, value_bytes=19)
+                for key, type_ in (
+                    ("first", "learning"),
+                    ("new", "learning"),
+                    ("overdue", "learning"),
+                    ("nearly", "error_pattern"),
+                )
+            ),
+        ],
+        "overdue": 1,
+        "expiring_in_a_week": 0,
+        "expiring": [],
+        "candidates": {
+            "count": 1,
+            "memories": [
+                memory("known", type_="error_pattern", importance=9, access_count=5, age_days=15)
+            ],
+        },
+        "near_candidates": {
+            "count": 1,
+            "memories": [
+                memory("nearly", type_="error_pattern", importance=7.5, access_count=6, age_days=16)
+            ],
+        },
+    }
+
+
+def memory(key: str, *, type_: str = "learning", **more: Any) -> dict[str, Any]:
+    """Return a memory as a report tells of it."""
+    return {"agent_id": "build_agent", "type": type_, "key": key, **more}
+
+
+def test_the_nearest_expiries_come_first_in_whatever_format(
+    migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    for key, expires_at in (
+        ("third", "2026-11-30 00:00:00"),
+        ("first", "2026-11-22T10:00:00.000Z"),
+        ("second", "2026-11-22T09:00:00-02:00"),
+        ("gone", "2026-11-22 09:00:00"),
+        ("never", "soon"),
+        ("far", "+011533-07-07T00:00:00.000Z"),
+    ):
+        remember(key=key, expires_at=expires_at)
+
+    report = read(migrated.database)
+
+    assert [memory.key for memory in report.expiring] == ["first", "second", "third"]
+    assert (report.overdue, report.expiring_soon) == (1, 2)
+
+
+def test_a_memory_that_was_promoted_is_no_candidate(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    known: dict[str, Any] = {"importance": 9, "access_count": 9, "idle_days": 20}
+    remember(key="by column", promoted_at="2026-11-01T00:00:00Z", **known)
+    remember(key="by link", **known)
+    remember(key="of another type", type="context", **known)
+    remember(key="in words", **{**known, "importance": "high"})
+    db.execute(
+        "INSERT INTO memory_promotions VALUES"
+        " ('build_agent', 'learning', 'by link', 'e', 'h', '2026-11-01T00:00:00Z')"
+    )
+
+    report = read(migrated.database)
+
+    assert (report.candidates, report.near_candidates) == ([], [])
+
+
+def test_a_run_that_never_ended_has_crashed_unless_it_is_the_newest(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    for status, duration, lock, error in (
+        ("running", None, None, None),
+        ("ok", 10, 3.0, None),
+        ("failed", 30, 60.5, "disk full"),
+        ("refused", 20, 0.0, "more than half"),
+        ("running", None, None, None),
+    ):
+        db.execute(
+            """
+            INSERT INTO memory_runs (job, started_at, status, duration_ms, longest_lock_ms, error,
+                memctl_version, host, pid)
+            VALUES ('prune', '2026-11-20T00:00:00Z', ?, ?, ?, ?, '0', 'h', 1)
+            """,
+            (status, duration, lock, error),
+        )
+
+    report = read(migrated.database)
+
+    assert report.jobs == [JobReport("prune", 5, 1, 1, 1, 1, 20, 60.5, "disk full")]
+
+
+# Advice
+
+
+def test_where_all_is_well_there_is_no_advice(report: HealthReport) -> None:
+    assert advice.advise(report) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes", "expected"),
+    [
+        pytest.param(
+            advice.mend_failing_jobs,
+            {"jobs": [job_report("decay", failed=2, crashed=1, last_error="disk full")]},
+            "Jobs failed or crashed: decay 3 of 7 times; the last error was: disk full.",
+            id="a job that fails",
+        ),
+        pytest.param(
+            advice.archive_what_has_expired,
+            {"overdue": 1200},
+            "1,200 memories have expired and are still given to agents: run `memctl cleanup` more "
+            "often.",
+            id="expired and not archived",
+        ),
+        pytest.param(
+            advice.schedule_missing_jobs,
+            {"jobs": [job_report("cleanup"), job_report("prune")]},
+            "In this time decay and snapshot did not run: see the crontab.example of memctl.",
+            id="jobs that never ran",
+        ),
+        pytest.param(
+            advice.look_into_large_agents,
+            {"agents": [agent_report("build_agent", 10_001), agent_report("qa_agent", 10_000)]},
+            "Over 10,000 memories of one agent: build_agent (10,001). Let more of them expire.",
+            id="an agent that is too large",
+        ),
+        pytest.param(
+            advice.look_into_fast_growth,
+            {
+                "figures": Figures(memories=150),
+                "history": [DayFigures("2026-11-15", Figures(memories=100))],
+                "agents": [
+                    agent_report("build_agent", 90, before=80),
+                    agent_report("qa_agent", 60, before=20),
+                ],
+            },
+            "Memories grew from 100 on 2026-11-15 to 150, most of all those of qa_agent.",
+            id="fast growth",
+        ),
+        pytest.param(
+            advice.shorten_long_locks,
+            {"jobs": [job_report("prune", longest_lock_ms=75.2), job_report("decay")]},
+            "prune held the write lock for 75 ms at a stretch: look for very large values, or a "
+            "slow disk.",
+            id="a long lock",
+        ),
+        pytest.param(
+            advice.move_big_values_out,
+            {"biggest": [Memory("qa_agent", "context", "log", (1_500_000,))]},
+            "The largest value, log of qa_agent, has 1.5 MB: keep such things in files, and their "
+            "names here.",
+            id="a big value",
+        ),
+        pytest.param(
+            advice.let_unread_memories_expire,
+            {"figures": Figures(memories=100), "agents": [agent_report("a", 100, unread=50)]},
+            "50 of 100 memories were never read in the week or more since they were written: write "
+            "them with an expiry, or not at all.",
+            id="memories that nobody reads",
+        ),
+        pytest.param(
+            advice.promote_candidates,
+            {"candidate_count": 3},
+            "3 memories meet every condition of promotion and wait for it.",
+            id="candidates",
+        ),
+        pytest.param(
+            advice.count_accesses,
+            {"counts_accesses": False},
+            "How often agents read is not counted: to know, `memctl enable access-counting`.",
+            id="accesses are not counted",
+        ),
+    ],
+)
+def test_advice_follows_from_figures(
+    report: HealthReport, rule: advice.Rule, changes: dict[str, Any], expected: str
+) -> None:
+    changed = replace(report, **changes)
+
+    assert rule(report) is None
+    assert rule(changed) == expected
+    assert expected in advice.advise(changed)
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes"),
+    [
+        pytest.param(
+            advice.look_into_fast_growth,
+            {
+                "figures": Figures(memories=149),
+                "history": [DayFigures("2026-11-15", Figures(memories=100))],
+            },
+            id="slower growth",
+        ),
+        pytest.param(
+            advice.look_into_fast_growth,
+            {
+                "figures": Figures(memories=900),
+                "history": [DayFigures("2026-11-15", Figures(memories=99))],
+            },
+            id="growth of something small",
+        ),
+        pytest.param(
+            advice.let_unread_memories_expire,
+            {"figures": Figures(memories=99), "agents": [agent_report("a", 99, unread=99)]},
+            id="too few to judge",
+        ),
+        pytest.param(
+            advice.move_big_values_out,
+            {"biggest": [Memory("qa_agent", "context", "log", (999_999,))]},
+            id="a value that is just small enough",
+        ),
+    ],
+)
+def test_no_advice_is_given_short_of_its_reason(
+    report: HealthReport, rule: advice.Rule, changes: dict[str, Any]
+) -> None:
+    assert rule(replace(report, **changes)) is None
+
+
+# Forms
+
+
+@pytest.fixture
+def hostile(db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]) -> Memctl:
+    """Memories whose every name is hostile, in every list that a report has."""
+    for name in HOSTILE:
+        stored = name.encode("utf-8", "surrogateescape")
+        for use in range(2):
+            memory_id = remember(
+                importance=9,
+                idle_days=20,
+                access_count=0 if use else 9,
+                expires_at="2026-11-23 00:00:00" if use else None,
+            )
+            db.execute(
+                """
+                UPDATE agent_memory
+                SET agent_id = CAST(:name AS TEXT), type = CAST(:type AS TEXT),
+                    key = CAST(:name AS TEXT)
+                WHERE id = :id
+                """,
+                {"name": stored, "type": stored if use else b"learning", "id": memory_id},
+            )
+    db.execute(
+        """
+        INSERT INTO memory_runs (job, started_at, status, error, memctl_version, host, pid)
+        VALUES ('decay', '2026-11-20T00:00:00Z', 'failed', ?, '0', 'h', 1)
+        """,
+        (" ".join(HOSTILE[:7]),),
+    )
+    migrated.ok("snapshot")
+    return migrated
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "json", "html"])
+def test_stored_text_is_printed_without_control_characters(hostile: Memctl, form: str) -> None:
+    printed = hostile.ok("report", "--format", form).out
+
+    assert all(character.isprintable() or character == "\n" for character in printed)
+    assert "alert(1)" in printed.replace("\\", "")
+
+
+class Page(HTMLParser):
+    """The elements of a page, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: set[str] = set()
+        self.attributes: set[str] = set()
+        self.open: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_is_well_formed_and_has_no_script_link_or_image(hostile: Memctl) -> None:
+    page = Page()
+
+    page.feed(hostile.ok("report", "--format", "html").out)
+
+    assert page.open == []
+    assert page.elements == {
+        *("html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "p", "div"),
+        *("ul", "li", "table", "tr", "th", "td", "svg", "path", "rect", "circle", "text"),
+    }
+    assert page.attributes <= {
+        *("lang", "charset", "name", "content", "class", "role", "aria-label", "aria-hidden"),
+        *("viewbox", "d", "x", "y", "cx", "cy", "r", "rx", "width", "height", "text-anchor"),
+    }
+    assert "<script>alert(1)</script>" in page.text
+    assert "url(" not in page.text
+
+
+def test_markdown_takes_nothing_stored_for_markup(hostile: Memctl) -> None:
+    text = hostile.ok("report", "--format", "markdown").out
+
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
+
+    inline = {child.type for token in tokens for child in token.children or ()}
+    assert inline <= {"text", "text_special", "softbreak"}
+    assert {token.type for token in tokens if token.nesting >= 0} <= {
+        *("heading_open", "inline", "bullet_list_open", "list_item_open", "paragraph_open"),
+        *("table_open", "thead_open", "tbody_open", "tr_open", "th_open", "td_open"),
+    }
+    assert not re.search(r"(?<!:)(http|https)://|www\.", text)
+
+
+def test_markdown_shows_every_name_as_it_is_spelled(hostile: Memctl) -> None:
+    text = hostile.ok("report", "--format", "markdown").out
+
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
+
+    shown = {
+        "".join(child.content for child in token.children or ())
+        for token in tokens
+        if token.type == "inline"
+    }
+    listed = {visible(name) for name in HOSTILE[:10]}
+    assert shown >= listed
+
+
+def test_findings_are_shown_where_there_are_some(report: HealthReport) -> None:
+    found = replace(report, findings=["agent_memory has <b>5</b> unreadable expiries"])
+
+    assert "\n## Findings\n\n- agent\\_memory has &lt;b&gt;5" in report_markdown(found)
+    assert "* agent_memory has <b>5</b> unreadable expiries\n" in report_text(found)
+    assert "<li>agent_memory has &lt;b&gt;5&lt;/b&gt; unreadable" in report_html(found)
+    assert "Findings" not in report_text(report) + report_html(report)
+
+
+def test_a_report_of_an_empty_database_says_so(migrated: Memctl) -> None:
+    answer = migrated.ok("report")
+
+    assert answer.out == (
+        "Memory report, 2026-11-15T09:43:58Z to 2026-11-22T09:43:58Z\n"
+        "===========================================================\n"
+        "\n"
+        "What to do\n"
+        "----------\n"
+        "* In this time cleanup, decay, prune and snapshot did not run: see the "
+        "crontab.example of memctl.\n"
+        "* How often agents read is not counted: to know, `memctl enable access-counting`.\n"
+        "\n"
+        "Summary\n"
+        "-------\n"
+        f"* {migrated.database}: 0 memories of 0 agents, 0 in the archive, 0 B of text in a file "
+        f"of {readable_bytes(migrated.database.stat().st_size)}.\n"
+        "* Growth: not known without a snapshot. Written and still there: 0.\n"
+        "* Left: 0 expired, 0 archived otherwise. Came back: 0. Gone for good: 0. Lost importance: "
+        "0 times. Promoted: 0.\n"
+        "* Read: 0 memories. Never read, and 7 days old or more: 0.\n"
+        "* Changes are known since 2026-11-22T09:43:58Z.\n"
+    )
+    assert json.loads(migrated.ok("report", "--format", "json").out)["agents"] == []
+    assert "no memories" in migrated.ok("report", "--format", "html").out
+
+
+def test_a_report_in_a_file_is_for_its_owner_only(migrated: Memctl, tmp_path: Path) -> None:
+    target = tmp_path / "report.html"
+
+    answer = migrated.ok("report", "--format", "html", "-o", str(target))
+    printed = migrated.ok("report", "--format", "html", "-o", "-")
+
+    assert (answer.out, answer.err) == ("", "")
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert target.read_text() == printed.out
+
+
+# Charts
+
+
+def test_a_line_has_gaps_where_values_are_missing() -> None:
+    drawing = line_chart("m", ["a", "b", "c", "d"], [10, None, 20, 40])
+
+    assert (
+        re.findall(r'class="line" d="([^"]*)"', drawing)
+        == [
+            "M44.0 149.8",
+            "M273.3 98.0 L388.0 12.0",
+        ]
+        or len(re.findall('class="line"', drawing)) == 2
+    )
+    assert re.findall("<title>(.*?)</title>", drawing) == ["a: 10", "c: 20", "d: 40"]
+
+
+def test_bars_are_stacked_to_the_height_of_their_sum() -> None:
+    drawing = stacked_bars("m", ["x"], [Series("up", "one", [3]), Series("down", "two", [1])])
+
+    bars = re.findall(
+        r'class="(\w+)" x="[\d.]+" y="([\d.]+)" width="[\d.]+" height="([\d.]+)"', drawing
+    )
+    assert bars == [("one", "55.5", "130.5"), ("two", "12.0", "43.5")]
+    assert re.findall("<title>(.*?)</title>", drawing) == ["x: 3 up", "x: 1 down"]
+
+
+def test_long_names_of_bars_are_cut_and_told_whole() -> None:
+    drawing = horizontal_bars("m", ["a" * 40, "<b>"], [7, 0])
+
+    assert f">{'a' * 19}…</text>" in drawing
+    assert re.findall("<title>(.*?)</title>", drawing) == [f"{'a' * 40}: 7", "&lt;b&gt;: 0"]
+
+
+@pytest.mark.parametrize("values", [[], [0], [None], [10**9, 1]])
+def test_charts_cope_with_little_and_with_much(values: list[int | None]) -> None:
+    labels = [str(number) for number in range(len(values))]
+    bars = [value or 0 for value in values]
+
+    drawings = [
+        line_chart("m", labels, values),
+        stacked_bars("m", labels, [Series("s", "one", bars)]),
+        horizontal_bars("m", labels, bars),
+    ]
+
+    assert all(drawing.startswith("<svg ") and "nan" not in drawing for drawing in drawings)

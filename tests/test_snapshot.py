@@ -1,0 +1,370 @@
+"""The figures of a day, kept: whatever the schedule, every event counts once."""
+
+import json
+import random
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memctl.cleanup import cleanup
+from memctl.jobs import Request, perform
+from memctl.prune import PrunePolicy, prune
+from memctl.snapshot import COLUMNS, snapshot
+from tests.conftest import NOW, Memctl, connect, insert_memory, rows, text_of
+from tests.service import Service
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+def kept(db: sqlite3.Connection, *columns: str) -> list[tuple[Any, ...]]:
+    """Return columns of all rows of memory_analytics."""
+    listed = ", ".join(columns)
+    return db.execute(
+        f"SELECT {listed} FROM memory_analytics ORDER BY snapshot_date, agent_id, type"
+    ).fetchall()
+
+
+def read(service: Service, memory_id: str, *, at: datetime) -> None:
+    """Read a memory as the service does, at a time of ours."""
+    service.db.execute(
+        "UPDATE agent_memory SET access_count = access_count + 1, last_accessed = ? WHERE id = ?",
+        (text_of(at), memory_id),
+    )
+
+
+def test_a_snapshot_keeps_a_row_for_each_agent_and_type(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(key="ab", value="ü", metadata="{}", importance=7.5)
+    remember(key="a", value="x", importance="high")
+    remember(key="gone", value="x", expired_for=HOUR)
+    remember(agent_id="qa_agent", type="context", key="k", value="v", access_count=2)
+    migrated.ok("cleanup")
+
+    answer = migrated.at(NOW + HOUR).ok("snapshot", "--json").json
+
+    assert {name: answer[name] for name in ("rows", "agents", "remaining")} == {
+        "rows": 2,
+        "agents": {"build_agent": 1, "qa_agent": 1},
+        "remaining": 0,
+    }
+    assert [dict(zip(COLUMNS, row, strict=True)) for row in kept(db, *COLUMNS)] == [
+        {
+            "snapshot_date": "2026-11-22",
+            "agent_id": "build_agent",
+            "type": "learning",
+            "period_start": "2026-11-22T09:43:58Z",
+            "period_end": "2026-11-22T10:43:58Z",
+            "last_event_id": 1,
+            "memories": 2,
+            "archived_memories": 1,
+            "importance_count": 1,
+            "importance_sum": 7.5,
+            "active_bytes": 8,
+            "archived_bytes": 5,
+            "accesses_that_day": 0,
+            "accessed_memories": 0,
+            "accesses": None,
+            "expired": 1,
+            "archived": 1,
+            "restored": 0,
+            "pruned": 0,
+            "promoted": 0,
+        },
+        {
+            "snapshot_date": "2026-11-22",
+            "agent_id": "qa_agent",
+            "type": "context",
+            "period_start": "2026-11-22T09:43:58Z",
+            "period_end": "2026-11-22T10:43:58Z",
+            "last_event_id": 1,
+            "memories": 1,
+            "archived_memories": 0,
+            "importance_count": 1,
+            "importance_sum": 5.0,
+            "active_bytes": 2,
+            "archived_bytes": 0,
+            "accesses_that_day": 0,
+            "accessed_memories": 1,
+            "accesses": None,
+            "expired": 0,
+            "archived": 0,
+            "restored": 0,
+            "pruned": 0,
+            "promoted": 0,
+        },
+    ]
+
+
+def test_a_second_snapshot_of_a_day_replaces_the_first(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(expired_for=HOUR)
+    migrated.ok("cleanup")
+    migrated.at(NOW + HOUR).ok("snapshot")
+    remember(expired_for=HOUR, agent_id="qa_agent")
+    migrated.at(NOW + 2 * HOUR).ok("cleanup")
+
+    migrated.at(NOW + 3 * HOUR).ok("snapshot")
+
+    assert kept(db, "period_start", "period_end", "agent_id", "expired") == [
+        ("2026-11-22T09:43:58Z", "2026-11-22T12:43:58Z", "build_agent", 1),
+        ("2026-11-22T09:43:58Z", "2026-11-22T12:43:58Z", "qa_agent", 1),
+    ]
+
+
+def test_a_missed_day_is_covered_by_the_next_period(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(key="stays")
+    migrated.ok("snapshot")
+    remember(expired_for=HOUR)
+    migrated.at(NOW + DAY).ok("cleanup")
+
+    migrated.at(NOW + 3 * DAY).ok("snapshot")
+
+    assert kept(db, "snapshot_date", "period_start", "period_end", "expired") == [
+        ("2026-11-22", "2026-11-22T09:43:58Z", "2026-11-22T09:43:58Z", 0),
+        ("2026-11-25", "2026-11-22T09:43:58Z", "2026-11-25T09:43:58Z", 1),
+    ]
+
+
+def test_an_event_in_the_second_of_a_snapshot_but_after_it_counts_the_next_day(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(key="stays")
+    remember(expired_for=HOUR)
+    migrated.ok("snapshot")
+    migrated.ok("cleanup")
+
+    migrated.at(NOW + DAY).ok("snapshot")
+
+    assert kept(db, "snapshot_date", "expired") == [("2026-11-22", 0), ("2026-11-23", 1)]
+
+
+def test_an_agent_that_has_gone_has_a_row_for_what_happened_to_it(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(expired_for=HOUR)
+    migrated.ok("cleanup")
+    migrated.ok("restore", "--run", "1")
+    db.execute("DELETE FROM agent_memory")
+
+    migrated.ok("snapshot")
+    migrated.at(NOW + DAY).ok("snapshot")
+
+    assert kept(db, "snapshot_date", "memories", "archived_memories", "expired", "restored") == [
+        ("2026-11-22", 0, 0, 1, 1)
+    ]
+
+
+def test_the_rows_that_a_clock_ahead_has_left_are_replaced(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(key="stays")
+    remember(expired_for=HOUR)
+    migrated.at(NOW + 400 * DAY).ok("cleanup")
+    migrated.at(NOW + 400 * DAY).ok("snapshot")
+
+    migrated.ok("snapshot", "--force")
+
+    assert kept(db, "snapshot_date", "expired") == [("2026-11-22", 1)]
+
+
+def test_accesses_are_exact_although_periods_end_in_mid_day(
+    db: sqlite3.Connection, migrated: Memctl, service: Service, remember: Callable[..., str]
+) -> None:
+    memory = remember()
+    migrated.ok("enable", "access-counting")
+    read(service, memory, at=NOW)
+    migrated.ok("snapshot")
+    read(service, memory, at=NOW)
+    read(service, memory, at=NOW + HOUR)
+    read(service, memory, at=NOW + DAY)
+    migrated.at(NOW + DAY).ok("snapshot")
+    read(service, memory, at=NOW + DAY + HOUR)
+    migrated.at(NOW + DAY + 2 * HOUR).ok("snapshot")
+    read(service, memory, at=NOW + DAY + 3 * HOUR)
+
+    migrated.at(NOW + 2 * DAY).ok("snapshot")
+
+    assert kept(db, "snapshot_date", "accesses", "accessed_memories") == [
+        ("2026-11-22", 1, 1),
+        ("2026-11-23", 4, 1),
+        ("2026-11-24", 1, 1),
+    ]
+
+
+def test_accesses_are_unknown_for_a_period_in_which_they_were_not_always_counted(
+    db: sqlite3.Connection, migrated: Memctl, service: Service, remember: Callable[..., str]
+) -> None:
+    memory = remember()
+    migrated.ok("snapshot")
+    migrated.at(NOW + HOUR).ok("enable", "access-counting")
+    read(service, memory, at=NOW + HOUR)
+    migrated.at(NOW + DAY).ok("snapshot")
+    read(service, memory, at=NOW + DAY)
+    migrated.at(NOW + 2 * DAY).ok("snapshot")
+    db.execute("DROP TRIGGER memctl_access_counting")
+
+    migrated.at(NOW + 3 * DAY).ok("snapshot")
+
+    assert kept(db, "snapshot_date", "accesses") == [
+        ("2026-11-22", None),
+        ("2026-11-23", None),
+        ("2026-11-24", 1),
+        ("2026-11-25", None),
+    ]
+
+
+def test_a_memory_that_was_written_and_never_read_was_not_accessed(
+    db: sqlite3.Connection, migrated: Memctl, service: Service
+) -> None:
+    service.remember("build_agent", "learning", "k", "v")
+
+    migrated.at(datetime.now(NOW.tzinfo) + DAY).ok("snapshot")
+
+    assert kept(db, "memories", "accessed_memories") == [(1, 0)]
+
+
+@pytest.mark.parametrize("importance", [9e999, -9e999, "", None, b"9", -(2**63)])
+def test_importance_that_is_no_sensible_number_is_left_out_of_the_average(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], importance: Any
+) -> None:
+    remember(importance=importance)
+    remember(importance=4)
+
+    migrated.ok("snapshot")
+
+    assert kept(db, "memories", "importance_count", "importance_sum") == [(2, 1, 4.0)]
+
+
+def test_names_that_are_no_utf_8_are_kept_as_they_are(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember()
+    db.execute("UPDATE agent_memory SET agent_id = CAST(x'ff00fe' AS TEXT)")
+
+    migrated.ok("snapshot")
+
+    assert kept(db, "typeof(agent_id)", "CAST(agent_id AS BLOB)") == [("text", b"\xff\x00\xfe")]
+
+
+def test_a_preview_tells_how_many_rows_there_would_be_and_writes_none(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember()
+
+    answer = migrated.ok("snapshot", "--dry-run")
+
+    assert answer.err == "snapshot: would keep the figures of the day in 1 rows\n"
+    assert kept(db, "*") == []
+    assert rows(db, "memory_runs") == []
+
+
+def test_the_ledger_tells_of_a_snapshot(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember()
+
+    migrated.ok("snapshot")
+
+    (row,) = rows(db, "memory_runs", "job, status, counts, longest_lock_ms > 0")
+    assert (*row[:2], json.loads(row[2]), row[3]) == ("snapshot", "ok", {"rows": 1}, 1)
+
+
+@pytest.mark.parametrize("option", ["--agent=build_agent", "--list", "--max-seconds=5"])
+def test_there_is_no_snapshot_of_a_part(migrated: Memctl, option: str) -> None:
+    answer = migrated("snapshot", option)
+
+    assert (answer.exit_code, answer.out) == (2, "")
+    assert answer.err.startswith("Usage: memctl snapshot")
+
+
+def test_a_snapshot_that_is_killed_leaves_the_day_as_it_was_or_whole(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    db.execute("BEGIN")
+    for number in range(600):
+        insert_memory(db, agent_id=f"agent-{number}")
+    db.execute("COMMIT")
+    migrated.ok("snapshot")
+    chance = random.Random(20261122)
+    found = []
+
+    for number in range(12):
+        process = migrated.at(NOW + (number + 1) * HOUR).start("snapshot")
+        try:
+            process.communicate(timeout=chance.uniform(0.02, 0.2))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        found.append(kept(db, "count(*)", "count(DISTINCT period_end)"))
+
+    assert found == [[(600, 1)]] * 12
+
+
+MOVES = st.lists(
+    st.one_of(
+        st.tuples(st.just("remember"), st.sampled_from(["a", "b", "c"])),
+        st.tuples(st.sampled_from(["cleanup", "prune", "snapshot", "snapshot"]), st.just("")),
+        st.tuples(
+            st.just("wait"),
+            st.sampled_from([timedelta(0), HOUR, 5 * HOUR, DAY, 8 * DAY, -HOUR, -3 * DAY]),
+        ),
+    ),
+    min_size=8,
+    max_size=40,
+)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A migrated database that all examples share, one after the other."""
+    path = tmp_path_factory.mktemp("snapshot") / "memory.db"
+    with closing(Service(path)):
+        Memctl(path).ok("migrate", "--no-backup")
+        yield path
+
+
+@settings(max_examples=60, deadline=None)
+@given(moves=MOVES)
+def test_whatever_the_schedule_every_event_is_counted_in_exactly_one_period(
+    moves: list[tuple[str, Any]], database: Path
+) -> None:
+    jobs: dict[str, Callable[[Any], Any]] = {
+        "cleanup": cleanup,
+        "prune": lambda run: prune(run, PrunePolicy(retention=HOUR)),
+        "snapshot": snapshot,
+    }
+    now = NOW
+    with closing(connect(database)) as db:
+        db.execute("PRAGMA synchronous = OFF")
+        for table in ("agent_memory", "archived_memories", "memory_events", "memory_analytics"):
+            db.execute(f"DELETE FROM {table}")
+        for move, what in moves:
+            if move == "remember":
+                insert_memory(db, agent_id=what, expired_for=timedelta(days=9))
+            elif move == "wait":
+                now += what
+            else:
+                perform(move, jobs[move], Request(database, now, force=True))
+
+        perform("snapshot", snapshot, Request(database, now, force=True))
+
+        told = "total(expired)", "total(archived)", "total(pruned)"
+        of_events = ("memory:expired", "memory:expired", "memory:pruned")
+        counted = [
+            db.execute("SELECT count(*) FROM memory_events WHERE event = ?", (event,)).fetchone()[0]
+            for event in of_events
+        ]
+        assert kept(db, *told) == [tuple(counted)]
