@@ -24,7 +24,7 @@ from memctl.output import visible
 from memctl.report import AgentReport, HealthReport, JobReport, Memory, read_report
 from memctl.report_html import report_html
 from memctl.report_text import report_markdown, report_text
-from tests.conftest import NOW, Memctl, text_of
+from tests.conftest import NOW, Memctl, insert_memory, text_of
 from tests.test_metrics import ODD_AGENTS as ODD_BYTES
 
 HOUR = timedelta(hours=1)
@@ -125,7 +125,7 @@ def test_a_report_tells_what_happened(
             "1 memories meet every condition of promotion and wait for it.",
             "How often agents read is not counted: to know, `memctl enable access-counting`.",
         ],
-        "findings": [],
+        "findings": ["warning: snapshot has not succeeded for 8 days"],
         "system": {
             "memories": 5,
             "archived": 2,
@@ -606,3 +606,15 @@ def test_charts_cope_with_little_and_with_much(values: list[int | None]) -> None
     ]
 
     assert all(drawing.startswith("<svg ") and "nan" not in drawing for drawing in drawings)
+
+
+def test_what_a_check_finds_is_in_the_report(db: sqlite3.Connection, migrated: Memctl) -> None:
+    insert_memory(db, expires_at="soon")
+
+    told = migrated.ok("report", "--json").json["findings"]
+    checked = migrated("check", "--json").json["findings"]
+
+    assert told == [
+        f"{one['severity']}: {one['message']}" for one in checked if one["severity"] != "info"
+    ]
+    assert len(told) == 1

@@ -92,6 +92,7 @@ def report(
     file: FileOption = None,
 ) -> None:
     """Make a health report of the last week: what changed, what is remarkable, what to do."""
+    from memctl.cli.watch import look
     from memctl.output import document_text
     from memctl.report import read_report
     from memctl.report_html import report_html
@@ -102,7 +103,16 @@ def report(
     with open_database(path, read_only=True) as db:
         require_current(db)
         found = read_report(
-            db, path, call.settings.promote, since=parse_past(since, now=now), now=now
+            db,
+            path,
+            call.settings.promote,
+            since=parse_past(since, now=now),
+            now=now,
+            findings=[
+                f"{finding.severity}: {finding.message}"
+                for finding in look(call).findings
+                if finding.severity != "info"
+            ],
         )
     if call.json or form == "json":
         text = document_text(report_document(found))

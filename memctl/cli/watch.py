@@ -202,16 +202,16 @@ def check(
     depth: Depth | None = "full" if full else "quick" if quick else None
     if nagios:
         try:
-            line, exit_code = plugin_line(_look(call, depth))
+            line, exit_code = plugin_line(look(call, depth))
         except MemctlError as error:
             line, exit_code = plugin_failure(error)
         show_lines([line])
         raise typer.Exit(exit_code)
-    result, fixed = _look(call, depth), []
+    result, fixed = look(call, depth), []
     if fix and not dry_run:
         offered = [finding.fix for finding in result.findings if finding.fix]
         _mend(call, lock, result.findings)
-        result = _look(call, depth)
+        result = look(call, depth)
         fixed = sorted(set(offered) - {finding.fix for finding in result.findings})
     ok = result.count("error") == result.count("warning") == 0
     if call.json:
@@ -229,7 +229,8 @@ def check(
         raise typer.Exit(3)
 
 
-def _look(call: Call, depth: "Depth | None") -> "CheckResult":
+def look(call: Call, depth: "Depth | None" = None) -> "CheckResult":
+    """Check the database with all that the settings say."""
     from memctl.check import Wanted, check
 
     settings = call.settings
