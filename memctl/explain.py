@@ -8,11 +8,12 @@ by its name, agent, type and key: its id changes whenever a client writes it ane
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from sqlite3 import Connection
 from typing import Any, Literal, NamedTuple
 
 from memctl.agents import require_agent
+from memctl.candidates import PromotePolicy
 from memctl.database import to_bytes
 from memctl.decay import (
     DecayPolicy,
@@ -21,6 +22,7 @@ from memctl.decay import (
     moment_of_fading,
 )
 from memctl.errors import NotFoundError
+from memctl.knowledge import ENTRY_TYPES
 from memctl.outbox import EventFilter, Told, read_events
 from memctl.prune import PrunePolicy
 from memctl.timestamps import to_text, to_unix, unix_seconds
@@ -31,16 +33,6 @@ DAY = 86400
 
 State = Literal["active", "archived", "pruned", "gone"]
 ExpiryState = Literal["never", "unreadable", "to_come", "expired"]
-
-
-@dataclass(frozen=True)
-class PromotionRule:
-    """What a memory must at least have to be promoted."""
-
-    importance: float = 8.0
-    accesses: int = 5
-    age: timedelta = timedelta(days=14)
-    types: tuple[str, ...] = ("error_pattern", "success_pattern", "learning")
 
 
 @dataclass(frozen=True)
@@ -134,7 +126,7 @@ class Policies(NamedTuple):
 
     decay: DecayPolicy = DecayPolicy()
     prune: PrunePolicy = PrunePolicy()
-    promotion: PromotionRule = PromotionRule()
+    promotion: PromotePolicy = PromotePolicy()
 
 
 def explain(
@@ -240,7 +232,7 @@ def _read_active(
         promoted_at=promoted_at,
         fading=_fading(db, rowid, importance, policies, now=now),
         expiry=_expiry(expires_at, expires, now=now),
-        promotion=promotion_conditions(kind, importance, accesses, age, rule=policies.promotion),
+        promotion=promotion_conditions(kind, importance, accesses, age, policy=policies.promotion),
         retention=_coming_retention(db, rowid, importance, expires, policies, now=now),
     )
 
@@ -294,20 +286,20 @@ def _coming_retention(
 
 
 def promotion_conditions(
-    kind: str, importance: Any, accesses: Any, age: int | None, *, rule: PromotionRule
+    kind: str, importance: Any, accesses: Any, age: int | None, *, policy: PromotePolicy
 ) -> list[Condition]:
     """Compare a memory with the four conditions of promotion; `age` is in seconds, None unknown."""
     days = None if age is None else round(age / DAY, 5)
     return [
-        Condition("type", list(rule.types), kind, kind in rule.types, None),
-        _at_least("importance", rule.importance, importance),
-        _at_least("accesses", rule.accesses, accesses),
+        Condition("type", list(ENTRY_TYPES), kind, kind in ENTRY_TYPES, None),
+        _at_least("importance", policy.importance, importance),
+        _at_least("accesses", policy.accesses, accesses),
         Condition(
             "age_days",
-            rule.age.days,
+            policy.age.days,
             days,
-            age is not None and age >= rule.age.total_seconds(),
-            None if days is None else max(0.0, round(rule.age.days - days, 5)),
+            age is not None and age >= policy.age.total_seconds(),
+            None if days is None else max(0.0, round(policy.age.days - days, 5)),
         ),
     ]
 

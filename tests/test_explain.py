@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memctl.candidates import PromotePolicy
 from memctl.cleanup import cleanup
 from memctl.decay import DecayPolicy, decay
-from memctl.explain import Explanation, Policies, PromotionRule, explain, promotion_conditions
+from memctl.explain import Explanation, Policies, explain, promotion_conditions
 from memctl.jobs import JobResult, Request, Run, perform
 from memctl.prune import PrunePolicy, prune
 from memctl.timestamps import parse_moment
@@ -432,7 +433,7 @@ def test_an_expiry_is_told_in_words(
 def test_the_conditions_of_promotion_that_fail_are_told_with_what_lacks(
     given_values: tuple[str, Any, Any, int | None], failing: dict[str, Any]
 ) -> None:
-    conditions = promotion_conditions(*given_values, rule=PromotionRule())
+    conditions = promotion_conditions(*given_values, policy=PromotePolicy())
 
     assert {one.condition: one.lacks for one in conditions if not one.met} == failing
 

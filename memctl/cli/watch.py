@@ -155,7 +155,7 @@ def explain(
 
     if len(memory) > 2:
         raise UsageError("a memory has an id, or a type and a key", "explain AGENT ID | TYPE KEY")
-    policies = Policies(call.settings.decay, call.settings.prune)
+    policies = Policies(call.settings.decay, call.settings.prune, call.settings.promote)
     with open_database(call.settings.database, read_only=True) as db:
         require_current(db)
         told = tell_story(db, agent, memory, policies, now=call.moment)
