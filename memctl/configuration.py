@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from memctl.decay import DecayPolicy
 from memctl.errors import UsageError
 from memctl.prune import PrunePolicy
+from memctl.run import Every, RunPolicy
 
 Points = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -58,12 +59,25 @@ class PruneSection(Section):
         return PrunePolicy(timedelta(days=self.retention_days), self.protected_importance)
 
 
+class RunSection(Section):
+    """`[run]`"""
+
+    cleanup: Every = RunPolicy.cleanup
+    decay: Every = RunPolicy.decay
+    prune: Every = RunPolicy.prune
+
+    def policy(self) -> RunPolicy:
+        """Return the policy that the section describes."""
+        return RunPolicy(**self.model_dump())
+
+
 class Configuration(Section):
     """The whole file."""
 
     database: str | None = Field(None, min_length=1)  # relative to the file
     decay: DecaySection = Field(default_factory=lambda: DecaySection.model_validate({}))
     prune: PruneSection = Field(default_factory=lambda: PruneSection.model_validate({}))
+    run: RunSection = Field(default_factory=lambda: RunSection.model_validate({}))
 
 
 def read_configuration(file: Path) -> Configuration:

@@ -7,8 +7,8 @@ a dry run has neither lock nor row and cannot write.
 import json
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -34,6 +34,7 @@ class Request(NamedTuple):
     force: bool = False
     lock_wait: float = 10.0
     max_seconds: float | None = None
+    partial: bool = False  # one agent only, or not the policy in force: the job stays due
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,15 +147,37 @@ def perform(
     SchemaError when the schema is not current, RefusedError when the clock went back by over an
     hour (unless forced), and whatever stops `work`, after recording it in the ledger.
     """
-    clock = time.monotonic()
-    with ExitStack() as stack:
-        if not request.dry_run:
-            require_file(request.database)
-            stack.enter_context(exclusive(request.database, job=job, wait=request.lock_wait))
-        db = stack.enter_context(
-            open_database(request.database, read_only=request.dry_run, lock_wait=request.lock_wait)
-        )
+    with alone(job, request):
+        return perform_alone(job, work, request, by_hand=by_hand)
+
+
+@contextmanager
+def alone(job: str, request: Request) -> Iterator[None]:
+    """Keep other memctl processes that change the database out of the block, but for a preview."""
+    if request.dry_run:
+        yield
+        return
+    require_file(request.database)
+    with exclusive(request.database, job=job, wait=request.lock_wait):
+        yield
+
+
+@contextmanager
+def migrated_database(request: Request) -> Iterator[Connection]:
+    """Open the database for a job, or for its preview; the schema must be current."""
+    with open_database(
+        request.database, read_only=request.dry_run, lock_wait=request.lock_wait
+    ) as db:
         migrations.require_current(db)
+        yield db
+
+
+def perform_alone(
+    job: str, work: Callable[[Run], Result], request: Request, *, by_hand: bool = False
+) -> Report[Result]:
+    """Do the same as `perform` where the caller keeps others out."""
+    clock = time.monotonic()
+    with migrated_database(request) as db:
         pause = None
         if not (request.dry_run or by_hand):
             pause = current_pause(db, now=request.now)
@@ -187,7 +210,9 @@ def _record(
     run_id = ledger.start_run(db, job, now=request.now)
     run = Run(db, request, run_id, batches)
 
-    def finish(status: ledger.Status, counts: dict[str, object] | None, error: str | None) -> None:
+    def finish(
+        status: ledger.Status, result: JobResult | None, error: BaseException | None
+    ) -> None:
         seconds = time.monotonic() - clock
         ledger.finish_run(
             db,
@@ -196,20 +221,21 @@ def _record(
             finished_at=request.now + timedelta(seconds=seconds),
             duration_ms=round(seconds * 1000),
             longest_lock_ms=batches.longest_lock_ms,
-            counts=counts,
-            error=error,
+            complete=bool(result and not (result.tally.remaining or request.partial)),
+            counts=result.counts if result else None,
+            error=_name(error),
         )
 
     try:
         _refuse_backward_clock(last, request)
         result = work(run)
-        finish("refused" if result.refusal else "ok", result.counts, _name(result.refusal))
+        finish("refused" if result.refusal else "ok", result, result.refusal)
     except BaseException as error:
         refused = isinstance(error, (RefusedError, NotFoundError, UsageError))
         with suppress(sqlite3.Error):  # what stopped the work may stop this too: say the former
             db.rollback()  # a signal may come between the start of a transaction and its block
             db.execute("PRAGMA busy_timeout = 1000")
-            finish("refused" if refused else "failed", None, _name(error))
+            finish("refused" if refused else "failed", None, error)
         raise
     return run, result
 

@@ -12,16 +12,18 @@ if TYPE_CHECKING:  # each costs a start more than it is worth to the commands wi
     from memctl.configuration import Configuration
     from memctl.decay import DecayPolicy
     from memctl.prune import PrunePolicy
+    from memctl.run import RunPolicy
 
 SYSTEM_CONFIGURATION = Path("/etc/memctl/config.toml")
 
 
 class Settings(NamedTuple):
-    """Where the database is, and the configuration file if there is one."""
+    """Where the database is, and the configuration, with its file, if there is one."""
 
     database: Path
     database_is_default: bool
     configuration: "Configuration | None"
+    configuration_file: Path | None
 
     @property
     def decay(self) -> "DecayPolicy":
@@ -36,6 +38,13 @@ class Settings(NamedTuple):
         from memctl.prune import PrunePolicy
 
         return self.configuration.prune.policy() if self.configuration else PrunePolicy()
+
+    @property
+    def run(self) -> "RunPolicy":
+        """How often each job is due."""
+        from memctl.run import RunPolicy
+
+        return self.configuration.run.policy() if self.configuration else RunPolicy()
 
 
 def load_settings(
@@ -60,6 +69,7 @@ def load_settings(
         database=path or default_database(environ),
         database_is_default=path is None,
         configuration=configured,
+        configuration_file=file,
     )
 
 

@@ -17,11 +17,12 @@ from memctl.cli.options import Call, command, set_parameters, spread_out
 # Which module has which commands, by the names of their functions, in the order of the help.
 MODULES = {
     "schema": ("migrate", "rollback", "status"),
-    "jobs": ("cleanup", "decay", "prune"),
+    "jobs": ("run", "cleanup", "decay", "prune"),
     "archive": ("archived", "archive", "restore"),
     "memories": ("remember", "recall", "list_", "forget", "summary"),
     "features": ("enable", "disable"),
     "pausing": ("pause", "resume"),
+    "schedule": ("schedule",),
 }
 
 

@@ -1,5 +1,6 @@
 """The scheduled jobs."""
 
+import time
 from dataclasses import replace
 from typing import Annotated
 
@@ -7,14 +8,35 @@ import typer
 
 from memctl.cli.options import AgentOption, Call, JobOptions, finish
 from memctl.jobs import perform
+from memctl.output import show_turns, tell_turn
 from memctl.timestamps import parse_duration
+
+
+def run(call: Call, job: JobOptions) -> None:
+    """Run the jobs that are due, each on its own; what one line in crontab calls.
+
+    The ledger tells when each was last done, and [run] in the configuration how often it is due.
+    """
+    from memctl.run import run_due_jobs, worst
+
+    clock = time.monotonic()
+    request = job.request(call)
+    turns = []
+    for turn in run_due_jobs(call.settings, request):
+        tell_turn(turn, as_json=call.json, quiet=call.quiet, dry_run=job.dry_run)
+        turns.append(turn)
+    duration_ms = round((time.monotonic() - clock) * 1000)
+    show_turns(turns, request, as_json=call.json, listing=job.listing, duration_ms=duration_ms)
+    if failures := [turn.failure for turn in turns if turn.failure]:
+        raise typer.Exit(worst(failures).exit_code)
 
 
 def cleanup(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
     """Archive the memories that have expired."""
     from memctl.cleanup import cleanup as archive_expired
 
-    report = perform("cleanup", lambda run: archive_expired(run, agent=agent), job.request(call))
+    request = job.request(call, partial=agent is not None)
+    report = perform("cleanup", lambda run: archive_expired(run, agent=agent), request)
     finish(report, call, job)
 
 
@@ -23,7 +45,8 @@ def decay(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
     from memctl.decay import decay as charge_idle
 
     policy = call.settings.decay
-    report = perform("decay", lambda run: charge_idle(run, policy, agent=agent), job.request(call))
+    request = job.request(call, partial=agent is not None)
+    report = perform("decay", lambda run: charge_idle(run, policy, agent=agent), request)
     finish(report, call, job)
 
 
@@ -42,5 +65,6 @@ def prune(
     policy = call.settings.prune
     if older_than is not None:
         policy = replace(policy, retention=parse_duration(older_than))
-    report = perform("prune", lambda run: remove_old(run, policy, agent=agent), job.request(call))
+    request = job.request(call, partial=agent is not None or older_than is not None)
+    report = perform("prune", lambda run: remove_old(run, policy, agent=agent), request)
     finish(report, call, job)

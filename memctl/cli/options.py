@@ -18,7 +18,8 @@ import typer
 
 from memctl.errors import MemctlError, UsageError
 from memctl.jobs import JobResult, Report, Request
-from memctl.output import Format, show_error, show_report
+from memctl.messages import LogFormat, MessageStyle
+from memctl.output import Format, set_message_style, show_error, show_report
 from memctl.settings import Settings, load_settings
 from memctl.timestamps import parse_moment, to_text
 
@@ -46,6 +47,14 @@ class Call:
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no messages but errors.")] = (
         False
     )
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", "-v", help="Tell of success off a terminal too, and more."),
+    ] = False
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(help="The form of what is told on stderr: for people, or a log."),
+    ] = "text"
     now: Annotated[str | None, typer.Option(metavar="TIME", envvar="MEMCTL_NOW", hidden=True)] = (
         None
     )
@@ -65,7 +74,7 @@ class Call:
 
     @functools.cached_property
     def moment(self) -> datetime:
-        """The only reading of the clock, in whole seconds."""
+        """The only reading of the clock, in whole seconds; a log has its own."""
         now = datetime.now(UTC).replace(microsecond=0)
         if self.now is not None:
             now = parse_moment(self.now)
@@ -77,6 +86,11 @@ class Call:
     def settings(self) -> Settings:
         """The settings in force."""
         return load_settings(database=self.db, configuration=self.config, environ=os.environ)
+
+    def check(self) -> None:
+        """Raise UsageError for options that exclude each other."""
+        if self.quiet and self.verbose:
+            raise UsageError("--quiet and --verbose exclude each other", "choose one")
 
 
 def _seconds(value: float | None) -> float | None:
@@ -115,8 +129,8 @@ class JobOptions(LockOptions):
         typer.Option("--force", help="Run although the clock went back, or prune over a half."),
     ] = False
 
-    def request(self, call: Call) -> Request:
-        """Return what a job needs to know."""
+    def request(self, call: Call, *, partial: bool = False) -> Request:
+        """Return what a job needs to know; `partial` when it is not to do all that is due."""
         return Request(
             database=call.settings.database,
             now=call.moment,
@@ -125,6 +139,7 @@ class JobOptions(LockOptions):
             force=self.force,
             lock_wait=self.lock_wait,
             max_seconds=self.max_seconds,
+            partial=partial,
         )
 
 
@@ -164,30 +179,33 @@ def command(app: typer.Typer, function: Callable[..., None]) -> None:
     A command with a name that Python uses, such as `list`, is the function `list_`.
     Also the one place where errors that a user can mend end a command.
     """
+    name = function.__name__.rstrip("_")
     parameters = inspect.signature(function).parameters
     bundles: dict[str, Any] = {
-        name: parameter.annotation
-        for name, parameter in parameters.items()
+        parameter.name: parameter.annotation
+        for parameter in parameters.values()
         if is_dataclass(parameter.annotation)
     }
 
     def run(context: typer.Context, **given: Any) -> None:
         bundled = {
-            name: bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
-            for name, bundle in bundles.items()
+            bundled_as: bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
+            for bundled_as, bundle in bundles.items()
         }
         call = bundled["call"] = bundled["call"].over(context.obj)
+        set_message_style(MessageStyle(call.log_format, call.verbose, command=name))
         try:
+            call.check()
             function(**bundled, **given)
         except MemctlError as error:
             show_error(error, as_json=call.json)
             raise typer.Exit(error.exit_code) from error
 
-    own = [parameter for name, parameter in parameters.items() if name not in bundles]
+    own = [parameter for parameter in parameters.values() if parameter.name not in bundles]
     spread = [option for bundle in bundles.values() for option in spread_out(bundle)]
     set_parameters(run, [*own, *spread])
     run.__doc__ = function.__doc__
-    app.command(function.__name__.rstrip("_"))(run)
+    app.command(name)(run)
 
 
 def set_parameters(function: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
