@@ -42,6 +42,7 @@ COMMANDS: dict[str, Words] = {
     "migrate": ("migrate",),
     "rollback": ("rollback", "--yes"),
     "status": ("status",),
+    "run": ("run",),
     "cleanup": ("cleanup",),
     "decay": ("decay",),
     "prune": ("prune",),
@@ -57,6 +58,7 @@ COMMANDS: dict[str, Words] = {
     "pause": ("pause", "--reason", "deploy"),
     "resume": ("resume",),
     "preview": ("cleanup", "--dry-run"),
+    "schedule": ("schedule", "--cron"),
 }
 
 

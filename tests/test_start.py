@@ -30,6 +30,7 @@ print(sorted(set(sys.modules) & set({heavy!r})))
 @pytest.mark.parametrize(
     "words",
     [
+        "run",
         "cleanup",
         "decay",
         "prune",
