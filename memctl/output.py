@@ -10,17 +10,14 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any, AnyStr, Literal
+from typing import IO, Any, AnyStr, Literal
 
 from memctl.database import to_bytes
 from memctl.due import Affected
 from memctl.errors import MemctlError, RefusedError
-from memctl.jobs import JobResult, Report, Request
+from memctl.jobs import JobResult, Report
 from memctl.messages import Message, MessageStyle
 from memctl.timestamps import to_text
-
-if TYPE_CHECKING:
-    from memctl.run import Turn
 
 Format = Literal["json", "nl", "csv", "table"]
 
@@ -61,12 +58,17 @@ def say(sentence: str, *, quiet: bool = False, only_on_terminal: bool = False) -
     tell(Message(sentence), quiet=quiet, only_on_terminal=only_on_terminal)
 
 
-def tell(message: Message, *, quiet: bool = False, only_on_terminal: bool = False) -> None:
+def tell(
+    message: Message, *, as_json: bool = False, quiet: bool = False, only_on_terminal: bool = False
+) -> None:
     """Print a message on stderr, in the form that was chosen.
 
-    `only_on_terminal` is for text alone: a log tells everything, and so does --verbose.
+    `as_json` and `only_on_terminal` keep text silent: where stdout tells the same, and off a
+    terminal, unless --verbose asks for it. A log tells everything.
     """
     if quiet or (message.level == "debug" and not _style.verbose):
+        return
+    if as_json and _style.form == "text":
         return
     silent = only_on_terminal and _style.form == "text" and not _style.verbose
     if silent and not (sys.stderr and sys.stderr.isatty()):
@@ -75,18 +77,22 @@ def tell(message: Message, *, quiet: bool = False, only_on_terminal: bool = Fals
     _write(sys.stderr, _style.line(safe) + "\n")
 
 
-def show_error(error: MemctlError, *, as_json: bool = False, job: str | None = None) -> None:
-    """Print an error on stderr, as one line or as a JSON object; `job` is one of several."""
+def show_error(error: MemctlError, *, as_json: bool = False, jobs: Sequence[str] = ()) -> None:
+    """Print an error on stderr, as one line or as a JSON object.
+
+    `jobs` are those that it stopped, where the command runs several.
+    """
     document = error_document(error)
+    if jobs:
+        document["jobs"] = list(jobs)
     if as_json and _style.form == "text":
-        _write(sys.stderr, to_json({"error": {"job": job, **document} if job else document}) + "\n")
+        _write(sys.stderr, to_json({"error": document}) + "\n")
         return
     refused = isinstance(error, RefusedError)
     message = Message(
-        f"memctl: {job}: {error}" if job else f"memctl: {error}",
+        ": ".join(("memctl", ", ".join(jobs), str(error)) if jobs else ("memctl", str(error))),
         level="warning" if refused else "error",
         event="refused" if refused else "failed",
-        job=job,
         facts={"error": document},
     )
     tell(message)
@@ -112,9 +118,7 @@ def show_report(report: Report[JobResult], *, as_json: bool, listing: bool, quie
 
 
 def tell_report(report: Report[JobResult], *, as_json: bool, quiet: bool) -> None:
-    """Print on stderr what a job did, unless that is on stdout already and nobody wants a log."""
-    if as_json and _style.form == "text":
-        return
+    """Print on stderr what a job did."""
     event = "previewed" if report.dry_run else "finished"
     document = report_document(report, listing=False)
     message = Message(
@@ -123,58 +127,7 @@ def tell_report(report: Report[JobResult], *, as_json: bool, quiet: bool) -> Non
         job=report.job,
         facts={name: fact for name, fact in document.items() if name not in ("job", "agents")},
     )
-    tell(message, quiet=quiet, only_on_terminal=not report.dry_run)
-
-
-def tell_turn(turn: "Turn", *, as_json: bool, quiet: bool, dry_run: bool) -> None:
-    """Print on stderr what became of one of the jobs of `memctl run`."""
-    if turn.report:
-        tell_report(turn.report, as_json=as_json, quiet=quiet)
-    elif not turn.error and not (as_json and _style.form == "text"):
-        when = f"before {to_text(turn.due_at)}" if turn.due_at else "ever"
-        why = "no time left for it; it is still due" if turn.due else f"not due {when}"
-        message = Message(
-            f"{turn.job}: {why}",
-            level="info" if turn.due or dry_run else "debug",
-            event="out_of_time" if turn.due else "not_due",
-            job=turn.job,
-        )
-        tell(message, quiet=quiet, only_on_terminal=not dry_run)
-    if turn.failure:
-        show_error(turn.failure, as_json=as_json, job=turn.job)
-
-
-def show_turns(
-    turns: "Sequence[Turn]", request: Request, *, as_json: bool, listing: bool, duration_ms: int
-) -> None:
-    """Print what became of all jobs: JSON, or the list of memories."""
-    if as_json:
-        show_document(
-            {
-                "job": "run",
-                "dry_run": request.dry_run,
-                "cutoff": to_text(request.now),
-                "jobs": [turn_document(turn, listing=listing) for turn in turns],
-                "duration_ms": duration_ms,
-            }
-        )
-    elif listing:
-        for turn in turns:
-            if turn.report and turn.report.result:
-                memories = turn.report.result.tally.memories
-                show_rows(({"job": turn.job, **memory_row(memory)} for memory in memories), "table")
-
-
-def turn_document(turn: "Turn", *, listing: bool) -> dict[str, object]:
-    """Return the JSON form of what became of one job."""
-    if turn.report:
-        return {"job": turn.job, "due": True, **report_document(turn.report, listing=listing)}
-    return {
-        "job": turn.job,
-        "due": turn.due,
-        "due_at": to_text(turn.due_at) if turn.due_at else None,
-        "error": error_document(turn.error) if turn.error else None,
-    }
+    tell(message, as_json=as_json, quiet=quiet, only_on_terminal=not report.dry_run)
 
 
 def report_document(report: Report[JobResult], *, listing: bool) -> dict[str, object]:

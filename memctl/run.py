@@ -67,6 +67,7 @@ class Turn(NamedTuple):
     due_at: datetime | None
     report: Report[JobResult] | None = None
     error: MemctlError | None = None
+    bug: Exception | None = None  # what the error stands for, if that is none to be foreseen
 
     @property
     def failure(self) -> MemctlError | None:
@@ -80,9 +81,8 @@ def run_due_jobs(settings: Settings, request: Request) -> Iterator[Turn]:
     """Run every job that is due and yield what became of each of them, as it happens.
 
     Nobody else changes the database in between. `max_seconds` is for all of them together. Raises
-    as `perform` does before the first job, and a bug of one job after the last.
+    as `perform` does, but only before the first job.
     """
-    bugs = []
     with alone("run", request):
         clock = time.monotonic()
         for job, due_at in _plan(settings.run, request):
@@ -95,14 +95,12 @@ def run_due_jobs(settings: Settings, request: Request) -> Iterator[Turn]:
                 try:
                     report = _perform(job, settings, request._replace(max_seconds=left))
                     turn = turn._replace(report=report)
-                except MemctlError as error:
-                    turn = turn._replace(error=error)
+                except MemctlError as failure:
+                    turn = turn._replace(error=failure)
                 except Exception as bug:
-                    bugs.append(bug)
-                    turn = turn._replace(error=MemctlError(f"{type(bug).__name__}: {bug}"))
+                    error = MemctlError(f"{type(bug).__name__}: {bug}", "this is a bug of memctl")
+                    turn = turn._replace(error=error, bug=bug)
             yield turn
-    if bugs:
-        raise bugs[0]
 
 
 def _perform(job: str, settings: Settings, request: Request) -> Report[JobResult]:

@@ -124,6 +124,11 @@ def systemd_units(installation: Installation) -> dict[str, str]:
     Raises UsageError for a path that no unit can carry.
     """
     program, *options = _printable(installation.command("--log-format", "journal"))
+    if set(program) & set("'\"\\"):
+        raise UsageError(
+            f"systemd starts no program whose path has a quote or a backslash: {program}",
+            "install memctl elsewhere",
+        )
     paths = [installation.database, *installation.reads]
     if installation.configuration:
         paths.append(installation.configuration)

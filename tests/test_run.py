@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from memctl.ledger import Standing
 from memctl.run import JOBS, Every, due_at
 from tests.conftest import NOW, Answer, Memctl, connect, everything, rows
-from tests.test_contention import undisturbed
+from tests.test_contention import undisturbed, write_lock
 from tests.test_crashes import broken_promises, first_commit, kill, prepare_cleanup, snapshot
 from tests.test_prune import archive_row
 
@@ -345,7 +345,7 @@ def test_json_tells_which_job_failed(broken: Memctl) -> None:
     error = json.loads(answer.err)["error"]
     told = [(part["job"], part.get("error")) for part in answer.json["jobs"]]
     assert answer.exit_code == 1
-    assert error.pop("job") == "cleanup"
+    assert error.pop("jobs") == ["cleanup"]
     assert (error["code"], error["exit_code"]) == ("failed", 1)
     assert told == [("cleanup", error), ("decay", None), ("prune", None)]
 
@@ -378,6 +378,16 @@ def test_a_failure_outweighs_a_refusal(broken: Memctl) -> None:
 
     assert [line.split(":")[1] for line in answer.err.splitlines()] == [" cleanup", " prune"]
     assert answer.exit_code == 1
+
+
+def test_what_stops_several_jobs_is_told_in_one_line(migrated: Memctl) -> None:
+    with write_lock(migrated.database):
+        answer = migrated("run", "--lock-wait", "0")
+
+    assert (answer.exit_code, answer.out, answer.err.count("\n")) == (11, "", 1)
+    assert answer.err.startswith(
+        f"memctl: cleanup, decay, prune: {migrated.database} is locked by another program ("
+    )
 
 
 def test_a_bug_in_one_job_keeps_its_traceback_and_stops_no_other(

@@ -8,7 +8,6 @@ import typer
 
 from memctl.cli.options import AgentOption, Call, JobOptions, finish
 from memctl.jobs import perform
-from memctl.output import show_turns, tell_turn
 from memctl.timestamps import parse_duration
 
 
@@ -18,6 +17,7 @@ def run(call: Call, job: JobOptions) -> None:
     The ledger tells when each was last done, and [run] in the configuration how often it is due.
     """
     from memctl.run import run_due_jobs, worst
+    from memctl.run_output import show_failures, show_turns, tell_turn
 
     clock = time.monotonic()
     request = job.request(call)
@@ -27,6 +27,10 @@ def run(call: Call, job: JobOptions) -> None:
         turns.append(turn)
     duration_ms = round((time.monotonic() - clock) * 1000)
     show_turns(turns, request, as_json=call.json, listing=job.listing, duration_ms=duration_ms)
+    show_failures(turns, as_json=call.json)
+    for turn in turns:
+        if turn.bug:
+            raise turn.bug
     if failures := [turn.failure for turn in turns if turn.failure]:
         raise typer.Exit(worst(failures).exit_code)
 
