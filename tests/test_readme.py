@@ -49,10 +49,12 @@ def test_the_configuration_shown_has_every_key_with_its_default() -> None:
     assert shown == {
         "decay": {key: value for key, value in defaults["decay"].items() if key != "since"},
         "prune": defaults["prune"],
+        "run": defaults["run"],
     }
     assert {key: set(value) for key, value in uncommented.items() if key != "database"} == {
         "decay": set(defaults["decay"]),
         "prune": set(defaults["prune"]),
+        "run": set(defaults["run"]),
     }
     Configuration.model_validate(uncommented)
 
@@ -124,21 +126,6 @@ def test_the_examples_print_what_the_readme_says(
             run_console(block, tmp_path)
         else:
             run_python(block)
-
-
-def test_every_line_of_the_crontab_is_a_command_that_exists() -> None:
-    lines = (ROOT / "crontab.example").read_text(encoding="utf-8").splitlines()
-    jobs = [line for line in lines if line and line[0] not in "#M"]
-
-    for line in jobs:
-        *schedule, program, command = line.split(" --")[0].split()
-        helped = subprocess.run(
-            [PROGRAM, command, "--help"], capture_output=True, text=True, check=True
-        )
-        assert len(schedule) == 5
-        assert program == "/opt/memctl/bin/memctl"
-        assert all(option in helped.stdout for option in re.findall("--[a-z-]+", line))
-    assert len(jobs) == 3
 
 
 @pytest.mark.parametrize("script", [".ci/run"])
