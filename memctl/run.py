@@ -120,7 +120,7 @@ def _plan(policy: RunPolicy, request: Request) -> list[tuple[str, datetime | Non
 def due_at(every: Every, last: Standing, *, now: datetime) -> datetime | None:
     """Return since when a job is due (`now` will do), or the moment when it will be; None: never.
 
-    A last time that lies in the future does not count: the clock was wrong then.
+    What was done on a day to come, or failed in the future, does not count: the clock was wrong.
     """
     if every == "never":
         return None

@@ -65,4 +65,4 @@ def _program() -> list[str]:
     beside_python = Path(sys.executable).with_name("memctl")
     if os.access(beside_python, os.X_OK):
         return [str(beside_python)]
-    return [sys.executable, "-m", "memctl"]
+    return [sys.executable, "-P", "-m", "memctl"]  # -P: whatever lies in the home directory
