@@ -13,6 +13,7 @@ from memctl.decay import DecayPolicy
 from memctl.errors import UsageError
 from memctl.findings import OVERDUE_DAYS, CheckPolicy, ScheduledJob
 from memctl.prune import PrunePolicy
+from memctl.run import Every, RunPolicy
 
 Points = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -101,6 +102,20 @@ class ObservabilitySection(Section):
     events: bool = False
 
 
+class RunSection(Section):
+    """`[run]`"""
+
+    cleanup: Every = RunPolicy.cleanup
+    decay: Every = RunPolicy.decay
+    promote: Every = RunPolicy.promote
+    snapshot: Every = RunPolicy.snapshot
+    prune: Every = RunPolicy.prune
+
+    def policy(self) -> RunPolicy:
+        """Return the policy that the section describes."""
+        return RunPolicy(**self.model_dump())
+
+
 class Configuration(Section):
     """The whole file."""
 
@@ -113,6 +128,7 @@ class Configuration(Section):
     observability: ObservabilitySection = Field(
         default_factory=lambda: ObservabilitySection.model_validate({})
     )
+    run: RunSection = Field(default_factory=lambda: RunSection.model_validate({}))
 
 
 def read_configuration(file: Path) -> Configuration:

@@ -7,8 +7,8 @@ a dry run has neither lock nor row and cannot write.
 import json
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Generic, NamedTuple, TypeVar
 from memctl import ledger, migrations
 from memctl.alerts import Alert
 from memctl.batches import Batches
-from memctl.database import open_database
+from memctl.database import open_database, require_file
 from memctl.due import Affected, Due, Tally
 from memctl.errors import MemctlError, NotFoundError, RefusedError, SchemaError, UsageError
 from memctl.locking import exclusive
@@ -37,6 +37,7 @@ class Request(NamedTuple):
     lock_wait: float = 10.0
     max_seconds: float | None = None
     watch: Watch = Watch()
+    partial: bool = False  # one agent only, or not the policy in force: the job stays due
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,9 +167,48 @@ def perform(
     hour (unless forced), and whatever stops `work`, after recording it in the ledger. Alerts are
     delivered when the locks are free again.
     """
+    with _watched(job, request, by_hand=by_hand) as ending, _opened(request) as db:
+        if prepare is not None:
+            prepare(db)
+        with alone(job, request):
+            return _perform(job, work, db, request, ending, by_hand=by_hand)
+
+
+def perform_alone(job: str, work: Callable[[Run], Result], request: Request) -> Report[Result]:
+    """Do the same where the caller keeps others out."""
+    with _watched(job, request, by_hand=False) as ending, _opened(request) as db:
+        return _perform(job, work, db, request, ending, by_hand=False)
+
+
+@contextmanager
+def alone(job: str, request: Request) -> Iterator[None]:
+    """Keep other memctl processes that change the database out of the block, but for a preview."""
+    if request.dry_run:
+        yield
+        return
+    require_file(request.database)
+    with exclusive(request.database, job=job, wait=request.lock_wait):
+        yield
+
+
+@contextmanager
+def migrated_database(request: Request) -> Iterator[Connection]:
+    """Open the database for a job, or for its preview; the schema must be current."""
+    with _opened(request) as db:
+        migrations.require_current(db)
+        yield db
+
+
+def _opened(request: Request) -> AbstractContextManager[Connection]:
+    return open_database(request.database, read_only=request.dry_run, lock_wait=request.lock_wait)
+
+
+@contextmanager
+def _watched(job: str, request: Request, *, by_hand: bool) -> Iterator[Ending]:
+    """Keep a failure that the ledger cannot be told of, and deliver alerts at the very end."""
     ending = Ending()
     try:
-        return _perform(job, work, request, ending, by_hand=by_hand, prepare=prepare)
+        yield ending
     except Exception as error:
         if not (ending.recorded or request.dry_run or by_hand or _is_refusal(error)):
             ending.alerts += keep_failure(
@@ -183,40 +223,32 @@ def perform(
 def _perform(
     job: str,
     work: Callable[[Run], Result],
+    db: Connection,
     request: Request,
     ending: Ending,
     *,
     by_hand: bool,
-    prepare: Callable[[Connection], None] | None,
 ) -> Report[Result]:
     clock = time.monotonic()
-    with ExitStack() as stack:
-        db = stack.enter_context(
-            open_database(request.database, read_only=request.dry_run, lock_wait=request.lock_wait)
-        )
-        if prepare is not None:
-            prepare(db)
-        if not request.dry_run:
-            stack.enter_context(exclusive(request.database, job=job, wait=request.lock_wait))
-        migrations.require_current(db)
-        pause = None
-        if not (request.dry_run or by_hand):
-            pause = current_pause(db, now=request.now)
-        run = Run(db, request)
-        result = None
-        if request.dry_run:
-            _refuse_backward_clock(ledger.last_run(db), request)
-            result = work(run)
-        elif not pause:
-            take_in_spool(db, request.watch)
-            try:
-                run, result = _record(job, work, db, request, ending)
-            finally:
-                if ending.recorded:
-                    with suppress(sqlite3.Error):  # what comes after the work never fails it
-                        ending.alerts += after_run(
-                            db, request.database, request.watch, now=request.now, by_hand=by_hand
-                        )
+    migrations.require_current(db)
+    pause = None
+    if not (request.dry_run or by_hand):
+        pause = current_pause(db, now=request.now)
+    run = Run(db, request)
+    result = None
+    if request.dry_run:
+        _refuse_backward_clock(ledger.last_run(db), request)
+        result = work(run)
+    elif not pause:
+        take_in_spool(db, request.watch)
+        try:
+            run, result = _record(job, work, db, request, ending)
+        finally:
+            if ending.recorded:
+                with suppress(sqlite3.Error):  # what comes after the work never fails it
+                    ending.alerts += after_run(
+                        db, request.database, request.watch, now=request.now, by_hand=by_hand
+                    )
     return Report(
         job=job,
         run_id=run.run_id,
@@ -243,7 +275,9 @@ def _record(
     run_id = ledger.start_run(db, job, now=request.now)
     run = Run(db, request, run_id, batches)
 
-    def finish(status: ledger.Status, counts: dict[str, object] | None, error: str | None) -> None:
+    def finish(
+        status: ledger.Status, result: JobResult | None, error: BaseException | None
+    ) -> None:
         seconds = time.monotonic() - clock
         ledger.finish_run(
             db,
@@ -252,20 +286,21 @@ def _record(
             finished_at=request.now + timedelta(seconds=seconds),
             duration_ms=round(seconds * 1000),
             longest_lock_ms=batches.longest_lock_ms,
-            counts=counts,
-            error=error,
+            complete=bool(result and not (result.tally.remaining or request.partial)),
+            counts=result.counts if result else None,
+            error=_name(error),
         )
         ending.recorded = True
 
     try:
         _refuse_backward_clock(last, request)
         result = work(run)
-        finish("refused" if result.refusal else "ok", result.counts, _name(result.refusal))
+        finish("refused" if result.refusal else "ok", result, result.refusal)
     except BaseException as error:
         with suppress(sqlite3.Error):  # what stopped the work may stop this too: say the former
             db.rollback()  # a signal may come between the start of a transaction and its block
             db.execute("PRAGMA busy_timeout = 1000")
-            finish("refused" if _is_refusal(error) else "failed", None, _name(error))
+            finish("refused" if _is_refusal(error) else "failed", None, error)
         raise
     return run, result
 

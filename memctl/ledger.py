@@ -28,6 +28,13 @@ class LastRun(NamedTuple):
     started_at: datetime
 
 
+class Standing(NamedTuple):
+    """When a job was last done completely, and when it last failed unless it went well since."""
+
+    done_at: datetime | None
+    failed_at: datetime | None
+
+
 def last_run(db: Connection) -> LastRun | None:
     """Return the newest run that was not refused."""
     row = db.execute(
@@ -35,6 +42,24 @@ def last_run(db: Connection) -> LastRun | None:
         " ORDER BY run_id DESC LIMIT 1"
     ).fetchone()
     return LastRun(row[0], row[1], parse_moment(row[2])) if row else None
+
+
+def standing(db: Connection, job: str) -> Standing:
+    """Return how things stand with a job; a crash is a failure."""
+    done = db.execute(
+        "SELECT started_at FROM memory_runs WHERE job = ? AND complete"
+        " ORDER BY run_id DESC LIMIT 1",
+        (job,),
+    ).fetchone()
+    newest = db.execute(
+        "SELECT started_at, status FROM memory_runs WHERE job = ? ORDER BY run_id DESC LIMIT 1",
+        (job,),
+    ).fetchone()
+    failed = newest is not None and newest[1] in ("failed", "running")
+    return Standing(
+        done_at=parse_moment(done[0]) if done else None,
+        failed_at=parse_moment(newest[0]) if failed else None,
+    )
 
 
 def refuse_backward_clock(last: LastRun | None, *, now: datetime) -> None:
@@ -85,16 +110,18 @@ def finish_run(
     finished_at: datetime,
     duration_ms: int,
     longest_lock_ms: float,
+    complete: bool = False,
     counts: dict[str, object] | None = None,
     error: str | None = None,
 ) -> None:
-    """Record how a run ended."""
+    """Record how a run ended; `complete` says that it did all that was due."""
     with transaction(db):
         db.execute(
             """
             UPDATE memory_runs
             SET finished_at = :finished_at, duration_ms = :duration_ms, status = :status,
-                counts = :counts, longest_lock_ms = :longest_lock_ms, error = CAST(:error AS TEXT)
+                complete = :complete, counts = :counts, longest_lock_ms = :longest_lock_ms,
+                error = CAST(:error AS TEXT)
             WHERE run_id = :run_id
             """,
             {
@@ -102,6 +129,7 @@ def finish_run(
                 "finished_at": to_text(finished_at),
                 "duration_ms": duration_ms,
                 "status": status,
+                "complete": complete,
                 "counts": None if counts is None else json.dumps(counts),
                 "longest_lock_ms": round(longest_lock_ms, 1),
                 "error": None if error is None else to_bytes(error),

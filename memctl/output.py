@@ -14,8 +14,9 @@ from typing import IO, Any, AnyStr, Literal, NamedTuple
 from memctl.database import to_bytes
 from memctl.due import Affected
 from memctl.encoding import encodable, to_ascii
-from memctl.errors import MemctlError
+from memctl.errors import MemctlError, RefusedError
 from memctl.jobs import JobResult, Report
+from memctl.messages import Message, MessageStyle
 from memctl.timestamps import to_text
 
 Format = Literal["json", "nl", "csv", "table"]
@@ -73,35 +74,90 @@ SENTENCES = {
 }
 
 
+_style = MessageStyle()
+
+
+def set_message_style(style: MessageStyle) -> None:
+    """Choose the form of all messages to come."""
+    global _style
+    _style = style
+
+
 def say(sentence: str, *, quiet: bool = False, only_on_terminal: bool = False) -> None:
     """Print a message for a person on stderr."""
-    if quiet or (only_on_terminal and not (sys.stderr and sys.stderr.isatty())):
+    tell(Message(sentence), quiet=quiet, only_on_terminal=only_on_terminal)
+
+
+def tell(
+    message: Message, *, as_json: bool = False, quiet: bool = False, only_on_terminal: bool = False
+) -> None:
+    """Print a message on stderr, in the form that was chosen.
+
+    `as_json` and `only_on_terminal` keep text silent: where stdout tells the same, and off a
+    terminal, unless --verbose asks for it. A log tells everything.
+    """
+    if quiet or (message.level == "debug" and not _style.verbose):
         return
-    _write(sys.stderr, visible(sentence) + "\n")
+    if as_json and _style.form == "text":
+        return
+    silent = only_on_terminal and _style.form == "text" and not _style.verbose
+    if silent and not (sys.stderr and sys.stderr.isatty()):
+        return
+    safe = message._replace(sentence=visible(message.sentence))
+    _write(sys.stderr, _style.line(safe) + "\n")
 
 
-def show_error(error: MemctlError, *, as_json: bool = False) -> None:
-    """Print an error on stderr, as one line or as a JSON object."""
-    if as_json:
-        document = {
-            "code": error.code,
-            "exit_code": error.exit_code,
-            "message": visible(error.message),
-            "hint": visible(error.hint),
-        }
+def show_error(error: MemctlError, *, as_json: bool = False, jobs: Sequence[str] = ()) -> None:
+    """Print an error on stderr, as one line or as a JSON object.
+
+    `jobs` are those that it stopped, where the command runs several.
+    """
+    document = error_document(error)
+    if jobs:
+        document["jobs"] = list(jobs)
+    if as_json and _style.form == "text":
         _write(sys.stderr, to_json({"error": document}) + "\n")
-    else:
-        say(f"memctl: {error}")
+        return
+    refused = isinstance(error, RefusedError)
+    message = Message(
+        ": ".join(("memctl", ", ".join(jobs), str(error)) if jobs else ("memctl", str(error))),
+        level="warning" if refused else "error",
+        event="refused" if refused else "failed",
+        facts={"error": document},
+    )
+    tell(message)
+
+
+def error_document(error: MemctlError) -> dict[str, object]:
+    """Return the JSON form of an error."""
+    return {
+        "code": error.code,
+        "exit_code": error.exit_code,
+        "message": visible(error.message),
+        "hint": visible(error.hint),
+    }
 
 
 def show_report(report: Report[JobResult], *, as_json: bool, listing: bool, quiet: bool) -> None:
     """Print what a job did: JSON, or the list of memories, and a sentence."""
     if as_json:
         show_document(report_document(report, listing=listing))
-        return
-    if listing and report.result:
+    elif listing and report.result:
         show_rows((memory_row(memory) for memory in report.result.tally.memories), "table")
-    say(report_sentence(report), quiet=quiet, only_on_terminal=not report.dry_run)
+    tell_report(report, as_json=as_json, quiet=quiet)
+
+
+def tell_report(report: Report[JobResult], *, as_json: bool, quiet: bool) -> None:
+    """Print on stderr what a job did."""
+    event = "previewed" if report.dry_run else "finished"
+    document = report_document(report, listing=False)
+    message = Message(
+        report_sentence(report),
+        event="paused" if report.pause else event,
+        job=report.job,
+        facts={name: fact for name, fact in document.items() if name not in ("job", "agents")},
+    )
+    tell(message, as_json=as_json, quiet=quiet, only_on_terminal=not report.dry_run)
 
 
 def report_document(report: Report[JobResult], *, listing: bool) -> dict[str, object]:
@@ -187,7 +243,7 @@ def show_value(stored: str | bytes) -> None:
         return
     content = to_bytes(stored) if isinstance(stored, str) else stored
     if sys.stdout.isatty():
-        lines = content.decode("utf-8", "surrogateescape").split("\n")
+        lines = content.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
         _write(sys.stdout, "\n".join(map(visible, lines)) + "\n")
     else:
         _write(sys.stdout.buffer, content)

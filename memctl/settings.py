@@ -15,16 +15,18 @@ if TYPE_CHECKING:  # each costs a start more than it is worth to the commands wi
     from memctl.decay import DecayPolicy
     from memctl.findings import CheckPolicy
     from memctl.prune import PrunePolicy
+    from memctl.run import RunPolicy
 
 SYSTEM_CONFIGURATION = Path("/etc/memctl/config.toml")
 
 
 class Settings(NamedTuple):
-    """Where the database is, and the configuration file if there is one."""
+    """Where the database is, and the configuration, with its file, if there is one."""
 
     database: Path
     database_is_default: bool
     configuration: "Configuration | None"
+    configuration_file: Path | None = None
     state: Path | None = None  # the directory for what cannot be kept in the database
 
     @property
@@ -79,6 +81,13 @@ class Settings(NamedTuple):
 
         return self.configuration.check.policy() if self.configuration else CheckPolicy()
 
+    @property
+    def run(self) -> "RunPolicy":
+        """How often each job is due."""
+        from memctl.run import RunPolicy
+
+        return self.configuration.run.policy() if self.configuration else RunPolicy()
+
 
 def load_settings(
     *, database: Path | None, configuration: Path | None, environ: Mapping[str, str]
@@ -103,6 +112,7 @@ def load_settings(
         database_is_default=path is None,
         configuration=configured,
         state=state_directory(environ),
+        configuration_file=file,
     )
 
 

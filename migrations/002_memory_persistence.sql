@@ -74,6 +74,7 @@ CREATE TABLE memory_runs (
     finished_at     TEXT,                            -- NULL: running, or crashed
     duration_ms     INTEGER,
     status          TEXT NOT NULL,                   -- running, ok, failed, refused
+    complete        INTEGER NOT NULL DEFAULT 0,      -- 1: all that was due then is done, so that `run` can wait
     counts          TEXT,                            -- JSON object
     longest_lock_ms REAL,                            -- how long other writers waited at the most
     error           TEXT,                            -- NULL: none

@@ -42,6 +42,7 @@ COMMANDS: dict[str, Words] = {
     "migrate": ("migrate",),
     "rollback": ("rollback", "--yes"),
     "status": ("status",),
+    "run": ("run",),
     "cleanup": ("cleanup",),
     "decay": ("decay",),
     "prune": ("prune",),
@@ -68,6 +69,7 @@ COMMANDS: dict[str, Words] = {
     "runs": ("runs",),
     "explain": ("explain", "build_agent", "active"),
     "check": ("check", "-q"),
+    "schedule": ("schedule", "--cron"),
 }
 # What can be done to a database that may only be read.
 READING = (
@@ -85,6 +87,8 @@ READING = (
     "explain",
     "check",
 )
+
+NEED_NO_CLOCK = ("archived", "resume", "list", "summary", "schedule")
 
 
 def commands(*names: str) -> pytest.MarkDecorator:
@@ -291,7 +295,7 @@ def overwrite_tables(path: Path) -> bytes:
     return bytes(content)
 
 
-@commands_but("migrate", "backup")
+@commands_but("migrate", "backup", "schedule")
 def test_a_database_with_overwritten_pages_is_damaged(words: Words, memories: Memctl) -> None:
     fill_pages(memories)
     content = overwrite_tables(memories.database)
@@ -402,7 +406,7 @@ def test_a_read_only_directory_is_named_and_nothing_changed(
     assert everything(memories.database) == before
 
 
-@commands_but("migrate", *READING)
+@commands_but("migrate", "schedule", *READING)
 @pytest.mark.usefixtures("restore_modes")
 def test_a_read_only_file_is_named_and_not_changed(
     words: Words, memories: Memctl, run_unprivileged: Callable[..., Answer]
@@ -413,14 +417,15 @@ def test_a_read_only_file_is_named_and_not_changed(
     answer = run_unprivileged(memories, *words)
 
     close_off(memories, directory=0o755, database=0o644)
+    stopped = "cleanup, decay, prune: " if words == ("run",) else ""
     assert answer.exit_code == 1
     assert complaint(answer).startswith(
-        f"memctl: {memories.database} or its directory cannot be written ("
+        f"memctl: {stopped}{memories.database} or its directory cannot be written ("
     )
     assert everything(memories.database) == before
 
 
-@commands(*READING)
+@commands("schedule", *READING)
 @pytest.mark.usefixtures("restore_modes")
 def test_a_read_only_file_can_be_looked_at(
     words: Words, memories: Memctl, run_unprivileged: Callable[..., Answer]
@@ -818,7 +823,7 @@ def test_what_does_not_exist_is_named_and_nothing_changed(
         *(
             pytest.param((*words, "--now", text), id=f"{words[0]} --now {text!r}")
             for name, words in COMMANDS.items()
-            if name not in ("archived", "resume", "list", "summary")  # which need no clock
+            if name not in NEED_NO_CLOCK
             for text in ("yesterday", "2026-13-01", "0001-01-01", "9999-12-31T23:59:59Z")
         ),
         pytest.param(("archived", "build_agent", "--reason", "boredom"), id="unknown reason"),

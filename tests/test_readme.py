@@ -161,21 +161,6 @@ def test_the_examples_print_what_the_readme_says(
             run_python(block)
 
 
-def test_every_line_of_the_crontab_is_a_command_that_exists() -> None:
-    lines = (ROOT / "crontab.example").read_text(encoding="utf-8").splitlines()
-    jobs = [line for line in lines if line and line[0] not in "#M"]
-
-    for line in jobs:
-        *schedule, program, command = line.split(" --")[0].split()
-        helped = subprocess.run(
-            [PROGRAM, command, "--help"], capture_output=True, text=True, check=True
-        )
-        assert len(schedule) == 5
-        assert program == "/opt/memctl/bin/memctl"
-        assert all(option in helped.stdout for option in re.findall("--[a-z-]+", line))
-    assert len(jobs) == 7
-
-
 @pytest.mark.parametrize("script", [".ci/run"])
 def test_the_gate_can_be_run(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)

@@ -30,6 +30,7 @@ print(sorted(set(sys.modules) & set({heavy!r})))
 @pytest.mark.parametrize(
     ("words", "heavy"),
     [
+        ("run", []),
         ("cleanup", []),
         ("decay", []),
         ("prune", []),

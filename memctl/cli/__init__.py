@@ -17,7 +17,7 @@ from memctl.cli.options import Call, command, set_parameters, spread_out
 # Which module has which commands, in the order of the help.
 MODULES = {
     "schema": ("migrate", "rollback", "status"),
-    "jobs": ("cleanup", "decay", "prune", "promote", "snapshot"),
+    "jobs": ("run", "cleanup", "decay", "prune", "promote", "snapshot"),
     "archive": ("archived", "archive", "restore"),
     "memories": ("remember", "recall", "list", "forget", "summary"),
     "insight": ("metrics", "report"),
@@ -25,6 +25,7 @@ MODULES = {
     "features": ("enable", "disable"),
     "backups": ("export", "import", "backup"),
     "pausing": ("pause", "resume"),
+    "schedule": ("schedule",),
 }
 
 

@@ -1,5 +1,6 @@
 """The scheduled jobs."""
 
+import time
 from dataclasses import replace
 from typing import Annotated
 
@@ -10,11 +11,36 @@ from memctl.jobs import perform
 from memctl.timestamps import parse_duration
 
 
+def run(call: Call, job: JobOptions) -> None:
+    """Run the jobs that are due, each on its own; what one line in crontab calls.
+
+    The ledger tells when each was last done, and [run] in the configuration how often it is due.
+    """
+    from memctl.run import run_due_jobs, worst
+    from memctl.run_output import show_failures, show_turns, tell_turn
+
+    clock = time.monotonic()
+    request = job.request(call)
+    turns = []
+    for turn in run_due_jobs(call.settings, request):
+        tell_turn(turn, as_json=call.json, quiet=call.quiet, dry_run=job.dry_run)
+        turns.append(turn)
+    duration_ms = round((time.monotonic() - clock) * 1000)
+    show_turns(turns, request, as_json=call.json, listing=job.listing, duration_ms=duration_ms)
+    show_failures(turns, as_json=call.json)
+    for turn in turns:
+        if turn.bug:
+            raise turn.bug
+    if failures := [turn.failure for turn in turns if turn.failure]:
+        raise typer.Exit(worst(failures).exit_code)
+
+
 def cleanup(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
     """Archive the memories that have expired."""
     from memctl.cleanup import cleanup as archive_expired
 
-    report = perform("cleanup", lambda run: archive_expired(run, agent=agent), job.request(call))
+    request = job.request(call, partial=agent is not None)
+    report = perform("cleanup", lambda run: archive_expired(run, agent=agent), request)
     finish(report, call, job)
 
 
@@ -23,7 +49,8 @@ def decay(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
     from memctl.decay import decay as charge_idle
 
     policy = call.settings.decay
-    report = perform("decay", lambda run: charge_idle(run, policy, agent=agent), job.request(call))
+    request = job.request(call, partial=agent is not None)
+    report = perform("decay", lambda run: charge_idle(run, policy, agent=agent), request)
     finish(report, call, job)
 
 
@@ -42,7 +69,8 @@ def prune(
     policy = call.settings.prune
     if older_than is not None:
         policy = replace(policy, retention=parse_duration(older_than))
-    report = perform("prune", lambda run: remove_old(run, policy, agent=agent), job.request(call))
+    request = job.request(call, partial=agent is not None or older_than is not None)
+    report = perform("prune", lambda run: remove_old(run, policy, agent=agent), request)
     finish(report, call, job)
 
 
@@ -54,9 +82,8 @@ def promote(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
     from memctl.promote import promote as promote_proven
 
     policy = call.settings.promote
-    report = perform(
-        "promote", lambda run: promote_proven(run, policy, agent=agent), job.request(call)
-    )
+    request = job.request(call, partial=agent is not None)
+    report = perform("promote", lambda run: promote_proven(run, policy, agent=agent), request)
     finish(report, call, job)
 
 

@@ -13,7 +13,8 @@ from memctl.cli.options import MOST_ROWS, Call, LockOptions, OutputOptions
 from memctl.database import open_database
 from memctl.errors import MemctlError, NotFoundError, UsageError
 from memctl.memory import MOST_BYTES, TYPES, MemoryType
-from memctl.output import say, show_document, show_facts, show_rows, show_value
+from memctl.messages import Message
+from memctl.output import say, show_document, show_facts, show_rows, show_value, tell
 from memctl.timestamps import parse_duration
 
 AgentArgument = Annotated[str, typer.Argument(metavar="AGENT")]
@@ -128,7 +129,8 @@ def forget(
     if call.json:
         show_document({"forgotten": forgotten})
         return
-    say(f"forget: archived {forgotten} memories", quiet=call.quiet)
+    sentence = f"forget: archived {forgotten} memories"
+    tell(Message(sentence, event="finished", facts={"archived": forgotten}), quiet=call.quiet)
 
 
 def summary(

@@ -19,7 +19,16 @@ import typer
 from memctl.alerts import Alert, run_command
 from memctl.errors import MemctlError, UsageError
 from memctl.jobs import JobResult, Report, Request
-from memctl.output import Format, say, show_error, show_report, to_json, visible
+from memctl.messages import LogFormat, MessageStyle
+from memctl.output import (
+    Format,
+    say,
+    set_message_style,
+    show_error,
+    show_report,
+    to_json,
+    visible,
+)
 from memctl.settings import Settings, load_settings
 from memctl.timestamps import parse_moment, to_text
 from memctl.watchdog import Watch
@@ -48,6 +57,14 @@ class Call:
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no messages but errors.")] = (
         False
     )
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", "-v", help="Tell of success off a terminal too, and more."),
+    ] = False
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(help="The form of what is told on stderr: for people, or a log."),
+    ] = "text"
     now: Annotated[str | None, typer.Option(metavar="TIME", envvar="MEMCTL_NOW", hidden=True)] = (
         None
     )
@@ -67,7 +84,7 @@ class Call:
 
     @functools.cached_property
     def moment(self) -> datetime:
-        """The only reading of the clock, in whole seconds."""
+        """The only reading of the clock, in whole seconds; a log has its own."""
         now = datetime.now(UTC).replace(microsecond=0)
         if self.now is not None:
             now = parse_moment(self.now)
@@ -79,6 +96,11 @@ class Call:
     def settings(self) -> Settings:
         """The settings in force."""
         return load_settings(database=self.db, configuration=self.config, environ=os.environ)
+
+    def check(self) -> None:
+        """Raise UsageError for options that exclude each other."""
+        if self.quiet and self.verbose:
+            raise UsageError("--quiet and --verbose exclude each other", "choose one")
 
 
 def _seconds(value: float | None) -> float | None:
@@ -110,8 +132,8 @@ class ChangeOptions(LockOptions):
         typer.Option("--force", help="Run although the clock went back, or too much is at stake."),
     ] = False
 
-    def request(self, call: Call) -> Request:
-        """Return what a job needs to know."""
+    def request(self, call: Call, *, partial: bool = False) -> Request:
+        """Return what a job needs to know; `partial` when it is not to do all that is due."""
         return Request(
             database=call.settings.database,
             now=call.moment,
@@ -124,6 +146,7 @@ class ChangeOptions(LockOptions):
                 spool=call.settings.spool,
                 service_events=call.settings.service_events,
             ),
+            partial=partial,
         )
 
 
@@ -139,9 +162,10 @@ class JobOptions(ChangeOptions):
         typer.Option(metavar="SECONDS", callback=_seconds, help="Stop cleanly after that long."),
     ] = None
 
-    def request(self, call: Call) -> Request:
-        """Return what a job needs to know."""
-        return super().request(call)._replace(listing=self.listing, max_seconds=self.max_seconds)
+    def request(self, call: Call, *, partial: bool = False) -> Request:
+        """Return what a job needs to know; `partial` when it is not to do all that is due."""
+        request = super().request(call, partial=partial)
+        return request._replace(listing=self.listing, max_seconds=self.max_seconds)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -181,24 +205,26 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
     """
     parameters = inspect.signature(function).parameters
     bundles: dict[str, Any] = {
-        name: parameter.annotation
-        for name, parameter in parameters.items()
+        parameter.name: parameter.annotation
+        for parameter in parameters.values()
         if is_dataclass(parameter.annotation)
     }
 
     def run(context: typer.Context, **given: Any) -> None:
         bundled = {
-            parameter: bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
-            for parameter, bundle in bundles.items()
+            bundled_as: bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
+            for bundled_as, bundle in bundles.items()
         }
         call = bundled["call"] = bundled["call"].over(context.obj)
+        set_message_style(MessageStyle(call.log_format, call.verbose, command=name))
         try:
+            call.check()
             function(**bundled, **given)
         except MemctlError as error:
             show_error(error, as_json=call.json)
             raise typer.Exit(error.exit_code) from error
 
-    own = [parameter for name, parameter in parameters.items() if name not in bundles]
+    own = [parameter for parameter in parameters.values() if parameter.name not in bundles]
     spread = [option for bundle in bundles.values() for option in spread_out(bundle)]
     set_parameters(run, [*own, *spread])
     run.__doc__ = function.__doc__

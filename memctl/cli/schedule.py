@@ -1,0 +1,68 @@
+"""What to put into crontab, or where systemd looks, so that the jobs run by themselves."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import memctl
+from memctl.cli.options import Call
+from memctl.database import open_database
+from memctl.errors import UsageError
+from memctl.migrations import require_current
+from memctl.output import show_document, show_text
+from memctl.schedule import Installation, crontab, systemd_units
+
+
+def schedule(
+    call: Call,
+    cron: Annotated[bool, typer.Option("--cron", help="Print a line for `crontab -e`.")] = False,
+    systemd: Annotated[
+        bool, typer.Option("--systemd", help="Print a service and a timer.")
+    ] = False,
+) -> None:
+    """Print what makes cron or systemd run all that is due, for this database.
+
+    Nothing is installed. With --systemd each unit begins with the name of its file.
+    """
+    if cron == systemd:
+        raise UsageError("say for which it is to be", "--cron or --systemd")
+    with open_database(call.settings.database, read_only=True) as db:
+        require_current(db)
+    installation = _this_installation(call)
+    texts = {"crontab": crontab(installation)} if cron else systemd_units(installation)
+    if call.json:
+        show_document(texts)
+    else:
+        show_text("\n".join(texts.values()))
+
+
+def _this_installation(call: Call) -> Installation:
+    """Return this very program, with the database and the configuration that it works with."""
+    import pwd
+
+    database = call.settings.database.absolute()
+    configuration = call.settings.configuration_file
+    uid = database.stat().st_uid
+    try:
+        owner = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        owner = str(uid)
+    program = _program()
+    return Installation(
+        program=program,
+        database=database,
+        configuration=configuration and configuration.absolute(),
+        owner=owner,
+        reads=[Path(place) for place in (program[0], sys.prefix, sys.base_prefix, memctl.__file__)],
+    )
+
+
+def _program() -> list[str]:
+    """Return how to call this memctl: by its environment's own executable, never by a shim."""
+    beside_python = Path(sys.executable).with_name("memctl")
+    if os.access(beside_python, os.X_OK):
+        return [str(beside_python)]
+    return [sys.executable, "-P", "-m", "memctl"]  # -P: whatever lies in the home directory

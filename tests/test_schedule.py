@@ -1,0 +1,418 @@
+"""`memctl schedule`: what it prints is understood by the real cron, shell and systemd.
+
+The tests of cron and systemd skip where these are not installed; Debian's packages are `cron` and
+`systemd`.
+"""
+
+import os
+import pwd
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memctl.errors import UsageError
+from memctl.run import JOBS
+from memctl.schedule import Installation, crontab, systemd_units
+from tests.conftest import PROGRAM, Memctl
+from tests.test_crashes import eventually
+from tests.test_run import jobs_run
+
+ROOT = Path(__file__).parent.parent
+
+# The installation that the samples speak of.
+SAMPLE = Installation(
+    program=["/opt/memctl/bin/memctl"],
+    database=Path("/var/lib/harness/data/harness.db"),
+    configuration=None,
+    owner="harness",
+)
+
+ODD_NAMES = ["a b", "50%", "it's", '"quoted"', "$HOME", "a;b&c", "é*?", "#1", "~"]
+
+# Whatever a path in a crontab may hold: no slash, nothing unprintable, no backslash.
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_categories=("C", "Z"), exclude_characters="/\\")
+    | st.sampled_from(" %$'\"`~*;&#!"),
+    min_size=1,
+    max_size=20,
+).filter(lambda name: name not in (".", "..") and name.isprintable())
+
+
+def crontab_line(text: str) -> str:
+    """Return the only line that is no comment."""
+    (line,) = (line for line in text.splitlines() if not line.startswith("#"))
+    return line
+
+
+def cron_command(text: str) -> str:
+    """Return what cron gives to the shell: `\\%` is a percent sign, a bare one ends the command."""
+    command = crontab_line(text).split(maxsplit=5)[5]
+    return re.split(r"(?<!\\)%", command)[0].replace("\\%", "%")
+
+
+# The samples
+
+
+def test_the_samples_are_what_schedule_prints() -> None:
+    units = {path.name: path.read_text() for path in (ROOT / "systemd").iterdir()}
+
+    assert (ROOT / "crontab.example").read_text() == crontab(SAMPLE)
+    assert units == systemd_units(SAMPLE)
+
+
+# The text
+
+
+def test_the_line_for_cron_names_this_program_and_this_database(migrated: Memctl) -> None:
+    printed = migrated.ok("schedule", "--cron")
+
+    assert crontab_line(printed.out) == (
+        f"7,22,37,52 * * * *  {PROGRAM} run --db {migrated.database}"
+        " --max-seconds 600 --lock-wait 600"
+    )
+    assert printed.err == ""
+
+
+def test_the_units_name_this_program_this_database_and_its_owner(migrated: Memctl) -> None:
+    owner = pwd.getpwuid(migrated.database.stat().st_uid).pw_name
+
+    printed = migrated.ok("schedule", "--systemd").out
+
+    service, timer = printed.split("\n# memctl.timer\n")
+    assert service.startswith("# memctl.service\n[Unit]\n")
+    assert f"\nUser={owner}\n" in service
+    assert (
+        f"\nExecStart={PROGRAM} run --db {migrated.database}"
+        " --max-seconds 600 --lock-wait 600 --log-format journal\n"
+    ) in service
+    assert f"\nReadWritePaths={migrated.database.parent}\n" in service
+    assert "\nOnCalendar=*:7/15\n" in timer
+
+
+def test_relative_paths_and_links_become_absolute(migrated: Memctl, tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "linked.db").symlink_to(migrated.database)
+    (tmp_path / "config.toml").write_text('[run]\nprune = "never"\n')
+
+    ran = subprocess.run(
+        [PROGRAM, "schedule", "--systemd", "--db", "links/linked.db", "--config", "config.toml"],
+        cwd=tmp_path,
+        env={},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert f" run --db {tmp_path}/links/linked.db --config {tmp_path}/config.toml " in ran.stdout
+    assert f"\nReadWritePaths={tmp_path}\n" in ran.stdout
+
+
+@pytest.mark.parametrize("option", ["--cron", "--systemd"])
+def test_json_holds_the_same_text(migrated: Memctl, option: str) -> None:
+    printed = migrated.ok("schedule", option).out
+
+    document = migrated.ok("schedule", option, "--json").json
+
+    assert document.pop("schema") == 1
+    assert "\n".join(document.values()) == printed
+
+
+@pytest.mark.parametrize("words", ["schedule", "schedule --cron --systemd"])
+def test_it_must_be_said_for_which(migrated: Memctl, words: str) -> None:
+    answer = migrated(*words.split())
+
+    assert (answer.exit_code, answer.out) == (2, "")
+    assert answer.err == "memctl: say for which it is to be; --cron or --systemd\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        pytest.param(b"two\nlines", "--cron", id="newline in crontab"),
+        pytest.param(b"two\nlines", "--systemd", id="newline in a unit"),
+        pytest.param(b"\xff", "--cron", id="invalid UTF-8"),
+        pytest.param(b"back\\slash", "--cron", id="backslash in crontab"),
+    ],
+)
+def test_a_path_that_cannot_be_scheduled_is_refused(
+    template: Path, memctl: Memctl, tmp_path: Path, name: bytes, option: str
+) -> None:
+    odd = os.fsencode(tmp_path) + b"/" + name
+    shutil.copyfile(template, odd)
+
+    answer = memctl("schedule", option, "--db", odd)
+
+    assert (answer.exit_code, answer.out, answer.err.count("\n")) == (2, "", 1)
+
+
+@pytest.fixture(scope="module")
+def repeater(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that prints the words it is given, a line each, and an empty line."""
+    program = tmp_path_factory.mktemp("repeater") / "repeat"
+    program.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\" ''\n")
+    program.chmod(0o755)
+    return program
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(NAMES, min_size=20, max_size=20))
+def test_the_shell_that_cron_starts_understands_any_path(repeater: Path, names: list[str]) -> None:
+    installations = [
+        SAMPLE._replace(
+            program=[str(repeater)], database=Path("/", name), configuration=Path("/", name, name)
+        )
+        for name in names
+    ]
+
+    script = "\n".join(cron_command(crontab(installation)) for installation in installations)
+    ran = subprocess.run(["/bin/sh", "-c", script], env={}, capture_output=True, check=True)
+
+    assert ran.stdout.decode() == "".join(
+        "\n".join([*installation.command()[1:], "", ""]) for installation in installations
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(NAMES | st.just("back\\slash"))
+def test_a_unit_spells_any_path_as_systemd_reads_it(name: str) -> None:
+    installation = SAMPLE._replace(database=Path("/data", name, "x.db"))
+
+    service = systemd_units(installation)["memctl.service"]
+
+    settings_of = dict(line.split("=", 1) for line in service.splitlines() if "=" in line)
+    (writable,) = shlex.split(settings_of["ReadWritePaths"])
+    _, *options = shlex.split(settings_of["ExecStart"])
+    assert writable.replace("%%", "%") == f"/data/{name}"
+    assert [option.replace("$$", "$").replace("%%", "%") for option in options] == (
+        installation.command("--log-format", "journal")[1:]
+    )
+
+
+def test_what_lies_in_a_home_or_a_temporary_directory_stays_reachable() -> None:
+    at_home = SAMPLE._replace(database=Path("/home/harness/harness.db"))
+    temporary = SAMPLE._replace(reads=[Path("/tmp/venv")])  # noqa: S108
+
+    assert "\nProtectHome=yes\n" in systemd_units(SAMPLE)["memctl.service"]
+    assert "\nPrivateTmp=yes\n" in systemd_units(SAMPLE)["memctl.service"]
+    assert "\nProtectHome=read-only\n" in systemd_units(at_home)["memctl.service"]
+    assert "\nPrivateTmp=no\n" in systemd_units(temporary)["memctl.service"]
+
+
+# A bare environment
+
+
+def test_the_printed_line_works_without_path_and_home(migrated: Memctl) -> None:
+    command = cron_command(migrated.ok("schedule", "--cron").out)
+
+    good = subprocess.run(["/bin/sh", "-c", command], env={}, capture_output=True, check=False)
+    jobs = jobs_run(migrated.database)
+    migrated.database.unlink()
+    bad = subprocess.run(["/bin/sh", "-c", command], env={}, capture_output=True, check=False)
+
+    assert (good.returncode, good.stdout, good.stderr) == (0, b"", b"")
+    assert jobs == list(JOBS)
+    assert (bad.returncode, bad.stdout) == (10, b"")
+    assert bad.stderr.decode() == (
+        f"memctl: there is no database at {migrated.database};"
+        " check --db, or make one with `memctl migrate`\n"
+    )
+
+
+# The real cron
+
+
+def require_program(name: str) -> str:
+    """Return where a program is, or skip the test."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+@pytest.fixture(scope="module")
+def check_crontab() -> list[str]:
+    """Return how the installed crontab checks a file without installing it."""
+    program = require_program("crontab")
+    usage = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
+    told = usage.stdout + usage.stderr
+    if "dry run" in told:
+        return [program, "-n"]
+    if re.search(r"-T\b.*test", told):
+        return [program, "-T"]
+    pytest.skip("this crontab cannot check a file")
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_crontab_finds_nothing_wrong_with_the_line(
+    check_crontab: list[str], tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / "crontab"
+    file.write_text(crontab(SAMPLE._replace(database=Path("/", name))))
+
+    ran = subprocess.run([*check_crontab, file], capture_output=True, text=True, check=False)
+
+    assert ran.returncode == 0, ran.stderr
+
+
+# Cron in namespaces of its own: it sees only the crontab of the test, and nobody sees it.
+START_CRON = """
+mount -t tmpfs none /run && mount -t tmpfs none /etc/cron.d && mount --bind /dev/null /etc/crontab
+mount --bind "$1" "$2" && exec "$3" -f
+"""
+
+# Cron calls it as its shell: it keeps what the line prints, which cron would mail.
+RECORDING_SHELL = """#!/bin/sh
+folder={folder}
+/bin/sh "$@" > $folder/printed 2>&1
+echo $? > $folder/status.new && mv $folder/status.new $folder/status
+"""
+
+
+@contextmanager
+def cron_at_work(spool: Path) -> Iterator[None]:
+    """Let the real cron work on the crontabs in a folder, and on nothing else."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can run cron apart from the machine's own")
+    cron, unshare = require_program("cron"), require_program("unshare")
+    real_spool = Path("/var/spool/cron/crontabs")
+    apart = [unshare, "--mount", "--pid", "--fork", "--mount-proc", "--kill-child=SIGKILL"]
+    if not real_spool.is_dir() or not Path("/etc/crontab").exists():
+        pytest.skip("this is not Debian's cron")
+    if subprocess.run([*apart, "true"], check=False).returncode:
+        pytest.skip("there are no namespaces to be had here")
+    process = subprocess.Popen(
+        [*apart, "/bin/sh", "-c", START_CRON, "cron", spool, real_spool, cron],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+        assert process.poll() is None, "cron died"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_debians_cron_runs_the_line_silently_and_prints_one_line_when_it_fails(
+    template: Path, memctl: Memctl, tmp_path: Path
+) -> None:
+    crontab_lines = []
+    for name in ("good", "missing"):
+        folder = tmp_path / name / "50% of it"
+        folder.mkdir(parents=True)
+        shutil.copyfile(template, folder / "harness.db")
+        shell = tmp_path / name / "shell"
+        shell.write_text(RECORDING_SHELL.format(folder=shell.parent))
+        shell.chmod(0o755)
+        printed = memctl.ok("schedule", "--cron", "--db", str(folder / "harness.db")).out
+        every_minute = crontab_line(printed).replace("7,22,37,52 ", "* ", 1)
+        crontab_lines += [f"SHELL={shell}", every_minute]
+    database = tmp_path / "good" / "50% of it" / "harness.db"
+    missing = tmp_path / "missing" / "50% of it" / "harness.db"
+    missing.unlink()
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    (spool / "root").write_text("\n".join([*crontab_lines, ""]))
+    (spool / "root").chmod(0o600)
+    statuses = [tmp_path / name / "status" for name in ("good", "missing")]
+
+    with cron_at_work(spool):
+        eventually(lambda: all(status.exists() for status in statuses), within=180)
+
+    assert [status.read_text() for status in statuses] == ["0\n", "10\n"]
+    assert (tmp_path / "good" / "printed").read_bytes() == b""
+    assert jobs_run(database) == list(JOBS)
+    assert (tmp_path / "missing" / "printed").read_text() == (
+        f"memctl: there is no database at {missing};"
+        " check --db, or make one with `memctl migrate`\n"
+    )
+
+
+# The real systemd
+
+
+def verify(folder: Path, installation: Installation) -> "subprocess.CompletedProcess[str]":
+    """Let systemd look for mistakes in the units of an installation."""
+    program = require_program("systemd-analyze")
+    files: list[Path] = []
+    for name, text in systemd_units(installation).items():
+        files.append(folder / name)
+        files[-1].write_text(text)
+    return subprocess.run(
+        [program, "verify", "--man=no", *files], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("name", [*ODD_NAMES, "back\\slash", "ends with \\"])
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, name: str) -> None:
+    program = tmp_path / re.sub(r"['\"\\]", "", name) / "memctl"
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    installation = SAMPLE._replace(
+        program=[str(program)], database=tmp_path / name / "harness.db", owner="root"
+    )
+
+    verified = verify(tmp_path, installation)
+
+    assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("name", ["it's", '"quoted"', "back\\slash"])
+def test_a_program_that_systemd_does_not_start_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="systemd starts no program"):
+        systemd_units(SAMPLE._replace(program=[f"/opt/{name}/memctl"]))
+
+
+@pytest.mark.parametrize(
+    "installation",
+    [
+        pytest.param(SAMPLE, id="the sample"),
+        pytest.param(
+            SAMPLE._replace(owner="root", database=Path("/root/h.db"), reads=[Path("/tmp/venv")]),  # noqa: S108
+            id="root's, in a home directory, by a program in a temporary one",
+        ),
+    ],
+)
+def test_systemd_rates_the_service_as_little_exposed(
+    tmp_path: Path, installation: Installation
+) -> None:
+    program = require_program("systemd-analyze")
+    file = tmp_path / "memctl.service"
+    file.write_text(systemd_units(installation)["memctl.service"])
+
+    rated = subprocess.run(
+        [program, "security", "--offline=true", "--threshold=20", file],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert rated.returncode == 0, rated.stdout
+
+
+def test_systemd_begins_a_run_when_cron_would() -> None:
+    program = require_program("systemd-analyze")
+    (calendar,) = re.findall(
+        "^OnCalendar=(.*)$", systemd_units(SAMPLE)["memctl.timer"], re.MULTILINE
+    )
+
+    ran = subprocess.run(
+        [program, "calendar", "--iterations=4", "--base-time=2026-11-22 09:00 UTC", calendar],
+        env={"TZ": "UTC"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    minutes = re.findall(r"(?:Next elapse|Iter.*): .* 09:(\d\d):00 UTC", ran.stdout)
+    assert [int(minute) for minute in minutes] == [7, 22, 37, 52]
+    assert crontab_line(crontab(SAMPLE)).startswith("7,22,37,52 * * * * ")
