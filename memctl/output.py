@@ -158,6 +158,11 @@ def show_text(stored: str | bytes) -> None:
         _write(sys.stdout.buffer, content)
 
 
+def show_line(text: str) -> None:
+    """Print nothing but a text of one line."""
+    _write(sys.stdout, visible(text) + "\n")
+
+
 def show_facts(facts: Mapping[str, object]) -> None:
     """Print names and values, a line each."""
     width = max(map(len, facts))

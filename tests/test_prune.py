@@ -235,7 +235,12 @@ def test_retention_looks_only_at_what_is_old(
     db: sqlite3.Connection, migrated: Memctl, query: str
 ) -> None:
     search = f"EXPLAIN QUERY PLAN SELECT * FROM ({query})"
-    parameters = {"cutoff": "2026-08-24", "protected_importance": 8, "agent": None}
+    parameters = {
+        "cutoff": "2026-08-24",
+        "latest_cutoff": "2026-08-24",
+        "protected_importance": 8,
+        "agent": None,
+    }
 
     plan = " ".join(row[3] for row in db.execute(search, parameters))
 

@@ -22,6 +22,7 @@ MODULES = {
     "memories": ("remember", "recall", "list_", "forget", "summary"),
     "features": ("enable", "disable"),
     "pausing": ("pause", "resume"),
+    "configuring": ("config",),
 }
 
 
