@@ -184,6 +184,8 @@ def _problem(wrong: ErrorDetails, text: str) -> Problem:
     """Say what pydantic found wrong."""
     *table, key = path = [str(part) for part in wrong["loc"]]
     message, hint = wrong["msg"], "correct it"
+    if wrong["type"] in ("model_type", "dict_type"):
+        message = "Input should be a table"  # pydantic speaks of Python
     if wrong["type"] == "extra_forbidden":
         message, known = "memctl has no such key", list(_section(table).model_fields)
         close = difflib.get_close_matches(key, known, n=1)
