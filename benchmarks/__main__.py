@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,14 @@ app()
 """
 
 
+OWN_POLICY = """
+[agents.agent-{0}.decay]
+floor = 1
+grace_days = 7
+idle_rate = 0.1{0}
+"""
+
+
 def cleanup(folder: Path) -> None:
     """100,000 of 200,000 memories expire: beside a writer, and alone beside the sqlite3 shell."""
     original = folder / "original.db"
@@ -61,6 +69,12 @@ def decay(folder: Path) -> None:
     build(original, memories=200_000, expired=0, idle=100_000)
     beside_writer(original, "decay", "decayed")
     show("decay, nobody writing", s=job(copy(original, "job.db"), "decay"))
+    configuration = folder / "memctl.toml"
+    configuration.write_text("".join(map(OWN_POLICY.format, range(20))))
+    show(
+        "  with three keys of a policy for each of 20 agents",
+        s=job(copy(original, "job.db"), "decay", options=("--config", str(configuration))),
+    )
     small = folder / "small.db"
     build(small, memories=20_000, expired=0, idle=10_000)
     show("decay of 10,000, nobody writing", s=job(small, "decay"))
@@ -133,11 +147,16 @@ def beside_writer(original: Path, name: str, count: str) -> None:
     show("  slowest", ms=figures["slowest_ms"])
 
 
-def job(database: Path, name: str, result: dict[str, Any] | None = None) -> float:
+def job(
+    database: Path,
+    name: str,
+    result: dict[str, Any] | None = None,
+    options: Sequence[str] = (),
+) -> float:
     """Run a job and return how many seconds the whole process took."""
     begun = time.perf_counter()
     ran = subprocess.run(
-        [PROGRAM, name, "--json", "--db", database, "--now", MOMENT],
+        [PROGRAM, name, "--json", "--db", database, "--now", MOMENT, *options],
         check=True,
         capture_output=True,
     )
