@@ -9,6 +9,7 @@ import tomllib
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_args
 
@@ -19,6 +20,8 @@ from memctl.decay import DecayPolicy
 from memctl.errors import UsageError
 from memctl.policies import Override, dotted
 from memctl.prune import PrunePolicy
+
+MOST_PROBLEMS = 10  # at once: to find the line of each takes a while in a long file
 
 Points = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Days = Annotated[int, Field(ge=0, le=36500)]
@@ -41,7 +44,7 @@ class DecayKeys(Section):
     floor: Points = Field(DecayPolicy.floor, description="importance never falls below")
     grace_days: Days = Field(DecayPolicy.grace_days, description="idle days that cost nothing")
     idle_rate: Points = Field(DecayPolicy.idle_rate, description="points a day after those")
-    stale_days: Days = Field(DecayPolicy.stale_days, description="idle days that end that rate")
+    stale_days: Days = Field(DecayPolicy.stale_days, description="idle days until the next rate")
     stale_rate: Points = Field(DecayPolicy.stale_rate, description="points a day after those")
     since: Annotated[date | None, BeforeValidator(_date)] = Field(
         None,
@@ -67,7 +70,7 @@ class PruneKeys(Section):
     """What `[prune]`, and a table of it for some memories, may say."""
 
     retention_days: int = Field(
-        PrunePolicy.retention.days, gt=0, le=36500, description="how long the archive keeps"
+        PrunePolicy.retention.days, gt=0, le=36500, description="after so long in the archive, gone"
     )
     protected_importance: float = Field(
         PrunePolicy.protected_importance,
@@ -142,7 +145,8 @@ class ConfigurationError(UsageError):
 def read_configuration(file: Path) -> Configuration:
     """Read and check a configuration file.
 
-    Raises ConfigurationError with every key that is wrong, and UsageError when it cannot be read.
+    Raises ConfigurationError with the first keys that are wrong, and UsageError when it cannot be
+    read.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -154,11 +158,11 @@ def read_configuration(file: Path) -> Configuration:
     try:
         configuration = Configuration.model_validate(document)
     except ValidationError as error:
-        problems = (_problem(wrong, text) for wrong in error.errors())
+        problems = (_problem(wrong, text) for wrong in error.errors()[:MOST_PROBLEMS])
         raise ConfigurationError(
             file, sorted(problems, key=lambda problem: problem.line or 0)
         ) from None
-    if disorder := list(_disorder(configuration, text)):
+    if disorder := list(islice(_disorder(configuration, text), MOST_PROBLEMS)):
         raise ConfigurationError(file, disorder)
     return configuration
 
@@ -198,18 +202,19 @@ def _section(path: Sequence[str]) -> type[Section]:
     found: Any = Configuration
     for name in path:
         named_freely = get_args(found)  # of dict[str, a class]
-        found = named_freely[1] if named_freely else found.model_fields[name].annotation
+        found = named_freely[-1] if named_freely else found.model_fields[name].annotation
     section: type[Section] = found
     return section
 
 
 def _disorder(configuration: Configuration, text: str) -> Iterator[Problem]:
     """Yield what is wrong only in what several keys, and several tables, come to together."""
-    policy = configuration.decay_policy()
-    said = [over for over in policy.overrides if over.key in ("grace_days", "stale_days")]
     general = "stale_days" if "stale_days" in configuration.decay.model_fields_set else "grace_days"
     seen = set()
-    for agent in dict.fromkeys([None, *(override.agent for override in said)]):
+    for agent in (None, *configuration.agents):
+        agents = {} if agent is None else {agent: configuration.agents[agent]}
+        policy = configuration.model_copy(update={"agents": agents}).decay_policy()
+        said = [over for over in policy.overrides if over.key in ("grace_days", "stale_days")]
         for type_ in dict.fromkeys([None, *(override.type for override in said)]):
             held = policy.of(agent, type_)
             if held.grace_days <= held.stale_days:

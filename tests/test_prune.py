@@ -186,22 +186,27 @@ def test_the_configuration_sets_retention_and_protection(
     assert (answer["pruned"], answer["kept_important"]) == (1, 2)
 
 
-SPECIAL_RETENTION = """
-    [prune.types.context]
-    retention_days = 10
-    [agents."quiet".prune]
-    retention_days = 300
-    protected_importance = 3
-    [agents."quiet".prune.types.learning]
-    retention_days = 50
-"""
+@pytest.fixture
+def special(tmp_path: Path) -> str:
+    """A configuration file that says of an agent, and of types, what it does not say of all."""
+    configuration = tmp_path / "memctl.toml"
+    configuration.write_text(
+        """
+        [prune.types.context]
+        retention_days = 10
+        [agents."quiet".prune]
+        retention_days = 300
+        protected_importance = 3
+        [agents."quiet".prune.types.learning]
+        retention_days = 50
+        """
+    )
+    return str(configuration)
 
 
 def test_the_guard_and_the_list_follow_what_is_said_of_agents_and_types(
-    db: sqlite3.Connection, migrated: Memctl, tmp_path: Path
+    db: sqlite3.Connection, migrated: Memctl, special: str
 ) -> None:
-    configuration = tmp_path / "memctl.toml"
-    configuration.write_text(SPECIAL_RETENTION)
     for _ in range(60):
         archive_row(db, days_ago=100, agent="quiet", type_="context")
         archive_row(db, days_ago=100, agent="quiet", type_="learning", importance=2)
@@ -209,7 +214,7 @@ def test_the_guard_and_the_list_follow_what_is_said_of_agents_and_types(
         archive_row(db, days_ago=11, agent="lively", type_="preference")
     archive_row(db, days_ago=100, agent="lively", type_="context", importance=9)
     archive_row(db, days_ago=60, agent="quiet", type_="learning", importance=3)
-    words = ("prune", "--list", "--json", "--config", str(configuration))
+    words = ("prune", "--list", "--json", "--config", special)
 
     previewed = migrated.ok(*words, "--dry-run").json
     done = migrated.ok(*words).json
@@ -234,16 +239,14 @@ def test_the_guard_and_the_list_follow_what_is_said_of_agents_and_types(
 
 
 def test_more_than_half_is_half_of_what_goes_by_each_memorys_own_policy(
-    db: sqlite3.Connection, migrated: Memctl, tmp_path: Path
+    db: sqlite3.Connection, migrated: Memctl, special: str
 ) -> None:
-    configuration = tmp_path / "memctl.toml"
-    configuration.write_text(SPECIAL_RETENTION)
     for _ in range(61):
         archive_row(db, days_ago=51, agent="quiet", type_="learning", importance=2)
     for _ in range(60):
         archive_row(db, days_ago=51, agent="quiet", type_="context")
 
-    answer = migrated("prune", "--config", str(configuration))
+    answer = migrated("prune", "--config", special)
 
     assert answer.exit_code == 3
     assert "61 of 121 of 'quiet'" in answer.err
@@ -251,15 +254,13 @@ def test_more_than_half_is_half_of_what_goes_by_each_memorys_own_policy(
 
 
 def test_an_option_stands_in_for_the_general_retention_alone(
-    db: sqlite3.Connection, migrated: Memctl, tmp_path: Path
+    db: sqlite3.Connection, migrated: Memctl, special: str
 ) -> None:
-    configuration = tmp_path / "memctl.toml"
-    configuration.write_text(SPECIAL_RETENTION)
     for type_ in ("context", "preference"):
         for agent in ("quiet", "lively"):
             archive_row(db, days_ago=8, agent=agent, type_=type_, importance=1)
 
-    migrated.ok("prune", "--older-than", "7d", "--config", str(configuration))
+    migrated.ok("prune", "--older-than", "7d", "--config", special)
 
     assert rows(db, "archived_memories", "agent_id, type") == [
         ("quiet", "context"),

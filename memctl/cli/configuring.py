@@ -28,7 +28,7 @@ def config(
     """Show the settings and where they come from; find, check or make the configuration file.
 
     show: each value in force, and whether an option, the environment, the file or a default says
-    so. path: which file is in force. validate: everything that is wrong in it. init: write one that
+    so. path: which file is in force. validate: what is wrong in it. init: write one that
     has every key with its default, commented out, at --config or in the user's own place.
     """
     actions = {"show": _show, "path": _path, "validate": _validate, "init": _init}
