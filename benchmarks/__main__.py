@@ -44,6 +44,14 @@ app()
 """
 
 
+OWN_POLICY = """
+[agents.agent-{0}.decay]
+floor = 1
+grace_days = 7
+idle_rate = 0.1{0}
+"""
+
+
 def cleanup(folder: Path) -> None:
     """100,000 of 200,000 memories expire: beside a writer, and alone beside the sqlite3 shell."""
     original = folder / "original.db"
@@ -59,6 +67,12 @@ def decay(folder: Path) -> None:
     build(original, memories=200_000, expired=0, idle=100_000)
     beside_writer(original, "decay", count="decayed")
     show("decay, nobody writing", s=job(copy(original, "job.db"), "decay"))
+    configuration = folder / "memctl.toml"
+    configuration.write_text("".join(map(OWN_POLICY.format, range(20))))
+    show(
+        "  with three keys of a policy for each of 20 agents",
+        s=job(copy(original, "job.db"), "decay", "--config", configuration),
+    )
     small = folder / "small.db"
     build(small, memories=20_000, expired=0, idle=10_000)
     show("decay of 10,000, nobody writing", s=job(small, "decay"))

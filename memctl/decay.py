@@ -6,22 +6,25 @@ now less what was owed when it was last charged.
 """
 
 import bisect
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime
 from sqlite3 import Connection
+from typing import Any
 
 from memctl.agents import OF_AGENT, agent_parameter, require_agent
 from memctl.due import Due
 from memctl.events import DecayEvent
 from memctl.jobs import Batch, JobResult, Run
+from memctl.policies import Choice, Policy, put_for_parameters
 from memctl.timestamps import common_unix_seconds, to_text, to_unix, unix_seconds
 
 
 @dataclass(frozen=True)
-class DecayPolicy:
+class DecayPolicy(Policy):
     """How importance fades, in points per whole day without a read."""
+
+    SECTION = "decay"
 
     floor: float = 1.0
     grace_days: int = 7
@@ -30,16 +33,17 @@ class DecayPolicy:
     stale_rate: float = 0.2  # after the stale days
     since: datetime | None = None  # a day of idling that began before is never charged
 
-    def parameters(self) -> dict[str, float | int | None]:
-        """Return the policy as SQL parameters."""
+    def choices(self, row: str = "") -> dict[str, Choice]:
+        """Return SQL for the value of each key; `row` prefixes the columns of the memory."""
         return {
-            "floor": self.floor,
-            "grace_days": self.grace_days,
-            "idle_rate": self.idle_rate,
-            "stale_days": self.stale_days,
-            "stale_rate": self.stale_rate,
-            "since": None if self.since is None else to_unix(self.since),
+            key.name: self.choice(key.name, to_sql=_to_sql, row=row)
+            for key in fields(self)
+            if key.name != "overrides"
         }
+
+
+def _to_sql(value: Any) -> Any:
+    return to_unix(value) if isinstance(value, datetime) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +113,7 @@ IDLE_MEMORIES = f"""
                 {unix_seconds("last_accessed")}, {unix_seconds("created_at")}
             )) AS idle_since,
             {unix_seconds("last_decay_at")} AS charged_until,
-            {_own_rate()} AS rate
+            {_own_rate()} AS rate{{overridden}}
         FROM agent_memory
         {{where}}
         LIMIT -1
@@ -148,12 +152,12 @@ SETTLED_AT_ACCESS = f"""
         )
     ), NEW.importance) AS settled
     FROM (
-        SELECT (accessed - idle_since) / 86400 AS idle_days, {CHARGED_DAYS} AS charged_days, rate
+        SELECT *, (accessed - idle_since) / 86400 AS idle_days, {CHARGED_DAYS} AS charged_days
         FROM (
             SELECT {_first_time("NEW.last_accessed", "NEW.created_at")} AS accessed,
                 {_first_time("OLD.last_accessed", "OLD.created_at")} AS idle_since,
                 {common_unix_seconds("OLD.last_decay_at")} AS charged_until,
-                {_own_rate("OLD.")} AS rate
+                {_own_rate("OLD.")} AS rate{{overridden}}
             LIMIT -1
         )
         LIMIT -1
@@ -162,16 +166,42 @@ SETTLED_AT_ACCESS = f"""
 """
 
 
+def _choosing(query: str, choices: Mapping[str, Choice]) -> str:
+    """Return a query in which each key that depends on the memory is a column of its own."""
+    depending = {key: choice.sql for key, choice in choices.items() if choice.depends}
+    columns = "".join(f", {sql} AS {key}" for key, sql in depending.items())
+    return put_for_parameters(query, {key: key for key in depending}).replace(
+        "{overridden}", columns
+    )
+
+
+def _under(policy: DecayPolicy, query: str) -> tuple[str, dict[str, Any]]:
+    """Return a query as it is under a policy, and the parameters that are the policy's."""
+    choices = policy.choices()
+    parameters: dict[str, Any] = {}
+    for choice in choices.values():
+        parameters |= choice.parameters
+    return _choosing(query, choices), parameters
+
+
 def settled_at_access(policy: DecayPolicy) -> str:
     """Return SQL, for a trigger on UPDATE, that selects what an access leaves of the importance.
 
     That is after charging the idle time which the access ends; the policy is written into it.
     """
+    choices = policy.choices(row="OLD.")
     literals = {
-        name: "NULL" if value is None else repr(value)
-        for name, value in policy.parameters().items()
+        name: _literal(value)
+        for choice in choices.values()
+        for name, value in choice.parameters.items()
     }
-    return re.sub(r":(\w+)", lambda match: literals[match[1]], SETTLED_AT_ACCESS)
+    return put_for_parameters(_choosing(SETTLED_AT_ACCESS, choices), literals)
+
+
+def _literal(value: float | bytes | None) -> str:
+    if value is None:
+        return "NULL"
+    return f"x'{value.hex()}'" if isinstance(value, bytes) else repr(value)
 
 
 def decay(run: Run, policy: DecayPolicy, *, agent: str | None = None) -> DecayResult:
@@ -180,8 +210,9 @@ def decay(run: Run, policy: DecayPolicy, *, agent: str | None = None) -> DecayRe
     Raises NotFoundError for an agent without any memory.
     """
     require_agent(run.db, agent)
-    parameters = {"now": to_unix(run.now), **policy.parameters(), **agent_parameter(agent)}
-    due = Due(FADING_MEMORIES, parameters)
+    query, parameters = _under(policy, FADING_MEMORIES)
+    parameters |= {"now": to_unix(run.now), **agent_parameter(agent)}
+    due = Due(query, parameters, policy=policy)
     event = DecayEvent(run.db, now=run.now, run_id=run.run_id)
 
     charged_at = to_text(run.now)
@@ -226,8 +257,9 @@ FARTHEST_DAYS = 36500
 
 def idle_time(db: Connection, rowid: int, policy: DecayPolicy, *, now: datetime) -> IdleTime:
     """Return how long the memory in a row has been idle, and what it owes for that; reads only."""
-    parameters = {"rowid": rowid, "now": to_unix(now), **policy.parameters()}
-    return IdleTime(*db.execute(IDLE_TIME_OF_MEMORY, parameters).fetchone())
+    query, parameters = _under(policy, IDLE_TIME_OF_MEMORY)
+    parameters |= {"rowid": rowid, "now": to_unix(now)}
+    return IdleTime(*db.execute(query, parameters).fetchone())
 
 
 def importance_after_decay(
@@ -237,8 +269,10 @@ def importance_after_decay(
 
     The memory is as it is now: not read until then. Reads only.
     """
-    query = FADING_MEMORIES.replace("{where}", "WHERE rowid = :rowid AND")
-    parameters = {"rowid": rowid, "now": at, **policy.parameters(), **agent_parameter(None)}
+    query, parameters = _under(
+        policy, FADING_MEMORIES.replace("{where}", "WHERE rowid = :rowid AND")
+    )
+    parameters |= {"rowid": rowid, "now": at, **agent_parameter(None)}
     row = db.execute(query, parameters).fetchone()
     return None if row is None else float(row[-1])
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
+from memctl.policies import Policy
+
 # A batch looks its rows up by number: any other index would walk past rows of other batches.
 AMONG = "NOT INDEXED WHERE rowid IN (SELECT value FROM json_each(:rowids)) AND"
 
@@ -29,13 +31,14 @@ class Affected(NamedTuple):
 class Tally:
     """What came of a job, memory by memory only when it was asked for."""
 
-    def __init__(self, *, listing: bool = False) -> None:
+    def __init__(self, *, listing: bool = False, policy: Policy | None = None) -> None:
         self.count = 0
         self.remaining = 0  # not reached in time
         self.changed_meanwhile = 0  # due at first, and not any more when their turn came
         self.agents: Counter[str] = Counter()
         self.memories: list[Affected] = []
         self._listing = listing
+        self._policy = policy if policy and policy.overrides else None
 
     def add(self, memories: Iterable[Affected]) -> None:
         """Count memories that were, or would be, changed."""
@@ -43,7 +46,15 @@ class Tally:
             self.count += 1
             self.agents[memory.agent_id] += 1
             if self._listing:
-                self.memories.append(memory)
+                self.memories.append(self._with_policy(memory))
+
+    def _with_policy(self, memory: Affected) -> Affected:
+        if self._policy is None:
+            return memory
+        return memory._replace(
+            detail_names=(*memory.detail_names, "policy"),
+            details=(*memory.details, self._policy.tables(memory.agent_id, memory.type)),
+        )
 
 
 class Due(NamedTuple):
@@ -51,12 +62,14 @@ class Due(NamedTuple):
 
     `query` returns rowid, id, agent_id, type, key and details worth showing; `{where}` stands in
     it for the WHERE of its innermost table. `search_only` are conditions for the first look alone,
-    which nobody else can change while memctl's lock is held.
+    which nobody else can change while memctl's lock is held. Of a `policy` that is not the same for
+    all memories, the tables that decided on each one are worth showing, too.
     """
 
     query: str
     parameters: Mapping[str, Any]
     search_only: str = "TRUE"
+    policy: Policy | None = None
 
     def rowids(self, db: Connection) -> "array[int]":
         """Find the rows, in their order in the table; takes no lock and remembers only rowids."""

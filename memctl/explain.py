@@ -116,6 +116,7 @@ class Explanation:
     type: str
     key: str
     state: State
+    policy: list[str]  # the tables of the configuration that decide on it
     active: ActiveMemory | None
     archived: list[ArchivedCopy]
     history: list[Told]
@@ -128,6 +129,14 @@ class Policies(NamedTuple):
     prune: PrunePolicy = PrunePolicy()
     promotion: PromotePolicy = PromotePolicy()
 
+    def of(self, agent: str, type: str) -> "Policies":
+        """Return those that hold for an agent's memories of a type."""
+        return self._replace(decay=self.decay.of(agent, type), prune=self.prune.of(agent, type))
+
+    def tables(self, agent: str, type: str) -> list[str]:
+        """Name the tables of the configuration that decide on such memories."""
+        return [self.decay.tables(agent, type), self.prune.tables(agent, type)]
+
 
 def explain(
     db: Connection, agent: str, words: Sequence[str], policies: Policies, *, now: datetime
@@ -138,15 +147,26 @@ def explain(
     """
     kind, key = _find_by_id(db, agent, words[0]) if len(words) == 1 else words
     name = {"agent": to_bytes(agent), "type": to_bytes(kind), "key": to_bytes(key)}
-    active = _read_active(db, name, policies, now=now)
-    archived = _read_archived(db, name, policies.prune)
+    held = policies.of(agent, kind)
+    active = _read_active(db, name, held, now=now)
+    archived = _read_archived(db, name, held.prune)
     history = read_events(db, EventFilter(agent=agent, type=kind, key=key), after=0, limit=-1)
     if not (active or archived or history):
         raise _never_heard_of(db, agent, kind, key)
     state: State = "active" if active else "archived" if archived else "gone"
     if state == "gone" and history[-1].event == "memory:pruned":
         state = "pruned"
-    return Explanation(to_text(now), agent, kind, key, state, active, archived, history)
+    return Explanation(
+        at=to_text(now),
+        agent_id=agent,
+        type=kind,
+        key=key,
+        state=state,
+        policy=policies.tables(agent, kind),
+        active=active,
+        archived=archived,
+        history=history,
+    )
 
 
 OF_NAME = """

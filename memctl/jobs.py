@@ -114,7 +114,7 @@ class Run(NamedTuple):
         `change` returns how many rows it changed; a batch in which that is not all of them is a
         bug and is rolled back.
         """
-        tally = Tally(listing=self.request.listing)
+        tally = Tally(listing=self.request.listing, policy=due.policy)
         if self.batches is None:
             tally.add(due.rows(self.db))
             return tally

@@ -293,6 +293,11 @@ class Progress:
             _write(sys.stderr, "\r\x1b[K")
 
 
+def show_line(text: str) -> None:
+    """Print nothing but a text of one line."""
+    _write(sys.stdout, visible(text) + "\n")
+
+
 def show_facts(facts: Mapping[str, object]) -> None:
     """Print names and values, a line each."""
     width = max(map(len, facts))

@@ -16,6 +16,7 @@ from memctl.batches import Batches
 from memctl.due import Due
 from memctl.errors import RefusedError
 from memctl.jobs import JobResult, Run
+from memctl.policies import Policy, put_for_parameters
 from memctl.timestamps import to_text
 
 SMALL_ARCHIVE = 100
@@ -23,11 +24,22 @@ OWN_RECORDS_KEPT = timedelta(days=365)
 
 
 @dataclass(frozen=True)
-class PrunePolicy:
+class PrunePolicy(Policy):
     """How long the archive keeps a memory, and from which importance on it keeps it for good."""
+
+    SECTION = "prune"
 
     retention: timedelta = timedelta(days=90)
     protected_importance: float = 8.0
+
+    @property
+    def shortest_retention(self) -> timedelta:
+        """No memory goes before it has been in the archive for that long."""
+        shortest = self.retention
+        for override in self.overrides:
+            if override.key == "retention":
+                shortest = min(shortest, override.value)
+        return shortest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +51,10 @@ class PruneResult(JobResult):
 
 
 # Importance that is not a number compares as greater than any number, and NULL as unknown:
-# both are kept.
-OLD = f"archived_at < :cutoff AND importance < :protected_importance AND {OF_AGENT}"
+# both are kept. The latest cutoff of all is there for the index.
+ARCHIVED_LONG_AGO = f"archived_at < :latest_cutoff AND archived_at < :cutoff AND {OF_AGENT}"
+
+OLD = f"{ARCHIVED_LONG_AGO} AND importance < :protected_importance"
 
 OLD_MEMORIES = f"""
     SELECT archive_id AS rowid, id, agent_id, type, key, archived_at, importance
@@ -50,7 +64,7 @@ OLD_MEMORIES = f"""
 
 COUNT_PROTECTED = f"""
     SELECT count(*) FROM archived_memories
-    WHERE archived_at < :cutoff AND (importance < :protected_importance) IS NOT TRUE AND {OF_AGENT}
+    WHERE {ARCHIVED_LONG_AGO} AND (importance < :protected_importance) IS NOT TRUE
 """
 
 # The plus sign makes SQLite look only at what is old, not at the whole archive agent by agent.
@@ -97,21 +111,31 @@ def prune(run: Run, policy: PrunePolicy, *, agent: str | None = None) -> PruneRe
     a year. Raises NotFoundError for an agent without any memory.
     """
     require_agent(run.db, agent)
+    cutoff = policy.choice(
+        "retention", name="cutoff", to_sql=lambda retention: to_text(run.now - retention)
+    )
+    protection = policy.choice("protected_importance")
+    choices = {"cutoff": cutoff.sql, "protected_importance": protection.sql}
+    old_memories, count_protected, great_losses = (
+        put_for_parameters(query, choices)
+        for query in (OLD_MEMORIES, COUNT_PROTECTED, GREAT_LOSSES)
+    )
     parameters = {
-        "cutoff": to_text(run.now - policy.retention),
-        "protected_importance": policy.protected_importance,
+        "latest_cutoff": to_text(run.now - policy.shortest_retention),
+        **cutoff.parameters,
+        **protection.parameters,
         **agent_parameter(agent),
     }
-    guarded = [] if run.request.force else run.db.execute(GREAT_LOSSES, parameters).fetchall()
-    guard = f"agent_id NOT IN (SELECT agent_id FROM ({GREAT_LOSSES}))" if guarded else "TRUE"
-    due = Due(OLD_MEMORIES, parameters, search_only=guard)
+    guarded = [] if run.request.force else run.db.execute(great_losses, parameters).fetchall()
+    guard = f"agent_id NOT IN (SELECT agent_id FROM ({great_losses}))" if guarded else "TRUE"
+    due = Due(old_memories, parameters, search_only=guard, policy=policy)
     tally = run.settle(due, lambda batch: remove_archived(run, batch.rowids, "memory:pruned"))
-    (protected,) = run.db.execute(COUNT_PROTECTED, parameters).fetchone()
+    (kept_important,) = run.db.execute(count_protected, parameters).fetchone()
     if run.batches and agent is None:
         for table, old in (("memory_events", OLD_EVENTS), ("memory_runs", OLD_RUNS)):
             forget_old_records(run.db, run.batches, table, old, before=run.now - OWN_RECORDS_KEPT)
     return PruneResult(
-        pruned=tally.count, kept_important=protected, tally=tally, refusal=_refusal(guarded)
+        pruned=tally.count, kept_important=kept_important, tally=tally, refusal=_refusal(guarded)
     )
 
 

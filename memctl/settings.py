@@ -21,27 +21,32 @@ SYSTEM_CONFIGURATION = Path("/etc/memctl/config.toml")
 
 
 class Settings(NamedTuple):
-    """Where the database is, and the configuration, with its file, if there is one."""
+    """Where the database is, what says so, and the configuration file if there is one."""
 
     database: Path
-    database_is_default: bool
+    database_source: str  # such as `option --db`, or `default`
+    file: Path | None
     configuration: "Configuration | None"
-    configuration_file: Path | None = None
     state: Path | None = None  # the directory for what cannot be kept in the database
+
+    @property
+    def database_is_default(self) -> bool:
+        """Tell whether nothing names the database."""
+        return self.database_source == "default"
 
     @property
     def decay(self) -> "DecayPolicy":
         """The decay policy in force."""
         from memctl.decay import DecayPolicy
 
-        return self.configuration.decay.policy() if self.configuration else DecayPolicy()
+        return self.configuration.decay_policy() if self.configuration else DecayPolicy()
 
     @property
     def prune(self) -> "PrunePolicy":
         """The retention in force."""
         from memctl.prune import PrunePolicy
 
-        return self.configuration.prune.policy() if self.configuration else PrunePolicy()
+        return self.configuration.prune_policy() if self.configuration else PrunePolicy()
 
     @property
     def promote(self) -> "PromotePolicy":
@@ -103,17 +108,26 @@ def load_settings(
         from memctl.configuration import read_configuration
 
         configured = read_configuration(file)
-    path = database or _path(environ, "MEMCTL_DB") or _path(environ, "HARNESS_DB_PATH")
-    if path is None and file is not None and configured and configured.database:
+    source, path = _database(database, environ, file, configured)
+    return Settings(path, source, file, configured, state=state_directory(environ))
+
+
+def _database(
+    option: Path | None,
+    environ: Mapping[str, str],
+    file: Path | None,
+    configured: "Configuration | None",
+) -> tuple[str, Path]:
+    """Return what names the database, and its path."""
+    if option:
+        return "option --db", option
+    for name in ("MEMCTL_DB", "HARNESS_DB_PATH"):
+        if path := _path(environ, name):
+            return f"environment {name}", path
+    if file and configured and configured.database:
         with reachable(Path(configured.database)):
-            path = file.parent / Path(configured.database).expanduser()
-    return Settings(
-        database=path or default_database(environ),
-        database_is_default=path is None,
-        configuration=configured,
-        state=state_directory(environ),
-        configuration_file=file,
-    )
+            return f"file {file}", file.parent / Path(configured.database).expanduser()
+    return "default", default_database(environ)
 
 
 def find_configuration(named: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -128,14 +142,33 @@ def find_configuration(named: Path | None, environ: Mapping[str, str]) -> Path |
         if not exists:
             raise UsageError(f"there is no configuration file {named}", "check --config")
         return named
-    candidates = [SYSTEM_CONFIGURATION]
-    if home := _directory(environ, "XDG_CONFIG_HOME", ".config"):
-        candidates.insert(0, home / "memctl" / "config.toml")
-    for path in candidates:
+    for path in (users_configuration(environ), SYSTEM_CONFIGURATION):
+        if path is None:
+            continue
         with reachable(path):
             if path.is_file():
                 return path
     return None
+
+
+def new_configuration(named: Path | None, environ: Mapping[str, str]) -> Path:
+    """Return where a configuration file would be found, whether there is one or not.
+
+    Raises MemctlError when the environment does not even tell the home directory.
+    """
+    path = named or _path(environ, "MEMCTL_CONFIG") or users_configuration(environ)
+    if path is None:
+        raise MemctlError(
+            "nothing names a configuration file, and there is no home directory",
+            "name one with --config",
+        )
+    return path
+
+
+def users_configuration(environ: Mapping[str, str]) -> Path | None:
+    """Return where the user's own configuration file is, if it can be told."""
+    home = _directory(environ, "XDG_CONFIG_HOME", ".config")
+    return home / "memctl" / "config.toml" if home else None
 
 
 def default_database(environ: Mapping[str, str]) -> Path:

@@ -27,6 +27,8 @@ def story(explanation: Explanation, policies: Policies) -> dict[str, object]:
         "memory": f"'{explanation.agent_id}' {explanation.type} '{explanation.key}'",
         "state": STATES[explanation.state],
     }
+    if explanation.policy != ["decay", "prune"]:
+        facts["policy"] = ", ".join(explanation.policy)
     if explanation.active:
         facts |= dict(_of_active(explanation.active, policies))
     for copy in explanation.archived:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memctl.configuration import Configuration
 from memctl.decay import DecayPolicy, decay
+from memctl.features import disable, enable
 from memctl.jobs import Request, perform
+from tests.configurations import AGENTS, DECAY_KEYS, TYPES, Document, documents, said
 from tests.conftest import NOW, Memctl, connect, insert_memory, rows, text_of
 from tests.service import Service
 
 MILLIONTH = Decimal("0.000001")
+DEFAULT_POLICY = DecayPolicy()
+
+DEFAULTS = {
+    "floor": 1,
+    "grace_days": 7,
+    "idle_rate": 0.1,
+    "stale_days": 30,
+    "stale_rate": 0.2,
+    "since": None,
+}
 
 
 @dataclass(frozen=True)
@@ -32,23 +45,33 @@ class Memory:
     metadata: str | None = None
     column_rate: Any = None
     read: bool = True  # False: last_accessed is NULL, and only created_at tells
+    agent: bytes = b"build_agent"
+    type: str = "learning"
 
 
-def oracle(memory: Memory, now: datetime) -> Any:
+def oracle(memory: Memory, now: datetime, document: Document | None = None) -> Any:
     """Return the importance at a time, by walking through the idle days one by one."""
+    keys = DEFAULTS | said(document or {}, "decay", memory.agent, memory.type)
+    floor = keys["floor"]
     before = memory.importance
-    if isinstance(before, bool) or not isinstance(before, int | float) or not 1 < before < math.inf:
+    is_number = isinstance(before, int | float) and not isinstance(before, bool)
+    if not is_number or not floor < before < math.inf:
         return before
     own_rate = rate_of(memory)
     lost = Decimal(0)
-    for day in range(1, (now - (NOW - memory.idle)) // timedelta(days=1) + 1):
-        if day > 7:
-            policy_rate = Decimal("0.1") if day <= 30 else Decimal("0.2")
-            lost += policy_rate if own_rate is None else own_rate
+    idle_since = NOW - memory.idle
+    for day in range(1, (now - idle_since) // timedelta(days=1) + 1):
+        begun = idle_since + timedelta(days=day - 1)
+        if keys["since"] and begun < datetime.combine(keys["since"], time(), UTC):
+            continue
+        if day > keys["grace_days"]:
+            policy_rate = keys["idle_rate" if day <= keys["stale_days"] else "stale_rate"]
+            lost += Decimal(str(policy_rate)) if own_rate is None else own_rate
     lost = lost.quantize(MILLIONTH, ROUND_HALF_UP)
     if lost == 0:
         return before
-    return float(max(Decimal(1), Decimal(str(before)).quantize(MILLIONTH, ROUND_HALF_UP) - lost))
+    left = Decimal(str(before)).quantize(MILLIONTH, ROUND_HALF_UP) - lost
+    return float(max(Decimal(str(floor)), left))
 
 
 def rate_of(memory: Memory) -> Decimal | None:
@@ -76,9 +99,9 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield path
 
 
-def run(path: Path, now: datetime) -> int:
+def run(path: Path, now: datetime, policy: DecayPolicy = DEFAULT_POLICY) -> int:
     """Run decay, whatever the clock did before, and return how many memories it charged."""
-    report = perform("decay", lambda run: decay(run, DecayPolicy()), Request(path, now, force=True))
+    report = perform("decay", lambda run: decay(run, policy), Request(path, now, force=True))
     assert report.result is not None
     return report.result.decayed
 
@@ -92,6 +115,8 @@ def start_over(path: Path, memories: Sequence[Memory]) -> None:
             since = text_of(NOW - memory.idle)
             insert_memory(
                 db,
+                agent_id=memory.agent,
+                type=memory.type,
                 key=str(number),
                 importance=memory.importance,
                 metadata=memory.metadata,
@@ -99,6 +124,7 @@ def start_over(path: Path, memories: Sequence[Memory]) -> None:
                 created_at=since,
                 last_accessed=since if memory.read else None,
             )
+        db.execute("UPDATE agent_memory SET agent_id = CAST(agent_id AS TEXT)")
         db.execute("COMMIT")
 
 
@@ -146,6 +172,8 @@ MEMORIES = st.builds(
     metadata=METADATA,
     column_rate=st.one_of(st.none(), st.none(), RATES, st.sampled_from([-1, "x", math.inf])),
     read=st.booleans(),
+    agent=st.sampled_from(AGENTS),
+    type=st.sampled_from(TYPES),
 )
 
 
@@ -183,6 +211,55 @@ def test_any_schedule_ends_where_one_run_at_the_end_does(
     run(database, NOW)
 
     assert importances(database) == [oracle(memory, NOW) for memory in memories]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    document=documents("decay", DECAY_KEYS),
+    memories=st.lists(MEMORIES, min_size=1, max_size=60),
+    earlier=st.lists(st.integers(0, 100 * 86400), max_size=3),
+)
+def test_every_memory_fades_by_what_is_said_of_its_agent_and_type(
+    document: Document, memories: list[Memory], earlier: list[int], database: Path
+) -> None:
+    policy = Configuration.model_validate(document).decay_policy()
+    start_over(database, memories)
+
+    for seconds in earlier:
+        run(database, NOW - timedelta(seconds=seconds), policy)
+    run(database, NOW, policy)
+
+    assert importances(database) == [oracle(memory, NOW, document) for memory in memories]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    document=documents("decay", DECAY_KEYS),
+    memories=st.lists(MEMORIES, min_size=1, max_size=40),
+)
+def test_an_access_settles_by_what_is_said_of_the_agent_and_the_type(
+    document: Document, memories: list[Memory], database: Path
+) -> None:
+    policy = Configuration.model_validate(document).decay_policy()
+    start_over(database, memories)
+
+    with closing(connect(database)) as db:
+        enable(db, "access-boost", policy, now=NOW)
+        db.execute(
+            "UPDATE agent_memory SET access_count = access_count + 1, last_accessed = ?",
+            (text_of(NOW),),
+        )
+        disable(db, "access-boost")
+
+    settled = (oracle(memory, NOW, document) for memory in memories)
+    assert importances(database) == list(map(boosted, settled))
+
+
+def boosted(importance: Any) -> Any:
+    """Return what an access makes of an importance that is settled already."""
+    if isinstance(importance, bool) or not isinstance(importance, int | float):
+        return importance
+    return max(importance, min(10, round(importance + 0.1, 6)))
 
 
 @pytest.mark.parametrize(
@@ -315,3 +392,45 @@ def test_only_the_memories_of_the_named_agent_fade(
 
     assert rows(db, "agent_memory", "importance") == [(4.7,), (9,)]
     assert answer["agents"] == {"qa_agent": 1}
+
+
+def test_a_list_tells_which_tables_decided_when_there_are_several(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], tmp_path: Path
+) -> None:
+    for agent in ("qa_agent", "build_agent"):
+        for type_ in ("context", "learning"):
+            remember(idle_days=20, importance=9, agent_id=agent, type=type_, key="k")
+    configuration = tmp_path / "memctl.toml"
+    configuration.write_text(
+        """
+        [decay]
+        grace_days = 10
+        [decay.types.context]
+        floor = 7
+        idle_rate = 1
+        [agents."qa_agent".decay]
+        idle_rate = 0.5
+        [agents."qa_agent".decay.types.learning]
+        grace_days = 18
+        """
+    )
+    words = ("decay", "--list", "--json", "--config", str(configuration))
+
+    previewed = migrated.ok(*words, "--dry-run").json["memories"]
+    done = migrated.ok(*words).json["memories"]
+
+    assert previewed == done
+    assert [
+        [memory[name] for name in ("agent_id", "type", "decayed", "policy")] for memory in done
+    ] == [
+        ["qa_agent", "context", 7, "agents.qa_agent.decay, decay.types.context"],
+        [
+            "qa_agent",
+            "learning",
+            8,
+            "agents.qa_agent.decay.types.learning, agents.qa_agent.decay",
+        ],
+        ["build_agent", "context", 7, "decay.types.context"],
+        ["build_agent", "learning", 8, "decay"],
+    ]
+    assert [row[0] for row in rows(db, "agent_memory", "importance")] == [7, 8, 7, 8]

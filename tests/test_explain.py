@@ -216,6 +216,7 @@ def test_the_whole_story_of_an_active_memory(db: sqlite3.Connection, migrated: M
         "type": "learning",
         "key": "toolchain",
         "state": "active",
+        "policy": ["decay", "prune"],
         "active": {
             "id": "m-1",
             "importance": 9,
@@ -453,3 +454,18 @@ def test_an_own_rate_is_told(db: sqlite3.Connection, migrated: Memctl) -> None:
     out = migrated.ok("explain", "build_agent", "m-1").out
 
     assert "decay         0.25 points a day after 7 idle days, a rate of its own\n" in out
+
+
+def test_the_policy_of_some_memories_is_named_and_followed(
+    db: sqlite3.Connection, migrated: Memctl, tmp_path: Path
+) -> None:
+    insert_memory(db, id="m-1", importance=9, idle_days=40)
+    file = tmp_path / "memctl.toml"
+    file.write_text("[decay.types.learning]\nidle_rate = 0.01\nstale_rate = 0.01\n")
+
+    told = migrated.ok("explain", "build_agent", "m-1", "--config", str(file)).out
+    migrated.ok("decay", "--config", str(file))
+
+    assert "\npolicy        decay.types.learning, prune\n" in told
+    assert "the next decay leaves 8.67\n" in told
+    assert rows(db, "agent_memory", "importance") == [(8.67,)]

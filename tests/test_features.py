@@ -513,11 +513,19 @@ def test_the_result_can_be_had_as_json(migrated: Memctl) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        pytest.param("decay", id="for all memories"),
+        pytest.param("decay.types.context", id="for a type"),
+        pytest.param("agents.qa_agent.decay", id="for an agent"),
+    ],
+)
 def test_status_tells_what_is_on_and_whether_it_is_as_configured(
-    db: sqlite3.Connection, migrated: Memctl, tmp_path: Path
+    db: sqlite3.Connection, migrated: Memctl, tmp_path: Path, table: str
 ) -> None:
     configuration = tmp_path / "memctl.toml"
-    configuration.write_text("[decay]\nfloor = 2\n")
+    configuration.write_text(f"[{table}]\nfloor = 2\n")
     enable_all(migrated)
     db.execute("DROP TRIGGER memctl_access_counting")
 

@@ -12,15 +12,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memctl.configuration import Configuration
 from memctl.due import Due
 from memctl.jobs import Request, perform
-from memctl.prune import GREAT_LOSSES, OLD_MEMORIES, PrunePolicy, prune
+from memctl.prune import GREAT_LOSSES, OLD_MEMORIES, prune
+from tests.configurations import AGENTS, PRUNE_KEYS, TYPES, Document, documents, said
 from tests.conftest import NOW, Memctl, connect, rows
 from tests.service import Service
 
 
 def archive_row(
-    db: sqlite3.Connection, *, days_ago: float, agent: str = "build_agent", importance: Any = 5
+    db: sqlite3.Connection,
+    *,
+    days_ago: float,
+    agent: str | bytes = "build_agent",
+    type_: str = "learning",
+    importance: Any = 5,
 ) -> int:
     """Insert an archived memory and return its archive id."""
     archived_at = (NOW - timedelta(days=days_ago)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -28,9 +35,9 @@ def archive_row(
         """
         INSERT INTO archived_memories
             (id, agent_id, type, key, value, importance, archived_at, archived_reason)
-        VALUES (hex(randomblob(8)), ?, 'learning', 'k', 'v', ?, ?, 'expired')
+        VALUES (hex(randomblob(8)), CAST(? AS TEXT), ?, 'k', 'v', ?, ?, 'expired')
         """,
-        (agent, importance, archived_at),
+        (agent, type_, importance, archived_at),
     )
     return int(cursor.lastrowid or 0)
 
@@ -39,19 +46,29 @@ def archive_row(
 class Copy:
     """An archived memory, as far as retention cares."""
 
-    agent: str
+    agent: bytes
+    type: str
     days: float
     importance: Any
 
-    def goes(self) -> bool:
+    def is_old(self, document: Document) -> bool:
+        """Tell whether it has been in the archive for longer than the retention."""
+        retention: int = said(document, "prune", self.agent, self.type).get("retention_days", 90)
+        return self.days > retention
+
+    def goes(self, document: Document) -> bool:
         """Tell whether it is old enough and known to be unimportant enough."""
         known = isinstance(self.importance, int | float)
-        return self.days > 90 and known and self.importance < 8
+        protected: float = said(document, "prune", self.agent, self.type).get(
+            "protected_importance", 8
+        )
+        return self.is_old(document) and known and bool(self.importance < protected)
 
 
 COPIES = st.builds(
     Copy,
-    agent=st.sampled_from(["a", "b", "c"]),
+    agent=st.sampled_from(AGENTS),
+    type=st.sampled_from(TYPES),
     days=st.one_of(st.integers(0, 200), st.sampled_from([90, 89.99999, 90.0001])),
     importance=st.one_of(
         st.integers(-3, 12), st.sampled_from([7.999999, 8.0, 7.5, None, "high", "", b"9"])
@@ -69,22 +86,34 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(max_examples=60, deadline=None)
-@given(copies=st.lists(COPIES, max_size=90))
-def test_exactly_the_old_and_unimportant_goes(copies: list[Copy], database: Path) -> None:
+@given(
+    copies=st.lists(COPIES, max_size=90),
+    document=st.one_of(st.just({}), documents("prune", PRUNE_KEYS)),
+)
+def test_exactly_the_old_and_unimportant_goes(
+    copies: list[Copy], document: Document, database: Path
+) -> None:
+    policy = Configuration.model_validate(document).prune_policy()
     with closing(connect(database)) as db:
         db.execute("DELETE FROM archived_memories")
         ids = {
-            archive_row(db, days_ago=copy.days, agent=copy.agent, importance=copy.importance): copy
+            archive_row(
+                db,
+                days_ago=copy.days,
+                agent=copy.agent,
+                type_=copy.type,
+                importance=copy.importance,
+            ): copy
             for copy in copies
         }
 
-        report = perform("prune", lambda run: prune(run, PrunePolicy()), Request(database, NOW))
+        report = perform("prune", lambda run: prune(run, policy), Request(database, NOW))
 
-        kept = [archive_id for archive_id, copy in ids.items() if not copy.goes()]
+        kept = [archive_id for archive_id, copy in ids.items() if not copy.goes(document)]
         assert rows(db, "archived_memories", "archive_id") == [(number,) for number in kept]
         assert report.result is not None
         assert report.result.pruned == len(copies) - len(kept)
-        assert report.result.kept_important == sum(ids[number].days > 90 for number in kept)
+        assert report.result.kept_important == sum(ids[number].is_old(document) for number in kept)
 
 
 def test_an_agent_about_to_lose_most_of_its_archive_is_left_alone(
@@ -155,6 +184,89 @@ def test_the_configuration_sets_retention_and_protection(
     answer = migrated.ok("prune", "--config", str(configuration), "--json").json
 
     assert (answer["pruned"], answer["kept_important"]) == (1, 2)
+
+
+@pytest.fixture
+def special(tmp_path: Path) -> str:
+    """A configuration file that says of an agent, and of types, what it does not say of all."""
+    configuration = tmp_path / "memctl.toml"
+    configuration.write_text(
+        """
+        [prune.types.context]
+        retention_days = 10
+        [agents."quiet".prune]
+        retention_days = 300
+        protected_importance = 3
+        [agents."quiet".prune.types.learning]
+        retention_days = 50
+        """
+    )
+    return str(configuration)
+
+
+def test_the_guard_and_the_list_follow_what_is_said_of_agents_and_types(
+    db: sqlite3.Connection, migrated: Memctl, special: str
+) -> None:
+    for _ in range(60):
+        archive_row(db, days_ago=100, agent="quiet", type_="context")
+        archive_row(db, days_ago=100, agent="quiet", type_="learning", importance=2)
+        archive_row(db, days_ago=11, agent="lively", type_="context")
+        archive_row(db, days_ago=11, agent="lively", type_="preference")
+    archive_row(db, days_ago=100, agent="lively", type_="context", importance=9)
+    archive_row(db, days_ago=60, agent="quiet", type_="learning", importance=3)
+    words = ("prune", "--list", "--json", "--config", special)
+
+    previewed = migrated.ok(*words, "--dry-run").json
+    done = migrated.ok(*words).json
+
+    previewed_memories, done_memories = (
+        sorted(answer["memories"], key=lambda memory: str(memory["id"]))
+        for answer in (previewed, done)
+    )
+    assert previewed_memories == done_memories
+    assert done["agents"] == {"lively": 60, "quiet": 60}
+    assert (done["pruned"], done["kept_important"]) == (120, 2)
+    assert {(memory["agent_id"], memory["policy"]) for memory in done["memories"]} == {
+        ("lively", "prune.types.context"),
+        ("quiet", "agents.quiet.prune.types.learning, agents.quiet.prune"),
+    }
+    assert rows(db, "archived_memories", "DISTINCT agent_id, type, importance") == [
+        ("quiet", "context", 5),
+        ("lively", "preference", 5),
+        ("lively", "context", 9),
+        ("quiet", "learning", 3),
+    ]
+
+
+def test_more_than_half_is_half_of_what_goes_by_each_memorys_own_policy(
+    db: sqlite3.Connection, migrated: Memctl, special: str
+) -> None:
+    for _ in range(61):
+        archive_row(db, days_ago=51, agent="quiet", type_="learning", importance=2)
+    for _ in range(60):
+        archive_row(db, days_ago=51, agent="quiet", type_="context")
+
+    answer = migrated("prune", "--config", special)
+
+    assert answer.exit_code == 3
+    assert "61 of 121 of 'quiet'" in answer.err
+    assert len(rows(db, "archived_memories")) == 121
+
+
+def test_an_option_stands_in_for_the_general_retention_alone(
+    db: sqlite3.Connection, migrated: Memctl, special: str
+) -> None:
+    for type_ in ("context", "preference"):
+        for agent in ("quiet", "lively"):
+            archive_row(db, days_ago=8, agent=agent, type_=type_, importance=1)
+
+    migrated.ok("prune", "--older-than", "7d", "--config", special)
+
+    assert rows(db, "archived_memories", "agent_id, type") == [
+        ("quiet", "context"),
+        ("lively", "context"),
+        ("quiet", "preference"),
+    ]
 
 
 def test_pruning_is_told_of_in_one_event_a_memory(db: sqlite3.Connection, migrated: Memctl) -> None:
@@ -235,7 +347,12 @@ def test_retention_looks_only_at_what_is_old(
     db: sqlite3.Connection, migrated: Memctl, query: str
 ) -> None:
     search = f"EXPLAIN QUERY PLAN SELECT * FROM ({query})"
-    parameters = {"cutoff": "2026-08-24", "protected_importance": 8, "agent": None}
+    parameters = {
+        "cutoff": "2026-08-24",
+        "latest_cutoff": "2026-08-24",
+        "protected_importance": 8,
+        "agent": None,
+    }
 
     plan = " ".join(row[3] for row in db.execute(search, parameters))
 

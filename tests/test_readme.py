@@ -4,14 +4,13 @@ import doctest
 import os
 import re
 import subprocess
-import tomllib
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from memctl.cli import build_app
-from memctl.configuration import Configuration
+from memctl.config import default_file
 from tests.conftest import NOW, PROGRAM, Memctl, connect, insert_memory
 from tests.service import Service
 
@@ -39,21 +38,11 @@ def test_the_table_of_commands_is_the_programs_own() -> None:
     assert match[1] == command_table()
 
 
-def test_the_configuration_shown_has_every_key_with_its_default() -> None:
+def test_the_configuration_shown_is_what_config_init_writes() -> None:
     match = re.search(r"<!-- configuration -->\n```toml\n(.*?)```", README, re.DOTALL)
-    assert match
-    shown = tomllib.loads(match[1])
-    uncommented = tomllib.loads(re.sub("^# ([a-z_]+ = )", r"\1", match[1], flags=re.MULTILINE))
 
-    defaults = Configuration.model_validate({}).model_dump(exclude={"database"})
-    assert shown == {
-        section: {key: value for key, value in keys.items() if value not in (None, [])}
-        for section, keys in defaults.items()
-    }
-    assert {key: set(value) for key, value in uncommented.items() if key != "database"} == {
-        section: set(keys) for section, keys in defaults.items()
-    }
-    Configuration.model_validate(uncommented)
+    assert match
+    assert match[1] == default_file()
 
 
 def prepare(path: Path) -> None:
@@ -152,6 +141,8 @@ def test_the_examples_print_what_the_readme_says(
     prepare(database)
     if not README.startswith(section):
         Memctl(database).ok("migrate", "--no-backup")
+    for name, content in re.findall(r"<!-- (\w+\.toml) -->\n```toml\n(.*?)```", README, re.DOTALL):
+        (tmp_path / name).write_text(content)
     monkeypatch.chdir(tmp_path)
 
     for language, block in re.findall(r"```(console|python)\n(.*?)```", section, re.DOTALL):

@@ -26,6 +26,7 @@ MODULES = {
     "backups": ("export", "import", "backup"),
     "pausing": ("pause", "resume"),
     "schedule": ("schedule",),
+    "configuring": ("config",),
 }
 
 

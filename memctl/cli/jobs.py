@@ -60,7 +60,7 @@ def prune(
     agent: AgentOption = None,
     older_than: Annotated[
         str | None,
-        typer.Option(metavar="DURATION", help="Such as 30d; else the configuration, or 90d."),
+        typer.Option(metavar="DURATION", help="Such as 30d, in place of the general retention."),
     ] = None,
 ) -> None:
     """Remove old, unimportant memories from the archive for good."""

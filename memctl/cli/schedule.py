@@ -44,7 +44,7 @@ def _this_installation(call: Call) -> Installation:
     import pwd
 
     database = call.settings.database.absolute()
-    configuration = call.settings.configuration_file
+    configuration = call.settings.file
     uid = database.stat().st_uid
     try:
         owner = pwd.getpwuid(uid).pw_name

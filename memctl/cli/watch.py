@@ -163,7 +163,7 @@ def explain(
     if call.json:
         show_document({**asdict(told), "history": history})
         return
-    show_facts(story(told, policies))
+    show_facts(story(told, policies.of(told.agent_id, told.type)))
     show_rows(_only(TABLE_OF_HISTORY, history), "table")
 
 

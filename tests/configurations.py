@@ -1,0 +1,74 @@
+"""Configurations made at random, and the obvious way to look up what one says of a memory."""
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.conftest import NOW
+
+Document = Mapping[str, Any]
+
+# The last two agents cannot be named in a file, and look much like ones that can.
+AGENTS = (
+    b"qa_agent",
+    b"build agent",
+    "\N{ELEPHANT} \N{REPLACEMENT CHARACTER}".encode(),
+    b"nul\0, 'quotes\", :now",
+    b"qa_agent\xff",
+    "\N{ELEPHANT} ".encode() + b"\xf0\x9f",
+)
+TYPES = ("context", "learning", "mood' OR 1")
+
+DECAY_KEYS = st.fixed_dictionaries(
+    {},
+    optional={
+        "floor": st.integers(0, 12).map(lambda halves: halves / 2),
+        "grace_days": st.integers(0, 20),
+        "idle_rate": st.sampled_from([0, 0.05, 0.1, 0.333333, 1, 2.5]),
+        "stale_days": st.integers(20, 60),
+        "stale_rate": st.sampled_from([0, 0.2, 0.1, 0.5, 3]),
+        "since": st.integers(0, 70).map(lambda days: date.fromordinal(NOW.toordinal() - days)),
+    },
+)
+PRUNE_KEYS = st.fixed_dictionaries(
+    {},
+    optional={
+        "retention_days": st.integers(1, 200),
+        "protected_importance": st.integers(-2, 24).map(lambda halves: halves / 2),
+    },
+)
+
+
+def documents(section: str, keys: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[Document]:
+    """Return configurations that say something of one section, in every table that there can be."""
+    tables = st.builds(
+        lambda own, types: {**own, "types": types},
+        keys,
+        st.dictionaries(st.sampled_from(TYPES), keys),
+    )
+    agents = st.sampled_from([agent.decode() for agent in AGENTS[:4]])
+    return st.builds(
+        lambda general, of_agents: {
+            section: general,
+            "agents": {agent: {section: table} for agent, table in of_agents.items()},
+        },
+        tables,
+        st.dictionaries(agents, tables),
+    )
+
+
+def said(document: Document, section: str, agent: bytes, type_: str) -> dict[str, Any]:
+    """Return what a configuration says of a memory: what stands in the narrower table wins."""
+
+    def tables() -> Iterator[Mapping[str, Any]]:
+        name = agent.decode("utf-8", "surrogateescape")
+        own = document.get("agents", {}).get(name, {}).get(section, {})
+        for table in (document.get(section, {}), own):
+            yield table
+            yield table.get("types", {}).get(type_, {})
+
+    general, of_type, of_agent, of_both = tables()
+    keys = {**general, **of_type, **of_agent, **of_both}
+    return {key: value for key, value in keys.items() if key != "types"}

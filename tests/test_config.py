@@ -1,0 +1,458 @@
+"""The configuration: what holds and why, what is wrong with it, and a file to begin with."""
+
+import json
+import re
+import subprocess
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memctl.configuration import Configuration
+from memctl.findings import OVERDUE_DAYS
+from tests.conftest import PROGRAM, Answer, Memctl
+
+DEFAULTS: list[tuple[str, Any]] = [
+    ("decay.floor", 1.0),
+    ("decay.grace_days", 7),
+    ("decay.idle_rate", 0.1),
+    ("decay.stale_days", 30),
+    ("decay.stale_rate", 0.2),
+    ("decay.since", None),
+    ("prune.retention_days", 90),
+    ("prune.protected_importance", 8.0),
+    ("promote.importance", 8.0),
+    ("promote.accesses", 5),
+    ("promote.age_days", 14),
+    ("alerts.agent_memories", 10_000),
+    ("alerts.command", []),
+    ("check.backup_days", 8),
+    ("check.overdue_days", dict(OVERDUE_DAYS)),
+    ("observability.events", False),
+    ("run.cleanup", "always"),
+    ("run.decay", "daily"),
+    ("run.promote", "daily"),
+    ("run.snapshot", "daily"),
+    ("run.prune", "weekly"),
+]
+OF_DECAY_AND_PRUNE = 8  # the first so many of them
+
+WRONG = """\
+database = "memory.db"
+
+[decay]
+grace_day = 5
+stale_days = 3.5
+
+[prune.types.context]
+retention_days = [
+    1,
+]
+[agents."qa agent".prunes]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """The place of the user's own configuration file; there is none yet."""
+    return tmp_path / ".config" / "memctl" / "config.toml"
+
+
+def config(memctl: Memctl, *words: str | Path, without: str = "", **environment: str) -> Answer:
+    """Run `memctl config` in an environment that has more, or less, than usual."""
+    variables = memctl.environment() | environment
+    variables.pop(without, None)
+    ran = subprocess.run([PROGRAM, "config", *words], env=variables, capture_output=True, text=True)
+    return Answer(ran.returncode, ran.stdout, ran.stderr)
+
+
+def test_without_a_file_every_default_is_shown(memctl: Memctl) -> None:
+    answer = memctl.ok("config", "show", "--json").json
+
+    assert answer == {
+        "schema": 1,
+        "file": None,
+        "settings": [
+            {
+                "key": "database",
+                "value": str(memctl.database),
+                "source": "environment MEMCTL_DB",
+            },
+            *({"key": key, "value": value, "source": "default"} for key, value in DEFAULTS),
+        ],
+    }
+
+
+def test_what_the_file_says_is_shown_with_its_name_and_what_it_says_of_some_memories_too(
+    memctl: Memctl, tmp_path: Path
+) -> None:
+    file = tmp_path / "memctl.toml"
+    file.write_text(
+        """
+        decay.floor = 1
+        decay.since = 2026-11-22
+        decay.types.context.grace_days = 0
+        [agents."a b".prune]
+        retention_days = 7
+        types.mood.protected_importance = 3
+        """
+    )
+
+    answer = memctl.ok("config", "show", "--config", str(file), "--db", "other.db")
+
+    shown = [re.split(r"\s{2,}", line.strip()) for line in answer.out.splitlines()]
+    said = f"file {file}"
+    assert shown == [
+        ["key", "value", "source"],
+        ["database", "other.db", "option --db"],
+        ["decay.floor", "1.0", said],
+        ["decay.grace_days", "7", "default"],
+        ["decay.idle_rate", "0.1", "default"],
+        ["decay.stale_days", "30", "default"],
+        ["decay.stale_rate", "0.2", "default"],
+        ["decay.since", "2026-11-22", said],
+        ["decay.types.context.grace_days", "0", said],
+        ["prune.retention_days", "90", "default"],
+        ["prune.protected_importance", "8.0", "default"],
+        *(
+            [key, json.dumps(value) if isinstance(value, list | dict) else str(value), "default"]
+            for key, value in DEFAULTS[OF_DECAY_AND_PRUNE:]
+        ),
+        ['agents."a b".prune.retention_days', "7", said],
+        ['agents."a b".prune.types.mood.protected_importance', "3.0", said],
+    ]
+    assert answer.err == ""
+
+
+@pytest.mark.parametrize(
+    ("environment", "words", "expected", "source"),
+    [
+        pytest.param(
+            {"MEMCTL_DB": "a", "HARNESS_DB_PATH": "b"},
+            ["--db", "c"],
+            "c",
+            "option --db",
+            id="option",
+        ),
+        pytest.param(
+            {"MEMCTL_DB": "a", "HARNESS_DB_PATH": "b"},
+            [],
+            "a",
+            "environment MEMCTL_DB",
+            id="our variable",
+        ),
+        pytest.param(
+            {"MEMCTL_DB": "", "HARNESS_DB_PATH": "b"},
+            [],
+            "b",
+            "environment HARNESS_DB_PATH",
+            id="the service's variable",
+        ),
+        pytest.param({"MEMCTL_DB": ""}, [], "{folder}/m.db", "file {folder}/m.toml", id="file"),
+        pytest.param(
+            {"MEMCTL_DB": "", "MEMCTL_CONFIG": "", "STATE_DIRECTORY": "/s"},
+            [],
+            "/s/memory.db",
+            "default",
+            id="default",
+        ),
+    ],
+)
+def test_the_database_comes_from_the_first_that_names_it(
+    memctl: Memctl,
+    tmp_path: Path,
+    environment: dict[str, str],
+    words: list[str],
+    expected: str,
+    source: str,
+) -> None:
+    file = tmp_path / "m.toml"
+    file.write_text('database = "m.db"\n')
+
+    answer = config(memctl, "show", "--json", *words, **{"MEMCTL_CONFIG": str(file)} | environment)
+
+    assert answer.json["settings"][0] == {
+        "key": "database",
+        "value": expected.format(folder=tmp_path),
+        "source": source.format(folder=tmp_path),
+    }
+
+
+def test_the_path_is_that_of_the_file_in_force(memctl: Memctl, file: Path, tmp_path: Path) -> None:
+    file.parent.mkdir(parents=True)
+    file.touch()
+    named = tmp_path / "named.toml"
+    named.touch()
+
+    own = config(memctl, "path")
+    variable = config(memctl, "path", MEMCTL_CONFIG=str(named))
+    option = config(memctl, "path", "--json", "--config", named, MEMCTL_CONFIG="missing")
+
+    assert own == Answer(0, f"{file}\n", "")
+    assert variable == Answer(0, f"{named}\n", "")
+    assert option.json == {"schema": 1, "file": str(named)}
+
+
+def test_without_a_file_its_place_is_told(memctl: Memctl, file: Path) -> None:
+    answer = config(memctl, "path")
+
+    assert answer == Answer(
+        1,
+        "",
+        "memctl: there is no configuration file, and the defaults hold; "
+        f"`memctl config init` makes {file}\n",
+    )
+
+
+def test_everything_that_is_wrong_is_told_with_its_line(memctl: Memctl, tmp_path: Path) -> None:
+    file = tmp_path / "memctl.toml"
+    file.write_text(WRONG)
+
+    answer = memctl("config", "validate", "--json", "--config", str(file))
+    table = memctl("config", "validate", "--config", str(file))
+    job = memctl("cleanup", "--config", str(file))
+
+    number = {"message": "Input should be a valid integer", "hint": "correct it"}
+    unknown = "memctl has no such key"
+    assert answer.json == {
+        "schema": 1,
+        "file": str(file),
+        "problems": [
+            {
+                "line": 4,
+                "key": "decay.grace_day",
+                "message": unknown,
+                "hint": "did you mean grace_days?",
+            },
+            {"line": 5, "key": "decay.stale_days", **number},
+            {"line": 10, "key": "prune.types.context.retention_days", **number},
+            {
+                "line": 11,
+                "key": 'agents."qa agent".prunes',
+                "message": unknown,
+                "hint": "did you mean prune?",
+            },
+        ],
+        "unused_names": None,
+    }
+    assert (answer.exit_code, table.exit_code, job.exit_code) == (2, 2, 2)
+    assert table.err == f"memctl: {file} is wrong; correct it\n"
+    assert table.out.splitlines()[1].split() == [
+        *("4", "decay.grace_day", *unknown.split(), "did", "you", "mean", "grace_days?")
+    ]
+    assert job.err == (
+        f"memctl: {file}:4: decay.grace_day: memctl has no such key "
+        "(and 3 more: see `memctl config validate`); did you mean grace_days?\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        pytest.param(
+            "[agents.a]\nretention_days = 1\n",
+            ":2: agents.a.retention_days: memctl has no such key; it knows decay, prune there",
+            id="in the wrong table",
+        ),
+        pytest.param(
+            "agents.a.decay.types.context.flor = 1\n",
+            ":1: agents.a.decay.types.context.flor: memctl has no such key; did you mean floor?",
+            id="in the narrowest table",
+        ),
+        pytest.param(
+            "[decay]\ngrace_days = 31\n",
+            ":2: decay.grace_days: 31 grace_days are more than 30 stale_days; make them fewer",
+            id="grace after stale",
+        ),
+        pytest.param(
+            "[decay]\nstale_days = 10\n[decay.types.context]\nfloor = 2\ngrace_days = 11\n",
+            ":5: decay.types.context.grace_days: 11 grace_days are more than 10 stale_days; "
+            "make them fewer",
+            id="grace of a type after the general stale",
+        ),
+        pytest.param(
+            "[decay.types.context]\ngrace_days = 20\n[agents.a.decay]\nstale_days = 19\n",
+            ":4: agents.a.decay.stale_days: 20 grace_days are more than 19 stale_days; "
+            "make them fewer",
+            id="grace of a type after the stale of an agent",
+        ),
+        pytest.param(
+            "agents.a.decay.types.context = 7\n",
+            ":1: agents.a.decay.types.context: Input should be a table; correct it",
+            id="a number for a table",
+        ),
+        pytest.param("a = " + "[" * 5000, " is not TOML: ", id="nested too deeply"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(
+    memctl: Memctl, tmp_path: Path, content: str, complaint: str
+) -> None:
+    file = tmp_path / "memctl.toml"
+    file.write_text(content)
+
+    answer = memctl("prune", "--config", str(file))
+
+    assert (answer.exit_code, answer.out) == (2, "")
+    assert answer.err.startswith(f"memctl: {file}{complaint}")
+    assert answer.err.count("\n") == 1
+
+
+def test_agents_may_differ_where_all_together_would_be_out_of_order(
+    memctl: Memctl, tmp_path: Path
+) -> None:
+    file = tmp_path / "memctl.toml"
+    file.write_text(
+        "[agents.a.decay]\ngrace_days = 40\nstale_days = 50\n[agents.b.decay]\nstale_days = 8\n"
+    )
+
+    answer = memctl.ok("config", "validate", "--config", str(file))
+
+    assert answer.err == (
+        f"config: {file} is valid; there is no database to compare its names with\n"
+    )
+
+
+def test_names_that_no_memory_has_are_told_of_and_are_no_mistake(
+    migrated: Memctl, remember: Callable[..., str], tmp_path: Path
+) -> None:
+    remember(agent_id="qa_agent", type="mood")
+    file = tmp_path / "memctl.toml"
+    file.write_text(
+        """
+        [decay.types]
+        context = {floor = 2}
+        mood = {floor = 2}
+        contxt = {floor = 2}
+        [agents]
+        qa_agent.prune.retention_days = 7
+        qa_agnet.prune.retention_days = 7
+        """
+    )
+
+    answer = migrated.ok("config", "validate", "--config", str(file))
+    document = migrated.ok("config", "validate", "--json", "--config", str(file)).json
+
+    unused = [
+        "no agent 'qa_agnet' has any memory here; did you mean 'qa_agent'?",
+        "no memory here is of type 'contxt'",
+    ]
+    assert answer == Answer(
+        0, "", f"config: {file} is valid\nconfig: {unused[0]}\nconfig: {unused[1]}\n"
+    )
+    assert document == {
+        "schema": 1,
+        "file": str(file),
+        "problems": [],
+        "unused_names": unused,
+    }
+
+
+def test_without_a_file_there_is_nothing_to_validate(migrated: Memctl) -> None:
+    answer = migrated.ok("config", "validate")
+
+    assert answer.err == "config: there is no configuration file, and the defaults hold\n"
+
+
+def test_a_file_can_be_validated_where_nothing_else_is_known(
+    memctl: Memctl, tmp_path: Path
+) -> None:
+    file = tmp_path / "memctl.toml"
+    file.touch()
+
+    ran = subprocess.run(
+        [PROGRAM, "config", "validate", "--config", file], env={}, capture_output=True, text=True
+    )
+
+    assert (ran.returncode, ran.stdout) == (0, "")
+
+
+def test_a_new_file_changes_nothing_and_shows_every_key(memctl: Memctl, file: Path) -> None:
+    before = memctl.ok("config", "show", "--json").json["settings"]
+
+    answer = memctl.ok("config", "init")
+    after = memctl.ok("config", "show", "--json").json["settings"]
+
+    written = file.read_text(encoding="utf-8")
+    general, _ = written.split("# All keys of")
+    uncommented = tomllib.loads(re.sub(r"^# (\w+ = )", r"\1", general, flags=re.MULTILINE))
+    assert answer == Answer(0, "", f"config: wrote {file}\n")
+    assert after == before
+    assert {
+        f"{section}.{key}": value
+        for section, keys in uncommented.items()
+        if section != "database"
+        for key, value in keys.items()
+    } == dict(DEFAULTS) | {
+        "decay.since": "2026-11-22",
+        "alerts.command": ["/usr/local/bin/tell-me"],
+    }
+    assert uncommented["database"] == "memory.db"
+    Configuration.model_validate(uncommented)
+
+
+def test_the_policies_in_a_new_file_are_right_when_uncommented(memctl: Memctl, file: Path) -> None:
+    memctl.ok("config", "init")
+
+    _, example = file.read_text(encoding="utf-8").split("[decay] or [prune].\n#\n")
+    policies = tomllib.loads(example.replace("# ", "").replace("#", ""))
+
+    assert policies == {
+        "decay": {"types": {"context": {"grace_days": 1}}},
+        "agents": {
+            "qa_agent": {
+                "prune": {"retention_days": 365},
+                "decay": {"types": {"context": {"grace_days": 3}}},
+            }
+        },
+    }
+    Configuration.model_validate(policies)
+
+
+def test_a_file_that_is_there_is_not_written_over(memctl: Memctl, tmp_path: Path) -> None:
+    file = tmp_path / "memctl.toml"
+    file.write_text("[decay]\n")
+
+    answer = memctl("config", "init", "--json", "--config", str(file))
+
+    assert (answer.exit_code, answer.out) == (3, "")
+    assert f"{file} exists already" in answer.err
+    assert file.read_text() == "[decay]\n"
+
+
+def test_a_named_file_is_made_only_in_a_directory_that_exists(
+    memctl: Memctl, tmp_path: Path
+) -> None:
+    file = tmp_path / "there" / "memctl.toml"
+
+    missing = memctl("config", "init", "--config", str(file))
+    file.parent.mkdir()
+    made = memctl.ok("config", "init", "--json", "--config", str(file)).json
+
+    assert missing == Answer(
+        1,
+        "",
+        f"memctl: {file} cannot be reached (No such file or directory); "
+        "check the path and who may use it\n",
+    )
+    assert made == {"schema": 1, "file": str(file)}
+    assert file.exists()
+
+
+def test_without_a_home_directory_there_is_no_place_for_a_file(memctl: Memctl) -> None:
+    answer = config(memctl, "init", without="HOME")
+
+    assert answer == Answer(
+        1,
+        "",
+        "memctl: nothing names a configuration file, and there is no home directory; "
+        "name one with --config\n",
+    )
+
+
+def test_an_unknown_action_is_a_mistake_of_usage(memctl: Memctl) -> None:
+    answer = memctl("config", "shwo")
+
+    assert (answer.exit_code, answer.out) == (2, "")
+    assert "'shwo' is not one of 'show', 'path', 'validate', 'init'" in answer.err
