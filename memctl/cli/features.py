@@ -1,5 +1,8 @@
 """The opt-in features: turn them on and off."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from sqlite3 import Connection
 from typing import Annotated
 
 import typer
@@ -23,13 +26,7 @@ def enable(call: Call, lock: LockOptions, feature: FeatureArgument) -> None:
     deletes is archived.
     """
     policy = call.settings.decay
-    path = call.settings.database
-    require_file(path)
-    with (
-        exclusive(path, job="enable", wait=lock.lock_wait),
-        open_database(path, lock_wait=lock.lock_wait) as db,
-    ):
-        require_current(db)
+    with _migrated_database(call, lock, job="enable") as db:
         changed = features.enable(db, feature, policy, now=call.moment)
     if call.json:
         show_document({"feature": feature, "enabled": True, "changed": changed})
@@ -39,15 +36,22 @@ def enable(call: Call, lock: LockOptions, feature: FeatureArgument) -> None:
 
 def disable(call: Call, lock: LockOptions, feature: FeatureArgument) -> None:
     """Turn a feature off again; what it did stays as it is."""
-    path = call.settings.database
-    require_file(path)
-    with (
-        exclusive(path, job="disable", wait=lock.lock_wait),
-        open_database(path, lock_wait=lock.lock_wait) as db,
-    ):
-        require_current(db)
+    with _migrated_database(call, lock, job="disable") as db:
         changed = features.disable(db, feature)
     if call.json:
         show_document({"feature": feature, "enabled": False, "changed": changed})
         return
     say(f"disable: {feature} {'is off now' if changed else 'was off already'}", quiet=call.quiet)
+
+
+@contextmanager
+def _migrated_database(call: Call, lock: LockOptions, *, job: str) -> Iterator[Connection]:
+    """Open the database for a change of its triggers, and keep other memctl processes out."""
+    path = call.settings.database
+    require_file(path)
+    with (
+        exclusive(path, job=job, wait=lock.lock_wait),
+        open_database(path, lock_wait=lock.lock_wait) as db,
+    ):
+        require_current(db)
+        yield db
