@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from memctl.locking import lock_path
+from memctl.run import JOBS as DUE_JOBS
 from tests.conftest import (
     NOW,
     PROGRAM,
@@ -417,7 +418,7 @@ def test_a_read_only_file_is_named_and_not_changed(
     answer = run_unprivileged(memories, *words)
 
     close_off(memories, directory=0o755, database=0o644)
-    stopped = "cleanup, decay, prune: " if words == ("run",) else ""
+    stopped = f"{', '.join(DUE_JOBS)}: " if words == ("run",) else ""
     assert answer.exit_code == 1
     assert complaint(answer).startswith(
         f"memctl: {stopped}{memories.database} or its directory cannot be written ("
