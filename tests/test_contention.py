@@ -32,6 +32,7 @@ from tests.test_crashes import (
     prepare_cleanup,
     prepare_decay,
     prepare_import,
+    slow_down,
     snapshot,
 )
 
@@ -80,9 +81,19 @@ def undisturbed(memctl: Memctl, words: Words, folder: Path) -> Snapshot:
 def write_lock(path: Path) -> Iterator[sqlite3.Connection]:
     """Hold the database's write lock, as another program with a long transaction does."""
     with closing(connect(path)) as db:
-        db.execute("BEGIN IMMEDIATE")
+        db.execute("PRAGMA busy_timeout = 0")  # SQLite would sleep through a job's short pauses
+        eventually(lambda: begin_immediate(db))
         yield db
-        db.execute("ROLLBACK")
+        db.execute("COMMIT")
+
+
+def begin_immediate(db: sqlite3.Connection) -> bool:
+    """Begin to write, if nobody else does."""
+    try:
+        db.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:
+        return False
+    return True
 
 
 @contextmanager
@@ -270,11 +281,9 @@ def test_a_memory_renewed_between_its_finding_and_its_batch_stays_active(
     renewed: list[tuple[str, str, str]] = []
 
     def renew_the_rest(process: "subprocess.Popen[bytes]", path: Path) -> bool:
-        with closing(connect(path)) as db:
-            db.execute("BEGIN IMMEDIATE")
+        with write_lock(path) as db:
             renewed[:] = expired_names(path)
             renew(db, renewed)
-            db.execute("COMMIT")
         return bool(renewed)
 
     midway = meddle(Job("cleanup", prepare_cleanup), memctl, tmp_path, renew_the_rest)
@@ -360,6 +369,7 @@ def meddle(
         place.mkdir()
         program = Memctl(place / "harness.db", memctl.now)
         shutil.copyfile(memctl.database, program.database)
+        slow_down(program.database)
         begun = first_commit(program.database)
         process = program.start(*words, *options)
         eventually(begun)

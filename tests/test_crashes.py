@@ -295,7 +295,7 @@ def eventually(sign: Sign, *, within: float = 60) -> None:
     deadline = time.monotonic() + within
     while not sign():
         assert time.monotonic() < deadline, "what the test waits for did not happen"
-        time.sleep(0.0005)
+        time.sleep(0.0001)
 
 
 @dataclass(frozen=True)
@@ -334,6 +334,25 @@ def kill(memctl: Memctl, words: Words, *, after: Sign, delay: float) -> bool:
 def first_commit(path: Path) -> Sign:
     """Return what tells whether a job has committed a batch since now."""
     return more_of(path, "SELECT max(event_id) FROM memory_events")
+
+
+def slow_down(path: Path) -> None:
+    """Give each event of a job a cost, so that a test finds the job at work, however fast it is."""
+    with closing(connect(path)) as db:
+        db.execute(
+            """
+            CREATE TRIGGER slow AFTER INSERT ON memory_events BEGIN
+                SELECT length(hex(randomblob(
+                    CASE new.event WHEN 'memory:decayed' THEN 600000 ELSE 50000 END)));
+            END
+            """
+        )
+
+
+def speed_up(path: Path) -> None:
+    """Take that cost away again."""
+    with closing(connect(path)) as db:
+        db.execute("DROP TRIGGER slow")
 
 
 def run_begun(path: Path) -> Sign:
@@ -431,6 +450,9 @@ def crash_repeatedly(job: Job, folder: Path, *, at_work: bool) -> list[Crash]:
     words = job.prepare(template)
     before = snapshot(template.database)
     shutil.copyfile(template.database, unkilled.database)
+    if at_work:
+        slow_down(template.database)
+        slow_down(unkilled.database)
     timing = time_unkilled(unkilled, words, first_commit)
     after = snapshot(unkilled.database)
     crashes = []
@@ -443,6 +465,8 @@ def crash_repeatedly(job: Job, folder: Path, *, at_work: bool) -> list[Crash]:
     ):
         left = snapshot(memctl.database)
         ledger = ledger_since(memctl.database, template.database)
+        if at_work:
+            speed_up(memctl.database)
         rerun = memctl(*words)
         crashes.append(
             Crash(

@@ -16,7 +16,14 @@ from memctl.ledger import Standing
 from memctl.run import JOBS, Every, due_at
 from tests.conftest import NOW, Answer, Memctl, connect, everything, rows
 from tests.test_contention import undisturbed, write_lock
-from tests.test_crashes import broken_promises, first_commit, kill, prepare_cleanup, snapshot
+from tests.test_crashes import (
+    broken_promises,
+    first_commit,
+    kill,
+    prepare_cleanup,
+    slow_down,
+    snapshot,
+)
 from tests.test_prune import archive_row
 
 SUNDAY = datetime(2026, 11, 22, tzinfo=UTC)
@@ -463,6 +470,7 @@ def test_a_run_killed_between_batches_loses_and_doubles_nothing_and_is_made_up_f
     before = snapshot(memctl.database)
     after = undisturbed(memctl, ("run",), tmp_path / "alone")
 
+    slow_down(memctl.database)
     was_running = kill(memctl, ("run",), after=first_commit(memctl.database), delay=0)
     left = snapshot(memctl.database)
     memctl.at(memctl.now + HOUR).ok("run")
