@@ -11,7 +11,7 @@ import pytest
 
 from memctl.cli import build_app
 from memctl.config import default_file
-from tests.conftest import NOW, PROGRAM, Memctl, connect, insert_memory
+from tests.conftest import NOW, PROGRAM, Answer, Memctl, connect, insert_memory
 from tests.service import Service
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +43,34 @@ def test_the_configuration_shown_is_what_config_init_writes() -> None:
 
     assert match
     assert match[1] == default_file()
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    promises = README.partition("## What is promised")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(test_\w+)`", promises))
+
+    assert len(named) > 10
+    assert {name for name in named if not (ROOT / "tests" / f"{name}.py").exists()} == set()
+
+
+def test_every_command_that_stands_for_a_request_is_one() -> None:
+    table = README.partition("## If you know it as a web API")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`memctl (\w+)", table))
+
+    assert named <= {command.name for command in build_app().registered_commands}
+    assert named >= {"archived", "restore", "metrics", "export", "import", "prune"}
+
+
+def test_the_lines_for_cron_are_silent_while_all_is_well(tmp_path: Path) -> None:
+    lines = re.search(r"```cron\n(.*?)```", README, re.DOTALL)
+    assert lines
+    memctl = Memctl(tmp_path / "harness.db")
+    prepare(memctl.database)
+    memctl.ok("migrate", "--no-backup")
+
+    for line in lines[1].splitlines():
+        words = line.split()[6:]
+        assert memctl(*words[: words.index("--db")]) == Answer(0, "", "")
 
 
 def prepare(path: Path) -> None:
