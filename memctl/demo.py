@@ -1,8 +1,8 @@
 """Four months in the life of a fleet of agents, lived in about a second.
 
-The agents write as the service does; every night the jobs that are due run as `memctl run` runs
-them, on a clock that is put forward. Nothing of it is pretended: what is told of the four months
-is what the jobs have reported.
+The agents write as the service does; by night the jobs that are due run as `memctl run` runs them,
+on a clock that is put forward. Nothing of it is pretended: what is told of the four months is what
+the jobs have reported.
 """
 
 import os
@@ -37,20 +37,14 @@ NIGHT = timedelta(days=1, minutes=7)  # after the beginning of the day that it e
 
 MONTHS_END = (29, 59, 89, DAYS)  # days, counted from 0
 
-POST_MORTEM = 44
+POST_MORTEM = 48
 FORGETS = 61
-OUTAGE = range(75, 80)  # no job runs in these nights
+NIGHTLY = 90  # from this day on; before, there is a turn each week
 
 FEATURES: tuple[Feature, ...] = ("access-boost", "access-counting")
 
-# What the counts of the jobs are called here.
-COUNTED_AS = {
-    "cleanup": "expired",
-    "decay": "decayed",
-    "promote": "promoted",
-    "snapshot": "figures",
-    "prune": "pruned",
-}
+# What a month calls the memories that a job has changed.
+COUNTED_AS = {"cleanup": "expired", "promote": "promoted", "prune": "pruned"}
 
 # Told when a job has something to do for the first time.
 FIRST_TIME = {
@@ -77,13 +71,12 @@ class Scene(NamedTuple):
 
 
 class Month(NamedTuple):
-    """What a month came to; `decayed` counts a memory each night that it lost importance."""
+    """What became of memories in a month."""
 
     month: int
     written: int
     reads: int
     expired: int
-    decayed: int
     promoted: int
     restored: int
     pruned: int
@@ -150,7 +143,9 @@ def live(path: Path, *, now: datetime) -> Iterator[Scene | Month]:
         migrate(db, path, now=begin)
         for feature in FEATURES:
             features.enable(db, feature, DecayPolicy(), now=begin)
-        yield Scene(to_day(begin), "migrate", f"the database is made, and {len(FLEET)} agents use it")
+        yield Scene(
+            to_day(begin), "migrate", "an empty database; `memctl run` once a week is all it gets"
+        )
         yield from Life(db, path, begin, now).days()
 
 
@@ -176,8 +171,10 @@ class Life:
                 self._counts += self._fleet.work(today, until=night)
             if day == FORGETS:
                 yield self._forget(today + timedelta(hours=23))
-            if day not in OUTAGE:
-                yield from self._turn(night, makes_up=day == OUTAGE.stop)
+            if day == NIGHTLY:
+                yield _scene(night, "schedule", "cron runs what is due, every night from now on")
+            if day >= NIGHTLY or day % 7 == 6:
+                yield from self._turn(night)
             if day == POST_MORTEM:
                 yield self._restore_contexts(night)
             if day == FORGETS + 1:
@@ -187,7 +184,7 @@ class Life:
                 yield Month(1 + MONTHS_END.index(day), *counts)
                 self._counts.clear()
 
-    def _turn(self, night: datetime, *, makes_up: bool) -> Iterator[Scene]:
+    def _turn(self, night: datetime) -> Iterator[Scene]:
         """Do what one line in crontab does, and tell of what was new in it."""
         for turn in run_due_jobs(self._settings, Request(self._path, night)):
             if problem := turn.bug or turn.failure:
@@ -195,14 +192,8 @@ class Life:
             if not (turn.report and turn.report.result):
                 continue
             tally = turn.report.result.tally
-            self._counts[COUNTED_AS[turn.job]] += tally.count
-            if makes_up and turn.job == "cleanup":
-                yield _scene(
-                    night,
-                    "run",
-                    f"after {len(OUTAGE)} nights without power, one turn makes up for all: "
-                    f"{tally.count} expired",
-                )
+            if turn.job in COUNTED_AS:
+                self._counts[COUNTED_AS[turn.job]] += tally.count
             worth_telling = tally.count >= 3 and turn.job in FIRST_TIME
             if worth_telling and turn.job not in self._told:
                 self._told.add(turn.job)

@@ -186,9 +186,9 @@ class Fleet:
             if moment >= until:
                 return
             self._begin_task(agent, moment)
-            for _ in range(self._chance.randint(1, 4)):
+            for _ in range(self._chance.randint(2, 5)):
                 self._read(agent, moment + timedelta(seconds=self._chance.randint(5, 900)))
-            if self._chance.random() < 0.4:
+            if self._chance.random() < 0.3:
                 self._learn(agent, moment + timedelta(minutes=20))
 
     def _begin_task(self, agent: Agent, at: datetime) -> None:
@@ -209,10 +209,11 @@ class Fleet:
             self._known[agent.name].append(self._remember(agent, lesson, at))
 
     def _read(self, agent: Agent, at: datetime) -> None:
-        """Read one of the lessons; what was learnt first is what matters most."""
+        """Read what was learnt lately, or a favourite; the rest is hardly ever looked at."""
         known = self._known[agent.name]
         if known:
-            read = known[int(len(known) * self._chance.random() ** 3)]
+            favourites = known[::5] if self._chance.random() < 0.6 else known[-12:]
+            read = self._chance.choice(favourites)
             access = {"id": read.encode(), "now": to_sqlite_text(at)}
             self._done["reads"] += self._db.execute(COUNT_ACCESS, access).rowcount
 
@@ -237,9 +238,7 @@ class Fleet:
 
     def _curriculum(self, agent: Agent) -> Iterator[Lesson]:
         common = [
-            lesson._replace(
-                key=lesson.key.format(part=part), value=lesson.value.format(part=part)
-            )
+            lesson._replace(key=lesson.key.format(part=part), value=lesson.value.format(part=part))
             for lesson in COMMON
             for part in PARTS
         ]

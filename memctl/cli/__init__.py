@@ -27,6 +27,7 @@ MODULES = {
     "pausing": ("pause", "resume"),
     "schedule": ("schedule",),
     "configuring": ("config",),
+    "demo": ("demo",),
 }
 
 
