@@ -21,7 +21,7 @@ from memctl.agent_memory import AgentMemory
 from memctl.archived import ArchiveFilter
 from memctl.database import create_file, open_database, reachable, transaction
 from memctl.decay import DecayPolicy
-from memctl.demo_fleet import FLEET, FORGOTTEN, Fleet
+from memctl.demo_fleet import FORGOTTEN, Fleet
 from memctl.errors import MemctlError, UsageError
 from memctl.features import Feature
 from memctl.files import whole_file
@@ -48,14 +48,14 @@ COUNTED_AS = {"cleanup": "expired", "promote": "promoted", "prune": "pruned"}
 
 # Told when a job has something to do for the first time.
 FIRST_TIME = {
-    "cleanup": "{count} contexts of finished tasks have expired: into the archive with them",
-    "decay": "{count} memories that nobody has read for a week begin to lose importance",
-    "promote": '"{key}" of {agent}, read {accesses} times, reaches the knowledge base',
-    "prune": "{count} memories have been in the archive for 90 days, and were not important: gone",
+    "cleanup": "{count} contexts of finished tasks have expired: to the archive",
+    "decay": "{count} memories that nobody reads begin to lose importance",
+    "promote": "{key}, read {accesses} times, enters the knowledge base",
+    "prune": "{count} were archived 90 days ago and are not important: gone",
 }
 
 MOST_READ_PROMOTED = """
-    SELECT agent_id, key, access_count FROM agent_memory
+    SELECT key, access_count FROM agent_memory
     WHERE promoted_at IS NOT NULL
     ORDER BY access_count DESC, id
     LIMIT 1
@@ -143,9 +143,7 @@ def live(path: Path, *, now: datetime) -> Iterator[Scene | Month]:
         migrate(db, path, now=begin)
         for feature in FEATURES:
             features.enable(db, feature, DecayPolicy(), now=begin)
-        yield Scene(
-            to_day(begin), "migrate", "an empty database; `memctl run` once a week is all it gets"
-        )
+        yield _scene(begin, "migrate", "an empty database; once a week somebody runs what is due")
         yield from Life(db, path, begin, now).days()
 
 
@@ -172,7 +170,7 @@ class Life:
             if day == FORGETS:
                 yield self._forget(today + timedelta(hours=23))
             if day == NIGHTLY:
-                yield _scene(night, "schedule", "cron runs what is due, every night from now on")
+                yield _scene(night, "schedule", "from now on cron does it, every night")
             if day >= NIGHTLY or day % 7 == 6:
                 yield from self._turn(night)
             if day == POST_MORTEM:
@@ -203,14 +201,14 @@ class Life:
         facts: dict[str, object] = {"count": count}
         if job == "promote":
             row = self._db.execute(MOST_READ_PROMOTED).fetchone()
-            facts |= zip(("agent", "key", "accesses"), row, strict=True)
+            facts |= zip(("key", "accesses"), row, strict=True)
         return _scene(night, job, FIRST_TIME[job].format(**facts))
 
     def _forget(self, moment: datetime) -> Scene:
         agent, lesson = FORGOTTEN
         with AgentMemory(self._path, clock=lambda: moment) as memories:
             memories.forget(agent, lesson.type, lesson.key)
-        return _scene(moment, "forget", f'{agent} forgets "{lesson.key}" by mistake ...')
+        return _scene(moment, "forget", f"{agent} forgets {lesson.key} by mistake ...")
 
     def _restore_forgotten(self, night: datetime) -> Scene:
         agent, _ = FORGOTTEN
@@ -222,7 +220,7 @@ class Life:
         lately = night - timedelta(days=3)
         contexts = ArchiveFilter(agent="qa_agent", type="context", since=lately)
         count = self._restore(contexts, night, expires_in=timedelta(days=14))
-        sentence = f"{count} contexts of qa_agent come back for two weeks, to look into a bug"
+        sentence = f"{count} contexts of qa_agent are needed again, for two weeks"
         return _scene(night, "restore", sentence)
 
     def _restore(

@@ -135,9 +135,9 @@ FLEET = [
 ]
 
 PARTS = (
-    "auth billing cart catalog checkout exports gateway invoices mailer payments profiles reports "
-    "scheduler search sessions uploads webhooks"
-).split()
+    *("auth", "billing", "cart", "catalog", "checkout", "exports", "gateway", "invoices"),
+    *("mailer", "payments", "profiles", "reports", "search", "sessions", "uploads", "webhooks"),
+)
 
 # What any of them may come upon in any part of the product.
 COMMON = [
@@ -160,7 +160,7 @@ class Fleet:
     def __init__(self, db: Connection, begin: datetime) -> None:
         self._db = db
         self._begin = begin
-        self._chance = random.Random(SEED)
+        self._chance = random.Random(SEED)  # noqa: S311  nothing here is secret
         self._task = 4000
         self._known: dict[str, list[str]] = {agent.name: [] for agent in FLEET}  # ids
         self._to_learn = {agent.name: self._curriculum(agent) for agent in FLEET}

@@ -14,19 +14,20 @@ KEPT_AS = Path("demo.db")
 
 LEFT = 11  # cells before the command of a scene
 
-# The arguments of a command, and what it tells.
-TRY_NEXT = [
-    ("report", "the last week, and what to do about it"),
-    (f"explain {FORGOTTEN[0]} {FORGOTTEN[1].type} {FORGOTTEN[1].key}", "what was forgotten"),
-    ("archived qa_agent --table --limit 5", "what has expired and can be restored"),
-    ("run --dry-run", "what the next turn of cron would do"),
-    ("check", "whether anything is wrong"),
-]
+# What one may want to know, and the command that tells it.
+TRY_NEXT = {
+    "what to do about it": "report",
+    "what was forgotten": f"explain {FORGOTTEN[0]} {FORGOTTEN[1].type} {FORGOTTEN[1].key}",
+    "what can be restored": "archived qa_agent --table --limit 5",
+    "what is due next": "run --dry-run",
+    "what is wrong": "check",
+    "how cron does it": "schedule --cron",
+}
 
 
 def show_beginning() -> None:
     """Print what the story is about."""
-    sentence = f"Four months of {len(FLEET)} agents that keep what they learn in one SQLite file."
+    sentence = f"Four months of {len(FLEET)} agents that keep their memories in one SQLite file"
     show_styled((sentence, "bold"))
     show_styled()
 
@@ -41,7 +42,7 @@ def show_happened(happened: Scene | Month) -> None:
         )
         return
     counts = happened._asdict()
-    sums = [f"{counts.pop('written'):,} memories written", f"{counts.pop('reads'):,} reads"]
+    sums = [f"{counts.pop('written'):,} written", f"{counts.pop('reads'):,} reads"]
     name = f"month {counts.pop('month')}"
     sums += [f"{count:,} {what}" for what, count in counts.items() if count]
     show_styled((f"{name:{LEFT}}{', '.join(sums)}", "bold"))
@@ -54,13 +55,13 @@ def show_end(metrics: Metrics, *, program: str, kept: Path | None) -> None:
     show_styled((metrics_note(metrics), "dim"))
     show_styled()
     database = shlex.quote(str(kept or KEPT_AS))
-    commands = [(f"--db {database} {words}", what) for words, what in TRY_NEXT]
+    commands = {what: f"--db {database} {words}" for what, words in TRY_NEXT.items()}
     if kept is None:
-        commands.insert(0, (f"demo --keep {database}", "keep such a database, and then:"))
-    width = max(len(words) for words, _ in commands)
+        commands = {"keep it, and then": f"demo --keep {database}", **commands}
     show_styled(("Try next", "bold"))
-    for words, what in commands:
-        show_styled((f"  {program} {words:{width}}", "green"), (f"  {what}", ""))
+    width = max(map(len, commands))
+    for what, words in commands.items():
+        show_styled((f"  {what:{width}}  ", "dim"), (f"{program} {words}", "green"))
 
 
 def show_metrics(metrics: Metrics) -> None:
