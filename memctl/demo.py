@@ -19,7 +19,7 @@ from typing import NamedTuple
 from memctl import features
 from memctl.agent_memory import AgentMemory
 from memctl.archived import ArchiveFilter
-from memctl.database import create_file, open_database, reachable, transaction
+from memctl.database import create_file, open_database, transaction
 from memctl.decay import DecayPolicy
 from memctl.demo_fleet import FORGOTTEN, Fleet
 from memctl.errors import MemctlError, UsageError
@@ -101,11 +101,10 @@ def demo_database(keep: Path | None) -> Iterator[Path]:
 
 def require_free(keep: Path) -> None:
     """Raise UsageError when anything is there that a new database would replace, or take over."""
-    with reachable(keep):
-        for end in ("", "-wal", "-shm", "-journal"):
-            path = keep.with_name(f"{keep.name}{end}")
-            if os.path.lexists(path):
-                raise UsageError(f"{path} exists already", "name another file")
+    for end in ("", "-wal", "-shm", "-journal"):
+        path = f"{keep}{end}"
+        if os.path.lexists(path):
+            raise UsageError(f"{path} exists already", "name another file")
 
 
 @contextmanager

@@ -188,7 +188,8 @@ class Fleet:
             self._begin_task(agent, moment)
             for _ in range(self._chance.randint(2, 5)):
                 self._read(agent, moment + timedelta(seconds=self._chance.randint(5, 900)))
-            if self._chance.random() < 0.3:
+            much_is_new = len(self._known[agent.name]) < 14
+            if self._chance.random() < (0.9 if much_is_new else 0.25):
                 self._learn(agent, moment + timedelta(minutes=20))
 
     def _begin_task(self, agent: Agent, at: datetime) -> None:
