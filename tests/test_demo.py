@@ -271,6 +271,12 @@ def test_what_is_there_already_is_not_replaced(name: str, tmp_path: Path) -> Non
             " another file",
             id="no such directory",
         ),
+        pytest.param(
+            ("--now", "0001-01-01"),
+            2,
+            "the clock says 0001-01-01T00:00:00Z; set it to a year that can be",
+            id="no such year",
+        ),
         *(
             pytest.param(
                 words,

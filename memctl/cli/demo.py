@@ -36,17 +36,18 @@ def demo(
             "the demonstration takes no database and no configuration",
             "leave out --db and --config; --keep FILE says where its own database shall stay",
         )
+    now = call.moment
     tells = not (call.json or call.quiet)
     story = []
     with demo_database(keep) as path:
         if tells:
             demo_output.show_beginning()
-        for happened in live(path, now=call.moment):
+        for happened in live(path, now=now):
             story.append(happened)
             if tells:
                 demo_output.show_happened(happened)
         with open_database(path, read_only=True) as db:
-            metrics = read_metrics(db, path, now=call.moment, history=SPARKLINE)
+            metrics = read_metrics(db, path, now=now, history=SPARKLINE)
     if call.json:
         demo_output.show_json(metrics, story, kept=keep)
     elif call.quiet:
