@@ -26,6 +26,7 @@ from memctl.timestamps import to_text
 FORMAT = "memctl.export"
 VERSION = 1
 PROBLEMS_SHOWN = 20
+ESCAPED_BYTE = "\\udc"  # how the surrogate of a byte that is not UTF-8 looks in JSON
 
 Form = Literal["json", "nl"]
 
@@ -97,7 +98,7 @@ def write_document(
             yield f'"{section.name}": ['
         between = "\n"
         for values in rows(section):
-            row = row_text(section, map(encodable, values))
+            row = _stored_row_text(section, values)
             line = checksum.add(section, row)
             yield line if form == "nl" else f"{between}{row}"
             between = ",\n"
@@ -110,6 +111,17 @@ def write_document(
 def row_text(section: Section, values: Iterable[object]) -> str:
     """Return a row as JSON on one line, its columns in their order; the values are encodable."""
     return to_ascii(dict(zip(section.columns, values, strict=True)))
+
+
+def _stored_row_text(section: Section, values: Sequence[object]) -> str:
+    """Return a row as it is stored as JSON; nearly every one is encodable as it is."""
+    try:
+        text = row_text(section, values)
+    except (TypeError, ValueError):  # a BLOB, or infinity
+        text = ESCAPED_BYTE
+    if ESCAPED_BYTE in text:
+        text = row_text(section, map(encodable, values))
+    return text
 
 
 def refuse_document(problems: Sequence[str], hint: str = "nothing was changed") -> None:
