@@ -1,6 +1,6 @@
-"""Make demo.svg: what `memctl demo` prints on a real terminal.
+"""Make the picture docs/demo.svg: what `memctl demo` prints on a real terminal.
 
-python docs/picture.py FILE writes it; a test compares it with the file in this folder.
+python docs/picture.py            write it anew
 """
 
 import os
@@ -80,4 +80,4 @@ def picture() -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(picture(), encoding="utf-8")
+    Path(__file__).with_name("demo.svg").write_text(picture(), encoding="utf-8")

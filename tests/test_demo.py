@@ -366,7 +366,7 @@ def test_a_full_disk_for_the_kept_file_is_told_in_one_line(
 
 
 def test_the_picture_is_what_is_printed() -> None:
-    """If it is not: `python docs/picture.py docs/demo.svg`."""
+    """If it is not: `python docs/picture.py`."""
     script = runpy.run_path(str(ROOT / "docs" / "picture.py"))
 
     picture = script["picture"]()
