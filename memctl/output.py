@@ -444,7 +444,8 @@ def json_key(text: str | bytes) -> str:
 def _write(stream: IO[AnyStr] | None, content: AnyStr) -> None:
     """Print, and end with 141 when nobody reads any more, as a shell's own tools do.
 
-    Raises MemctlError when what was printed cannot be written.
+    Raises MemctlError when data cannot be written. A message that cannot be is lost: the exit
+    code stays what it is.
     """
     if stream is None:  # closed by whoever started us
         return
@@ -456,6 +457,8 @@ def _write(stream: IO[AnyStr] | None, content: AnyStr) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if isinstance(error, BrokenPipeError):
             raise SystemExit(141) from None
+        if stream is sys.stderr:
+            return
         raise MemctlError(
             f"the output cannot be written ({error.strerror})", "what was to be done is done"
         ) from None
