@@ -6,6 +6,7 @@ job which succeeds says so only there: cron mails every byte.
 """
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,6 +33,7 @@ class Column(NamedTuple):
 
 
 GATHERED_CHARACTERS = 1 << 16
+LEAST_CELLS = 6  # that a narrow table leaves of a text
 
 # What each job did, with its counts filled in; and the same as a preview.
 SENTENCES = {
@@ -342,7 +344,11 @@ def _show_table(rows: Sequence[Mapping[str, object]]) -> None:
     if not rows:
         return
     columns = [
-        Column(name, numeric=all(isinstance(row[name], int | float | None) for row in rows))
+        Column(
+            name,
+            numeric=all(isinstance(row[name], int | float | None) for row in rows),
+            rank=int(all(row[name] in (None, "") for row in rows)),
+        )
         for name in rows[0]
     ]
     show_table(columns, [[_plain(value) for value in row.values()] for row in rows])
@@ -364,7 +370,11 @@ def table_text(
     width: int | None = None,
     styled: bool = False,
 ) -> str:
-    """Return a table as text, at most `width` cells wide; `styled` as a terminal has it."""
+    """Return a table as text, `width` cells wide where that can be; `styled` with escape codes.
+
+    A narrow table cuts texts, but no numbers and times: half of one would mislead. It rather
+    becomes wider than the terminal, which then breaks its lines.
+    """
     import io
 
     from rich.cells import cell_len
@@ -384,17 +394,27 @@ def table_text(
         if not columns[last].rank:
             break
         kept.remove(last)
+    texts_only = [
+        number
+        for number in kept
+        if not columns[number].numeric and not re.search("(^|_)at$", columns[number].heading)
+    ]
+    if width is not None:
+        widths = [min(cells, width) if n in texts_only else cells for n, cells in enumerate(widths)]
+        while sum(widths[number] + 2 for number in kept) - 2 > width and texts_only:
+            widest = max(texts_only, key=widths.__getitem__)
+            if widths[widest] <= LEAST_CELLS:
+                break
+            widths[widest] -= 1
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number in kept:
         column = columns[number]
-        # A narrow terminal cuts texts, but no numbers and times: half of one would mislead.
-        whole = column.numeric or column.heading == "at" or column.heading.endswith("_at")
         table.add_column(
             column.heading,
             justify="right" if column.numeric else "left",
             vertical="bottom",
             no_wrap=True,
-            min_width=widths[number] if whole else None,
+            width=widths[number],
         )
     for row in texts:
         table.add_row(*(Text(row[number]) for number in kept))
@@ -404,7 +424,7 @@ def table_text(
         highlight=False,
         force_terminal=styled,
         color_system="standard" if styled else None,  # whatever rich finds in the environment
-        width=1_000_000 if width is None else width,
+        width=sum(widths) + 2 * len(widths),
     ).print(table)
     return "".join(f"{line.rstrip()}\n" for line in printed.getvalue().splitlines())
 

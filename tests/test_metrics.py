@@ -3,23 +3,18 @@
 import csv
 import io
 import json
-import os
-import pty
 import re
 import shutil
 import sqlite3
-import struct
 import subprocess
-import termios
 from collections.abc import Callable
 from datetime import timedelta
-from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import NOW, PROGRAM, Memctl
+from tests.conftest import NOW, Memctl
 from tests.test_bad_input import ODD_NAMES
 from tests.test_output import on_a_terminal
 
@@ -190,8 +185,8 @@ def test_the_table_has_the_largest_agent_first_and_the_sum_last(fleet: Memctl) -
 
 def test_a_narrow_terminal_goes_without_the_last_columns(fleet: Memctl) -> None:
     words = ("metrics", "-t", "--quiet")
-    narrow = on_a_terminal(fleet, *words, columns=70, NO_COLOR="1")
-    wide = on_a_terminal(fleet, *words, columns=200, NO_COLOR="1")
+    narrow = on_a_terminal(fleet, *words, columns=70)
+    wide = on_a_terminal(fleet, *words, columns=200)
 
     assert narrow.replace("\r", "") == (
         "                                     average        expired\n"

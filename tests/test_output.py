@@ -7,7 +7,7 @@ import sqlite3
 import struct
 import subprocess
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from fcntl import ioctl
@@ -138,8 +138,15 @@ def test_a_real_run_names_its_number_on_a_terminal(
     assert printed.count("\n") == 1
 
 
+UNSTYLED = {"NO_COLOR": "1"}
+
+
 def on_a_terminal(
-    memctl: Memctl, *words: str, exit_code: int = 0, columns: int = 80, **variables: str
+    memctl: Memctl,
+    *words: str,
+    exit_code: int = 0,
+    columns: int = 80,
+    variables: Mapping[str, str] = UNSTYLED,
 ) -> str:
     """Run a command with a terminal of that width for stdout and stderr; return what it printed."""
     ours, theirs = pty.openpty()
