@@ -16,7 +16,7 @@ import typer
 from memctl import __version__
 from memctl.cli.options import Call, command, set_parameters, spread_out
 from memctl.errors import MemctlError, UsageError
-from memctl.output import show_error, show_line
+from memctl.output import show_error, show_line, show_usage
 
 # Which module has which commands, in the order of the help.
 MODULES = {
@@ -48,7 +48,7 @@ def main() -> None:
         sys.exit(build_app(words)(standalone_mode=False))
     except typer.TyperException as misunderstood:
         if not words:
-            typer.echo(misunderstood.message, err=True)  # it is the help
+            show_usage(misunderstood.message)
             sys.exit(2)
         error: MemctlError = _usage_error(misunderstood, words)
     except MemctlError as unprinted:
