@@ -275,7 +275,7 @@ def on_terminal() -> bool:
 
 
 def _styled() -> bool:
-    """Tell whether a table may be styled, as its reader wants: see no-color.org."""
+    """Tell whether what is printed may be styled, as its reader wants: see no-color.org."""
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or (on_terminal() and not _dumb())
@@ -333,17 +333,19 @@ def show_lines(lines: Iterable[str]) -> None:
 
 
 def show_styled(*parts: tuple[str, str]) -> None:
-    """Print a line of texts, each with a style of rich that only a terminal shows."""
+    """Print a line of texts, each with a style of rich where styles are shown."""
     texts = [(visible(text), style) for text, style in parts]
     line = "".join(text for text, _ in texts) + "\n"
-    if on_terminal():
+    if _styled():
         import io
 
         from rich.console import Console
         from rich.text import Text
 
         printed = io.StringIO()
-        console = Console(file=printed, highlight=False, force_terminal=True)
+        console = Console(
+            file=printed, highlight=False, force_terminal=True, color_system="standard"
+        )
         console.print(Text.assemble(*texts), soft_wrap=True)
         line = printed.getvalue()
     _write(sys.stdout, line)
