@@ -7,6 +7,7 @@ Text may be invalid UTF-8: it is read with `surrogateescape`, and bound back as 
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from memctl.errors import LockedError, MemctlError, NoDatabaseError, UsageError
 
 MOST_TEXTS = 10_000  # SQLite takes 32,766 parameters
+DEAF_MS = 250  # for so long a signal may go unheard
 MINIMUM_SQLITE = (3, 38, 0)  # unixepoch(), RETURNING, DROP COLUMN
 
 # The primary result codes that a user can cause and mend; others are bugs.
@@ -170,14 +172,38 @@ def transaction(db: Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None
 
     Begun with a plain `BEGIN` it takes no lock before something is written.
     """
-    try:
-        db.execute(begin)  # inside: a signal may come right after it
+    try:  # a signal may come right after it has begun
+        if begin == "BEGIN IMMEDIATE":
+            _begin_immediate(db)
+        else:
+            db.execute(begin)
         yield
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def _begin_immediate(db: Connection) -> None:
+    """Wait for the write lock as long as the connection is to, and hear signals meanwhile.
+
+    Python looks for signals only between two calls of SQLite.
+    """
+    (patience,) = db.execute("PRAGMA busy_timeout").fetchone()
+    deadline = time.monotonic() + patience / 1000
+    db.execute(f"PRAGMA busy_timeout = {min(patience, DEAF_MS)}")
+    try:
+        while True:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() >= deadline:
+                    raise
+    finally:
+        db.execute(f"PRAGMA busy_timeout = {patience}")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ job which succeeds says so only there: cron mails every byte.
 """
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,6 +33,7 @@ class Column(NamedTuple):
 
 
 GATHERED_CHARACTERS = 1 << 16
+LEAST_CELLS = 6  # that a narrow table leaves of a text
 
 # What each job did, with its counts filled in; and the same as a preview.
 SENTENCES = {
@@ -267,12 +269,24 @@ def on_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
+def _styled() -> bool:
+    """Tell whether a table may be styled, as its reader wants: see no-color.org."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (on_terminal() and not _dumb())
+
+
+def _dumb() -> bool:
+    """Tell whether the terminal knows no escape codes."""
+    return os.environ.get("TERM") == "dumb"
+
+
 class Progress:
     """Tells a person at a terminal how far long work is, once it has taken a second."""
 
     def __init__(self, what: str, *, quiet: bool) -> None:
         self._what = what
-        self._silent = quiet or not (sys.stderr and sys.stderr.isatty())
+        self._silent = quiet or not (sys.stderr and sys.stderr.isatty()) or _dumb()
         self._next = time.monotonic() + 1.0
         self._shown = False
 
@@ -300,9 +314,11 @@ def show_line(text: str) -> None:
 
 def show_facts(facts: Mapping[str, object]) -> None:
     """Print names and values, a line each."""
-    width = max(map(len, facts))
+    from rich.cells import cell_len, set_cell_size
+
+    width = max(cell_len(visible(name)) for name in facts)
     for name, fact in facts.items():
-        _write(sys.stdout, f"{name:<{width}}  {_plain(fact)}\n")
+        _write(sys.stdout, f"{set_cell_size(visible(name), width)}  {_plain(fact)}\n")
 
 
 def show_lines(lines: Iterable[str]) -> None:
@@ -328,7 +344,11 @@ def _show_table(rows: Sequence[Mapping[str, object]]) -> None:
     if not rows:
         return
     columns = [
-        Column(name, numeric=all(isinstance(row[name], int | float | None) for row in rows))
+        Column(
+            name,
+            numeric=all(isinstance(row[name], int | float | None) for row in rows),
+            rank=int(all(row[name] in (None, "") for row in rows)),
+        )
         for name in rows[0]
     ]
     show_table(columns, [[_plain(value) for value in row.values()] for row in rows])
@@ -339,9 +359,8 @@ def show_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Non
     import shutil
 
     # Off a terminal the table is as wide as it needs.
-    terminal = sys.stdout is not None and sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else None
-    _write(sys.stdout, table_text(columns, rows, width=width, styled=terminal))
+    width = shutil.get_terminal_size().columns if on_terminal() else None
+    _write(sys.stdout, table_text(columns, rows, width=width, styled=_styled()))
 
 
 def table_text(
@@ -351,7 +370,11 @@ def table_text(
     width: int | None = None,
     styled: bool = False,
 ) -> str:
-    """Return a table as text, at most `width` cells wide; `styled` as a terminal has it."""
+    """Return a table as text, `width` cells wide where that can be; `styled` with escape codes.
+
+    A narrow table cuts texts, but no numbers and times: half of one would mislead. It rather
+    becomes wider than the terminal, which then breaks its lines.
+    """
     import io
 
     from rich.cells import cell_len
@@ -371,17 +394,27 @@ def table_text(
         if not columns[last].rank:
             break
         kept.remove(last)
+    texts_only = [
+        number
+        for number in kept
+        if not columns[number].numeric and not re.search("(^|_)at$", columns[number].heading)
+    ]
+    if width is not None:
+        widths = [min(cells, width) if n in texts_only else cells for n, cells in enumerate(widths)]
+        while sum(widths[number] + 2 for number in kept) - 2 > width and texts_only:
+            widest = max(texts_only, key=widths.__getitem__)
+            if widths[widest] <= LEAST_CELLS:
+                break
+            widths[widest] -= 1
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number in kept:
         column = columns[number]
-        # A narrow terminal cuts texts, but no numbers and times: half of one would mislead.
-        whole = column.numeric or column.heading == "at" or column.heading.endswith("_at")
         table.add_column(
             column.heading,
             justify="right" if column.numeric else "left",
             vertical="bottom",
             no_wrap=True,
-            min_width=widths[number] if whole else None,
+            width=widths[number],
         )
     for row in texts:
         table.add_row(*(Text(row[number]) for number in kept))
@@ -390,7 +423,8 @@ def table_text(
         file=printed,
         highlight=False,
         force_terminal=styled,
-        width=1_000_000 if width is None else width,
+        color_system="standard" if styled else None,  # whatever rich finds in the environment
+        width=sum(widths) + 2 * len(widths),
     ).print(table)
     return "".join(f"{line.rstrip()}\n" for line in printed.getvalue().splitlines())
 
@@ -444,7 +478,8 @@ def json_key(text: str | bytes) -> str:
 def _write(stream: IO[AnyStr] | None, content: AnyStr) -> None:
     """Print, and end with 141 when nobody reads any more, as a shell's own tools do.
 
-    Raises MemctlError when what was printed cannot be written.
+    Raises MemctlError when data cannot be written. A message that cannot be is lost: the exit
+    code stays what it is.
     """
     if stream is None:  # closed by whoever started us
         return
@@ -456,6 +491,8 @@ def _write(stream: IO[AnyStr] | None, content: AnyStr) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if isinstance(error, BrokenPipeError):
             raise SystemExit(141) from None
+        if stream is sys.stderr:
+            return
         raise MemctlError(
             f"the output cannot be written ({error.strerror})", "what was to be done is done"
         ) from None

@@ -1,0 +1,87 @@
+"""Signals end a command at once, wherever it waits, with the exit code that says which."""
+
+import fcntl
+import signal
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from memctl.locking import somebody_is_at_work
+from tests.conftest import Memctl, everything
+from tests.test_contention import write_lock
+from tests.test_crashes import eventually
+
+SMALLEST_PIPE = 4096
+
+every_signal = pytest.mark.parametrize(
+    ("number", "exit_code"),
+    [
+        pytest.param(signal.SIGINT, 130, id="interrupted"),
+        pytest.param(signal.SIGTERM, 143, id="terminated"),
+    ],
+)
+
+
+@every_signal
+@pytest.mark.parametrize(
+    "words",
+    [
+        "run",
+        "cleanup",
+        "import --all DOCUMENT",
+        "restore --run 1",
+        "enable access-boost",
+        "migrate",
+        "rollback --yes",
+    ],
+)
+def test_a_signal_ends_the_wait_for_a_lock_and_nothing_is_changed(
+    words: str,
+    number: signal.Signals,
+    exit_code: int,
+    migrated: Memctl,
+    remember: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    document = tmp_path / "document.json"
+    remember(expired_for=timedelta(days=1))
+    migrated.ok("export", "--all", "-o", str(document))
+    migrated.ok("cleanup")
+    if words == "migrate":
+        migrated.ok("rollback", "--yes")
+    remember(expired_for=timedelta(days=1))
+    before = everything(migrated.database)
+
+    with write_lock(migrated.database):
+        process = migrated.start(
+            *words.replace("DOCUMENT", str(document)).split(), "--lock-wait", "600"
+        )
+        eventually(lambda: somebody_is_at_work(migrated.database))
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+
+    assert (process.returncode, out, err) == (exit_code, b"", b"")
+    assert everything(migrated.database) == before
+
+
+@every_signal
+@pytest.mark.parametrize("words", ["export --all", "report --format html"])
+def test_a_signal_ends_a_command_whose_reader_is_slow(
+    words: str,
+    number: signal.Signals,
+    exit_code: int,
+    migrated: Memctl,
+    remember: Callable[..., str],
+) -> None:
+    remember(value="x" * 2 * SMALLEST_PIPE)
+    process = migrated.start(*words.split())
+    assert process.stdout is not None
+    fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, SMALLEST_PIPE)
+    process.stdout.read(1)
+
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+
+    assert (process.returncode, err) == (exit_code, b"")

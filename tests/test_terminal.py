@@ -1,0 +1,251 @@
+"""Terminals: style and progress only where they are wanted, and columns that stay in line."""
+
+import os
+import pty
+import re
+import select
+import sqlite3
+import subprocess
+import unicodedata
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+
+from tests.conftest import PROGRAM, Memctl, insert_memory
+from tests.test_output import on_a_terminal
+
+ESCAPE = "\x1b"
+
+
+# Style
+
+
+@pytest.mark.parametrize(
+    ("variables", "on_terminal", "in_pipe"),
+    [
+        pytest.param({}, True, False, id="as it comes"),
+        pytest.param({"NO_COLOR": "1"}, False, False, id="NO_COLOR"),
+        pytest.param({"NO_COLOR": ""}, True, False, id="an empty NO_COLOR"),
+        pytest.param({"FORCE_COLOR": "1"}, True, True, id="FORCE_COLOR"),
+        pytest.param({"FORCE_COLOR": ""}, True, False, id="an empty FORCE_COLOR"),
+        pytest.param({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False, False, id="both"),
+        pytest.param({"TERM": "dumb"}, False, False, id="a dumb terminal"),
+        pytest.param({"TERM": "dumb", "FORCE_COLOR": "1"}, True, True, id="a dumb one, forced"),
+    ],
+)
+def test_a_table_is_styled_where_it_is_wanted(
+    variables: dict[str, str], on_terminal: bool, in_pipe: bool, migrated: Memctl
+) -> None:
+    shown = on_a_terminal(migrated, "migrate", "--list", variables=variables)
+    piped = subprocess.run(
+        [PROGRAM, "migrate", "--list"],
+        env=migrated.environment() | variables,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert (ESCAPE in shown, ESCAPE in piped) == (on_terminal, in_pipe)
+    assert (
+        re.sub(r"\x1b\[[0-9;]*m", "", shown).replace("\r", "")
+        == migrated.ok("migrate", "--list").out
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--help",
+        "status --help",
+        "status --json",
+        "nonsense",
+        "report",
+        "events --since 0",
+        "events --since 0 --csv",
+        "events --since 0 --nl",
+        "export build_agent -o -",
+        "schedule --cron",
+    ],
+)
+def test_nothing_but_a_table_is_ever_styled(
+    words: str, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(expired_for=timedelta(days=1))
+    migrated.ok("cleanup")
+    plain = migrated(*words.split())
+
+    shown = on_a_terminal(
+        migrated,
+        *words.split(),
+        exit_code=plain.exit_code,
+        columns=200,
+        variables={"FORCE_COLOR": "1"},
+    )
+
+    assert ESCAPE not in shown
+    assert shown.replace("\r", "") == plain.out + plain.err
+
+
+# Columns
+
+
+WIDE = {
+    "CJK": "記憶エージェント",
+    "Hangul": "한국어",
+    "fullwidth": "\uff46\uff55\uff4c\uff4c",
+    "emoji": "🤖 bot",
+    "joined emoji": "👩\u200d💻 coder",
+    "combining": "e\u0301tude a\u0308",
+    "Latin": "plain",
+}
+
+
+def cells(text: str) -> int:
+    """Return how many cells of a terminal a text takes."""
+    return sum(
+        0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1
+        for one in text
+    )
+
+
+TABLES = (
+    "cleanup -n --list --quiet",
+    "decay -n --list --quiet",
+    "run -n --list --quiet",
+    "promote -n --list --quiet",
+    "archived 記憶エージェント --table",
+    "list one --table",
+    "events --since 0 --table",
+    "explain 記憶エージェント e-CJK",
+    "metrics --table --quiet",
+    "summary one --table",
+)
+
+
+@pytest.fixture
+def wide(db: sqlite3.Connection, migrated: Memctl) -> Memctl:
+    """The program, pointed at agents, types and keys of every width."""
+    for name, text in WIDE.items():
+        insert_memory(db, id=f"e-{name}", agent_id=text, key=text, expired_for=timedelta(hours=1))
+        insert_memory(db, agent_id="one", type=text, key=text, idle_days=20)
+    migrated.ok("cleanup")
+    for name, text in WIDE.items():
+        insert_memory(db, id=f"a-{name}", agent_id=text, key=text, expired_for=timedelta(hours=1))
+    return migrated
+
+
+def tables(printed: str) -> list[list[str]]:
+    """Return the lines of each table, which begins with a line of headings."""
+    found: list[list[str]] = []
+    for line in printed.splitlines():
+        if re.match("(id|job|agent|archive_id|event_id|type) ", line):
+            found.append([])
+        if found:
+            found[-1].append(line)
+    return found
+
+
+def columns_in_line(lines: list[str]) -> int:
+    """Return how many columns are divided by two blank cells or more in every line."""
+    spread = ["".join(one * cells(one) for one in line) for line in lines]
+    longest = max(map(len, spread))
+    used = "".join(
+        "x" if any(line[number : number + 1].strip() for line in spread) else " "
+        for number in range(longest)
+    )
+    return len(re.split(" {2,}", used.strip()))
+
+
+@pytest.mark.parametrize("columns", [80, 200, None], ids=["80", "200", "piped"])
+def test_columns_stay_in_line_whatever_the_width_of_letters(
+    columns: int | None, wide: Memctl
+) -> None:
+    for words in TABLES:
+        if columns is None:
+            printed = wide.ok(*words.split()).out
+        else:
+            printed = on_a_terminal(wide, *words.split(), columns=columns)
+
+        assert (words, tables(printed)) != (words, [])
+        for lines in tables(printed):
+            assert columns_in_line(lines) == len(re.split(" {2,}", lines[0])), "\n".join(lines)
+
+
+def test_a_narrow_terminal_cuts_texts_and_neither_numbers_nor_times(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    insert_memory(
+        db,
+        id="00000000-0000-4000-8000-000000000001",
+        agent_id="記憶エージェント" * 3,
+        key="a long key " * 10,
+        importance=8.25,
+        idle_days=20,
+        expires_at="2026-11-22T08:43:58.000Z",
+    )
+
+    lowered = on_a_terminal(migrated, "decay", "-n", "--list", "--quiet")
+    archived = on_a_terminal(migrated, "cleanup", "-n", "--list", "--quiet")
+    tiny = on_a_terminal(migrated, "decay", "-n", "--list", "--quiet", columns=10)
+
+    for printed, last in ((lowered, "8.25     6.95"), (archived, "2026-11-22T08:43:58.000Z")):
+        heading, line = printed.replace("\r", "").splitlines()
+        assert line.endswith(last)
+        assert cells(line) == 80
+        assert cells(heading) <= 80
+        assert "…" in line
+    assert tiny.splitlines()[1].endswith("8.25     6.95")
+
+
+# Progress
+
+
+@pytest.mark.parametrize(
+    ("terminal", "variables", "shown"),
+    [
+        pytest.param(True, {}, True, id="a terminal"),
+        pytest.param(True, {"NO_COLOR": "1"}, True, id="NO_COLOR"),
+        pytest.param(True, {"TERM": "dumb"}, False, id="a dumb terminal"),
+        pytest.param(False, {"FORCE_COLOR": "1"}, False, id="no terminal"),
+    ],
+)
+def test_progress_is_shown_on_a_terminal_and_then_wiped_out(
+    terminal: bool, variables: dict[str, str], shown: bool, db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    for _ in range(30):
+        insert_memory(db, value="x" * 100_000)
+    document = migrated.ok("export", "--all").out.encode()
+    ours, theirs = pty.openpty() if terminal else os.pipe()
+    with subprocess.Popen(
+        [PROGRAM, "import", "--all", "-"],
+        env={**migrated.environment(), "TERM": "xterm", **variables},
+        stdin=subprocess.PIPE,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        assert process.stdin is not None
+
+        # A reader who is kept waiting for three seconds, unless it has told of its progress.
+        seen = False
+        for begin in range(0, len(document), 100_000):
+            process.stdin.write(document[begin : begin + 100_000])
+            process.stdin.flush()
+            seen = seen or bool(select.select([ours], [], [], 0.1)[0])
+        process.stdin.close()
+        printed = b""
+        with suppress(OSError):
+            while more := os.read(ours, 65536):
+                printed += more
+    os.close(ours)
+
+    assert process.returncode == 0
+    lines = re.split(r"\r|\x1b\[K", printed.decode())
+    told = [line for line in lines if re.fullmatch("import: [0-9,]+ of 30 rows", line)]
+    assert bool(told) == seen == shown
+    if shown:
+        assert "\r\x1b[K" in printed.decode()
+    else:
+        assert ESCAPE not in printed.decode()
+        assert not re.search(r"\r[^\n]", printed.decode())
