@@ -1,7 +1,6 @@
 """Keeps the memory of a fleet of AI agents healthy on one SQLite file."""
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as type checkers know it: importing it would double `memctl --version`
 if TYPE_CHECKING:
     from memctl.agent_memory import AgentMemory
     from memctl.memory import Memory, Summary

@@ -8,9 +8,13 @@ from memctl import __version__
 
 def main() -> None:
     """Run the command line; answer `--version` before anything heavy is imported."""
-    if sys.argv[1:] == ["--version"]:
-        sys.stdout.write(f"memctl {__version__}\n")
-        return
+    if sys.argv[1:] == ["--version"] and sys.stdout:
+        try:
+            sys.stdout.write(f"memctl {__version__}\n")
+            sys.stdout.flush()
+            return
+        except OSError:  # the command line knows what to do about it
+            pass
     gc.disable()  # a short-lived process makes little garbage; collecting it slows the start by 9 %
     try:
         from memctl.cli import main as run_command_line

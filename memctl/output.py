@@ -267,12 +267,24 @@ def on_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
+def _styled() -> bool:
+    """Tell whether a table may be styled, as its reader wants: see no-color.org."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (on_terminal() and not _dumb())
+
+
+def _dumb() -> bool:
+    """Tell whether the terminal knows no escape codes."""
+    return os.environ.get("TERM") == "dumb"
+
+
 class Progress:
     """Tells a person at a terminal how far long work is, once it has taken a second."""
 
     def __init__(self, what: str, *, quiet: bool) -> None:
         self._what = what
-        self._silent = quiet or not (sys.stderr and sys.stderr.isatty())
+        self._silent = quiet or not (sys.stderr and sys.stderr.isatty()) or _dumb()
         self._next = time.monotonic() + 1.0
         self._shown = False
 
@@ -300,9 +312,11 @@ def show_line(text: str) -> None:
 
 def show_facts(facts: Mapping[str, object]) -> None:
     """Print names and values, a line each."""
-    width = max(map(len, facts))
+    from rich.cells import cell_len, set_cell_size
+
+    width = max(cell_len(visible(name)) for name in facts)
     for name, fact in facts.items():
-        _write(sys.stdout, f"{name:<{width}}  {_plain(fact)}\n")
+        _write(sys.stdout, f"{set_cell_size(visible(name), width)}  {_plain(fact)}\n")
 
 
 def show_lines(lines: Iterable[str]) -> None:
@@ -339,9 +353,8 @@ def show_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Non
     import shutil
 
     # Off a terminal the table is as wide as it needs.
-    terminal = sys.stdout is not None and sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else None
-    _write(sys.stdout, table_text(columns, rows, width=width, styled=terminal))
+    width = shutil.get_terminal_size().columns if on_terminal() else None
+    _write(sys.stdout, table_text(columns, rows, width=width, styled=_styled()))
 
 
 def table_text(
@@ -390,6 +403,7 @@ def table_text(
         file=printed,
         highlight=False,
         force_terminal=styled,
+        color_system="standard" if styled else None,  # whatever rich finds in the environment
         width=1_000_000 if width is None else width,
     ).print(table)
     return "".join(f"{line.rstrip()}\n" for line in printed.getvalue().splitlines())
@@ -444,7 +458,8 @@ def json_key(text: str | bytes) -> str:
 def _write(stream: IO[AnyStr] | None, content: AnyStr) -> None:
     """Print, and end with 141 when nobody reads any more, as a shell's own tools do.
 
-    Raises MemctlError when what was printed cannot be written.
+    Raises MemctlError when data cannot be written. A message that cannot be is lost: the exit
+    code stays what it is.
     """
     if stream is None:  # closed by whoever started us
         return
@@ -456,6 +471,8 @@ def _write(stream: IO[AnyStr] | None, content: AnyStr) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if isinstance(error, BrokenPipeError):
             raise SystemExit(141) from None
+        if stream is sys.stderr:
+            return
         raise MemctlError(
             f"the output cannot be written ({error.strerror})", "what was to be done is done"
         ) from None

@@ -21,6 +21,7 @@ import pytest
 
 from tests.conftest import NOW, PROGRAM, Memctl
 from tests.test_bad_input import ODD_NAMES
+from tests.test_output import on_a_terminal
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -187,42 +188,19 @@ def test_the_table_has_the_largest_agent_first_and_the_sum_last(fleet: Memctl) -
     assert answer.err == ("metrics: read in the last 30 days; rates since 2026-11-22T09:43:58Z\n")
 
 
-def on_a_terminal(memctl: Memctl, *words: str, columns: int) -> str:
-    """Run a command on a terminal of that width and return its lines, without colours."""
-    ours, theirs = pty.openpty()
-    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = subprocess.Popen(
-        [PROGRAM, *words],
-        env={**memctl.environment(), "TERM": "xterm"},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(theirs)
-    printed = b""
-    while True:
-        try:
-            printed += os.read(ours, 65536)
-        except OSError:  # Linux's way to say that the other end is closed
-            break
-    os.close(ours)
-    assert process.wait() == 0
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", printed.decode())
-    return "".join(f"{line.rstrip()}\n" for line in plain.splitlines())
-
-
 def test_a_narrow_terminal_goes_without_the_last_columns(fleet: Memctl) -> None:
-    narrow = on_a_terminal(fleet, "metrics", "-t", columns=70)
-    wide = on_a_terminal(fleet, "metrics", "-t", columns=200)
+    words = ("metrics", "-t", "--quiet")
+    narrow = on_a_terminal(fleet, *words, columns=70, NO_COLOR="1")
+    wide = on_a_terminal(fleet, *words, columns=200, NO_COLOR="1")
 
-    assert narrow == (
+    assert narrow.replace("\r", "") == (
         "                                     average        expired\n"
         "agent         memories  archived  importance  read    a day  storage\n"
         "build_agent          2         1         8.0     1      0.2      9 B\n"
         "агент 🤖             1         0         2.0     0      0.0   1.5 kB\n"
         "all 2 agents         3         1         5.0     1      0.2   1.5 kB\n"
     )
-    assert wide == fleet.ok("metrics", "-t").out
+    assert wide.replace("\r", "") == fleet.ok(*words).out
 
 
 def test_accesses_count_from_the_first_whole_day_on(

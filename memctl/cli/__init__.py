@@ -2,9 +2,11 @@
 
 import importlib
 import inspect
+import re
 import signal
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -13,6 +15,8 @@ import typer
 
 from memctl import __version__
 from memctl.cli.options import Call, command, set_parameters, spread_out
+from memctl.errors import MemctlError, UsageError
+from memctl.output import show_error, show_line
 
 # Which module has which commands, in the order of the help.
 MODULES = {
@@ -30,17 +34,52 @@ MODULES = {
 }
 
 
+NAMES = [name for names in MODULES.values() for name in names]
+
+
 def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # None when closed
             stream.reconfigure(errors="backslashreplace")
-    build_app(sys.argv[1:])()
+    words = sys.argv[1:]
+    try:
+        sys.exit(build_app(words)(standalone_mode=False))
+    except typer.TyperException as misunderstood:
+        if not words:
+            typer.echo(misunderstood.message, err=True)  # it is the help
+            sys.exit(2)
+        error: MemctlError = _usage_error(misunderstood, words)
+    except MemctlError as unprinted:
+        error = unprinted
+    show_error(error, as_json="--json" in words)
+    sys.exit(error.exit_code)
+
+
+def _usage_error(error: typer.TyperException, words: Sequence[str]) -> UsageError:
+    """Return what Typer says of a command line that it does not understand, in our form."""
+    said = " ".join(error.format_message().split())
+    message, *advice = re.split("[.] (?=Did you mean|Choose from)", said)
+    alike = getattr(error, "possibilities", None)
+    if alike:
+        message = error.message
+    elif choice := re.search(": '(.*)' is not one of (.*)", said):
+        alike = get_close_matches(choice[1], re.findall("'(.*?)'", choice[2]))
+    command = next((word for word in words if word in NAMES), None)
+    if alike:
+        hint = f"did you mean {alike[0]}?"
+    elif advice:
+        hint = advice[0][0].lower() + advice[0][1:]
+    elif command:
+        hint = f"`memctl {command} --help` tells what it takes"
+    else:
+        hint = "`memctl --help` lists the commands"
+    return UsageError(message[0].lower() + message[1:].rstrip("."), hint)
 
 
 def build_app(words: Sequence[str] = ()) -> typer.Typer:
-    """Return the program with those commands that are among `words`, or else with all.
+    """Return the program with the command that `words` begin with, or else with all.
 
     A scheduled job starts a quarter faster when Typer does not prepare the other commands.
     """
@@ -48,17 +87,15 @@ def build_app(words: Sequence[str] = ()) -> typer.Typer:
         name="memctl",
         no_args_is_help=True,
         add_completion=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": []},  # we have our own
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
     app.callback()(_root())
-    named = {name for names in MODULES.values() for name in names if name.rstrip("_") in words}
-    if {"-h", "--help"} & set(words):
-        named = set()
+    first = words[0] if words else None
     for module, names in MODULES.items():
         for name in names:
-            if not named or name in named:
+            if first not in NAMES or first == name:
                 commands = vars(importlib.import_module(f"memctl.cli.{module}"))
                 # A function may not be called like a word of Python: `import_` is `import`.
                 command(app, name, commands.get(name) or commands[f"{name}_"])
@@ -68,7 +105,7 @@ def build_app(words: Sequence[str] = ()) -> typer.Typer:
 def _root() -> Any:
     """Return the callback that takes the common options before the command's name."""
 
-    def memctl(context: typer.Context, version: bool, **given: Any) -> None:
+    def memctl(context: typer.Context, version: bool, help_: bool, **given: Any) -> None:
         """Keep the memory of a fleet of AI agents healthy.
 
         Expiry, archive, decay and retention on one SQLite file, next to the service that writes it.
@@ -87,7 +124,7 @@ def _root() -> Any:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"memctl {__version__}")
+        show_line(f"memctl {__version__}")
         raise typer.Exit
 
 

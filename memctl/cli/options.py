@@ -26,6 +26,7 @@ from memctl.output import (
     set_message_style,
     show_error,
     show_report,
+    show_text,
     to_json,
     visible,
 )
@@ -210,7 +211,7 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
         if is_dataclass(parameter.annotation)
     }
 
-    def run(context: typer.Context, **given: Any) -> None:
+    def run(context: typer.Context, help_: bool, **given: Any) -> None:
         bundled = {
             bundled_as: bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
             for bundled_as, bundle in bundles.items()
@@ -231,12 +232,26 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
     app.command(name)(run)
 
 
+def _show_help(context: typer.Context, wanted: bool) -> None:
+    """Print the help by our own means: Typer's would end with a traceback on a full disk."""
+    if wanted:
+        show_text([context.get_help(), "\n"])
+        raise typer.Exit
+
+
+HelpOption = Annotated[
+    bool,
+    typer.Option("--help", "-h", callback=_show_help, is_eager=True, help="Print this text."),
+]
+
+
 def set_parameters(function: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
-    """Make Typer see a context and these parameters, instead of what the function declares."""
+    """Make Typer see a context, these parameters and --help, not what the function declares."""
     keyword = inspect.Parameter.KEYWORD_ONLY
     context = inspect.Parameter("context", keyword, annotation=typer.Context)
+    wants_help = inspect.Parameter("help_", keyword, default=False, annotation=HelpOption)
     function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [parameter.replace(kind=keyword) for parameter in (context, *parameters)]
+        [parameter.replace(kind=keyword) for parameter in (context, *parameters, wants_help)]
     )
     function.__annotations__ = {}
 

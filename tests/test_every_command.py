@@ -1,0 +1,325 @@
+"""What holds for every command: its help, JSON, errors of usage, odd streams and environments.
+
+The program itself says which commands there are, so a new one without a case fails.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from memctl.cli import MODULES
+from memctl.cli.configuring import Action
+from tests.conftest import PROGRAM, Answer, Memctl
+from tests.test_bad_input import COMMANDS, complaint, memories, prepared  # noqa: F401  fixtures
+
+NAMES = [
+    name
+    for names in MODULES.values()
+    for command in names
+    for name in (
+        [f"config {action}" for action in get_args(Action)] if command == "config" else [command]
+    )
+]
+CASES = {
+    **COMMANDS,
+    "enable": ("enable", "access-boost"),
+    "disable": ("disable", "access-boost"),
+    **{f"config {action}": ("config", action) for action in get_args(Action)},
+    # Where there is no file yet: `config init` makes one, and `config path` wants one.
+    "config init": ("config", "init", "--config", "new.toml"),
+    "config path": ("config", "path", "--config", "memctl.toml"),
+}
+# What prints something else than an object with the number of its schema.
+ARRAYS = ("archived", "list", "events", "runs")
+DOCUMENT = "export"
+# How a command fails that has no database, or for `config` no configuration, to work with.
+NOTHING = (
+    dict.fromkeys(NAMES, (10, "no_database", ("--db", "missing/harness.db")))
+    | {
+        name: (2, "usage", ("--config", "missing/memctl.toml"))
+        for name in NAMES
+        if name.startswith("config ")
+    }
+    | {"config init": (1, "failed", ("--config", "missing/memctl.toml"))}
+)
+
+every_command = pytest.mark.parametrize("name", NAMES)
+
+
+def run(
+    memctl: Memctl, *words: str, environment: dict[str, str] | None = None, **streams: Any
+) -> Answer:
+    """Run a command in the database's directory; with other streams or another environment."""
+    ran = subprocess.run(
+        [PROGRAM, *words],
+        cwd=memctl.database.parent,
+        env=memctl.environment() if environment is None else environment,
+        **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        | streams,
+        text=True,
+        check=False,
+    )
+    return Answer(ran.returncode, ran.stdout or "", ran.stderr or "")
+
+
+@pytest.fixture
+def place(memories: Memctl) -> Memctl:  # noqa: F811
+    """The program, in a directory with an active and an archived memory and a configuration."""
+    memories.database.with_name("memctl.toml").write_text("")
+    return memories
+
+
+def one_error(text: str) -> dict[str, Any]:
+    """Return the error that is all that was printed, as one line of JSON."""
+    document = json.loads(text)
+    assert (text.count("\n"), text[-1:], list(document)) == (1, "\n", ["error"])
+    assert list(document["error"]) == ["code", "exit_code", "message", "hint"]
+    error: dict[str, Any] = document["error"]
+    return error
+
+
+@every_command
+def test_its_help_fits_a_terminal(name: str, memctl: Memctl) -> None:
+    command = CASES[name][0]
+    narrow = {**memctl.environment(), "COLUMNS": "80"}
+
+    answer = run(memctl, command, "--help", environment=narrow)
+
+    assert (answer.exit_code, answer.err) == (0, "")
+    assert answer.out.startswith(f"Usage: memctl {command} ")
+    assert "\n  -h, --help " in answer.out
+    assert [line for line in answer.out.splitlines() if len(line) > 80] == []
+
+
+@every_command
+def test_json_is_one_document_wherever_the_options_stand_and_whatever_the_environment(
+    name: str, place: Memctl, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    words = CASES[name]
+    options = ("--json", "--quiet", "--db", place.database.name)
+    now = ("--now", place.environment()["MEMCTL_NOW"])
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    shutil.copytree(place.database.parent, elsewhere, dirs_exist_ok=True)
+    copy = Memctl(elsewhere / place.database.name)
+
+    before = run(place, *options, *now, *words, environment={})
+    after = run(copy, *words, *options)
+
+    assert (before.exit_code, before.err) == (0, "")
+    assert steady(after, copy) == steady(before, place)
+    assert (after.exit_code, after.err) == (0, "")
+    document = before.json
+    if name in ARRAYS:
+        assert isinstance(document, list)
+    elif name == DOCUMENT:
+        assert document["format"] == "memctl.export"
+    else:
+        assert (next(iter(document)), document["schema"]) == ("schema", 1)
+
+
+def steady(answer: Answer, memctl: Memctl) -> str:
+    """Leave out of a result what is different each time."""
+    printed = answer.out.replace(str(memctl.database.parent), "…")
+    printed = re.sub(r'("(?:duration_ms|longest_lock_ms)": )[\d.]+', r"\1…", printed)
+    return re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "…", printed)
+
+
+@every_command
+def test_with_json_a_failure_is_one_object_on_stderr(name: str, memctl: Memctl) -> None:
+    exit_code, code, words = NOTHING[name]
+
+    answer = run(memctl, *CASES[name], *words, "--json")
+
+    error = one_error(answer.err)
+    assert (answer.exit_code, answer.out) == (exit_code, "")
+    assert (error["exit_code"], error["code"]) == (exit_code, code)
+    assert error["message"]
+    assert error["hint"]
+
+
+@every_command
+def test_with_json_an_error_of_usage_is_one_object_on_stderr(name: str, place: Memctl) -> None:
+    answer = run(place, *CASES[name], "--jsn", "--json")
+
+    assert (answer.exit_code, answer.out) == (2, "")
+    assert one_error(answer.err) == {
+        "code": "usage",
+        "exit_code": 2,
+        "message": "no such option: --jsn",
+        "hint": "did you mean --json?",
+    }
+
+
+@every_command
+def test_closed_streams_are_no_error(name: str, place: Memctl) -> None:
+    words = " ".join(CASES[name])
+
+    ran = subprocess.run(
+        ["sh", "-c", f"exec {PROGRAM} {words} --json <&- >&-"],
+        cwd=place.database.parent,
+        env=place.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+@every_command
+def test_an_output_on_a_full_device_is_an_error_of_one_line(name: str, place: Memctl) -> None:
+    with Path("/dev/full").open("w") as full:
+        answer = run(place, *CASES[name], "--json", stdout=full)
+
+    assert answer.exit_code == 1
+    assert "No space left on device" in one_error(answer.err)["message"]
+
+
+@every_command
+def test_a_pipe_that_nobody_reads_ends_it_quietly(name: str, place: Memctl) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    answer = run(place, *CASES[name], "--json", stdout=writer)
+    os.close(writer)
+
+    assert (answer.exit_code, answer.err) == (141, "")
+
+
+# Without a command, and with what is none
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_the_help_lists_every_command(word: str, memctl: Memctl) -> None:
+    answer = memctl(word)
+
+    listed = re.findall(r"(?m)^  (\w+)  ", answer.out.partition("\nCommands:\n")[2])
+    assert (answer.exit_code, answer.err) == (0, "")
+    assert listed == [command for names in MODULES.values() for command in names]
+    assert [line for line in answer.out.splitlines() if len(line) > 80] == []
+
+
+def test_without_a_word_the_help_is_an_error(memctl: Memctl) -> None:
+    answer = memctl()
+
+    assert answer == Answer(2, "", memctl("--help").out)
+
+
+@pytest.mark.parametrize("words", ["--version", "--json --version"])
+@pytest.mark.parametrize(
+    ("stdout", "exit_code", "complaints"),
+    [
+        pytest.param(">&-", 0, 0, id="closed"),
+        pytest.param(">/dev/full", 1, 1, id="a full device"),
+        pytest.param("", 141, 0, id="a pipe that nobody reads"),
+    ],
+)
+def test_the_version_minds_where_it_goes(
+    words: str, stdout: str, exit_code: int, complaints: int
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    ran = subprocess.run(
+        ["sh", "-c", f"exec {PROGRAM} {words} {stdout}"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+
+    assert ran.returncode == exit_code
+    assert ran.stderr.count("\n") == complaints
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        pytest.param("cleanp", "no such command 'cleanp'; did you mean 'cleanup'?", id="a command"),
+        pytest.param(
+            "cleanp --agent run",
+            "no such command 'cleanp'; did you mean 'cleanup'?",
+            id="a command, before the name of another",
+        ),
+        pytest.param(
+            "help",
+            "no such command 'help'; `memctl --help` lists the commands",
+            id="nothing like it",
+        ),
+        pytest.param("--quiet", "missing command; `memctl --help` lists the commands", id="none"),
+        pytest.param(
+            "cleanup --dry-rnu",
+            "no such option: --dry-rnu; did you mean --dry-run?",
+            id="an option",
+        ),
+        pytest.param(
+            "cleanup --zzz",
+            "no such option: --zzz; `memctl cleanup --help` tells what it takes",
+            id="an option like no other",
+        ),
+        pytest.param(
+            "report --format markdwon",
+            "invalid value for '--format': 'markdwon' is not one of 'text', 'markdown', 'json',"
+            " 'html'; did you mean markdown?",
+            id="a choice",
+        ),
+        pytest.param(
+            "report --format pdf",
+            "invalid value for '--format': 'pdf' is not one of 'text', 'markdown', 'json', 'html';"
+            " `memctl report --help` tells what it takes",
+            id="a choice like no other",
+        ),
+        pytest.param(
+            "enable",
+            "missing argument 'FEATURE'; choose from: access-boost, access-counting,"
+            " archive-on-delete",
+            id="a missing choice",
+        ),
+        pytest.param(
+            "summary",
+            "missing argument 'AGENT'; `memctl summary --help` tells what it takes",
+            id="a missing argument",
+        ),
+        pytest.param(
+            "archived a --limit",
+            "option '--limit' requires an argument; `memctl archived --help` tells what it takes",
+            id="a missing value",
+        ),
+        pytest.param(
+            "resume now",
+            "got unexpected extra argument(s) (now); `memctl resume --help` tells what it takes",
+            id="an argument too many",
+        ),
+    ],
+)
+def test_what_is_not_understood_is_named_with_what_may_be_meant(
+    words: str, message: str, memctl: Memctl
+) -> None:
+    plain = memctl(*words.split())
+    json = memctl("--json", *words.split())
+
+    assert plain == Answer(2, "", f"memctl: {message}\n")
+    error = one_error(json.err)
+    assert (json.exit_code, json.out) == (2, "")
+    assert f"{error['message']}; {error['hint']}" == message
+    assert (error["code"], error["exit_code"]) == ("usage", 2)
+
+
+def test_a_word_that_is_not_understood_cannot_act(memctl: Memctl) -> None:
+    answer = memctl(b"clean\x1b[31m\nup\xff")
+
+    assert answer.exit_code == 2
+    assert complaint(answer).isprintable()
+
+
+def test_an_error_that_cannot_be_told_keeps_its_exit_code(memctl: Memctl) -> None:
+    with Path("/dev/full").open("w") as full:
+        assert run(memctl, "status", stderr=full).exit_code == 10
+        assert run(memctl, "--nope", stderr=full).exit_code == 2
