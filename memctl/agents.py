@@ -15,6 +15,14 @@ def agent_parameter(agent: str | None) -> dict[str, bytes | None]:
     return {"agent": None if agent is None else to_bytes(agent)}
 
 
+def agents(db: Connection) -> list[str]:
+    """Return the names of all who have memories, active or archived."""
+    found = db.execute(
+        "SELECT agent_id FROM agent_memory UNION SELECT agent_id FROM archived_memories"
+    )
+    return [row[0] for row in found]
+
+
 def require_agent(db: Connection, agent: str | None) -> None:
     """Raise NotFoundError when an agent is named that has no memory, active or archived."""
     if agent is None:
@@ -23,15 +31,9 @@ def require_agent(db: Connection, agent: str | None) -> None:
         query = f"SELECT 1 FROM {table} WHERE agent_id = CAST(:agent AS TEXT) LIMIT 1"
         if db.execute(query, agent_parameter(agent)).fetchone():
             return
-    names = [
-        row[0]
-        for row in db.execute(
-            "SELECT agent_id FROM agent_memory UNION SELECT agent_id FROM archived_memories"
-        )
-    ]
     import difflib  # only a mistake needs it, and every start would pay for it
 
-    close = difflib.get_close_matches(agent, names, n=1)
+    close = difflib.get_close_matches(agent, agents(db), n=1)
     raise NotFoundError(
         f"no agent '{agent}' has any memory here",
         f"did you mean '{close[0]}'?" if close else "names are case-sensitive",

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import os
 import re
 import signal
 import sys
@@ -14,11 +15,12 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from memctl import __version__
+from memctl.cli.completion import ASKED_BY
 from memctl.cli.options import Call, command, set_parameters, spread_out
 from memctl.errors import MemctlError, UsageError
 from memctl.output import show_error, show_line
 
-# Which module has which commands, in the order of the help.
+# The modules and their commands, in the order of the help.
 MODULES = {
     "schema": ("migrate", "rollback", "status"),
     "jobs": ("run", "cleanup", "decay", "prune", "promote", "snapshot"),
@@ -31,10 +33,39 @@ MODULES = {
     "pausing": ("pause", "resume"),
     "schedule": ("schedule",),
     "configuring": ("config",),
+    "completion": ("completion",),
+}
+HEADINGS = {
+    "schema": "Database",
+    "jobs": "Jobs",
+    "archive": "Archive",
+    "memories": "Memories",
+    "insight": "Figures",
+    "watch": "What happened",
+    "features": "Features for every client",
+    "backups": "Backups",
+    "pausing": "Pause",
+    "schedule": "Set-up",
+    "configuring": "Set-up",
+    "completion": "Set-up",
 }
 
-
 NAMES = [name for names in MODULES.values() for name in names]
+
+
+class CommandsInGroups(typer.core.TyperGroup):
+    """The program, whose help has the commands under headings, each with its whole first line."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write them in the order of the modules."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for module, names in MODULES.items():
+            groups.setdefault(HEADINGS[module], []).extend(
+                (name, (self.commands[name].help or "").partition("\n\n")[0]) for name in names
+            )
+        for heading, commands in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(commands)
 
 
 def main() -> None:
@@ -44,6 +75,11 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):  # None when closed
             stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:]
+    if ASKED_BY in os.environ:  # a shell wants to complete a line, which is not among the words
+        from typer.completion import get_completion_inspect_parameters
+
+        get_completion_inspect_parameters()  # makes Typer ready to answer
+        words = []
     try:
         sys.exit(build_app(words)(standalone_mode=False))
     except typer.TyperException as misunderstood:
@@ -85,6 +121,7 @@ def build_app(words: Sequence[str] = ()) -> typer.Typer:
     """
     app = typer.Typer(
         name="memctl",
+        cls=CommandsInGroups,
         no_args_is_help=True,
         add_completion=False,
         context_settings={"help_option_names": []},  # we have our own

@@ -6,10 +6,20 @@ import typer
 
 from memctl.agents import require_agent
 from memctl.archive import archive as archive_memories
-from memctl.archived import ArchiveFilter, list_archived
-from memctl.cli.options import MOST_ROWS, Call, JobOptions, OutputOptions, finish
+from memctl.archived import REASONS, ArchiveFilter, list_archived
+from memctl.cli.options import (
+    MOST_ROWS,
+    AgentArgument,
+    Call,
+    JobOptions,
+    OutputOptions,
+    finish,
+    known_agents,
+    one_of,
+)
 from memctl.database import open_database
 from memctl.jobs import perform
+from memctl.memory import TYPES
 from memctl.migrations import require_current
 from memctl.output import say, show_rows
 from memctl.restore import OnConflict
@@ -17,7 +27,13 @@ from memctl.restore import restore as restore_memories
 from memctl.timestamps import parse_duration, parse_past
 
 ReasonOption = Annotated[
-    str | None, typer.Option("--reason", metavar="REASON", help="Archived for this reason.")
+    str | None,
+    typer.Option(
+        "--reason",
+        metavar="REASON",
+        help="Archived for this reason.",
+        autocompletion=one_of(REASONS),
+    ),
 ]
 SinceOption = Annotated[
     str | None,
@@ -28,9 +44,12 @@ SinceOption = Annotated[
 def archived(
     call: Call,
     output: OutputOptions,
-    agent: Annotated[str, typer.Argument(metavar="AGENT")],
+    agent: AgentArgument,
     type_: Annotated[
-        str | None, typer.Option("--type", metavar="TYPE", help="Only this type.")
+        str | None,
+        typer.Option(
+            "--type", metavar="TYPE", help="Only this type.", autocompletion=one_of(TYPES)
+        ),
     ] = None,
     key: Annotated[str | None, typer.Option(metavar="KEY", help="Only this key.")] = None,
     reason: ReasonOption = None,
@@ -71,7 +90,7 @@ def archived(
 def archive(
     call: Call,
     job: JobOptions,
-    agent: Annotated[str, typer.Argument(metavar="AGENT")],
+    agent: AgentArgument,
     ids: Annotated[list[str], typer.Argument(metavar="ID...")],
 ) -> None:
     """Put memories of an agent into the archive by hand."""
@@ -88,7 +107,10 @@ def restore(
     call: Call,
     job: JobOptions,
     agent: Annotated[
-        str | None, typer.Argument(metavar="AGENT", help="May be left out with --run.")
+        str | None,
+        typer.Argument(
+            metavar="AGENT", help="May be left out with --run.", autocompletion=known_agents
+        ),
     ] = None,
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID...")] = None,
     run: Annotated[

@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memctl import outbox
-from memctl.cli.options import MOST_ROWS, AgentOption, Call, LockOptions, OutputOptions
+from memctl.cli.options import (
+    MOST_ROWS,
+    AgentArgument,
+    AgentOption,
+    Call,
+    LockOptions,
+    OutputOptions,
+    one_of,
+)
 from memctl.database import open_database
 from memctl.errors import MemctlError, UsageError
 from memctl.locking import exclusive
+from memctl.memory import TYPES
 from memctl.migrations import require_current
 from memctl.outbox import EventFilter
 from memctl.output import say, show_document, show_facts, show_lines, show_rows, wait_for_reader
@@ -43,7 +52,10 @@ def events(
     output: OutputOptions,
     agent: AgentOption = None,
     type_: Annotated[
-        str | None, typer.Option("--type", metavar="TYPE", help="Only this type of memory.")
+        str | None,
+        typer.Option(
+            "--type", metavar="TYPE", help="Only this type of memory.", autocompletion=one_of(TYPES)
+        ),
     ] = None,
     key: Annotated[str | None, typer.Option(metavar="KEY", help="Only this key.")] = None,
     event: Annotated[
@@ -142,7 +154,7 @@ def runs(
 
 def explain(
     call: Call,
-    agent: Annotated[str, typer.Argument(metavar="AGENT")],
+    agent: AgentArgument,
     memory: Annotated[list[str], typer.Argument(metavar="ID | TYPE KEY")],
 ) -> None:
     """Tell one memory's whole story: where it is, what became of it and why, and what will.
