@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import os
 import re
 import signal
 import sys
@@ -15,7 +14,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from memctl import __version__
-from memctl.cli.completion import ASKED_BY
 from memctl.cli.options import Call, command, set_parameters, spread_out
 from memctl.errors import MemctlError, UsageError
 from memctl.output import show_error, show_line
@@ -75,11 +73,6 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):  # None when closed
             stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:]
-    if ASKED_BY in os.environ:  # a shell wants to complete a line, which is not among the words
-        from typer.completion import get_completion_inspect_parameters
-
-        get_completion_inspect_parameters()  # makes Typer ready to answer
-        words = []
     try:
         sys.exit(build_app(words)(standalone_mode=False))
     except typer.TyperException as misunderstood:

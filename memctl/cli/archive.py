@@ -6,7 +6,7 @@ import typer
 
 from memctl.agents import require_agent
 from memctl.archive import archive as archive_memories
-from memctl.archived import REASONS, ArchiveFilter, list_archived
+from memctl.archived import ArchiveFilter, list_archived
 from memctl.cli.options import (
     MOST_ROWS,
     AgentArgument,
@@ -14,12 +14,9 @@ from memctl.cli.options import (
     JobOptions,
     OutputOptions,
     finish,
-    known_agents,
-    one_of,
 )
 from memctl.database import open_database
 from memctl.jobs import perform
-from memctl.memory import TYPES
 from memctl.migrations import require_current
 from memctl.output import say, show_rows
 from memctl.restore import OnConflict
@@ -27,13 +24,7 @@ from memctl.restore import restore as restore_memories
 from memctl.timestamps import parse_duration, parse_past
 
 ReasonOption = Annotated[
-    str | None,
-    typer.Option(
-        "--reason",
-        metavar="REASON",
-        help="Archived for this reason.",
-        autocompletion=one_of(REASONS),
-    ),
+    str | None, typer.Option("--reason", metavar="REASON", help="Archived for this reason.")
 ]
 SinceOption = Annotated[
     str | None,
@@ -46,10 +37,7 @@ def archived(
     output: OutputOptions,
     agent: AgentArgument,
     type_: Annotated[
-        str | None,
-        typer.Option(
-            "--type", metavar="TYPE", help="Only this type.", autocompletion=one_of(TYPES)
-        ),
+        str | None, typer.Option("--type", metavar="TYPE", help="Only this type.")
     ] = None,
     key: Annotated[str | None, typer.Option(metavar="KEY", help="Only this key.")] = None,
     reason: ReasonOption = None,
@@ -107,10 +95,7 @@ def restore(
     call: Call,
     job: JobOptions,
     agent: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="AGENT", help="May be left out with --run.", autocompletion=known_agents
-        ),
+        str | None, typer.Argument(metavar="AGENT", help="May be left out with --run.")
     ] = None,
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID...")] = None,
     run: Annotated[

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import Call, ChangeOptions, LockOptions, finish, known_agents
+from memctl.cli.options import Call, ChangeOptions, LockOptions, finish
 from memctl.conflicts import OnConflict
 from memctl.database import open_database, require_file
 from memctl.errors import MemctlError, UsageError
@@ -23,10 +23,7 @@ from memctl.output import Progress, on_terminal, say, show_document, show_text
 def export(
     call: Call,
     agent: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="AGENT", help="Whose memories; or say --all.", autocompletion=known_agents
-        ),
+        str | None, typer.Argument(metavar="AGENT", help="Whose memories; or say --all.")
     ] = None,
     all_agents: Annotated[bool, typer.Option("--all", help="The memories of all agents.")] = False,
     output: Annotated[

@@ -1,33 +1,33 @@
-"""What makes a shell complete the commands of memctl."""
+"""The command that makes shells complete the others."""
 
-from typing import Annotated, Literal, get_args
+import os
+from typing import Annotated, get_args
 
 import typer
 
 from memctl.cli.options import Call
+from memctl.completion import Shell, script
 from memctl.output import show_document, show_text
-
-# By this variable of its environment the script asks memctl what a line may go on with.
-ASKED_BY = "_MEMCTL_COMPLETE"
-
-Shell = Literal["bash", "zsh", "fish"]
 
 
 def completion(
     call: Call,
     shell: Annotated[Shell, typer.Argument(metavar="|".join(get_args(Shell)))],
+    line: Annotated[str | None, typer.Option("--complete", hidden=True)] = None,
 ) -> None:
-    """Print what makes a shell complete commands, options and names of agents.
+    """Print what makes a shell complete commands, options, files and agents.
 
-    A shell reads it at its start: `memctl completion bash >
-    ~/.local/share/bash-completion/completions/memctl`, or `memctl completion fish >
-    ~/.config/fish/completions/memctl.fish`, or in ~/.zshrc, after compinit: `source <(memctl
-    completion zsh)`.
+    In ~/.bashrc, or with zsh for bash in ~/.zshrc after compinit: `source <(memctl completion
+    bash)`. For fish: `memctl completion fish > ~/.config/fish/completions/memctl.fish`. Agents
+    are those of the database that the line, or else the environment, names.
     """
-    from typer._completion_shared import get_completion_script
+    if line is not None:
+        from memctl.cli import build_app
+        from memctl.completion import candidates, split, text
 
-    script = get_completion_script(prog_name="memctl", complete_var=ASKED_BY, shell=shell)
-    if call.json:
-        show_document({"script": script})
+        program = typer.main.get_command(build_app(split(line)[1:-1]))
+        show_text([text(candidates(program, line, os.environ), shell)])
+    elif call.json:
+        show_document({"shell": shell, "script": script(shell)})
     else:
-        show_text([script, "\n"])
+        show_text([script(shell)])

@@ -9,7 +9,7 @@ import typer
 
 from memctl.agent_memory import DEFAULT_IMPORTANCE, AgentMemory
 from memctl.agents import require_agent
-from memctl.cli.options import MOST_ROWS, AgentArgument, Call, LockOptions, OutputOptions, one_of
+from memctl.cli.options import MOST_ROWS, AgentArgument, Call, LockOptions, OutputOptions
 from memctl.database import open_database
 from memctl.errors import MemctlError, NotFoundError, UsageError
 from memctl.memory import MOST_BYTES, TYPES, MemoryType
@@ -17,9 +17,7 @@ from memctl.messages import Message
 from memctl.output import say, show_document, show_facts, show_rows, show_value, tell
 from memctl.timestamps import parse_duration
 
-TYPE = typer.Argument(
-    metavar="TYPE", help=f"One of {', '.join(TYPES)}.", autocompletion=one_of(TYPES)
-)
+TYPE = typer.Argument(metavar="TYPE", help=f"One of {', '.join(TYPES)}.")
 KeyArgument = Annotated[
     str, typer.Argument(metavar="KEY", help="Write `--` before one that begins with a dash.")
 ]
@@ -95,10 +93,7 @@ def list_(
     output: OutputOptions,
     agent: AgentArgument,
     type_: Annotated[
-        str | None,
-        typer.Option(
-            "--type", metavar="TYPE", help="Only this type.", autocompletion=one_of(TYPES)
-        ),
+        str | None, typer.Option("--type", metavar="TYPE", help="Only this type.")
     ] = None,
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="At most so many.")

@@ -8,7 +8,7 @@ would cost every start.
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -194,48 +194,9 @@ class OutputOptions:
         return chosen[0] if chosen else "json"
 
 
-def one_of(words: Iterable[str]) -> Callable[[str], list[str]]:
-    """Return what completes an argument that is one of these words, or some other."""
-
-    def complete(incomplete: str) -> list[str]:
-        return [word for word in words if word.startswith(incomplete)]
-
-    return complete
-
-
-def known_agents(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the agents whose names a shell may complete; none rather than an error.
-
-    A shell puts them on its command line as they are: a name that it would not take as one word
-    could do anything there.
-    """
-    import shlex
-    import sqlite3
-
-    from memctl.agents import agents
-    from memctl.database import open_database
-
-    given = {**(context.parent.params if context.parent else {}), **context.params}
-    try:
-        settings = load_settings(
-            database=given.get("db"), configuration=given.get("config"), environ=os.environ
-        )
-        with open_database(settings.database, read_only=True, lock_wait=0) as db:
-            names = agents(db)
-    except (MemctlError, sqlite3.Error):
-        return []
-    return [name for name in names if name.startswith(incomplete) and shlex.quote(name) == name]
-
-
-AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", autocompletion=known_agents)]
+AgentArgument = Annotated[str, typer.Argument(metavar="AGENT")]
 AgentOption = Annotated[
-    str | None,
-    typer.Option(
-        "--agent",
-        metavar="AGENT",
-        help="Only the memories of this agent.",
-        autocompletion=known_agents,
-    ),
+    str | None, typer.Option("--agent", metavar="AGENT", help="Only the memories of this agent.")
 ]
 
 

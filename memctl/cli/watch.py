@@ -17,12 +17,10 @@ from memctl.cli.options import (
     Call,
     LockOptions,
     OutputOptions,
-    one_of,
 )
 from memctl.database import open_database
 from memctl.errors import MemctlError, UsageError
 from memctl.locking import exclusive
-from memctl.memory import TYPES
 from memctl.migrations import require_current
 from memctl.outbox import EventFilter
 from memctl.output import say, show_document, show_facts, show_lines, show_rows, wait_for_reader
@@ -52,10 +50,7 @@ def events(
     output: OutputOptions,
     agent: AgentOption = None,
     type_: Annotated[
-        str | None,
-        typer.Option(
-            "--type", metavar="TYPE", help="Only this type of memory.", autocompletion=one_of(TYPES)
-        ),
+        str | None, typer.Option("--type", metavar="TYPE", help="Only this type of memory.")
     ] = None,
     key: Annotated[str | None, typer.Option(metavar="KEY", help="Only this key.")] = None,
     event: Annotated[
