@@ -85,7 +85,9 @@ def candidates(program: Any, line: str, environ: Mapping[str, str]) -> list[Cand
     elif current.startswith("-") and not only_arguments:
         found = _option_names(command)
     elif command is program:
-        found = [Candidate(name, _first_line(one.help)) for name, one in program.commands.items()]
+        found = [
+            Candidate(name, one.help.partition("\n")[0]) for name, one in program.commands.items()
+        ]
     elif argument := _argument(command, position):
         found = _values(argument, start, given, environ)
     else:
@@ -113,26 +115,30 @@ def split(line: str) -> list[str]:
     return [*words[:-1], words[-1][:-1]]
 
 
-def text(found: Sequence[Candidate], shell: Shell) -> str:
-    """Return candidates in the form that the script of a shell expects, one a line."""
+def text(found: Sequence[Candidate], line: str, shell: Shell) -> str:
+    """Return what may end a line in the form that the script of a shell expects, one a line."""
     if found == [Candidate(FILES)]:
-        return f"{FILES}\n"
-    line = {"bash": _bash_line, "zsh": _zsh_line, "fish": _fish_line}[shell]
-    return "".join(f"{line(one)}\n" for one in found)
+        words = [FILES]
+    elif shell == "fish":
+        words = [f"{one.word}\t{one.help}" for one in found]
+    elif shell == "zsh":
+        words = [
+            ":".join(re.sub(r"([\\:])", r"\\\1", part) for part in one if part) for one in found
+        ]
+    # bash alone puts a word into the command line as it stands.
+    elif _quotation_is_open(line):
+        words = [one.word for one in found if not re.search(r"[\"'`$!\\]", one.word)]
+    else:
+        words = [re.sub(r"([^\w@%+=:,./-])", r"\\\1", one.word) for one in found]
+    return "".join(f"{word}\n" for word in words)
 
 
-def _bash_line(one: Candidate) -> str:
-    """Return what bash puts into the command line as it stands."""
-    return re.sub(r"([^\w@%+=:,./-])", r"\\\1", one.word)
-
-
-def _zsh_line(one: Candidate) -> str:
-    word = re.sub(r"([\\:])", r"\\\1", one.word)
-    return f"{word}:{one.help}" if one.help else word
-
-
-def _fish_line(one: Candidate) -> str:
-    return f"{one.word}\t{one.help}"
+def _quotation_is_open(line: str) -> bool:
+    try:
+        shlex.split(f"{line}.")
+    except ValueError:
+        return True
+    return False
 
 
 def _options(command: Any) -> dict[str, Any]:
@@ -176,17 +182,12 @@ def _values(
 
 def _agents(start: str, given: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
     """Return the agents in the database that the line, or else the environment, names."""
-    database, configuration = given.get("db"), given.get("config")
-    with suppress(MemctlError, sqlite3.Error):
+    # The shell has not yet put the home directory in place of a tilde: without one, RuntimeError.
+    with suppress(MemctlError, sqlite3.Error, RuntimeError):
+        files = {name: Path(given[name]).expanduser() for name in ("db", "config") if name in given}
         settings = load_settings(
-            database=Path(database) if database else None,
-            configuration=Path(configuration) if configuration else None,
-            environ=environ,
+            database=files.get("db"), configuration=files.get("config"), environ=environ
         )
         with open_database(settings.database, read_only=True, lock_wait=0) as db:
             return agents(db, start, limit=MOST_AGENTS)
     return []
-
-
-def _first_line(help_text: str | None) -> str:
-    return (help_text or "").partition("\n")[0]

@@ -1,26 +1,32 @@
 """Help that is asked for: examples that run, the manual page, completion in real shells."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
-from memctl.cli import NAMES
-from memctl.cli.examples import EXAMPLES, FIRST_STEPS, Example
+from memctl.cli import NAMES, build_app
+from memctl.cli.examples import EXAMPLES, FIRST_STEPS, MORE, Example
+from memctl.completion import FILES, WORDS, Candidate, candidates
 from tests.conftest import PROGRAM, Memctl, connect, insert_memory
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "memctl.1"
+BARE_SHELLS = {"bash": ["bash", "--norc"], "zsh": ["zsh", "-f"], "fish": ["fish", "-N"]}
+PROGRAM_ITSELF: Any = typer.main.get_command(build_app())
 
 
-def in_a_shell(memctl: Memctl, script: str, *, shell: str = "bash") -> str:
+def in_a_shell(memctl: Memctl, script: str, *, shell_name: str = "bash") -> str:
     """Run a script as a person would who has memctl on the path; return what it printed."""
     ran = subprocess.run(
-        [*{"bash": ["bash", "--norc"], "zsh": ["zsh", "-f"], "fish": ["fish", "-N"]}[shell], "-c"]
-        + [script],
+        [*BARE_SHELLS[shell_name], "-c", script],
         cwd=memctl.database.parent,
         env={
             **memctl.environment(),
@@ -38,14 +44,15 @@ def in_a_shell(memctl: Memctl, script: str, *, shell: str = "bash") -> str:
 
 
 @pytest.fixture
-def agents(migrated: Memctl) -> Memctl:
-    """The program, and agents of which some have names that no shell takes as one word."""
-    with connect(migrated.database) as db:
+def agents(template: Path, memctl: Memctl) -> Memctl:
+    """The program, and agents of which some have names that no shell takes as they are."""
+    shutil.copyfile(template, memctl.database)
+    with closing(connect(memctl.database)) as db:
         insert_memory(db, id="m-1", agent_id="build_agent", key="toolchain")
         for agent in ("qa_agent", "$(touch hacked)", "two words", "new\nline", "\x1b[31mred"):
             insert_memory(db, agent_id=agent)
-    migrated.database.with_name("README").write_text("how it works\n")
-    return migrated
+    memctl.database.with_name("README").write_text("how it works\n")
+    return memctl
 
 
 # Examples
@@ -66,7 +73,7 @@ def test_the_help_ends_with_the_examples(memctl: Memctl) -> None:
     assert memctl.ok("cleanup", "--help").out.endswith(
         "  Archive it, for at most a minute:\n    memctl cleanup --max-seconds 60\n"
     )
-    assert memctl.ok("--help").out.endswith("    memctl metrics --table; memctl check\n")
+    assert memctl.ok("--help").out.endswith(f"    {FIRST_STEPS[-1].line}\n{MORE}")
 
 
 def test_the_help_has_every_command_with_the_whole_of_its_first_line(memctl: Memctl) -> None:
@@ -111,89 +118,198 @@ def test_the_manual_page_loses_no_character(memctl: Memctl) -> None:
 # Completion
 
 COMPLETED = [
-    (("cl",), ["cleanup"]),
-    (("cleanup", "--dr"), ["--dry-run"]),
-    (("--db", "harness.db", "recall", ""), ["build_agent", "qa_agent"]),
-    (("recall", "q"), ["qa_agent"]),
-    (("recall", "qa_agent", "e"), ["error_pattern"]),
-    (("decay", "--agent", "b"), ["build_agent"]),
-    (("archived", "qa_agent", "--reason", "f"), ["forgotten"]),
-    (("config", "i"), ["init"]),
-    (("report", "--format", "m"), ["markdown"]),
-    (("completion", ""), ["bash", "zsh", "fish"]),
-    (("import", "qa_agent", "back"), []),  # then the shell completes names of files
+    ("memctl cl", ["cleanup"]),
+    ("memctl --db x.db --quiet cl", ["cleanup"]),
+    ("memctl --q", ["--quiet"]),
+    ("memctl cleanup --dr", ["--dry-run"]),
+    ("memctl migrate --no", ["--no-backup"]),
+    ("memctl run --n", []),  # --now is not for people
+    ("memctl resume ", ["--db", "--config", "--json", "--quiet", "--verbose", "--log-format"]),
+    ("memctl recall q", ["qa_agent"]),
+    ("memctl recall -- q", ["qa_agent"]),
+    ("memctl recall two\\ ", ["two words"]),
+    ('memctl recall "two w', ["two words"]),
+    ("memctl decay --agent=b", ["--agent=build_agent"]),
+    ("memctl decay --max-seconds 5 --agent b", ["build_agent"]),
+    ("memctl recall qa_agent e", ["error_pattern"]),
+    ("memctl recall 'two words' e", ["error_pattern"]),
+    ("memctl archived qa_agent --reason f", ["forgotten"]),
+    ("memctl events --event memory:pru", ["memory:pruned"]),
+    ("memctl runs --job pru", ["prune"]),
+    ("memctl config i", ["init"]),
+    ("memctl report --format m", ["markdown"]),
+    ("memctl cleanup --log-format=j", ["--log-format=json", "--log-format=journal"]),
+    ("memctl completion ", ["bash", "zsh", "fish"]),
+    ("memctl import ", [FILES]),
+    ("memctl import qa_agent ", [FILES]),
+    ("memctl backup --verify ", [FILES]),
+    ("memctl cleanup --config=", [FILES]),
+    ("memctl recall qa_agent learning ", []),  # a key, of which there are too many
+    ("memctl cleanup --nope=", []),
+    ("memctl nope ", []),
 ]
 
 
-@pytest.mark.parametrize(("words", "expected"), COMPLETED)
-def test_bash_completes(words: tuple[str, ...], expected: list[str], agents: Memctl) -> None:
-    line = " ".join(repr(word) for word in ("memctl", *words))
+@pytest.mark.parametrize(("line", "expected"), COMPLETED)
+def test_what_may_come_next_is_known(line: str, expected: list[str], agents: Memctl) -> None:
+    offered = [one.word for one in candidates(PROGRAM_ITSELF, line, agents.environment())]
 
+    assert offered[: len(expected)] == expected
+    assert expected or not offered
+
+
+def test_agents_are_those_of_the_database_that_the_line_names(agents: Memctl) -> None:
+    configuration = agents.database.with_name("memctl.toml")
+    configuration.write_text(f'database = "{agents.database}"')
+    home = {"HOME": str(agents.database.parent)}
+    elsewhere = {**home, "MEMCTL_DB": "missing.db"}
+
+    found = [
+        candidates(PROGRAM_ITSELF, line, environment)
+        for line, environment in (
+            (f"memctl --db {agents.database} list q", elsewhere),
+            (f"memctl decay --db={agents.database} --agent q", elsewhere),
+            (f"memctl --config {configuration} list q", home),
+            ("memctl list q", elsewhere),
+        )
+    ]
+
+    assert found == [*[[Candidate("qa_agent")]] * 3, []]
+
+
+def test_an_agent_of_the_archive_is_offered_too(agents: Memctl) -> None:
+    agents.ok("forget", "qa_agent", "learning")
+
+    offered = candidates(PROGRAM_ITSELF, "memctl archived q", agents.environment())
+
+    assert [one.word for one in offered] == ["qa_agent"]
+
+
+def test_the_words_that_stand_for_values_are_those_of_the_help() -> None:
+    metavars = {
+        parameter.metavar
+        for command in PROGRAM_ITSELF.commands.values()
+        for parameter in command.params
+    }
+
+    assert set(WORDS) | {"AGENT", "FILE"} <= metavars
+
+
+# Each line, and what the shell then has in place of its last word.
+IN_BASH = [
+    ("memctl cl", "cl", ["cleanup"]),
+    ("memctl recall q", "q", ["qa_agent"]),
+    ("memctl recall two", "two", [r"two\ words"]),
+    ('memctl recall "two', '"two', ["two words"]),
+    ("memctl recall $", "$", [r"\$\(touch\ hacked\)"]),
+    ('memctl recall "$', '"$', []),
+    ("memctl decay --agent=b", "b", ["build_agent"]),
+    ("memctl events --event memory:pru", "pru", ["pruned"]),
+    ("memctl import ", "", ["option: default"]),
+]
+
+
+def test_bash_completes(agents: Memctl) -> None:
     printed = in_a_shell(
         agents,
-        f"""
-        eval "$(memctl completion bash)"
-        COMP_WORDS=({line}) COMP_CWORD={len(words)}
-        _memctl_completion memctl
-        printf '%s\\n' "${{COMPREPLY[@]}}"
-        complete -p memctl
-        """,
+        "source <(memctl completion bash)\n"
+        'compopt() { COMPREPLY=("option: $2"); }\n'
+        + "".join(
+            f"COMP_LINE={shlex.quote(line)} COMP_POINT={len(line)}\n"
+            f"_memctl memctl {shlex.quote(word)}\n"
+            """printf '%s\\n' "${COMPREPLY[@]}" .\n"""
+            for line, word, _ in IN_BASH
+        )
+        + "complete -p memctl",
     )
 
-    *offered, registered = printed.splitlines()
-    assert registered == "complete -o default -F _memctl_completion memctl"
-    assert [word for word in offered if word] == expected
+    *answers, registered = printed.split(".\n")
+    assert [answer.split("\n")[:-1] for answer in answers] == [
+        expected for _, _, expected in IN_BASH
+    ]
+    assert registered == "complete -F _memctl memctl\n"
 
 
 @pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed")
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [("memctl cl", ["cleanup"]), ("memctl recall q", ["qa_agent"])],
-)
-def test_fish_completes(line: str, expected: list[str], agents: Memctl) -> None:
-    printed = in_a_shell(
-        agents, f"memctl completion fish | source; complete --do-complete '{line}'", shell="fish"
+def test_fish_completes(agents: Memctl) -> None:
+    lines = (
+        "cl",
+        "recall q",
+        "recall two",
+        "decay --agent=b",
+        "import REA",
+        "cleanup --config=REA",
     )
 
-    assert [offered.partition("\t")[0] for offered in printed.splitlines()] == expected
+    printed = in_a_shell(
+        agents,
+        "memctl completion fish | source\n"
+        + "".join(f"complete --do-complete 'memctl {line}'\n" for line in lines),
+        shell_name="fish",
+    )
+
+    assert printed.splitlines() == [
+        "cleanup\tArchive the memories that have expired.",
+        "qa_agent",
+        "two words",
+        "--agent=build_agent",
+        "README",
+        "--config=README",
+    ]
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
 def test_zsh_completes(agents: Memctl) -> None:
+    lines = ("memctl cl", "memctl recall q", "memctl recall '$'", "memctl import ''")
+
     printed = in_a_shell(
         agents,
-        """
-        autoload -Uz compinit && compinit -u -D
-        source <(memctl completion zsh)
-        _arguments() { print -r -- "$@" }
-        words=(memctl recall q) CURRENT=3
-        _memctl_completion
-        print $_comps[memctl]
-        """,
-        shell="zsh",
+        "autoload -Uz compinit && compinit -u -D\n"
+        "source <(memctl completion zsh)\n"
+        "_describe() { print -rl -- $candidates }\n"
+        "_files() { print files }\n"
+        "compset() { }\n"
+        + "".join(f"words=({line}); CURRENT=$#words PREFIX=$words[-1]; _memctl\n" for line in lines)
+        + "print $_comps[memctl]",
+        shell_name="zsh",
     )
 
-    assert "qa_agent" in printed
-    assert "hacked" not in printed
-    assert printed.endswith("_memctl_completion\n")
+    assert printed.splitlines() == [
+        "cleanup:Archive the memories that have expired.",
+        "qa_agent",
+        "$(touch hacked)",
+        "files",
+        "_memctl",
+    ]
 
 
-@pytest.mark.parametrize("database", ["missing.db", "README"])
-def test_without_a_database_no_agent_is_offered_and_nothing_said(
-    database: str, agents: Memctl
+@pytest.mark.parametrize("trouble", ["missing", "no database", "locked", "no home directory"])
+def test_where_no_agents_can_be_read_none_is_offered_and_nothing_said(
+    trouble: str, agents: Memctl
 ) -> None:
-    answer = subprocess.run(
-        [PROGRAM],
-        env={
-            **agents.environment(),
-            "MEMCTL_DB": str(agents.database.with_name(database)),
-            "_MEMCTL_COMPLETE": "complete_bash",
-            "COMP_WORDS": "memctl recall ",
-            "COMP_CWORD": "2",
-        },
-        capture_output=True,
-        check=False,
-    )
+    line = "memctl recall "
+    environment = agents.environment()
+    if trouble == "missing":
+        line = "memctl --db missing.db recall "
+    elif trouble == "no database":
+        line = "memctl --db README recall "
+    elif trouble == "locked":
+        line = "memctl --db locked.db recall "
+    elif trouble == "no home directory":
+        environment = {}
+    place = agents.database.parent
+    with closing(connect(agents.database)) as db:
+        db.execute("VACUUM INTO ?", [str(place / "locked.db")])
+    with closing(connect(place / "locked.db")) as db:  # not in WAL mode
+        db.execute("BEGIN EXCLUSIVE")
 
-    assert (answer.stdout.strip(), answer.stderr) == (b"", b"")
-    assert not agents.database.with_name("missing.db").exists()
+        answer = subprocess.run(
+            [PROGRAM, "completion", "bash", "--complete", line],
+            cwd=place,
+            env=environment,
+            capture_output=True,
+            check=False,
+        )
+
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, b"", b"")
+    assert not (place / "missing.db").exists()

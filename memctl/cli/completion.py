@@ -17,16 +17,15 @@ def completion(
 ) -> None:
     """Print what makes a shell complete commands, options, files and agents.
 
-    In ~/.bashrc, or with zsh for bash in ~/.zshrc after compinit: `source <(memctl completion
-    bash)`. For fish: `memctl completion fish > ~/.config/fish/completions/memctl.fish`. Agents
-    are those of the database that the line, or else the environment, names.
+    bash reads it from ~/.bashrc, zsh from ~/.zshrc after compinit, fish from a file of its own.
+    Agents are those of the database that the line, or else the environment, names.
     """
     if line is not None:
         from memctl.cli import build_app
         from memctl.completion import candidates, split, text
 
         program = typer.main.get_command(build_app(split(line)[1:-1]))
-        show_text([text(candidates(program, line, os.environ), shell)])
+        show_text([text(candidates(program, line, os.environ), line, shell)])
     elif call.json:
         show_document({"shell": shell, "script": script(shell)})
     else:

@@ -22,6 +22,11 @@ FIRST_STEPS = (
     Example("How is memory doing, what is wrong", "memctl metrics --table; memctl check"),
 )
 
+MORE = """
+`memctl COMMAND --help` has examples of each command, `man memctl` all of them on
+one page; README.md explains.
+"""
+
 EXAMPLES = {
     "demo": (
         Example("See what memctl does, on a database that goes again", "memctl demo"),
@@ -144,7 +149,8 @@ EXAMPLES = {
         Example("A commented file to begin with", "memctl config init --config memctl.toml"),
     ),
     "completion": (
-        Example("Complete commands in this shell from now on", 'eval "$(memctl completion bash)"'),
+        Example("In this shell from now on", "source <(memctl completion bash)"),
+        Example("A file for ~/.config/fish/completions", "memctl completion fish > memctl.fish"),
     ),
 }
 

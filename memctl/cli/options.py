@@ -236,10 +236,13 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
 def _show_help(context: typer.Context, wanted: bool) -> None:
     """Print the help by our own means: Typer's would end with a traceback on a full disk."""
     if wanted:
-        from memctl.cli.examples import EXAMPLES, FIRST_STEPS, examples_text
+        from memctl.cli.examples import EXAMPLES, FIRST_STEPS, MORE, examples_text
 
-        examples = EXAMPLES[str(context.info_name)] if context.parent else FIRST_STEPS
-        show_text([context.get_help(), "\n", examples_text(examples)])
+        if context.parent:
+            ending = examples_text(EXAMPLES[str(context.info_name)])
+        else:
+            ending = examples_text(FIRST_STEPS) + MORE
+        show_text([context.get_help(), "\n", ending])
         raise typer.Exit
 
 
