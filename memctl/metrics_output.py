@@ -124,6 +124,11 @@ def metrics_table(metrics: Metrics) -> tuple[list[Column], list[list[Cell]]]:
     return [columns[number] for number in present], [[row[n] for n in present] for row in rows]
 
 
+def metrics_note(metrics: Metrics) -> str:
+    """Return what goes without saying in the table."""
+    return f"read in the last 30 days; rates since {to_text(metrics.since)}"
+
+
 def _cells(metrics: Metrics, figures: Figures) -> list[Cell]:
     return [
         f"{figures.memories:,}",

@@ -327,6 +327,23 @@ def show_lines(lines: Iterable[str]) -> None:
         _write(sys.stdout, visible(line) + "\n")
 
 
+def show_styled(*parts: tuple[str, str]) -> None:
+    """Print a line of texts, each with a style of rich that only a terminal shows."""
+    texts = [(visible(text), style) for text, style in parts]
+    line = "".join(text for text, _ in texts) + "\n"
+    if on_terminal():
+        import io
+
+        from rich.console import Console
+        from rich.text import Text
+
+        printed = io.StringIO()
+        console = Console(file=printed, highlight=False, force_terminal=True)
+        console.print(Text.assemble(*texts), soft_wrap=True)
+        line = printed.getvalue()
+    _write(sys.stdout, line)
+
+
 def _show_csv(rows: Iterable[Mapping[str, object]]) -> None:
     import csv
     import io

@@ -4,6 +4,7 @@ import doctest
 import os
 import re
 import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -71,6 +72,25 @@ def test_the_lines_for_cron_are_silent_while_all_is_well(tmp_path: Path) -> None
     for line in lines[1].splitlines():
         words = line.split()[6:]
         assert memctl(*words[: words.index("--db")]) == Answer(0, "", "")
+
+
+def test_the_first_command_shows_what_the_picture_shows(tmp_path: Path) -> None:
+    """Here memctl is installed already; the gate runs the line as it stands."""
+    line = re.search(r"<!-- demo -->\n```sh\n(.*)\n```", README)
+    assert line
+    *installation, demo = line[1].split(" && ")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+
+    ran = subprocess.run(
+        ["bash", "-c", demo], cwd=tmp_path, env={}, capture_output=True, text=True, check=True
+    )
+
+    assert installation == ["python3 -m venv .venv", ".venv/bin/pip install -q ."]
+    assert "\nall 7 agents " in ran.stdout
+    assert "\n  keep it, and then     .venv/bin/memctl demo --keep demo.db\n" in ran.stdout
+    assert [file.name for file in tmp_path.iterdir()] == [".venv"]
+    (picture,) = re.findall(r"!\[[^]]*\]\((.*)\)", README)
+    assert (ROOT / picture).exists()
 
 
 def prepare(path: Path) -> None:

@@ -32,6 +32,7 @@ MODULES = {
     "schedule": ("schedule",),
     "configuring": ("config",),
     "completion": ("completion",),
+    "demo": ("demo",),
 }
 HEADINGS = {
     "schema": "Database",
@@ -46,6 +47,7 @@ HEADINGS = {
     "schedule": "Set-up",
     "configuring": "Set-up",
     "completion": "Set-up",
+    "demo": "To try it out",
 }
 
 NAMES = [name for names in MODULES.values() for name in names]

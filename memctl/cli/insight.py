@@ -10,7 +10,7 @@ from memctl.cli.options import AgentOption, Call, OutputOptions
 from memctl.database import open_database
 from memctl.errors import UsageError
 from memctl.migrations import require_current
-from memctl.timestamps import parse_duration, parse_past, to_text
+from memctl.timestamps import parse_duration, parse_past
 
 ReportFormat = Literal["text", "markdown", "json", "html"]
 
@@ -64,8 +64,7 @@ def metrics(
         show_document(metrics_output.metrics_document(found))
     elif form == "table":
         show_table(*metrics_output.metrics_table(found))
-        note = f"metrics: read in the last 30 days; rates since {to_text(found.since)}"
-        say(note, quiet=call.quiet)
+        say(f"metrics: {metrics_output.metrics_note(found)}", quiet=call.quiet)
     elif found.history:
         show_rows(metrics_output.history_rows(found.history), form)
     else:

@@ -1,0 +1,67 @@
+"""The demonstration: memctl at work, without a database to begin with."""
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memctl.cli.options import Call
+from memctl.errors import UsageError
+
+
+def demo(
+    call: Call,
+    keep: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", readable=False, help="Keep the database, as this new file."),
+    ] = None,
+) -> None:
+    """Live through four months of a fleet of agents in about a second, with the real jobs.
+
+    The database is a temporary one, which --keep makes a file of, and the configuration the
+    default. No other database and no configuration file is looked at. --quiet prints the metrics
+    alone.
+    """
+    from memctl import demo_output
+    from memctl.cli.insight import SPARKLINE
+    from memctl.database import open_database
+    from memctl.demo import demo_database, live
+    from memctl.metrics import read_metrics
+
+    if call.db or call.config:
+        raise UsageError(
+            "the demonstration takes no database and no configuration",
+            "leave out --db and --config; --keep FILE says where its own database shall stay",
+        )
+    now = call.moment
+    tells = not (call.json or call.quiet)
+    story = []
+    with demo_database(keep) as path:
+        if tells:
+            demo_output.show_beginning()
+        for happened in live(path, now=now):
+            story.append(happened)
+            if tells:
+                demo_output.show_happened(happened)
+        with open_database(path, read_only=True) as db:
+            metrics = read_metrics(db, path, now=now, history=SPARKLINE)
+    if call.json:
+        demo_output.show_json(metrics, story, kept=keep)
+    elif call.quiet:
+        demo_output.show_metrics(metrics)
+    else:
+        demo_output.show_end(metrics, program=_program(), kept=keep)
+
+
+def _program() -> str:
+    """Return how this memctl is called from a shell."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m memctl"
+    found = shutil.which("memctl")
+    if found and Path(found).resolve() == called.resolve():
+        return "memctl"
+    return shlex.quote(str(called))
