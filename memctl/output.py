@@ -130,6 +130,11 @@ def show_error(error: MemctlError, *, as_json: bool = False, jobs: Sequence[str]
     tell(message)
 
 
+def show_usage(text: str) -> None:
+    """Print on stderr, as it is, how the program wants to be called."""
+    _write(sys.stderr, text + "\n")
+
+
 def error_document(error: MemctlError) -> dict[str, object]:
     """Return the JSON form of an error."""
     return {

@@ -30,6 +30,7 @@ CASES = {
     **COMMANDS,
     "enable": ("enable", "access-boost"),
     "disable": ("disable", "access-boost"),
+    "demo": ("demo",),
     **{f"config {action}": ("config", action) for action in get_args(Action)},
     # Where there is no file yet: `config init` makes one, and `config path` wants one.
     "config init": ("config", "init", "--config", "new.toml"),
@@ -47,6 +48,7 @@ NOTHING = (
         if name.startswith("config ")
     }
     | {"config init": (1, "failed", ("--config", "missing/memctl.toml"))}
+    | {"demo": (2, "usage", ("--db", "harness.db"))}  # it has a database of its own
 )
 
 every_command = pytest.mark.parametrize("name", NAMES)
@@ -102,7 +104,8 @@ def test_json_is_one_document_wherever_the_options_stand_and_whatever_the_enviro
     name: str, place: Memctl, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     words = CASES[name]
-    options = ("--json", "--quiet", "--db", place.database.name)
+    database = () if name == "demo" else ("--db", place.database.name)
+    options = ("--json", "--quiet", *database)
     now = ("--now", place.environment()["MEMCTL_NOW"])
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     shutil.copytree(place.database.parent, elsewhere, dirs_exist_ok=True)

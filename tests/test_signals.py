@@ -1,6 +1,7 @@
 """Signals end a command at once, wherever it waits, with the exit code that says which."""
 
 import fcntl
+import os
 import signal
 from collections.abc import Callable
 from datetime import timedelta
@@ -79,7 +80,7 @@ def test_a_signal_ends_a_command_whose_reader_is_slow(
     process = migrated.start(*words.split())
     assert process.stdout is not None
     fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, SMALLEST_PIPE)
-    process.stdout.read(1)
+    os.read(process.stdout.fileno(), 1)  # unbuffered: the pipe stays full
 
     process.send_signal(number)
     _, err = process.communicate(timeout=60)

@@ -165,6 +165,7 @@ def test_columns_stay_in_line_whatever_the_width_of_letters(
     for words in TABLES:
         if columns is None:
             printed = wide.ok(*words.split()).out
+            assert "…" not in printed
         else:
             printed = on_a_terminal(wide, *words.split(), columns=columns)
 

@@ -6,7 +6,6 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -16,9 +15,9 @@ import typer
 from memctl import __version__
 from memctl.cli.options import Call, command, set_parameters, spread_out
 from memctl.errors import MemctlError, UsageError
-from memctl.output import show_error, show_line
+from memctl.output import show_error, show_line, show_usage
 
-# The modules and their commands, in the order of the help.
+# Which module has which commands, in the order of the help.
 MODULES = {
     "schema": ("migrate", "rollback", "status"),
     "jobs": ("run", "cleanup", "decay", "prune", "promote", "snapshot"),
@@ -67,6 +66,12 @@ class CommandsInGroups(typer.core.TyperGroup):
             with formatter.section(heading):
                 formatter.write_dl(commands)
 
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the first steps, and where there is more."""
+        from memctl.cli.examples import FIRST_STEPS, MORE, examples_text
+
+        formatter.write(examples_text(FIRST_STEPS) + MORE)
+
 
 def main() -> None:
     """Run the command line."""
@@ -79,7 +84,7 @@ def main() -> None:
         sys.exit(build_app(words)(standalone_mode=False))
     except typer.TyperException as misunderstood:
         if not words:
-            typer.echo(misunderstood.message, err=True)  # it is the help
+            show_usage(misunderstood.message)
             sys.exit(2)
         error: MemctlError = _usage_error(misunderstood, words)
     except MemctlError as unprinted:
@@ -96,6 +101,8 @@ def _usage_error(error: typer.TyperException, words: Sequence[str]) -> UsageErro
     if alike:
         message = error.message
     elif choice := re.search(": '(.*)' is not one of (.*)", said):
+        from difflib import get_close_matches  # only a mistake needs it
+
         alike = get_close_matches(choice[1], re.findall("'(.*?)'", choice[2]))
     command = next((word for word in words if word in NAMES), None)
     if alike:

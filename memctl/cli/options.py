@@ -200,6 +200,16 @@ AgentOption = Annotated[
 ]
 
 
+class CommandWithExamples(typer.core.TyperCommand):
+    """A command whose help ends with what people type."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the examples."""
+        from memctl.cli.examples import EXAMPLES, examples_text
+
+        formatter.write(examples_text(EXAMPLES[str(self.name)]))
+
+
 def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
     """Register a function as a command, with its bundles of options spread out.
 
@@ -230,19 +240,13 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
     spread = [option for bundle in bundles.values() for option in spread_out(bundle)]
     set_parameters(run, [*own, *spread])
     run.__doc__ = function.__doc__
-    app.command(name)(run)
+    app.command(name, cls=CommandWithExamples)(run)
 
 
 def _show_help(context: typer.Context, wanted: bool) -> None:
     """Print the help by our own means: Typer's would end with a traceback on a full disk."""
     if wanted:
-        from memctl.cli.examples import EXAMPLES, FIRST_STEPS, MORE, examples_text
-
-        if context.parent:
-            ending = examples_text(EXAMPLES[str(context.info_name)])
-        else:
-            ending = examples_text(FIRST_STEPS) + MORE
-        show_text([context.get_help(), "\n", ending])
+        show_text([context.get_help(), "\n"])
         raise typer.Exit
 
 
