@@ -84,9 +84,9 @@ def commands(root: Any, context: typer.Context, common: set[str]) -> Iterator[st
             command = root.commands[name]
             own = typer.Context(command, info_name=name, parent=context)
             usage = " ".join(command.collect_usage_pieces(own))
-            yield from (".TP", f"\\fBmemctl {plain(name)}\\fR {plain(usage)}")
+            yield from (".TP 4", f"\\fBmemctl {plain(name)}\\fR {plain(usage)}")
             yield from text(paragraphs(command.help))
-            yield ".RS"
+            yield ".RS 4"
             yield from options(command, own, without=common)
             yield from examples(EXAMPLES[name])
             yield ".RE"
@@ -103,7 +103,7 @@ def options(command: Any, context: typer.Context, without: Iterable[str] = ()) -
 def examples(shown: Iterable[Example]) -> Iterator[str]:
     """Write each example under its purpose."""
     for example in shown:
-        yield from (".PP", plain(f"{example.purpose}:"), ".RS", ".nf", plain(example.line))
+        yield from (".PP", plain(f"{example.purpose}:"), ".RS 2", ".nf", plain(example.line))
         yield from (".fi", ".RE")
 
 

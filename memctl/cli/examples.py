@@ -23,8 +23,8 @@ FIRST_STEPS = (
 )
 
 MORE = """
-`memctl COMMAND --help` has examples of each command, `man memctl` all of them on
-one page; README.md explains.
+Examples of a command: memctl COMMAND --help. All on one page: man memctl.
+Why and how, with the configuration and the guarantees: README.md.
 """
 
 EXAMPLES = {
@@ -71,7 +71,7 @@ EXAMPLES = {
     "restore": (
         Example(
             "What would come back of all that expired yesterday and since",
-            "memctl restore build_agent --reason expired --since 1d --dry-run --list",
+            "memctl restore build_agent --reason expired --since 1d -n --list",
         ),
         Example(
             "Take back a memory, for another month",
@@ -81,7 +81,7 @@ EXAMPLES = {
     "remember": (
         Example(
             "A value for a day",
-            "memctl remember build_agent context task:7 'step 3' --expires-in 24h",
+            "memctl remember build_agent context task:7 'step 3' --expires-in 1d",
         ),
         Example(
             "A value from a file, byte for byte",
