@@ -30,6 +30,7 @@ CASES = {
     **COMMANDS,
     "enable": ("enable", "access-boost"),
     "disable": ("disable", "access-boost"),
+    "completion": ("completion", "bash"),
     "demo": ("demo",),
     **{f"config {action}": ("config", action) for action in get_args(Action)},
     # Where there is no file yet: `config init` makes one, and `config path` wants one.
@@ -49,6 +50,7 @@ NOTHING = (
     }
     | {"config init": (1, "failed", ("--config", "missing/memctl.toml"))}
     | {"demo": (2, "usage", ("--db", "harness.db"))}  # it has a database of its own
+    | {"completion": (2, "usage", ("tcsh",))}  # it needs none
 )
 
 every_command = pytest.mark.parametrize("name", NAMES)
@@ -202,7 +204,9 @@ def test_a_pipe_that_nobody_reads_ends_it_quietly(name: str, place: Memctl) -> N
 def test_the_help_lists_every_command(word: str, memctl: Memctl) -> None:
     answer = memctl(word)
 
-    listed = re.findall(r"(?m)^  (\w+)  ", answer.out.partition("\nCommands:\n")[2])
+    listed = re.findall(
+        r"(?m)^  (\w+)  ", answer.out.partition("\nDatabase:\n")[2].partition("\nExamples:\n")[0]
+    )
     assert (answer.exit_code, answer.err) == (0, "")
     assert listed == [command for names in MODULES.values() for command in names]
     assert [line for line in answer.out.splitlines() if len(line) > 80] == []

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -21,6 +22,15 @@ def run(*words: str | Path, directory: Path = PROJECT) -> str:
     return ran.stdout
 
 
+# What other programs look for below a prefix's `share`, and which file it is.
+SHARED = {
+    "man/man1/memctl.1": "docs/memctl.1",
+    "bash-completion/completions/memctl": "memctl/completions/memctl.bash",
+    "zsh/site-functions/_memctl": "memctl/completions/memctl.zsh",
+    "fish/vendor_completions.d/memctl.fish": "memctl/completions/memctl.fish",
+}
+
+
 class Installation(NamedTuple):
     """A virtual environment with nothing of memctl but the wheel, and a directory to work in."""
 
@@ -32,6 +42,12 @@ class Installation(NamedTuple):
         """Run one of its programs in a bare environment, far from the checkout."""
         bare = ("env", "-i", "PATH=/usr/bin:/bin", f"HOME={self.home}")
         return run(*bare, self.environment / "bin" / program, *words, directory=self.home)
+
+    def run_activated(self, program: str, *words: str) -> str:
+        """Run a program of the system as after `activate`; nothing else names the environment."""
+        path = f"PATH={self.environment / 'bin'}:/usr/bin:/bin"
+        bare = ("env", "-i", path, f"HOME={self.home}")
+        return run(*bare, program, *words, directory=self.home)
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +92,11 @@ def test_the_wheel_has_the_whole_package_and_the_same_migrations(installed: Inst
     package = {
         str(path.relative_to(PROJECT)): path
         for path in (PROJECT / "memctl").rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        if path.is_file() and path.suffix != ".pyc"
     }
     package |= {f"memctl/sql/{path.name}": path for path in (PROJECT / "migrations").iterdir()}
+    data = installed.wheel.name.replace("-py3-none-any.whl", ".data/data/share")
+    package |= {f"{data}/{place}": PROJECT / file for place, file in SHARED.items()}
 
     with zipfile.ZipFile(installed.wheel) as wheel:
         found = {
@@ -98,3 +116,45 @@ def test_the_installed_program_knows_its_version(installed: Installation) -> Non
     printed = installed.run("memctl", "--version")
 
     assert printed == f"memctl {version}\n"
+
+
+@pytest.mark.skipif(not shutil.which("man"), reason="man is not installed")
+def test_man_finds_the_page_beside_the_program(installed: Installation) -> None:
+    place = installed.run_activated("man", "-w", "memctl")
+
+    assert place == f"{installed.environment / 'share/man/man1/memctl.1'}\n"
+
+
+def test_bash_completes_by_the_installed_file_alone(installed: Installation) -> None:
+    line = "memctl clea"
+    script = f"""
+        source {installed.environment}/share/bash-completion/completions/memctl
+        COMP_LINE="{line}" COMP_POINT={len(line)}
+        _memctl memctl clea memctl
+        echo "${{COMPREPLY[@]}}"
+    """
+
+    assert installed.run_activated("bash", "--norc", "-c", script) == "cleanup\n"
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed")
+def test_fish_finds_its_installed_file(installed: Installation) -> None:
+    script = f"""
+        set -a fish_complete_path {installed.environment}/share/fish/vendor_completions.d
+        complete --do-complete "memctl clea"
+    """
+
+    completed = installed.run_activated("fish", "--no-config", "-c", script)
+
+    assert completed == "cleanup\tArchive the memories that have expired.\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_installed_program_prints_the_file_that_is_installed(
+    shell: str, installed: Installation
+) -> None:
+    (place,) = (place for place, file in SHARED.items() if file.endswith(f".{shell}"))
+
+    printed = installed.run("memctl", "completion", shell)
+
+    assert printed == (installed.environment / "share" / place).read_text(encoding="utf-8")

@@ -30,9 +30,47 @@ MODULES = {
     "pausing": ("pause", "resume"),
     "schedule": ("schedule",),
     "configuring": ("config",),
+    "completion": ("completion",),
     "demo": ("demo",),
 }
+HEADINGS = {
+    "schema": "Database",
+    "jobs": "Jobs",
+    "archive": "Archive",
+    "memories": "Memories",
+    "insight": "Figures",
+    "watch": "What happened",
+    "features": "Features for every client",
+    "backups": "Backups",
+    "pausing": "Pause",
+    "schedule": "Set-up",
+    "configuring": "Set-up",
+    "completion": "Set-up",
+    "demo": "To try it out",
+}
+
 NAMES = [name for names in MODULES.values() for name in names]
+
+
+class CommandsInGroups(typer.core.TyperGroup):
+    """The program, whose help has the commands under headings, each with its whole first line."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write them in the order of the modules."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for module, names in MODULES.items():
+            groups.setdefault(HEADINGS[module], []).extend(
+                (name, (self.commands[name].help or "").partition("\n\n")[0]) for name in names
+            )
+        for heading, commands in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(commands)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the first steps, and where there is more."""
+        from memctl.cli.examples import FIRST_STEPS, MORE, examples_text
+
+        formatter.write(examples_text(FIRST_STEPS) + MORE)
 
 
 def main() -> None:
@@ -85,6 +123,7 @@ def build_app(words: Sequence[str] = ()) -> typer.Typer:
     """
     app = typer.Typer(
         name="memctl",
+        cls=CommandsInGroups,
         no_args_is_help=True,
         add_completion=False,
         context_settings={"help_option_names": []},  # we have our own

@@ -7,7 +7,14 @@ import typer
 from memctl.agents import require_agent
 from memctl.archive import archive as archive_memories
 from memctl.archived import ArchiveFilter, list_archived
-from memctl.cli.options import MOST_ROWS, Call, JobOptions, OutputOptions, finish
+from memctl.cli.options import (
+    MOST_ROWS,
+    AgentArgument,
+    Call,
+    JobOptions,
+    OutputOptions,
+    finish,
+)
 from memctl.database import open_database
 from memctl.jobs import perform
 from memctl.migrations import require_current
@@ -28,7 +35,7 @@ SinceOption = Annotated[
 def archived(
     call: Call,
     output: OutputOptions,
-    agent: Annotated[str, typer.Argument(metavar="AGENT")],
+    agent: AgentArgument,
     type_: Annotated[
         str | None, typer.Option("--type", metavar="TYPE", help="Only this type.")
     ] = None,
@@ -71,7 +78,7 @@ def archived(
 def archive(
     call: Call,
     job: JobOptions,
-    agent: Annotated[str, typer.Argument(metavar="AGENT")],
+    agent: AgentArgument,
     ids: Annotated[list[str], typer.Argument(metavar="ID...")],
 ) -> None:
     """Put memories of an agent into the archive by hand."""

@@ -9,7 +9,7 @@ import typer
 
 from memctl.agent_memory import DEFAULT_IMPORTANCE, AgentMemory
 from memctl.agents import require_agent
-from memctl.cli.options import MOST_ROWS, Call, LockOptions, OutputOptions
+from memctl.cli.options import MOST_ROWS, AgentArgument, Call, LockOptions, OutputOptions
 from memctl.database import open_database
 from memctl.errors import MemctlError, NotFoundError, UsageError
 from memctl.memory import MOST_BYTES, TYPES, MemoryType
@@ -17,7 +17,6 @@ from memctl.messages import Message
 from memctl.output import say, show_document, show_facts, show_rows, show_value, tell
 from memctl.timestamps import parse_duration
 
-AgentArgument = Annotated[str, typer.Argument(metavar="AGENT")]
 TYPE = typer.Argument(metavar="TYPE", help=f"One of {', '.join(TYPES)}.")
 KeyArgument = Annotated[
     str, typer.Argument(metavar="KEY", help="Write `--` before one that begins with a dash.")

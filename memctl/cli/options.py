@@ -194,9 +194,20 @@ class OutputOptions:
         return chosen[0] if chosen else "json"
 
 
+AgentArgument = Annotated[str, typer.Argument(metavar="AGENT")]
 AgentOption = Annotated[
     str | None, typer.Option("--agent", metavar="AGENT", help="Only the memories of this agent.")
 ]
+
+
+class CommandWithExamples(typer.core.TyperCommand):
+    """A command whose help ends with what people type."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the examples."""
+        from memctl.cli.examples import EXAMPLES, examples_text
+
+        formatter.write(examples_text(EXAMPLES[str(self.name)]))
 
 
 def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
@@ -229,7 +240,7 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
     spread = [option for bundle in bundles.values() for option in spread_out(bundle)]
     set_parameters(run, [*own, *spread])
     run.__doc__ = function.__doc__
-    app.command(name)(run)
+    app.command(name, cls=CommandWithExamples)(run)
 
 
 def _show_help(context: typer.Context, wanted: bool) -> None:

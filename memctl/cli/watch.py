@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memctl import outbox
-from memctl.cli.options import MOST_ROWS, AgentOption, Call, LockOptions, OutputOptions
+from memctl.cli.options import (
+    MOST_ROWS,
+    AgentArgument,
+    AgentOption,
+    Call,
+    LockOptions,
+    OutputOptions,
+)
 from memctl.database import open_database
 from memctl.errors import MemctlError, UsageError
 from memctl.locking import exclusive
@@ -142,7 +149,7 @@ def runs(
 
 def explain(
     call: Call,
-    agent: Annotated[str, typer.Argument(metavar="AGENT")],
+    agent: AgentArgument,
     memory: Annotated[list[str], typer.Argument(metavar="ID | TYPE KEY")],
 ) -> None:
     """Tell one memory's whole story: where it is, what became of it and why, and what will.
