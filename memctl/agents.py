@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from sqlite3 import Connection
 
-from memctl.database import bind_texts, table_exists, to_bytes
+from memctl.database import bind_texts, to_bytes
 from memctl.errors import NotFoundError
 
 # A condition on agent_id; NULL stands for every agent.
@@ -15,29 +15,12 @@ def agent_parameter(agent: str | None) -> dict[str, bytes | None]:
     return {"agent": None if agent is None else to_bytes(agent)}
 
 
-# From one agent to the next by the index, however many memories each has.
-NEXT_AGENT = "SELECT min(agent_id) FROM {table} WHERE agent_id {beyond} CAST(:agent AS TEXT)"
-
-
-def agents(db: Connection, start: str = "", *, limit: int = 10_000) -> list[str]:
-    """Return the agents with memories, active or archived, whose names begin so.
-
-    They are in the order of their names, and at most so many of each kind. A table that is not
-    there names none.
-    """
-    found: set[str] = set()
-    for table in ("agent_memory", "archived_memories"):
-        if not table_exists(db, table):
-            continue
-        name, beyond = start, ">="
-        for _ in range(limit):
-            query = NEXT_AGENT.format(table=table, beyond=beyond)
-            name = db.execute(query, agent_parameter(name)).fetchone()[0]
-            if not (isinstance(name, str) and name.startswith(start)):
-                break
-            found.add(name)
-            beyond = ">"
-    return sorted(found)
+def agents(db: Connection) -> list[str]:
+    """Return the names of all that have memories, active or archived, in their order."""
+    found = db.execute(
+        "SELECT agent_id FROM agent_memory UNION SELECT agent_id FROM archived_memories"
+    )
+    return [row[0] for row in found]
 
 
 def require_agent(db: Connection, agent: str | None) -> None:

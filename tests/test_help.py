@@ -8,20 +8,16 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 
-from memctl.cli import NAMES, build_app
+from memctl.cli import NAMES
 from memctl.cli.examples import EXAMPLES, FIRST_STEPS, MORE, Example
-from memctl.completion import FILES, WORDS, Candidate, candidates
 from tests.conftest import PROGRAM, Memctl, connect, insert_memory
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "memctl.1"
 BARE_SHELLS = {"bash": ["bash", "--norc"], "zsh": ["zsh", "-f"], "fish": ["fish", "-N"]}
-PROGRAM_ITSELF: Any = typer.main.get_command(build_app())
 
 
 def in_a_shell(memctl: Memctl, script: str, *, shell_name: str = "bash") -> str:
@@ -125,94 +121,22 @@ def test_the_manual_page_loses_no_character() -> None:
 # Completion
 
 COMPLETED = [
-    ("memctl cl", ["cleanup"]),
-    ("memctl --db x.db --quiet cl", ["cleanup"]),
-    ("memctl --q", ["--quiet"]),
-    ("memctl cleanup --dr", ["--dry-run"]),
-    ("memctl migrate --no", ["--no-backup"]),
-    ("memctl run --n", []),  # --now is not for people
-    ("memctl resume ", ["--db", "--config", "--json", "--quiet", "--verbose", "--log-format"]),
-    ("memctl recall q", ["qa_agent"]),
-    ("memctl recall -- q", ["qa_agent"]),
-    ("memctl recall two\\ ", ["two words"]),
-    ('memctl recall "two w', ["two words"]),
-    ("memctl decay --agent=b", ["--agent=build_agent"]),
-    ("memctl decay --max-seconds 5 --agent b", ["build_agent"]),
-    ("memctl recall qa_agent e", ["error_pattern"]),
-    ("memctl recall 'two words' e", ["error_pattern"]),
-    ("memctl archived qa_agent --reason f", ["forgotten"]),
-    ("memctl events --event memory:pru", ["memory:pruned"]),
-    ("memctl runs --job pru", ["prune"]),
-    ("memctl config i", ["init"]),
-    ("memctl report --format m", ["markdown"]),
-    ("memctl cleanup --log-format=j", ["--log-format=json", "--log-format=journal"]),
-    ("memctl completion ", ["bash", "zsh", "fish"]),
-    ("memctl import ", [FILES]),
-    ("memctl import qa_agent ", [FILES]),
-    ("memctl backup --verify ", [FILES]),
-    ("memctl cleanup --config=", [FILES]),
-    ("memctl recall qa_agent learning ", []),  # a key, of which there are too many
-    ("memctl cleanup --nope=", []),
-    ("memctl nope ", []),
-]
-
-
-@pytest.mark.parametrize(("line", "expected"), COMPLETED)
-def test_what_may_come_next_is_known(line: str, expected: list[str], agents: Memctl) -> None:
-    offered = [one.word for one in candidates(PROGRAM_ITSELF, line, agents.environment())]
-
-    assert offered[: len(expected)] == expected
-    assert expected or not offered
-
-
-def test_agents_are_those_of_the_database_that_the_line_names(agents: Memctl) -> None:
-    configuration = agents.database.with_name("memctl.toml")
-    configuration.write_text(f'database = "{agents.database}"')
-    home = {"HOME": str(agents.database.parent)}
-    elsewhere = {**home, "MEMCTL_DB": "missing.db"}
-
-    found = [
-        candidates(PROGRAM_ITSELF, line, environment)
-        for line, environment in (
-            (f"memctl --db {agents.database} list q", elsewhere),
-            (f"memctl decay --db={agents.database} --agent q", elsewhere),
-            (f"memctl --config {configuration} list q", home),
-            ("memctl list q", elsewhere),
-        )
-    ]
-
-    assert found == [*[[Candidate("qa_agent")]] * 3, []]
-
-
-def test_an_agent_of_the_archive_is_offered_too(agents: Memctl) -> None:
-    agents.ok("forget", "qa_agent", "learning")
-
-    offered = candidates(PROGRAM_ITSELF, "memctl archived q", agents.environment())
-
-    assert [one.word for one in offered] == ["qa_agent"]
-
-
-def test_the_words_that_stand_for_values_are_those_of_the_help() -> None:
-    metavars = {
-        parameter.metavar
-        for command in PROGRAM_ITSELF.commands.values()
-        for parameter in command.params
-    }
-
-    assert set(WORDS) | {"AGENT", "FILE"} <= metavars
-
-
-# Each line, and what the shell then has in place of its last word.
-IN_BASH = [
-    ("memctl cl", "cl", ["cleanup"]),
-    ("memctl recall q", "q", ["qa_agent"]),
-    ("memctl recall two", "two", [r"two\ words"]),
-    ('memctl recall "two', '"two', ["two words"]),
-    ("memctl recall $", "$", [r"\$\(touch\ hacked\)"]),
-    ('memctl recall "$', '"$', []),
-    ("memctl decay --agent=b", "b", ["build_agent"]),
-    ("memctl events --event memory:pru", "pru", ["pruned"]),
-    ("memctl import ", "", ["option: default"]),
+    ("cl", ["cleanup"]),
+    ("--db x.db --quiet cl", ["cleanup"]),
+    ("cleanup --dr", ["--dry-run"]),
+    ("run --n", []),  # --now is not for people
+    ("recall q", ["qa_agent"]),
+    ("--db missing.db recall q", []),
+    ("recall $", []),  # what a shell would not take as one word, it might run
+    ("recall two", []),
+    ("decay --max-seconds 5 --agent b", ["build_agent"]),
+    ("recall qa_agent e", ["error_pattern"]),
+    ("archived qa_agent --reason f", ["forgotten"]),
+    ("events --event memory:pru", ["memory:pruned"]),
+    ("runs --job cl", ["cleanup"]),
+    ("config i", ["init"]),
+    ("report --format m", ["markdown"]),
+    ("cleanup --db h", []),  # nothing else, so the shell completes names of files
 ]
 
 
@@ -220,33 +144,24 @@ def test_bash_completes(agents: Memctl) -> None:
     printed = in_a_shell(
         agents,
         "source <(memctl completion bash)\n"
-        'compopt() { COMPREPLY=("option: $2"); }\n'
         + "".join(
-            f"COMP_LINE={shlex.quote(line)} COMP_POINT={len(line)}\n"
-            f"_memctl memctl {shlex.quote(word)}\n"
-            """printf '%s\\n' "${COMPREPLY[@]}" .\n"""
-            for line, word, _ in IN_BASH
+            f"COMP_WORDS=(memctl {' '.join(map(shlex.quote, line.split(' ')))})\n"
+            "COMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n"
+            "_memctl_completion memctl\n"
+            "echo ${COMPREPLY[@]}\n"
+            for line, _ in COMPLETED
         )
         + "complete -p memctl",
     )
 
-    *answers, registered = printed.split(".\n")
-    assert [answer.split("\n")[:-1] for answer in answers] == [
-        expected for _, _, expected in IN_BASH
-    ]
-    assert registered == "complete -F _memctl memctl\n"
+    *answers, registered = printed.splitlines()
+    assert answers == [" ".join(expected) for _, expected in COMPLETED]
+    assert registered == "complete -o default -F _memctl_completion memctl"
 
 
 @pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed")
 def test_fish_completes(agents: Memctl) -> None:
-    lines = (
-        "cl",
-        "recall q",
-        "recall two",
-        "decay --agent=b",
-        "import REA",
-        "cleanup --config=REA",
-    )
+    lines = ("cl", "recall q", "recall two")
 
     printed = in_a_shell(
         agents,
@@ -255,68 +170,45 @@ def test_fish_completes(agents: Memctl) -> None:
         shell_name="fish",
     )
 
-    assert printed.splitlines() == [
-        "cleanup\tArchive the memories that have expired.",
-        "qa_agent",
-        "two words",
-        "--agent=build_agent",
-        "README",
-        "--config=README",
-    ]
+    assert printed.splitlines() == ["cleanup\tArchive the memories that have expired.", "qa_agent"]
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
 def test_zsh_completes(agents: Memctl) -> None:
-    lines = ("memctl cl", "memctl recall q", "memctl recall '$'", "memctl import ''")
+    lines = ("memctl recall q", "memctl recall two", "memctl cleanup --db ''")
 
     printed = in_a_shell(
         agents,
         "autoload -Uz compinit && compinit -u -D\n"
         "source <(memctl completion zsh)\n"
-        "_describe() { print -rl -- $candidates }\n"
+        "_arguments() { print -r -- $@ }\n"
         "_files() { print files }\n"
-        "compset() { }\n"
-        + "".join(f"words=({line}); CURRENT=$#words PREFIX=$words[-1]; _memctl\n" for line in lines)
+        + "".join(f"words=({line}); CURRENT=$#words; _memctl_completion\n" for line in lines)
         + "print $_comps[memctl]",
         shell_name="zsh",
     )
 
-    assert printed.splitlines() == [
-        "cleanup:Archive the memories that have expired.",
-        "qa_agent",
-        "$(touch hacked)",
-        "files",
-        "_memctl",
-    ]
+    first, *others = printed.splitlines()
+    assert "qa_agent" in first
+    assert others == ["files", "files", "_memctl_completion"]
 
 
-@pytest.mark.parametrize("trouble", ["missing", "no database", "locked", "no home directory"])
+@pytest.mark.parametrize("trouble", ["no database", "locked", "no home directory"])
 def test_where_no_agents_can_be_read_none_is_offered_and_nothing_said(
     trouble: str, agents: Memctl
 ) -> None:
-    line = "memctl recall "
-    environment = agents.environment()
-    if trouble == "missing":
-        line = "memctl --db missing.db recall "
-    elif trouble == "no database":
-        line = "memctl --db README recall "
-    elif trouble == "locked":
-        line = "memctl --db locked.db recall "
-    elif trouble == "no home directory":
-        environment = {}
     place = agents.database.parent
+    database = {"no database": "README", "locked": "locked.db"}.get(trouble)
+    asked = {
+        "_MEMCTL_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"memctl --db {database} recall " if database else "memctl recall ",
+        "COMP_CWORD": "4" if database else "2",
+    }
     with closing(connect(agents.database)) as db:
         db.execute("VACUUM INTO ?", [str(place / "locked.db")])
     with closing(connect(place / "locked.db")) as db:  # not in WAL mode
         db.execute("BEGIN EXCLUSIVE")
 
-        answer = subprocess.run(
-            [PROGRAM, "completion", "bash", "--complete", line],
-            cwd=place,
-            env=environment,
-            capture_output=True,
-            check=False,
-        )
+        answer = subprocess.run([PROGRAM], cwd=place, env=asked, capture_output=True, check=False)
 
-    assert (answer.returncode, answer.stdout, answer.stderr) == (0, b"", b"")
-    assert not (place / "missing.db").exists()
+    assert (answer.stdout.strip(), answer.stderr) == (b"", b"")

@@ -22,13 +22,7 @@ def run(*words: str | Path, directory: Path = PROJECT) -> str:
     return ran.stdout
 
 
-# What other programs look for below a prefix's `share`, and which file it is.
-SHARED = {
-    "man/man1/memctl.1": "docs/memctl.1",
-    "bash-completion/completions/memctl": "memctl/completions/memctl.bash",
-    "zsh/site-functions/_memctl": "memctl/completions/memctl.zsh",
-    "fish/vendor_completions.d/memctl.fish": "memctl/completions/memctl.fish",
-}
+PAGE = "share/man/man1/memctl.1"
 
 
 class Installation(NamedTuple):
@@ -95,8 +89,8 @@ def test_the_wheel_has_the_whole_package_and_the_same_migrations(installed: Inst
         if path.is_file() and path.suffix != ".pyc"
     }
     package |= {f"memctl/sql/{path.name}": path for path in (PROJECT / "migrations").iterdir()}
-    data = installed.wheel.name.replace("-py3-none-any.whl", ".data/data/share")
-    package |= {f"{data}/{place}": PROJECT / file for place, file in SHARED.items()}
+    data = installed.wheel.name.replace("-py3-none-any.whl", ".data/data")
+    package[f"{data}/{PAGE}"] = PROJECT / "docs" / "memctl.1"
 
     with zipfile.ZipFile(installed.wheel) as wheel:
         found = {
@@ -122,39 +116,15 @@ def test_the_installed_program_knows_its_version(installed: Installation) -> Non
 def test_man_finds_the_page_beside_the_program(installed: Installation) -> None:
     place = installed.run_activated("man", "-w", "memctl")
 
-    assert place == f"{installed.environment / 'share/man/man1/memctl.1'}\n"
+    assert place == f"{installed.environment / PAGE}\n"
 
 
-def test_bash_completes_by_the_installed_file_alone(installed: Installation) -> None:
-    line = "memctl clea"
-    script = f"""
-        source {installed.environment}/share/bash-completion/completions/memctl
-        COMP_LINE="{line}" COMP_POINT={len(line)}
-        _memctl memctl clea memctl
-        echo "${{COMPREPLY[@]}}"
+def test_bash_completes_with_the_installed_program(installed: Installation) -> None:
+    script = """
+        source <(memctl completion bash)
+        COMP_WORDS=(memctl clea) COMP_CWORD=1
+        _memctl_completion memctl
+        echo "${COMPREPLY[@]}"
     """
 
     assert installed.run_activated("bash", "--norc", "-c", script) == "cleanup\n"
-
-
-@pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed")
-def test_fish_finds_its_installed_file(installed: Installation) -> None:
-    script = f"""
-        set -a fish_complete_path {installed.environment}/share/fish/vendor_completions.d
-        complete --do-complete "memctl clea"
-    """
-
-    completed = installed.run_activated("fish", "--no-config", "-c", script)
-
-    assert completed == "cleanup\tArchive the memories that have expired.\n"
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_installed_program_prints_the_file_that_is_installed(
-    shell: str, installed: Installation
-) -> None:
-    (place,) = (place for place, file in SHARED.items() if file.endswith(f".{shell}"))
-
-    printed = installed.run("memctl", "completion", shell)
-
-    assert printed == (installed.environment / "share" / place).read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import os
 import re
 import signal
 import sys
@@ -13,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from memctl import __version__
-from memctl.cli.options import Call, command, set_parameters, spread_out
+from memctl.cli.options import ASKED_BY, Call, command, set_parameters, spread_out
 from memctl.errors import MemctlError, UsageError
 from memctl.output import show_error, show_line, show_usage
 
@@ -80,6 +81,10 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):  # None when closed
             stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:]
+    if ASKED_BY in os.environ:
+        from typer._completion_classes import completion_init
+
+        completion_init()
     try:
         sys.exit(build_app(words)(standalone_mode=False))
     except typer.TyperException as misunderstood:

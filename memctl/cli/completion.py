@@ -1,32 +1,96 @@
-"""The command that makes shells complete the others."""
+"""What makes a shell complete the commands of memctl.
+
+Typer knows the commands, the options and their choices. What else a value may be goes by the word
+that stands for it in the help, such as AGENT.
+"""
 
 import os
-from typing import Annotated, get_args
+import shlex
+import sqlite3
+from collections.abc import Callable, Iterable
+from inspect import Parameter
+from pathlib import Path
+from typing import Annotated, Literal, get_args
 
 import typer
 
-from memctl.cli.options import Call
-from memctl.completion import Shell, script
+from memctl.agents import agents
+from memctl.archived import REASONS
+from memctl.cli.options import ASKED_BY, Call
+from memctl.database import open_database
+from memctl.errors import MemctlError
+from memctl.memory import TYPES
+from memctl.outbox import EVENTS
 from memctl.output import show_document, show_text
+from memctl.run import JOBS
+from memctl.settings import load_settings
+
+Shell = Literal["bash", "zsh", "fish"]
 
 
 def completion(
     call: Call,
     shell: Annotated[Shell, typer.Argument(metavar="|".join(get_args(Shell)))],
-    line: Annotated[str | None, typer.Option("--complete", hidden=True)] = None,
 ) -> None:
     """Print what makes a shell complete commands, options, files and agents.
 
-    bash reads it from ~/.bashrc, zsh from ~/.zshrc after compinit, fish from a file of its own.
-    Agents are those of the database that the line, or else the environment, names.
+    In ~/.bashrc, or with zsh for bash in ~/.zshrc after compinit: `source <(memctl completion
+    bash)`. For fish: `memctl completion fish > ~/.config/fish/completions/memctl.fish`. Agents
+    are those of the database that the line, or else the environment, names.
     """
-    if line is not None:
-        from memctl.cli import build_app
-        from memctl.completion import candidates, split, text
+    from typer._completion_shared import get_completion_script
 
-        program = typer.main.get_command(build_app(split(line)[1:-1]))
-        show_text([text(candidates(program, line, os.environ), line, shell)])
-    elif call.json:
-        show_document({"shell": shell, "script": script(shell)})
+    script = get_completion_script(prog_name="memctl", complete_var=ASKED_BY, shell=shell)
+    if call.json:
+        show_document({"shell": shell, "script": script})
     else:
-        show_text([script(shell)])
+        show_text([script, "\n"])
+
+
+def offer_values(parameters: Iterable[Parameter]) -> None:
+    """Tell Typer what completes the values of a command's parameters."""
+    for parameter in parameters:
+        for info in getattr(parameter.annotation, "__metadata__", ()):
+            offered = OFFERED.get(info.metavar)
+            if offered:
+                info.autocompletion = offered
+
+
+def _one_of(words: Iterable[str]) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return complete
+
+
+def _known_agents(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the agents whose names a shell may complete; none rather than an error.
+
+    A shell puts them on its command line as they are: a name that it would not take as one word
+    could do anything there.
+    """
+
+    def given(name: str) -> Path | None:
+        before = context.parent.params.get(name) if context.parent else None
+        path = context.params.get(name) or before
+        return Path(path) if path else None
+
+    try:
+        settings = load_settings(
+            database=given("db"), configuration=given("config"), environ=os.environ
+        )
+        with open_database(settings.database, read_only=True, lock_wait=0) as db:
+            names = agents(db)
+    except (MemctlError, sqlite3.Error):
+        return []
+    return [name for name in names if name.startswith(incomplete) and shlex.quote(name) == name]
+
+
+OFFERED: dict[str, Callable[..., list[str]]] = {
+    "AGENT": _known_agents,
+    "EVENT": _one_of(EVENTS),
+    "FILE": _one_of(()),  # the shell completes names of files where there is nothing else
+    "JOB": _one_of(JOBS),
+    "REASON": _one_of(REASONS),
+    "TYPE": _one_of(TYPES),
+}

@@ -35,6 +35,8 @@ from memctl.timestamps import parse_moment, to_text
 from memctl.watchdog import Watch
 
 MOST_ROWS = 10**12  # SQLite counts to 2**63
+# By this variable of the environment a shell asks memctl what a line may go on with.
+ASKED_BY = "_MEMCTL_COMPLETE"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -258,6 +260,10 @@ HelpOption = Annotated[
 
 def set_parameters(function: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
     """Make Typer see a context, these parameters and --help, not what the function declares."""
+    if ASKED_BY in os.environ:
+        from memctl.cli.completion import offer_values
+
+        offer_values(parameters)
     keyword = inspect.Parameter.KEYWORD_ONLY
     context = inspect.Parameter("context", keyword, annotation=typer.Context)
     wants_help = inspect.Parameter("help_", keyword, default=False, annotation=HelpOption)
