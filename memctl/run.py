@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
 from memctl.alerts import Alert
-from memctl.errors import MemctlError, RefusedError
+from memctl.errors import MemctlError, RefusedError, shortage
 from memctl.jobs import (
     JobResult,
     Report,
@@ -137,6 +137,8 @@ def _turn(job: str, due_at: datetime | None, settings: Settings, request: Reques
     except MemctlError as failure:
         return turn._replace(error=failure)
     except Exception as bug:
+        if lacking := shortage(bug):
+            return turn._replace(error=lacking)
         error = MemctlError(f"{type(bug).__name__}: {bug}", "this is a bug of memctl")
         return turn._replace(error=error, bug=bug)
 
