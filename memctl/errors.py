@@ -4,6 +4,8 @@ A class exists where cron or a script would act differently: it carries the exit
 Anything else is a bug and keeps its traceback.
 """
 
+import errno
+
 
 class MemctlError(Exception):
     """The command failed; the message says what happened, the hint what to do next."""
@@ -66,3 +68,17 @@ class DocumentError(RefusedError):
 
     exit_code = 13
     code = "document"
+
+
+def shortage(error: Exception) -> MemctlError | None:
+    """Return what to say when the machine has run out of what memctl needs, which is no bug."""
+    if isinstance(error, MemoryError):
+        return MemctlError(
+            "there is not enough memory",
+            "the interrupted step was rolled back: raise the limit, then run the command again",
+        )
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return MemctlError(
+            f"too many files are open ({error.strerror})", "raise the limit, see `ulimit -n`"
+        )
+    return None

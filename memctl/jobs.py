@@ -167,7 +167,7 @@ def perform(
     hour (unless forced), and whatever stops `work`, after recording it in the ledger. Alerts are
     delivered when the locks are free again.
     """
-    with _watched(job, request, by_hand=by_hand) as ending, _opened(request) as db:
+    with watched(job, request, by_hand=by_hand) as ending, _opened(request) as db:
         if prepare is not None:
             prepare(db)
         with alone(job, request):
@@ -176,7 +176,7 @@ def perform(
 
 def perform_alone(job: str, work: Callable[[Run], Result], request: Request) -> Report[Result]:
     """Do the same where the caller keeps others out."""
-    with _watched(job, request, by_hand=False) as ending, _opened(request) as db:
+    with watched(job, request, by_hand=False) as ending, _opened(request) as db:
         return _perform(job, work, db, request, ending, by_hand=False)
 
 
@@ -204,7 +204,7 @@ def _opened(request: Request) -> AbstractContextManager[Connection]:
 
 
 @contextmanager
-def _watched(job: str, request: Request, *, by_hand: bool) -> Iterator[Ending]:
+def watched(job: str, request: Request, *, by_hand: bool) -> Iterator[Ending]:
     """Keep a failure that the ledger cannot be told of, and deliver alerts at the very end."""
     ending = Ending()
     try:

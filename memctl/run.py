@@ -12,8 +12,17 @@ from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
 from memctl.alerts import Alert
-from memctl.errors import MemctlError, RefusedError
-from memctl.jobs import JobResult, Report, Request, Run, alone, migrated_database, perform_alone
+from memctl.errors import MemctlError, RefusedError, shortage
+from memctl.jobs import (
+    JobResult,
+    Report,
+    Request,
+    Run,
+    alone,
+    migrated_database,
+    perform_alone,
+    watched,
+)
 from memctl.ledger import Standing, last_run, refuse_backward_clock, standing
 from memctl.settings import Settings
 
@@ -98,21 +107,23 @@ def run_due_jobs(settings: Settings, request: Request) -> Iterator[Turn]:
     """Run every job that is due and yield what became of each of them, as it happens.
 
     Nobody else changes the database in between; alerts are delivered afterwards. `max_seconds` is
-    for all of them together. Raises as `perform` does, but only before the first job.
+    for all of them together. Raises as `perform` does, but only before the first job, and keeps it
+    as a failure of that job.
     """
     alerts: list[Alert] = []
-    watch = request.watch._replace(deliver=alerts.append)
+    deliver = request.watch.deliver
+    request = request._replace(watch=request.watch._replace(deliver=alerts.append))
     try:
-        with alone("run", request):
+        with watched(_first(settings.run), request, by_hand=False), alone("run", request):
             clock = time.monotonic()
             for job, due_at in _plan(settings.run, request):
                 left = request.max_seconds
                 if left is not None:
                     left -= time.monotonic() - clock
-                yield _turn(job, due_at, settings, request._replace(max_seconds=left, watch=watch))
+                yield _turn(job, due_at, settings, request._replace(max_seconds=left))
     finally:
         for alert in alerts:
-            request.watch.deliver(alert)
+            deliver(alert)
 
 
 def _turn(job: str, due_at: datetime | None, settings: Settings, request: Request) -> Turn:
@@ -126,6 +137,8 @@ def _turn(job: str, due_at: datetime | None, settings: Settings, request: Reques
     except MemctlError as failure:
         return turn._replace(error=failure)
     except Exception as bug:
+        if lacking := shortage(bug):
+            return turn._replace(error=lacking)
         error = MemctlError(f"{type(bug).__name__}: {bug}", "this is a bug of memctl")
         return turn._replace(error=error, bug=bug)
 
@@ -142,6 +155,11 @@ def _plan(policy: RunPolicy, request: Request) -> list[tuple[str, datetime | Non
         return [
             (job, due_at(getattr(policy, job), standing(db, job), now=request.now)) for job in JOBS
         ]
+
+
+def _first(policy: RunPolicy) -> str:
+    """Return the job that suffers when none can be begun."""
+    return next((job for job in JOBS if getattr(policy, job) != "never"), "cleanup")
 
 
 def due_at(every: Every, last: Standing, *, now: datetime) -> datetime | None:

@@ -8,7 +8,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class Memctl:
 
     database: Path
     now: datetime = NOW
+    prefix: tuple[str, ...] = ()  # a program that runs it under other conditions
 
     def environment(self) -> dict[str, str]:
         """Return the whole environment that a command gets."""
@@ -67,12 +68,12 @@ class Memctl:
 
     def at(self, now: datetime) -> "Memctl":
         """Return the program at another time."""
-        return Memctl(self.database, now)
+        return replace(self, now=now)
 
     def __call__(self, *words: str | bytes, given: bytes = b"", timeout: float = 60) -> Answer:
         """Run a command to its end, whatever its exit code; `given` is its standard input."""
         ran = subprocess.run(
-            [PROGRAM, *words],
+            [*self.prefix, PROGRAM, *words],
             env=self.environment(),
             input=given,
             capture_output=True,
@@ -93,7 +94,7 @@ class Memctl:
     def start(self, *words: str) -> "subprocess.Popen[bytes]":
         """Start a command and leave it running."""
         return subprocess.Popen(
-            [PROGRAM, *words],
+            [*self.prefix, PROGRAM, *words],
             env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -2,8 +2,8 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from memctl import alerts
 from memctl.errors import MemctlError
 from memctl.spool import Failure, opened_spool, spool_path
 from tests.conftest import NOW, PROGRAM, Memctl, connect, insert_memory, rows
+from tests.service import Service
 from tests.test_bad_input import fill_disk, small_disk  # noqa: F401  a fixture
+from tests.test_contention import lock_file
 from tests.test_crashes import eventually
 
 HOUR = timedelta(hours=1)
@@ -265,6 +267,99 @@ def test_a_database_that_is_missing_is_told_of_too(
     assert document["message"].startswith(
         f"decay has failed 3 times in a row: there is no database at {memctl.database}"
     )
+
+
+@contextmanager
+def gone(path: Path) -> Iterator[None]:
+    """Take the database away for a while."""
+    path.rename(path.with_name("elsewhere"))
+    yield
+    path.with_name("elsewhere").rename(path)
+
+
+@contextmanager
+def damaged(path: Path) -> Iterator[None]:
+    """Let the database be damaged for a while."""
+    with closing(connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + b"\xaa" * (len(content) - 100))
+    yield
+    path.write_bytes(content)
+
+
+@contextmanager
+def held_by_another(path: Path) -> Iterator[None]:
+    """Let another memctl be at work for a while."""
+    with lock_file(path):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("trouble", "exit_code", "reason", "setting", "job"),
+    [
+        pytest.param(gone, 10, "there is no database at ", "", "cleanup", id="no database"),
+        pytest.param(damaged, 1, "is damaged (", "", "cleanup", id="damaged"),
+        pytest.param(
+            held_by_another,
+            11,
+            "another memctl is at work",
+            '[run]\ncleanup = "never"\n',
+            "decay",
+            id="locked out, and no cleanup",
+        ),
+    ],
+)
+def test_a_run_that_never_comes_to_its_jobs_is_told_of_and_recorded_when_it_does(
+    migrated: Memctl,
+    service: Service,
+    configured: tuple[str, str],
+    told: Path,
+    trouble: Callable[[Path], AbstractContextManager[None]],
+    exit_code: int,
+    reason: str,
+    setting: str,
+    job: str,
+) -> None:
+    service.close()
+    Path(configured[1]).write_text(Path(configured[1]).read_text() + setting)
+    words = ("run", "--lock-wait", "0", *configured)
+
+    with trouble(migrated.database):
+        answers = [migrated.at(NOW + number * HOUR / 4)(*words) for number in range(4)]
+    kept = spool_of(migrated).exists()
+    migrated.at(NOW + 3 * HOUR).ok(*words)
+
+    assert [answer.exit_code for answer in answers] == [exit_code] * 4
+    (document,) = documents(told)
+    assert document["message"].startswith(f"{job} has failed 3 times in a row: ")
+    assert reason in document["error"]
+    assert kept
+    assert not spool_of(migrated).exists()
+    with closing(connect(migrated.database)) as db:
+        assert statuses(db)[:5] == [*[(job, "failed")] * 4, (job, "ok")]
+        assert len(alert_events(db)) == 1
+        assert raised(db) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "hours"),
+    [
+        pytest.param(("run", "--dry-run"), 0, id="a preview"),
+        pytest.param(("run",), -2, id="a refusal"),
+    ],
+)
+def test_a_run_that_was_not_meant_or_not_allowed_is_no_failure(
+    migrated: Memctl, words: tuple[str, ...], hours: int
+) -> None:
+    migrated.ok("cleanup")
+    if not hours:
+        migrated.database.rename(migrated.database.with_name("elsewhere"))
+
+    for _ in range(3):
+        assert migrated.at(NOW + hours * HOUR)(*words).exit_code in (3, 10)
+
+    assert not spool_of(migrated).exists()
 
 
 def test_failures_at_the_same_time_are_all_kept(db: sqlite3.Connection, migrated: Memctl) -> None:

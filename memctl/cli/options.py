@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from memctl.alerts import Alert, run_command
-from memctl.errors import MemctlError, UsageError
+from memctl.errors import MemctlError, UsageError, shortage
 from memctl.jobs import JobResult, Report, Request
 from memctl.messages import LogFormat, MessageStyle
 from memctl.output import (
@@ -234,9 +234,12 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
         try:
             call.check()
             function(**bundled, **given)
-        except MemctlError as error:
+        except (MemctlError, MemoryError, OSError) as caught:
+            error = caught if isinstance(caught, MemctlError) else shortage(caught)
+            if error is None:
+                raise
             show_error(error, as_json=call.json)
-            raise typer.Exit(error.exit_code) from error
+            raise typer.Exit(error.exit_code) from caught
 
     own = [parameter for parameter in parameters.values() if parameter.name not in bundles]
     spread = [option for bundle in bundles.values() for option in spread_out(bundle)]

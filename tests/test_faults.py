@@ -1,0 +1,319 @@
+"""Every command meets what disks, locks and limits can do: the right exit code, and no harm.
+
+Here are the faults that all commands meet together, each with a database of its own. Those of wrong
+files and input are in `test_bad_input`, kills in `test_crashes`; README has the table of them all.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from memctl.cli import MODULES
+from tests.conftest import NOW, Answer, Memctl, connect, insert_memory, is_sound
+from tests.test_bad_input import (  # noqa: F401  fixtures
+    COMMANDS,
+    NEED_NO_DATABASE,
+    READING,
+    fill_disk,
+    memory_tables,
+    prepared,
+    small_disk,
+)
+from tests.test_contention import lock_file, write_lock
+from tests.test_readme import README, ROOT
+
+# Those that take --lock-wait; what only reads waits for ten seconds.
+PATIENT = {*COMMANDS} - {*READING, "recall"} | {"backup"}
+FILES = {"harness.db", "harness.db-wal", "harness.db-shm", "harness.db.memctl.lock"}
+UNTOUCHED = "SELECT value FROM agent_memory WHERE id = 'of another'"  # by all commands
+WRITE_OVER = "UPDATE agent_memory SET value = ? WHERE id = 'of another'"
+
+
+@pytest.mark.parametrize("name", [name for names in MODULES.values() for name in names])
+def test_no_command_is_forgotten(name: str) -> None:
+    known = {words[0] for words in (*COMMANDS.values(), *NEED_NO_DATABASE.values())}
+
+    assert name.rstrip("_") in known, (
+        f"`memctl {name}` meets no faults: add how it succeeds to COMMANDS in test_bad_input.py"
+        " (and to READING if it writes nothing), or to NEED_NO_DATABASE if it opens none"
+    )
+
+
+# What can be the matter
+
+
+@contextmanager
+def kept_by_another(path: Path) -> Iterator[None]:
+    """Let another program have the database to itself."""
+    with closing(connect(path)) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+        db.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+@contextmanager
+def foreign_trigger(path: Path) -> Iterator[None]:
+    """Put another program's trigger on the table of memories."""
+    with closing(connect(path)) as db:
+        db.execute("CREATE TRIGGER theirs AFTER DELETE ON agent_memory BEGIN SELECT 1; END")
+    yield
+
+
+@contextmanager
+def log_left_behind(path: Path) -> Iterator[None]:
+    """Leave what a program leaves that is killed right after a commit."""
+    with closing(connect(path)) as db:
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute(WRITE_OVER, ("committed",))
+        take_files(path, "-wal")
+    put_back(path, "-wal")
+    yield
+
+
+@contextmanager
+def journal_left_behind(path: Path) -> Iterator[None]:
+    """Leave what a program leaves that is killed in a transaction, in the older journal mode."""
+    with closing(connect(path)) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+        db.execute("PRAGMA cache_size = 1")  # so that the file is written before the commit
+        db.execute("BEGIN")
+        db.execute(WRITE_OVER, ("half done" * 10_000,))
+        take_files(path, "-journal")
+        db.execute("ROLLBACK")
+    put_back(path, "-journal")
+    assert b"half done" in path.read_bytes()
+    yield
+
+
+def take_files(path: Path, *others: str) -> None:
+    """Copy the files of a database as they are at this moment."""
+    for suffix in ("", *others):
+        shutil.copyfile(f"{path}{suffix}", f"{path}{suffix}.taken")
+
+
+def put_back(path: Path, *others: str) -> None:
+    """Put the copies in their place."""
+    for suffix in ("", *others):
+        Path(f"{path}{suffix}.taken").replace(f"{path}{suffix}")
+
+
+def all_is_well(_path: Path) -> AbstractContextManager[None]:
+    """Do nothing: what is wrong is not in the files."""
+    return nullcontext()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is the matter, and how commands then end."""
+
+    name: str  # as the README has it
+    otherwise: int  # the exit code of commands that are not in `codes`
+    codes: Mapping[str, int] = field(default_factory=dict)
+    says: str = ""  # a part of every error
+    make: Callable[[Path], AbstractContextManager[object]] = all_is_well
+    limits: tuple[str, ...] = ()
+    untouched: str = "cache the toolchain"
+
+
+STILL_READ = dict.fromkeys(READING, 0)
+
+FAULTS = [
+    Fault(
+        "another program writes for too long",
+        11,
+        {**STILL_READ, "migrate": 0},  # there is nothing to migrate
+        says="is locked by another program",
+        make=write_lock,
+    ),
+    Fault(
+        "another program has the database to itself",
+        11,
+        says="is locked by another program",
+        make=kept_by_another,
+    ),
+    Fault(
+        "another memctl is at work",
+        11,
+        {
+            **STILL_READ,
+            # One statement on one memory needs no lock of memctl's own.
+            **dict.fromkeys(("remember", "recall", "forget", "forget all", "pause", "resume"), 0),
+            "backup": 11,
+        },
+        says="another memctl is at work",
+        make=lock_file,
+    ),
+    Fault(
+        "a trigger of another program on the memories",
+        12,
+        {"migrate": 0, "rollback": 0, "status": 0, "backup": 0, "check": 3},
+        says="has the unknown trigger theirs",
+        make=foreign_trigger,
+    ),
+    Fault(
+        "a write-ahead log that a killed program left",
+        0,
+        make=log_left_behind,
+        untouched="committed",
+    ),
+    Fault(
+        "a hot journal that a killed program left",
+        0,
+        {"check": 3},  # of the journal mode
+        make=journal_left_behind,
+    ),
+    Fault(
+        "no file may grow (quota, `ulimit -f`)",
+        1,
+        says="cannot be read or written",
+        limits=("prlimit", "--fsize=0"),
+    ),
+    Fault(
+        "too few open files (`ulimit -n`)",
+        1,
+        says="open",  # SQLite does not say why it cannot open one
+        limits=("prlimit", "--nofile=6"),
+    ),
+]
+FULL_DISK = Fault("the disk is full", 1, says="full")
+READ_ONLY_DISK = Fault("a read-only file system", 1, says="writable")
+
+
+def meet(fault: Fault, folder: Path, origin: Path, trouble: Callable[[], object]) -> list[str]:
+    """Let every command meet a fault; returns what they did wrong."""
+    before = memory_tables(origin)
+    programs = {}
+    for name in COMMANDS:
+        (folder / name).mkdir()
+        programs[name] = Memctl(folder / name / "harness.db", NOW, fault.limits)
+        shutil.copyfile(origin, programs[name].database)
+
+    def run(name: str) -> Answer:
+        patience = ("--lock-wait", "0.1") if name in PATIENT else ()
+        return programs[name](*COMMANDS[name], *patience, "--json")
+
+    with ExitStack() as stack, ThreadPoolExecutor(16) as pool:  # some wait for ten seconds
+        for program in programs.values():
+            stack.enter_context(fault.make(program.database))
+        trouble()
+        answers = dict(zip(programs, pool.map(run, programs), strict=True))
+        wrong = [
+            f"{name}: {problem}"
+            for name, answer in answers.items()
+            if (problem := wrong_answer(fault, fault.codes.get(name, fault.otherwise), answer))
+        ]
+    mend(folder)
+    for name, program in programs.items():
+        with closing(connect(program.database)) as db:
+            if not is_sound(db) or db.execute(UNTOUCHED).fetchone() != (fault.untouched,):
+                wrong.append(f"{name}: it did harm")
+        if answers[name].exit_code not in (0, 3):
+            files = {file.name for file in program.database.parent.iterdir()}
+            if memory_tables(program.database) != before or not files <= FILES:
+                wrong.append(f"{name}: it failed, and left {files} or a change")
+    return wrong
+
+
+def wrong_answer(fault: Fault, exit_code: int, answer: Answer) -> str:
+    """Return what is wrong with an answer, or nothing."""
+    if answer.exit_code != exit_code or "Traceback" in answer.err:
+        return f"{exit_code} was expected, not {answer}"
+    if exit_code in (0, 3):
+        return ""
+    error = json.loads(answer.err)["error"]
+    said = error["exit_code"] == exit_code and fault.says in error["message"] + error["hint"]
+    return "" if said else f"it should say {fault.says!r}: {answer}"
+
+
+def mend(folder: Path) -> None:
+    """Make a disk usable again, if the folder is one."""
+    if folder.is_mount():
+        subprocess.run(["mount", "-o", "remount,rw", folder], check=True)
+        (folder / "filler").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in FAULTS])
+def test_every_command_meets_a_fault_and_does_no_harm(
+    fault: Fault,
+    prepared: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    assert meet(fault, tmp_path, prepared, lambda: None) == []
+
+
+def test_every_command_meets_a_full_disk_and_does_no_harm(
+    prepared: Path,  # noqa: F811
+    small_disk: Path,  # noqa: F811
+) -> None:
+    assert meet(FULL_DISK, small_disk, prepared, lambda: fill_disk(small_disk, room=0)) == []
+
+
+def test_every_command_meets_a_read_only_file_system_and_does_no_harm(
+    prepared: Path,  # noqa: F811
+    small_disk: Path,  # noqa: F811
+) -> None:
+    def lock_disk() -> None:
+        subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+
+    assert meet(READ_ONLY_DISK, small_disk, prepared, lock_disk) == []
+
+
+def test_every_command_that_needs_more_memory_than_there_is_does_no_harm(
+    prepared: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    program = Memctl(tmp_path / "harness.db", NOW, ("prlimit", "--as=150000000"))
+    shutil.copyfile(prepared, program.database)
+    with closing(connect(program.database)) as db:
+        insert_memory(db, id="vast", key="vast", expires_at="2026-11-22")
+        db.execute("UPDATE agent_memory SET value = hex(zeroblob(40000000)) WHERE id = 'vast'")
+    commands: list[tuple[str, ...]] = [
+        ("cleanup",),
+        ("run",),
+        ("list", "build_agent"),
+        ("recall", "build_agent", "learning", "vast"),
+        ("forget", "build_agent", "learning", "vast"),
+        ("export", "build_agent"),
+        ("rollback", "--yes"),
+    ]
+
+    answers = [program(*words) for words in commands]
+
+    with closing(connect(program.database)) as db:
+        assert is_sound(db)
+        (length,) = db.execute(
+            "SELECT length(value) FROM agent_memory WHERE id = 'vast'"
+        ).fetchone()
+    assert length == 80_000_000
+    assert [answer.exit_code for answer in answers] == [1] * len(commands)
+    for answer in answers:
+        assert answer.err.startswith("memctl: ")
+        assert "there is not enough memory; " in answer.err
+        assert answer.err.count("\n") == 1
+
+
+# The table
+
+
+def test_the_table_of_faults_is_complete_and_names_tests_that_exist() -> None:
+    section = README.partition("\n## Faults\n")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| ([^|]+) \| [^|]+ \| ([^|]+) \|$", section, re.MULTILINE))
+    named = set(re.findall(r"`(test_\w+)`", section))
+    tests = "".join(file.read_text("utf-8") for file in (ROOT / "tests").glob("test_*.py"))
+    known = {*re.findall(r"^def (test_\w+)", tests, re.MULTILINE)}
+
+    assert {fault.name for fault in (*FAULTS, FULL_DISK, READ_ONLY_DISK)} <= {*rows}
+    assert named <= known
+    assert [
+        name
+        for name, tested in rows.items()
+        if not tested.startswith(("---", "tested by", "`test_", "not in CI: "))
+    ] == []
