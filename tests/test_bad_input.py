@@ -81,6 +81,8 @@ NEED_NO_DATABASE: dict[str, Words] = {
     "config path": ("config", "path", "--config", __file__),
     "config validate": ("config", "validate"),
     "config init": ("config", "init"),
+    "completion": ("completion", "bash"),
+    "demo": ("demo", "--quiet"),
 }
 # What can be done to a database that may only be read.
 READING = (
