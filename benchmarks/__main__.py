@@ -216,7 +216,7 @@ def insight(folder: Path) -> None:
         build(database, memories=memories * 13 // 10, expired=memories * 3 // 10)
         job(database, "cleanup")
         if memories == 100_000:
-            beside_writer(database, "snapshot", "rows")
+            beside_writer(database, "snapshot", count="rows")
         for words in (["snapshot"], ["metrics"], ["metrics", "--prometheus"], ["report"]):
             command: list[str | Path] = [PROGRAM, *words, "--db", database, "--now", MOMENT]
             seconds = statistics.median(timed(command) for _ in range(RUNS))
