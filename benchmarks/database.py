@@ -12,9 +12,9 @@ from string import ascii_lowercase
 
 from benchmarks import PROGRAM
 from memctl.entries import CREATE_TABLE
+from memctl.memory import TYPES
 
 NOW = datetime(2026, 11, 22, 9, 43, 58, tzinfo=UTC)
-TYPES = ("context", "learning", "preference", "error_pattern", "success_pattern")
 
 
 def build(path: Path, *, memories: int, expired: int, idle: int = 0) -> None:

@@ -1,6 +1,7 @@
 """Run by the Python of an environment that has mnemosyne-memory: time its import and export.
 
-Of a document with one of its memories one with 100,000 is made, each of another text.
+It exports one memory, makes a document of 100,000 different ones out of that, and times how long
+the import of this document and the export of the result take.
 """
 
 import json

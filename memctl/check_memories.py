@@ -11,12 +11,12 @@ from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl.findings import Finding, Severity
+from memctl.memory import TYPES
 from memctl.timestamps import to_unix, unix_seconds
 
 PORTION_ROWS = 20_000
 BOUNDS = {"a_day": timedelta(days=1), "a_century": timedelta(days=36525)}
 GREATEST_OFFSET = timedelta(hours=14, seconds=1)
-TYPES = ("context", "learning", "preference", "error_pattern", "success_pattern")
 MOST_TYPES = 5  # are named
 
 
