@@ -23,6 +23,7 @@ from memctl.errors import UsageError
 from memctl.events import Event
 from memctl.jobs import Request, Run, perform
 from memctl.memory import (
+    OF_NAME,
     Memory,
     MemoryType,
     Summary,
@@ -43,10 +44,6 @@ SUCCESS_IMPORTANCE = 7
 ERROR_IMPORTANCE = 8
 CONTEXT_LASTS = timedelta(hours=24)
 TOP_MEMORIES = 10
-
-OF_NAME = """
-    agent_id = CAST(:agent AS TEXT) AND type = CAST(:type AS TEXT) AND key = CAST(:key AS TEXT)
-"""
 
 FIND = f"SELECT {', '.join(MEMORY_COLUMNS)} FROM agent_memory WHERE {OF_NAME}"
 

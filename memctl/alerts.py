@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from memctl.database import to_bytes, transaction
 from memctl.errors import MemctlError
-from memctl.timestamps import to_text
+from memctl.timestamps import to_day, to_text
 
 STATE_KEY = "alert:"
 COMMAND_SECONDS = 10
@@ -128,7 +128,7 @@ def memories_at_last_snapshot(db: Connection, *, now: datetime) -> int:
             SELECT max(snapshot_date) FROM memory_analytics WHERE snapshot_date < ?
         )
         """,
-        (to_text(now)[:10],),
+        (to_day(now),),
     ).fetchone()
     return int(memories)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from sqlite3 import Connection
 
-from memctl.database import transaction
+from memctl.database import data_version, transaction
 
 FIRST_BATCH_ROWS = 10  # values may be megabytes each; it doubles as long as there is time
 MOST_BATCH_ROWS = 5000
@@ -30,7 +30,7 @@ class Batches:
         self._db = db
         self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
         self._rows = FIRST_BATCH_ROWS
-        self._data_version = self._read_data_version()
+        self._data_version = data_version(db)
         self._company_until = 0.0  # the first batches are too small to disturb anybody
         self._held_since_checkpoint = 0.0
         db.execute("PRAGMA wal_autocheckpoint = 0")
@@ -90,12 +90,8 @@ class Batches:
 
     def _has_company(self) -> bool:
         """Tell whether another connection wrote a moment ago."""
-        version = self._read_data_version()
+        version = data_version(self._db)
         if version != self._data_version:
             self._data_version = version
             self._company_until = time.monotonic() + COMPANY_LASTS_SECONDS
         return time.monotonic() < self._company_until
-
-    def _read_data_version(self) -> int:
-        (version,) = self._db.execute("PRAGMA data_version").fetchone()
-        return int(version)

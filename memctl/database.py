@@ -207,7 +207,7 @@ def _begin_immediate(db: Connection) -> None:
 
 
 @contextmanager
-def snapshot(db: Connection) -> Iterator[None]:
+def one_view(db: Connection) -> Iterator[None]:
     """Let everything that the block reads be of one moment; keep it short."""
     with transaction(db, "BEGIN"):
         yield
@@ -222,6 +222,11 @@ def temporary_tables(db: Connection) -> Iterator[None]:
         yield
     finally:
         db.execute(f"PRAGMA query_only = {read_only}")
+
+
+def data_version(db: Connection) -> int:
+    """Return a number that changes when another connection has written."""
+    return int(db.execute("PRAGMA data_version").fetchone()[0])
 
 
 def to_bytes(text: str) -> bytes:

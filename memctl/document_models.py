@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from memctl.database import from_bytes
 from memctl.document import ACTIVE, ARCHIVED, PROMOTIONS, Section
 
 
@@ -39,7 +40,7 @@ class EncodedText(Strict):
 
     def decoded(self) -> str:
         """Return it as it is read from a database."""
-        return _unpack(self.base64).decode("utf-8", "surrogateescape")
+        return from_bytes(_unpack(self.base64))
 
 
 class EncodedBlob(Strict):

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from memctl.agents import require_agent
 from memctl.candidates import PromotePolicy
-from memctl.database import to_bytes
+from memctl.database import from_bytes, to_bytes
 from memctl.decay import (
     DecayPolicy,
     idle_time,
@@ -23,6 +23,7 @@ from memctl.decay import (
 )
 from memctl.errors import NotFoundError
 from memctl.knowledge import ENTRY_TYPES
+from memctl.memory import OF_NAME
 from memctl.outbox import EventFilter, Told, read_events
 from memctl.prune import PrunePolicy
 from memctl.timestamps import to_text, to_unix, unix_seconds
@@ -169,11 +170,6 @@ def explain(
     )
 
 
-OF_NAME = """
-    agent_id = CAST(:agent AS TEXT) AND type = CAST(:type AS TEXT) AND key = CAST(:key AS TEXT)
-"""
-
-
 def _find_by_id(db: Connection, agent: str, memory_id: str) -> tuple[str, str]:
     """Return the type and key of a memory, wherever anything tells of its id."""
     parameters = {"agent": to_bytes(agent), "id": to_bytes(memory_id)}
@@ -241,7 +237,7 @@ def _read_active(
         return None
     rowid, *columns, expires_at, expires, age = row
     memory_id, importance, accesses, created_at, last_accessed, archived_at, promoted_at = columns
-    kind = name["type"].decode("utf-8", "surrogateescape")
+    kind = from_bytes(name["type"])
     return ActiveMemory(
         id=memory_id,
         importance=importance,

@@ -10,7 +10,7 @@ from sqlite3 import Connection
 from typing import Any
 
 from memctl.agents import agent_parameter, require_agent
-from memctl.database import snapshot, temporary_tables
+from memctl.database import one_view, temporary_tables
 from memctl.document import SECTIONS, Form, Header, Section, write_document
 from memctl.errors import RefusedError
 
@@ -65,7 +65,7 @@ def export(
 
 def _copy_rows(db: Connection, agent: str | None, sections: Iterable[Section]) -> None:
     of_agent = "TRUE" if agent is None else "agent_id = CAST(:agent AS TEXT)"
-    with snapshot(db):
+    with one_view(db):
         for section in SECTIONS.values():
             statement = COPY_ROWS.format(
                 name=section.name,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from memctl.archive import archive_rows
 from memctl.conflicts import OnConflict, decide, look_again, prepare_decision
-from memctl.database import temporary_tables
+from memctl.database import data_version, temporary_tables
 from memctl.document import (
     ACTIVE,
     ARCHIVED,
@@ -134,7 +134,7 @@ class _Import:
 
     def carry_out(self) -> ImportResult:
         """Decide without a lock, then write under it."""
-        version = self._data_version()
+        version = data_version(self._db)
         newest = prepare_decision(self._db)
         self._decide()
         inserted = self._count("incoming WHERE fate = 'inserted'")
@@ -148,7 +148,7 @@ class _Import:
         rows = inserted + replaced + self._count(f"incoming_promotions WHERE {TAKEN_IN}")
 
         def write() -> None:
-            if self._data_version() != version:
+            if data_version(self._db) != version:
                 require_current(self._db)
                 look_again(self._db, newest=newest)
                 self._decide()
@@ -264,7 +264,3 @@ class _Import:
     def _count(self, rows: str) -> int:
         parameters = {"now": to_unix(self._run.now)} if ":now" in rows else {}
         return int(self._db.execute(f"SELECT count(*) FROM {rows}", parameters).fetchone()[0])
-
-    def _data_version(self) -> int:
-        """Return a number that is another one after somebody else has written."""
-        return int(self._db.execute("PRAGMA data_version").fetchone()[0])

@@ -18,6 +18,11 @@ MemoryType = Literal["context", "learning", "preference", "error_pattern", "succ
 TYPES = get_args(MemoryType)
 MOST_BYTES = 200_000_000  # of each text: SQLite holds rows of a gigabyte
 
+# A condition on a memory's name; its parameters are bytes, as `to_stored` returns them.
+OF_NAME = """
+    agent_id = CAST(:agent AS TEXT) AND type = CAST(:type AS TEXT) AND key = CAST(:key AS TEXT)
+"""
+
 
 @dataclass(frozen=True)
 class Memory:

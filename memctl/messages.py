@@ -6,7 +6,7 @@ so they tell of every action, wherever they go. --verbose adds what was not done
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
@@ -31,12 +31,11 @@ class Message(NamedTuple):
 
 
 class MessageStyle(NamedTuple):
-    """The form of the messages of one command; its clock is for the log alone."""
+    """The form of the messages of one command."""
 
     form: LogFormat = "text"
     verbose: bool = False
     command: str = ""
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def line(self, message: Message) -> str:
         """Return the line to print, without its end; the sentence must be safe to print."""
@@ -44,9 +43,9 @@ class MessageStyle(NamedTuple):
             return f"<{PRIORITIES[message.level]}>{message.sentence}"
         if self.form == "text":
             return message.sentence
-        time = self.clock().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        now = datetime.now(UTC)  # a log has its own clock, which --now does not set
         document = {
-            "time": time,
+            "time": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": message.level,
             "job": message.job or self.command,
             "event": message.event,

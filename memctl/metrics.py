@@ -13,7 +13,7 @@ from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl.agents import OF_AGENT, agent_parameter, require_agent
-from memctl.database import transaction
+from memctl.database import one_view
 from memctl.figures import (
     Figures,
     Key,
@@ -157,7 +157,7 @@ def read_metrics(
     Raises NotFoundError for an agent without any memory.
     """
     require_agent(db, agent)
-    with transaction(db, "BEGIN"):  # one view for all that is read
+    with one_view(db):
         since = max(now - RATES_OVER, first_moment(db))
         accesses_since = _counted_from(db, since=since, now=now)
         period = Period(

@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, NamedTuple, get_args
 
-from memctl.database import from_json, open_database, table_exists, text_conditions
+from memctl.database import data_version, from_json, open_database, table_exists, text_conditions
 from memctl.errors import NotFoundError, UsageError
 from memctl.events import Event
 from memctl.migrations import require_current
@@ -147,7 +147,7 @@ def follow(
             seen = None
             while _identity(database) == opened:
                 try:
-                    (version,) = db.execute("PRAGMA data_version").fetchone()
+                    version = data_version(db)
                     until = after if version == seen else newest_told(db, after=after)
                     events = _select(db, which, after, until, f"ASC LIMIT {PAGE_ROWS}")
                 except sqlite3.OperationalError as error:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any, AnyStr, Literal, NamedTuple
 
-from memctl.database import to_bytes
+from memctl.database import from_bytes, to_bytes
 from memctl.due import Affected
 from memctl.encoding import encodable, to_ascii
 from memctl.errors import MemctlError, RefusedError
@@ -250,7 +250,7 @@ def show_value(stored: str | bytes) -> None:
         return
     content = to_bytes(stored) if isinstance(stored, str) else stored
     if sys.stdout.isatty():
-        lines = content.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
+        lines = from_bytes(content).removesuffix("\n").split("\n")
         _write(sys.stdout, "\n".join(map(visible, lines)) + "\n")
     else:
         _write(sys.stdout.buffer, content)

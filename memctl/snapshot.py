@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlite3 import Connection
 from typing import NamedTuple
 
-from memctl.database import to_bytes, transaction
+from memctl.database import one_view, to_bytes
 from memctl.due import Tally
 from memctl.figures import Figures, Key, Period, counting_since, first_moment, read_figures
 from memctl.jobs import JobResult, Run
@@ -66,7 +66,7 @@ def snapshot(run: Run) -> SnapshotResult:
 
     It reads without a lock, in one view of the database, and then writes all rows at once.
     """
-    with transaction(run.db, "BEGIN"):  # one view for all that is read
+    with one_view(run.db):
         day = _read_day(run.db, now=run.now)
     if run.batches is not None:
         run.batches.apply_at_once(lambda: _replace_rows(run.db, day))

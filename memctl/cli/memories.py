@@ -10,7 +10,7 @@ import typer
 from memctl.agent_memory import DEFAULT_IMPORTANCE, AgentMemory
 from memctl.agents import require_agent
 from memctl.cli.options import MOST_ROWS, AgentArgument, Call, LockOptions, OutputOptions
-from memctl.database import open_database
+from memctl.database import from_bytes, open_database
 from memctl.errors import MemctlError, NotFoundError, UsageError
 from memctl.memory import MOST_BYTES, TYPES, MemoryType
 from memctl.messages import Message
@@ -174,7 +174,7 @@ def _standard_input() -> str:
         raise MemctlError(
             f"the standard input cannot be read ({error.strerror})", "nothing was changed"
         ) from None
-    return content.decode("utf-8", "surrogateescape")
+    return from_bytes(content)
 
 
 def _from_json(text: str) -> object:
