@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from memctl.report import HealthReport
 
-MANY_MEMORIES = 10_000  # of one agent
 LONG_LOCK_MS = 50.0
 BIG_VALUE_BYTES = 1_000_000
 ENOUGH_TO_JUDGE = 100  # memories
@@ -52,11 +51,12 @@ def schedule_missing_jobs(report: HealthReport) -> str | None:
 
 def look_into_large_agents(report: HealthReport) -> str | None:
     """Listing an agent's memories is a full read of them, for each prompt."""
-    large = [agent for agent in report.agents if agent.figures.memories > MANY_MEMORIES]
+    many = report.alerts.agent_memories
+    large = [agent for agent in report.agents if agent.figures.memories > many]
     if not large:
         return None
     told = ", ".join(f"{agent.agent} ({agent.figures.memories:,})" for agent in large[:3])
-    return f"Over {MANY_MEMORIES:,} memories of one agent: {told}. Let more of them expire."
+    return f"Over {many:,} memories of one agent: {told}. Let more of them expire."
 
 
 def look_into_fast_growth(report: HealthReport) -> str | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
+from memctl.alerts import AlertPolicy
 from memctl.candidates import IS_IMPORTANT, IS_OLD, IS_READ, IS_TYPE, PromotePolicy
 from memctl.errors import UsageError
 from memctl.figures import (
@@ -197,6 +198,8 @@ class HealthReport:
     database: DatabaseSize
     first_moment: datetime  # nothing is known of what happened before
     counts_accesses: bool
+    promotion: PromotePolicy  # this and the next: the policies in force
+    alerts: AlertPolicy
     figures: Figures
     types: Sequence[tuple[str, Figures]]  # the largest first
     agents: Sequence[AgentReport]  # the largest first
@@ -232,6 +235,7 @@ def read_report(
     db: Connection,
     path: Path,
     promotion: PromotePolicy,
+    alerts: AlertPolicy,
     *,
     since: datetime,
     now: datetime,
@@ -268,6 +272,8 @@ def read_report(
         database=database_size(path),
         first_moment=began,
         counts_accesses=counting_since(db) is not None,
+        promotion=promotion,
+        alerts=alerts,
         figures=total(figures.values()),
         types=_by_type(figures),
         agents=_read_agents(db, figures, before, parameters),

@@ -132,10 +132,11 @@ def _expiries(report: HealthReport) -> Section:
 
 
 def _values(report: HealthReport) -> Section:
-    section = _memories("Biggest values", report.biggest, "size")
-    return section._replace(
-        rows=[[*row[:3], readable_bytes(int(str(row[3])))] for row in section.rows]
-    )
+    sized = [
+        memory._replace(remarkable=(readable_bytes(memory.remarkable[0]),))
+        for memory in report.biggest
+    ]
+    return _memories("Biggest values", sized, "size")
 
 
 def _memories(title: str, memories: Sequence[Memory], *names: str) -> Section:
@@ -161,10 +162,11 @@ def _candidates(report: HealthReport) -> Section:
     ]
     if not rows:
         return Section("Promotion")
+    least = report.promotion
     said = (
-        f"{report.candidate_count:,} memories meet every condition of promotion: importance 8, "
-        "5 reads, 14 days of age, and a pattern or a learning; "
-        f"{report.near_candidate_count:,} meet all but one."
+        f"{report.candidate_count:,} memories meet every condition of promotion: importance "
+        f"{least.importance:g}, {least.accesses:,} reads, {least.age.days:,} days of age, and a "
+        f"pattern or a learning; {report.near_candidate_count:,} meet all but one."
     )
     return Section("Promotion", [said], columns, rows)
 

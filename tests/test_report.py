@@ -14,6 +14,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from memctl import advice
+from memctl.alerts import AlertPolicy
 from memctl.candidates import PromotePolicy
 from memctl.charts import Series, horizontal_bars, line_chart, stacked_bars
 from memctl.database import open_database
@@ -53,7 +54,7 @@ HOSTILE = [
 def read(path: Path, **changes: Any) -> HealthReport:
     """Return the report of the last week."""
     with open_database(path, read_only=True) as db:
-        report = read_report(db, path, PromotePolicy(), since=NOW - WEEK, now=NOW)
+        report = read_report(db, path, PromotePolicy(), AlertPolicy(), since=NOW - WEEK, now=NOW)
     return replace(report, **changes)
 
 
@@ -561,6 +562,27 @@ def test_a_report_in_a_file_is_for_its_owner_only(migrated: Memctl, tmp_path: Pa
 
 
 # Charts
+
+
+def test_a_report_goes_by_the_configuration(
+    migrated: Memctl, remember: Callable[..., str], tmp_path: Path
+) -> None:
+    remember(type="learning", importance=6.5, access_count=2, created_at=text_of(NOW - 4 * DAY))
+    remember(type="context", importance=6.5, access_count=2)
+    configuration = tmp_path / "memctl.toml"
+    configuration.write_text(
+        "[promote]\nimportance = 6.5\naccesses = 2\nage_days = 3\n[alerts]\nagent_memories = 1\n"
+    )
+
+    printed = migrated.ok("report", "--config", str(configuration)).out
+
+    assert [
+        line for line in printed.splitlines() if " of promotion:" in line or "Over" in line
+    ] == [
+        "* Over 1 memories of one agent: build_agent (2). Let more of them expire.",
+        "* 1 memories meet every condition of promotion: importance 6.5, 2 reads, 3 days of age, "
+        "and a pattern or a learning; 0 meet all but one.",
+    ]
 
 
 def test_a_line_has_gaps_where_values_are_missing() -> None:
