@@ -56,7 +56,7 @@ def _stretches(values: Sequence[int | None]) -> list[list[int]]:
     for number, value in enumerate(values):
         if value is None:
             continue
-        if number and values[number - 1] is not None and stretches:
+        if number and values[number - 1] is not None:
             stretches[-1].append(number)
         else:
             stretches.append([number])
@@ -77,8 +77,8 @@ def stacked_bars(name: str, labels: Sequence[str], series: Sequence[Series]) -> 
         for one in series:
             height = one.values[number] * (floor - TOP) / top
             y -= height
-            told = _told(f"{label}: {one.values[number]:,} {one.name}")
             if height:
+                told = _told(f"{label}: {one.values[number]:,} {one.name}")
                 shapes.append(_bar(one.colour, x, y, width, height, told))
     return _svg(
         name, [*_axis(step, top), *_names(labels, first=across / 2, across=across), *shapes]

@@ -6,7 +6,7 @@ now less what was owed when it was last charged.
 """
 
 import bisect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import datetime
 from sqlite3 import Connection
@@ -166,22 +166,20 @@ SETTLED_AT_ACCESS = f"""
 """
 
 
-def _choosing(query: str, choices: Mapping[str, Choice]) -> str:
-    """Return a query in which each key that depends on the memory is a column of its own."""
+def _under(policy: DecayPolicy, query: str, *, row: str = "") -> tuple[str, dict[str, Any]]:
+    """Return a query as it is under a policy, and the parameters that are the policy's.
+
+    In it each key that depends on the memory is a column of its own; `row` prefixes the columns of
+    the memory.
+    """
+    choices = policy.choices(row)
     depending = {key: choice.sql for key, choice in choices.items() if choice.depends}
     columns = "".join(f", {sql} AS {key}" for key, sql in depending.items())
-    return put_for_parameters(query, {key: key for key in depending}).replace(
-        "{overridden}", columns
-    )
-
-
-def _under(policy: DecayPolicy, query: str) -> tuple[str, dict[str, Any]]:
-    """Return a query as it is under a policy, and the parameters that are the policy's."""
-    choices = policy.choices()
+    chosen = put_for_parameters(query, {key: key for key in depending})
     parameters: dict[str, Any] = {}
     for choice in choices.values():
         parameters |= choice.parameters
-    return _choosing(query, choices), parameters
+    return chosen.replace("{overridden}", columns), parameters
 
 
 def settled_at_access(policy: DecayPolicy) -> str:
@@ -189,13 +187,8 @@ def settled_at_access(policy: DecayPolicy) -> str:
 
     That is after charging the idle time which the access ends; the policy is written into it.
     """
-    choices = policy.choices(row="OLD.")
-    literals = {
-        name: _literal(value)
-        for choice in choices.values()
-        for name, value in choice.parameters.items()
-    }
-    return put_for_parameters(_choosing(SETTLED_AT_ACCESS, choices), literals)
+    query, parameters = _under(policy, SETTLED_AT_ACCESS, row="OLD.")
+    return put_for_parameters(query, {name: _literal(value) for name, value in parameters.items()})
 
 
 def _literal(value: float | bytes | None) -> str:

@@ -17,8 +17,6 @@ def encodable(value: Any) -> Any:
     """Return what stands for one stored value in JSON."""
     if isinstance(value, str):
         return value if is_unicode(value) else {"base64": _base64(to_bytes(value))}
-    if value is None or isinstance(value, int):
-        return value
     if isinstance(value, float) and math.isinf(value):
         return {"real": str(value)}
     if isinstance(value, bytes):

@@ -74,7 +74,7 @@ def _copy_rows(db: Connection, agent: str | None, sections: Iterable[Section]) -
                 condition=of_agent if section in sections else "FALSE",
                 order=section.order,
             )
-            db.execute(statement, agent_parameter(agent) if agent is not None else {})
+            db.execute(statement, agent_parameter(agent))
 
 
 def _refuse_in_both(db: Connection) -> None:

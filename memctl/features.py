@@ -83,7 +83,7 @@ class FeatureStatus:
     `missing`: it was enabled, and its trigger is gone.
     """
 
-    feature: str
+    feature: Feature
     state: FeatureState
     since: str | None
 

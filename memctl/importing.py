@@ -69,7 +69,11 @@ TAKEN_IN = "fate IN ('inserted', 'replaced')"
 EXPIRED = f"archived_reason IS NULL AND {is_before('expires_at', ':now')}"
 UNKNOWN_TYPE = f"type NOT IN ({KNOWN_TYPES})"
 
-MEMORY_SECTION = "iif(archived_reason IS NULL, 'active', 'archived')"
+# In which tables the document is laid out, and in which section each row of them stood.
+SECTION_OF_ROW = {
+    "incoming": "iif(archived_reason IS NULL, 'active', 'archived')",
+    "incoming_promotions": "'promotions'",
+}
 
 REPLACED = """
     SELECT DISTINCT stored_row FROM rivals JOIN incoming ON incoming.rowid = incoming_row
@@ -179,7 +183,7 @@ class _Import:
             other = " is here in another version"
             refuse_document(
                 self._problems("fate = 'skipped'", other)
-                + self._problems("fate = 'skipped'", other, "'promotions'"),
+                + self._problems("fate = 'skipped'", other, table="incoming_promotions"),
                 "choose --on-conflict skip, replace or newest; nothing was changed",
             )
 
@@ -190,12 +194,12 @@ class _Import:
             "--allow-invalid imports such rows all the same; nothing was changed",
         )
 
-    def _problems(self, condition: str, problem: str, section: str = MEMORY_SECTION) -> list[str]:
+    def _problems(self, condition: str, problem: str, *, table: str = "incoming") -> list[str]:
         """Say what is wrong with the rows for which a condition is true."""
-        table = "incoming" if section is MEMORY_SECTION else "incoming_promotions"
         rows = self._db.execute(
-            f"SELECT {section}, number FROM {table} WHERE {condition} LIMIT {PROBLEMS_SHOWN + 1}",
-            {"now": to_unix(self._run.now)} if ":now" in condition else {},
+            f"SELECT {SECTION_OF_ROW[table]}, number FROM {table} WHERE {condition}"
+            f" LIMIT {PROBLEMS_SHOWN + 1}",
+            {"now": to_unix(self._run.now)},
         )
         return [f"{name} row {number}{problem}" for name, number in rows]
 
@@ -262,5 +266,5 @@ class _Import:
         return Fates(**dict(self._db.execute(f"SELECT fate, count(*) FROM {rows} GROUP BY fate")))
 
     def _count(self, rows: str) -> int:
-        parameters = {"now": to_unix(self._run.now)} if ":now" in rows else {}
-        return int(self._db.execute(f"SELECT count(*) FROM {rows}", parameters).fetchone()[0])
+        counted = self._db.execute(f"SELECT count(*) FROM {rows}", {"now": to_unix(self._run.now)})
+        return int(counted.fetchone()[0])

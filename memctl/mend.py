@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
-from typing import get_args
 
 from memctl.check import drafts_left
 from memctl.database import transaction
 from memctl.decay import DecayPolicy
-from memctl.features import Feature, enable, feature_status
+from memctl.features import enable, read_features
 from memctl.findings import Finding
 from memctl.timestamps import to_text
 
@@ -32,9 +31,9 @@ def mend(
         with transaction(db):
             db.execute(END_CRASHED_RUNS, {"now": to_text(now)})
     if codes & {"feature_missing", "feature_outdated"}:
-        for feature in get_args(Feature):
-            if feature_status(db, feature, policy).state in ("missing", "outdated"):
-                enable(db, feature, policy, now=now)
+        for status in read_features(db, policy):
+            if status.state in ("missing", "outdated"):
+                enable(db, status.feature, policy, now=now)
     if "backup_draft" in codes:
         for draft in drafts_left(path):
             draft.unlink(missing_ok=True)

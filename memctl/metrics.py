@@ -102,19 +102,19 @@ class History:
 
     def of_all(self) -> list[DayFigures]:
         """Return the sums over all that was read."""
-        return self._series({key: [figures] for key, figures in self.rows.items()})
+        return self._series(self.rows)
 
     def by_agent(self) -> dict[str, list[DayFigures]]:
         """Return each agent's sums; on a day without a row of it, it had nothing."""
-        agents: dict[str, dict[tuple[str, str, str], list[Figures]]] = {}
+        agents: dict[str, dict[tuple[str, str, str], Figures]] = {}
         for key, figures in self.rows.items():
-            agents.setdefault(key[1], {})[key] = [figures]
+            agents.setdefault(key[1], {})[key] = figures
         return {agent: self._series(rows) for agent, rows in agents.items()}
 
-    def _series(self, rows: Mapping[tuple[str, str, str], list[Figures]]) -> list[DayFigures]:
+    def _series(self, rows: Mapping[tuple[str, str, str], Figures]) -> list[DayFigures]:
         days: dict[str, list[Figures]] = {day: [] for day in self.taken}
         for (day, _, _), figures in rows.items():
-            days[day] += figures
+            days[day].append(figures)
         return [
             DayFigures(day, total(days[day]) if day in self.taken else None) for day in self.days
         ]

@@ -222,7 +222,7 @@ def memory_row(memory: Affected) -> dict[str, object]:
 
 def show_document(document: Mapping[str, object]) -> None:
     """Print one JSON object, led by the number of its schema."""
-    show_text(document_text(document))
+    show_text([document_text(document)])
 
 
 def document_text(document: Mapping[str, object]) -> str:

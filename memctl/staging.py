@@ -310,8 +310,7 @@ def _refuse_contradictions(db: Connection, agent: str | None) -> None:
         f"{section} row {number}: has {contradiction}"
         for contradiction, query in CONTRADICTIONS.items()
         for section, number in db.execute(
-            f"{query} LIMIT {PROBLEMS_SHOWN + 1}",
-            agent_parameter(agent) if ":agent" in query else {},
+            f"{query} LIMIT {PROBLEMS_SHOWN + 1}", agent_parameter(agent)
         )
     ]
     refuse_document(problems)

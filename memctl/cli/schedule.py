@@ -36,7 +36,7 @@ def schedule(
     if call.json:
         show_document(texts)
     else:
-        show_text("\n".join(texts.values()))
+        show_text(["\n".join(texts.values())])
 
 
 def _this_installation(call: Call) -> Installation:
