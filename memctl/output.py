@@ -408,49 +408,59 @@ def table_text(
 
     lines = [column.heading.split("\n") for column in columns]
     texts = [[_plain(value) for value in row] for row in rows]
-    widths = [
+    wanted = [
         max(map(cell_len, (*lines[number], *(row[number] for row in texts))))
         for number in range(len(columns))
     ]
-    kept = list(range(len(columns)))
-    while width is not None and sum(widths[number] + 2 for number in kept) - 2 > width:
-        last = max(kept, key=lambda number: columns[number].rank)
-        if not columns[last].rank:
-            break
-        kept.remove(last)
-    texts_only = [
-        number
-        for number in kept
-        if not columns[number].numeric and not re.search("(^|_)at$", columns[number].heading)
-    ]
-    if width is not None:
-        widths = [min(cells, width) if n in texts_only else cells for n, cells in enumerate(widths)]
-        while sum(widths[number] + 2 for number in kept) - 2 > width and texts_only:
-            widest = max(texts_only, key=widths.__getitem__)
-            if widths[widest] <= LEAST_CELLS:
-                break
-            widths[widest] -= 1
+    widths = dict(enumerate(wanted)) if width is None else _fitted(columns, wanted, width)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for number in kept:
+    for number, cells in widths.items():
         column = columns[number]
         table.add_column(
             column.heading,
             justify="right" if column.numeric else "left",
             vertical="bottom",
             no_wrap=True,
-            width=widths[number],
+            width=cells,
         )
     for row in texts:
-        table.add_row(*(Text(row[number]) for number in kept))
+        table.add_row(*(Text(row[number]) for number in widths))
     printed = io.StringIO()
     Console(
         file=printed,
         highlight=False,
         force_terminal=styled,
         color_system="standard" if styled else None,  # whatever rich finds in the environment
-        width=sum(widths) + 2 * len(widths),
+        width=sum(widths.values()) + 2 * len(widths),
     ).print(table)
     return "".join(f"{line.rstrip()}\n" for line in printed.getvalue().splitlines())
+
+
+def _fitted(columns: Sequence[Column], wanted: Sequence[int], width: int) -> dict[int, int]:
+    """Return how many cells each column gets that a table of `width` cells keeps, by its number."""
+    widths = dict(enumerate(wanted))
+
+    def is_too_wide() -> bool:
+        return sum(widths.values()) + 2 * (len(widths) - 1) > width
+
+    while is_too_wide():
+        last = max(widths, key=lambda number: columns[number].rank)
+        if not columns[last].rank:
+            break
+        del widths[last]
+    texts = [
+        number
+        for number in widths
+        if not columns[number].numeric and not re.search("(^|_)at$", columns[number].heading)
+    ]
+    for number in texts:
+        widths[number] = min(widths[number], width)
+    while is_too_wide() and texts:
+        widest = max(texts, key=widths.__getitem__)
+        if widths[widest] <= LEAST_CELLS:
+            break
+        widths[widest] -= 1
+    return widths
 
 
 def _plain(value: object) -> str:

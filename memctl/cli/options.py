@@ -308,7 +308,7 @@ def deliver(call: Call, alert: Alert) -> None:
 
 def finish(report: Report[JobResult], call: Call, job: ChangeOptions) -> None:
     """Show what a job did, and fail if it left something undone."""
-    listing = job.request(call).listing
+    listing = isinstance(job, JobOptions) and job.listing
     show_report(report, as_json=call.json, listing=listing, quiet=call.quiet)
     if report.result and report.result.refusal:
         raise report.result.refusal
