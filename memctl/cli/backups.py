@@ -9,13 +9,12 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import Call, ChangeOptions, LockOptions, finish
+from memctl.cli.options import Call, ChangeOptions, LockOptions, alone_with_database, finish
 from memctl.conflicts import OnConflict
-from memctl.database import open_database, require_file
+from memctl.database import open_database
 from memctl.errors import MemctlError, UsageError
 from memctl.files import write_file
 from memctl.jobs import perform
-from memctl.locking import exclusive
 from memctl.migrations import require_current
 from memctl.output import Progress, on_terminal, say, show_document, show_text
 
@@ -171,11 +170,7 @@ def backup(
         say(f"backup: {verify} is whole; it was made at {manifest.created_at}", quiet=call.quiet)
         return
     path = call.settings.database
-    require_file(path)
-    with (
-        exclusive(path, job="backup", wait=lock.lock_wait),
-        open_database(path, lock_wait=lock.lock_wait) as db,
-    ):
+    with alone_with_database(call, lock, job="backup") as db:
         if restore is not None:
             before = restore_backup(db, path, restore, now=call.moment, lock_wait=lock.lock_wait)
             if call.json:

@@ -1,17 +1,12 @@
 """The opt-in features: turn them on and off."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from sqlite3 import Connection
 from typing import Annotated
 
 import typer
 
 from memctl import features
-from memctl.cli.options import Call, LockOptions
-from memctl.database import open_database, require_file
+from memctl.cli.options import Call, LockOptions, alone_with_database
 from memctl.features import Feature
-from memctl.locking import exclusive
 from memctl.migrations import require_current
 from memctl.output import say, show_document
 
@@ -26,7 +21,8 @@ def enable(call: Call, lock: LockOptions, feature: FeatureArgument) -> None:
     deletes is archived.
     """
     policy = call.settings.decay
-    with _migrated_database(call, lock, job="enable") as db:
+    with alone_with_database(call, lock, job="enable") as db:
+        require_current(db)
         changed = features.enable(db, feature, policy, now=call.moment)
     if call.json:
         show_document({"feature": feature, "enabled": True, "changed": changed})
@@ -36,22 +32,10 @@ def enable(call: Call, lock: LockOptions, feature: FeatureArgument) -> None:
 
 def disable(call: Call, lock: LockOptions, feature: FeatureArgument) -> None:
     """Turn a feature off again; what it did stays as it is."""
-    with _migrated_database(call, lock, job="disable") as db:
+    with alone_with_database(call, lock, job="disable") as db:
+        require_current(db)
         changed = features.disable(db, feature)
     if call.json:
         show_document({"feature": feature, "enabled": False, "changed": changed})
         return
     say(f"disable: {feature} {'is off now' if changed else 'was off already'}", quiet=call.quiet)
-
-
-@contextmanager
-def _migrated_database(call: Call, lock: LockOptions, *, job: str) -> Iterator[Connection]:
-    """Open the database for a change of its triggers, and keep other memctl processes out."""
-    path = call.settings.database
-    require_file(path)
-    with (
-        exclusive(path, job=job, wait=lock.lock_wait),
-        open_database(path, lock_wait=lock.lock_wait) as db,
-    ):
-        require_current(db)
-        yield db

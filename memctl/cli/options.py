@@ -8,17 +8,21 @@ would cost every start.
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Annotated, Any
 
 import typer
 
 from memctl.alerts import Alert, run_command
+from memctl.database import open_database, require_file
 from memctl.errors import MemctlError, UsageError, shortage
 from memctl.jobs import JobResult, Report, Request
+from memctl.locking import exclusive
 from memctl.messages import LogFormat, MessageStyle
 from memctl.output import (
     Format,
@@ -287,6 +291,22 @@ def spread_out(bundle: type) -> list[inspect.Parameter]:
         )
         for field in fields(bundle)
     ]
+
+
+@contextmanager
+def alone_with_database(call: Call, lock: LockOptions, *, job: str) -> Iterator[Connection]:
+    """Open the database for a change that is no job, and keep other memctl processes out.
+
+    `job` is what they are told that is at work. Raises NoDatabaseError when there is none, and
+    LockedError when one of them still runs after `lock.lock_wait` seconds.
+    """
+    path = call.settings.database
+    require_file(path)
+    with (
+        exclusive(path, job=job, wait=lock.lock_wait),
+        open_database(path, lock_wait=lock.lock_wait) as db,
+    ):
+        yield db
 
 
 def deliver(call: Call, alert: Alert) -> None:

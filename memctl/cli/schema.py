@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from memctl import migrations
-from memctl.cli.options import Call, LockOptions
-from memctl.database import create_file, open_database, prepare_place, require_file, table_exists
+from memctl.cli.options import Call, LockOptions, alone_with_database
+from memctl.database import create_file, open_database, prepare_place, table_exists
 from memctl.errors import SchemaError, UsageError
 from memctl.locking import exclusive
 from memctl.output import say, show_document, show_facts, show_rows
@@ -97,11 +97,7 @@ def rollback(
     if to is not None and steps is not None:
         raise UsageError("--to and --steps exclude each other", "give one of them")
     path = call.settings.database
-    require_file(path)
-    with (
-        exclusive(path, job="rollback", wait=lock.lock_wait),
-        open_database(path, lock_wait=lock.lock_wait) as db,
-    ):
+    with alone_with_database(call, lock, job="rollback") as db:
         if to is None:
             to = max(0, len(migrations.applied(db)) - (steps or 1))
         result = roll_back(db, path, now=call.moment, to=to, confirmed=yes)

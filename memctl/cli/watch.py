@@ -17,10 +17,10 @@ from memctl.cli.options import (
     Call,
     LockOptions,
     OutputOptions,
+    alone_with_database,
 )
 from memctl.database import open_database
 from memctl.errors import MemctlError, UsageError
-from memctl.locking import exclusive
 from memctl.migrations import require_current
 from memctl.outbox import EventFilter
 from memctl.output import say, show_document, show_facts, show_lines, show_rows, wait_for_reader
@@ -255,9 +255,5 @@ def look(call: Call, depth: "Depth | None" = None) -> "CheckResult":
 def _mend(call: Call, lock: LockOptions, findings: "Sequence[Finding]") -> None:
     from memctl.mend import mend
 
-    path = call.settings.database
-    with (
-        exclusive(path, job="check", wait=lock.lock_wait),
-        open_database(path, lock_wait=lock.lock_wait) as db,
-    ):
-        mend(db, path, findings, call.settings.decay, now=call.moment)
+    with alone_with_database(call, lock, job="check") as db:
+        mend(db, call.settings.database, findings, call.settings.decay, now=call.moment)
