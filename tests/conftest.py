@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +18,9 @@ import pytest
 
 from memctl import AgentMemory
 from tests.service import Service
+
+# A shell that runs the tests in the background has them, and all that they start, ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NOW = datetime(2026, 11, 22, 9, 43, 58, tzinfo=UTC)
 PROGRAM = Path(sys.executable).with_name("memctl")
