@@ -86,10 +86,11 @@ def _find_failures(
     failures = len(in_ledger) + len(kept)
     if failures:
         last = kept[-1].error if kept else in_ledger[0].error
+        times = "once" if failures == 1 else f"{failures} times in a row"
         yield Finding(
             "error" if failures >= FAILURES_IN_A_ROW else "warning",
             "failing",
-            f"{job} has failed {failures} times in a row: {last or 'it was killed'}",
+            f"{job} has failed {times}: {last or 'it was killed'}",
             "see `memctl runs`",
         )
         return

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from memctl.alerts import AlertPolicy
@@ -34,6 +34,13 @@ Days = Annotated[int, Field(ge=0, le=36500)]
 def _date(value: object) -> object:
     """Read the text of a date; TOML has dates of its own, too."""
     return date.fromisoformat(value) if isinstance(value, str) else value
+
+
+def _path(value: str | None) -> str | None:
+    """Refuse what no file can be called."""
+    if value and "\0" in value:
+        raise ValueError("No file can have a NUL in its name")
+    return value
 
 
 class Section(BaseModel):
@@ -180,7 +187,7 @@ class RunSection(Section):
 class Configuration(Section):
     """The whole file."""
 
-    database: str | None = Field(
+    database: Annotated[str | None, AfterValidator(_path)] = Field(
         None, min_length=1, description="relative to this file", examples=["memory.db"]
     )
     decay: DecaySection = DecaySection.model_construct()
@@ -232,7 +239,7 @@ def read_configuration(file: Path) -> Configuration:
     read.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")  # some editors begin with a mark of the order
         document = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read ({error})", "check --config") from None
@@ -270,7 +277,7 @@ def _of_types(section: DecaySection | PruneSection, agent: str | None) -> Iterat
 def _problem(wrong: ErrorDetails, text: str) -> Problem:
     """Say what pydantic found wrong."""
     *table, key = path = [str(part) for part in wrong["loc"]]
-    message, hint = wrong["msg"], "correct it"
+    message, hint = wrong["msg"].removeprefix("Value error, "), "correct it"
     if wrong["type"] in ("model_type", "dict_type"):
         message = "Input should be a table"  # pydantic speaks of Python
     if wrong["type"] == "extra_forbidden":

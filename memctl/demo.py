@@ -94,6 +94,7 @@ def demo_database(keep: Path | None) -> Iterator[Path]:
         with _written_at(keep) as draft, _temporary_database() as database:
             yield database
             shutil.copyfile(database, draft)
+            require_free(keep)  # it may have come meanwhile
         return
     with _temporary_database() as database:
         yield database

@@ -655,7 +655,9 @@ def test_a_few_memories_may_come_and_go(
 def test_a_command_that_fails_is_said_in_one_line_and_the_job_is_done(
     db: sqlite3.Connection, migrated: Memctl, tmp_path: Path, command: list[str], complaint: str
 ) -> None:
-    grow(db, 4)
+    for agent in ("a", "b"):  # two alerts, of which the first fails
+        for number in range(4):
+            insert_memory(db, agent_id=agent, key=str(number))
 
     answer = migrated.ok("cleanup", *configure(tmp_path, command))
 

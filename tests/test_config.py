@@ -195,6 +195,15 @@ def test_the_path_is_that_of_the_file_in_force(memctl: Memctl, file: Path, tmp_p
     assert option.json == {"schema": 1, "file": str(named)}
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(memctl: Memctl, tmp_path: Path) -> None:
+    file = tmp_path / "memctl.toml"
+    file.write_text("[decay]\ngrace_days = 3\n", encoding="utf-8-sig")
+
+    settings = memctl.ok("config", "show", "--json", "--config", str(file)).json["settings"]
+
+    assert {"key": "decay.grace_days", "value": 3, "source": f"file {file}"} in settings
+
+
 def test_without_a_file_its_place_is_told(memctl: Memctl, file: Path) -> None:
     answer = config(memctl, "path")
 
@@ -251,6 +260,11 @@ def test_everything_that_is_wrong_is_told_with_its_line(memctl: Memctl, tmp_path
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
+        pytest.param(
+            'database = "a\\u0000b"\n',
+            ":1: database: No file can have a NUL in its name; correct it",
+            id="a name that no file can have",
+        ),
         pytest.param(
             "[agents.a]\nretention_days = 1\n",
             ":2: agents.a.retention_days: memctl has no such key; it knows decay, prune there",

@@ -305,6 +305,7 @@ def test_what_cannot_be_is_refused_at_once(
     [
         pytest.param(signal.SIGTERM, 143, id="terminated"),
         pytest.param(signal.SIGINT, 130, id="interrupted"),
+        pytest.param(signal.SIGHUP, 129, id="hung up"),
         pytest.param(signal.SIGKILL, -9, id="killed"),
     ],
 )
@@ -322,6 +323,19 @@ def test_who_stops_it_finds_nothing_half_done(
     assert not (tmp_path / "demo.db").exists()
     if number != signal.SIGKILL:
         assert tree(tmp_path) == {"tmp": None}
+
+
+def test_a_file_that_comes_meanwhile_is_kept(tmp_path: Path) -> None:
+    theirs = tmp_path / "demo.db"
+    with start(tmp_path, "--keep", "demo.db") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        theirs.write_text("precious")
+        _, complained = process.communicate(timeout=60)
+
+    assert process.returncode == 2
+    assert complained == "memctl: demo.db exists already; name another file\n"
+    assert theirs.read_text() == "precious"
 
 
 def test_a_closed_pipe_ends_it_quietly(tmp_path: Path) -> None:

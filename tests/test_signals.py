@@ -19,6 +19,7 @@ SMALLEST_PIPE = 4096
 every_signal = pytest.mark.parametrize(
     ("number", "exit_code"),
     [
+        pytest.param(signal.SIGHUP, 129, id="hung up"),
         pytest.param(signal.SIGINT, 130, id="interrupted"),
         pytest.param(signal.SIGTERM, 143, id="terminated"),
     ],

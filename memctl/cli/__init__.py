@@ -77,6 +77,8 @@ class CommandsInGroups(typer.core.TyperGroup):
 def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it
+        signal.signal(signal.SIGHUP, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # None when closed
             stream.reconfigure(errors="backslashreplace")
@@ -172,6 +174,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
     """End with the status of a terminated process, after undoing what is not committed."""
-    raise SystemExit(128 + signal.SIGTERM)
+    raise SystemExit(128 + number)

@@ -104,6 +104,11 @@ class Call:
         """The settings in force."""
         return load_settings(database=self.db, configuration=self.config, environ=os.environ)
 
+    @functools.cached_property
+    def undelivered(self) -> list[Alert]:
+        """The alert that could not be delivered, after which no other is tried."""
+        return []
+
     def check(self) -> None:
         """Raise UsageError for options that exclude each other."""
         if self.quiet and self.verbose:
@@ -310,7 +315,10 @@ def alone_with_database(call: Call, lock: LockOptions, *, job: str) -> Iterator[
 
 
 def deliver(call: Call, alert: Alert) -> None:
-    """Give an alert to the command that is configured; its failure is only said."""
+    """Give an alert to the command that is configured; the first that fails is said, and the last.
+
+    Each may take ten seconds to fail, and there may be an alert for each of many agents.
+    """
     document = {
         "schema": 1,
         "at": to_text(call.moment),
@@ -319,10 +327,11 @@ def deliver(call: Call, alert: Alert) -> None:
         **({} if alert.agent is None else {"agent_id": alert.agent}),
         **alert.detail,
     }
-    if call.settings.alert_command:
+    if call.settings.alert_command and not call.undelivered:
         try:
             run_command(call.settings.alert_command, to_json(document))
         except MemctlError as error:
+            call.undelivered.append(alert)
             say(f"memctl: {error}")
 
 
