@@ -27,7 +27,7 @@ import pytest
 from tests.conftest import Memctl, connect, is_sound, text_of
 from tests.service import Service
 
-KILLS = 7  # of each command and each way to choose the moment
+KILLS = 6  # of each command and each way to choose the moment
 MEMORIES = 3000
 SEED = 20261122
 
