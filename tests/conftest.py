@@ -19,8 +19,9 @@ import pytest
 from memctl import AgentMemory
 from tests.service import Service
 
-# A shell that runs the tests in the background has them, and all that they start, ignore it.
+# A shell that runs the tests in the background, or nohup, has all that they start ignore these.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 NOW = datetime(2026, 11, 22, 9, 43, 58, tzinfo=UTC)
 PROGRAM = Path(sys.executable).with_name("memctl")
