@@ -337,18 +337,27 @@ def show_styled(*parts: tuple[str, str]) -> None:
     texts = [(visible(text), style) for text, style in parts]
     line = "".join(text for text, _ in texts) + "\n"
     if _styled():
-        import io
-
-        from rich.console import Console
         from rich.text import Text
 
-        printed = io.StringIO()
-        console = Console(
-            file=printed, highlight=False, force_terminal=True, color_system="standard"
-        )
-        console.print(Text.assemble(*texts), soft_wrap=True)
-        line = printed.getvalue()
+        line = _rendered(Text.assemble(*texts), styled=True)
     _write(sys.stdout, line)
+
+
+def _rendered(content: Any, *, styled: bool, width: int | None = None) -> str:
+    """Return what rich makes of a text or a table; with a `width`, of so many cells."""
+    import io
+
+    from rich.console import Console
+
+    printed = io.StringIO()
+    Console(
+        file=printed,
+        highlight=False,
+        force_terminal=styled,
+        color_system="standard" if styled else None,  # whatever rich finds in the environment
+        width=width,
+    ).print(content, soft_wrap=width is None)
+    return printed.getvalue()
 
 
 def _show_csv(rows: Iterable[Mapping[str, object]]) -> None:
@@ -399,10 +408,7 @@ def table_text(
     A narrow table cuts texts, but no numbers and times: half of one would mislead. It rather
     becomes wider than the terminal, which then breaks its lines.
     """
-    import io
-
     from rich.cells import cell_len
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -425,15 +431,8 @@ def table_text(
         )
     for row in texts:
         table.add_row(*(Text(row[number]) for number in widths))
-    printed = io.StringIO()
-    Console(
-        file=printed,
-        highlight=False,
-        force_terminal=styled,
-        color_system="standard" if styled else None,  # whatever rich finds in the environment
-        width=sum(widths.values()) + 2 * len(widths),
-    ).print(table)
-    return "".join(f"{line.rstrip()}\n" for line in printed.getvalue().splitlines())
+    printed = _rendered(table, styled=styled, width=sum(widths.values()) + 2 * len(widths))
+    return "".join(f"{line.rstrip()}\n" for line in printed.splitlines())
 
 
 def _fitted(columns: Sequence[Column], wanted: Sequence[int], width: int) -> dict[int, int]:
