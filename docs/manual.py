@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from memctl import __version__
-from memctl.cli import HEADINGS, MODULES, build_app
+from memctl.cli import build_app, commands_by_heading
 from memctl.cli.examples import EXAMPLES, FIRST_STEPS, Example
 from memctl.cli.options import Call, spread_out
 
@@ -75,11 +75,8 @@ def page() -> str:
 
 def commands(root: Any, context: typer.Context, common: set[str]) -> Iterator[str]:
     """Write of each command what its help says, without the options that all have."""
-    heading = None
-    for module, names in MODULES.items():
-        if HEADINGS[module] != heading:
-            heading = HEADINGS[module]
-            yield f'.SS "{heading}"'
+    for heading, names in commands_by_heading().items():
+        yield f'.SS "{heading}"'
         for name in names:
             command = root.commands[name]
             own = typer.Context(command, info_name=name, parent=context)

@@ -53,19 +53,24 @@ HEADINGS = {
 NAMES = [name for names in MODULES.values() for name in names]
 
 
+def commands_by_heading() -> dict[str, list[str]]:
+    """Return the names of the commands under the headings that the help gives them, in order."""
+    groups: dict[str, list[str]] = {}
+    for module, names in MODULES.items():
+        groups.setdefault(HEADINGS[module], []).extend(names)
+    return groups
+
+
 class CommandsInGroups(typer.core.TyperGroup):
     """The program, whose help has the commands under headings, each with its whole first line."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write them in the order of the modules."""
-        groups: dict[str, list[tuple[str, str]]] = {}
-        for module, names in MODULES.items():
-            groups.setdefault(HEADINGS[module], []).extend(
-                (name, (self.commands[name].help or "").partition("\n\n")[0]) for name in names
-            )
-        for heading, commands in groups.items():
+        for heading, names in commands_by_heading().items():
             with formatter.section(heading):
-                formatter.write_dl(commands)
+                formatter.write_dl(
+                    (name, (self.commands[name].help or "").partition("\n\n")[0]) for name in names
+                )
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the first steps, and where there is more."""
