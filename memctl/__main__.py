@@ -11,7 +11,7 @@ def main() -> None:
     """Run the command line; answer `--version` before anything heavy is imported."""
     if sys.argv[1:] == ["--version"] and sys.stdout:
         try:
-            # Not through sys.stdout: what cannot be written would stay in its buffer and fail again.
+            # Not through sys.stdout: what cannot be written would stay in its buffer.
             os.write(sys.stdout.fileno(), f"memctl {__version__}\n".encode())
             return
         except OSError:  # the command line reports it

@@ -4,7 +4,8 @@ Each step, its data and its record are one transaction. A table that a service a
 compared with step 001 and recorded as the baseline instead of being executed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -38,6 +39,7 @@ class MigrateResult:
     """The steps that were applied, and the copy that was made before."""
 
     applied: list[str]
+    created: bool  # there was nothing in the file, or no file
     baseline: bool
     backup: str | None
 
@@ -57,7 +59,7 @@ def migrate(
     """
     steps = [step for step in migrations.pending(db) if to is None or step.version <= to]
     if not steps:
-        return MigrateResult(applied=[], baseline=False, backup=None)
+        return MigrateResult(applied=[], created=False, baseline=False, backup=None)
     fresh = is_empty(db)
     found = steps[0].version == 1 and table_exists(db, "agent_memory")
     if found:
@@ -74,6 +76,7 @@ def migrate(
         raise
     return MigrateResult(
         applied=[f"{step.version:03}_{step.name}" for step in steps],
+        created=fresh,
         baseline=not executed[0],
         backup=str(copy) if copy else None,
     )
@@ -118,8 +121,10 @@ def refuse_taken_names(db: Connection, steps: list[Migration]) -> None:
         return
     first, last = steps[0].version, steps[-1].version
     known = migrations.available()
-    before = _names(_model(step for step in known if step.version < first))
-    wanted = _names(_model(step for step in known if step.version <= last))
+    with _model(step for step in known if step.version < first) as model:
+        before = _names(model)
+    with _model(step for step in known if step.version <= last) as model:
+        wanted = _names(model)
     for name in sorted((wanted - before) & _names(schema_database(db))):
         raise SchemaError(
             f"the database already has something else called {name}",
@@ -133,7 +138,8 @@ def verify_baseline(db: Connection, step: Migration) -> None:
     Raises SchemaError naming a difference.
     """
     migrations.require_columns(db, SERVICE_COLUMNS)
-    wanted, found = _shape(_model([step])), _shape(schema_database(db))
+    with _model([step]) as model:
+        wanted, found = _shape(model), _shape(schema_database(db))
     if wanted != found:
         missing, unknown = (", ".join(sorted(some)) for some in (wanted - found, found - wanted))
         raise SchemaError(
@@ -143,12 +149,13 @@ def verify_baseline(db: Connection, step: Migration) -> None:
         )
 
 
-def _model(steps: Iterable[Migration]) -> Database:
-    """Return a database in memory that has these steps and nothing else."""
-    model = Database(memory=True, recursive_triggers=False, execute_plugins=False)
-    for step in steps:
-        model.executescript(step.up)
-    return model
+@contextmanager
+def _model(steps: Iterable[Migration]) -> Iterator[Database]:
+    """Open a database in memory that has these steps and nothing else."""
+    with closing(Database(memory=True, recursive_triggers=False, execute_plugins=False)) as model:
+        for step in steps:
+            model.executescript(step.up)
+        yield model
 
 
 def _names(schema: Database) -> set[str]:

@@ -128,6 +128,40 @@ def test_json_is_one_document_wherever_the_options_stand_and_whatever_the_enviro
         assert (next(iter(document)), document["schema"]) == ("schema", 1)
 
 
+# Each of these has made some Python program behave differently on somebody's machine.
+HOSTILE = {
+    "CI": "true",
+    "COLUMNS": "7",
+    "LC_ALL": "C",
+    "PYTHONCOERCECLOCALE": "0",
+    "PYTHONDEVMODE": "1",
+    "PYTHONHASHSEED": "1",
+    "PYTHONOPTIMIZE": "1",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONUTF8": "0",
+    "PYTHONWARNINGS": "error",
+    "TERM": "dumb",
+    "TMPDIR": "/nonexistent",
+    "TZ": "Asia/Kathmandu",
+}
+
+
+@every_command
+def test_a_hostile_environment_changes_nothing_and_brings_no_warning(
+    name: str, place: Memctl, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    shutil.copytree(place.database.parent, elsewhere, dirs_exist_ok=True)
+    copy = Memctl(elsewhere / place.database.name)
+    words = (*CASES[name], "--json")
+
+    usual = run(place, *words)
+    hostile = run(copy, *words, environment=copy.environment() | HOSTILE)
+
+    assert (hostile.exit_code, hostile.err) == (usual.exit_code, "")
+    assert steady(hostile, copy) == steady(usual, place)
+
+
 def steady(answer: Answer, memctl: Memctl) -> str:
     """Leave out of a result what is different each time."""
     printed = answer.out.replace(str(memctl.database.parent), "…")

@@ -160,6 +160,7 @@ def test_migrate_reports_in_json(path: Path, memctl: Memctl) -> None:
     assert answer.json == {
         "schema": 1,
         "applied": STEPS,
+        "created": False,
         "baseline": True,
         "backup": f"{path}.before-migrate-{STAMP}",
     }
@@ -174,7 +175,13 @@ def test_a_second_migrate_does_nothing_and_makes_no_backup(path: Path, memctl: M
     answers = memctl("migrate"), memctl("migrate", "--json")
 
     assert answers[0] == Answer(0, "", f"migrate: {path} is up to date\n")
-    assert answers[1].json == {"schema": 1, "applied": [], "baseline": False, "backup": None}
+    assert answers[1].json == {
+        "schema": 1,
+        "applied": [],
+        "created": False,
+        "baseline": False,
+        "backup": None,
+    }
     assert (path.read_bytes(), files(path)) == before
 
 
@@ -358,6 +365,7 @@ def test_a_new_database_has_exactly_the_table_that_a_service_makes(
     assert answer.json == {
         "schema": 1,
         "applied": ["001_agent_memory"],
+        "created": True,
         "baseline": False,
         "backup": None,
     }
@@ -385,7 +393,10 @@ def test_a_new_database_is_complete_and_sound(path: Path, memctl: Memctl) -> Non
     answer = memctl("migrate")
 
     assert answer == Answer(
-        0, "", f"migrate: applied 001_agent_memory, 002_memory_persistence to {path}\n"
+        0,
+        "",
+        f"migrate: created {path}\n"
+        f"migrate: applied 001_agent_memory, 002_memory_persistence to {path}\n",
     )
     assert set(everything(path)) == TABLES
     with closing(connect(path)) as db:
@@ -663,7 +674,13 @@ def test_no_backup_is_made_when_none_is_wanted(path: Path, memctl: Memctl) -> No
 
     answer = memctl("migrate", "--no-backup", "--json")
 
-    assert answer.json == {"schema": 1, "applied": STEPS, "baseline": True, "backup": None}
+    assert answer.json == {
+        "schema": 1,
+        "applied": STEPS,
+        "created": False,
+        "baseline": True,
+        "backup": None,
+    }
     assert files(path) == {path.name, f"{path.name}.memctl.lock"}
 
 

@@ -149,14 +149,11 @@ def prepare(path: Path) -> None:
         )
 
 
-def run_console(block: str, folder: Path) -> None:
-    """Run the commands of an example and compare what each prints; `...` stands for anything."""
-    environment = {
-        "PATH": f"{PROGRAM.parent}:/usr/bin:/bin",
-        "HOME": str(folder),
-        "MEMCTL_DB": "harness.db",
-        "MEMCTL_NOW": NOW.strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
+def run_console(block: str, folder: Path, environment: dict[str, str]) -> None:
+    """Run the commands of an example and compare what each prints; `...` stands for anything.
+
+    What one of them exports is in the environment from then on.
+    """
     for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
         ran = subprocess.run(
             ["bash", "-c", command],
@@ -167,6 +164,7 @@ def run_console(block: str, folder: Path) -> None:
             text=True,
             check=False,
         )
+        environment |= re.findall(r"^export (\w+)=(\S+)$", command)
         pattern = ".*?".join(map(re.escape, expected.split("...")))
         assert re.fullmatch(pattern, ran.stdout), f"{command}\n{ran.stdout}"
 
@@ -192,10 +190,16 @@ def test_the_examples_print_what_the_readme_says(
     for name, content in re.findall(r"<!-- (\w+\.toml) -->\n```toml\n(.*?)```", README, re.DOTALL):
         (tmp_path / name).write_text(content)
     monkeypatch.chdir(tmp_path)
+    environment = {
+        "PATH": f"{PROGRAM.parent}:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "MEMCTL_DB": database.name,
+        "MEMCTL_NOW": NOW.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
 
     for language, block in re.findall(r"```(console|python)\n(.*?)```", section, re.DOTALL):
         if language == "console":
-            run_console(block, tmp_path)
+            run_console(block, tmp_path, environment)
         else:
             run_python(block)
 

@@ -76,6 +76,7 @@ def test_the_program_migrates_with_what_is_in_the_wheel(installed: Installation)
     assert applied == {
         "schema": 1,
         "applied": ["001_agent_memory", "002_memory_persistence"],
+        "created": True,
         "baseline": False,
         "backup": None,
     }

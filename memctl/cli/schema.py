@@ -61,6 +61,8 @@ def migrate(
     if not result.applied:
         say(f"migrate: {path} is up to date", quiet=call.quiet)
         return
+    if result.created:
+        say(f"migrate: created {path}", quiet=call.quiet)
     say(f"migrate: applied {', '.join(result.applied)} to {path}", quiet=call.quiet)
     if result.baseline:
         say("migrate: agent_memory was there already and is unchanged by 001", quiet=call.quiet)
