@@ -46,7 +46,10 @@ def schedule_missing_jobs(report: HealthReport) -> str | None:
         return None
     *others, last = missing
     named = f"{', '.join(others)} and {last}" if others else last
-    return f"In this time {named} did not run: see the crontab.example of memctl."
+    return (
+        f"In this time {named} did not run: `memctl schedule --cron` prints the line that runs "
+        "every job."
+    )
 
 
 def look_into_large_agents(report: HealthReport) -> str | None:

@@ -1,6 +1,9 @@
 """Candidates for the knowledge base: memories that meet four conditions, and are not there yet.
 
 A memory must be of a type that others can learn from, important, often read, and no longer new.
+Its importance counts as it was when the last other condition was met: when the memory was old
+enough, or at its last read if that came later. Decay that is due or charged after that moment
+changes nothing, so it does not matter when the jobs run.
 What is there already is told by a link and its hash, not by a mark on the memory, which the
 service clears whenever it learns the same thing anew.
 """
@@ -11,9 +14,12 @@ from datetime import datetime, timedelta
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
+from memctl import entries
 from memctl.agents import OF_AGENT, agent_parameter
-from memctl.database import from_bytes
-from memctl.due import Affected, Due
+from memctl.database import from_bytes, to_bytes, transaction
+from memctl.decay import DecayPolicy, memories_at, under_policy
+from memctl.due import AMONG, Affected, Due
+from memctl.errors import RefusedError
 from memctl.knowledge import ENTRY_TYPES, content_hash
 from memctl.timestamps import to_unix, unix_seconds
 
@@ -31,7 +37,7 @@ class PromotePolicy:
         return {
             "importance": self.importance,
             "accesses": self.accesses,
-            "age": self.age.total_seconds(),
+            "age": int(self.age.total_seconds()),  # whole, and so are the days made of it
         }
 
 
@@ -40,10 +46,39 @@ def _at_least(column: str, parameter: str) -> str:
 
 
 IS_TYPE = f"type IN ({', '.join(map(repr, ENTRY_TYPES))})"
-IS_IMPORTANT = _at_least("importance", ":importance")
+IS_IMPORTANT = f"typeof(importance) IN ('integer', 'real') AND {_at_least('judged', ':importance')}"
 IS_READ = _at_least("access_count", ":accesses")
-IS_OLD = f":now - {unix_seconds('created_at')} >= :age"  # never, if it is not a time
+IS_OLD = ":now - created >= :age"  # never, if it was not created at a time
 IS_CANDIDATE = f"{IS_TYPE} AND {IS_IMPORTANT} AND {IS_READ} AND {IS_OLD}"
+
+# Decay notes the importance of a candidate before it charges it, and for as long as the memory is
+# there: it cannot be computed afterwards when the floor was reached or the policy has changed.
+NOTE = "candidate:"
+
+# The memories of a `{where}`, with the importance by which they are judged. Of an access count only
+# the last read is known, at which it was reached at the latest.
+JUDGED_MEMORIES = f"""
+    SELECT *, max(importance_then, ifnull(noted, importance_then)) AS judged
+    FROM (
+        SELECT *, (
+            SELECT CAST(value AS REAL) FROM memory_state WHERE key = '{NOTE}' || id
+        ) AS noted
+        FROM ({
+    memories_at(
+        "min(:now, max(created + :age, idle_since))",
+        f"access_count, promoted_at, {unix_seconds('created_at')} AS created",
+    )
+})
+        LIMIT -1
+    )
+    LIMIT -1
+"""
+
+
+def _judged(conditions: str) -> str:
+    """Return SQL for those of a `{where}` whose stored columns meet conditions."""
+    return JUDGED_MEMORIES.replace("{where}", f"{{where}} {conditions} AND {OF_AGENT}")
+
 
 # Stands for the table where there is no knowledge base yet.
 NO_ENTRIES = "(SELECT 0 AS rowid, '' AS id, '' AS content, '' AS superseded_by WHERE FALSE)"
@@ -52,44 +87,75 @@ NO_ENTRIES = "(SELECT 0 AS rowid, '' AS id, '' AS content, '' AS superseded_by W
 # functions take no text that is not UTF-8.
 PROMOTED_ALREADY = """
     SELECT link.promoted_at
-    FROM memory_promotions AS link JOIN {entries} AS entry ON entry.id = link.entry_id
-    WHERE link.agent_id = agent_memory.agent_id
-        AND link.type = agent_memory.type
-        AND link.key = agent_memory.key
+    FROM agent_memory AS stored
+    JOIN memory_promotions AS link ON link.agent_id = stored.agent_id
+        AND link.type = stored.type AND link.key = stored.key
+    JOIN {entries} AS entry ON entry.id = link.entry_id
+    WHERE stored.rowid = memory.rowid
         AND link.content_hash = content_hash(
-            agent_memory.type,
-            CAST(agent_memory.key AS BLOB),
-            CAST(agent_memory.value AS BLOB),
-            CAST(agent_memory.metadata AS BLOB)
+            stored.type,
+            CAST(stored.key AS BLOB),
+            CAST(stored.value AS BLOB),
+            CAST(stored.metadata AS BLOB)
         )
 """
 
 CANDIDATES = f"""
     SELECT rowid, id, agent_id, type, key
-    FROM agent_memory
-    {{where}} {IS_CANDIDATE} AND {OF_AGENT} AND NOT EXISTS ({PROMOTED_ALREADY})
+    FROM ({_judged(f"{IS_TYPE} AND {IS_READ}")}) AS memory
+    WHERE {IS_CANDIDATE} AND NOT EXISTS ({PROMOTED_ALREADY})
 """
 
 UNMARKED_MEMORIES = f"""
     SELECT rowid, id, agent_id, type, key
-    FROM agent_memory
-    {{where}} {IS_CANDIDATE} AND {OF_AGENT}
-        AND promoted_at IS NULL AND EXISTS ({PROMOTED_ALREADY})
+    FROM ({_judged(f"{IS_TYPE} AND {IS_READ} AND promoted_at IS NULL")}) AS memory
+    WHERE {IS_CANDIDATE} AND EXISTS ({PROMOTED_ALREADY})
 """
 
-# All of the right types, and those that nothing but their type keeps out; what is promoted first,
-# then what lacks the least.
+# Whether each memory meets the conditions; what is promoted first, then what lacks the least.
 CONSIDERED_MEMORIES = f"""
-    SELECT rowid, id, agent_id, type, key, importance, access_count,
-        (:now - {unix_seconds("created_at")}) / 86400 AS age_days,
-        ({IS_TYPE}) IS TRUE AS is_type,
-        ({IS_IMPORTANT}) IS TRUE AS is_important,
-        ({IS_READ}) IS TRUE AS is_read,
-        ({IS_OLD}) IS TRUE AS is_old,
-        CASE WHEN {IS_CANDIDATE} THEN ({PROMOTED_ALREADY}) END AS known_since
-    FROM agent_memory
-    {{where}} ({IS_TYPE} OR ({IS_IMPORTANT} AND {IS_READ} AND {IS_OLD})) AND {OF_AGENT}
+    SELECT rowid, id, agent_id, type, key, importance, access_count, age / 86400 AS age_days,
+        age, judged, is_type, is_important, is_read, is_old, known_since
+    FROM (
+        SELECT *,
+            :now - created AS age,
+            ({IS_TYPE}) IS TRUE AS is_type,
+            ({IS_IMPORTANT}) IS TRUE AS is_important,
+            ({IS_READ}) IS TRUE AS is_read,
+            ({IS_OLD}) IS TRUE AS is_old,
+            ({PROMOTED_ALREADY}) AS known_since
+        FROM ({_judged("TRUE")}) AS memory
+        LIMIT -1
+    )
+    WHERE {{which}}
     ORDER BY is_type + is_important + is_read + is_old DESC, known_since, rowid
+"""
+
+# All of the right types, and those that nothing but their type keeps out.
+IS_WORTH_LISTING = "is_type OR (is_important AND is_read AND is_old)"
+LACKS_ONE_AT_MOST = """
+    is_type AND known_since IS NULL AND is_important + is_read + is_old >= 2
+    AND judged IS NOT NULL AND typeof(access_count) IN ('integer', 'real') AND age IS NOT NULL
+"""
+
+NOTE_IMPORTANCE = f"""
+    INSERT OR IGNORE INTO memory_state (key, value)
+    SELECT '{NOTE}' || id, CAST(judged AS TEXT)
+    FROM ({_judged(f"{IS_TYPE} AND {IS_READ}")})
+    WHERE {IS_CANDIDATE} AND id IS NOT NULL
+"""
+
+NOTES_ON_NOTHING = f"""
+    SELECT key
+    FROM memory_state
+    WHERE key GLOB '{NOTE}*'
+        AND NOT EXISTS (
+            SELECT 1 FROM agent_memory WHERE id = substr(memory_state.key, {len(NOTE) + 1})
+        )
+        AND NOT EXISTS (
+            SELECT 1 FROM archived_memories WHERE id = substr(memory_state.key, {len(NOTE) + 1})
+        )
+    LIMIT 1000  -- the next run deletes the rest: no lock shall be held for long
 """
 
 
@@ -99,11 +165,24 @@ class Considered(NamedTuple):
     importance: Any
     access_count: Any
     age_days: int | None
+    age: int | None  # in seconds
+    judged: float | None  # the importance that counts
     is_type: int  # this and the following: 1 when the condition is met, else 0
     is_important: int
     is_read: int
     is_old: int
-    known_since: str | None
+    known_since: str | None  # since when its text is in the knowledge base
+
+    @property
+    def importance_that_counts(self) -> Any:
+        """The importance by which it is judged; the stored value where that is the same."""
+        return self.importance if self.judged in (None, self.importance) else self.judged
+
+    @property
+    def is_due(self) -> bool:
+        """Tell whether the next promotion brings its text into the knowledge base."""
+        met = self.is_type and self.is_important and self.is_read and self.is_old
+        return bool(met and not self.known_since)
 
     def why(self, policy: PromotePolicy) -> str:
         """Return why it is, or is not, a candidate."""
@@ -113,13 +192,18 @@ class Considered(NamedTuple):
         if not self.is_type:
             unmet.append(f"type is none of {', '.join(ENTRY_TYPES)}")
         if not self.is_important:
-            unmet.append(_shortage("importance", self.importance, policy.importance))
+            decayed = "" if self.importance_that_counts == self.importance else " after decay"
+            unmet.append(
+                _shortage(f"importance{decayed}", self.importance_that_counts, policy.importance)
+            )
         if not self.is_read:
             unmet.append(_shortage("access_count", self.access_count, policy.accesses))
         if self.age_days is None:
             unmet.append("created_at is not a time")
         elif not self.is_old:
             unmet.append(_shortage("age_days", self.age_days, policy.age.days))
+        if not unmet and self.importance_that_counts != self.importance:
+            return f"met all four conditions with importance {self.judged:g}"
         return "; ".join(unmet) or "meets all four conditions"
 
 
@@ -133,38 +217,82 @@ class Candidates(NamedTuple):
     """The candidates of one agent or of all, at one moment."""
 
     policy: PromotePolicy
+    decay: DecayPolicy
     agent: str | None
     now: datetime
-    entries: str  # the table of the knowledge base, or NO_ENTRIES
+    entries: str = NO_ENTRIES  # the table of the knowledge base, or NO_ENTRIES
 
     def not_promoted(self) -> Due:
         """Return those whose present text is not in the knowledge base."""
-        return self._due(CANDIDATES)
+        return Due(*self.query(CANDIDATES))
 
     def not_marked(self) -> Due:
         """Return those whose present text is there, and who have lost their mark."""
-        return self._due(UNMARKED_MEMORIES)
+        return Due(*self.query(UNMARKED_MEMORIES))
 
     def considered(self, db: Connection) -> Iterator[Affected]:
         """Yield all that are candidates, or could become some, and why; the nearest first."""
-        for memory in self._due(CONSIDERED_MEMORIES).rows(db):
-            considered = Considered(*memory.details)
+        for memory, considered in self.judge(db, IS_WORTH_LISTING):
             yield memory._replace(
                 detail_names=(*Considered._fields[:3], "why"),
                 details=(*considered[:3], considered.why(self.policy)),
             )
 
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The values of what IS_CANDIDATE and OF_AGENT ask for."""
-        return {
+    def judge(
+        self, db: Connection, which: str = "TRUE", *, rowid: int | None = None
+    ) -> Iterator[tuple[Affected, Considered]]:
+        """Yield the memories of a condition, or the one in a row, and how they are judged."""
+        query, parameters = self.query(CONSIDERED_MEMORIES.replace("{which}", which))
+        if rowid is not None:
+            query = query.replace("{where}", "WHERE rowid = :rowid AND")
+            parameters["rowid"] = rowid
+        for memory in Due(query, parameters).rows(db):
+            yield memory, Considered(*memory.details)
+
+    def note_importance(self, db: Connection, rowids: str) -> None:
+        """Note the importance of candidates in rows (a JSON array) that are to be charged."""
+        query, parameters = self.query(NOTE_IMPORTANCE.replace("{where}", AMONG))
+        db.execute(query, {**parameters, "rowids": rowids})
+
+    def delete_notes_on_nothing(self, db: Connection) -> None:
+        """Delete notes on memories that are neither active nor archived any more."""
+        keys = [(to_bytes(key),) for (key,) in db.execute(NOTES_ON_NOTHING)]
+        if keys:
+            with transaction(db):
+                db.executemany("DELETE FROM memory_state WHERE key = CAST(? AS TEXT)", keys)
+
+    def query(self, query: str) -> tuple[str, dict[str, Any]]:
+        """Return one of the queries above for these candidates, and its parameters."""
+        query, parameters = under_policy(self.decay, query.replace("{entries}", self.entries))
+        return query, {
+            **parameters,
             "now": to_unix(self.now),
             **self.policy.parameters(),
             **agent_parameter(self.agent),
         }
 
-    def _due(self, query: str) -> Due:
-        return Due(query.replace("{entries}", self.entries), self.parameters)
+
+def find_candidates(
+    db: Connection, policy: PromotePolicy, decay: DecayPolicy, *, agent: str | None, now: datetime
+) -> Candidates:
+    """Return the candidates that a promotion would find, and let `db` run their queries.
+
+    Raises RefusedError when the knowledge base is none that memctl knows.
+    """
+    make_content_hash_known(db)
+    has_table = entries.table_exists(db)
+    table = "knowledge_entries" if has_table else NO_ENTRIES
+    return Candidates(policy, decay, agent, now, entries=table)
+
+
+def foreseen_candidates(
+    db: Connection, policy: PromotePolicy, decay: DecayPolicy, *, agent: str | None, now: datetime
+) -> Candidates:
+    """Do the same for a command that only reads, and needs no knowledge base that memctl knows."""
+    try:
+        return find_candidates(db, policy, decay, agent=agent, now=now)
+    except RefusedError:
+        return Candidates(policy, decay, agent, now)
 
 
 def make_content_hash_known(db: Connection) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import datetime
 from sqlite3 import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memctl.agents import OF_AGENT, agent_parameter, require_agent
 from memctl.due import Due
@@ -18,6 +18,9 @@ from memctl.events import DecayEvent
 from memctl.jobs import Batch, JobResult, Run
 from memctl.policies import Choice, Policy, put_for_parameters
 from memctl.timestamps import common_unix_seconds, to_text, to_unix, unix_seconds
+
+if TYPE_CHECKING:
+    from memctl.candidates import Candidates
 
 
 @dataclass(frozen=True)
@@ -101,14 +104,14 @@ CHARGED_DAYS = """
     )
 """
 
-# How long the memories of a `{where}` have been idle. LIMIT -1 keeps SQLite from merging the
-# levels, which would compute each inner value many times.
-IDLE_MEMORIES = f"""
+# How long the memories of a `{where}` have been idle; `{columns}` are more of their columns.
+# LIMIT -1 keeps SQLite from merging the levels, which would compute each inner value many times.
+ANY_IDLE_MEMORIES = f"""
     SELECT *,
         (:now - idle_since) / 86400 AS idle_days,
         {CHARGED_DAYS} AS charged_days
     FROM (
-        SELECT rowid, id, agent_id, type, key, importance,
+        SELECT rowid, id, agent_id, type, key, importance{{columns}},
             min(:now, coalesce(
                 {unix_seconds("last_accessed")}, {unix_seconds("created_at")}
             )) AS idle_since,
@@ -120,6 +123,8 @@ IDLE_MEMORIES = f"""
     )
     LIMIT -1
 """
+
+IDLE_MEMORIES = ANY_IDLE_MEMORIES.replace("{columns}", "")
 
 CAN_FADE = f"typeof(importance) IN ('integer', 'real') AND importance > :floor AND {OF_AGENT}"
 
@@ -138,6 +143,32 @@ FADING_MEMORIES = f"""
 """
 
 DECAYED = 1  # its place among the details above: importance, decayed
+
+
+def memories_at(moment: str, columns: str) -> str:
+    """Return SQL for the memories of a `{where}`, and `importance_then`, that at a moment.
+
+    `moment` is SQL for unix seconds, different for each memory: of `idle_since` and of `columns`,
+    which the query returns as well. What was charged for days after the moment stays charged.
+    """
+    return f"""
+        SELECT *,
+            CASE WHEN typeof(importance) IN ('integer', 'real') THEN coalesce(max(
+                min(importance, :floor),
+                round(
+                    round(importance, 6)
+                        - max(0, {_owed("days_then")} - {_owed("charged_days")}),
+                    6
+                )
+            ), importance) END AS importance_then
+        FROM (
+            SELECT *, ({moment} - idle_since) / 86400 AS days_then
+            FROM ({ANY_IDLE_MEMORIES.replace("{columns}", f", {columns}")})
+            LIMIT -1
+        )
+        LIMIT -1
+    """
+
 
 CHARGE_MEMORY = "UPDATE agent_memory SET importance = ?, last_decay_at = ? WHERE rowid = ?"
 
@@ -166,7 +197,7 @@ SETTLED_AT_ACCESS = f"""
 """
 
 
-def _under(policy: DecayPolicy, query: str, *, row: str = "") -> tuple[str, dict[str, Any]]:
+def under_policy(policy: DecayPolicy, query: str, *, row: str = "") -> tuple[str, dict[str, Any]]:
     """Return a query as it is under a policy, and the parameters that are the policy's.
 
     In it each key that depends on the memory is a column of its own; `row` prefixes the columns of
@@ -187,7 +218,7 @@ def settled_at_access(policy: DecayPolicy) -> str:
 
     That is after charging the idle time which the access ends; the policy is written into it.
     """
-    query, parameters = _under(policy, SETTLED_AT_ACCESS, row="OLD.")
+    query, parameters = under_policy(policy, SETTLED_AT_ACCESS, row="OLD.")
     return put_for_parameters(query, {name: _literal(value) for name, value in parameters.items()})
 
 
@@ -197,13 +228,20 @@ def _literal(value: float | bytes | None) -> str:
     return f"x'{value.hex()}'" if isinstance(value, bytes) else repr(value)
 
 
-def decay(run: Run, policy: DecayPolicy, *, agent: str | None = None) -> DecayResult:
+def decay(
+    run: Run,
+    policy: DecayPolicy,
+    *,
+    agent: str | None = None,
+    candidates: "Candidates | None" = None,
+) -> DecayResult:
     """Charge every memory, of one agent or of all, for the idle days not charged yet.
 
-    Raises NotFoundError for an agent without any memory.
+    The importance that `candidates` for promotion have is noted before they are charged. Raises
+    NotFoundError for an agent without any memory.
     """
     require_agent(run.db, agent)
-    query, parameters = _under(policy, FADING_MEMORIES)
+    query, parameters = under_policy(policy, FADING_MEMORIES)
     parameters |= {"now": to_unix(run.now), **agent_parameter(agent)}
     due = Due(query, parameters, policy=policy)
     event = DecayEvent(run.db, now=run.now, run_id=run.run_id)
@@ -211,6 +249,8 @@ def decay(run: Run, policy: DecayPolicy, *, agent: str | None = None) -> DecayRe
     charged_at = to_text(run.now)
 
     def charge(batch: Batch) -> int:
+        if candidates:
+            candidates.note_importance(run.db, batch.rowids)
         charged = run.db.executemany(
             CHARGE_MEMORY,
             ((memory.details[DECAYED], charged_at, memory.rowid) for memory in batch.memories),
@@ -219,6 +259,8 @@ def decay(run: Run, policy: DecayPolicy, *, agent: str | None = None) -> DecayRe
         return charged
 
     tally = run.settle(due, charge)
+    if candidates and run.batches:
+        candidates.delete_notes_on_nothing(run.db)
     return DecayResult(decayed=tally.count, tally=tally)
 
 
@@ -250,7 +292,7 @@ FARTHEST_DAYS = 36500
 
 def idle_time(db: Connection, rowid: int, policy: DecayPolicy, *, now: datetime) -> IdleTime:
     """Return how long the memory in a row has been idle, and what it owes for that; reads only."""
-    query, parameters = _under(policy, IDLE_TIME_OF_MEMORY)
+    query, parameters = under_policy(policy, IDLE_TIME_OF_MEMORY)
     parameters |= {"rowid": rowid, "now": to_unix(now)}
     return IdleTime(*db.execute(query, parameters).fetchone())
 
@@ -262,7 +304,7 @@ def importance_after_decay(
 
     The memory is as it is now: not read until then. Reads only.
     """
-    query, parameters = _under(
+    query, parameters = under_policy(
         policy, FADING_MEMORIES.replace("{where}", "WHERE rowid = :rowid AND")
     )
     parameters |= {"rowid": rowid, "now": at, **agent_parameter(None)}

@@ -94,26 +94,38 @@ def _difference(kind: str, columns: Mapping[str, int]) -> str:
 
 
 class Known(NamedTuple):
-    """The text of an entry that still holds."""
+    """The text of an entry."""
 
     number: int  # of its row
     type: str
     agent: str
     content: str
+    holds: bool  # it is not superseded
 
 
 KNOWN_ENTRIES = f"""
-    SELECT rowid, type, CAST(source_agent_id AS BLOB), CAST(content AS BLOB)
+    SELECT rowid, type, CAST(source_agent_id AS BLOB), CAST(content AS BLOB),
+        superseded_by IS NULL AS holds
     FROM knowledge_entries
-    WHERE superseded_by IS NULL AND typeof(id) = 'text'
-    ORDER BY {unix_seconds("created_at")} NULLS LAST, rowid
+    WHERE typeof(id) = 'text'
+    ORDER BY holds DESC, {unix_seconds("created_at")} NULLS LAST, rowid
 """
 
 
 def known_entries(db: Connection) -> Iterator[Known]:
-    """Yield the entries that still hold, the oldest first; all are read before the first."""
-    for number, entry_type, agent, content in db.execute(KNOWN_ENTRIES).fetchall():
-        yield Known(number, entry_type, from_bytes(agent), from_bytes(content))
+    """Yield those that hold, the oldest first, then the rest; all are read before the first."""
+    for number, entry_type, agent, content, holds in db.execute(KNOWN_ENTRIES).fetchall():
+        yield Known(number, entry_type, from_bytes(agent), from_bytes(content), bool(holds))
+
+
+def content_of(db: Connection, number: int, *, agent: str) -> str | None:
+    """Return the text of an entry, or None when it is gone or not of the agent."""
+    found = db.execute(
+        "SELECT CAST(content AS BLOB) FROM knowledge_entries"
+        " WHERE rowid = ? AND source_agent_id = CAST(? AS TEXT)",
+        (number, to_bytes(agent)),
+    ).fetchone()
+    return None if found is None else from_bytes(found[0])
 
 
 def content_if_it_holds(db: Connection, number: int) -> str | None:
@@ -132,6 +144,12 @@ class Written(NamedTuple):
     number: int
     id: str
     confidence: float
+
+
+def read_entry(db: Connection, number: int) -> Written:
+    """Return an entry as it is."""
+    query = "SELECT rowid, id, confidence FROM knowledge_entries WHERE rowid = ?"
+    return Written._make(db.execute(query, (number,)).fetchone())
 
 
 ADD_ENTRY = """

@@ -13,8 +13,8 @@ from sqlite3 import Connection
 from typing import Any, Literal, NamedTuple
 
 from memctl.agents import require_agent
-from memctl.candidates import PromotePolicy
-from memctl.database import from_bytes, to_bytes
+from memctl.candidates import Considered, PromotePolicy, foreseen_candidates
+from memctl.database import from_bytes, one_view, to_bytes
 from memctl.decay import (
     DecayPolicy,
     idle_time,
@@ -90,6 +90,7 @@ class ActiveMemory:
     last_accessed: Any
     archived_at: Any
     promoted_at: Any
+    known_since: str | None  # when its present text came to the knowledge base; None: not yet
     fading: Fading
     expiry: Expiry
     promotion: list[Condition]
@@ -146,12 +147,13 @@ def explain(
 
     Raises NotFoundError for one that never existed, as far as anything tells.
     """
-    kind, key = _find_by_id(db, agent, words[0]) if len(words) == 1 else words
-    name = {"agent": to_bytes(agent), "type": to_bytes(kind), "key": to_bytes(key)}
-    held = policies.of(agent, kind)
-    active = _read_active(db, name, held, now=now)
-    archived = _read_archived(db, name, held.prune)
-    history = read_events(db, EventFilter(agent=agent, type=kind, key=key), after=0, limit=-1)
+    with one_view(db):
+        kind, key = _find_by_id(db, agent, words[0]) if len(words) == 1 else words
+        name = {"agent": to_bytes(agent), "type": to_bytes(kind), "key": to_bytes(key)}
+        held = policies.of(agent, kind)
+        active = _read_active(db, name, held, now=now)
+        archived = _read_archived(db, name, held.prune)
+        history = read_events(db, EventFilter(agent=agent, type=kind, key=key), after=0, limit=-1)
     if not (active or archived or history):
         raise _never_heard_of(db, agent, kind, key)
     state: State = "active" if active else "archived" if archived else "gone"
@@ -223,7 +225,7 @@ def _never_heard_of(db: Connection, agent: str, kind: str, key: str) -> NotFound
 
 READ_ACTIVE = f"""
     SELECT rowid, id, importance, access_count, created_at, last_accessed, archived_at, promoted_at,
-        expires_at, {unix_seconds("expires_at")}, :now - {unix_seconds("created_at")}
+        expires_at, {unix_seconds("expires_at")}
     FROM agent_memory
     WHERE {OF_NAME}
 """
@@ -232,12 +234,13 @@ READ_ACTIVE = f"""
 def _read_active(
     db: Connection, name: dict[str, bytes], policies: Policies, *, now: datetime
 ) -> ActiveMemory | None:
-    row = db.execute(READ_ACTIVE, {**name, "now": to_unix(now)}).fetchone()
+    row = db.execute(READ_ACTIVE, name).fetchone()
     if row is None:
         return None
-    rowid, *columns, expires_at, expires, age = row
+    rowid, *columns, expires_at, expires = row
     memory_id, importance, accesses, created_at, last_accessed, archived_at, promoted_at = columns
-    kind = from_bytes(name["type"])
+    candidates = foreseen_candidates(db, policies.promotion, policies.decay, agent=None, now=now)
+    ((_, considered),) = candidates.judge(db, rowid=rowid)
     return ActiveMemory(
         id=memory_id,
         importance=importance,
@@ -246,9 +249,12 @@ def _read_active(
         last_accessed=last_accessed,
         archived_at=archived_at,
         promoted_at=promoted_at,
+        known_since=considered.known_since,
         fading=_fading(db, rowid, importance, policies, now=now),
         expiry=_expiry(expires_at, expires, now=now),
-        promotion=promotion_conditions(kind, importance, accesses, age, policy=policies.promotion),
+        promotion=promotion_conditions(
+            from_bytes(name["type"]), considered, policy=policies.promotion
+        ),
         retention=_coming_retention(db, rowid, importance, expires, policies, now=now),
     )
 
@@ -302,28 +308,22 @@ def _coming_retention(
 
 
 def promotion_conditions(
-    kind: str, importance: Any, accesses: Any, age: int | None, *, policy: PromotePolicy
+    kind: str, considered: Considered, *, policy: PromotePolicy
 ) -> list[Condition]:
-    """Compare a memory with the four conditions of promotion; `age` is in seconds, None unknown."""
-    days = None if age is None else round(age / DAY, 5)
+    """Return by how much a memory of a type meets, or fails, the conditions of promotion."""
+    importance = considered.importance_that_counts
+    days = None if considered.age is None else round(considered.age / DAY, 5)
     return [
-        Condition("type", list(ENTRY_TYPES), kind, kind in ENTRY_TYPES, None),
-        _at_least("importance", policy.importance, importance),
-        _at_least("accesses", policy.accesses, accesses),
-        Condition(
-            "age_days",
-            policy.age.days,
-            days,
-            age is not None and age >= policy.age.total_seconds(),
-            None if days is None else max(0.0, round(policy.age.days - days, 5)),
-        ),
+        Condition("type", list(ENTRY_TYPES), kind, bool(considered.is_type), None),
+        _at_least("importance", policy.importance, importance, met=considered.is_important),
+        _at_least("accesses", policy.accesses, considered.access_count, met=considered.is_read),
+        _at_least("age_days", policy.age.days, days, met=considered.is_old),
     ]
 
 
-def _at_least(condition: str, needed: float, found: Any) -> Condition:
-    if not _is_number(found):
-        return Condition(condition, needed, found, met=False, lacks=None)
-    return Condition(condition, needed, found, found >= needed, max(0, round(needed - found, 6)))
+def _at_least(condition: str, needed: float, found: Any, *, met: int) -> Condition:
+    lacks = max(0, round(needed - found, 6)) if _is_number(found) else None
+    return Condition(condition, needed, found, bool(met), lacks)
 
 
 READ_ARCHIVED = f"""

@@ -61,7 +61,7 @@ def entry_of(memory: Source) -> Entry:
     return Entry(
         type=entry_type,
         content=content,
-        content_hash=_hash(content),
+        content_hash=hash_of(content),
         tags=_tags(metadata),
         confidence=_confidence(memory.agent, entry_type, memory.importance),
         task_id=_task_id(metadata) or _task_id(value),
@@ -71,10 +71,10 @@ def entry_of(memory: Source) -> Entry:
 def content_hash(memory_type: str, key: str, value: str, metadata: str | None) -> str:
     """Return the content hash of the entry that such a memory becomes."""
     entry_type = _entry_type(memory_type, _object(metadata))
-    return _hash(_content(entry_type, key, value, _object(value)))
+    return hash_of(_content(entry_type, key, value, _object(value)))
 
 
-def _hash(content: str) -> str:
+def hash_of(content: str) -> str:
     return sha256(to_bytes(content))
 
 

@@ -15,15 +15,17 @@ from memctl import entries
 from memctl.agents import require_agent
 from memctl.candidates import (
     IS_CANDIDATE,
+    JUDGED_MEMORIES,
     NO_ENTRIES,
     Candidates,
     PromotePolicy,
-    make_content_hash_known,
+    find_candidates,
 )
 from memctl.database import from_bytes, to_bytes
+from memctl.decay import DecayPolicy
 from memctl.events import record_events
 from memctl.jobs import Batch, JobResult, Run
-from memctl.knowledge import Entry, Source, entry_of
+from memctl.knowledge import Entry, Source, entry_of, hash_of
 from memctl.similarity import Corpus, Words, are_alike, words_of
 from memctl.timestamps import to_text
 
@@ -35,9 +37,14 @@ Outcome = Literal["promoted", "merged", "superseded"]
 # Asks the conditions again: another memory may have the row by now.
 READ_CANDIDATE = f"""
     SELECT CAST(memory.agent_id AS BLOB), memory.type, CAST(memory.key AS BLOB),
-        CAST(memory.value AS BLOB), CAST(memory.metadata AS BLOB), memory.importance,
+        CAST(memory.value AS BLOB), CAST(memory.metadata AS BLOB), candidate.judged,
         entry.rowid, CAST(entry.content AS BLOB), entry.superseded_by IS NULL
-    FROM (SELECT * FROM agent_memory WHERE rowid = :memory AND {IS_CANDIDATE}) AS memory
+    FROM (
+        SELECT rowid, judged
+        FROM ({JUDGED_MEMORIES.replace("{where}", "WHERE rowid = :memory")})
+        WHERE {IS_CANDIDATE}
+    ) AS candidate
+    JOIN agent_memory AS memory ON memory.rowid = candidate.rowid
     LEFT JOIN memory_promotions AS link ON link.agent_id = memory.agent_id
         AND link.type = memory.type AND link.key = memory.key
     LEFT JOIN {{entries}} AS entry ON entry.id = link.entry_id
@@ -108,7 +115,7 @@ class Decision(NamedTuple):
     """What is to become of a candidate."""
 
     confirms: int | None  # the entry that says it already; None: it becomes a new one
-    gain: float
+    gain: float  # of confidence; 0: the entry stays as it is
     supersedes: int | None
 
     @property
@@ -119,19 +126,18 @@ class Decision(NamedTuple):
         return "promoted" if self.confirms is None else "merged"
 
 
-def promote(run: Run, policy: PromotePolicy, *, agent: str | None = None) -> PromoteResult:
+def promote(
+    run: Run, policy: PromotePolicy, decay: DecayPolicy, *, agent: str | None = None
+) -> PromoteResult:
     """Bring the text of every candidate, of one agent or of all, into the knowledge base.
 
-    Makes the knowledge base, where there is none, with the first entry. When memories are to be
-    listed, the result lists all that were considered. Raises NotFoundError for an agent without
+    Makes the knowledge base, where there is none, with the first entry. The `decay` policy tells
+    the importance of candidates at the moment that counts. When memories are to be listed, the
+    result lists all that were considered. Raises NotFoundError for an agent without
     any memory, and RefusedError when the knowledge base is none that memctl knows.
     """
     require_agent(run.db, agent)
-    has_table = entries.table_exists(run.db)
-    make_content_hash_known(run.db)
-    candidates = Candidates(
-        policy, agent, run.now, entries="knowledge_entries" if has_table else NO_ENTRIES
-    )
+    candidates = find_candidates(run.db, policy, decay, agent=agent, now=run.now)
     considered = list(candidates.considered(run.db)) if run.request.listing else []
     due = candidates.not_promoted()
     promotion = Promotion(run, candidates)
@@ -166,19 +172,21 @@ class Promotion:
     def __init__(self, run: Run, candidates: Candidates) -> None:
         self.outcomes: dict[int, Outcome] = {}  # by the row of the memory
         self._run = run
-        self._query = READ_CANDIDATE.replace("{entries}", candidates.entries)
-        self._parameters = candidates.parameters
+        self._query, self._parameters = candidates.query(READ_CANDIDATE)
         self._has_table = candidates.entries != NO_ENTRIES
         self._read_before: dict[int, tuple[tuple[Any, ...], Candidate]] = {}
         self._superseded: set[int] = set()
         self._corpora: defaultdict[str, Corpus] = defaultdict(Corpus)  # by type of entry
+        self._entered: dict[tuple[str, str], int] = {}  # entries by their agent and hash of content
 
     def prepare(self, rowids: "array[int]") -> None:
         """Read and compare all there is; under the write lock little of it has to be done again."""
         if rowids and self._has_table:
             for known in entries.known_entries(self._run.db):
-                words = words_of(known.content)
-                self._corpora[known.type].add(known.number, known.agent, words)
+                self._entered.setdefault((known.agent, hash_of(known.content)), known.number)
+                if known.holds:
+                    words = words_of(known.content)
+                    self._corpora[known.type].add(known.number, known.agent, words)
         for rowid in rowids:
             candidate = self._read(rowid)
             if candidate is not None:
@@ -209,12 +217,22 @@ class Promotion:
         linked = candidate.linked
         if linked and are_alike(words, words_of(linked.content)):
             return Decision(confirms=linked.number, gain=GAIN_FROM_ITSELF, supersedes=None)
+        if linked is None and (entered := self._entered_before(candidate)) is not None:
+            return Decision(confirms=entered, gain=0, supersedes=None)
         still_holds = linked and linked.holds and linked.number not in self._superseded
         return Decision(
             confirms=self._said_by_another(candidate, words),
             gain=GAIN_FROM_ANOTHER,
             supersedes=linked.number if linked and still_holds else None,
         )
+
+    def _entered_before(self, candidate: Candidate) -> int | None:
+        """Return the entry of the agent with the same text: a rollback has removed its link."""
+        number = self._entered.get((candidate.agent, candidate.entry.content_hash))
+        if number is None or self._run.batches is None:
+            return number
+        content = entries.content_of(self._run.db, number, agent=candidate.agent)
+        return number if content == candidate.entry.content else None
 
     def _said_by_another(self, candidate: Candidate, words: Words) -> int | None:
         """Return the entry of another agent that says nearly the same, if it still does."""
@@ -236,8 +254,10 @@ class Promotion:
         decision = self._decide(candidate)
         if decision.confirms is None:
             written = entries.add_entry(db, candidate.entry, memory=rowid)
-        else:
+        elif decision.gain:
             written = entries.confirm_entry(db, decision.confirms, gain=decision.gain, now=now)
+        else:
+            written = entries.read_entry(db, decision.confirms)
         detail = {
             "outcome": decision.outcome,
             "entry_id": written.id,
@@ -273,6 +293,7 @@ class Promotion:
         if decision.confirms is None:
             corpus = self._corpora[candidate.entry.type]
             corpus.add(number, candidate.agent, words_of(candidate.entry.content))
+            self._entered.setdefault((candidate.agent, candidate.entry.content_hash), number)
         if decision.supersedes is not None:
             self._superseded.add(decision.supersedes)
             for corpus in self._corpora.values():

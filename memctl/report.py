@@ -1,7 +1,7 @@
 """The health report: what became of the agents' memory in a period, and what to do about it.
 
-Here are the figures; `advice` draws the conclusions, and other modules make pages of both. Each
-statement reads a view of its own, so that none is held for long.
+Here are the figures; `advice` draws the conclusions, and other modules make pages of both. All
+are of one moment, so that they agree with each other.
 """
 
 import statistics
@@ -14,7 +14,9 @@ from sqlite3 import Connection
 from typing import Any, NamedTuple
 
 from memctl.alerts import AlertPolicy
-from memctl.candidates import IS_IMPORTANT, IS_OLD, IS_READ, IS_TYPE, PromotePolicy
+from memctl.candidates import LACKS_ONE_AT_MOST, Candidates, PromotePolicy, foreseen_candidates
+from memctl.database import one_view
+from memctl.decay import DecayPolicy
 from memctl.errors import UsageError
 from memctl.figures import (
     Figures,
@@ -91,24 +93,6 @@ EXPIRING = f"""
 
 EXPIRING_SOON = f"SELECT count(*) FROM {EXPIRIES} WHERE expires >= :now AND expires < :soon"
 
-CONDITIONS = (IS_IMPORTANT, IS_READ, IS_OLD)  # beside the right type
-
-PROMOTABLE = f"""
-    SELECT agent_id, type, key, importance, access_count, created, met
-    FROM (
-        SELECT rowid, agent_id, type, key, importance, access_count,
-            {common_unix_seconds("created_at")} AS created,
-            {" + ".join(f"(({condition}) IS TRUE)" for condition in CONDITIONS)} AS met
-        FROM agent_memory NOT INDEXED
-        WHERE {IS_TYPE} AND promoted_at IS NULL
-            AND typeof(importance) IN ('integer', 'real') AND typeof(access_count) = 'integer'
-            AND (agent_id, type, key) NOT IN (SELECT agent_id, type, key FROM memory_promotions)
-        LIMIT -1
-    )
-    WHERE met >= {len(CONDITIONS) - 1}
-    ORDER BY met DESC, importance DESC, access_count DESC, rowid
-"""
-
 OVERDUE = f"SELECT count(*) FROM agent_memory WHERE {is_before('expires_at', ':now')}"
 
 CHANGES_BY_DAY = """
@@ -169,7 +153,7 @@ class Candidate(NamedTuple):
     agent: str
     type: str
     key: str
-    importance: float
+    importance: float  # that counts for it
     access_count: int
     age_days: int
     is_due: bool
@@ -235,6 +219,7 @@ def read_report(
     db: Connection,
     path: Path,
     promotion: PromotePolicy,
+    decay: DecayPolicy,
     alerts: AlertPolicy,
     *,
     since: datetime,
@@ -254,44 +239,46 @@ def read_report(
         "unread_before": to_unix(now - AGE_BEFORE_UNREAD_COUNTS),
         "since": to_text(since),
         "agent": None,
-        **promotion.parameters(),
     }
-    period = Period(since, now, to_day(since), events_since=to_text(since))
-    figures = read_figures(db, period)
-    history = read_history(db, since - DAY, now=now)
-    began = first_moment(db)
-    before = {}
-    if history.days and history.days[0] < to_day(now):
-        before = {agent: days[0].figures for agent, days in history.by_agent().items()}
-    candidates = _read_candidates(db, parameters)
-    due = [candidate for candidate in candidates if candidate.is_due]
-    near = [candidate for candidate in candidates if not candidate.is_due]
-    return HealthReport(
-        at=now,
-        since=since,
-        database=database_size(path),
-        first_moment=began,
-        counts_accesses=counting_since(db) is not None,
-        promotion=promotion,
-        alerts=alerts,
-        figures=total(figures.values()),
-        types=_by_type(figures),
-        agents=_read_agents(db, figures, before, parameters),
-        history=history.of_all(),
-        changes=_read_changes(db, max(since, began), now, parameters),
-        importances=_read_importances(db),
-        unread=_memories(db.execute(UNREAD, parameters).fetchall()),
-        biggest=_memories(db.execute(BIGGEST).fetchall()),
-        overdue=_count(db, OVERDUE, parameters),
-        expiring_soon=_count(db, EXPIRING_SOON, parameters),
-        expiring=_memories(db.execute(EXPIRING, parameters).fetchall()),
-        candidates=due[:MOST],
-        near_candidates=near[:MOST],
-        candidate_count=len(due),
-        near_candidate_count=len(near),
-        jobs=_read_jobs(db, parameters),
-        findings=findings,
-    )
+    with one_view(db):
+        period = Period(since, now, to_day(since), events_since=to_text(since))
+        figures = read_figures(db, period)
+        history = read_history(db, since - DAY, now=now)
+        began = first_moment(db)
+        before = {}
+        if history.days and history.days[0] < to_day(now):
+            before = {agent: days[0].figures for agent, days in history.by_agent().items()}
+        candidates = _read_candidates(
+            db, foreseen_candidates(db, promotion, decay, agent=None, now=now)
+        )
+        due = [candidate for candidate in candidates if candidate.is_due]
+        near = [candidate for candidate in candidates if not candidate.is_due]
+        return HealthReport(
+            at=now,
+            since=since,
+            database=database_size(path),
+            first_moment=began,
+            counts_accesses=counting_since(db) is not None,
+            promotion=promotion,
+            alerts=alerts,
+            figures=total(figures.values()),
+            types=_by_type(figures),
+            agents=_read_agents(db, figures, before, parameters),
+            history=history.of_all(),
+            changes=_read_changes(db, max(since, began), now, parameters),
+            importances=_read_importances(db),
+            unread=_memories(db.execute(UNREAD, parameters).fetchall()),
+            biggest=_memories(db.execute(BIGGEST).fetchall()),
+            overdue=_count(db, OVERDUE, parameters),
+            expiring_soon=_count(db, EXPIRING_SOON, parameters),
+            expiring=_memories(db.execute(EXPIRING, parameters).fetchall()),
+            candidates=due[:MOST],
+            near_candidates=near[:MOST],
+            candidate_count=len(due),
+            near_candidate_count=len(near),
+            jobs=_read_jobs(db, parameters),
+            findings=findings,
+        )
 
 
 def _count(db: Connection, query: str, parameters: Mapping[str, Any]) -> int:
@@ -350,14 +337,19 @@ def _read_importances(db: Connection) -> list[int]:
     return [found.get(points, 0) for points in range(11)]
 
 
-def _read_candidates(db: Connection, parameters: Mapping[str, Any]) -> list[Candidate]:
-    now = parameters["now"]
-    return [
-        Candidate._make(
-            (*memory, 0 if created is None else (now - created) // 86400, met == len(CONDITIONS))
+def _read_candidates(db: Connection, candidates: Candidates) -> list[Candidate]:
+    """Return what meets the conditions of promotion, all or all but one; the nearest first."""
+    found = [
+        Candidate(
+            *memory[2:5],
+            considered.importance_that_counts,
+            considered.access_count,
+            considered.age_days or 0,
+            considered.is_due,
         )
-        for *memory, created, met in db.execute(PROMOTABLE, parameters)
+        for memory, considered in candidates.judge(db, LACKS_ONE_AT_MOST)
     ]
+    return sorted(found, key=lambda one: (not one.is_due, -one.importance, -one.access_count))
 
 
 def _read_jobs(db: Connection, parameters: Mapping[str, Any]) -> list[JobReport]:

@@ -49,15 +49,17 @@ def _cleanup(run: Run, _settings: Settings) -> JobResult:
 
 
 def _decay(run: Run, settings: Settings) -> JobResult:
+    from memctl.candidates import Candidates
     from memctl.decay import decay
 
-    return decay(run, settings.decay)
+    candidates = Candidates(settings.promote, settings.decay, None, run.now)
+    return decay(run, settings.decay, candidates=candidates)
 
 
 def _promote(run: Run, settings: Settings) -> JobResult:
     from memctl.promote import promote
 
-    return promote(run, settings.promote)
+    return promote(run, settings.promote, settings.decay)
 
 
 def _snapshot(run: Run, _settings: Settings) -> JobResult:

@@ -1,6 +1,6 @@
 """A memory's explanation as a person reads it: names and sentences."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from memctl.decay import DecayPolicy
@@ -87,19 +87,28 @@ def _expiry(memory: ActiveMemory) -> str:
 
 
 def _promotion(memory: ActiveMemory) -> str:
-    missing = [_lack(condition) for condition in memory.promotion if not condition.met]
+    if memory.known_since:
+        return f"promoted at {memory.known_since}, unchanged since"
+    missing = [_lack(condition, memory) for condition in memory.promotion if not condition.met]
     earlier = f"promoted at {memory.promoted_at}; " if memory.promoted_at else ""
     return earlier + (
         f"not due: {', '.join(missing)}" if missing else "all four conditions are met"
     )
 
 
-def _lack(condition: Condition) -> str:
-    if condition.condition == "type":
-        return f"type '{condition.found}' is not among {', '.join(_names(condition.needed))}"
-    lacks = "" if condition.lacks is None else f" ({_number(condition.lacks)} too little)"
-    name = condition.condition.replace("_", " in ")
-    return f"{name} {_number(condition.found)} of {_number(condition.needed)}{lacks}"
+def _lack(condition: Condition, memory: ActiveMemory) -> str:
+    name, found = condition.condition, condition.found
+    number: Callable[[Any], str] = _number
+    if name == "type":
+        return f"type '{found}' is not among {', '.join(_names(condition.needed))}"
+    if name == "age_days":
+        if found is None:
+            return f"its age is unknown, since '{memory.created_at}' is not a time"
+        name, number = "age", _days
+    elif name == "importance" and found != memory.importance:
+        name = "importance after decay"
+    lacks = "" if condition.lacks is None else f" ({number(condition.lacks)} too little)"
+    return f"{name} {number(found)} of {number(condition.needed)}{lacks}"
 
 
 def _names(value: object) -> list[str]:
@@ -119,6 +128,14 @@ def _retention(retention: Retention, protected: float) -> str:
         f"is kept for good: importance {_number(retention.importance)} "
         f"is not below {_number(protected)}"
     )
+
+
+def _days(days: float) -> str:
+    """Return a number of days in its two largest units, such as `13 days 22 hours`."""
+    minutes = round(abs(days) * 1440)
+    counts = {"day": minutes // 1440, "hour": minutes // 60 % 24, "minute": minutes % 60}
+    units = [f"{count} {unit}{'s' * (count != 1)}" for unit, count in counts.items() if count]
+    return ("-" if days < 0 else "") + (" ".join(units[:2]) or "less than a minute")
 
 
 def _number(value: Any) -> str:

@@ -12,16 +12,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memctl.candidates import PromotePolicy
 from memctl.cleanup import cleanup
+from memctl.database import open_database
 from memctl.decay import DecayPolicy, decay
-from memctl.explain import Explanation, Policies, explain, promotion_conditions
+from memctl.explain import Explanation, Policies, explain
 from memctl.jobs import JobResult, Request, Run, perform
 from memctl.prune import PrunePolicy, prune
 from memctl.timestamps import parse_moment
 from tests.conftest import NOW, Memctl, connect, insert_memory, rows, text_of
 from tests.service import Service
 
+# Just enough of everything to be promoted.
+PROVEN: dict[str, Any] = {
+    "importance": 8,
+    "access_count": 5,
+    "created_at": "2026-11-08 09:43:58",
+    "last_accessed": "2026-11-22 09:43:58",
+}
 SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)
 
@@ -225,6 +232,7 @@ def test_the_whole_story_of_an_active_memory(db: sqlite3.Connection, migrated: M
             "last_accessed": "2026-10-13 09:43:58",
             "archived_at": None,
             "promoted_at": None,
+            "known_since": None,
             "fading": {
                 "idle_since": "2026-10-13T09:43:58Z",
                 "idle_days": 40,
@@ -412,31 +420,120 @@ def test_an_expiry_is_told_in_words(
 
 
 @pytest.mark.parametrize(
-    ("given_values", "failing"),
+    ("columns", "failing"),
     [
-        pytest.param(("learning", 8, 5, 14 * 86400), {}, id="just enough of everything"),
-        pytest.param(("context", 8, 5, 14 * 86400), {"type": None}, id="another type"),
-        pytest.param(("learning", 7.5, 5, 14 * 86400), {"importance": 0.5}, id="importance"),
-        pytest.param(("learning", "high", 5, 14 * 86400), {"importance": None}, id="no number"),
-        pytest.param(("learning", 8, 3, 14 * 86400), {"accesses": 2}, id="accesses"),
-        pytest.param(("learning", 8, 5, 13 * 86400), {"age_days": 1}, id="age"),
+        pytest.param({}, {}, id="just enough of everything"),
+        pytest.param({"type": "context"}, {"type": None}, id="another type"),
+        pytest.param({"importance": 7.5}, {"importance": 0.5}, id="importance"),
+        pytest.param({"importance": "high"}, {"importance": None}, id="no number"),
+        pytest.param({"access_count": 3}, {"accesses": 2}, id="accesses"),
+        pytest.param({"created_at": "2026-11-09 09:43:58"}, {"age_days": 1}, id="age"),
         pytest.param(
-            ("learning", 8, 5, 14 * 86400 - 1), {"age_days": 0.00001}, id="a second young"
+            {"created_at": "2026-11-08 09:43:59"}, {"age_days": 0.00001}, id="a second young"
         ),
-        pytest.param(("learning", 8, 5, None), {"age_days": None}, id="an age unknown"),
+        pytest.param({"created_at": "long ago"}, {"age_days": None}, id="an age unknown"),
         pytest.param(
-            ("learning", None, None, -86400),
+            {"importance": None, "access_count": None, "created_at": "2026-11-23 09:43:58"},
             {"importance": None, "accesses": None, "age_days": 15},
             id="everything",
         ),
     ],
 )
 def test_the_conditions_of_promotion_that_fail_are_told_with_what_lacks(
-    given_values: tuple[str, Any, Any, int | None], failing: dict[str, Any]
+    database: Path, columns: dict[str, Any], failing: dict[str, Any]
 ) -> None:
-    conditions = promotion_conditions(*given_values, policy=PromotePolicy())
+    start_over(database, {**PROVEN, **columns})
 
-    assert {one.condition: one.lacks for one in conditions if not one.met} == failing
+    active = told(database).active
+
+    assert active is not None
+    assert {one.condition: one.lacks for one in active.promotion if not one.met} == failing
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        pytest.param({}, "all four conditions are met", id="met"),
+        pytest.param(
+            {"created_at": "2026-11-22 07:43:58"},
+            "not due: age 2 hours of 14 days (13 days 22 hours too little)",
+            id="hours old",
+        ),
+        pytest.param(
+            {"created_at": "2026-11-22 09:43:50"},
+            "not due: age less than a minute of 14 days (14 days too little)",
+            id="seconds old",
+        ),
+        pytest.param(
+            {"created_at": "2026-11-21 09:42:58"},
+            "not due: age 1 day 1 minute of 14 days (12 days 23 hours too little)",
+            id="a day old",
+        ),
+        pytest.param(
+            {"created_at": "2026-11-23 10:43:58"},
+            "not due: age -1 day 1 hour of 14 days (15 days 1 hour too little)",
+            id="of the future",
+        ),
+        pytest.param(
+            {"created_at": "long ago"},
+            "not due: its age is unknown, since 'long ago' is not a time",
+            id="of an unknown age",
+        ),
+        pytest.param(
+            {"created_at": "2026-11-01 09:43:58", "last_accessed": "2026-11-08 09:43:58"},
+            "all four conditions are met",
+            id="important when it was old enough",
+        ),
+        pytest.param(
+            {"created_at": "2026-11-01 09:43:58", "last_accessed": "2026-11-01 09:43:58"},
+            "not due: importance after decay 7.3 of 8 (0.7 too little)",
+            id="not important any more when it was old enough",
+        ),
+    ],
+)
+def test_what_promotion_waits_for_is_told_in_words(
+    db: sqlite3.Connection, migrated: Memctl, columns: dict[str, Any], line: str
+) -> None:
+    insert_memory(db, **{"id": "m-1", **PROVEN, **columns})
+
+    facts = migrated.ok("explain", "build_agent", "m-1").out.splitlines()
+
+    assert [fact.split(maxsplit=1)[1] for fact in facts if fact.startswith("promotion")] == [line]
+
+
+def test_a_promoted_memory_is_told_as_promoted_until_its_text_changes(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    insert_memory(db, **{"id": "m-1", **PROVEN})
+    migrated.ok("promote")
+
+    def promotion() -> str:
+        facts = migrated.ok("explain", "build_agent", "m-1").out.splitlines()
+        (fact,) = (fact for fact in facts if fact.startswith("promotion"))
+        return fact.split(maxsplit=1)[1]
+
+    unchanged = promotion()
+    db.execute("UPDATE agent_memory SET value = 'another text'")
+
+    assert unchanged == "promoted at 2026-11-22T09:43:58Z, unchanged since"
+    assert promotion() == "promoted at 2026-11-22T09:43:58Z; all four conditions are met"
+
+
+def test_a_memory_that_is_archived_meanwhile_is_active_or_archived_and_never_both(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    insert_memory(db, id="m-1", key="k")
+
+    def archive_it(statement: str) -> None:
+        if "FROM archived_memories" in statement and count(migrated.database, "agent_memory"):
+            migrated.ok("archive", "build_agent", "m-1")
+
+    with open_database(migrated.database, read_only=True) as reader:
+        reader.set_trace_callback(archive_it)
+        explanation = explain(reader, "build_agent", ["learning", "k"], Policies(), now=NOW)
+
+    assert count(migrated.database, "archived_memories") == 1
+    assert (explanation.state, explanation.archived, explanation.history) == ("active", [], [])
 
 
 def test_explaining_changes_nothing(db: sqlite3.Connection, migrated: Memctl) -> None:

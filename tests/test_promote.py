@@ -1,5 +1,6 @@
 """Promotion: what has proved itself reaches the knowledge base, once, and stays where it is."""
 
+import functools
 import json
 import re
 import shutil
@@ -13,18 +14,20 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memctl.candidates import NO_ENTRIES, Candidates, PromotePolicy
+from memctl.candidates import Candidates, PromotePolicy
 from memctl.database import open_database
+from memctl.decay import DecayPolicy, decay
 from memctl.errors import SchemaError
 from memctl.jobs import Request, Run, perform
+from memctl.policies import Override
 from memctl.promote import PromoteResult, Promotion, promote
-from tests.conftest import NOW, Memctl, connect, everything, insert_memory, is_sound, rows
+from tests.conftest import NOW, Memctl, connect, everything, insert_memory, is_sound, rows, text_of
 from tests.service import Service
 
 # As the service's own migration makes it, years before memctl or after.
@@ -58,6 +61,14 @@ TEN = "one two three four five six seven eight nine ten"
 NEARLY_TEN = "one two three four five six seven eight nine eleven"  # 9 of 11 words in common
 OTHER = "something entirely different"
 
+# Idle for as long as it costs nothing when it is old enough.
+PROVEN: dict[str, Any] = {
+    "importance": 8,
+    "access_count": 5,
+    "created_at": "2026-11-08 09:43:58",
+    "last_accessed": "2026-11-15 09:43:58",
+}
+
 ENTRY = "type, content, confidence, occurrences, source_agent_id"
 
 
@@ -83,9 +94,11 @@ def proven(db: sqlite3.Connection) -> Callable[..., str]:
     """Write a memory that just meets all four conditions; returns its id."""
 
     def write(**columns: Any) -> str:
-        return insert_memory(
-            db, **{"importance": 8, "access_count": 5, "idle_days": 14, "value": TEN, **columns}
-        )
+        if "idle_days" in columns:  # written then, and not read since
+            return insert_memory(
+                db, **{"importance": 8, "access_count": 5, "value": TEN, **columns}
+            )
+        return insert_memory(db, **(PROVEN | {"value": TEN} | columns))
 
     return write
 
@@ -112,7 +125,7 @@ def run(path: Path, *, agent: str | None = None, **request: Any) -> PromoteResul
     """Run the job at NOW, unless the request says otherwise, and return its result."""
     report = perform(
         "promote",
-        lambda run: promote(run, PromotePolicy(), agent=agent),
+        lambda run: promote(run, PromotePolicy(), DecayPolicy(), agent=agent),
         Request(**{"database": path, "now": NOW, **request}),
     )
     assert report.result is not None
@@ -212,13 +225,13 @@ def test_the_list_begins_with_the_candidates_and_ends_with_what_lacks_most(
     proven(id="far", key="far", type="context", importance=3)
     proven(id="preference", key="p", type="preference", access_count=7)
     proven(id="unread", key="unread", access_count=0)
-    proven(id="candidate", key="[bold]k[/]\x1b", importance=9.5, access_count=12, idle_days=30)
+    proven(id="candidate", key="[bold]k[/]\x1b", importance=9.5, access_count=12)
 
     answer = Memctl(path, NOW + timedelta(days=1)).ok("promote", "--dry-run", "--list")
 
     assert re.sub("  +", "|", answer.out) == (
         "id|agent_id|type|key|importance|access_count|age_days|why|outcome\n"
-        "candidate|build_agent|learning|[bold]k[/]\\x1b|9.5|12|31|meets all four conditions|"
+        "candidate|build_agent|learning|[bold]k[/]\\x1b|9.5|12|15|meets all four conditions|"
         "promoted\n"
         "known|build_agent|learning|known|8|5|15|"
         "promoted at 2026-11-23T09:43:58Z, unchanged since\n"
@@ -240,7 +253,7 @@ def test_the_configuration_sets_what_a_candidate_must_have(
     proven(value="a", importance=4.5, access_count=1, idle_days=2)
     proven(value="b", importance=4.4, access_count=1, idle_days=2)
     proven(value="c", importance=4.5, access_count=0, idle_days=2)
-    proven(value="d", importance=4.5, access_count=1, idle_days=1)
+    proven(value="d", importance=4.5, access_count=1, created_at="2026-11-21 09:43:58")
     file = tmp_path / "memctl.toml"
     file.write_text("[promote]\nimportance = 4.5\naccesses = 1\nage_days = 2\n")
 
@@ -279,7 +292,7 @@ def test_a_promotion_leaves_an_entry_a_link_a_mark_and_an_event(
     names = [column[1] for column in db.execute("PRAGMA table_info(agent_memory)")]
     assert entry == [
         *("gotcha", content, None, None, '["e2e","from-memory"]', 0.725, 1, None, "TASK-7"),
-        *("qa_agent", created, updated, "2026-11-08 09:43:58", None),
+        *("qa_agent", created, updated, "2026-11-15 09:43:58", None),
     ]
     assert uuid.UUID(entry_id).version == 4
     assert rows(db, "agent_memory") == [
@@ -395,7 +408,7 @@ def learn_anew(db: sqlite3.Connection, value: str, **columns: Any) -> str:
         type=kind,
         key=key,
         value=value,
-        **{"importance": 8, "access_count": 5, "idle_days": 14, **columns},
+        **(PROVEN | columns),
     )
 
 
@@ -532,6 +545,50 @@ def test_what_somebody_else_has_superseded_stays_superseded_by_that(
     ]
 
 
+@pytest.mark.parametrize("superseded_by", [None, "x"])
+def test_a_text_that_the_agent_has_entered_before_is_linked_again_and_not_entered_twice(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str], superseded_by: str | None
+) -> None:
+    add_entry(db, id="e", source_agent_id="build_agent", superseded_by=superseded_by)
+    before = rows(db, "knowledge_entries")
+    proven()
+
+    done = [counts(path, dry_run=True), counts(path), counts(path)]
+
+    assert done == [(0, 1, 0), (0, 1, 0), (0, 0, 0)]
+    assert rows(db, "knowledge_entries") == before
+    assert rows(db, "agent_memory", "promoted_at") == [("2026-11-22T09:43:58Z",)]
+
+
+def test_an_entry_that_holds_is_linked_before_one_that_is_superseded(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    add_entry(db, id="old", source_agent_id="build_agent", superseded_by="x")
+    add_entry(db, id="holds", source_agent_id="build_agent")
+    proven()
+
+    run(path)
+
+    assert db.execute("SELECT entry_id FROM memory_promotions").fetchall() == [("holds",)]
+
+
+def test_a_rollback_a_migration_and_a_promotion_enter_nothing_twice(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    memctl = Memctl(path)
+    proven(value="a")
+    proven(value="b", agent_id="qa_agent", type="error_pattern")
+    run(path)
+    before = rows(db, "knowledge_entries")
+
+    memctl.ok("rollback", "--to", "1", "--yes")
+    memctl.ok("migrate", "--no-backup")
+    done = counts(path)
+
+    assert done == (0, 2, 0)
+    assert rows(db, "knowledge_entries") == before
+
+
 # What another agent has learnt
 
 
@@ -552,7 +609,9 @@ def test_what_another_agent_has_entered_is_confirmed_instead_of_entered_twice(
 @pytest.mark.parametrize(
     "columns",
     [
-        pytest.param({"source_agent_id": "build_agent"}, id="the same agent's"),
+        pytest.param(
+            {"source_agent_id": "build_agent", "content": NEARLY_TEN}, id="the same agent's"
+        ),
         pytest.param({"type": "gotcha"}, id="of another type"),
         pytest.param({"superseded_by": "x"}, id="superseded"),
         pytest.param({"content": "one two three four five six seven eight"}, id="four fifths"),
@@ -846,7 +905,7 @@ ODDITIES: dict[str, dict[str, Any]] = {
     "markup and escapes": {"value": "[bold]a[/] \x1b[31mred", "key": "--help"},
     "a name with line breaks": {"agent_id": "two\nlines", "key": "-\n-"},
     "a megabyte": {"value": "word " * 200_000},
-    "no last access": {"last_accessed": None},
+    "no last access": {"last_accessed": None, "importance": 9},
     "odd metadata": {"metadata": '["tags"]'},
     "an endless importance": {"importance": 1e999},
 }
@@ -909,7 +968,7 @@ def promote_after(path: Path, change: Callable[[], object]) -> PromoteResult:
             return apply(rowids, promote_batch)
 
         batches.apply = change_first  # type: ignore[assignment,method-assign]
-        return promote(run, PromotePolicy())
+        return promote(run, PromotePolicy(), DecayPolicy())
 
     result = perform("promote", change_then_promote, Request(path, NOW)).result
     assert result is not None
@@ -973,7 +1032,7 @@ def test_another_memory_that_has_got_the_row_of_a_candidate_is_not_prepared(
     ((rowid,),) = rows(db, "agent_memory", "rowid")
 
     with open_database(path, read_only=True) as connection:
-        candidates = Candidates(PromotePolicy(), None, NOW, NO_ENTRIES)
+        candidates = Candidates(PromotePolicy(), DecayPolicy(), None, NOW)
         promotion = Promotion(Run(connection, Request(path, NOW, dry_run=True)), candidates)
         promotion.prepare(array("q", [rowid]))
 
@@ -990,6 +1049,168 @@ def test_a_knowledge_base_that_is_made_meanwhile_stops_the_run(
 
     assert rows(db, "knowledge_entries") == []
     assert counts(path) == (1, 0, 0)
+
+
+# It does not matter when
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param([("run", 14)], id="on the day it is old enough"),
+        pytest.param([("run", 15)], id="a day later"),
+        pytest.param([("run", 60)], id="when it is worth nothing any more"),
+        pytest.param([("decay", 15), ("decay", 22), ("promote", 60)], id="long after a decay"),
+        pytest.param([("decay", 60), ("promote", 60)], id="when decay has brought it to the floor"),
+        pytest.param([("decay", 15), ("run", 15)], id="decay twice"),
+    ],
+)
+@pytest.mark.parametrize("rate", [None, 1000])
+def test_a_memory_is_promoted_for_its_importance_when_it_was_old_enough(
+    db: sqlite3.Connection,
+    path: Path,
+    proven: Callable[..., str],
+    steps: list[tuple[str, int]],
+    rate: float | None,
+) -> None:
+    proven(importance=9, metadata=json.dumps({"decay_rate": rate}))
+    proven(importance=7.9, value=OTHER)
+
+    for command, day in steps:
+        Memctl(path, NOW + timedelta(days=day - 14)).ok(command)
+
+    assert rows(db, "knowledge_entries", "content, confidence") == [(TEN, 0.675)]
+
+
+def test_what_decay_takes_before_a_memory_is_old_enough_counts(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven(idle_days=14, importance=8.6)
+    proven(idle_days=14, importance=8.7, value=OTHER)
+
+    run(path, now=NOW + timedelta(days=30))
+
+    assert rows(db, "knowledge_entries", "content, confidence") == [(OTHER, 0.65)]
+
+
+def test_a_memory_that_came_back_from_the_archive_counts_as_it_is(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven(id="m-0", importance=3, value=f"0 {OTHER}")
+    proven(id="m-1", importance=8.2, value=f"1 {OTHER}")
+    Memctl(path).ok("archive", "build_agent", "m-0", "m-1")
+    Memctl(path, NOW + timedelta(days=60)).ok("restore", "build_agent", "m-0", "m-1")
+
+    for command in ("decay", "promote"):
+        Memctl(path, NOW + timedelta(days=75)).ok(command)
+
+    assert rows(db, "knowledge_entries", "content, confidence") == [(f"1 {OTHER}", 0.655)]
+
+
+def test_the_note_on_a_candidate_is_deleted_with_the_memory(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    def notes() -> list[tuple[str, str]]:
+        return db.execute("SELECT * FROM memory_state WHERE key GLOB 'candidate:*'").fetchall()
+
+    for name in ("active", "archived", "deleted"):
+        proven(id=name, key=name, value=name, importance=9)
+    proven(id="not important", importance=7)
+    memctl = Memctl(path, NOW + timedelta(days=1))
+    memctl.ok("decay")
+    before = notes()
+    memctl.ok("archive", "build_agent", "archived")
+    db.execute("DELETE FROM agent_memory WHERE id = 'deleted'")
+
+    memctl.ok("decay")
+
+    kept = [("candidate:active", "9.0"), ("candidate:archived", "9.0")]
+    assert before == [*kept, ("candidate:deleted", "9.0")]
+    assert notes() == kept
+
+
+@pytest.fixture(scope="module")
+def shared(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database that all examples share, one after the other."""
+    path = tmp_path_factory.mktemp("oracle") / "memory.db"
+    shutil.copyfile(template, path)
+    return path
+
+
+class Idle(NamedTuple):
+    """A memory that was written and last read so many hours before NOW."""
+
+    agent: str
+    importance: float
+    written: int
+    read: int
+    rate: float | None
+
+    def importance_that_counts(self, floor: float) -> float:
+        """Return what is left of its importance when it is 14 days old, or at its last read."""
+        old_enough = self.written - 14 * 24  # hours before NOW, or negative: after it
+        days = max(0, self.read - old_enough) // 24
+        rate = 0.1 if self.rate is None else self.rate
+        return max(floor, round(self.importance - rate * max(0, days - 7), 6))
+
+
+IDLE = st.builds(
+    Idle,
+    agent=st.sampled_from(["a", "b"]),
+    importance=st.sampled_from([5, 7.9, 8, 8.05, 8.3, 9, 10]),
+    written=st.integers(0, 24 * 20),
+    read=st.integers(0, 24 * 20),
+    rate=st.sampled_from([None, None, 0, 0.05, 0.3, 2, 1000]),
+).filter(lambda memory: memory.read <= memory.written)
+
+# Some hours later; the last is when even the newest is old enough.
+SCHEDULE = st.lists(
+    st.tuples(st.integers(0, 24 * 40), st.permutations(["decay", "promote"])), max_size=6
+).map(lambda turns: [*sorted(turns), (24 * 40, ("decay", "promote"))])
+
+
+@settings(max_examples=50, deadline=None)
+@given(memories=st.lists(IDLE, min_size=1, max_size=8), schedule=SCHEDULE)
+def test_any_schedule_promotes_the_same_memories_with_the_same_confidence(
+    memories: list[Idle], schedule: list[tuple[int, list[str]]], shared: Path
+) -> None:
+    floors = {"a": 1.0, "b": 3.0}
+    policy = DecayPolicy(overrides=(Override("floor", floors["b"], agent="b"),))
+    with closing(connect(shared)) as db:
+        db.execute("PRAGMA synchronous = OFF")
+        db.executescript(SERVICE_TABLE)
+        for table in ("agent_memory", "knowledge_entries", "memory_promotions", "memory_state"):
+            db.execute(f"DELETE FROM {table}")
+        for number, memory in enumerate(memories):
+            insert_memory(
+                db,
+                agent_id=memory.agent,
+                value=f"only{number} in{number} this{number}",
+                importance=memory.importance,
+                access_count=5,
+                metadata=json.dumps({"decay_rate": memory.rate}),
+                created_at=text_of(NOW - timedelta(hours=memory.written)),
+                last_accessed=text_of(NOW - timedelta(hours=memory.read)),
+            )
+
+        for hours, jobs in schedule:
+            now = NOW + timedelta(hours=hours)
+            candidates = Candidates(PromotePolicy(), policy, None, now)
+            request = Request(shared, now, force=True)
+            for job in jobs:
+                if job == "decay":
+                    work = functools.partial(decay, policy=policy, candidates=candidates)
+                    perform("decay", work, request)
+                else:
+                    perform("promote", lambda run: promote(run, PromotePolicy(), policy), request)
+
+        expected = [
+            (f"only{number} in{number} this{number}", round(0.65 + 0.025 * min(2, left - 8), 4))
+            for number, memory in enumerate(memories)
+            if (left := memory.importance_that_counts(floors[memory.agent])) >= 8
+        ]
+        found = rows(db, "knowledge_entries", "content, confidence")
+        assert sorted(found) == sorted(expected)
 
 
 # Against an oracle
@@ -1064,6 +1285,9 @@ class Oracle:
                 outcome = "merged"
                 confirm(linked, 0.05)
                 entry = linked
+            elif linked is None and (same := self.entered_before(entry)):
+                outcome = "merged"
+                entry = same
             else:
                 outcome = "promoted"
                 rivals = [
@@ -1090,6 +1314,15 @@ class Oracle:
             outcomes[outcome] += 1
             self.events.append((memory.id, outcome))
         return outcomes["promoted"], outcomes["merged"], outcomes["superseded"]
+
+    def entered_before(self, entry: Entry) -> Entry | None:
+        """Return the agent's entry with the same text: one that holds, and of those the oldest."""
+        same = [
+            other
+            for other in self.entries
+            if (other.agent, other.content) == (entry.agent, entry.content)
+        ]
+        return min(same, key=lambda other: other.superseded_by is not None, default=None)
 
     def become(self, name: Name, memory: Memory) -> Entry:
         """Return the entry that a memory becomes."""
@@ -1190,12 +1423,14 @@ class Real:
     def learn(
         self, name: Name, value: str, metadata: str | None, importance: float, accesses: int
     ) -> Memory:
-        """Remember and read as the service does; everything was written at NOW."""
+        """Remember and read as the service does; everything was written at NOW, and read later."""
         row = self.service.remember(*name, value, metadata=metadata, importance=importance)
         for _ in range(accesses):
             self.service.recall(*name)
         self.service.db.execute(
-            "UPDATE agent_memory SET created_at = '2026-11-22 09:43:58' WHERE id = ?", (row["id"],)
+            "UPDATE agent_memory SET created_at = '2026-11-22 09:43:58',"
+            " last_accessed = '2026-11-29 09:43:58' WHERE id = ?",
+            (row["id"],),
         )
         return Memory(row["id"], value, metadata, importance, accesses)
 
@@ -1254,14 +1489,6 @@ def state_of(oracle: Oracle) -> list[Any]:
         ],
         oracle.events,
     ]
-
-
-@pytest.fixture(scope="module")
-def shared(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database that all examples share, one after the other."""
-    path = tmp_path_factory.mktemp("oracle") / "memory.db"
-    shutil.copyfile(template, path)
-    return path
 
 
 @settings(max_examples=60, deadline=None)

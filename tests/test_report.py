@@ -18,6 +18,7 @@ from memctl.alerts import AlertPolicy
 from memctl.candidates import PromotePolicy
 from memctl.charts import Series, horizontal_bars, line_chart, stacked_bars
 from memctl.database import open_database
+from memctl.decay import DecayPolicy
 from memctl.figures import Figures
 from memctl.metrics import DayFigures
 from memctl.metrics_output import readable_bytes
@@ -54,7 +55,9 @@ HOSTILE = [
 def read(path: Path, **changes: Any) -> HealthReport:
     """Return the report of the last week."""
     with open_database(path, read_only=True) as db:
-        report = read_report(db, path, PromotePolicy(), AlertPolicy(), since=NOW - WEEK, now=NOW)
+        report = read_report(
+            db, path, PromotePolicy(), DecayPolicy(), AlertPolicy(), since=NOW - WEEK, now=NOW
+        )
     return replace(report, **changes)
 
 
@@ -122,7 +125,8 @@ def test_a_report_tells_what_happened(
         "advice": [
             "1 memories have expired and are still given to agents: run `memctl cleanup` more "
             "often.",
-            "In this time prune did not run: see the crontab.example of memctl.",
+            "In this time prune did not run: `memctl schedule --cron` prints the line that runs "
+            "every job.",
             "1 memories meet every condition of promotion and wait for it.",
             "How often agents read is not counted: to know, `memctl enable access-counting`.",
         ],
@@ -226,22 +230,70 @@ def test_the_nearest_expiries_come_first_in_whatever_format(
     assert (report.overdue, report.expiring_soon) == (1, 2)
 
 
-def test_a_memory_that_was_promoted_is_no_candidate(
+def test_the_report_finds_the_candidates_that_promote_then_promotes(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
-    known: dict[str, Any] = {"importance": 9, "access_count": 9, "idle_days": 20}
-    remember(key="by column", promoted_at="2026-11-01T00:00:00Z", **known)
-    remember(key="by link", **known)
-    remember(key="of another type", type="context", **known)
-    remember(key="in words", **{**known, "importance": "high"})
-    db.execute(
-        "INSERT INTO memory_promotions VALUES"
-        " ('build_agent', 'learning', 'by link', 'e', 'h', '2026-11-01T00:00:00Z')"
-    )
+    proven: dict[str, Any] = {
+        "importance": 8,
+        "access_count": 5,
+        "created_at": text_of(NOW - 20 * DAY),
+        "last_accessed": text_of(NOW - 12 * DAY),
+    }
+    remember(key="known", value="known", **proven)
+    remember(key="changed", value="before", **proven)
+    migrated.ok("promote")
+    db.execute("UPDATE agent_memory SET value = 'other words' WHERE key = 'changed'")
+    remember(key="decayed", value="decayed", **proven)
+    remember(key="marked", value="marked", promoted_at="2026-11-01T00:00:00Z", **proven)
+    remember(key="unread", value="unread", **{**proven, "importance": 9, "access_count": 4})
+    remember(key="of another type", type="context", **proven)
+    remember(key="in words", **{**proven, "importance": "high"})
+    later = migrated.at(NOW + DAY)
+    later.ok("decay")
 
-    report = read(migrated.database)
+    report = later.ok("report", "--json").json
+    promoted = later.ok("promote", "--json").json
 
-    assert (report.candidates, report.near_candidates) == ([], [])
+    keys = {
+        name: [memory["key"] for memory in report[name]["memories"]]
+        for name in ("candidates", "near_candidates")
+    }
+    assert keys == {"candidates": ["changed", "decayed", "marked"], "near_candidates": ["unread"]}
+    assert promoted["promoted"] + promoted["superseded"] == report["candidates"]["count"] == 3
+    assert later.ok("report", "--json").json["candidates"]["count"] == 0
+
+
+def test_a_report_does_without_another_products_knowledge_base(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    db.execute("CREATE TABLE knowledge_entries (id, question)")
+
+    assert read(migrated.database).candidate_count == 0
+
+
+def test_the_figures_of_a_report_are_of_one_moment(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(expired_for=HOUR)
+
+    def remember_more(statement: str) -> None:
+        if "FROM agent_memory" in statement:
+            insert_memory(db, expired_for=HOUR)
+
+    with open_database(migrated.database, read_only=True) as reader:
+        reader.set_trace_callback(remember_more)
+        report = read_report(
+            reader,
+            migrated.database,
+            PromotePolicy(),
+            DecayPolicy(),
+            AlertPolicy(),
+            since=NOW - WEEK,
+            now=NOW,
+        )
+
+    assert report.figures.memories == sum(report.importances) == len(report.biggest)
+    assert report.overdue == report.figures.memories
 
 
 def test_a_run_that_never_ended_has_crashed_unless_it_is_the_newest(
@@ -294,7 +346,8 @@ def test_where_all_is_well_there_is_no_advice(report: HealthReport) -> None:
         pytest.param(
             advice.schedule_missing_jobs,
             {"jobs": [job_report("cleanup"), job_report("prune")]},
-            "In this time decay and snapshot did not run: see the crontab.example of memctl.",
+            "In this time decay and snapshot did not run: `memctl schedule --cron` prints the line "
+            "that runs every job.",
             id="jobs that never ran",
         ),
         pytest.param(
@@ -532,8 +585,8 @@ def test_a_report_of_an_empty_database_says_so(migrated: Memctl) -> None:
         "\n"
         "What to do\n"
         "----------\n"
-        "* In this time cleanup, decay, prune and snapshot did not run: see the "
-        "crontab.example of memctl.\n"
+        "* In this time cleanup, decay, prune and snapshot did not run: `memctl schedule --cron` "
+        "prints the line that runs every job.\n"
         "* How often agents read is not counted: to know, `memctl enable access-counting`.\n"
         "\n"
         "Summary\n"

@@ -24,7 +24,7 @@ FIRST_STEPS = (
 
 MORE = """
 Examples of a command: memctl COMMAND --help. All on one page: man memctl.
-Why and how, with the configuration and the guarantees: README.md.
+The settings in force, and where each comes from: memctl config show.
 """
 
 EXAMPLES = {

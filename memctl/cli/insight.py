@@ -105,6 +105,7 @@ def report(
             db,
             path,
             call.settings.promote,
+            call.settings.decay,
             call.settings.alerts,
             since=parse_past(since, now=now),
             now=now,

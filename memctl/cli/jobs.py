@@ -46,11 +46,17 @@ def cleanup(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
 
 def decay(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
     """Lower the importance of memories that nobody has read lately."""
+    from memctl.candidates import Candidates
     from memctl.decay import decay as charge_idle
 
     policy = call.settings.decay
+    candidates = Candidates(call.settings.promote, policy, None, call.moment)
     request = job.request(call, partial=agent is not None)
-    report = perform("decay", lambda run: charge_idle(run, policy, agent=agent), request)
+    report = perform(
+        "decay",
+        lambda run: charge_idle(run, policy, agent=agent, candidates=candidates),
+        request,
+    )
     finish(report, call, job)
 
 
@@ -81,9 +87,11 @@ def promote(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
     """
     from memctl.promote import promote as promote_proven
 
-    policy = call.settings.promote
+    policy, decay_policy = call.settings.promote, call.settings.decay
     request = job.request(call, partial=agent is not None)
-    report = perform("promote", lambda run: promote_proven(run, policy, agent=agent), request)
+    report = perform(
+        "promote", lambda run: promote_proven(run, policy, decay_policy, agent=agent), request
+    )
     finish(report, call, job)
 
 
