@@ -228,6 +228,20 @@ def require_file(path: Path) -> None:
         )
 
 
+def database_path(text: str) -> Path:
+    """Return the path that a text names. Raises NoDatabaseError for a directory without a file."""
+    if names_missing_directory(text):
+        raise NoDatabaseError(f"there is no directory {text}", "--db names the database file")
+    return Path(text)
+
+
+def names_missing_directory(text: str) -> bool:
+    """Tell whether a text can only name a directory, and there is none."""
+    path = Path(text)
+    with reachable(path):
+        return text.endswith(("/", "/.")) and not path.is_dir()
+
+
 def prepare_place(path: Path, *, make_directory: bool) -> None:
     """Make sure that a database can be created at a path.
 

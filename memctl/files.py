@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from memctl.database import reachable
+from memctl.database import names_missing_directory, reachable
 from memctl.errors import MemctlError, UsageError
 from memctl.ownership import create_file
 
@@ -113,6 +113,13 @@ def _open_stream(path: Path) -> int | None:
     if number is None and (named := DESCRIPTOR.fullmatch(str(path))):
         number = int(named[1])
     return None if number is None else os.dup(number)
+
+
+def output_path(text: str) -> Path:
+    """Return the path that a text names. Raises UsageError for a directory that does not exist."""
+    if names_missing_directory(text):
+        raise UsageError(f"there is no directory {text}", "make it, or name a file")
+    return Path(text)
 
 
 def require_place(target: Path, *, database: Path) -> Path:
