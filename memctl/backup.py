@@ -9,6 +9,7 @@ transaction: no file is ever put in the place of one that is in use.
 import glob
 import hashlib
 import json
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -21,11 +22,16 @@ from sqlite3 import Connection
 from memctl import __version__, migrations
 from memctl.database import complaints_about, count_rows, reachable, table_exists
 from memctl.errors import LockedError, MemctlError, NotFoundError, RefusedError, UsageError
-from memctl.files import require_place, whole_file
+from memctl.files import Draft, require_place, whole_file
 from memctl.timestamps import to_text
 
 MANIFEST_FORMAT = "memctl.backup"
 MOST_MANIFEST_BYTES = 1 << 16
+
+# The copy of a database in WAL mode says in its header that it needs a write-ahead log.
+# https://www.sqlite.org/fileformat.html#file_format_version_numbers
+HEADER_VERSIONS = 18  # bytes
+ROLLBACK_JOURNAL = b"\1\1"
 
 STAMP = "%Y%m%dT%H%M%SZ"
 STAMPED = "[0-9]{8}T[0-9]{6}Z(-[0-9]+)?"
@@ -83,10 +89,10 @@ def back_up(
             copy = stem
         with whole_file(copy, owner_of=path) as draft:
             fill_copy(db, draft)
-            manifest = describe(draft, name=copy.name, database=path, now=now)
+            manifest = describe(draft.path, name=copy.name, database=path, now=now)
             # First, so that a kill in between leaves a few bytes behind and not a whole copy.
             with whole_file(manifest_path(copy), owner_of=path) as note:
-                note.write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="ascii")
+                note.write([json.dumps(asdict(manifest), indent=2), "\n"])
         removed = [] if keep is None else remove_old(stem, keep=keep, newest=copy, database=path)
     except OSError as error:
         raise no_backup(stem.parent, error, "name another place with -o") from None
@@ -228,19 +234,19 @@ def remove_drafts(stem: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def fill_copy(db: Connection, draft: Path) -> None:
+def fill_copy(db: Connection, draft: Draft) -> None:
     """Copy the database online into an empty file that then stands alone and passes quick_check.
 
     The copy is one read of the whole file: in steps it would never finish beside a writer.
-    Raises MemctlError when the copy is damaged.
+    Raises MemctlError when the copy is damaged, or the draft was replaced by another file.
     """
-    try:
-        with closing(sqlite3.connect(draft, isolation_level=None)) as copy:
-            db.backup(copy, pages=-1)
-            copy.execute("PRAGMA journal_mode = DELETE")
-            require_sound(copy, "the backup of the database")
-    finally:
-        draft.with_name(f"{draft.name}-journal").unlink(missing_ok=True)
+    with closing(sqlite3.connect(draft.path, isolation_level=None)) as copy:
+        draft.require_opened()
+        copy.execute("PRAGMA journal_mode = OFF")  # a copy that fails is removed, not rolled back
+        db.backup(copy, pages=-1)
+    os.pwrite(draft.descriptor, ROLLBACK_JOURNAL, HEADER_VERSIONS)
+    with opened_backup(draft.path) as copy:
+        require_sound(copy, "the backup of the database")
 
 
 def require_sound(copy: Connection, what: str) -> None:

@@ -5,6 +5,7 @@ default; there each line is a comment, so that it changes nothing.
 """
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from memctl.configuration import Configuration, Section
 from memctl.database import reachable, table_exists, to_bytes
 from memctl.errors import NotFoundError, RefusedError
 from memctl.memory import TYPES
+from memctl.ownership import create_directory, create_file
 from memctl.policies import dotted
 from memctl.settings import Settings
 
@@ -103,13 +105,13 @@ def write_default_file(path: Path, *, make_directory: bool) -> None:
     """
     with reachable(path):
         if make_directory:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            create_directory(path.parent)
         try:
-            file = path.open("x", encoding="utf-8")
+            descriptor = create_file(path, like=path, mode=0o644)
         except FileExistsError:
             raise RefusedError(f"{path} exists already", "it is left as it is") from None
         try:
-            with file:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(default_file())
         except OSError:
             path.unlink()

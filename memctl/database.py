@@ -9,18 +9,23 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
 
 from memctl.errors import LockedError, MemctlError, NoDatabaseError, UsageError
+from memctl.ownership import create_directory, create_file, owner_can_use_new_files
 
 MOST_TEXTS = 10_000  # SQLite takes 32,766 parameters
 DEAF_MS = 250  # for so long a signal may go unheard
 MINIMUM_SQLITE = (3, 38, 0)  # unixepoch(), RETURNING, DROP COLUMN
 
-# The primary result codes that a user can cause and mend; others are bugs.
+# Where SQLite looks for a directory for temporary files, after SQLITE_TMPDIR and TMPDIR.
+# https://www.sqlite.org/tempfiles.html#temporary_file_storage_locations
+TEMPORARY_DIRECTORIES = ("/var/tmp", "/usr/tmp", "/tmp", ".")  # noqa: S108
+
+# The result codes that a user can cause and mend, primary or extended; others are bugs.
 # https://www.sqlite.org/rescode.html
 COMPLAINTS: dict[int, tuple[type[MemctlError], str, str]] = {
     sqlite3.SQLITE_BUSY: (
@@ -31,7 +36,8 @@ COMPLAINTS: dict[int, tuple[type[MemctlError], str, str]] = {
     sqlite3.SQLITE_FULL: (
         MemctlError,
         "the disk of {path}, or that of temporary files, is full",
-        "the interrupted step was rolled back: make room, then run the command again",
+        "the interrupted step was rolled back: make room, or name another directory for temporary"
+        " files with SQLITE_TMPDIR, then run the command again",
     ),
     sqlite3.SQLITE_READONLY: (
         MemctlError,
@@ -53,6 +59,11 @@ COMPLAINTS: dict[int, tuple[type[MemctlError], str, str]] = {
         "{path} cannot be read or written (disk error, or a full disk)",
         "check the disk, then run the command again",
     ),
+    sqlite3.SQLITE_IOERR | (25 << 8): (  # SQLITE_IOERR_GETTEMPPATH
+        MemctlError,
+        "there is no directory for the temporary files of {path}",
+        "name one that can be written with SQLITE_TMPDIR, then run the command again",
+    ),
     sqlite3.SQLITE_CORRUPT: (
         MemctlError,
         "{path} is damaged",
@@ -72,8 +83,8 @@ def complaints_about(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", None)
-        complaint = COMPLAINTS.get(code & 0xFF) if code is not None else None
+        code = getattr(error, "sqlite_errorcode", 0)
+        complaint = COMPLAINTS.get(code) or COMPLAINTS.get(code & 0xFF)
         if complaint is None:
             raise
         kind, message, hint = complaint
@@ -95,11 +106,13 @@ def open_database(
             "memctl needs SQLite 3.38 or later: use a Python that has it",
         )
     require_file(path)
+    require_harmless(path)
     with complaints_about(path):
         uri = f"{path.resolve().as_uri()}?mode=rw"  # never creates one
         db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=lock_wait)
         try:
             db.text_factory = from_bytes
+            _choose_temporary_directory(db, path.resolve().parent)
             if db.execute("PRAGMA journal_mode").fetchone() == ("wal",):
                 db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA cache_size = -16000")
@@ -108,6 +121,85 @@ def open_database(
             yield db
         finally:
             db.close()
+
+
+@contextmanager
+def open_or_create_database(path: Path, *, lock_wait: float = 10.0) -> Iterator[Connection]:
+    """Open the database, or create one that only its owner may read.
+
+    A database that was created is removed when the block fails and nothing is in it yet.
+    """
+    with reachable(path):
+        place = path.resolve()
+        try:
+            os.close(create_file(place, like=place))
+            created = True
+        except FileExistsError:
+            created = False
+    try:
+        with open_database(path, lock_wait=lock_wait) as db:
+            yield db
+    except BaseException:
+        if created and _holds_nothing(place):
+            place.unlink()
+        raise
+
+
+def _holds_nothing(path: Path) -> bool:
+    """Tell whether a database that nobody has open is empty."""
+    if path.with_name(f"{path.name}-wal").exists():
+        return False
+    uri = f"{path.as_uri()}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(uri, uri=True)) as db:
+        return is_empty(db)
+
+
+def is_empty(db: Connection) -> bool:
+    """Tell whether the file holds nothing at all yet."""
+    return db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None
+
+
+def require_harmless(path: Path) -> None:
+    """Raise MemctlError when opening a database would make it unusable for its owner.
+
+    The first program that opens a database in WAL mode creates -wal and -shm, with the mode of the
+    database. They belong to the user who runs it, unless that is root: SQLite gives them away.
+    """
+    with reachable(path):
+        path = path.resolve()
+        created = not all(path.with_name(f"{path.name}{end}").exists() for end in ("-wal", "-shm"))
+    if created and not owner_can_use_new_files(path) and _is_in_wal_mode(path):
+        raise files_of_another_user(path)
+
+
+def files_of_another_user(path: Path) -> MemctlError:
+    """Return the error that says why this user may create nothing beside a database."""
+    return MemctlError(
+        f"{path} belongs to another user, and this would leave files beside it that its owner"
+        " cannot write",
+        "run memctl as the user who owns the database, or read while the service has it open",
+    )
+
+
+def _is_in_wal_mode(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(20)[18:] == b"\2\2"
+    except OSError:
+        return False  # SQLite will say why
+
+
+def _choose_temporary_directory(db: Connection, beside: Path) -> None:
+    """Let SQLite put temporary files beside the database when it has no other place for them."""
+    named = [os.environ[name] for name in ("SQLITE_TMPDIR", "TMPDIR") if os.environ.get(name)]
+    if not any(map(_can_be_written, (*named, *TEMPORARY_DIRECTORIES))) and _can_be_written(beside):
+        quoted = str(beside).replace("'", "''")
+        with suppress(UnicodeEncodeError):  # a pragma takes no parameters, and text must be UTF-8
+            db.execute(f"PRAGMA temp_store_directory = '{quoted}'")
+
+
+def _can_be_written(directory: str | Path) -> bool:
+    return Path(directory).is_dir() and os.access(directory, os.W_OK | os.X_OK)
 
 
 @contextmanager
@@ -136,6 +228,20 @@ def require_file(path: Path) -> None:
         )
 
 
+def database_path(text: str) -> Path:
+    """Return the path that a text names. Raises NoDatabaseError for a directory without a file."""
+    if names_missing_directory(text):
+        raise NoDatabaseError(f"there is no directory {text}", "--db names the database file")
+    return Path(text)
+
+
+def names_missing_directory(text: str) -> bool:
+    """Tell whether a text can only name a directory, and there is none."""
+    path = Path(text)
+    with reachable(path):
+        return text.endswith(("/", "/.")) and not path.is_dir()
+
+
 def prepare_place(path: Path, *, make_directory: bool) -> None:
     """Make sure that a database can be created at a path.
 
@@ -144,26 +250,12 @@ def prepare_place(path: Path, *, make_directory: bool) -> None:
     with reachable(path):
         exists = path.resolve().exists()
         if make_directory:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            create_directory(path.parent)
         parent_exists = path.parent.is_dir()
     if exists:
         require_file(path)
     if not parent_exists:
         raise NoDatabaseError(f"there is no directory {path.parent}", "check --db")
-
-
-def create_file(path: Path) -> None:
-    """Create an empty file that only its owner may read, unless there is one."""
-    with reachable(path):
-        if not path.exists():
-            path.touch(mode=0o600)
-
-
-def give_to_owner(descriptor: int, database: Path) -> None:
-    """When root runs memctl, leave the file it has opened to the user whose database it is."""
-    if os.geteuid() == 0 and database.exists():
-        owner = database.stat()
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 @contextmanager

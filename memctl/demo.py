@@ -19,12 +19,12 @@ from typing import NamedTuple
 from memctl import features
 from memctl.agent_memory import AgentMemory
 from memctl.archived import ArchiveFilter
-from memctl.database import create_file, open_database, transaction
+from memctl.database import open_or_create_database, transaction
 from memctl.decay import DecayPolicy
 from memctl.demo_fleet import FORGOTTEN, Fleet
 from memctl.errors import MemctlError, UsageError
 from memctl.features import Feature
-from memctl.files import whole_file
+from memctl.files import Draft, whole_file
 from memctl.jobs import Request, perform
 from memctl.migrate import migrate
 from memctl.restore import restore
@@ -93,7 +93,11 @@ def demo_database(keep: Path | None) -> Iterator[Path]:
         require_free(keep)
         with _written_at(keep) as draft, _temporary_database() as database:
             yield database
-            shutil.copyfile(database, draft)
+            with (
+                database.open("rb") as content,
+                os.fdopen(draft.descriptor, "wb", closefd=False) as copy,
+            ):
+                shutil.copyfileobj(content, copy)
             require_free(keep)  # it may have come meanwhile
         return
     with _temporary_database() as database:
@@ -109,7 +113,7 @@ def require_free(keep: Path) -> None:
 
 
 @contextmanager
-def _written_at(keep: Path) -> Iterator[Path]:
+def _written_at(keep: Path) -> Iterator[Draft]:
     try:
         with whole_file(keep, owner_of=keep) as draft:
             yield draft
@@ -138,8 +142,7 @@ def live(path: Path, *, now: datetime) -> Iterator[Scene | Month]:
     Raises MemctlError when it cannot be written.
     """
     begin = now.replace(hour=0, minute=0, second=0) - timedelta(days=DAYS)
-    create_file(path)
-    with open_database(path) as db:
+    with open_or_create_database(path) as db:
         migrate(db, path, now=begin)
         for feature in FEATURES:
             features.enable(db, feature, DecayPolicy(), now=begin)

@@ -81,4 +81,6 @@ def shortage(error: Exception) -> MemctlError | None:
         return MemctlError(
             f"too many files are open ({error.strerror})", "raise the limit, see `ulimit -n`"
         )
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # as os.getcwd() raises it
+        return MemctlError("the current directory no longer exists", "change to another directory")
     return None

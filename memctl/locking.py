@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from memctl.database import give_to_owner
+from memctl.database import files_of_another_user
 from memctl.errors import LockedError, MemctlError
+from memctl.ownership import open_or_create, owner_can_use_new_files
 
 POLL_SECONDS = 0.05
+MOST_NOTE_BYTES = 4096
+LOCKS = Path("/proc/locks")
+PROCESS_NAMESPACE = Path("/proc/self/ns/pid")
 
 
 def lock_path(database: Path) -> Path:
@@ -29,10 +33,21 @@ def exclusive(database: Path, *, job: str, wait: float) -> Iterator[None]:
     on purpose: deleting it would let two processes lock two different files.
     """
     path = lock_path(database)
+    with _opened(path, database) as descriptor:
+        _acquire(descriptor, path, wait)
+        _write_note(descriptor, {"job": job, "pid": os.getpid(), "namespace": _namespace()})
+        try:
+            yield
+        finally:
+            _write_note(descriptor, {})
+
+
+@contextmanager
+def _opened(path: Path, database: Path) -> Iterator[int]:
     try:
-        # Never through a link: whoever owns the directory could point it at a file of root's.
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        descriptor = os.open(path, flags, 0o600)
+        if database.exists() and not path.exists() and not owner_can_use_new_files(database):
+            raise files_of_another_user(database)
+        descriptor = open_or_create(path, like=database)
     except OSError as error:
         raise MemctlError(
             f"the lock file {path} cannot be opened ({error.strerror})",
@@ -41,31 +56,63 @@ def exclusive(database: Path, *, job: str, wait: float) -> Iterator[None]:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise MemctlError(f"the lock file {path} is not a regular file", "remove it")
-        give_to_owner(descriptor, database)
-        _acquire(descriptor, path, wait)
-        os.ftruncate(descriptor, 0)
-        with suppress(OSError):  # the note is a courtesy; a full disk must not stop the job
-            os.pwrite(descriptor, json.dumps({"job": job, "pid": os.getpid()}).encode(), 0)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
 
+def _write_note(descriptor: int, note: dict[str, object]) -> None:
+    """Say in the lock file who holds the lock; on a full disk the lock holds without it."""
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        if note:
+            os.pwrite(descriptor, json.dumps(note).encode(), 0)
+
+
 def somebody_is_at_work(database: Path) -> bool:
-    """Tell whether a memctl that may change this database is running."""
+    """Tell whether a memctl that may change this database is running; it is never in its way.
+
+    Where nobody can tell, one is assumed to be.
+    """
     try:
         descriptor = os.open(lock_path(database), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
     except OSError:
-        return True  # nobody can tell
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
         return True
+    try:
+        # The kernel does not list locks of processes in another namespace, such as a container.
+        elsewhere = _read_note(descriptor).get("namespace", _namespace()) != _namespace()
+        return elsewhere or _is_locked(descriptor)
     finally:
         os.close(descriptor)
-    return False
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Tell whether a process holds the lock, without taking it where the kernel lists all locks."""
+    try:
+        locks = LOCKS.read_text().splitlines()
+    except OSError:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+    # Such as `1: FLOCK ADVISORY WRITE 4711 fe:00:2146336 0 EOF`. The device is not compared: on
+    # some file systems it is another than that of the file's status.
+    node = f":{os.fstat(descriptor).st_ino}"
+    fields = [line.split() for line in locks]
+    return any(
+        lock[1] == "FLOCK" and lock[3] == "WRITE" and lock[5].endswith(node) for lock in fields
+    )
+
+
+def _namespace() -> str:
+    """Return what the numbers of processes belong to, where there can be several such."""
+    try:
+        return str(PROCESS_NAMESPACE.readlink())
+    except OSError:
+        return ""
 
 
 def _acquire(descriptor: int, path: Path, wait: float) -> None:
@@ -76,16 +123,25 @@ def _acquire(descriptor: int, path: Path, wait: float) -> None:
             return
         except BlockingIOError:
             if time.monotonic() >= deadline:
+                note = _read_note(descriptor)
+                holder = f"{note['job']}, process {note['pid']}" if note else "process unknown"
                 raise LockedError(
-                    f"another memctl is at work on this database: {_holder(path)}",
+                    f"another memctl is at work on this database: {holder}",
                     f"waited {wait:g} s; try again, or wait longer with --lock-wait",
                 ) from None
+        except OSError as error:
+            raise MemctlError(
+                f"the lock file {path} cannot be locked ({error.strerror})",
+                "put the database on a file system that has locks",
+            ) from None
         time.sleep(POLL_SECONDS)
 
 
-def _holder(path: Path) -> str:
+def _read_note(descriptor: int) -> dict[str, object]:
+    """Return who holds the lock, or held it when it was killed; nothing when nobody says."""
     try:
-        note = json.loads(path.read_text())
-        return f"{note['job']}, process {note['pid']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "process unknown"
+        note = json.loads(os.pread(descriptor, MOST_NOTE_BYTES, 0))
+    except (OSError, ValueError):
+        return {}
+    known = isinstance(note, dict) and {"job", "pid"} <= note.keys()
+    return note if known else {}

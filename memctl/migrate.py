@@ -16,7 +16,7 @@ from sqlite_utils import Database
 
 from memctl import __version__, migrations
 from memctl.backup import back_up_before
-from memctl.database import table_exists, transaction
+from memctl.database import is_empty, table_exists, transaction
 from memctl.errors import SchemaError
 from memctl.migrations import SERVICE_COLUMNS, Migration
 from memctl.timestamps import to_text
@@ -80,11 +80,6 @@ def migrate(
         baseline=not executed[0],
         backup=str(copy) if copy else None,
     )
-
-
-def is_empty(db: Connection) -> bool:
-    """Tell whether the file holds nothing at all yet."""
-    return db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None
 
 
 def apply(db: Connection, step: Migration, *, now: datetime) -> bool:

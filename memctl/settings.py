@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from memctl.database import reachable
+from memctl.database import database_path, reachable
 from memctl.errors import MemctlError, UsageError
 
 if TYPE_CHECKING:  # each costs a start more than it is worth to the commands without it
@@ -122,11 +122,11 @@ def _database(
     if option:
         return "option --db", option
     for name in ("MEMCTL_DB", "HARNESS_DB_PATH"):
-        if path := _path(environ, name):
-            return f"environment {name}", path
+        if environ.get(name):
+            return f"environment {name}", database_path(environ[name])
     if file and configured and configured.database:
         with reachable(Path(configured.database)):
-            return f"file {file}", file.parent / Path(configured.database).expanduser()
+            return f"file {file}", file.parent / database_path(configured.database).expanduser()
     return "default", default_database(environ)
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from memctl.ownership import OPEN, create_directory, open_or_create
 from memctl.runs import Identity
 
 MOST_BYTES = 1 << 20  # of a year without a database, the first few thousand failures are enough
@@ -104,12 +105,10 @@ def opened_spool(path: Path, *, create: bool) -> Iterator[Spool]:
     Raises OSError when it cannot be opened: FileNotFoundError when there is none and none shall be
     made.
     """
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     if create:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        flags |= os.O_CREAT
+        create_directory(path.parent)
     while True:
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = open_or_create(path, like=path) if create else os.open(path, OPEN)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if os.fstat(descriptor).st_nlink == 0:

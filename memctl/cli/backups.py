@@ -13,7 +13,7 @@ from memctl.cli.options import Call, ChangeOptions, LockOptions, alone_with_data
 from memctl.conflicts import OnConflict
 from memctl.database import open_database
 from memctl.errors import MemctlError, UsageError
-from memctl.files import write_file
+from memctl.files import output_path, write_file
 from memctl.jobs import perform
 from memctl.migrations import require_current
 from memctl.output import Progress, on_terminal, say, show_document, show_text
@@ -26,9 +26,13 @@ def export(
     ] = None,
     all_agents: Annotated[bool, typer.Option("--all", help="The memories of all agents.")] = False,
     output: Annotated[
-        str | None,
+        Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Write there; `-` is stdout, even a terminal."
+            "--output",
+            "-o",
+            metavar="FILE",
+            parser=output_path,
+            help="Write there; `-` is stdout, even a terminal.",
         ),
     ] = None,
     nl: Annotated[bool, typer.Option("--nl", help="Write one JSON object a line.")] = False,
@@ -72,10 +76,10 @@ def export(
             now=call.moment,
             progress=progress,
         )
-        if output in (None, "-"):
+        if output is None or str(output) == "-":
             show_text(parts)
         else:
-            write_file(Path(output), parts, database=database)
+            write_file(output, parts, database=database)
 
 
 def import_(
@@ -140,7 +144,11 @@ def backup(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="A file or directory; else beside the database."
+            "--output",
+            "-o",
+            metavar="FILE",
+            parser=output_path,
+            help="A file or directory; else beside the database.",
         ),
     ] = None,
     keep: Annotated[

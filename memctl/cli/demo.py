@@ -10,13 +10,16 @@ import typer
 
 from memctl.cli.options import Call
 from memctl.errors import UsageError
+from memctl.files import output_path
 
 
 def demo(
     call: Call,
     keep: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", readable=False, help="Keep the database, as this new file."),
+        typer.Option(
+            metavar="FILE", parser=output_path, help="Keep the database, as this new file."
+        ),
     ] = None,
 ) -> None:
     """Live through four months of a fleet of agents in about a second, with the real jobs.

@@ -9,6 +9,7 @@ import typer
 from memctl.cli.options import AgentOption, Call, OutputOptions
 from memctl.database import open_database
 from memctl.errors import UsageError
+from memctl.files import output_path, write_file
 from memctl.migrations import require_current
 from memctl.timestamps import parse_duration, parse_past
 
@@ -18,7 +19,7 @@ SPARKLINE = timedelta(days=30)
 
 FileOption = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", readable=False, help="Write it there."),
+    typer.Option("--output", "-o", metavar="FILE", parser=output_path, help="Write it there."),
 ]
 
 
@@ -73,7 +74,6 @@ def metrics(
 
 def write_or_show(text: str, file: Path | None, *, database: Path, mode: int = 0o600) -> None:
     """Write a text into a file, or print it when there is none, or a dash."""
-    from memctl.files import write_file
     from memctl.output import show_text
 
     if file is None or str(file) == "-":

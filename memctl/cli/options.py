@@ -19,8 +19,9 @@ from typing import Annotated, Any
 import typer
 
 from memctl.alerts import Alert, run_command
-from memctl.database import open_database, require_file
+from memctl.database import database_path, open_database, require_file
 from memctl.errors import MemctlError, UsageError, shortage
+from memctl.files import output_path
 from memctl.jobs import JobResult, Report, Request
 from memctl.locking import exclusive
 from memctl.messages import LogFormat, MessageStyle
@@ -51,14 +52,16 @@ class Call:
         Path | None,
         typer.Option(
             metavar="FILE",
-            readable=False,
+            parser=database_path,
             help="The database; else MEMCTL_DB, HARNESS_DB_PATH, the configuration, or memory.db"
             " in the user's data directory.",
         ),
     ] = None
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", readable=False, help="The configuration; else MEMCTL_CONFIG."),
+        typer.Option(
+            metavar="FILE", parser=output_path, help="The configuration; else MEMCTL_CONFIG."
+        ),
     ] = None
     json: Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no messages but errors.")] = (

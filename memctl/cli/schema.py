@@ -7,7 +7,12 @@ import typer
 
 from memctl import migrations
 from memctl.cli.options import Call, LockOptions, alone_with_database
-from memctl.database import create_file, open_database, prepare_place, table_exists
+from memctl.database import (
+    open_database,
+    open_or_create_database,
+    prepare_place,
+    table_exists,
+)
 from memctl.errors import SchemaError, UsageError
 from memctl.locking import exclusive
 from memctl.output import say, show_document, show_facts, show_rows
@@ -51,10 +56,11 @@ def migrate(
         migrations.require_step(to)
     path = call.settings.database
     prepare_place(path, make_directory=call.settings.database_is_default)
-    with exclusive(path, job="migrate", wait=lock.lock_wait):
-        create_file(path)
-        with open_database(path, lock_wait=lock.lock_wait) as db:
-            result = apply_migrations(db, path, now=call.moment, to=to, backup=backup)
+    with (
+        exclusive(path, job="migrate", wait=lock.lock_wait),
+        open_or_create_database(path, lock_wait=lock.lock_wait) as db,
+    ):
+        result = apply_migrations(db, path, now=call.moment, to=to, backup=backup)
     if call.json:
         show_document(asdict(result))
         return
