@@ -339,7 +339,7 @@ MANY = b'{"format": "memctl.export", "active": [' + b"[]," * 3_000_000
         ),
         pytest.param(
             edit(b'"value": "v"', b'"value": "' + b"\xff" + b'"'),
-            "the document is not UTF-8, at the beginning",
+            "the document is not UTF-8, at active row 1",
             id="not UTF-8",
         ),
         pytest.param(
