@@ -23,12 +23,14 @@ NEAR = 20  # characters of the document in a message
 
 SPACE = re.compile(rb"[ \t\n\r]*+")
 WORD = re.compile(rb'[^ \t\n\r,:"\[\]{}]*+')
-OUTSIDE_TEXT = re.compile(rb'[^"\[\]{}]*+')
-# What is there of a text behind its opening quote; a backslash at the end of a read waits for
-# the next one.
-TEXT = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
-# A whole row, as nearly all are: no deeper than a text or number in a column.
-_FLAT = rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+'
+# As much of a text as there is behind its opening quote; a backslash at the end of a read has to
+# wait for the next read.
+_TEXT = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'
+_OUTSIDE = rb'[^"\[\]{}]*+'
+_FLAT = rb'%b(?:"%b"%b)*+' % (_OUTSIDE, _TEXT, _OUTSIDE)
+TEXT = re.compile(_TEXT, re.DOTALL)
+OUTSIDE_TEXT = re.compile(_OUTSIDE)
+# The common case in one match: an object that contains nothing deeper than objects.
 ROW = re.compile(rb"\{%b(?:\{%b\}%b)*+\}" % (_FLAT, _FLAT, _FLAT), re.DOTALL)
 
 

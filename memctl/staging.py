@@ -33,6 +33,7 @@ from memctl.encoding import is_unicode
 from memctl.errors import DocumentError, MemctlError
 from memctl.json_stream import JsonStream
 from memctl.migrations import require_current
+from memctl.row_rules import note_invalid_rows
 
 SECTION_NAMES = list(SECTIONS)  # a list can be asked about whatever stands where a name should
 FRAME_NAMES = list(Frame.model_fields)
@@ -53,8 +54,8 @@ CREATE_INCOMING = (
 )
 
 INDEX_INCOMING = (
-    "CREATE INDEX temp.incoming_by_id ON incoming (id)",
-    "CREATE INDEX temp.incoming_by_key ON incoming (agent_id, type, key)",
+    "CREATE INDEX temp.incoming_by_id ON incoming (id, archived_reason)",
+    "CREATE INDEX temp.incoming_by_key ON incoming (agent_id, type, key, archived_reason)",
 )
 
 # What a document may not say, and how to say so.
@@ -125,6 +126,7 @@ def stage(
             db.execute(statement)
         _refuse_contradictions(db, agent)
         _choose_agent(db, agent, wanted)
+        note_invalid_rows(db)
 
 
 class _Begun(io.BufferedIOBase):
