@@ -25,11 +25,9 @@ from memctl.due import Tally
 from memctl.errors import RefusedError
 from memctl.events import Table, record_events
 from memctl.jobs import JobResult, Run
-from memctl.memory import TYPES
 from memctl.migrations import require_current
+from memctl.row_rules import SECTION_OF_ROW, UNKNOWN_TYPE, problems_of_rows
 from memctl.timestamps import is_before, to_unix
-
-KNOWN_TYPES = ", ".join(f"'{kind}'" for kind in TYPES)
 
 # Rows that hold the write lock for two to three seconds: the service has patience for five. To
 # replace one takes three to five times as long as to insert one.
@@ -47,7 +45,7 @@ class Fates(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ImportResult(JobResult):
-    """What became of the rows of each section, and which of those taken in look wrong."""
+    """What became of the rows of each section, and how many of those imported stand out."""
 
     active: Fates
     archived: Fates
@@ -67,13 +65,6 @@ class ImportResult(JobResult):
 TAKEN_IN = "fate IN ('inserted', 'replaced')"
 
 EXPIRED = f"archived_reason IS NULL AND {is_before('expires_at', ':now')}"
-UNKNOWN_TYPE = f"type NOT IN ({KNOWN_TYPES})"
-
-# In which tables the document is laid out, and in which section each row of them stood.
-SECTION_OF_ROW = {
-    "incoming": "iif(archived_reason IS NULL, 'active', 'archived')",
-    "incoming_promotions": "'promotions'",
-}
 
 REPLACED = """
     SELECT DISTINCT stored_row FROM rivals JOIN incoming ON incoming.rowid = incoming_row
@@ -119,8 +110,8 @@ def import_staged(run: Run, *, on_conflict: OnConflict, allow_invalid: bool) -> 
     every write renews), then the later last_accessed, and of equals what is stored.
 
     Raises DocumentError when that rule is `fail` and there are conflicts, when an id belongs to
-    another agent and the rule is not `skip`, and for rows to be taken in that have expired or have
-    an unknown type, unless these are allowed; RefusedError for so many rows that the lock would be
+    another agent and the rule is not `skip`, and for rows to be taken in that break a rule of
+    `row_rules`, unless these are allowed; RefusedError for so many rows that the lock would be
     held for long, unless the run is forced.
     """
     with temporary_tables(run.db):
@@ -189,9 +180,8 @@ class _Import:
 
     def _refuse_invalid(self) -> None:
         refuse_document(
-            self._problems(f"{TAKEN_IN} AND {EXPIRED}", ", expires_at: has passed")
-            + self._problems(f"{TAKEN_IN} AND {UNKNOWN_TYPE}", ", type: is none of the known ones"),
-            "--allow-invalid imports such rows all the same; nothing was changed",
+            problems_of_rows(self._db, TAKEN_IN),
+            "--allow-invalid imports such rows as they are; nothing was changed",
         )
 
     def _problems(self, condition: str, problem: str, *, table: str = "incoming") -> list[str]:

@@ -55,10 +55,12 @@ SENTENCES = {
     "import": (
         "took in {active[inserted]} active and {archived[inserted]} archived memories, replaced "
         "{active[replaced]} and {archived[replaced]}, skipped {active[skipped]} and "
-        "{archived[skipped]}; {active[unchanged]} and {archived[unchanged]} were there already",
+        "{archived[skipped]}; {active[unchanged]} and {archived[unchanged]} were there already; "
+        "expired: {expired}",
         "would take in {active[inserted]} active and {archived[inserted]} archived memories, "
         "replace {active[replaced]} and {archived[replaced]}, skip {active[skipped]} and "
-        "{archived[skipped]}; {active[unchanged]} and {archived[unchanged]} are there already",
+        "{archived[skipped]}; {active[unchanged]} and {archived[unchanged]} are there already; "
+        "expired: {expired}",
     ),
     "prune": (
         "removed {pruned} old memories from the archive, kept {kept_important} important ones",

@@ -4,14 +4,15 @@ It goes into temporary tables of the connection, which nobody else sees and whic
 no lock is held, and no more than a few rows are in memory, so it may take as long as it likes.
 """
 
+import errno
 import gzip
 import io
+import os
 import reprlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import groupby
 from sqlite3 import Connection
-from typing import Any, NamedTuple, TextIO, cast
+from typing import Any, NamedTuple, cast
 
 from memctl.agents import agent_parameter
 from memctl.database import temporary_tables, to_bytes, transaction
@@ -32,11 +33,12 @@ from memctl.encoding import is_unicode
 from memctl.errors import DocumentError, MemctlError
 from memctl.json_stream import JsonStream
 from memctl.migrations import require_current
+from memctl.row_rules import note_invalid_rows
 
 SECTION_NAMES = list(SECTIONS)  # a list can be asked about whatever stands where a name should
 FRAME_NAMES = list(Frame.model_fields)
 ROWS_AT_ONCE = 500
-CHARACTERS_AT_ONCE = 1 << 20
+BYTES_AT_ONCE = 1 << 20
 
 # Active and archived memories in the order of the document; what is active has no
 # archived_reason. `number` counts within the section, `fate` is what the import does with the row.
@@ -52,8 +54,8 @@ CREATE_INCOMING = (
 )
 
 INDEX_INCOMING = (
-    "CREATE INDEX temp.incoming_by_id ON incoming (id)",
-    "CREATE INDEX temp.incoming_by_key ON incoming (agent_id, type, key)",
+    "CREATE INDEX temp.incoming_by_id ON incoming (id, archived_reason)",
+    "CREATE INDEX temp.incoming_by_key ON incoming (agent_id, type, key, archived_reason)",
 )
 
 # What a document may not say, and how to say so.
@@ -119,27 +121,39 @@ def stage(
     with temporary_tables(db):
         for statement in CREATE_INCOMING:
             db.execute(statement)
-        with unpacked(file) as text:
-            agent = _Reading(db, JsonStream(text), progress).read()
+        agent = _Reading(db, JsonStream(unpacked(file)), progress).read()
         for statement in INDEX_INCOMING:
             db.execute(statement)
         _refuse_contradictions(db, agent)
         _choose_agent(db, agent, wanted)
+        note_invalid_rows(db)
 
 
-@contextmanager
-def unpacked(file: "io.BufferedReader[Any]") -> Iterator[TextIO]:
-    """Give the text of a file, whether gzip packed it or not; the file stays open."""
+class _Begun(io.BufferedIOBase):
+    """A file whose first two bytes have been read already, which tell whether it is gzip."""
+
+    def __init__(self, file: "io.BufferedReader[Any]") -> None:
+        self._file = file
+        self._head = b""
+        self._head = self.read(2)
+        self.is_gzip = self._head == b"\x1f\x8b"
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next bytes, the first two among them."""
+        head, self._head = self._head, b""
+        more: bytes | None = self._file.read(-1 if size is None else size - len(head))
+        if more is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return head + more
+
+
+def unpacked(file: "io.BufferedReader[Any]") -> io.BufferedIOBase:
+    """Return a file's content, whether it is compressed with gzip or not."""
     try:
-        packed = file.peek(2)[:2] == b"\x1f\x8b"
+        content = _Begun(file)
     except OSError as error:
         raise MemctlError(f"the document cannot be read ({error.strerror})", "check it") from None
-    content = gzip.GzipFile(fileobj=file) if packed else file
-    text = io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
-    try:
-        yield text
-    finally:
-        text.detach()
+    return gzip.GzipFile(fileobj=content) if content.is_gzip else content
 
 
 class _Reading:
@@ -161,16 +175,16 @@ class _Reading:
         """
         rows: list[Any] = []
         section = SECTIONS["active"]
-        characters = 0
+        size = 0
         for name, value in self._parts():
-            full = len(rows) == ROWS_AT_ONCE or characters > CHARACTERS_AT_ONCE
+            full = len(rows) == ROWS_AT_ONCE or size > BYTES_AT_ONCE
             if rows and (full or name != section.name):
                 self._take_in(section, rows)
-                rows, characters = [], 0
+                rows, size = [], 0
             if name in SECTIONS:
                 section = SECTIONS[name]
                 rows.append(value)
-                characters += self._stream.length
+                size += self._stream.length
                 self._counts[name] += 1
             else:
                 self._note(name, value)
@@ -182,11 +196,14 @@ class _Reading:
     def _parts(self) -> Iterator[tuple[str, Any]]:
         """Yield every name and value of the document, and of a section each row."""
         stream = self._stream
-        stream.expect("{")
+        if stream.accept(b"\xef"):  # a byte order mark
+            stream.expect(b"\xbb")
+            stream.expect(b"\xbf")
+        stream.expect(b"{")
         seen: list[str] = []
         while True:
             name = stream.value()
-            stream.expect(":")
+            stream.expect(b":")
             if name in SECTION_NAMES:
                 if name in seen:
                     stream.fail(f"the document has {name} twice")
@@ -195,9 +212,9 @@ class _Reading:
                     yield name, row
             else:
                 yield name, stream.value()
-            if not stream.accept(","):
+            if not stream.accept(b","):
                 break
-        stream.expect("}")
+        stream.expect(b"}")
         stream.place = "line 2"
         number = 2
         while not seen and stream.peek():
@@ -213,15 +230,15 @@ class _Reading:
     def _rows(self, name: str) -> Iterator[Any]:
         """Yield the rows of a section, with errors saying which it is."""
         stream = self._stream
-        stream.expect("[")
-        if stream.accept("]"):
+        stream.expect(b"[")
+        if stream.accept(b"]"):
             return
         while True:
             stream.place = f"{name} row {self._counts[name] + 1}"
             yield stream.value()
-            if stream.accept("]"):
+            if stream.accept(b"]"):
                 return
-            stream.expect(",")
+            stream.expect(b",")
 
     def _note(self, name: object, value: object) -> None:
         """Keep what is no row, and end at once if this is no document we know."""

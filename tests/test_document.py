@@ -5,6 +5,7 @@ import json
 import resource
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,19 @@ import pytest
 
 from memctl.errors import DocumentError
 from memctl.staging import Wanted
-from tests.conftest import PROGRAM, Memctl
-from tests.documents import ALL, Text, copy_of, export_from, import_into, packed, put, signed
+from tests.conftest import PROGRAM, Memctl, connect
+from tests.documents import (
+    ALL,
+    Text,
+    copy_of,
+    export_from,
+    import_into,
+    packed,
+    put,
+    signed,
+    stored_rows,
+    without_time,
+)
 from tests.service import Service
 from tests.test_bad_input import complaint, memory_tables
 
@@ -31,7 +43,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         active = {"id": f"active {number}", "key": f"k{number}", **common}
         archived = {**active, "id": f"archived {number}"}
         archived |= {"archived_at": "2026-11-01T00:00:00Z", "archived_reason": "expired"}
-        put(memctl.database, "agent_memory", [{**active, "metadata": "\x7f\N{ROBOT FACE}"}])
+        put(memctl.database, "agent_memory", [{**active, "metadata": '"\x7f\N{ROBOT FACE}"'}])
         put(memctl.database, "archived_memories", [archived])
     put(
         memctl.database,
@@ -175,16 +187,6 @@ def drop(section: str, number: int, column: str) -> Callable[[Document], None]:
             id="another agent",
         ),
         pytest.param(
-            change("active", 1, id="new", key="new", type="rumour"),
-            "active row 1, type: is none of the known ones",
-            id="an unknown type",
-        ),
-        pytest.param(
-            change("active", 1, id="new", key="new", expires_at="2026-11-22 09:43:57"),
-            "active row 1, expires_at: has passed",
-            id="expired",
-        ),
-        pytest.param(
             lambda document: document["active"].__setitem__(0, [1]),
             "active row 1: is not an object",
             id="a row that is a list",
@@ -203,6 +205,116 @@ def test_a_row_that_is_wrong_is_named_with_its_column(
         content = json.dumps({**document, "counts": counts}).encode()
 
     assert problem_of(target, content) == problem
+
+
+NEW = {"id": "new", "key": "new"}  # what is stored already is not checked again
+ARCHIVED_NEW = {"id": "new archived", "value": "new"}
+PROMOTED_NEW = {"key": "new"}
+TIME = "must be a time such as 2026-11-22T09:43:58Z"
+
+INVALID = [
+    ("active", {**NEW, "type": "rumour"}, "type: is none of the known ones"),
+    ("active", {**NEW, "id": None}, "id: must be text, and not empty"),
+    ("active", {**NEW, "id": ""}, "id: must be text, and not empty"),
+    ("active", {**NEW, "key": ""}, "key: must be text, and not empty"),
+    ("active", {**NEW, "key": {"blob_base64": "AA=="}}, "key: must be text, and not empty"),
+    ("active", {**NEW, "value": {"blob_base64": "AA=="}}, "value: must be text"),
+    *[
+        ("active", {**NEW, "metadata": metadata}, "metadata: must be JSON")
+        for metadata in ("", "{", "{'a': 1}", "NaN", "{}\0", "{} {}", {"blob_base64": "e30="})
+    ],
+    *[
+        ("active", {**NEW, "importance": importance}, "importance: must be a number from 0 to 10")
+        for importance in (999, 10.5, -3, "high", "", {"real": "inf"})
+    ],
+    *[
+        ("active", {**NEW, "access_count": count}, "access_count: must be an integer of at least 0")
+        for count in (-1, 1.5, "many")
+    ],
+    *[
+        (section, {**new, column: time}, f"{column}: {TIME}")
+        for section, new, columns in (
+            (
+                "active",
+                NEW,
+                "last_accessed created_at expires_at archived_at last_decay_at promoted_at",
+            ),
+            ("archived", ARCHIVED_NEW, "archived_at created_at"),
+            ("promotions", PROMOTED_NEW, "promoted_at"),
+        )
+        for column in columns.split()
+        for time in ("", "soon", "2026-02-30")
+    ],
+    *[
+        (
+            "active",
+            {**NEW, "importance_decay_rate": rate},
+            "importance_decay_rate: must be a number of at least 0",
+        )
+        for rate in (-0.1, "fast", {"real": "inf"})
+    ],
+    ("archived", {**ARCHIVED_NEW, "access_count": -1}, "access_count: must be an integer of at"),
+    ("archived", {**ARCHIVED_NEW, "archived_reason": ""}, "archived_reason: must be text, and"),
+    ("archived", {**ARCHIVED_NEW, "run_id": "7"}, None),  # the column makes a number of it
+    ("archived", {**ARCHIVED_NEW, "run_id": "last"}, "run_id: must be an integer"),
+    ("promotions", {**PROMOTED_NEW, "entry_id": ""}, "entry_id: must be text, and not empty"),
+]
+
+
+@pytest.mark.parametrize(("section", "columns", "problem"), INVALID)
+def test_an_invalid_row_is_named_and_imported_as_it_is_only_when_allowed(
+    target: Path, exported: bytes, section: str, columns: Document, problem: str | None
+) -> None:
+    document = json.loads(exported)
+    document[section][0] |= columns
+    content = signed(document)
+
+    if problem:
+        assert problem_of(target, content).startswith(f"{section} row 1, {problem}")
+    result = import_into(target, content, allow_invalid=problem is not None)
+
+    assert getattr(result, section).inserted == 1
+
+
+def test_invalid_rows_come_back_to_the_byte(template: Path, tmp_path: Path) -> None:
+    first, second = (copy_of(template, tmp_path, name) for name in ("first.db", "second.db"))
+    with closing(connect(first)) as db:
+        for table, columns in (
+            ("agent_memory", "importance, access_count, metadata, created_at, expires_at"),
+            ("archived_memories", "importance, access_count, metadata, created_at, archived_at"),
+        ):
+            db.execute(f"UPDATE {table} SET ({columns}) = ('high', -1, '{{', 'soon', '2026-02-30')")
+        db.execute("UPDATE agent_memory SET id = NULL, importance_decay_rate = -1")
+    document = export_from(first, agent="a")
+    with closing(connect(second)) as db:
+        for table in ("agent_memory", "archived_memories", "memory_promotions"):
+            db.execute(f"DELETE FROM {table}")
+
+    import_into(second, document)
+
+    assert without_time(export_from(second, agent="a")) == without_time(document)
+    assert stored_rows(second) == stored_rows(first)
+
+
+def test_the_answer_names_the_option_that_imports_invalid_rows(
+    target: Path, exported: bytes, tmp_path: Path
+) -> None:
+    document = json.loads(exported)
+    document["active"][0] |= {**NEW, "importance": 999, "access_count": -1}
+    document["archived"][0] |= {**ARCHIVED_NEW, "archived_at": "?"}
+    file = tmp_path / "odd.json"
+    file.write_bytes(signed(document))
+
+    refused = Memctl(target)("import", "a", str(file))
+    allowed = Memctl(target)("import", "a", str(file), "--allow-invalid")
+
+    assert (refused.exit_code, allowed.exit_code) == (13, 0)
+    assert complaint(refused) == (
+        "memctl: active row 1, importance: must be a number from 0 to 10; "
+        "active row 1, access_count: must be an integer of at least 0; "
+        f"archived row 1, archived_at: {TIME}; "
+        "--allow-invalid imports such rows as they are; nothing was changed"
+    )
 
 
 def edit(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
@@ -339,7 +451,7 @@ MANY = b'{"format": "memctl.export", "active": [' + b"[]," * 3_000_000
         ),
         pytest.param(
             edit(b'"value": "v"', b'"value": "' + b"\xff" + b'"'),
-            "the document is not UTF-8, at the beginning",
+            "the document is not UTF-8, at active row 1",
             id="not UTF-8",
         ),
         pytest.param(

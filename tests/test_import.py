@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memctl import AgentMemory
 from memctl.conflicts import OnConflict
 from memctl.errors import DocumentError, RefusedError
 from memctl.importing import ImportResult, import_staged
 from memctl.jobs import Request, Run, perform
+from memctl.memory import TYPES
 from memctl.staging import Wanted, stage
 from tests.conftest import NOW, PROGRAM, Answer, Memctl, connect, everything, rows
 from tests.documents import EXAMPLES, copy_of, export_from, import_into, put
@@ -229,6 +231,61 @@ def backup(migrated: Memctl, remember: Callable[..., str]) -> Path:
     file = migrated.database.with_name("backup.json")
     migrated.ok("export", "build_agent", "-o", str(file))
     return file
+
+
+def test_a_backup_is_imported_after_its_contexts_have_expired(
+    migrated: Memctl, api: AgentMemory, template: Path
+) -> None:
+    api.set_task_context("build_agent", "41", {"step": 3})  # expires in 24 hours
+    api.remember("build_agent", "learning", "toolchain", "cache it")
+    document = migrated.database.with_name("backup.json")
+    migrated.ok("export", "build_agent", "-o", str(document))
+    later = Memctl(copy_of(template, document.parent, "restored.db"), NOW + timedelta(days=3))
+
+    preview = later.ok("import", "build_agent", str(document), "--dry-run")
+    imported = later.ok("import", "build_agent", str(document), "--json").json
+    with closing(connect(later.database)) as db:
+        stored = rows(db, "agent_memory", "key, expires_at")
+    cleaned = later.ok("cleanup", "--json").json
+
+    assert "expired: 1" in preview.err
+    assert (imported["active"]["inserted"], imported["expired"]) == (2, 1)
+    assert stored == [("task:41", "2026-11-23T09:43:58.000Z"), ("toolchain", None)]
+    assert cleaned["archived"] == 1
+
+
+def test_what_the_service_and_the_jobs_write_is_never_invalid(
+    migrated: Memctl, service: Service, db: sqlite3.Connection, template: Path
+) -> None:
+    for number, kind in enumerate(TYPES):
+        service.remember("a", kind, f"k{number}", "Память \0 🤖", metadata='{"decay_rate":0}')
+        service.remember(
+            "a",
+            kind,
+            f"task:{number}",
+            '{"a":[1]}',
+            importance=9,
+            expires_at="2026-11-23T09:43:58.000Z",
+        )
+    service.recall("a", "learning", "k1")
+    db.execute("UPDATE agent_memory SET access_count = 7, created_at = '2026-10-01 00:00:00'")
+    migrated.ok("promote")
+    for feature in ("access-boost", "archive-on-delete"):
+        migrated.ok("enable", feature)
+    later = migrated.at(NOW + timedelta(days=60))
+    for job in ("cleanup", "decay"):
+        later.ok(job)
+    later.ok("restore", "a", "--reason", "expired", "--since", "1h")
+    service.forget("a", "context", "k0")
+    service.recall("a", "learning", "k1")
+    document = later.ok("export", "--all").out.encode()
+
+    result = import_into(
+        copy_of(template, migrated.database.parent, "other.db"), document, allow_invalid=False
+    )
+
+    assert (result.active.inserted, result.archived.inserted) == (9, 1)
+    assert result.promotions.inserted > 0
 
 
 def test_what_is_replaced_is_archived_and_can_be_had_back(
