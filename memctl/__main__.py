@@ -1,6 +1,7 @@
 """The program's way in: `memctl` and `python -m memctl`."""
 
 import gc
+import os
 import sys
 
 from memctl import __version__
@@ -10,10 +11,10 @@ def main() -> None:
     """Run the command line; answer `--version` before anything heavy is imported."""
     if sys.argv[1:] == ["--version"] and sys.stdout:
         try:
-            sys.stdout.write(f"memctl {__version__}\n")
-            sys.stdout.flush()
+            # Not through sys.stdout: what cannot be written would stay in its buffer and fail again.
+            os.write(sys.stdout.fileno(), f"memctl {__version__}\n".encode())
             return
-        except OSError:  # the command line knows what to do about it
+        except OSError:  # the command line reports it
             pass
     gc.disable()  # a short-lived process makes little garbage; collecting it slows the start by 9 %
     try:
