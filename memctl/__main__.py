@@ -6,6 +6,8 @@ import sys
 
 from memctl import __version__
 
+SOON_SECONDS = 0.05
+
 
 def main() -> None:
     """Run the command line; answer `--version` before anything heavy is imported."""
@@ -16,6 +18,7 @@ def main() -> None:
             return
         except OSError:  # the command line reports it
             pass
+    sys.unraisablehook = _raise_again
     gc.disable()  # a short-lived process makes little garbage; collecting it slows the start by 9 %
     try:
         from memctl.cli import main as run_command_line
@@ -23,6 +26,23 @@ def main() -> None:
         run_command_line()
     except KeyboardInterrupt:  # while still importing; later Typer sees to it
         raise SystemExit(130) from None
+
+
+def _raise_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Raise a signal's exception once more, if Python had to drop it.
+
+    It does that when the signal arrives in a callback or a destructor, as each import has them.
+    """
+    if lost.exc_type not in (KeyboardInterrupt, SystemExit):
+        sys.__unraisablehook__(lost)
+        return
+    import signal
+
+    def raise_it(_number: int, _frame: object) -> None:
+        raise lost.exc_value or lost.exc_type
+
+    signal.signal(signal.SIGALRM, raise_it)
+    signal.setitimer(signal.ITIMER_REAL, SOON_SECONDS)
 
 
 if __name__ == "__main__":

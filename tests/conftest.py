@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from memctl import AgentMemory
+from tests.forkserver import ForkServer
 from tests.service import Service
 
 # A shell that runs the tests in the background, or nohup, has all that they start ignore these.
@@ -54,6 +56,12 @@ class Answer:
         return json.loads(self.out)
 
 
+@cache
+def fork_server() -> ForkServer:
+    """Return what runs the program without the cost of its start."""
+    return ForkServer()
+
+
 @dataclass(frozen=True)
 class Memctl:
     """The installed program, pointed at one database at one time, in an empty environment."""
@@ -83,13 +91,22 @@ class Memctl:
 
     def __call__(self, *words: str | bytes, given: bytes = b"", timeout: float = 60) -> Answer:
         """Run a command to its end, whatever its exit code; `given` is its standard input."""
-        ran = subprocess.run(
-            [*self.prefix, PROGRAM, *words],
-            env=self.environment(),
-            input=given,
-            capture_output=True,
-            timeout=timeout,
-        )
+        if self.prefix:
+            ran = subprocess.run(
+                [*self.prefix, PROGRAM, *words],
+                env=self.environment(),
+                input=given,
+                capture_output=True,
+                timeout=timeout,
+            )
+        else:
+            ran = fork_server().run(
+                [str(PROGRAM), *words],
+                environment=self.environment(),
+                directory=Path.cwd(),
+                given=given,
+                timeout=timeout,
+            )
         return Answer(
             ran.returncode,
             ran.stdout.decode("utf-8", "surrogateescape"),

@@ -15,7 +15,7 @@ import pytest
 
 from memctl.cli import MODULES
 from memctl.cli.configuring import Action
-from tests.conftest import PROGRAM, Answer, Memctl
+from tests.conftest import PROGRAM, Answer, Memctl, fork_server
 from tests.test_bad_input import COMMANDS, complaint, memories, prepared  # noqa: F401  fixtures
 
 NAMES = [
@@ -60,6 +60,13 @@ def run(
     memctl: Memctl, *words: str, environment: dict[str, str] | None = None, **streams: Any
 ) -> Answer:
     """Run a command in the database's directory; with other streams or another environment."""
+    if environment is None and not streams:
+        forked = fork_server().run(
+            [str(PROGRAM), *words],
+            environment=memctl.environment(),
+            directory=memctl.database.parent,
+        )
+        return Answer(forked.returncode, forked.stdout.decode(), forked.stderr.decode())
     ran = subprocess.run(
         [PROGRAM, *words],
         cwd=memctl.database.parent,

@@ -3,6 +3,8 @@
 import fcntl
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -87,3 +89,34 @@ def test_a_signal_ends_a_command_whose_reader_is_slow(
     _, err = process.communicate(timeout=60)
 
     assert (process.returncode, err) == (exit_code, b"")
+
+
+SIGNALLED_IN_A_DESTRUCTOR = """
+import os, sys, time
+from memctl import __main__, cli
+
+class Signalled:
+    def __del__(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+
+def wait(words):
+    Signalled()
+    time.sleep(600)
+
+cli.build_app = wait
+__main__.main()
+"""
+
+
+@every_signal
+def test_a_signal_that_arrives_in_a_destructor_is_not_lost(
+    number: signal.Signals, exit_code: int
+) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", SIGNALLED_IN_A_DESTRUCTOR, str(int(number))],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stderr) == (exit_code, b"")

@@ -1,0 +1,194 @@
+"""Runs the installed program in forks of one interpreter that has imported it already.
+
+A start of the program costs 100 to 200 ms of CPU, nearly all of it imports; a fork about 15 ms.
+Each command still has a process, an environment, a directory and streams of its own, and ends as
+Python ends a program. The server has one thread and never opens a database, because SQLite keeps
+its locks by process.
+"""
+
+import gc
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+# What the program imports only when a command needs it.
+LAZY_MODULES = (
+    "memctl.agent_memory",
+    "memctl.importing",
+    "memctl.metrics",
+    "memctl.migrate",
+    "memctl.report",
+    "memctl.rollback",
+    "memctl.run",
+    "pydantic",
+    "rich.console",
+    "rich.table",
+    "sqlite_utils",
+)
+READ_AT_ONCE = 1 << 16
+
+
+class ForkServer:
+    """The server, as the tests use it."""
+
+    def __init__(self) -> None:
+        self._requests, requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with requests:
+            self._server = subprocess.Popen(
+                [sys.executable, __file__, str(requests.fileno())],
+                env={"PATH": "/usr/bin:/bin"},
+                cwd="/",
+                pass_fds=(requests.fileno(),),
+            )
+
+    def close(self) -> None:
+        """End the server."""
+        self._requests.close()
+        self._server.wait()
+
+    def run(
+        self,
+        words: Sequence[str | bytes],
+        *,
+        environment: Mapping[str, str],
+        directory: Path,
+        given: bytes = b"",
+        timeout: float = 60,
+    ) -> "subprocess.CompletedProcess[bytes]":
+        """Run the program to its end, as subprocess.run does; the first word is its own name."""
+        pipes = [os.pipe() for _ in range(3)]
+        (stdin, to_program), (from_program, stdout), (complaints, stderr) = pipes
+        ours, theirs = socket.socketpair()
+        socket.send_fds(self._requests, [b"run"], [stdin, stdout, stderr, theirs.fileno()])
+        for descriptor in (stdin, stdout, stderr):
+            os.close(descriptor)
+        theirs.close()
+        request = {
+            "words": [os.fsdecode(word) for word in words],
+            "environment": dict(environment),
+            "directory": str(directory),
+        }
+        with ours, ours.makefile("rwb") as stream:
+            stream.write(json.dumps(request).encode() + b"\n")
+            stream.flush()
+            process = int(stream.readline())
+            try:
+                out, err = _exchange(given, to_program, from_program, complaints, timeout)
+            except TimeoutError:
+                os.kill(process, signal.SIGKILL)
+                raise subprocess.TimeoutExpired(words, timeout) from None
+            return subprocess.CompletedProcess(words, int(stream.readline()), out, err)
+
+
+def _exchange(
+    given: bytes, to_program: int, from_program: int, complaints: int, timeout: float
+) -> tuple[bytes, bytes]:
+    """Write all that is given, and return all that comes; close the pipes.
+
+    Raises TimeoutError when the program has not closed its own ends after so many seconds.
+    """
+    deadline = time.monotonic() + timeout
+    received = {from_program: bytearray(), complaints: bytearray()}
+    os.set_blocking(to_program, False)
+    with selectors.DefaultSelector() as pipes:
+        pipes.register(to_program, selectors.EVENT_WRITE)
+        for pipe in received:
+            pipes.register(pipe, selectors.EVENT_READ)
+        try:
+            while pipes.get_map():
+                ready = pipes.select(deadline - time.monotonic())
+                if not ready:
+                    raise TimeoutError
+                for key, _ in ready:
+                    if key.fd == to_program:
+                        given = _written(to_program, given)
+                        ended = not given
+                    else:
+                        part = os.read(key.fd, READ_AT_ONCE)
+                        received[key.fd] += part
+                        ended = not part
+                    if ended:
+                        pipes.unregister(key.fd)
+                        os.close(key.fd)
+        finally:
+            for key in list(pipes.get_map().values()):
+                os.close(key.fd)
+    return bytes(received[from_program]), bytes(received[complaints])
+
+
+def _written(pipe: int, given: bytes) -> bytes:
+    """Write as much as fits, and return the rest: nothing when nobody reads any more."""
+    try:
+        return given[os.write(pipe, given) :] if given else b""
+    except BrokenPipeError:
+        return b""
+
+
+def serve(requests: socket.socket) -> None:
+    """Answer requests until nobody can make any; return only in a process that shall run one."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever answers is not waited for
+    while True:
+        request, descriptors, _, _ = socket.recv_fds(requests, 16, 4)
+        if not request:
+            os._exit(0)
+        if os.fork() == 0:
+            requests.close()
+            _answer(*descriptors)
+            return
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _answer(stdin: int, stdout: int, stderr: int, reply: int) -> None:
+    """Return in a new process that has what was asked for; send its number, and how it ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with socket.socket(fileno=reply) as connection, connection.makefile("rwb") as stream:
+        request = json.loads(stream.readline())
+        process = os.fork()
+        if process:
+            stream.write(b"%d\n" % process)
+            stream.flush()
+            os.closerange(0, 3)
+            for descriptor in (stdin, stdout, stderr):
+                os.close(descriptor)
+            _, status = os.waitpid(process, 0)
+            stream.write(b"%d\n" % os.waitstatus_to_exitcode(status))
+            stream.flush()
+            os._exit(0)
+    for place, descriptor in enumerate((stdin, stdout, stderr)):
+        os.dup2(descriptor, place)
+        os.close(descriptor)
+    os.chdir(request["directory"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    time.tzset()
+    sys.argv = request["words"]
+    # The streams that Python made know what stood at their places before.
+    for name, place, mode, errors in (
+        ("stdin", 0, "r", "surrogateescape"),
+        ("stdout", 1, "w", "surrogateescape"),
+        ("stderr", 2, "w", "backslashreplace"),
+    ):
+        fresh = open(place, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+        setattr(sys, name, fresh)
+
+
+if __name__ == "__main__":
+    del sys.path[0]  # the program is the one that is installed
+    from memctl.__main__ import main
+    from memctl.cli import MODULES
+
+    for module in (*LAZY_MODULES, *(f"memctl.cli.{name}" for name in MODULES)):
+        importlib.import_module(module)
+    gc.freeze()  # what all forks share is not copied
+    with socket.socket(fileno=int(sys.argv[1])) as listening:
+        serve(listening)
+    main()
