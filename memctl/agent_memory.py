@@ -268,7 +268,7 @@ class AgentMemory:
         """Do what `memctl cleanup` does: archive what has expired, of all agents; return how many.
 
         It runs as that job, in the ledger and one at a time, and archives nothing while memctl is
-        paused. Raises RefusedError when the clock is over an hour behind the last run.
+        paused. Raises RefusedError when the clock is over an hour behind the last run, or leapt.
         """
         request = Request(self._path, self._now(), lock_wait=self._lock_wait)
         with self._reading():

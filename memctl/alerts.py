@@ -1,8 +1,9 @@
 """Alerts: what somebody should be told of although nobody looks.
 
-A job has failed three times in a row; an agent has more memories than are healthy; more than half
-of the active memories are gone. Each is told once, until the condition has cleared: with the
-event `memory:alert`, in the transaction that remembers it, and through `[alerts] command`.
+A job has failed three times in a row; the clock has leapt ahead; an agent has more memories than
+are healthy; more than half of the active memories are gone. Each is told once, until the condition
+has cleared: with the event `memory:alert`, in the transaction that remembers it, and through
+`[alerts] command`.
 """
 
 import json
@@ -15,7 +16,7 @@ from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl.database import to_bytes, transaction
-from memctl.errors import MemctlError
+from memctl.errors import ClockLeapError, MemctlError, RefusedError
 from memctl.timestamps import to_day, to_text
 
 STATE_KEY = "alert:"
@@ -86,6 +87,13 @@ def failure_alerts(job: str, failures: int, error: str) -> list[Alert]:
             {"job": job, "failures": failures, "error": error},
         )
     ]
+
+
+def clock_alerts(error: RefusedError | None) -> list[Alert]:
+    """Return an alert when a run was refused because its clock had leapt ahead."""
+    if not isinstance(error, ClockLeapError):
+        return []
+    return [Alert("clock", error.message, {})]
 
 
 def growth_alerts(memories_of_agents: Mapping[str, int], policy: AlertPolicy) -> list[Alert]:

@@ -16,6 +16,7 @@ from memctl import bridge, migrations
 from memctl.alerts import AlertPolicy, count_memories
 from memctl.check_jobs import find_in_jobs, find_in_numbers
 from memctl.check_memories import find_in_memories
+from memctl.check_stamps import find_in_stamps
 from memctl.database import table_exists
 from memctl.decay import DecayPolicy
 from memctl.errors import SchemaError
@@ -75,6 +76,7 @@ def check(
         memories = sum(of_agents.values())
         findings += _find_in_features(db, wanted)
         findings += find_in_memories(db, now=now)
+        findings += find_in_stamps(db, now=now)
         findings += find_in_numbers(db, of_agents, wanted.alerts, now=now)
         findings += find_in_jobs(db, path, wanted.check, now=now, spooled=spooled)
     findings += _find_in_backups(path, wanted.check, now=now)

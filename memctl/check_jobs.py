@@ -14,7 +14,6 @@ from memctl.alerts import (
     growth_alerts,
     memories_at_last_snapshot,
 )
-from memctl.errors import RefusedError
 from memctl.findings import CheckPolicy, Finding
 from memctl.pause import current_pause
 from memctl.runs import RunFilter, crashed_runs, list_runs
@@ -26,8 +25,9 @@ LONG_PAUSE = timedelta(days=1)
 DROPS_REMEMBERED = timedelta(days=7)
 MOST_RUNS = 10_000
 
+# The time is that of the newest run, not the latest one: a clock may have been ahead.
 LAST_SUCCESSES = """
-    SELECT job, max(run_id), max(started_at) FROM memory_runs WHERE status = 'ok' GROUP BY job
+    SELECT job, max(run_id), started_at FROM memory_runs WHERE status = 'ok' GROUP BY job
 """
 
 
@@ -40,10 +40,8 @@ def find_in_jobs(
     spooled: Sequence[Failure],
 ) -> Iterator[Finding]:
     """Look at how the jobs went, and when; reads only."""
-    try:
-        ledger.refuse_backward_clock(ledger.last_run(db), now=now)
-    except RefusedError as error:
-        yield Finding("error", "clock", error.message, error.hint)
+    if wrong_clock := ledger.clock_error(db, now=now):
+        yield Finding("error", "clock", wrong_clock.message, wrong_clock.hint)
     pause = current_pause(db, now=now)
     if pause:
         forgotten = pause.until is None and now - parse_moment(pause.since) > LONG_PAUSE

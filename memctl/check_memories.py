@@ -11,11 +11,16 @@ from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl.findings import Finding, Severity
+from memctl.ledger import CLOCK_TOLERANCE
 from memctl.memory import TYPES
 from memctl.timestamps import to_unix, unix_seconds
 
 PORTION_ROWS = 20_000
-BOUNDS = {"a_day": timedelta(days=1), "a_century": timedelta(days=36525)}
+BOUNDS = {
+    "an_hour": CLOCK_TOLERANCE,
+    "a_day": timedelta(days=1),
+    "a_century": timedelta(days=36525),
+}
 GREATEST_OFFSET = timedelta(hours=14, seconds=1)
 MOST_TYPES = 5  # are named
 
@@ -87,6 +92,20 @@ RULES = (
         f"{_lies_after('created_at', 'a_day')} OR {_lies_after('last_accessed', 'a_day')}",
         "were written or read in the future, and do not decay until then",
         "look at the clock of whoever writes them",
+    ),
+    Rule(
+        "charged_ahead",
+        "warning",
+        _lies_after("last_decay_at", "an_hour"),
+        "have a last_decay_at in the future, and do not decay until then",
+        "the clock of memctl was ahead; a memory decays as usual again once it has been read",
+    ),
+    Rule(
+        "stamp_to_come",
+        "warning",
+        f"{_lies_after('archived_at', 'an_hour')} OR {_lies_after('promoted_at', 'an_hour')}",
+        "have an archived_at or promoted_at in the future",
+        "the clock of memctl was ahead; nothing depends on them",
     ),
 )
 

@@ -42,6 +42,10 @@ class RefusedError(MemctlError):
     code = "refused"
 
 
+class ClockLeapError(RefusedError):
+    """The clock is far ahead of everything that the database knows of."""
+
+
 class NoDatabaseError(MemctlError):
     """There is no database at the path."""
 

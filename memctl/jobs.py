@@ -146,6 +146,7 @@ class Ending:
     """What is known of a run when it is over."""
 
     recorded: bool = False  # the ledger says how it ended
+    wrong_clock: RefusedError | None = None  # why it was refused before it could begin
     alerts: list[Alert] = field(default_factory=list)
 
 
@@ -163,9 +164,9 @@ def perform(
     the connection before others are kept out.
 
     Raises LockedError when another memctl is at work for longer than `lock_wait` seconds,
-    SchemaError when the schema is not current, RefusedError when the clock went back by over an
-    hour (unless forced), and whatever stops `work`, after recording it in the ledger. Alerts are
-    delivered when the locks are free again.
+    SchemaError when the schema is not current, RefusedError when the clock cannot be right (unless
+    forced), and whatever stops `work`, after recording it in the ledger. Alerts are delivered when
+    the locks are free again.
     """
     with watched(job, request, by_hand=by_hand) as ending, _opened(request) as db:
         if prepare is not None:
@@ -237,7 +238,8 @@ def _perform(
     run = Run(db, request)
     result = None
     if request.dry_run:
-        _refuse_backward_clock(ledger.last_run(db), request)
+        if wrong_clock := _clock_error(db, request):
+            raise wrong_clock
         result = work(run)
     elif not pause:
         take_in_spool(db, request.watch)
@@ -247,7 +249,12 @@ def _perform(
             if ending.recorded:
                 with suppress(sqlite3.Error):  # what comes after the work never fails it
                     ending.alerts += after_run(
-                        db, request.database, request.watch, now=request.now, by_hand=by_hand
+                        db,
+                        request.database,
+                        request.watch,
+                        now=request.now,
+                        by_hand=by_hand,
+                        wrong_clock=ending.wrong_clock,
                     )
     return Report(
         job=job,
@@ -270,9 +277,11 @@ def _record(
 ) -> tuple[Run, Result]:
     """Do the work between two entries in the ledger."""
     clock = time.monotonic()
-    last = ledger.last_run(db)
     batches = Batches(db, max_seconds=request.max_seconds)
-    run_id = ledger.start_run(db, job, now=request.now)
+    wrong_clock = _clock_error(db, request)
+    run_id = ledger.start_run(
+        db, job, now=request.now, status="refused" if wrong_clock else "running"
+    )
     run = Run(db, request, run_id, batches)
 
     def finish(
@@ -293,7 +302,9 @@ def _record(
         ending.recorded = True
 
     try:
-        _refuse_backward_clock(last, request)
+        if wrong_clock:
+            ending.wrong_clock = wrong_clock
+            raise wrong_clock
         result = work(run)
         finish("refused" if result.refusal else "ok", result, result.refusal)
     except BaseException as error:
@@ -305,9 +316,8 @@ def _record(
     return run, result
 
 
-def _refuse_backward_clock(last: ledger.LastRun | None, request: Request) -> None:
-    if not request.force:
-        ledger.refuse_backward_clock(last, now=request.now)
+def _clock_error(db: Connection, request: Request) -> RefusedError | None:
+    return None if request.force else ledger.clock_error(db, now=request.now)
 
 
 def _is_refusal(error: BaseException) -> bool:

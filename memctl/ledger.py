@@ -12,16 +12,30 @@ from typing import Literal, NamedTuple
 
 from memctl import __version__
 from memctl.database import to_bytes, transaction
-from memctl.errors import RefusedError
+from memctl.errors import ClockLeapError, RefusedError
 from memctl.spool import Failure
-from memctl.timestamps import parse_moment, to_text
+from memctl.timestamps import common_unix_seconds, parse_moment, to_text, to_unix
 
 Status = Literal["ok", "failed", "refused"]
 CLOCK_TOLERANCE = timedelta(hours=1)
+LONGEST_SILENCE = timedelta(days=60)
+
+# Runs whose clock was accepted. A refused run may have been refused because of its clock, and a
+# failure out of the spool, which has no duration, never came to be asked for it.
+CLOCK_WAS_ACCEPTED = "status <> 'refused' AND (status <> 'failed' OR duration_ms IS NOT NULL)"
+
+# From the newest row on, for that is where an active service has written last.
+WRITTEN_BY_SERVICE = f"""
+    SELECT 1 FROM agent_memory
+    WHERE {common_unix_seconds("created_at")} BETWEEN :since AND :until
+        OR {common_unix_seconds("last_accessed")} BETWEEN :since AND :until
+    ORDER BY rowid DESC
+    LIMIT 1
+"""
 
 
 class LastRun(NamedTuple):
-    """The newest run that did something, or was about to."""
+    """The newest run whose clock was accepted."""
 
     run_id: int
     job: str
@@ -36,9 +50,9 @@ class Standing(NamedTuple):
 
 
 def last_run(db: Connection) -> LastRun | None:
-    """Return the newest run that was not refused."""
+    """Return the newest run whose clock was accepted."""
     row = db.execute(
-        "SELECT run_id, job, started_at FROM memory_runs WHERE status <> 'refused'"
+        f"SELECT run_id, job, started_at FROM memory_runs WHERE {CLOCK_WAS_ACCEPTED}"
         " ORDER BY run_id DESC LIMIT 1"
     ).fetchone()
     return LastRun(row[0], row[1], parse_moment(row[2])) if row else None
@@ -62,25 +76,49 @@ def standing(db: Connection, job: str) -> Standing:
     )
 
 
-def refuse_backward_clock(last: LastRun | None, *, now: datetime) -> None:
-    """Raise RefusedError when `now` is over an hour before the newest run."""
-    if last and now < last.started_at - CLOCK_TOLERANCE:
-        raise RefusedError(
+def clock_error(db: Connection, *, now: datetime) -> RefusedError | None:
+    """Return what is wrong with the clock, or None; reads only.
+
+    It must not be over an hour behind the newest run, nor over 60 days ahead of both that run and
+    the newest write of the service. A time that lies ahead of the clock itself proves nothing.
+    Before the first run there is nothing to compare it with.
+    """
+    last = last_run(db)
+    if last is None:
+        return None
+    if now < last.started_at - CLOCK_TOLERANCE:
+        return RefusedError(
             f"the clock says {to_text(now)}, but run {last.run_id} ({last.job}) was at "
             f"{to_text(last.started_at)}",
             "set the clock; if that run's clock was the wrong one, say --force once",
         )
+    if now > last.started_at + LONGEST_SILENCE and not _service_wrote(db, now=now):
+        return ClockLeapError(
+            f"the clock says {to_text(now)}, but run {last.run_id} ({last.job}) was at "
+            f"{to_text(last.started_at)}, and no memory was written or read in the last "
+            f"{LONGEST_SILENCE.days} days",
+            "set the clock; if it is right, say --force once",
+        )
+    return None
 
 
-def start_run(db: Connection, job: str, *, now: datetime) -> int:
-    """Record that a run has begun and return its number."""
+def _service_wrote(db: Connection, *, now: datetime) -> bool:
+    """Tell whether the service has written or read a memory lately, by the given clock."""
+    span = {"since": to_unix(now - LONGEST_SILENCE), "until": to_unix(now + CLOCK_TOLERANCE)}
+    return db.execute(WRITTEN_BY_SERVICE, span).fetchone() is not None
+
+
+def start_run(
+    db: Connection, job: str, *, now: datetime, status: Literal["running", "refused"] = "running"
+) -> int:
+    """Record that a run has begun, or is about to be refused, and return its number."""
     with transaction(db):
         cursor = db.execute(
             """
             INSERT INTO memory_runs (job, started_at, status, memctl_version, host, pid)
-            VALUES (?, ?, 'running', ?, ?, ?)
+            VALUES (?, ?, ?, ?, ?, ?)
             """,
-            (job, to_text(now), __version__, os.uname().nodename, os.getpid()),
+            (job, to_text(now), status, __version__, os.uname().nodename, os.getpid()),
         )
     return int(cursor.lastrowid or 0)
 

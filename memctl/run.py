@@ -23,7 +23,7 @@ from memctl.jobs import (
     perform_alone,
     watched,
 )
-from memctl.ledger import Standing, last_run, refuse_backward_clock, standing
+from memctl.ledger import Standing, clock_error, standing
 from memctl.settings import Settings
 
 Every = Literal["always", "daily", "weekly", "never"]
@@ -150,10 +150,13 @@ def _perform(job: str, settings: Settings, request: Request) -> Report[JobResult
 
 
 def _plan(policy: RunPolicy, request: Request) -> list[tuple[str, datetime | None]]:
-    """Return all jobs in their order, and when each is due."""
+    """Return all jobs in their order, and when each is due.
+
+    While the clock is wrong it is only the first, which is refused and recorded for all of them.
+    """
     with migrated_database(request) as db:
-        if not request.force:
-            refuse_backward_clock(last_run(db), now=request.now)
+        if not request.force and clock_error(db, now=request.now):
+            return [(_first(policy), request.now)]
         return [
             (job, due_at(getattr(policy, job), standing(db, job), now=request.now)) for job in JOBS
         ]

@@ -19,6 +19,7 @@ from memctl.alerts import (
     FEW_MEMORIES,
     Alert,
     AlertPolicy,
+    clock_alerts,
     count_memories,
     drop_alerts,
     failure_alerts,
@@ -29,7 +30,7 @@ from memctl.alerts import (
     settle_alerts,
 )
 from memctl.database import open_database, transaction
-from memctl.errors import MemctlError
+from memctl.errors import MemctlError, RefusedError
 from memctl.ledger import record_failure
 from memctl.runs import Identity, RunFilter, RunRecord, crashed_runs, list_runs
 from memctl.spool import Failure, RaisedAlert, opened_spool
@@ -64,7 +65,13 @@ def failures_besides(
 
 
 def after_run(
-    db: Connection, database: Path, watch: Watch, *, now: datetime, by_hand: bool
+    db: Connection,
+    database: Path,
+    watch: Watch,
+    *,
+    now: datetime,
+    by_hand: bool,
+    wrong_clock: RefusedError | None = None,
 ) -> list[Alert]:
     """Look at the run that is just over, and at the memories if it is time; returns new alerts.
 
@@ -79,7 +86,8 @@ def after_run(
     found: list[Alert] = []
     examined: list[str] = []
     if not by_hand:
-        examined.append(f"failures:{run.job}")
+        examined += [f"failures:{run.job}", "clock"]
+        found += clock_alerts(wrong_clock)
         if run.status == "failed":
             failures = len(failures_in_a_row(db, database, run.job))
             found += failure_alerts(run.job, failures, str(run.error))

@@ -1236,7 +1236,7 @@ def test_a_clock_an_hour_back_is_good_enough(words: Words, memories: Memctl) -> 
 
 
 def test_force_is_needed_once_after_a_clock_ran_ahead(memories: Memctl) -> None:
-    memories.at(NOW + timedelta(days=3650)).ok("prune")
+    memories.at(NOW + timedelta(days=3650)).ok("prune", "--force")
 
     exit_codes = [
         memories("cleanup").exit_code,

@@ -456,11 +456,11 @@ def test_a_clock_that_went_back_is_told_in_one_line(migrated: Memctl) -> None:
     assert answer == Answer(
         3,
         "",
-        "memctl: the clock says 2026-11-22T07:43:58Z, but run 5 (prune) was at "
+        "memctl: cleanup: the clock says 2026-11-22T07:43:58Z, but run 5 (prune) was at "
         "2026-11-22T09:43:58Z; set the clock; if that run's clock was the wrong one, "
         "say --force once\n",
     )
-    assert jobs_run(migrated.database) == list(JOBS)
+    assert runs(migrated.database)[len(JOBS) :] == [("cleanup", "refused", 0)]
 
 
 def test_a_run_killed_between_batches_loses_and_doubles_nothing_and_is_made_up_for(

@@ -144,7 +144,7 @@ class ChangeOptions(LockOptions):
     ] = False
     force: Annotated[
         bool,
-        typer.Option("--force", help="Run although the clock went back, or too much is at stake."),
+        typer.Option("--force", help="Override the clock and large-change safety checks."),
     ] = False
 
     def request(self, call: Call, *, partial: bool = False) -> Request:

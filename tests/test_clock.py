@@ -1,0 +1,291 @@
+"""The clock: a time that cannot be right changes nothing, and what a wrong one left is found."""
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memctl import ledger
+from memctl.alerts import Alert
+from memctl.check import Wanted, check
+from memctl.cleanup import cleanup
+from memctl.decay import DecayPolicy, decay
+from memctl.errors import ClockLeapError, RefusedError
+from memctl.jobs import JobResult, Report, Request, Run, perform
+from memctl.run import run_due_jobs
+from memctl.settings import load_settings
+from memctl.spool import Failure
+from memctl.watchdog import Watch
+from tests.conftest import NOW, Memctl, connect, everything, insert_memory, rows, text_of
+
+DAY = timedelta(days=1)
+LEAP = datetime(2036, 2, 7, 6, 28, 16, tzinfo=NOW.tzinfo)
+
+
+@pytest.fixture
+def copy(template: Path, path: Path) -> Path:
+    """A migrated database with an idle memory and one that has expired."""
+    shutil.copyfile(template, path)
+    with closing(connect(path)) as db:
+        insert_memory(db, id="idle", idle_days=1, importance=9)
+        insert_memory(db, id="expired", expired_for=DAY)
+    return path
+
+
+@pytest.fixture
+def looking(copy: Path) -> Iterator[sqlite3.Connection]:
+    """A plain connection to it."""
+    with closing(connect(copy)) as db:
+        yield db
+
+
+@pytest.fixture
+def delivered() -> list[Alert]:
+    """The alerts that were delivered."""
+    return []
+
+
+def charge(run: Run) -> JobResult:
+    """Do the work of decay."""
+    return decay(run, DecayPolicy())
+
+
+def perform_at(path: Path, now: datetime, **request: Any) -> Report[JobResult]:
+    """Run decay at a time."""
+    return perform("decay", charge, Request(path, now, **request))
+
+
+def statuses(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """Return how every run ended."""
+    return rows(db, "memory_runs", "job, status")
+
+
+def content(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return all but what tells of a refusal."""
+    told = ("memory_runs", "memory_events", "memory_state")
+    return {table: found for table, found in everything(path).items() if table not in told}
+
+
+@pytest.mark.parametrize("dry_run", [False, True], ids=["run", "preview"])
+def test_a_clock_over_60_days_ahead_of_runs_and_writes_is_refused(
+    copy: Path, dry_run: bool
+) -> None:
+    perform_at(copy, NOW)
+    before = content(copy)
+
+    with pytest.raises(ClockLeapError) as refused:
+        perform_at(copy, NOW + 60 * DAY + timedelta(seconds=1), dry_run=dry_run)
+
+    assert (refused.value.exit_code, str(refused.value)) == (
+        3,
+        "the clock says 2027-01-21T09:43:59Z, but run 1 (decay) was at 2026-11-22T09:43:58Z, and "
+        "no memory was written or read in the last 60 days; set the clock; if it is right, "
+        "say --force once",
+    )
+    assert content(copy) == before
+
+
+def test_a_clock_60_days_ahead_is_good_enough(copy: Path, looking: sqlite3.Connection) -> None:
+    perform_at(copy, NOW)
+
+    perform_at(copy, NOW + 60 * DAY)
+
+    assert statuses(looking) == [("decay", "ok"), ("decay", "ok")]
+
+
+def test_force_accepts_the_leap_and_the_next_run_needs_none(
+    copy: Path, looking: sqlite3.Connection
+) -> None:
+    perform_at(copy, NOW)
+
+    perform_at(copy, LEAP, force=True)
+    perform_at(copy, LEAP + DAY)
+
+    assert [status for _, status in statuses(looking)] == ["ok", "ok", "ok"]
+
+
+@pytest.mark.parametrize("column", ["created_at", "last_accessed"])
+@pytest.mark.parametrize(
+    ("written", "accepted"),
+    [
+        pytest.param(LEAP - DAY, True, id="yesterday"),
+        pytest.param(LEAP - 60 * DAY, True, id="60 days ago"),
+        pytest.param(LEAP - 61 * DAY, False, id="61 days ago"),
+        pytest.param(LEAP + timedelta(minutes=5), True, id="a clock five minutes ahead"),
+        pytest.param(LEAP + 365 * DAY, False, id="a time in the future proves nothing"),
+    ],
+)
+def test_a_machine_that_was_off_for_long_goes_on_when_the_service_has_written(
+    copy: Path, looking: sqlite3.Connection, column: str, written: datetime, accepted: bool
+) -> None:
+    perform_at(copy, NOW)
+    insert_memory(looking, **{column: text_of(written)})
+    insert_memory(looking, created_at="a while ago", last_accessed=None)
+
+    if accepted:
+        perform_at(copy, LEAP)
+    else:
+        with pytest.raises(ClockLeapError):
+            perform_at(copy, LEAP)
+
+
+def test_the_first_run_of_all_is_never_refused(copy: Path, looking: sqlite3.Connection) -> None:
+    perform_at(copy, NOW + 70 * DAY)
+
+    assert statuses(looking) == [("decay", "ok")]
+
+
+def spooled(db: sqlite3.Connection) -> None:
+    """Record a failure of 2036 that the database could not be told of at once."""
+    failure = Failure("decay", "2036-02-07T06:28:16Z", "h", 1, "locked", "0.1.0")
+    ledger.record_failure(db, failure, run_id=None)
+
+
+def refused(db: sqlite3.Connection) -> None:
+    """Begin a run of 2036 that is killed before its refusal is recorded."""
+    ledger.start_run(db, "decay", now=LEAP, status="refused")
+
+
+@pytest.mark.parametrize("leave", [spooled, refused])
+def test_what_was_not_run_in_2036_neither_makes_it_credible_nor_stops_the_right_clock(
+    copy: Path, looking: sqlite3.Connection, leave: Callable[[sqlite3.Connection], None]
+) -> None:
+    perform_at(copy, NOW)
+    leave(looking)
+
+    with pytest.raises(ClockLeapError):
+        perform_at(copy, LEAP)
+    perform_at(copy, NOW + timedelta(hours=1))
+
+    assert [status for _, status in statuses(looking)][2:] == ["refused", "ok"]
+
+
+def test_a_leap_is_alerted_at_once_and_once_until_a_run_is_accepted(
+    copy: Path, looking: sqlite3.Connection, delivered: list[Alert]
+) -> None:
+    watch = Watch(deliver=delivered.append)
+    perform_at(copy, NOW, watch=watch)
+
+    for now in (LEAP, LEAP + DAY, NOW + DAY, LEAP):
+        try:
+            perform_at(copy, now, watch=watch)
+        except RefusedError:
+            continue
+
+    assert [alert.condition for alert in delivered] == ["clock", "clock"]
+    assert delivered[0].message.startswith("the clock says 2036-02-07T06:28:16Z, but run 1 (decay)")
+    assert looking.execute("SELECT key FROM memory_state").fetchall() == [("alert:clock",)]
+    assert rows(looking, "memory_events", "event, run_id") == [
+        ("memory:alert", 2),
+        ("memory:alert", 5),
+    ]
+
+
+def test_what_is_done_by_hand_is_refused_without_an_alert(
+    copy: Path, delivered: list[Alert]
+) -> None:
+    perform_at(copy, NOW)
+    request = Request(copy, LEAP, watch=Watch(deliver=delivered.append))
+
+    with pytest.raises(ClockLeapError):
+        perform("archive", cleanup, request, by_hand=True)
+
+    assert delivered == []
+
+
+def test_run_is_refused_once_for_all_its_jobs(
+    copy: Path, looking: sqlite3.Connection, delivered: list[Alert], tmp_path: Path
+) -> None:
+    settings = load_settings(database=copy, configuration=None, environ={"HOME": str(tmp_path)})
+    request = Request(copy, NOW, watch=Watch(deliver=delivered.append))
+    list(run_due_jobs(settings, request))
+    before = content(copy)
+
+    turns = list(run_due_jobs(settings, request._replace(now=LEAP)))
+
+    assert [(turn.job, type(turn.failure)) for turn in turns] == [("cleanup", ClockLeapError)]
+    assert statuses(looking)[5:] == [("cleanup", "refused")]
+    assert [alert.condition for alert in delivered] == ["clock"]
+    assert content(copy) == before
+
+
+def findings(db: sqlite3.Connection, path: Path, *, now: datetime) -> list[tuple[str, str]]:
+    """Return code and message of what the check finds wrong."""
+    found = check(db, path, Wanted(), now=now).findings
+    return [(one.code, one.message) for one in found if one.severity != "info"]
+
+
+def test_a_check_names_the_wrong_clock(copy: Path, looking: sqlite3.Connection) -> None:
+    perform_at(copy, NOW)
+
+    assert next(code for code, _ in findings(looking, copy, now=LEAP)) == "clock"
+    assert findings(looking, copy, now=NOW) == []
+
+
+def test_a_check_finds_every_timestamp_that_a_clock_ahead_has_left(
+    migrated: Memctl, db: sqlite3.Connection
+) -> None:
+    insert_memory(db, id="idle", key="idle", idle_days=1, importance=9)
+    insert_memory(db, id="back", key="back", expired_for=DAY)
+    insert_memory(db, id="out", key="out", expired_for=DAY)
+    ahead = migrated.at(LEAP)
+    for words in (
+        ("run",),
+        ("restore", "build_agent", "back"),
+        ("enable", "access-counting"),
+        ("pause", "--reason", "deploy"),
+    ):
+        ahead.ok(*words)
+    migrated.ok("archive", "build_agent", "idle", "--force")
+    migrated.ok("restore", "build_agent", "idle", "--force")
+    db.execute("UPDATE memctl_migrations SET applied_at = '2036-02-07T06:28:16Z' WHERE version = 2")
+    db.execute(
+        "INSERT INTO memory_promotions (agent_id, type, key, entry_id, content_hash, promoted_at)"
+        " VALUES ('a', 't', 'k', 'e', 'h', '2036-02-07T06:28:16Z')"
+    )
+
+    found = findings(db, migrated.database, now=NOW)
+
+    at = "2036-02-07T06:28:16Z"
+    future = "timestamps in the future in "
+    assert [said for said in found if said[0] in ("charged_ahead", "stamp_to_come")] == [
+        (
+            "charged_ahead",
+            "1 memories have a last_decay_at in the future, and do not decay until then: "
+            "the first, 'build_agent' learning 'back'",
+        ),
+        (
+            "stamp_to_come",
+            "1 memories have an archived_at or promoted_at in the future: "
+            "the first, 'build_agent' learning 'back'",
+        ),
+        *(
+            ("stamp_to_come", future + place)
+            for place in (
+                f"archived_memories.archived_at: 1, the earliest {at} of 'build_agent' learning "
+                "'out'",
+                f"memory_promotions.promoted_at: 1, the earliest {at} of 'a' t 'k'",
+                f"memory_runs: 6, the earliest {at} of run 1",
+                f"memory_analytics: 1, the earliest {at} of the snapshot of 2036-02-07",
+                f"memory_state: 2, the earliest {at} of feature:access-counting",
+                f"memctl_migrations.applied_at: 1, the earliest {at} of step 002",
+                f"memory_events.at: 4, the earliest {at} of event 1",
+            )
+        ),
+    ]
+
+
+def test_a_job_that_succeeded_under_a_clock_ahead_can_be_overdue(
+    copy: Path, looking: sqlite3.Connection
+) -> None:
+    perform_at(copy, LEAP)
+    perform_at(copy, NOW, force=True)
+
+    assert ("overdue", "decay has not succeeded for 10 days") in findings(
+        looking, copy, now=NOW + 10 * DAY
+    )
