@@ -8,7 +8,7 @@ What is there already is told by a link and its hash, not by a mark on the memor
 service clears whenever it learns the same thing anew.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from sqlite3 import Connection
@@ -222,13 +222,13 @@ class Candidates(NamedTuple):
     now: datetime
     entries: str = NO_ENTRIES  # the table of the knowledge base, or NO_ENTRIES
 
-    def not_promoted(self) -> Due:
+    def not_promoted(self, db: Connection) -> Due:
         """Return those whose present text is not in the knowledge base."""
-        return Due(*self.query(CANDIDATES))
+        return Due(*self.query(db, CANDIDATES))
 
-    def not_marked(self) -> Due:
+    def not_marked(self, db: Connection) -> Due:
         """Return those whose present text is there, and who have lost their mark."""
-        return Due(*self.query(UNMARKED_MEMORIES))
+        return Due(*self.query(db, UNMARKED_MEMORIES))
 
     def considered(self, db: Connection) -> Iterator[Affected]:
         """Yield all that are candidates, or could become some, and why; the nearest first."""
@@ -242,17 +242,20 @@ class Candidates(NamedTuple):
         self, db: Connection, which: str = "TRUE", *, rowid: int | None = None
     ) -> Iterator[tuple[Affected, Considered]]:
         """Yield the memories of a condition, or the one in a row, and how they are judged."""
-        query, parameters = self.query(CONSIDERED_MEMORIES.replace("{which}", which))
+        query, parameters = self.query(db, CONSIDERED_MEMORIES.replace("{which}", which))
         if rowid is not None:
             query = query.replace("{where}", "WHERE rowid = :rowid AND")
             parameters["rowid"] = rowid
         for memory in Due(query, parameters).rows(db):
             yield memory, Considered(*memory.details)
 
-    def note_importance(self, db: Connection, rowids: str) -> None:
-        """Note the importance of candidates in rows (a JSON array) that are to be charged."""
-        query, parameters = self.query(NOTE_IMPORTANCE.replace("{where}", AMONG))
-        db.execute(query, {**parameters, "rowids": rowids})
+    def noting_importance(self, db: Connection) -> Callable[[str], object]:
+        """Return what notes the importance of candidates in rows that are to be charged.
+
+        The rows are a JSON array.
+        """
+        query, parameters = self.query(db, NOTE_IMPORTANCE.replace("{where}", AMONG))
+        return lambda rowids: db.execute(query, {**parameters, "rowids": rowids})
 
     def delete_notes_on_nothing(self, db: Connection) -> None:
         """Delete notes on memories that are neither active nor archived any more."""
@@ -261,9 +264,9 @@ class Candidates(NamedTuple):
             with transaction(db):
                 db.executemany("DELETE FROM memory_state WHERE key = CAST(? AS TEXT)", keys)
 
-    def query(self, query: str) -> tuple[str, dict[str, Any]]:
+    def query(self, db: Connection, query: str) -> tuple[str, dict[str, Any]]:
         """Return one of the queries above for these candidates, and its parameters."""
-        query, parameters = under_policy(self.decay, query.replace("{entries}", self.entries))
+        query, parameters = under_policy(db, self.decay, query.replace("{entries}", self.entries))
         return query, {
             **parameters,
             "now": to_unix(self.now),

@@ -6,8 +6,8 @@ now less what was owed when it was last charged.
 """
 
 import bisect
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from memctl.agents import OF_AGENT, agent_parameter, require_agent
 from memctl.due import Due
 from memctl.events import DecayEvent
 from memctl.jobs import Batch, JobResult, Run
-from memctl.policies import Choice, Policy, put_for_parameters
+from memctl.policies import Policy, put_for_parameters
 from memctl.timestamps import common_unix_seconds, to_text, to_unix, unix_seconds
 
 if TYPE_CHECKING:
@@ -35,14 +35,6 @@ class DecayPolicy(Policy):
     stale_days: int = 30
     stale_rate: float = 0.2  # after the stale days
     since: datetime | None = None  # a day of idling that began before is never charged
-
-    def choices(self, row: str = "") -> dict[str, Choice]:
-        """Return SQL for the value of each key; `row` prefixes the columns of the memory."""
-        return {
-            key.name: self.choice(key.name, to_sql=_to_sql, row=row)
-            for key in fields(self)
-            if key.name != "overrides"
-        }
 
 
 def _to_sql(value: Any) -> Any:
@@ -197,20 +189,22 @@ SETTLED_AT_ACCESS = f"""
 """
 
 
-def under_policy(policy: DecayPolicy, query: str, *, row: str = "") -> tuple[str, dict[str, Any]]:
-    """Return a query as it is under a policy, and the parameters that are the policy's.
-
-    In it each key that depends on the memory is a column of its own; `row` prefixes the columns of
-    the memory.
-    """
-    choices = policy.choices(row)
+def under_policy(db: Connection, policy: DecayPolicy, query: str) -> tuple[str, dict[str, Any]]:
+    """Return a query as it is under a policy, and the parameters that are the policy's."""
+    choices = {key: policy.choice(db, key, to_sql=_to_sql) for key in policy.keys}
     depending = {key: choice.sql for key, choice in choices.items() if choice.depends}
-    columns = "".join(f", {sql} AS {key}" for key, sql in depending.items())
-    chosen = put_for_parameters(query, {key: key for key in depending})
     parameters: dict[str, Any] = {}
     for choice in choices.values():
         parameters |= choice.parameters
-    return chosen.replace("{overridden}", columns), parameters
+    return _with_columns(query, depending), parameters
+
+
+def _with_columns(query: str, depending: Mapping[str, str]) -> str:
+    """Return a query in which each key that depends on the memory is a column of its own."""
+    columns = "".join(f", {sql} AS {key}" for key, sql in depending.items())
+    return put_for_parameters(query, {key: key for key in depending}).replace(
+        "{overridden}", columns
+    )
 
 
 def settled_at_access(policy: DecayPolicy) -> str:
@@ -218,14 +212,17 @@ def settled_at_access(policy: DecayPolicy) -> str:
 
     That is after charging the idle time which the access ends; the policy is written into it.
     """
-    query, parameters = under_policy(policy, SETTLED_AT_ACCESS, row="OLD.")
-    return put_for_parameters(query, {name: _literal(value) for name, value in parameters.items()})
+    written = {key: policy.literal_choice(key, literal=_literal, row="OLD.") for key in policy.keys}
+    depending = {key: sql for key, sql in written.items() if sql.startswith("CASE ")}
+    general = {key: sql for key, sql in written.items() if key not in depending}
+    return put_for_parameters(_with_columns(SETTLED_AT_ACCESS, depending), general)
 
 
-def _literal(value: float | bytes | None) -> str:
-    if value is None:
+def _literal(value: datetime | float | bytes | None) -> str:
+    stored = _to_sql(value)
+    if stored is None:
         return "NULL"
-    return f"x'{value.hex()}'" if isinstance(value, bytes) else repr(value)
+    return f"x'{stored.hex()}'" if isinstance(stored, bytes) else repr(stored)
 
 
 def decay(
@@ -241,16 +238,17 @@ def decay(
     NotFoundError for an agent without any memory.
     """
     require_agent(run.db, agent)
-    query, parameters = under_policy(policy, FADING_MEMORIES)
+    query, parameters = under_policy(run.db, policy, FADING_MEMORIES)
     parameters |= {"now": to_unix(run.now), **agent_parameter(agent)}
     due = Due(query, parameters, policy=policy)
     event = DecayEvent(run.db, now=run.now, run_id=run.run_id)
 
     charged_at = to_text(run.now)
+    note_importance = candidates.noting_importance(run.db) if candidates else None
 
     def charge(batch: Batch) -> int:
-        if candidates:
-            candidates.note_importance(run.db, batch.rowids)
+        if note_importance:
+            note_importance(batch.rowids)
         charged = run.db.executemany(
             CHARGE_MEMORY,
             ((memory.details[DECAYED], charged_at, memory.rowid) for memory in batch.memories),
@@ -292,7 +290,7 @@ FARTHEST_DAYS = 36500
 
 def idle_time(db: Connection, rowid: int, policy: DecayPolicy, *, now: datetime) -> IdleTime:
     """Return how long the memory in a row has been idle, and what it owes for that; reads only."""
-    query, parameters = under_policy(policy, IDLE_TIME_OF_MEMORY)
+    query, parameters = under_policy(db, policy, IDLE_TIME_OF_MEMORY)
     parameters |= {"rowid": rowid, "now": to_unix(now)}
     return IdleTime(*db.execute(query, parameters).fetchone())
 
@@ -305,7 +303,7 @@ def importance_after_decay(
     The memory is as it is now: not read until then. Reads only.
     """
     query, parameters = under_policy(
-        policy, FADING_MEMORIES.replace("{where}", "WHERE rowid = :rowid AND")
+        db, policy, FADING_MEMORIES.replace("{where}", "WHERE rowid = :rowid AND")
     )
     parameters |= {"rowid": rowid, "now": at, **agent_parameter(None)}
     row = db.execute(query, parameters).fetchone()

@@ -139,12 +139,12 @@ def promote(
     require_agent(run.db, agent)
     candidates = find_candidates(run.db, policy, decay, agent=agent, now=run.now)
     considered = list(candidates.considered(run.db)) if run.request.listing else []
-    due = candidates.not_promoted()
+    due = candidates.not_promoted(run.db)
     promotion = Promotion(run, candidates)
     promotion.prepare(due.rowids(run.db))
     tally = run.settle(due, promotion.carry_out)
     if run.batches:
-        run.settle(candidates.not_marked(), lambda batch: mark_again(run, batch))
+        run.settle(candidates.not_marked(run.db), lambda batch: mark_again(run, batch))
     tally.memories = [
         memory._replace(
             detail_names=(*memory.detail_names, "outcome"),
@@ -172,7 +172,7 @@ class Promotion:
     def __init__(self, run: Run, candidates: Candidates) -> None:
         self.outcomes: dict[int, Outcome] = {}  # by the row of the memory
         self._run = run
-        self._query, self._parameters = candidates.query(READ_CANDIDATE)
+        self._query, self._parameters = candidates.query(run.db, READ_CANDIDATE)
         self._has_table = candidates.entries != NO_ENTRIES
         self._read_before: dict[int, tuple[tuple[Any, ...], Candidate]] = {}
         self._superseded: set[int] = set()

@@ -1,25 +1,30 @@
 """Retention: the archive forgets what is old and was not important, and so do our own records.
 
-Removing more than half of what an agent has in the archive looks like a mistake, so it needs
---force; small archives are exempt.
+A new policy under which an agent would lose more than half of what the policy of the last prune
+would have kept looks like a mistake: it needs --force once. What has only become old never does,
+however much it is; small archives are exempt.
 """
 
+import json
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from sqlite3 import Connection
+from typing import Any, NamedTuple
 
 from memctl.agents import OF_AGENT, agent_parameter, require_agent
 from memctl.archive import remove_archived
 from memctl.batches import Batches
+from memctl.database import transaction
 from memctl.due import Due
 from memctl.errors import RefusedError
 from memctl.jobs import JobResult, Run
-from memctl.policies import Policy, put_for_parameters
+from memctl.policies import Override, Policy, put_for_parameters
 from memctl.timestamps import to_text
 
 SMALL_ARCHIVE = 100
+STATE_KEY = "prune:policy"
 OWN_RECORDS_KEPT = timedelta(days=365)
 
 
@@ -67,18 +72,24 @@ COUNT_PROTECTED = f"""
     WHERE {ARCHIVED_LONG_AGO} AND (importance < :protected_importance) IS NOT TRUE
 """
 
+OLD_BEFORE = "archived_at < :last_cutoff AND importance < :last_protected_importance"
+
 # The plus sign makes SQLite look only at what is old, not at the whole archive agent by agent.
 GREAT_LOSSES = f"""
-    SELECT agent_id, old, whole
+    SELECT agent_id, lost, kept
     FROM (
-        SELECT agent_id, old, (
-            SELECT count(*) FROM archived_memories AS kept WHERE kept.agent_id = losers.agent_id
-        ) AS whole
+        SELECT agent_id, lost, (
+            SELECT count(*) FROM archived_memories AS whole
+            WHERE whole.agent_id = losers.agent_id AND ({OLD_BEFORE}) IS NOT TRUE
+        ) AS kept
         FROM (
-            SELECT agent_id, count(*) AS old FROM archived_memories WHERE {OLD} GROUP BY +agent_id
+            SELECT agent_id, count(*) AS lost
+            FROM archived_memories
+            WHERE {OLD} AND ({OLD_BEFORE}) IS NOT TRUE
+            GROUP BY +agent_id
         ) AS losers
     )
-    WHERE whole > {SMALL_ARCHIVE} AND old * 2 > whole
+    WHERE kept > {SMALL_ARCHIVE} AND lost * 2 > kept
 """
 
 # Both tables grow with time, so the old ones come first; the newest row always stays, because
@@ -106,27 +117,19 @@ OLD_RUNS = """
 def prune(run: Run, policy: PrunePolicy, *, agent: str | None = None) -> PruneResult:
     """Remove archived memories that are older than the retention and below the protection.
 
-    Agents that would lose more than half of an archive of over 100 memories are left alone, which
-    the result's refusal tells, unless the run is forced. Also removes runs and events older than
-    a year. Raises NotFoundError for an agent without any memory.
+    Agents that would lose too much by a new policy are left alone, which the result's refusal
+    says, unless the run is forced. Also removes runs and events older than a year. Raises
+    NotFoundError for an agent without any memory.
     """
     require_agent(run.db, agent)
-    cutoff = policy.choice(
-        "retention", name="cutoff", to_sql=lambda retention: to_text(run.now - retention)
-    )
-    protection = policy.choice("protected_importance")
-    choices = {"cutoff": cutoff.sql, "protected_importance": protection.sql}
-    old_memories, count_protected, great_losses = (
-        put_for_parameters(query, choices)
-        for query in (OLD_MEMORIES, COUNT_PROTECTED, GREAT_LOSSES)
-    )
-    parameters = {
-        "latest_cutoff": to_text(run.now - policy.shortest_retention),
-        **cutoff.parameters,
-        **protection.parameters,
-        **agent_parameter(agent),
-    }
-    guarded = [] if run.request.force else run.db.execute(great_losses, parameters).fetchall()
+    last = last_policy(run.db)
+    old_memories, count_protected, great_losses, parameters = _queries(run, policy, last)
+    parameters |= agent_parameter(agent)
+    guarded: Sequence[Loss] = []
+    if policy != last and not run.request.force:
+        guarded = [Loss(*row) for row in run.db.execute(great_losses, parameters)]
+    if run.batches:
+        _remember_policy(run.db, policy, last, agent=agent, guarded=guarded)
     guard = f"agent_id NOT IN (SELECT agent_id FROM ({great_losses}))" if guarded else "TRUE"
     due = Due(old_memories, parameters, search_only=guard, policy=policy)
     tally = run.settle(due, lambda batch: remove_archived(run, batch.rowids, "memory:pruned"))
@@ -139,16 +142,98 @@ def prune(run: Run, policy: PrunePolicy, *, agent: str | None = None) -> PruneRe
     )
 
 
-def _refusal(guarded: Sequence[tuple[str, int, int]]) -> RefusedError | None:
+def _queries(
+    run: Run, policy: PrunePolicy, last: PrunePolicy
+) -> tuple[str, str, str, dict[str, Any]]:
+    """Return the three queries as they are under two policies, and their parameters."""
+    choices = {}
+    for prefix, one in (("", policy), ("last_", last)):
+        choices[f"{prefix}cutoff"] = one.choice(
+            run.db,
+            "retention",
+            name=f"{prefix}cutoff",
+            to_sql=lambda retention: to_text(run.now - retention),
+        )
+        name = f"{prefix}protected_importance"
+        choices[name] = one.choice(run.db, "protected_importance", name=name)
+    texts = {name: choice.sql for name, choice in choices.items()}
+    old_memories, count_protected, great_losses = (
+        put_for_parameters(query, texts) for query in (OLD_MEMORIES, COUNT_PROTECTED, GREAT_LOSSES)
+    )
+    parameters: dict[str, Any] = {"latest_cutoff": to_text(run.now - policy.shortest_retention)}
+    for choice in choices.values():
+        parameters |= choice.parameters
+    return old_memories, count_protected, great_losses, parameters
+
+
+class Loss(NamedTuple):
+    """What an agent would lose of what the policy of the last prune would have kept."""
+
+    agent: str | bytes  # bytes: a name that is a blob
+    lost: int
+    kept: int
+
+
+def _refusal(guarded: Sequence[Loss]) -> RefusedError | None:
     if not guarded:
         return None
-    named = [f"{old} of {whole} of '{agent}'" for agent, old, whole in guarded[:3]]
+    named = [f"{loss.lost} of {loss.kept} of '{loss.agent!s}'" for loss in guarded[:3]]
     if len(guarded) > len(named):
         named.append(f"and of {len(guarded) - len(named)} more agents")
     return RefusedError(
-        f"not pruned, because it is more than half of the archive: {', '.join(named)}",
-        "say --force if it is meant",
+        "not pruned, because the policy has changed since the last prune and would remove more"
+        f" than half of what that one kept: {', '.join(named)}",
+        "check [prune] in the configuration; if it is meant, run `memctl prune --force` once",
     )
+
+
+def last_policy(db: Connection) -> PrunePolicy:
+    """Return the policy of the last prune, agent by agent; the defaults before the first."""
+    stored = db.execute("SELECT value FROM memory_state WHERE key = ?", (STATE_KEY,)).fetchone()
+    if stored is None:
+        return PrunePolicy()
+    overrides = [
+        Override(key, timedelta(seconds=value) if key == "retention" else value, *of)
+        for key, value, *of in json.loads(stored[0])
+    ]
+    general = {one.key: one.value for one in overrides if one.agent is one.type is None}
+    return PrunePolicy(
+        **general,
+        overrides=tuple(one for one in overrides if (one.agent, one.type) != (None, None)),
+    )
+
+
+def _remember_policy(
+    db: Connection,
+    policy: PrunePolicy,
+    last: PrunePolicy,
+    *,
+    agent: str | None,
+    guarded: Sequence[Loss],
+) -> None:
+    """Remember the policy of this prune; for agents that it leaves alone, that of the last one.
+
+    An agent whose name is a blob cannot be remembered: as long as it is left alone, nothing is.
+    """
+    refused = [loss.agent for loss in guarded if isinstance(loss.agent, str)]
+    if len(refused) < len(guarded):
+        return
+    if agent is None:
+        held = policy.with_agents_of(last, refused)
+    else:
+        held = last.with_agents_of(policy, [] if refused else [agent])
+    if held == last:
+        return
+    general = [Override(key, getattr(held, key)) for key in held.keys]
+    stored = [
+        (key, value.total_seconds() if isinstance(value, timedelta) else value, *of)
+        for key, value, *of in (*general, *held.overrides)
+    ]
+    with transaction(db):
+        db.execute(
+            "INSERT OR REPLACE INTO memory_state (key, value) VALUES (?, ?)",
+            (STATE_KEY, json.dumps(stored)),
+        )
 
 
 def forget_old_records(

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memctl.configuration import Configuration
+from memctl.database import open_database
 from memctl.due import Due
-from memctl.jobs import Request, perform
-from memctl.prune import GREAT_LOSSES, OLD_MEMORIES, prune
+from memctl.jobs import Request, Run, perform
+from memctl.policies import Override
+from memctl.prune import (
+    GREAT_LOSSES,
+    OLD_MEMORIES,
+    PrunePolicy,
+    PruneResult,
+    last_policy,
+    prune,
+)
 from tests.configurations import AGENTS, PRUNE_KEYS, TYPES, Document, documents, said
 from tests.conftest import NOW, Memctl, connect, rows
 from tests.service import Service
@@ -116,29 +125,39 @@ def test_exactly_the_old_and_unimportant_goes(
         assert report.result.kept_important == sum(ids[number].is_old(document) for number in kept)
 
 
-def test_an_agent_about_to_lose_most_of_its_archive_is_left_alone(
-    db: sqlite3.Connection, migrated: Memctl
+def test_a_policy_that_would_take_most_of_an_archive_waits_for_force(
+    db: sqlite3.Connection, migrated: Memctl, harsh: str
 ) -> None:
     for _ in range(101):
-        archive_row(db, days_ago=100, agent="quiet")
-        archive_row(db, days_ago=100, agent="lively")
+        archive_row(db, days_ago=40, agent="quiet")
+        archive_row(db, days_ago=40, agent="lively")
         archive_row(db, days_ago=10, agent="lively")
     before = rows(db, "archived_memories WHERE agent_id = 'quiet'")
 
-    answer = migrated("prune")
+    answers = [migrated("prune", "--config", harsh) for _ in range(2)]
     quiet = rows(db, "archived_memories WHERE agent_id = 'quiet'")
     lively = rows(db, "archived_memories WHERE agent_id = 'lively'", "count(*)")
-    forced = migrated.ok("prune", "--force", "--json").json
+    forced = migrated.ok("prune", "--config", harsh, "--force", "--json").json
 
-    assert answer.exit_code == 3
-    assert answer.err == (
-        "memctl: not pruned, because it is more than half of the archive: 101 of 101 of 'quiet'; "
-        "say --force if it is meant\n"
-    )
+    for answer in answers:
+        assert answer.exit_code == 3
+        assert answer.err == (
+            "memctl: not pruned, because the policy has changed since the last prune and would"
+            " remove more than half of what that one kept: 101 of 101 of 'quiet'; check [prune] in"
+            " the configuration; if it is meant, run `memctl prune --force` once\n"
+        )
     assert quiet == before
     assert lively == [(101,)]
     assert (forced["pruned"], forced["agents"]) == (101, {"quiet": 101})
-    assert rows(db, "memory_runs", "status") == [("refused",), ("ok",)]
+    assert rows(db, "memory_runs", "status") == [("refused",), ("refused",), ("ok",)]
+
+
+@pytest.fixture
+def harsh(tmp_path: Path) -> str:
+    """A configuration file that keeps the archive for 30 days only."""
+    configuration = tmp_path / "harsh.toml"
+    configuration.write_text("[prune]\nretention_days = 30\n")
+    return str(configuration)
 
 
 @pytest.mark.parametrize(
@@ -151,17 +170,179 @@ def test_an_agent_about_to_lose_most_of_its_archive_is_left_alone(
     ],
 )
 def test_the_guard_begins_above_half_of_over_a_hundred(
-    db: sqlite3.Connection, migrated: Memctl, old: int, new: int, exit_code: int
+    db: sqlite3.Connection, migrated: Memctl, harsh: str, old: int, new: int, exit_code: int
 ) -> None:
     for _ in range(old):
-        archive_row(db, days_ago=100)
+        archive_row(db, days_ago=40)
     for _ in range(new):
         archive_row(db, days_ago=1)
 
-    answer = migrated("prune", "--json")
+    answer = migrated("prune", "--json", "--config", harsh)
 
     assert answer.exit_code == exit_code
     assert answer.json["pruned"] == (old if exit_code == 0 else 0)
+
+
+def runner(path: Path) -> Callable[..., PruneResult]:
+    """Return what prunes in this process: `(policy, days, **words)`, so many days after NOW."""
+
+    def run(policy: PrunePolicy, days: float = 0, **words: Any) -> PruneResult:
+        agent = words.pop("agent", None)
+        request = Request(path, NOW + timedelta(days=days), **words)
+        result = perform("prune", lambda run: prune(run, policy, agent=agent), request).result
+        assert result is not None
+        return result
+
+    return run
+
+
+MONTH = PrunePolicy(retention=timedelta(days=30))
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        pytest.param(PrunePolicy(), id="the defaults"),
+        pytest.param(MONTH, id="a policy of its own"),
+        pytest.param(
+            PrunePolicy(overrides=(Override("retention", timedelta(days=10), "build_agent"),)),
+            id="a policy of the agent",
+        ),
+    ],
+)
+def test_years_without_a_prune_never_stop_it(
+    db: sqlite3.Connection, migrated: Memctl, policy: PrunePolicy
+) -> None:
+    run = runner(migrated.database)
+    run(policy)
+    for number in range(150):
+        archive_row(db, days_ago=number / 150)
+
+    early = run(policy, 9)
+    late = run(policy, 1000)
+
+    assert (early.pruned, early.refusal) == (0, None)
+    assert (late.pruned, late.refusal) == (150, None)
+
+
+def test_a_backlog_at_the_first_prune_of_all_is_pruned(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    for _ in range(150):
+        archive_row(db, days_ago=91)
+
+    assert migrated.ok("prune", "--json").json["pruned"] == 150
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(0, 400), st.integers(0, 130), st.booleans()), min_size=1, max_size=8
+    ),
+    document=st.one_of(st.just({}), documents("prune", PRUNE_KEYS)),
+)
+def test_however_time_passes_an_accepted_policy_prunes_all_that_is_due(
+    steps: list[tuple[int, int, bool]], document: Document, database: Path
+) -> None:
+    policy = Configuration.model_validate(document).prune_policy()
+    run = runner(database)
+    with closing(connect(database)) as db:
+        for table in ("archived_memories", "memory_state", "memory_runs", "memory_events"):
+            db.execute(f"DELETE FROM {table}")
+        run(policy, force=True)
+        days, copies = 0, []
+        for passing, count, one_agent in steps:
+            for number in range(count):
+                copy = Copy(AGENTS[number % 2 * (not one_agent)], TYPES[0], -days, 5)
+                archive_row(db, days_ago=-days, agent=copy.agent, type_=copy.type)
+                copies.append(copy)
+            days += passing
+
+            result = run(policy, days)
+
+            copies = [
+                copy for copy in copies if not replace(copy, days=copy.days + days).goes(document)
+            ]
+            assert result.refusal is None
+            assert rows(db, "archived_memories", "count(*)") == [(len(copies),)]
+
+
+def test_a_refusal_of_one_agent_leaves_the_policy_of_the_others_accepted(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    run = runner(migrated.database)
+    for number in range(150):
+        archive_row(db, days_ago=40, agent="refused")
+        archive_row(db, days_ago=40 * (number % 2), agent="accepted")
+    first = run(MONTH)
+    for _ in range(150):
+        archive_row(db, days_ago=0, agent="accepted")
+
+    later = run(MONTH, 40)
+
+    assert first.tally.agents == {"accepted": 75}
+    assert later.tally.agents == {"accepted": 225}
+    assert later.refusal is not None
+    assert "150 of 150 of 'refused'" in str(later.refusal)
+    assert run(PrunePolicy(), 40).refusal is None  # the mistake was corrected
+    assert run(MONTH, 40).refusal is not None
+    assert run(MONTH, 40, force=True).pruned == 150
+    assert last_policy(db) == MONTH
+
+
+@pytest.mark.parametrize(
+    ("words", "refused_later"),
+    [
+        pytest.param({"force": True, "agent": "quiet"}, False, id="forced for the agent"),
+        pytest.param({"force": True, "agent": "lively"}, True, id="forced for another agent"),
+        pytest.param({"force": True, "dry_run": True}, True, id="a forced preview"),
+        pytest.param({"agent": "quiet"}, True, id="the agent alone, without force"),
+        pytest.param({"force": True, "max_seconds": 0.0}, False, id="forced, and out of time"),
+    ],
+)
+def test_what_is_refused_stays_so_until_it_is_forced(
+    db: sqlite3.Connection, migrated: Memctl, words: dict[str, Any], refused_later: bool
+) -> None:
+    run = runner(migrated.database)
+    for agent in ("quiet", "lively"):
+        for _ in range(150):
+            archive_row(db, days_ago=1, agent=agent)
+    run(PrunePolicy())
+
+    run(MONTH, 40, **words)
+    for _ in range(150):
+        archive_row(db, days_ago=-39, agent="quiet")  # were the archive empty, nothing is at stake
+    refusal = run(MONTH, 80).refusal
+
+    assert (refusal is not None and "of 'quiet'" in str(refusal)) == refused_later
+
+
+def test_thousands_of_policies_cost_each_memory_no_more_than_one(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    for number in range(2000):
+        archive_row(db, days_ago=35, agent=f"agent-{number % 200}")
+
+    def steps(agents: int) -> int:
+        """Count how often SQLite has done a hundred steps of its machine for a preview."""
+        months = timedelta(days=30)
+        policy = PrunePolicy(
+            overrides=tuple(Override("retention", months, f"agent-{n}") for n in range(agents))
+        )
+        counted = 0
+
+        def count() -> None:
+            nonlocal counted
+            counted += 1
+
+        request = Request(migrated.database, NOW, dry_run=True, force=True)
+        with open_database(migrated.database, read_only=True) as opened:
+            opened.set_progress_handler(count, 100)
+            result = prune(Run(opened, request), policy)
+        assert result.pruned == 2000 * min(agents, 200) // 200
+        return counted
+
+    assert steps(20_000) - steps(10_000) <= 1.1 * (steps(10_000) - steps(200))
 
 
 def test_the_retention_can_be_given(db: sqlite3.Connection, migrated: Memctl) -> None:
@@ -306,34 +487,35 @@ def stamp(moment: datetime) -> str:
 
 
 def test_an_agent_whose_name_is_a_blob_does_not_stand_in_the_way(
-    db: sqlite3.Connection, migrated: Memctl
+    db: sqlite3.Connection, migrated: Memctl, harsh: str
 ) -> None:
     for _ in range(101):
-        archive_row(db, days_ago=100, agent="named in bytes")
+        archive_row(db, days_ago=40, agent="named in bytes")
     db.execute("UPDATE archived_memories SET agent_id = x'00ff'")
-    archive_row(db, days_ago=100)
+    archive_row(db, days_ago=40)
 
-    guarded = migrated("prune", "--json")
-    forced = migrated.ok("prune", "--force", "--json", "--list").json
+    guarded = migrated("prune", "--json", "--config", harsh)
+    again = migrated("prune", "--json", "--config", harsh)
+    forced = migrated.ok("prune", "--force", "--json", "--list", "--config", harsh).json
 
     assert (guarded.exit_code, guarded.json["agents"]) == (3, {"build_agent": 1})
+    assert (again.exit_code, again.json["agents"]) == (3, {})
     assert forced["agents"] == {"\x00\\xff": 101}
 
 
 def test_many_guarded_agents_are_counted_not_listed(
-    db: sqlite3.Connection, migrated: Memctl
+    db: sqlite3.Connection, migrated: Memctl, harsh: str
 ) -> None:
     for agent in range(5):
         for _ in range(101):
-            archive_row(db, days_ago=100, agent=f"agent-{agent}")
+            archive_row(db, days_ago=40, agent=f"agent-{agent}")
 
-    answer = migrated("prune")
+    answer = migrated("prune", "--config", harsh)
 
-    assert answer.err == (
-        "memctl: not pruned, because it is more than half of the archive: 101 of 101 of 'agent-0', "
-        "101 of 101 of 'agent-1', 101 of 101 of 'agent-2', and of 2 more agents; "
-        "say --force if it is meant\n"
-    )
+    assert (
+        "101 of 101 of 'agent-0', 101 of 101 of 'agent-1', 101 of 101 of 'agent-2',"
+        " and of 2 more agents; "
+    ) in answer.err
 
 
 @pytest.mark.parametrize(
@@ -350,6 +532,8 @@ def test_retention_looks_only_at_what_is_old(
     parameters = {
         "cutoff": "2026-08-24",
         "latest_cutoff": "2026-08-24",
+        "last_cutoff": "2026-08-24",
+        "last_protected_importance": 8,
         "protected_importance": 8,
         "agent": None,
     }
