@@ -1,6 +1,6 @@
 """Agents are whatever the memories name; one that no table knows is probably a typo."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from sqlite3 import Connection
 
 from memctl.database import bind_texts, to_bytes
@@ -31,10 +31,15 @@ def require_agent(db: Connection, agent: str | None) -> None:
         query = f"SELECT 1 FROM {table} WHERE agent_id = CAST(:agent AS TEXT) LIMIT 1"
         if db.execute(query, agent_parameter(agent)).fetchone():
             return
+    raise unknown_agent(agent, agents(db))
+
+
+def unknown_agent(agent: str, known: Collection[str]) -> NotFoundError:
+    """Return the error for an agent without any memory; `known` are those that have some."""
     import difflib  # only a mistake needs it, and every start would pay for it
 
-    close = difflib.get_close_matches(agent, agents(db), n=1)
-    raise NotFoundError(
+    close = difflib.get_close_matches(agent, known, n=1)
+    return NotFoundError(
         f"no agent '{agent}' has any memory here",
         f"did you mean '{close[0]}'?" if close else "names are case-sensitive",
     )

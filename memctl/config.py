@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from sqlite3 import Connection
 
-from memctl.agents import require_agent
-from memctl.configuration import Configuration, Section
+from memctl.agents import agents, unknown_agent
+from memctl.configuration import MOST_PROBLEMS, Configuration, Section
 from memctl.database import reachable, table_exists, to_bytes
-from memctl.errors import NotFoundError, RefusedError
+from memctl.errors import RefusedError
 from memctl.memory import TYPES
 from memctl.ownership import create_directory, create_file
 from memctl.policies import dotted
@@ -122,12 +122,11 @@ def unused_names(db: Connection, configuration: Configuration) -> list[str]:
     """Say of each agent and each type that the file names, and no memory has, that it is so."""
     if not table_exists(db, "archived_memories"):
         return []
-    said = []
-    for agent in configuration.agents:
-        try:
-            require_agent(db, agent)
-        except NotFoundError as error:
-            said.append(str(error))
+    known = set(agents(db))
+    unknown = [agent for agent in configuration.agents if agent not in known]
+    said = [str(unknown_agent(agent, known)) for agent in unknown[:MOST_PROBLEMS]]
+    if len(unknown) > MOST_PROBLEMS:
+        said.append(f"{len(unknown) - MOST_PROBLEMS} more agents have no memory here")
     policies = (configuration.decay_policy(), configuration.prune_policy())
     overrides = [override for policy in policies for override in policy.overrides]
     types = dict.fromkeys(override.type for override in overrides if override.type is not None)

@@ -6,7 +6,6 @@ of it; a table for some memories has the keys of the general one, and no default
 
 import difflib
 import tomllib
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
@@ -25,7 +24,7 @@ from memctl.policies import Override, dotted
 from memctl.prune import PrunePolicy
 from memctl.run import Every, RunPolicy
 
-MOST_PROBLEMS = 10  # at once: to find the line of each takes a while in a long file
+MOST_PROBLEMS = 10  # that are reported at once
 
 Points = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Days = Annotated[int, Field(ge=0, le=36500)]
@@ -213,9 +212,8 @@ class Configuration(Section):
 
 
 class Problem(NamedTuple):
-    """Something that is wrong in the file: in which line, if that is known, and what to do."""
+    """A key that is wrong in the file, and what to do about it."""
 
-    line: int | None
     key: str
     message: str
     hint: str
@@ -226,9 +224,8 @@ class ConfigurationError(UsageError):
 
     def __init__(self, file: Path, problems: Sequence[Problem]) -> None:
         first, *others = problems
-        place = f"{file}:{first.line}" if first.line else f"{file}"
         more = f" (and {len(others)} more: see `memctl config validate`)" if others else ""
-        super().__init__(f"{place}: {first.key}: {first.message}{more}", first.hint)
+        super().__init__(f"{file}: {first.key}: {first.message}{more}", first.hint)
         self.problems = problems
 
 
@@ -239,8 +236,8 @@ def read_configuration(file: Path) -> Configuration:
     read.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")  # some editors begin with a mark of the order
-        document = tomllib.loads(text)
+        # Some editors begin a file with a byte order mark.
+        document = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read ({error})", "check --config") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -248,11 +245,9 @@ def read_configuration(file: Path) -> Configuration:
     try:
         configuration = Configuration.model_validate(document)
     except ValidationError as error:
-        problems = (_problem(wrong, text) for wrong in error.errors()[:MOST_PROBLEMS])
-        raise ConfigurationError(
-            file, sorted(problems, key=lambda problem: problem.line or 0)
-        ) from None
-    if disorder := list(islice(_disorder(configuration, text), MOST_PROBLEMS)):
+        problems = [_problem(wrong) for wrong in error.errors()[:MOST_PROBLEMS]]
+        raise ConfigurationError(file, problems) from None
+    if disorder := list(islice(_disorder(configuration), MOST_PROBLEMS)):
         raise ConfigurationError(file, disorder)
     return configuration
 
@@ -274,7 +269,7 @@ def _of_types(section: DecaySection | PruneSection, agent: str | None) -> Iterat
             yield Override(key, value, agent, type_)
 
 
-def _problem(wrong: ErrorDetails, text: str) -> Problem:
+def _problem(wrong: ErrorDetails) -> Problem:
     """Say what pydantic found wrong."""
     *table, key = path = [str(part) for part in wrong["loc"]]
     message, hint = wrong["msg"].removeprefix("Value error, "), "correct it"
@@ -284,7 +279,7 @@ def _problem(wrong: ErrorDetails, text: str) -> Problem:
         message, known = "memctl has no such key", list(_section(table).model_fields)
         close = difflib.get_close_matches(key, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"it knows {', '.join(known)} there"
-    return Problem(_line(path, text), dotted(path), message, hint)
+    return Problem(dotted(path), message, hint)
 
 
 def _section(path: Sequence[str]) -> type[Section]:
@@ -297,7 +292,7 @@ def _section(path: Sequence[str]) -> type[Section]:
     return section
 
 
-def _disorder(configuration: Configuration, text: str) -> Iterator[Problem]:
+def _disorder(configuration: Configuration) -> Iterator[Problem]:
     """Yield what is wrong only in what several keys, and several tables, come to together."""
     general = "stale_days" if "stale_days" in configuration.decay.model_fields_set else "grace_days"
     seen = set()
@@ -318,34 +313,4 @@ def _disorder(configuration: Configuration, text: str) -> Iterator[Problem]:
             if path not in seen:
                 seen.add(path)
                 message = f"{held.grace_days} grace_days are more than {held.stale_days} stale_days"
-                yield Problem(_line(path, text), dotted(path), message, "make them fewer")
-
-
-def _line(path: Sequence[str], text: str) -> int | None:
-    """Return in which line a key is, or a value that is longer than a line ends.
-
-    It is the last line of the shortest beginning of the file that has the key.
-    """
-    lines = text.split("\n")
-
-    def has_key(count: int) -> bool:
-        document: Any = _beginning(lines, count)
-        for name in path:
-            if not isinstance(document, dict):
-                break
-            if name not in document:
-                return False
-            document = document[name]
-        return True
-
-    line = bisect_left(range(len(lines) + 1), True, key=has_key)
-    return line if line <= len(lines) else None
-
-
-def _beginning(lines: Sequence[str], count: int) -> dict[str, Any]:
-    """Return the document in the first lines, but for a value that is not complete."""
-    while True:
-        try:
-            return tomllib.loads("\n".join(lines[:count]))
-        except tomllib.TOMLDecodeError:
-            count -= 1
+                yield Problem(dotted(path), message, "make them fewer")

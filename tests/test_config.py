@@ -215,7 +215,7 @@ def test_without_a_file_its_place_is_told(memctl: Memctl, file: Path) -> None:
     )
 
 
-def test_everything_that_is_wrong_is_told_with_its_line(memctl: Memctl, tmp_path: Path) -> None:
+def test_everything_that_is_wrong_is_reported_by_its_key(memctl: Memctl, tmp_path: Path) -> None:
     file = tmp_path / "memctl.toml"
     file.write_text(WRONG)
 
@@ -229,16 +229,14 @@ def test_everything_that_is_wrong_is_told_with_its_line(memctl: Memctl, tmp_path
         "schema": 1,
         "file": str(file),
         "problems": [
+            {"key": "decay.stale_days", **number},
             {
-                "line": 4,
                 "key": "decay.grace_day",
                 "message": unknown,
                 "hint": "did you mean grace_days?",
             },
-            {"line": 5, "key": "decay.stale_days", **number},
-            {"line": 10, "key": "prune.types.context.retention_days", **number},
+            {"key": "prune.types.context.retention_days", **number},
             {
-                "line": 11,
                 "key": 'agents."qa agent".prunes',
                 "message": unknown,
                 "hint": "did you mean prune?",
@@ -248,12 +246,12 @@ def test_everything_that_is_wrong_is_told_with_its_line(memctl: Memctl, tmp_path
     }
     assert (answer.exit_code, table.exit_code, job.exit_code) == (2, 2, 2)
     assert table.err == f"memctl: {file} is wrong; correct it\n"
-    assert table.out.splitlines()[1].split() == [
-        *("4", "decay.grace_day", *unknown.split(), "did", "you", "mean", "grace_days?")
+    assert table.out.splitlines()[2].split() == [
+        *("decay.grace_day", *unknown.split(), "did", "you", "mean", "grace_days?")
     ]
     assert job.err == (
-        f"memctl: {file}:4: decay.grace_day: memctl has no such key "
-        "(and 3 more: see `memctl config validate`); did you mean grace_days?\n"
+        f"memctl: {file}: decay.stale_days: Input should be a valid integer "
+        "(and 3 more: see `memctl config validate`); correct it\n"
     )
 
 
@@ -262,39 +260,39 @@ def test_everything_that_is_wrong_is_told_with_its_line(memctl: Memctl, tmp_path
     [
         pytest.param(
             'database = "a\\u0000b"\n',
-            ":1: database: No file can have a NUL in its name; correct it",
+            ": database: No file can have a NUL in its name; correct it",
             id="a name that no file can have",
         ),
         pytest.param(
             "[agents.a]\nretention_days = 1\n",
-            ":2: agents.a.retention_days: memctl has no such key; it knows decay, prune there",
+            ": agents.a.retention_days: memctl has no such key; it knows decay, prune there",
             id="in the wrong table",
         ),
         pytest.param(
             "agents.a.decay.types.context.flor = 1\n",
-            ":1: agents.a.decay.types.context.flor: memctl has no such key; did you mean floor?",
+            ": agents.a.decay.types.context.flor: memctl has no such key; did you mean floor?",
             id="in the narrowest table",
         ),
         pytest.param(
             "[decay]\ngrace_days = 31\n",
-            ":2: decay.grace_days: 31 grace_days are more than 30 stale_days; make them fewer",
+            ": decay.grace_days: 31 grace_days are more than 30 stale_days; make them fewer",
             id="grace after stale",
         ),
         pytest.param(
             "[decay]\nstale_days = 10\n[decay.types.context]\nfloor = 2\ngrace_days = 11\n",
-            ":5: decay.types.context.grace_days: 11 grace_days are more than 10 stale_days; "
+            ": decay.types.context.grace_days: 11 grace_days are more than 10 stale_days; "
             "make them fewer",
             id="grace of a type after the general stale",
         ),
         pytest.param(
             "[decay.types.context]\ngrace_days = 20\n[agents.a.decay]\nstale_days = 19\n",
-            ":4: agents.a.decay.stale_days: 20 grace_days are more than 19 stale_days; "
+            ": agents.a.decay.stale_days: 20 grace_days are more than 19 stale_days; "
             "make them fewer",
             id="grace of a type after the stale of an agent",
         ),
         pytest.param(
             "agents.a.decay.types.context = 7\n",
-            ":1: agents.a.decay.types.context: Input should be a table; correct it",
+            ": agents.a.decay.types.context: Input should be a table; correct it",
             id="a number for a table",
         ),
         pytest.param("a = " + "[" * 5000, " is not TOML: ", id="nested too deeply"),
@@ -361,6 +359,20 @@ def test_names_that_no_memory_has_are_told_of_and_are_no_mistake(
         "problems": [],
         "unused_names": unused,
     }
+
+
+def test_of_many_agents_without_a_memory_the_first_are_named(
+    migrated: Memctl, tmp_path: Path
+) -> None:
+    file = tmp_path / "memctl.toml"
+    file.write_text("".join(f"[agents.a-{n}.prune]\nretention_days = 7\n" for n in range(1000)))
+
+    document = migrated.ok("config", "validate", "--json", "--config", str(file)).json
+
+    assert document["unused_names"] == [
+        *(f"no agent 'a-{n}' has any memory here; names are case-sensitive" for n in range(10)),
+        "990 more agents have no memory here",
+    ]
 
 
 def test_without_a_file_there_is_nothing_to_validate(migrated: Memctl) -> None:
