@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from sqlite3 import Connection
 
 from memctl.database import bind_texts, to_bytes
-from memctl.errors import NotFoundError
+from memctl.errors import NotFoundError, name_like
 
 # A condition on agent_id; NULL stands for every agent.
 OF_AGENT = "(:agent IS NULL OR agent_id = CAST(:agent AS TEXT))"
@@ -36,12 +36,10 @@ def require_agent(db: Connection, agent: str | None) -> None:
 
 def unknown_agent(agent: str, known: Collection[str]) -> NotFoundError:
     """Return the error for an agent without any memory; `known` are those that have some."""
-    import difflib  # only a mistake needs it, and every start would pay for it
-
-    close = difflib.get_close_matches(agent, known, n=1)
+    close = name_like(agent, known)
     return NotFoundError(
         f"no agent '{agent}' has any memory here",
-        f"did you mean '{close[0]}'?" if close else "names are case-sensitive",
+        f"did you mean '{close}'?" if close else "names are case-sensitive",
     )
 
 

@@ -1,9 +1,10 @@
-"""Alerts: what somebody should be told of although nobody looks.
+"""Alerts: conditions that are reported although nobody looks.
 
-A job has failed three times in a row; the clock has leapt ahead; an agent has more memories than
-are healthy; more than half of the active memories are gone. Each is told once, until the condition
-has cleared: with the event `memory:alert`, in the transaction that remembers it, and through
-`[alerts] command`.
+A job has failed or was refused three times in a row; the clock has leapt ahead; an agent has more
+memories than are healthy; more than half of the active memories are gone, and the archive does not
+have them. Each is raised once, until the condition has cleared: with the event `memory:alert`, in
+the transaction that remembers it, and through `[alerts] command`. Until the command has succeeded,
+the alert waits in the database, whether the condition has cleared or not.
 """
 
 import json
@@ -13,15 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from sqlite3 import Connection
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from memctl.database import to_bytes, transaction
 from memctl.errors import ClockLeapError, MemctlError, RefusedError
-from memctl.timestamps import to_day, to_text
+from memctl.timestamps import to_day, to_text, unix_seconds
 
 STATE_KEY = "alert:"
-COMMAND_SECONDS = 10
-ADVICE = "check [alerts] in the configuration; the job is not affected"
+UNDELIVERED_KEY = "undelivered:"
+COMMAND_SECONDS = 10.0
+ADVICE = "check [alerts] in the configuration"
+STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+UNDER_ALERT = "MEMCTL_UNDER_ALERT"  # in its environment the command and what it starts have this
 FAILURES_IN_A_ROW = 3
 FEW_MEMORIES = 100  # may come and go without anybody being told
 
@@ -47,43 +51,61 @@ class Alert(NamedTuple):
         return {"condition": self.condition.split(":")[0], **self.figures}
 
 
-def run_command(command: Sequence[str], document: str) -> None:
+class Undelivered(NamedTuple):
+    """An alert that waits to be delivered, and when it was raised."""
+
+    alert: Alert
+    raised_at: str
+    tries: int = 0
+
+
+def run_command(command: Sequence[str], document: str, *, seconds: float = COMMAND_SECONDS) -> None:
     """Give a document to a program on its stdin, without a shell, and wait for its end.
 
-    Raises MemctlError when it cannot be run, fails, or takes over ten seconds: then it is stopped.
+    When it takes longer than so many seconds, or a signal ends the wait, it is killed with all
+    that it has started. Raises MemctlError when it cannot be run, fails, or takes too long.
     """
     import subprocess
 
+    # A signal between the start of the program and the `try` would leave it running.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
-        process = subprocess.Popen(  # noqa: S603  what the owner of the configuration wants
+        with subprocess.Popen(  # noqa: S603  what the owner of the configuration wants
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # so that what it starts can be stopped with it
-        )
-    except (OSError, ValueError) as error:
-        raise MemctlError(f"the alert command cannot be run ({error})", ADVICE) from None
-    try:
-        process.communicate(document.encode("ascii"), timeout=COMMAND_SECONDS)
+            env={**os.environ, UNDER_ALERT: "1"},
+            start_new_session=True,  # so that what it starts can be killed with it
+            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, mask),
+        ) as process:
+            try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                process.communicate(document.encode("ascii"), timeout=seconds)
+            finally:
+                if process.returncode is None:
+                    os.killpg(process.pid, signal.SIGKILL)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        raise MemctlError(
-            f"the alert command was stopped after {COMMAND_SECONDS} s", ADVICE
-        ) from None
+        raise MemctlError(f"the alert command was stopped after {seconds:.3g} s", ADVICE) from None
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise MemctlError(f"the alert command cannot be run ({error})", ADVICE) from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if process.returncode:
         raise MemctlError(f"the alert command ended with {process.returncode}", ADVICE)
 
 
-def failure_alerts(job: str, failures: int, error: str) -> list[Alert]:
-    """Return an alert when a job has failed too many times in a row."""
-    if failures < FAILURES_IN_A_ROW:
+def failure_alerts(
+    job: str, failures: int, error: str, *, enough: int = FAILURES_IN_A_ROW
+) -> list[Alert]:
+    """Return an alert when a job has failed, or was refused, often enough in a row."""
+    if failures < enough:
         return []
+    times = "has failed" if failures == 1 else f"has failed {failures} times in a row"
     return [
         Alert(
             f"failures:{job}",
-            f"{job} has failed {failures} times in a row: {error}",
+            f"{job} {times}: {error}",
             {"job": job, "failures": failures, "error": error},
         )
     ]
@@ -110,15 +132,24 @@ def growth_alerts(memories_of_agents: Mapping[str, int], policy: AlertPolicy) ->
     ]
 
 
-def drop_alerts(memories: int, before: int) -> list[Alert]:
-    """Return an alert when over half of so many memories are gone."""
-    if before <= FEW_MEMORIES or memories * 2 >= before:
+class Before(NamedTuple):
+    """How many active memories there were at a snapshot, and how many were archived since."""
+
+    memories: int
+    archived: int
+
+
+def drop_alerts(memories: int, before: Before) -> list[Alert]:
+    """Return an alert when over half of the memories are gone that were not archived."""
+    expected = before.memories - before.archived
+    if expected <= FEW_MEMORIES or memories * 2 >= expected:
         return []
     return [
         Alert(
             "drop",
-            f"the active memories fell from {before} to {memories}",
-            {"memories": memories, "before": before},
+            f"the active memories fell from {before.memories} to {memories},"
+            f" and {before.archived} of them were archived",
+            {"memories": memories, "before": before.memories, "archived": before.archived},
         )
     ]
 
@@ -128,17 +159,31 @@ def count_memories(db: Connection) -> dict[str, int]:
     return dict(db.execute("SELECT agent_id, count(*) FROM agent_memory GROUP BY agent_id"))
 
 
-def memories_at_last_snapshot(db: Connection, *, now: datetime) -> int:
-    """Return how many active memories there were at the last snapshot of an earlier day, or 0."""
-    (memories,) = db.execute(
+# A memory that was written after the snapshot is not missed, and one that was replaced has a
+# successor.
+ARCHIVED_SINCE = f"""
+    SELECT count(*)
+    FROM archived_memories
+    WHERE archived_at > :moment
+        AND archived_reason NOT IN ('replaced', 'imported')
+        AND ({unix_seconds("created_at")} > unixepoch(:moment)) IS NOT TRUE
+"""
+
+
+def before_today(db: Connection, *, now: datetime) -> Before:
+    """Return the figures of the last snapshot of an earlier day; without one all are 0."""
+    memories, moment = db.execute(
         """
-        SELECT total(memories) FROM memory_analytics WHERE snapshot_date = (
+        SELECT total(memories), max(period_end) FROM memory_analytics WHERE snapshot_date = (
             SELECT max(snapshot_date) FROM memory_analytics WHERE snapshot_date < ?
         )
         """,
         (to_day(now),),
     ).fetchone()
-    return int(memories)
+    if moment is None:
+        return Before(0, 0)
+    (archived,) = db.execute(ARCHIVED_SINCE, {"moment": moment}).fetchone()
+    return Before(int(memories), archived)
 
 
 def settle_alerts(
@@ -148,10 +193,10 @@ def settle_alerts(
     examined: Sequence[str],
     now: datetime,
     run_id: int | None,
-) -> list[Alert]:
-    """Remember and tell the alerts that are new, and forget those that have cleared.
+) -> None:
+    """Raise the alerts that are new, and forget those that have cleared.
 
-    `examined` are the beginnings of all conditions that were looked at. Returns the new ones.
+    `examined` are the beginnings of all conditions that were looked at.
     """
     known = raised_conditions(db)
     new = [alert for alert in found if alert.condition not in known]
@@ -160,38 +205,85 @@ def settle_alerts(
     if cleared or new:
         with transaction(db):
             for condition in cleared:
-                db.execute(
-                    "DELETE FROM memory_state WHERE key = CAST(? AS TEXT)",
-                    (to_bytes(STATE_KEY + condition),),
-                )
+                _forget(db, STATE_KEY + condition)
             for alert in new:
-                remember_alert(db, alert, raised_at=to_text(now), run_id=run_id)
-    return new
+                raise_alert(db, alert, raised_at=to_text(now), run_id=run_id)
 
 
 def raised_conditions(db: Connection) -> set[str]:
-    """Return the conditions that were told of and have not cleared."""
-    keys = db.execute("SELECT key FROM memory_state WHERE key GLOB ?", (f"{STATE_KEY}*",))
-    return {row[0].removeprefix(STATE_KEY) for row in keys}
+    """Return the conditions that were raised and have not cleared."""
+    return _states(db, STATE_KEY)
 
 
-def remember_alert(db: Connection, alert: Alert, *, raised_at: str, run_id: int | None) -> None:
-    """Remember that an alert was raised, with its event, unless that is known. In a transaction."""
-    parameters = {
-        "key": to_bytes(STATE_KEY + alert.condition),
-        "value": json.dumps({"since": raised_at}),
-        "at": raised_at,
-        "agent": None if alert.agent is None else to_bytes(alert.agent),
-        "run_id": run_id,
-        "detail": json.dumps(alert.detail),
-    }
-    remembered = db.execute(
-        "INSERT OR IGNORE INTO memory_state (key, value) VALUES (CAST(:key AS TEXT), :value)",
-        parameters,
+def raise_alert(db: Connection, alert: Alert, *, raised_at: str, run_id: int | None) -> None:
+    """Remember that an alert is raised, with its event, unless it is already. In a transaction."""
+    key = STATE_KEY + alert.condition
+    if not _remember(db, key, {"since": raised_at}, instead="IGNORE"):
+        return
+    _remember(db, UNDELIVERED_KEY + alert.condition, Undelivered(alert, raised_at))
+    db.execute(
+        "INSERT INTO memory_events (at, event, agent_id, run_id, detail)"
+        " VALUES (:at, 'memory:alert', CAST(:agent AS TEXT), :run_id, :detail)",
+        {
+            "at": raised_at,
+            "agent": None if alert.agent is None else to_bytes(alert.agent),
+            "run_id": run_id,
+            "detail": json.dumps(alert.detail),
+        },
     )
-    if remembered.rowcount:
+
+
+def any_undelivered(db: Connection) -> bool:
+    """Tell whether an alert waits to be delivered."""
+    return bool(_states(db, UNDELIVERED_KEY))
+
+
+NEXT_UNDELIVERED = """
+    SELECT value FROM memory_state
+    WHERE key GLOB ?
+    ORDER BY json_extract(value, '$[2]'), json_extract(value, '$[1]')
+    LIMIT 1
+"""
+
+
+def claim_undelivered(db: Connection) -> Undelivered | None:
+    """Return the alert to deliver next, and count the try: one that always fails comes last."""
+    with transaction(db):
+        found = db.execute(NEXT_UNDELIVERED, (f"{UNDELIVERED_KEY}*",)).fetchone()
+        if found is None:
+            return None
+        alert, raised_at, tries = json.loads(found[0])
+        claimed = Undelivered(Alert(*alert), raised_at, tries + 1)
+        _remember(db, UNDELIVERED_KEY + claimed.alert.condition, claimed)
+    return claimed
+
+
+def forget_undelivered(db: Connection, condition: str) -> None:
+    """Remember that an alert was delivered."""
+    _forget(db, UNDELIVERED_KEY + condition)
+
+
+def _states(db: Connection, prefix: str) -> set[str]:
+    """Return the rest of the keys of all states that begin with a text."""
+    keys = db.execute("SELECT key FROM memory_state WHERE key GLOB ?", (f"{prefix}*",))
+    return {row[0].removeprefix(prefix) for row in keys}
+
+
+def _remember(
+    db: Connection,
+    key: str,
+    value: object,
+    *,
+    instead: Literal["REPLACE", "IGNORE"] = "REPLACE",
+) -> bool:
+    """Keep a value under a key; what is done `instead` when there is one. Returns if it is kept."""
+    return bool(
         db.execute(
-            "INSERT INTO memory_events (at, event, agent_id, run_id, detail)"
-            " VALUES (:at, 'memory:alert', CAST(:agent AS TEXT), :run_id, :detail)",
-            parameters,
-        )
+            f"INSERT OR {instead} INTO memory_state (key, value) VALUES (CAST(? AS TEXT), ?)",
+            (to_bytes(key), json.dumps(value)),
+        ).rowcount
+    )
+
+
+def _forget(db: Connection, key: str) -> None:
+    db.execute("DELETE FROM memory_state WHERE key = CAST(? AS TEXT)", (to_bytes(key),))

@@ -10,9 +10,9 @@ from memctl.alerts import (
     FAILURES_IN_A_ROW,
     FEW_MEMORIES,
     AlertPolicy,
+    before_today,
     drop_alerts,
     growth_alerts,
-    memories_at_last_snapshot,
 )
 from memctl.findings import CheckPolicy, Finding
 from memctl.pause import current_pause
@@ -82,21 +82,17 @@ def _find_failures(
     in_ledger = failures_in_a_row(db, path, job)
     kept = failures_besides(in_ledger, spooled, job)
     failures = len(in_ledger) + len(kept)
-    if failures:
-        last = kept[-1].error if kept else in_ledger[0].error
-        times = "once" if failures == 1 else f"{failures} times in a row"
-        yield Finding(
-            "error" if failures >= FAILURES_IN_A_ROW else "warning",
-            "failing",
-            f"{job} has failed {times}: {last or 'it was killed'}",
-            "see `memctl runs`",
-        )
+    if not failures:
         return
-    for run in list_runs(db, RunFilter(job=job), crashed=(), limit=1):
-        if run.status == "refused":
-            yield Finding(
-                "warning", "refused", f"{job} was refused at {run.started_at}: {run.error}"
-            )
+    refused = (kept or in_ledger)[-1 if kept else 0].status == "refused"
+    last = kept[-1].error if kept else in_ledger[0].error
+    times = "once" if failures == 1 else f"{failures} times in a row"
+    yield Finding(
+        "error" if failures >= FAILURES_IN_A_ROW else "warning",
+        "refused" if refused else "failing",
+        f"{job} {'was refused' if refused else 'has failed'} {times}: {last or 'it was killed'}",
+        "see `memctl runs`",
+    )
 
 
 def find_in_numbers(
@@ -111,14 +107,14 @@ def find_in_numbers(
             "does it forget what it no longer needs, or set expiries?",
         )
     memories = sum(of_agents.values())
-    for alert in drop_alerts(memories, memories_at_last_snapshot(db, now=now)):
+    for alert in drop_alerts(memories, before_today(db, now=now)):
         yield Finding("error", "drop", alert.message, "see `memctl runs` and `memctl events`")
     lately = RunFilter(status="ok", since=now - DROPS_REMEMBERED)
     for run in list_runs(db, lately, crashed=(), limit=MOST_RUNS):
         archived = run.counts.get("archived") if isinstance(run.counts, dict) else None
         if isinstance(archived, int) and archived > max(FEW_MEMORIES, memories):
             yield Finding(
-                "warning",
+                "info",
                 "drop",
                 f"run {run.run_id} ({run.job}) archived {archived} memories,"
                 f" and {memories} are left",

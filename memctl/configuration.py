@@ -4,12 +4,12 @@ Each table is one class here. A field's description and example are what `memctl
 of it; a table for some memories has the keys of the general one, and no defaults.
 """
 
-import difflib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 from pathlib import Path
+from shutil import which
 from typing import Annotated, Any, NamedTuple, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from memctl.alerts import AlertPolicy
 from memctl.candidates import PromotePolicy
 from memctl.decay import DecayPolicy
-from memctl.errors import UsageError
+from memctl.errors import UsageError, name_like
 from memctl.findings import OVERDUE_DAYS, CheckPolicy, ScheduledJob
 from memctl.policies import Override, dotted
 from memctl.prune import PrunePolicy
@@ -277,8 +277,8 @@ def _problem(wrong: ErrorDetails) -> Problem:
         message = "Input should be a table"  # pydantic speaks of Python
     if wrong["type"] == "extra_forbidden":
         message, known = "memctl has no such key", list(_section(table).model_fields)
-        close = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"it knows {', '.join(known)} there"
+        close = name_like(key, known)
+        hint = f"did you mean {close}?" if close else f"it knows {', '.join(known)} there"
     return Problem(dotted(path), message, hint)
 
 
@@ -314,3 +314,12 @@ def _disorder(configuration: Configuration) -> Iterator[Problem]:
                 seen.add(path)
                 message = f"{held.grace_days} grace_days are more than {held.stale_days} stale_days"
                 yield Problem(dotted(path), message, "make them fewer")
+
+
+def command_problems(configuration: Configuration) -> list[Problem]:
+    """Return what is wrong with the alert command; a job does its work nevertheless."""
+    command = configuration.alerts.command
+    if not command or which(command[0]):
+        return []
+    message = f"there is no program {command[0]!r} that this user may run"
+    return [Problem("alerts.command", message, "correct it, or install the program")]

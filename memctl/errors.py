@@ -5,6 +5,26 @@ Anything else is a bug and keeps its traceback.
 """
 
 import errno
+from collections.abc import Iterable
+
+LONGEST_TEXT = 500  # of a message or a hint: a name in it may be as long as anybody likes
+LONGEST_NAME = 200  # to look for similar ones, which takes long for longer ones
+
+
+def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Return a text without its middle if it is too long: what it is about is at both ends."""
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
+
+
+def name_like(wanted: str, known: Iterable[str]) -> str | None:
+    """Return the known name that a wrong one was probably meant to be."""
+    import difflib  # only a mistake needs it, and every start would pay for it
+
+    if len(wanted) > LONGEST_NAME:
+        return None
+    names = (name for name in known if len(name) <= LONGEST_NAME)
+    return next(iter(difflib.get_close_matches(wanted, list(names), n=1)), None)
 
 
 class MemctlError(Exception):
@@ -14,9 +34,9 @@ class MemctlError(Exception):
     code = "failed"
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = shortened(message)
+        self.hint = shortened(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message

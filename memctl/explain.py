@@ -5,7 +5,6 @@ moment and nobody read the memory any more; it is asked of the jobs' own SQL. A 
 by its name, agent, type and key: its id changes whenever a client writes it anew.
 """
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from memctl.decay import (
     importance_after_decay,
     moment_of_fading,
 )
-from memctl.errors import NotFoundError
+from memctl.errors import NotFoundError, name_like
 from memctl.knowledge import ENTRY_TYPES
 from memctl.memory import OF_NAME
 from memctl.outbox import EventFilter, Told, read_events
@@ -215,11 +214,11 @@ def _never_heard_of(db: Connection, agent: str, kind: str, key: str) -> NotFound
     ).fetchall()
     names = {f"{known_type} '{known_key}'": known_key for known_type, known_key in known}
     wanted = f"{kind} '{key}'"
-    close = [name for name, known_key in names.items() if known_key == key]
-    close += difflib.get_close_matches(wanted, names, n=1)
+    close: list[str | None] = [name for name, known_key in names.items() if known_key == key]
+    close.append(name_like(wanted, names))
     return NotFoundError(
         f"agent '{agent}' never had a memory {wanted}",
-        f"did you mean {close[0]}?" if close else "names are case-sensitive",
+        f"did you mean {close[0]}?" if close[0] else "names are case-sensitive",
     )
 
 

@@ -9,21 +9,21 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Generic, NamedTuple, TypeVar
 
 from memctl import ledger, migrations
-from memctl.alerts import Alert
 from memctl.batches import Batches
 from memctl.database import open_database, require_file
 from memctl.due import Affected, Due, Tally
 from memctl.errors import MemctlError, NotFoundError, RefusedError, SchemaError, UsageError
 from memctl.locking import exclusive
 from memctl.pause import Pause, current_pause
-from memctl.watchdog import Watch, after_run, keep_failure, take_in_spool
+from memctl.spool import FailureStatus
+from memctl.watchdog import Watch, after_run, deliver_alerts, keep_failure, take_in_spool
 
 
 class Request(NamedTuple):
@@ -147,7 +147,7 @@ class Ending:
 
     recorded: bool = False  # the ledger says how it ended
     wrong_clock: RefusedError | None = None  # why it was refused before it could begin
-    alerts: list[Alert] = field(default_factory=list)
+    undelivered: bool = False  # alerts wait for somebody
 
 
 def perform(
@@ -206,19 +206,30 @@ def _opened(request: Request) -> AbstractContextManager[Connection]:
 
 @contextmanager
 def watched(job: str, request: Request, *, by_hand: bool) -> Iterator[Ending]:
-    """Keep a failure that the ledger cannot be told of, and deliver alerts at the very end."""
+    """Keep a failure that is not in the ledger, and deliver alerts at the very end.
+
+    A mistake of the caller is no failure of the job.
+    """
     ending = Ending()
     try:
         yield ending
     except Exception as error:
-        if not (ending.recorded or request.dry_run or by_hand or _is_refusal(error)):
-            ending.alerts += keep_failure(
-                job, request.database, error, request.watch, now=request.now
+        unknown = not (ending.recorded or isinstance(error, UsageError))
+        if unknown and not (request.dry_run or by_hand):
+            keep_failure(
+                job,
+                request.database,
+                error,
+                request.watch,
+                now=request.now,
+                status=_status(error),
             )
+            ending.undelivered = True
+        if ending.undelivered:
+            deliver_alerts(request.database, request.watch)
         raise
-    finally:
-        for alert in ending.alerts:
-            request.watch.deliver(alert)
+    if ending.undelivered:
+        deliver_alerts(request.database, request.watch)
 
 
 def _perform(
@@ -248,13 +259,14 @@ def _perform(
         finally:
             if ending.recorded:
                 with suppress(sqlite3.Error):  # what comes after the work never fails it
-                    ending.alerts += after_run(
+                    ending.undelivered = after_run(
                         db,
                         request.database,
                         request.watch,
                         now=request.now,
                         by_hand=by_hand,
                         wrong_clock=ending.wrong_clock,
+                        held_up=bool(result and result.refusal and not request.partial),
                     )
     return Report(
         job=job,
@@ -311,7 +323,10 @@ def _record(
         with suppress(sqlite3.Error):  # what stopped the work may stop this too: say the former
             db.rollback()  # a signal may come between the start of a transaction and its block
             db.execute("PRAGMA busy_timeout = 1000")
-            finish("refused" if _is_refusal(error) else "failed", None, error)
+            if isinstance(error, UsageError):
+                ledger.forget_run(db, run_id)
+            else:
+                finish(_status(error), None, error)
         raise
     return run, result
 
@@ -320,8 +335,8 @@ def _clock_error(db: Connection, request: Request) -> RefusedError | None:
     return None if request.force else ledger.clock_error(db, now=request.now)
 
 
-def _is_refusal(error: BaseException) -> bool:
-    return isinstance(error, (RefusedError, NotFoundError, UsageError))
+def _status(error: BaseException) -> FailureStatus:
+    return "refused" if isinstance(error, (RefusedError, NotFoundError)) else "failed"
 
 
 def _name(error: BaseException | None) -> str | None:

@@ -123,8 +123,14 @@ def start_run(
     return int(cursor.lastrowid or 0)
 
 
+def forget_run(db: Connection, run_id: int) -> None:
+    """Remove the row of a run that has just begun and turned out to be a mistake of the caller."""
+    with transaction(db):
+        db.execute("DELETE FROM memory_runs WHERE run_id = ?", (run_id,))
+
+
 def record_failure(db: Connection, failure: Failure, *, run_id: int | None) -> None:
-    """Record a run that failed earlier: in the row that it began, or in a new one.
+    """Record a run that failed or was refused earlier: in the row that it began, or in a new one.
 
     Call it in a transaction.
     """
@@ -133,7 +139,7 @@ def record_failure(db: Connection, failure: Failure, *, run_id: int | None) -> N
         INSERT OR REPLACE INTO memory_runs
             (run_id, job, started_at, finished_at, status, error, memctl_version, host, pid)
         VALUES
-            (:run_id, :job, :started_at, :started_at, 'failed', CAST(:error AS TEXT),
+            (:run_id, :job, :started_at, :started_at, :status, CAST(:error AS TEXT),
                 :memctl_version, :host, :pid)
         """,
         {**asdict(failure), "run_id": run_id, "error": to_bytes(failure.error)},

@@ -15,7 +15,7 @@ from typing import IO, Any, AnyStr, Literal, NamedTuple
 from memctl.database import from_bytes, to_bytes
 from memctl.due import Affected
 from memctl.encoding import encodable, to_ascii
-from memctl.errors import MemctlError, RefusedError
+from memctl.errors import MemctlError, RefusedError, shortened
 from memctl.jobs import JobResult, Report
 from memctl.messages import Message, MessageStyle
 from memctl.timestamps import to_text
@@ -33,6 +33,7 @@ class Column(NamedTuple):
 
 
 GATHERED_CHARACTERS = 1 << 16
+LONGEST_SENTENCE = 1200
 LEAST_CELLS = 6  # that a narrow table leaves of a text
 
 # What each job did, with its counts filled in; and the same as a preview.
@@ -107,7 +108,7 @@ def tell(
     silent = only_on_terminal and _style.form == "text" and not _style.verbose
     if silent and not (sys.stderr and sys.stderr.isatty()):
         return
-    safe = message._replace(sentence=visible(message.sentence))
+    safe = message._replace(sentence=shortened(visible(message.sentence), LONGEST_SENTENCE))
     _write(sys.stderr, _style.line(safe) + "\n")
 
 
@@ -142,8 +143,8 @@ def error_document(error: MemctlError) -> dict[str, object]:
     return {
         "code": error.code,
         "exit_code": error.exit_code,
-        "message": visible(error.message),
-        "hint": visible(error.hint),
+        "message": shortened(visible(error.message)),
+        "hint": shortened(visible(error.hint)),
     }
 
 

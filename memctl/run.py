@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
-from memctl.alerts import Alert
 from memctl.errors import MemctlError, RefusedError, shortage
 from memctl.jobs import (
     JobResult,
@@ -25,6 +24,7 @@ from memctl.jobs import (
 )
 from memctl.ledger import Standing, clock_error, standing
 from memctl.settings import Settings
+from memctl.watchdog import deliver_alerts
 
 Every = Literal["always", "daily", "weekly", "never"]
 
@@ -112,9 +112,8 @@ def run_due_jobs(settings: Settings, request: Request) -> Iterator[Turn]:
     for all of them together. Raises as `perform` does, but only before the first job, and keeps it
     as a failure of that job.
     """
-    alerts: list[Alert] = []
-    deliver = request.watch.deliver
-    request = request._replace(watch=request.watch._replace(deliver=alerts.append))
+    watch = request.watch
+    request = request._replace(watch=watch._replace(deliver=None))
     try:
         with watched(_first(settings.run), request, by_hand=False), alone("run", request):
             clock = time.monotonic()
@@ -123,9 +122,10 @@ def run_due_jobs(settings: Settings, request: Request) -> Iterator[Turn]:
                 if left is not None:
                     left -= time.monotonic() - clock
                 yield _turn(job, due_at, settings, request._replace(max_seconds=left))
-    finally:
-        for alert in alerts:
-            deliver(alert)
+    except Exception:
+        deliver_alerts(request.database, watch)
+        raise
+    deliver_alerts(request.database, watch)
 
 
 def _turn(job: str, due_at: datetime | None, settings: Settings, request: Request) -> Turn:

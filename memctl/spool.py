@@ -1,8 +1,9 @@
 """Failures that the database could not be told of, kept in a file until it can.
 
-One JSON object a line: a run that failed, or an alert that was raised. The next run that can write
-moves them into the database and removes the file. Both happen under a lock of the file's own,
-because a job that could not get memctl's lock is a failure, too.
+One JSON object a line: a run that failed or was refused, an alert that was raised, or one that was
+delivered. The next run that can write moves them into the database and removes the file. Both
+happen under a lock of the file's own, because a job that could not get memctl's lock is a failure,
+too.
 """
 
 import fcntl
@@ -10,19 +11,22 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from memctl.ownership import OPEN, create_directory, open_or_create
 from memctl.runs import Identity
 
 MOST_BYTES = 1 << 20  # of a year without a database, the first few thousand failures are enough
 
+FailureStatus = Literal["failed", "refused"]
+
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that failed; what it is recognised by is all but the error."""
+    """A run that failed, or was refused."""
 
     job: str
     started_at: str
@@ -30,6 +34,7 @@ class Failure:
     pid: int
     error: str
     memctl_version: str
+    status: FailureStatus = "failed"
 
     @property
     def identity(self) -> Identity:
@@ -47,8 +52,17 @@ class RaisedAlert:
     raised_at: str
 
 
-Entry = Failure | RaisedAlert
-KINDS: dict[str, type[Entry]] = {"Failure": Failure, "RaisedAlert": RaisedAlert}
+@dataclass(frozen=True)
+class DeliveredAlert:
+    """An alert that was delivered while the database could not be told."""
+
+    condition: str
+
+
+Entry = Failure | RaisedAlert | DeliveredAlert
+KINDS: dict[str, type[Entry]] = {
+    kind.__name__: kind for kind in (Failure, RaisedAlert, DeliveredAlert)
+}
 
 
 def spool_path(directory: Path, database: Path) -> Path:
@@ -75,7 +89,7 @@ class Spool:
         kind = type(entry).__name__
         line = (json.dumps({kind: asdict(entry)}) + "\n").encode("ascii")
         size = os.fstat(self._descriptor).st_size
-        if size + len(line) > MOST_BYTES:
+        if isinstance(entry, Failure) and size + len(line) > MOST_BYTES:
             return
         try:
             if os.pwrite(self._descriptor, line, size) < len(line):
@@ -116,6 +130,34 @@ def opened_spool(path: Path, *, create: bool) -> Iterator[Spool]:
             yield Spool(descriptor, path)
             return
         finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def delivery_lock(path: Path | None) -> Iterator[bool]:
+    """Tell whether no other process delivers alerts; keep others from it during the block.
+
+    `path` is that of the spool. Where no lock can be had, an alert may be delivered twice.
+    """
+    if path is None:
+        yield True
+        return
+    descriptor = -1
+    alone = True
+    try:
+        with suppress(FileExistsError):
+            path.parent.mkdir(mode=0o700, parents=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(path.with_suffix(".delivery"), flags, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        alone = False
+    except OSError:
+        pass
+    try:
+        yield alone
+    finally:
+        if descriptor >= 0:
             os.close(descriptor)
 
 

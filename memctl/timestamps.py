@@ -60,7 +60,10 @@ def parse_duration(text: str) -> timedelta:
     """
     match = re.fullmatch(r"([0-9]{1,12})([smhdw])", text.strip())
     if not match:
-        raise UsageError(f"'{text}' is not a duration", "write it like 90d, 12h or 30m, above zero")
+        raise UsageError(
+            f"'{text}' is not a duration",
+            "write a whole number and s, m, h, d or w, like 90d, 12h or 30m",
+        )
     seconds = int(match[1]) * SECONDS[match[2]]
     if not 0 < seconds <= LONGEST_DURATION.total_seconds():
         raise UsageError(
@@ -76,7 +79,10 @@ def parse_past(text: str, *, now: datetime) -> datetime:
     """
     if re.fullmatch(r"[0-9]+[smhdw]", text.strip()):
         return now - parse_duration(text)
-    return parse_moment(text)
+    try:
+        return parse_moment(text)
+    except UsageError as error:
+        raise UsageError(error.message, f"{error.hint}, or a duration ago like 7d") from None
 
 
 def unix_seconds(column: str) -> str:

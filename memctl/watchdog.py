@@ -6,6 +6,7 @@ hour it also counts the memories of every agent.
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
@@ -16,44 +17,66 @@ from typing import NamedTuple
 
 from memctl import __version__
 from memctl.alerts import (
-    FEW_MEMORIES,
+    COMMAND_SECONDS,
+    FAILURES_IN_A_ROW,
     Alert,
     AlertPolicy,
+    Undelivered,
+    any_undelivered,
+    before_today,
+    claim_undelivered,
     clock_alerts,
     count_memories,
     drop_alerts,
     failure_alerts,
+    forget_undelivered,
     growth_alerts,
-    memories_at_last_snapshot,
+    raise_alert,
     raised_conditions,
-    remember_alert,
     settle_alerts,
 )
 from memctl.database import open_database, transaction
 from memctl.errors import MemctlError, RefusedError
 from memctl.ledger import record_failure
+from memctl.locking import exclusive
+from memctl.migrations import require_current
 from memctl.runs import Identity, RunFilter, RunRecord, crashed_runs, list_runs
-from memctl.spool import Failure, RaisedAlert, opened_spool
+from memctl.spool import (
+    DeliveredAlert,
+    Entry,
+    Failure,
+    FailureStatus,
+    RaisedAlert,
+    delivery_lock,
+    opened_spool,
+)
 from memctl.timestamps import parse_moment, to_text
 
 MOST_FAILURES = 1000  # so far back a row of failures is counted
 
 
 class Watch(NamedTuple):
-    """How runs are watched over."""
+    """How runs are watched over.
+
+    `deliver` gives an alert to somebody within so many seconds, and tells whether it could; None:
+    alerts wait for a run that can.
+    """
 
     alerts: AlertPolicy = AlertPolicy()
-    deliver: Callable[[Alert], object] = lambda _alert: None
+    deliver: Callable[[Undelivered, float], bool] | None = None
     spool: Path | None = None  # for failures that the database cannot be told of
     service_events: bool = False  # a row for each run in the service's own table
 
 
 def failures_in_a_row(db: Connection, database: Path, job: str) -> list[RunRecord]:
-    """Return the failures and crashes of a job since it last did not fail, the newest first."""
+    """Return the runs of a job since it last did its work, the newest first.
+
+    They have failed, crashed, or were refused.
+    """
     crashed = crashed_runs(db, database)
     runs = list_runs(db, RunFilter(job=job), crashed=crashed, limit=MOST_FAILURES)
     ended = (run for run in runs if run.status != "running")
-    return list(takewhile(lambda run: run.status in ("failed", "crashed"), ended))
+    return list(takewhile(lambda run: run.status != "ok", ended))
 
 
 def failures_besides(
@@ -71,11 +94,13 @@ def after_run(
     *,
     now: datetime,
     by_hand: bool,
-    wrong_clock: RefusedError | None = None,
-) -> list[Alert]:
-    """Look at the run that is just over, and at the memories if it is time; returns new alerts.
+    wrong_clock: RefusedError | None,
+    held_up: bool,
+) -> bool:
+    """Look at the run that is just over, and at the memories if it is time.
 
-    The caller holds memctl's lock. What a person does by hand may fail without an alert.
+    The caller holds memctl's lock. What a person does by hand may fail without an alert; what is
+    `held_up` until a person decides is one at once. Returns whether any alert is to be delivered.
     """
     (run,) = list_runs(db, RunFilter(), crashed=(), limit=1)
     if watch.service_events:
@@ -88,18 +113,17 @@ def after_run(
     if not by_hand:
         examined += [f"failures:{run.job}", "clock"]
         found += clock_alerts(wrong_clock)
-        if run.status == "failed":
+        if run.status != "ok":
             failures = len(failures_in_a_row(db, database, run.job))
-            found += failure_alerts(run.job, failures, str(run.error))
-    archived = run.counts.get("archived") if isinstance(run.counts, dict) else None
-    archived = archived if isinstance(archived, int) else 0
-    if run.status != "failed" and (archived > FEW_MEMORIES or _is_first_of_the_hour(db, run)):
+            enough = 1 if held_up else FAILURES_IN_A_ROW
+            found += failure_alerts(run.job, failures, str(run.error), enough=enough)
+    if run.status != "failed" and _is_first_of_the_hour(db, run):
         examined += ["growth:", "drop"]
         memories = count_memories(db)
-        left = sum(memories.values())
         found += growth_alerts(memories, watch.alerts)
-        found += drop_alerts(left, max(left + archived, memories_at_last_snapshot(db, now=now)))
-    return settle_alerts(db, found, examined=examined, now=now, run_id=run.run_id)
+        found += drop_alerts(sum(memories.values()), before_today(db, now=now))
+    settle_alerts(db, found, examined=examined, now=now, run_id=run.run_id)
+    return any_undelivered(db)
 
 
 def _is_first_of_the_hour(db: Connection, run: RunRecord) -> bool:
@@ -114,30 +138,39 @@ def _is_first_of_the_hour(db: Connection, run: RunRecord) -> bool:
 
 
 def keep_failure(
-    job: str, database: Path, error: Exception, watch: Watch, *, now: datetime
-) -> list[Alert]:
-    """Keep a failure that the database could not be told of; returns new alerts.
+    job: str,
+    database: Path,
+    error: Exception,
+    watch: Watch,
+    *,
+    now: datetime,
+    status: FailureStatus,
+) -> None:
+    """Keep a run that the ledger does not have, because it failed or was refused too early.
 
-    Where not even the spool can be written, what the command says on stderr is all there is.
+    It is kept in the spool, which is moved into the database at once if that is possible. Where not
+    even the spool can be written, what the command says on stderr is all there is.
     """
     if watch.spool is None:
-        return []
-    failure = Failure(job, to_text(now), os.uname().nodename, os.getpid(), str(error), __version__)
+        return
+    host, version = os.uname().nodename, __version__
+    failure = Failure(job, to_text(now), host, os.getpid(), str(error), version, status)
     known, raised = _what_the_database_knows(job, database)
     with suppress(OSError), opened_spool(watch.spool, create=True) as spool:
         spool.add(failure)
         entries = spool.read()
         kept = failures_besides(known, [one for one in entries if isinstance(one, Failure)], job)
         raised |= {entry.condition for entry in entries if isinstance(entry, RaisedAlert)}
-        new = [
-            alert
-            for alert in failure_alerts(job, len(known) + len(kept), failure.error)
-            if alert.condition not in raised
-        ]
-        for alert in new:
-            spool.add(RaisedAlert(alert.condition, alert.message, alert.figures, to_text(now)))
-        return new
-    return []
+        for alert in failure_alerts(job, len(known) + len(kept), failure.error):
+            if alert.condition not in raised:
+                spool.add(RaisedAlert(alert.condition, alert.message, alert.figures, to_text(now)))
+    with (
+        suppress(MemctlError, sqlite3.Error),
+        open_database(database, lock_wait=0) as db,
+        exclusive(database, job=job, wait=0),
+    ):
+        require_current(db)
+        take_in_spool(db, watch)
 
 
 def _what_the_database_knows(job: str, database: Path) -> tuple[list[RunRecord], set[str]]:
@@ -169,7 +202,9 @@ def take_in_spool(db: Connection, watch: Watch) -> None:
             for entry in entries:
                 if isinstance(entry, RaisedAlert):
                     alert = Alert(entry.condition, entry.message, entry.figures)
-                    remember_alert(db, alert, raised_at=entry.raised_at, run_id=None)
+                    raise_alert(db, alert, raised_at=entry.raised_at, run_id=None)
+                elif isinstance(entry, DeliveredAlert):
+                    forget_undelivered(db, entry.condition)
         spool.remove()
 
 
@@ -178,3 +213,43 @@ def _runs_since(db: Connection, moment: str | None) -> dict[Identity, RunRecord]
         return {}
     which = RunFilter(since=parse_moment(moment))
     return {run.identity: run for run in list_runs(db, which, crashed=(), limit=-1)}
+
+
+def deliver_alerts(database: Path, watch: Watch) -> None:
+    """Deliver the alerts that wait for it, until one fails or ten seconds are over.
+
+    The rest waits for the next run. The caller has no lock, so that a slow command holds up nobody.
+    """
+    if watch.deliver is None:
+        return
+    deadline = time.monotonic() + COMMAND_SECONDS
+
+    def deliver(alert: Undelivered) -> bool:
+        left = deadline - time.monotonic()
+        return left > 0 and watch.deliver is not None and watch.deliver(alert, left)
+
+    with delivery_lock(watch.spool) as alone, suppress(MemctlError, sqlite3.Error):
+        if alone and _deliver_spooled(watch.spool, deliver):
+            with open_database(database, lock_wait=1) as db:
+                while waiting := claim_undelivered(db):
+                    if not deliver(waiting):
+                        break
+                    forget_undelivered(db, waiting.alert.condition)
+
+
+def _deliver_spooled(path: Path | None, deliver: Callable[[Undelivered], bool]) -> bool:
+    """Deliver the alerts in the spool; returns whether that went well."""
+    entries: list[Entry] = []
+    if path is not None:
+        with suppress(OSError), opened_spool(path, create=False) as spool:
+            entries = spool.read()
+    delivered = {entry.condition for entry in entries if isinstance(entry, DeliveredAlert)}
+    for entry in entries:
+        if not isinstance(entry, RaisedAlert) or entry.condition in delivered:
+            continue
+        alert = Alert(entry.condition, entry.message, entry.figures)
+        if path is None or not deliver(Undelivered(alert, entry.raised_at)):
+            return False
+        with suppress(OSError), opened_spool(path, create=True) as spool:
+            spool.add(DeliveredAlert(entry.condition))
+    return True

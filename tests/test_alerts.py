@@ -1,6 +1,7 @@
 """Alerts: told once, by any way that is left, and never at the expense of the job."""
 
 import json
+import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
@@ -10,9 +11,12 @@ from typing import Any
 
 import pytest
 
-from memctl import alerts
-from memctl.errors import MemctlError
-from memctl.spool import Failure, opened_spool, spool_path
+from memctl.alerts import AlertPolicy, Undelivered, run_command
+from memctl.cleanup import cleanup
+from memctl.errors import MemctlError, UsageError
+from memctl.jobs import JobResult, Request, Run, perform, watched
+from memctl.spool import Failure, delivery_lock, opened_spool, spool_path
+from memctl.watchdog import Watch
 from tests.conftest import NOW, PROGRAM, Memctl, connect, insert_memory, rows
 from tests.service import Service
 from tests.test_bad_input import fill_disk, small_disk  # noqa: F401  a fixture
@@ -193,14 +197,85 @@ def test_what_a_person_does_by_hand_fails_without_an_alert(
     assert not spool_of(migrated).exists()
 
 
-def test_refusals_are_no_failures(
+@pytest.mark.parametrize(
+    ("words", "hours", "exit_code", "reason"),
+    [
+        pytest.param(("cleanup", "--agent", "nobody"), 0, 1, "no agent 'nobody'", id="no agent"),
+        pytest.param(("cleanup",), -2, 3, "the clock says ", id="a clock that went back"),
+        pytest.param(("run",), -2, 3, "the clock says ", id="the same, for all jobs"),
+    ],
+)
+def test_refusals_are_failures_in_the_ledger(
+    db: sqlite3.Connection,
+    migrated: Memctl,
+    configured: tuple[str, str],
+    told: Path,
+    words: tuple[str, ...],
+    hours: int,
+    exit_code: int,
+    reason: str,
+) -> None:
+    migrated.ok("decay", *configured)
+
+    for _ in range(3):
+        assert migrated.at(NOW + hours * HOUR)(*words, *configured).exit_code == exit_code
+
+    (document,) = documents(told)
+    assert document["message"].startswith(f"cleanup has failed 3 times in a row: {reason}")
+    assert statuses(db) == [("decay", "ok"), *[("cleanup", "refused")] * 3]
+    assert not spool_of(migrated).exists()
+
+
+def test_a_prune_that_waits_for_a_decision_is_told_at_once_and_once(
     db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
 ) -> None:
-    for _ in range(3):
-        assert migrated("cleanup", "--agent", "nobody", *configured).exit_code == 1
+    Path(configured[1]).write_text(
+        Path(configured[1]).read_text() + "[prune]\nretention_days = 30\n"
+    )
+    db.executemany(
+        "INSERT INTO archived_memories"
+        " (id, agent_id, type, key, value, importance, archived_at, archived_reason)"
+        " VALUES (?, 'a', 'learning', ?, 'v', 5, '2026-10-01T00:00:00Z', 'expired')",
+        [(number, number) for number in range(150)],
+    )
 
-    assert documents(told) == []
-    assert [status for _, status in statuses(db)] == ["refused"] * 3
+    by_hand = migrated("prune", "--older-than", "2d", *configured)
+    told_by_hand = documents(told)
+    for _ in range(3):
+        migrated("prune", *configured)
+    told_of = documents(told)
+    migrated.ok("prune", "--force", *configured)
+
+    assert (by_hand.exit_code, told_by_hand) == (3, [])
+    assert len(told_of) == 1
+    assert "150 of 150 of 'a'" in told_of[0]["message"]
+    assert raised(db) == [("prune:policy",)]
+
+
+def test_a_mistake_of_the_caller_is_in_no_ledger(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember()
+
+    def mistaken(run: Run) -> JobResult:
+        raise UsageError("that makes no sense", "say something else")
+
+    for _ in range(3):
+        with pytest.raises(UsageError):
+            perform("cleanup", mistaken, Request(migrated.database, NOW))
+        with (
+            pytest.raises(UsageError),
+            watched("cleanup", spooled_request(migrated), by_hand=False),
+        ):
+            raise UsageError("that makes no sense", "say something else")
+
+    assert statuses(db) == []
+    assert not spool_of(migrated).exists()
+
+
+def spooled_request(migrated: Memctl) -> Request:
+    """Return a request that has a spool, at NOW."""
+    return Request(migrated.database, NOW, watch=Watch(spool=spool_of(migrated)))
 
 
 # Failures that the database cannot be told of
@@ -223,7 +298,7 @@ def test_failures_without_the_database_are_told_and_recorded_when_it_is_back(
 
     migrated.at(NOW + HOUR).ok("cleanup", *configured)
 
-    assert (mode, len(lines)) == (0o600, 5)
+    assert (mode, len(lines)) == (0o600, 6)  # the alert and its delivery, too
     assert [document["failures"] for document in documents(told)] == [3]
     assert not spool.exists()
     assert rows(db, "memory_runs", "job, status, started_at") == [
@@ -289,6 +364,15 @@ def damaged(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def changed(path: Path) -> Iterator[None]:
+    """Let the database have a column that memctl does not know for a while."""
+    with closing(connect(path)) as db:
+        db.execute("ALTER TABLE agent_memory ADD COLUMN mood TEXT")
+        yield
+        db.execute("ALTER TABLE agent_memory DROP COLUMN mood")
+
+
+@contextmanager
 def held_by_another(path: Path) -> Iterator[None]:
     """Let another memctl be at work for a while."""
     with lock_file(path):
@@ -300,6 +384,7 @@ def held_by_another(path: Path) -> Iterator[None]:
     [
         pytest.param(gone, 10, "there is no database at ", "", "cleanup", id="no database"),
         pytest.param(damaged, 1, "is damaged (", "", "cleanup", id="damaged"),
+        pytest.param(changed, 12, "mood", "", "cleanup", id="another schema"),
         pytest.param(
             held_by_another,
             11,
@@ -342,22 +427,11 @@ def test_a_run_that_never_comes_to_its_jobs_is_told_of_and_recorded_when_it_does
         assert raised(db) == []
 
 
-@pytest.mark.parametrize(
-    ("words", "hours"),
-    [
-        pytest.param(("run", "--dry-run"), 0, id="a preview"),
-        pytest.param(("run",), -2, id="a refusal"),
-    ],
-)
-def test_a_run_that_was_not_meant_or_not_allowed_is_no_failure(
-    migrated: Memctl, words: tuple[str, ...], hours: int
-) -> None:
-    migrated.ok("cleanup")
-    if not hours:
-        migrated.database.rename(migrated.database.with_name("elsewhere"))
+def test_a_preview_that_was_not_possible_is_no_failure(migrated: Memctl) -> None:
+    migrated.database.rename(migrated.database.with_name("elsewhere"))
 
     for _ in range(3):
-        assert migrated.at(NOW + hours * HOUR)(*words).exit_code in (3, 10)
+        assert migrated("run", "--dry-run").exit_code == 10
 
     assert not spool_of(migrated).exists()
 
@@ -575,17 +649,35 @@ def test_an_agent_of_any_name_is_told_once_and_forgotten(
 # Drops
 
 
-def test_a_run_that_archives_more_than_half_is_told_of(
+def test_what_went_to_the_archive_is_not_missed(
     db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
 ) -> None:
-    for number in range(160):
-        insert_memory(db, agent_id=str(number), expired_for=HOUR if number < 110 else None)
+    for number in range(400):
+        insert_memory(
+            db,
+            id=str(number),
+            agent_id=str(number),
+            idle_days=2,
+            expired_for=HOUR if number < 260 else None,
+        )
+    take_snapshot(db, "2026-11-21", 400, at="2026-11-21T20:00:00Z")
+    for _ in range(20):  # written since, so nobody misses them
+        insert_memory(db, agent_id="new", expired_for=HOUR)
 
     migrated.ok("cleanup", *configured)
+    backlog = documents(told)
+    db.execute("DELETE FROM agent_memory WHERE CAST(id AS INTEGER) < 330")  # half of the rest
+    migrated.at(NOW + HOUR).ok("cleanup", *configured)
+    half = documents(told)
+    db.execute("DELETE FROM agent_memory WHERE id = '330'")
+    migrated.at(NOW + 2 * HOUR).ok("cleanup", *configured)
 
+    assert (backlog, half) == ([], [])
     (document,) = documents(told)
-    assert document["message"] == "the active memories fell from 160 to 50"
-    assert (document["memories"], document["before"]) == (50, 160)
+    assert document["message"] == (
+        "the active memories fell from 400 to 69, and 260 of them were archived"
+    )
+    assert (document["memories"], document["before"], document["archived"]) == (69, 400, 260)
 
 
 @pytest.mark.parametrize(
@@ -614,7 +706,9 @@ def test_memories_are_compared_with_the_last_snapshot(
     assert [document["condition"] for document in documents(told)] == ["drop"] * told_of
 
 
-def take_snapshot(db: sqlite3.Connection, day: str, memories: int) -> None:
+def take_snapshot(
+    db: sqlite3.Connection, day: str, memories: int, *, at: str = "2026-11-21T00:00:00Z"
+) -> None:
     """Write what a snapshot would, as far as it matters."""
     db.execute(
         """
@@ -622,9 +716,9 @@ def take_snapshot(db: sqlite3.Connection, day: str, memories: int) -> None:
             snapshot_date, agent_id, type, period_start, period_end, memories, archived_memories,
             importance_count, importance_sum, accessed_memories, accesses_that_day, expired,
             archived, restored, pruned, promoted, active_bytes, archived_bytes, last_event_id
-        ) VALUES (?, 'a', 'learning', '', '', ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        ) VALUES (?, 'a', 'learning', '', ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
         """,
-        (day, memories),
+        (day, at, memories),
     )
 
 
@@ -663,22 +757,40 @@ def test_a_command_that_fails_is_said_in_one_line_and_the_job_is_done(
 
     assert (answer.out, answer.err.count("\n")) == ("", 1)
     assert answer.err.startswith(f"memctl: {complaint}")
-    assert "check [alerts] in the configuration; the job is not affected" in answer.err
+    assert answer.err.endswith("; check [alerts] in the configuration; the next run tries again\n")
     assert statuses(db) == [("cleanup", "ok")]
 
 
 def test_a_command_that_takes_too_long_is_stopped_with_all_that_it_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(alerts, "COMMAND_SECONDS", 0.2)
     started = tmp_path / "started"
 
     with pytest.raises(MemctlError, match=r"was stopped after 0\.2 s"):
-        alerts.run_command(["sh", "-c", f"sleep 600 & echo $! > {started}; wait"], "{}")
+        run_command(["sh", "-c", f"sleep 600 & echo $! > {started}; wait"], "{}", seconds=0.2)
 
     # On a busy machine it may not have come so far.
     pid = started.read_text().strip() if started.exists() else ""
     eventually(lambda: not pid or is_gone(int(pid)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_does_not_leave_the_command_running(
+    db: sqlite3.Connection, migrated: Memctl, tmp_path: Path, number: int
+) -> None:
+    grow(db, 4)
+    started = tmp_path / "started"
+    command = f"sleep 600 & echo $! > {started}.new; mv {started}.new {started}; wait"
+    process = migrated.start("cleanup", *configure(tmp_path, ["sh", "-c", command]))
+    eventually(started.exists)
+    sleeper = int(started.read_text())
+
+    process.send_signal(number)
+    process.communicate()
+
+    assert process.returncode in (128 + number, -number)
+    eventually(lambda: is_gone(sleeper))
+    assert ("undelivered:growth:qa_agent",) in raised(db)
 
 
 def is_gone(pid: int) -> bool:
@@ -687,6 +799,182 @@ def is_gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
     except OSError:
         return True
+
+
+class Somebody:
+    """Who is told of alerts, and does not always listen."""
+
+    def __init__(self) -> None:
+        self.listens = True
+        self.tried: list[tuple[str, str]] = []  # the condition, and when it was raised
+
+    def __call__(self, waiting: Undelivered, seconds: float) -> bool:
+        assert 0 < seconds <= 10
+        self.tried.append((waiting.alert.condition, waiting.raised_at[11:16]))
+        return self.listens
+
+
+def run_cleanup(migrated: Memctl, somebody: Somebody, hours: float) -> None:
+    """Run a cleanup in this process, so many hours after NOW."""
+    policy = AlertPolicy(agent_memories=3)
+    watch = Watch(policy, somebody, spool_of(migrated))
+    request = Request(migrated.database, NOW + hours * HOUR, watch=watch, lock_wait=0)
+    with suppress(MemctlError):
+        perform("cleanup", cleanup, request)
+
+
+def test_an_alert_is_delivered_again_until_somebody_listens(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    somebody = Somebody()
+    somebody.listens = False
+    grow(db, 4)
+
+    for quarter in range(3):
+        run_cleanup(migrated, somebody, quarter / 4)
+    db.execute("DELETE FROM agent_memory")  # what has cleared was true all the same
+    run_cleanup(migrated, somebody, 2)
+    cleared = raised(db)
+    somebody.listens = True
+    for quarter in range(9, 11):
+        run_cleanup(migrated, somebody, quarter / 4)
+
+    assert somebody.tried == [("growth:qa_agent", "09:43")] * 5
+    assert cleared == [("undelivered:growth:qa_agent",)]
+    assert raised(db) == []
+    assert len(alert_events(db)) == 1
+
+
+def test_an_alert_that_nobody_takes_holds_up_no_other(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    somebody = Somebody()
+    somebody.listens = False
+    for agent in ("a", "b", "c"):
+        grow(db, 4, agent)
+
+    for quarter in range(4):
+        run_cleanup(migrated, somebody, quarter / 4)
+
+    assert sorted(condition for condition, _ in somebody.tried[:3]) == [
+        "growth:a",
+        "growth:b",
+        "growth:c",
+    ]
+    assert len(somebody.tried) == 4
+
+
+def test_an_alert_that_was_raised_before_a_kill_is_delivered_by_any_later_run(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    somebody = Somebody()
+    grow(db, 4)
+    policy = AlertPolicy(agent_memories=3)
+    perform("cleanup", cleanup, Request(migrated.database, NOW, watch=Watch(policy)))
+
+    run_cleanup(migrated, somebody, 0.25)
+
+    assert somebody.tried == [("growth:qa_agent", "09:43")]
+
+
+def test_alerts_are_delivered_by_one_process_at_a_time(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    somebody = Somebody()
+    grow(db, 4)
+
+    with delivery_lock(spool_of(migrated)) as alone:
+        run_cleanup(migrated, somebody, 0)
+        meanwhile = somebody.tried.copy()
+    run_cleanup(migrated, somebody, 0.25)
+
+    assert (alone, meanwhile) == (True, [])
+    assert somebody.tried == [("growth:qa_agent", "09:43")]
+
+
+def test_an_alert_without_the_database_is_delivered_again_too(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    somebody = Somebody()
+    somebody.listens = False
+
+    with locked(migrated.database):
+        for quarter in range(4):
+            run_cleanup(migrated, somebody, quarter / 4)
+        somebody.listens = True
+        for quarter in range(4, 6):
+            run_cleanup(migrated, somebody, quarter / 4)
+    while_locked = somebody.tried.copy()
+    run_cleanup(migrated, somebody, 2)
+
+    assert while_locked == [("failures:cleanup", "10:13")] * 3
+    assert somebody.tried == while_locked
+    assert [status for _, status in statuses(db)] == [*["failed"] * 6, "ok"]
+    assert raised(db) == []
+
+
+def test_an_alert_that_waits_in_the_spool_goes_on_waiting_in_the_database(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    somebody = Somebody()
+    somebody.listens = False
+
+    with locked(migrated.database):
+        for quarter in range(3):
+            run_cleanup(migrated, somebody, quarter / 4)
+    run_cleanup(migrated, somebody, 1)
+    somebody.listens = True
+    run_cleanup(migrated, somebody, 2)
+
+    assert somebody.tried == [("failures:cleanup", "10:13")] * 3
+    assert raised(db) == []
+
+
+def test_the_alert_command_can_be_tried(
+    migrated: Memctl, configured: tuple[str, str], told: Path, tmp_path: Path
+) -> None:
+    good = migrated.ok("alerts", "test", "-v", *configured)
+    bad = migrated("alerts", "test", *configure(tmp_path, ["sh", "-c", "exit 7"]))
+    none = migrated("alerts", "test")
+
+    assert documents(told) == [
+        {
+            "schema": 1,
+            "at": "2026-11-22T09:43:58Z",
+            "database": str(migrated.database),
+            "message": "this is a test of the alert command",
+            "condition": "test",
+        }
+    ]
+    assert (good.out, good.err) == ("", "alerts: sh took the test alert\n")
+    assert (bad.exit_code, bad.err) == (
+        1,
+        "memctl: the alert command ended with 7; check [alerts] in the configuration\n",
+    )
+    assert (none.exit_code, none.err) == (
+        1,
+        "memctl: no alert command is configured; set `command` in [alerts] of the configuration\n",
+    )
+
+
+def test_a_program_that_is_missing_is_found_before_it_is_needed(
+    migrated: Memctl, tmp_path: Path
+) -> None:
+    missing = configure(tmp_path, ["no-such-program", "x"])
+
+    answer = migrated("config", "validate", "--json", *missing)
+    job = migrated.ok("cleanup", *missing)
+    good = migrated.ok("config", "validate", *configure(tmp_path, ["sh"]))
+
+    assert answer.exit_code == 2
+    assert answer.json["problems"] == [
+        {
+            "key": "alerts.command",
+            "message": "there is no program 'no-such-program' that this user may run",
+            "hint": "correct it, or install the program",
+        }
+    ]
+    assert (job.err, "is valid" in good.err) == ("", True)
 
 
 def test_a_command_that_reads_and_prints_nothing_is_fine(
@@ -723,13 +1011,13 @@ def test_the_command_may_use_memctl_itself(
 
 
 def test_without_a_command_an_alert_is_an_event(db: sqlite3.Connection, migrated: Memctl) -> None:
-    for number in range(300):
-        insert_memory(db, agent_id=str(number), expired_for=HOUR)
+    take_snapshot(db, "2026-11-21", 300)
 
     answer = migrated.ok("cleanup")
 
     assert (answer.out, answer.err) == ("", "")
     assert [detail["condition"] for _, _, detail in alert_events(db)] == ["drop"]
+    assert raised(db) == [("alert:drop",)]
 
 
 def test_a_preview_tells_nobody(

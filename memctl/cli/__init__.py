@@ -15,7 +15,7 @@ import typer
 
 from memctl import __version__
 from memctl.cli.options import ASKED_BY, Call, command, set_parameters, spread_out
-from memctl.errors import MemctlError, UsageError
+from memctl.errors import MemctlError, UsageError, name_like
 from memctl.output import show_error, show_line, show_usage
 
 # Which module has which commands, in the order of the help.
@@ -30,7 +30,7 @@ MODULES = {
     "backups": ("export", "import", "backup"),
     "pausing": ("pause", "resume"),
     "schedule": ("schedule",),
-    "configuring": ("config",),
+    "configuring": ("config", "alerts"),
     "completion": ("completion",),
     "demo": ("demo",),
 }
@@ -109,16 +109,14 @@ def _usage_error(error: typer.TyperException, words: Sequence[str]) -> UsageErro
     """Return what Typer says of a command line that it does not understand, in our form."""
     said = " ".join(error.format_message().split())
     message, *advice = re.split("[.] (?=Did you mean|Choose from)", said)
-    alike = getattr(error, "possibilities", None)
-    if alike:
-        message = error.message
+    alike = None
+    if hasattr(error, "possibilities"):  # which Typer does not offer well: an unknown option
+        message, alike = error.message, _option_like(error)
     elif choice := re.search(": '(.*)' is not one of (.*)", said):
-        from difflib import get_close_matches  # only a mistake needs it
-
-        alike = get_close_matches(choice[1], re.findall("'(.*?)'", choice[2]))
+        alike = name_like(choice[1], re.findall("'(.*?)'", choice[2]))
     command = next((word for word in words if word in NAMES), None)
     if alike:
-        hint = f"did you mean {alike[0]}?"
+        hint = f"did you mean {alike}?"
     elif advice:
         hint = advice[0][0].lower() + advice[0][1:]
     elif command:
@@ -126,6 +124,18 @@ def _usage_error(error: typer.TyperException, words: Sequence[str]) -> UsageErro
     else:
         hint = "`memctl --help` lists the commands"
     return UsageError(message[0].lower() + message[1:].rstrip("."), hint)
+
+
+def _option_like(error: Any) -> str | None:
+    """Return the option that an unknown one was probably meant to be; no hidden one is."""
+    options = {
+        name.lstrip("-"): name
+        for parameter in error.ctx.command.get_params(error.ctx)
+        if not getattr(parameter, "hidden", False)
+        for name in parameter.opts
+        if name.startswith("--")
+    }
+    return options.get(name_like(error.option_name.lstrip("-"), options) or "")
 
 
 def build_app(words: Sequence[str] = ()) -> typer.Typer:

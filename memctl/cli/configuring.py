@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from memctl.cli.options import Call
+from memctl.cli.options import Call, alert_document
 from memctl.database import open_database
 from memctl.errors import MemctlError, NotFoundError, UsageError
 from memctl.output import say, show_document, show_line, show_rows
 from memctl.settings import find_configuration, new_configuration, users_configuration
+from memctl.timestamps import to_text
 
 if TYPE_CHECKING:  # pydantic is slow to import
     from memctl.configuration import Configuration, Problem
 
 Action = Literal["show", "path", "validate", "init"]
+AlertsAction = Literal["test"]
 
 NO_FILE = "there is no configuration file, and the defaults hold"
 
@@ -58,13 +60,19 @@ def _path(call: Call) -> None:
 
 
 def _validate(call: Call) -> None:
-    from memctl.configuration import Configuration, ConfigurationError, read_configuration
+    from memctl.configuration import (
+        Configuration,
+        ConfigurationError,
+        command_problems,
+        read_configuration,
+    )
 
     file = find_configuration(call.config, os.environ)
     problems: Sequence[Problem] = []
     unused = None
     try:
         configuration = read_configuration(file) if file else Configuration.model_validate({})
+        problems = command_problems(configuration)
         unused = _unused_names(call, configuration)
     except ConfigurationError as error:
         problems = error.problems
@@ -105,3 +113,26 @@ def _init(call: Call) -> None:
         show_document({"file": str(file)})
         return
     say(f"config: wrote {file}", quiet=call.quiet)
+
+
+def alerts(
+    call: Call,
+    action: Annotated[AlertsAction, typer.Argument(metavar="|".join(get_args(AlertsAction)))],
+) -> None:
+    """Try the alert command of the configuration.
+
+    test: give it an alert that is only a test, as a job would, and report how that went.
+    """
+    from memctl.alerts import Alert, run_command
+
+    command = call.settings.alert_command
+    if not command:
+        raise MemctlError(
+            "no alert command is configured", "set `command` in [alerts] of the configuration"
+        )
+    alert = Alert("test", "this is a test of the alert command", {})
+    run_command(command, alert_document(call, alert, at=to_text(call.moment)))
+    if call.json:
+        show_document({"command": list(command), "delivered": True})
+        return
+    say(f"alerts: {command[0]} took the test alert", quiet=call.quiet)

@@ -148,6 +148,7 @@ EXAMPLES = {
         Example("Every setting, and where it comes from", "memctl config show"),
         Example("A commented file to begin with", "memctl config init --config memctl.toml"),
     ),
+    "alerts": (Example("Does the alert command work", "memctl alerts test || echo it does not"),),
     "completion": (
         Example("In this shell from now on", "source <(memctl completion bash)"),
         Example("A file for ~/.config/fish/completions", "memctl completion fish > memctl.fish"),

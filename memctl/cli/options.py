@@ -8,7 +8,7 @@ would cost every start.
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memctl.alerts import Alert, run_command
+from memctl.alerts import UNDER_ALERT, Alert, Undelivered, run_command
 from memctl.database import database_path, open_database, require_file
 from memctl.errors import MemctlError, UsageError, shortage
 from memctl.files import output_path
@@ -79,18 +79,16 @@ class Call:
         None
     )
 
-    def over(self, earlier: "Call | None") -> "Call":
-        """Return this call, completed by what was said before the command's name."""
+    def over(self, earlier: "Call | None", said: Collection[str]) -> "Call":
+        """Return this call, completed by what was said before the command's name.
+
+        `said` are the options that were given after it: they win, even with a default's value.
+        """
         if earlier is None:
             return self
-        return replace(
-            earlier,
-            **{
-                field.name: getattr(self, field.name)
-                for field in fields(self)
-                if getattr(self, field.name) != field.default
-            },
-        )
+        if "quiet" in said or "verbose" in said:  # of the two there is one at most
+            said = {*said, "quiet", "verbose"}
+        return replace(earlier, **{name: getattr(self, name) for name in said})
 
     @functools.cached_property
     def moment(self) -> datetime:
@@ -106,11 +104,6 @@ class Call:
     def settings(self) -> Settings:
         """The settings in force."""
         return load_settings(database=self.db, configuration=self.config, environ=os.environ)
-
-    @functools.cached_property
-    def undelivered(self) -> list[Alert]:
-        """The alert that could not be delivered, after which no other is tried."""
-        return []
 
     def check(self) -> None:
         """Raise UsageError for options that exclude each other."""
@@ -157,7 +150,9 @@ class ChangeOptions(LockOptions):
             lock_wait=self.lock_wait,
             watch=Watch(
                 alerts=call.settings.alerts,
-                deliver=functools.partial(deliver, call),
+                deliver=None
+                if self.dry_run or UNDER_ALERT in os.environ
+                else functools.partial(deliver, call),
                 spool=call.settings.spool,
                 service_events=call.settings.service_events,
             ),
@@ -241,7 +236,12 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
             bundled_as: bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
             for bundled_as, bundle in bundles.items()
         }
-        call = bundled["call"] = bundled["call"].over(context.obj)
+        said = {
+            field.name
+            for field in fields(Call)
+            if (source := context.get_parameter_source(field.name)) and source.name == "COMMANDLINE"
+        }
+        call = bundled["call"] = bundled["call"].over(context.obj, said)
         set_message_style(MessageStyle(call.log_format, call.verbose, command=name))
         try:
             call.check()
@@ -317,25 +317,31 @@ def alone_with_database(call: Call, lock: LockOptions, *, job: str) -> Iterator[
         yield db
 
 
-def deliver(call: Call, alert: Alert) -> None:
-    """Give an alert to the command that is configured; the first that fails is said, and the last.
+def deliver(call: Call, waiting: Undelivered, seconds: float) -> bool:
+    """Give an alert to the command that is configured; tell whether it need not be tried again."""
+    command = call.settings.alert_command
+    try:
+        if command:
+            document = alert_document(call, waiting.alert, at=waiting.raised_at)
+            run_command(command, document, seconds=seconds)
+    except MemctlError as error:
+        say(f"memctl: {error}; the next run tries again")
+        return False
+    return True
 
-    Each may take ten seconds to fail, and there may be an alert for each of many agents.
-    """
-    document = {
-        "schema": 1,
-        "at": to_text(call.moment),
-        "database": str(call.settings.database),
-        "message": visible(alert.message),
-        **({} if alert.agent is None else {"agent_id": alert.agent}),
-        **alert.detail,
-    }
-    if call.settings.alert_command and not call.undelivered:
-        try:
-            run_command(call.settings.alert_command, to_json(document))
-        except MemctlError as error:
-            call.undelivered.append(alert)
-            say(f"memctl: {error}")
+
+def alert_document(call: Call, alert: Alert, *, at: str) -> str:
+    """Return what the alert command is given, as JSON."""
+    return to_json(
+        {
+            "schema": 1,
+            "at": at,
+            "database": str(call.settings.database),
+            "message": visible(alert.message),
+            **({} if alert.agent is None else {"agent_id": alert.agent}),
+            **alert.detail,
+        }
+    )
 
 
 def finish(report: Report[JobResult], call: Call, job: ChangeOptions) -> None:
