@@ -7,14 +7,17 @@ Anything else is a bug and keeps its traceback.
 import errno
 from collections.abc import Iterable
 
-LONGEST_TEXT = 500  # of a message or a hint: a name in it may be as long as anybody likes
+LONGEST_TEXT = 800  # bytes of a message or a hint: a name in it may be as long as anybody likes
 LONGEST_NAME = 200  # to look for similar ones, which takes long for longer ones
 
 
 def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
     """Return a text without its middle if it is too long: what it is about is at both ends."""
-    half = longest // 2
-    return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
+    content = text.encode("utf-8", "surrogatepass")
+    if len(content) <= longest:
+        return text
+    ends = content[: longest // 2], content[-(longest // 2) :]
+    return "…".join(end.decode("utf-8", "replace") for end in ends)
 
 
 def name_like(wanted: str, known: Iterable[str]) -> str | None:

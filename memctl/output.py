@@ -33,7 +33,7 @@ class Column(NamedTuple):
 
 
 GATHERED_CHARACTERS = 1 << 16
-LONGEST_SENTENCE = 1200
+LONGEST_SENTENCE = 1600  # bytes
 LEAST_CELLS = 6  # that a narrow table leaves of a text
 
 # What each job did, with its counts filled in; and the same as a preview.

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,7 +16,7 @@ import pytest
 
 from memctl.cli import MODULES
 from memctl.cli.configuring import Action
-from tests.conftest import PROGRAM, Answer, Memctl, fork_server
+from tests.conftest import PROGRAM, Answer, Memctl, connect, fork_server
 from tests.test_bad_input import COMMANDS, complaint, memories, prepared  # noqa: F401  fixtures
 
 NAMES = [
@@ -313,6 +314,28 @@ def test_the_version_minds_where_it_goes(
             id="an option like no other",
         ),
         pytest.param(
+            "metrics --since 7d",
+            "no such option: --since; `memctl metrics --help` tells what it takes",
+            id="an option that another command has",
+        ),
+        pytest.param(
+            "metrics --noww 7d",
+            "no such option: --noww; `memctl metrics --help` tells what it takes",
+            id="an option like a hidden one",
+        ),
+        pytest.param(
+            "runs --since lately",
+            "'lately' is not a time; write it like 2026-11-22 or 2026-11-22T09:43:58Z,"
+            " or a duration ago like 7d",
+            id="no time",
+        ),
+        pytest.param(
+            "prune --older-than month",
+            "'month' is not a duration; write a whole number and s, m, h, d or w,"
+            " like 90d, 12h or 30m",
+            id="no duration",
+        ),
+        pytest.param(
             "report --format markdwon",
             "invalid value for '--format': 'markdwon' is not one of 'text', 'markdown', 'json',"
             " 'html'; did you mean markdown?",
@@ -371,3 +394,59 @@ def test_an_error_that_cannot_be_told_keeps_its_exit_code(memctl: Memctl) -> Non
     with Path("/dev/full").open("w") as full:
         assert run(memctl, "status", stderr=full).exit_code == 10
         assert run(memctl, "--nope", stderr=full).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        pytest.param("--log-format json", "--log-format text", "text", id="the default again"),
+        pytest.param("--log-format text", "--log-format json", "json", id="another form"),
+        pytest.param("--log-format json", "", "json", id="only before"),
+        pytest.param("--quiet", "--verbose", "text", id="verbose after quiet"),
+        pytest.param("--verbose", "--quiet", "", id="quiet after verbose"),
+        pytest.param("--db missing", "--db {path}", "text", id="another database"),
+        pytest.param("--config missing", "--config {config}", "text", id="another file"),
+        pytest.param("--now 1999-01-01", "", "3", id="a time before, not that of the environment"),
+    ],
+)
+def test_an_option_after_the_command_wins(
+    migrated: Memctl, tmp_path: Path, before: str, after: str, expected: str
+) -> None:
+    config = tmp_path / "memctl.toml"
+    config.touch()
+    migrated.ok("decay")
+    words = f"{before} cleanup -n {after}".format(path=migrated.database, config=config)
+
+    answer = migrated(*words.split())
+
+    form = "json" if answer.err.startswith("{") else "text" if answer.err else ""
+    assert expected in (form, str(answer.exit_code))
+
+
+def test_no_message_is_as_long_as_a_name_in_it(migrated: Memctl) -> None:
+    long = "a" * 100_000
+    commands = [
+        ("recall", long, "learning", "k"),
+        ("recall", "a", long, "k"),
+        ("explain", "a", "learning", long),
+        ("restore", "a", long),
+        ("prune", "--agent", long),
+        ("runs", "--since", long),
+        ("metrics", f"--{long}"),
+        (long,),
+        ("decay", "--db", long),
+        ("decay", "--config", long),
+        ("recall", "a", "learning", "\U0001f400" * 30_000),
+        ("prune", "--agent", "\x1b" * 100_000),
+    ]
+
+    for words in commands:
+        for options in ((), ("--json",), ("--log-format", "json")):
+            answer = migrated(*words, *options)
+            assert answer.exit_code in (1, 2, 10), (words[0], options)
+            assert answer.err.count("\n") == 1
+            # JSON spells out all that is not ASCII, and a log has the error twice.
+            longest = 40_000 if options else 2000
+            assert len(answer.err.encode("utf-8", "surrogateescape")) < longest, (words[0], options)
+    with closing(connect(migrated.database)) as db:
+        assert max(len(error) for (error,) in db.execute("SELECT error FROM memory_runs")) < 2000
