@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import get_ident
 from typing import Any, Self
 
 from memctl.archive import Reason, archive_rows
@@ -20,7 +21,7 @@ from memctl.database import complaints_about, open_database, transaction
 from memctl.due import Due
 from memctl.errors import UsageError
 from memctl.events import Event
-from memctl.jobs import Request, Run, perform
+from memctl.jobs import MOST_LOCK_WAIT, Request, Run, perform
 from memctl.memory import (
     OF_NAME,
     Memory,
@@ -28,6 +29,7 @@ from memctl.memory import (
     Summary,
     from_json,
     require_importance,
+    require_limit,
     require_type,
     to_expiry,
     to_json,
@@ -35,7 +37,7 @@ from memctl.memory import (
 )
 from memctl.migrations import MEMORY_COLUMNS, require_current, schema_version
 from memctl.settings import load_settings
-from memctl.timestamps import to_sqlite_text
+from memctl.timestamps import is_possible, to_sqlite_text
 
 DEFAULT_IMPORTANCE = 5
 CONTEXT_IMPORTANCE = 3
@@ -105,8 +107,8 @@ class AgentMemory:
     Any number of processes may use a database at once. A call takes the write lock for about as
     long as one statement lasts (`forget_all` for many short moments) and waits for others up to
     `lock_wait` seconds. An instance belongs to the thread and the process that made it: make one
-    for each, or sqlite3 raises its ProgrammingError. After `close`, which the end of a `with`
-    block calls, every call raises that, too.
+    for each. In another one, and after `close`, which the end of a `with` block calls, every call
+    raises UsageError.
 
     `clock` returns the present time, aware of its offset. It is asked anew at each call, since an
     instance may live as long as its agent.
@@ -128,8 +130,12 @@ class AgentMemory:
     ) -> None:
         if path is None:
             path = load_settings(database=None, configuration=None, environ=os.environ).database
+        if not isinstance(path, str | os.PathLike):
+            raise UsageError(f"{path!r} is no path", "give a str or a Path")
         self._clock = clock
-        self._lock_wait = lock_wait
+        self._lock_wait = _seconds(lock_wait)
+        self._owner = _this_thread()
+        self._closed = False
         with ExitStack() as opened:
             self._db = opened.enter_context(open_database(Path(path), lock_wait=lock_wait))
             self._path = Path(path).absolute()  # the program may go elsewhere
@@ -145,7 +151,10 @@ class AgentMemory:
 
     def close(self) -> None:
         """Disconnect from the database; doing it twice does no harm."""
-        self._opened.close()
+        if not self._closed:
+            self._require_usable()
+            self._closed = True
+            self._opened.close()
 
     def remember(
         self,
@@ -221,6 +230,7 @@ class AgentMemory:
         condition, parameters = _of_agent(agent, type)
         query = LIST.format(condition=condition)
         if limit is not None:
+            require_limit(limit)
             query += " LIMIT :limit"
         with self._reading():
             rows = self._db.execute(query, {**parameters, "limit": limit}).fetchall()
@@ -333,18 +343,30 @@ class AgentMemory:
 
     def _now(self) -> datetime:
         now = self._clock()
-        if now.tzinfo is None:
+        if not isinstance(now, datetime) or now.tzinfo is None:
             raise UsageError(f"the clock says {now}, without an offset", "return an aware datetime")
+        if not is_possible(now):
+            raise UsageError(f"the clock says {now}", "return a time that can be")
         return now
+
+    def _require_usable(self) -> None:
+        if self._closed:
+            raise UsageError("this AgentMemory is closed", "make another one")
+        if self._owner != _this_thread():
+            raise UsageError(
+                "this AgentMemory belongs to another thread or process", "make one in each"
+            )
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
+        self._require_usable()
         with complaints_about(self._path):
             self._require_known_schema()
             yield
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
+        self._require_usable()
         with complaints_about(self._path), transaction(self._db):
             self._require_known_schema()
             yield
@@ -363,6 +385,20 @@ class AgentMemory:
         found = self._db.execute(f"SELECT rowid FROM agent_memory WHERE {OF_NAME}", name)
         rowids = json.dumps([row[0] for row in found])
         return archive_rows(self._db, rowids, event=event, reason=reason, now=now, run_id=None)
+
+
+def _this_thread() -> tuple[int, int]:
+    """Return what tells this thread from those of this process and of others."""
+    return os.getpid(), get_ident()
+
+
+def _seconds(lock_wait: float) -> float:
+    """Return how long to wait for a lock. Raises UsageError for what is no time to wait."""
+    if not isinstance(lock_wait, int | float) or not 0 <= lock_wait <= MOST_LOCK_WAIT:
+        raise UsageError(
+            f"{lock_wait!r} is no time to wait", f"use seconds from 0 to {MOST_LOCK_WAIT}"
+        )
+    return lock_wait
 
 
 def _of_agent(agent: str, type: str | None) -> tuple[str, dict[str, bytes]]:

@@ -144,11 +144,11 @@ def drop_alerts(memories: int, before: Before) -> list[Alert]:
     expected = before.memories - before.archived
     if expected <= FEW_MEMORIES or memories * 2 >= expected:
         return []
+    though = f", though only {before.archived} were archived" if before.archived else ""
     return [
         Alert(
             "drop",
-            f"the active memories fell from {before.memories} to {memories},"
-            f" and {before.archived} of them were archived",
+            f"the active memories fell from {before.memories} to {memories}{though}",
             {"memories": memories, "before": before.memories, "archived": before.archived},
         )
     ]

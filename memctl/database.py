@@ -17,6 +17,7 @@ from typing import Any
 from memctl.errors import LockedError, MemctlError, NoDatabaseError, UsageError
 from memctl.ownership import create_directory, create_file, owner_can_use_new_files
 
+MOST_ROWS = 10**12  # SQLite counts to 2**63
 MOST_TEXTS = 10_000  # SQLite takes 32,766 parameters
 DEAF_MS = 250  # for so long a signal may go unheard
 MINIMUM_SQLITE = (3, 38, 0)  # unixepoch(), RETURNING, DROP COLUMN
@@ -207,7 +208,7 @@ def reachable(path: Path) -> Iterator[None]:
     """Turn what the file system says of a path into a MemctlError."""
     try:
         yield
-    except (OSError, RuntimeError) as error:  # resolve() raises the latter for a loop of links
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, an impossible name
         reason = error.strerror if isinstance(error, OSError) else error
         raise MemctlError(
             f"{path} cannot be reached ({reason})", "check the path and who may use it"

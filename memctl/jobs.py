@@ -25,6 +25,8 @@ from memctl.pause import Pause, current_pause
 from memctl.spool import FailureStatus
 from memctl.watchdog import Watch, after_run, deliver_alerts, keep_failure, take_in_spool
 
+MOST_LOCK_WAIT = 86400  # seconds
+
 
 class Request(NamedTuple):
     """How a job is to be run."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, NoReturn, get_args
 
-from memctl.database import to_bytes
+from memctl.database import MOST_ROWS, to_bytes
 from memctl.errors import UsageError
 from memctl.timestamps import to_service_text
 
@@ -73,6 +73,12 @@ def require_importance(importance: float) -> None:
     is_number = isinstance(importance, int | float) and not isinstance(importance, bool)
     if not is_number or not 1 <= importance <= 10:
         raise UsageError(f"{importance!r} is no importance", "use a number from 1 to 10")
+
+
+def require_limit(limit: int) -> None:
+    """Raise UsageError unless it is a number of rows that SQLite can count to."""
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 0 <= limit <= MOST_ROWS:
+        raise UsageError(f"{limit!r} is no limit", f"use a whole number from 0 to {MOST_ROWS:,}")
 
 
 def to_stored(**texts: str) -> dict[str, bytes]:

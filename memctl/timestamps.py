@@ -13,6 +13,11 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 LONGEST_DURATION = timedelta(days=36500)
 
 
+def is_possible(moment: datetime) -> bool:
+    """Tell whether a clock may say that: SQL counts on years of four digits, before and after."""
+    return 1970 < moment.year < 9000
+
+
 def to_text(moment: datetime) -> str:
     """Return our form of a moment: `2026-11-22T09:43:58Z`."""
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,13 +1,15 @@
 """The Python API: what the service's own functions do, and what they lack."""
 
 import json
+import os
 import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import astuple, fields, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 from memctl import AgentMemory, Memory, Summary
 from memctl.agent_memory import utc_now
 from memctl.errors import (
+    MemctlError,
     RefusedError,
     UsageError,
 )
@@ -847,3 +850,91 @@ def test_without_a_clock_it_is_now(path: Path, migrated: Memctl) -> None:
 
     assert memory.created_at is not None
     assert before <= memory.created_at <= text_of(utc_now())
+
+
+EACH_CALL: dict[str, Callable[[AgentMemory], object]] = {
+    "remember": lambda api: api.remember("a", "learning", "k", "v"),
+    "recall": lambda api: api.recall("a", "learning", "k"),
+    "recall_all": lambda api: api.recall_all("a"),
+    "forget": lambda api: api.forget("a", "learning", "k"),
+    "forget_all": lambda api: api.forget_all("a"),
+    "cleanup_expired": lambda api: api.cleanup_expired(),
+    "summary": lambda api: api.summary("a"),
+}
+
+
+def complaints_of(api: AgentMemory) -> list[str]:
+    """Return what each call raises, which must be UsageError."""
+    found = []
+    for call in EACH_CALL.values():
+        with pytest.raises(UsageError) as raised:
+            call(api)
+        found.append(raised.value.message)
+    return found
+
+
+@pytest.mark.parametrize("elsewhere", ["another thread", "another process", "after its end"])
+def test_an_instance_is_of_use_only_where_and_while_it_is_open(
+    api: AgentMemory, elsewhere: str
+) -> None:
+    wrong = "this AgentMemory belongs to another thread or process"
+    if elsewhere == "another thread":
+        with ThreadPoolExecutor(1) as pool:
+            found = pool.submit(complaints_of, api).result()
+            with pytest.raises(UsageError):
+                pool.submit(api.close).result()
+    elif elsewhere == "another process":
+        reader, writer = os.pipe()
+        if not (child := os.fork()):
+            try:
+                os.write(writer, "\n".join(complaints_of(api)).encode())
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        found = os.read(reader, 10_000).decode().split("\n")
+        os.close(reader)
+        os.close(writer)
+    else:
+        api.close()
+        api.close()
+        found, wrong = complaints_of(api), "this AgentMemory is closed"
+
+    assert found == [wrong] * len(EACH_CALL)
+
+
+@pytest.mark.parametrize("limit", [2**63, -(2**70), -1, 1.5, "5", True, float("nan")])
+def test_a_limit_that_is_none_is_refused(api: AgentMemory, limit: Any) -> None:
+    with pytest.raises(UsageError, match="is no limit; use a whole number from 0 to"):
+        api.recall_all("build_agent", limit=limit)
+
+
+@pytest.mark.parametrize("lock_wait", [float("nan"), float("inf"), -1, "5", None, 2**70])
+def test_a_patience_that_is_none_is_refused(api: AgentMemory, path: Path, lock_wait: Any) -> None:
+    with pytest.raises(UsageError, match="is no time to wait; use seconds"):
+        AgentMemory(path, lock_wait=lock_wait)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        5,
+        None,
+        datetime(2026, 1, 1),
+        datetime.max.replace(tzinfo=UTC),
+        datetime(1, 1, 1, tzinfo=UTC),
+    ],
+)
+def test_a_clock_that_says_no_possible_time_is_refused(
+    api: AgentMemory, path: Path, moment: Any
+) -> None:
+    with (
+        AgentMemory(path, clock=lambda: moment) as wrong,
+        pytest.raises(UsageError, match="the clock says"),
+    ):
+        wrong.remember("a", "learning", "k", "v", expires_in=5)
+
+
+@pytest.mark.parametrize("path", ["a\0b", "half \ud800", 5, b"x"])
+def test_a_path_that_is_none_is_refused(path: Any) -> None:
+    with pytest.raises(MemctlError):
+        AgentMemory(path)

@@ -675,7 +675,7 @@ def test_what_went_to_the_archive_is_not_missed(
     assert (backlog, half) == ([], [])
     (document,) = documents(told)
     assert document["message"] == (
-        "the active memories fell from 400 to 69, and 260 of them were archived"
+        "the active memories fell from 400 to 69, though only 260 were archived"
     )
     assert (document["memories"], document["before"], document["archived"]) == (69, 400, 260)
 

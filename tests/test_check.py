@@ -153,7 +153,7 @@ def test_a_database_in_good_care_has_no_findings(db: sqlite3.Connection, migrate
         ),
         pytest.param(
             run("cleanup", "2026-11-22T09:00:00Z", "ok", counts="""'{"archived": 101}'"""),
-            "warning",
+            "info",
             "drop",
             id="a run that archived nearly all",
         ),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from memctl import ledger
-from memctl.alerts import Alert
+from memctl.alerts import Alert, Undelivered
 from memctl.check import Wanted, check
 from memctl.cleanup import cleanup
 from memctl.decay import DecayPolicy, decay
@@ -165,10 +165,20 @@ def test_what_was_not_run_in_2036_neither_makes_it_credible_nor_stops_the_right_
     assert [status for _, status in statuses(looking)][2:] == ["refused", "ok"]
 
 
+def taking(delivered: list[Alert]) -> Callable[[Undelivered, float], bool]:
+    """Return what takes every alert, and keeps it."""
+
+    def take(waiting: Undelivered, _seconds: float) -> bool:
+        delivered.append(waiting.alert)
+        return True
+
+    return take
+
+
 def test_a_leap_is_alerted_at_once_and_once_until_a_run_is_accepted(
     copy: Path, looking: sqlite3.Connection, delivered: list[Alert]
 ) -> None:
-    watch = Watch(deliver=delivered.append)
+    watch = Watch(deliver=taking(delivered))
     perform_at(copy, NOW, watch=watch)
 
     for now in (LEAP, LEAP + DAY, NOW + DAY, LEAP):
@@ -190,7 +200,7 @@ def test_what_is_done_by_hand_is_refused_without_an_alert(
     copy: Path, delivered: list[Alert]
 ) -> None:
     perform_at(copy, NOW)
-    request = Request(copy, LEAP, watch=Watch(deliver=delivered.append))
+    request = Request(copy, LEAP, watch=Watch(deliver=taking(delivered)))
 
     with pytest.raises(ClockLeapError):
         perform("archive", cleanup, request, by_hand=True)
@@ -202,7 +212,7 @@ def test_run_is_refused_once_for_all_its_jobs(
     copy: Path, looking: sqlite3.Connection, delivered: list[Alert], tmp_path: Path
 ) -> None:
     settings = load_settings(database=copy, configuration=None, environ={"HOME": str(tmp_path)})
-    request = Request(copy, NOW, watch=Watch(deliver=delivered.append))
+    request = Request(copy, NOW, watch=Watch(deliver=taking(delivered)))
     list(run_due_jobs(settings, request))
     before = content(copy)
 

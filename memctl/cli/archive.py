@@ -8,14 +8,13 @@ from memctl.agents import require_agent
 from memctl.archive import archive as archive_memories
 from memctl.archived import ArchiveFilter, list_archived
 from memctl.cli.options import (
-    MOST_ROWS,
     AgentArgument,
     Call,
     JobOptions,
     OutputOptions,
     finish,
 )
-from memctl.database import open_database
+from memctl.database import MOST_ROWS, open_database
 from memctl.jobs import perform
 from memctl.migrations import require_current
 from memctl.output import say, show_rows

@@ -9,8 +9,8 @@ import typer
 
 from memctl.agent_memory import DEFAULT_IMPORTANCE, AgentMemory
 from memctl.agents import require_agent
-from memctl.cli.options import MOST_ROWS, AgentArgument, Call, LockOptions, OutputOptions
-from memctl.database import from_bytes, open_database
+from memctl.cli.options import AgentArgument, Call, LockOptions, OutputOptions
+from memctl.database import MOST_ROWS, from_bytes, open_database
 from memctl.errors import MemctlError, NotFoundError, UsageError
 from memctl.memory import MOST_BYTES, TYPES, MemoryType
 from memctl.messages import Message

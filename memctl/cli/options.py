@@ -22,7 +22,7 @@ from memctl.alerts import UNDER_ALERT, Alert, Undelivered, run_command
 from memctl.database import database_path, open_database, require_file
 from memctl.errors import MemctlError, UsageError, shortage
 from memctl.files import output_path
-from memctl.jobs import JobResult, Report, Request
+from memctl.jobs import MOST_LOCK_WAIT, JobResult, Report, Request
 from memctl.locking import exclusive
 from memctl.messages import LogFormat, MessageStyle
 from memctl.output import (
@@ -36,10 +36,9 @@ from memctl.output import (
     visible,
 )
 from memctl.settings import Settings, load_settings
-from memctl.timestamps import parse_moment, to_text
+from memctl.timestamps import is_possible, parse_moment, to_text
 from memctl.watchdog import Watch
 
-MOST_ROWS = 10**12  # SQLite counts to 2**63
 # By this variable of the environment a shell asks memctl what a line may go on with.
 ASKED_BY = "_MEMCTL_COMPLETE"
 
@@ -96,7 +95,7 @@ class Call:
         now = datetime.now(UTC).replace(microsecond=0)
         if self.now is not None:
             now = parse_moment(self.now)
-        if not 1970 < now.year < 9000:
+        if not is_possible(now):
             raise UsageError(f"the clock says {to_text(now)}", "set it to a year that can be")
         return now
 
@@ -113,8 +112,8 @@ class Call:
 
 def _seconds(value: float | None) -> float | None:
     """Refuse what is no time to wait, which `min` and `max` would not for NaN."""
-    if value is not None and not 0 <= value <= 86400:
-        raise typer.BadParameter("it must be from 0 to 86400 seconds")
+    if value is not None and not 0 <= value <= MOST_LOCK_WAIT:
+        raise typer.BadParameter(f"it must be from 0 to {MOST_LOCK_WAIT} seconds")
     return value
 
 

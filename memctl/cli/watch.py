@@ -11,7 +11,6 @@ import typer
 
 from memctl import outbox
 from memctl.cli.options import (
-    MOST_ROWS,
     AgentArgument,
     AgentOption,
     Call,
@@ -19,7 +18,7 @@ from memctl.cli.options import (
     OutputOptions,
     alone_with_database,
 )
-from memctl.database import open_database
+from memctl.database import MOST_ROWS, open_database
 from memctl.errors import MemctlError, UsageError
 from memctl.migrations import require_current
 from memctl.outbox import EventFilter
