@@ -104,7 +104,7 @@ def import_(
     ] = False,
     no_checksum: Annotated[
         bool,
-        typer.Option("--no-checksum", help="Accept a document without one, written by hand."),
+        typer.Option("--no-checksum", help="Accept a document without sha256."),
     ] = False,
 ) -> None:
     """Bring in the memories of a document that `export` wrote, all of them or none."""
