@@ -13,7 +13,7 @@ from typing import NamedTuple
 from memctl.findings import Finding, Severity
 from memctl.ledger import CLOCK_TOLERANCE
 from memctl.memory import TYPES
-from memctl.timestamps import to_unix, unix_seconds
+from memctl.timestamps import is_our_text, to_unix, unix_seconds
 
 PORTION_ROWS = 20_000
 BOUNDS = {
@@ -146,12 +146,34 @@ def find_in_memories(db: Connection, *, now: datetime) -> Iterator[Finding]:
                 rule.advice,
             )
     yield from _find_unknown_types(db)
+    yield from _find_unreadable_archive_times(db)
 
 
 def _name(db: Connection, rowid: int) -> str:
     query = "SELECT agent_id, type, key FROM agent_memory WHERE rowid = ?"
     found = db.execute(query, (rowid,)).fetchone()
     return "the first, '{}' {} '{}'".format(*found) if found else "the first is gone meanwhile"
+
+
+UNREADABLE_ARCHIVE_TIMES = f"""
+    SELECT count(*), agent_id, id, min(archive_id) FROM archived_memories
+    WHERE archived_at IN (
+        SELECT time FROM (SELECT DISTINCT archived_at AS time FROM archived_memories)
+        WHERE NOT {is_our_text("time")} AND {unix_seconds("time")} IS NULL
+    )
+"""
+
+
+def _find_unreadable_archive_times(db: Connection) -> Iterator[Finding]:
+    count, agent, memory_id, _ = db.execute(UNREADABLE_ARCHIVE_TIMES).fetchone()
+    if count:
+        yield Finding(
+            "warning",
+            "archive_time_unreadable",
+            "archived memories whose archived_at is not a time, and which are never pruned: "
+            f"{count}, the first '{memory_id}' of '{agent}'",
+            "restore them, or set archived_at to a time such as 2026-11-22T09:43:58Z",
+        )
 
 
 def _find_unknown_types(db: Connection) -> Iterator[Finding]:

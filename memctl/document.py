@@ -16,10 +16,11 @@ columns and values, so that a document may be laid out anew without becoming ano
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, NoReturn
 
 from memctl.encoding import encodable, to_ascii
-from memctl.errors import DocumentError
+from memctl.errors import DocumentError, RefusedError
+from memctl.json_stream import MOST_BYTES
 from memctl.migrations import MEMORY_COLUMNS
 from memctl.timestamps import to_text
 
@@ -81,7 +82,10 @@ class Checksum:
 def write_document(
     header: Header, rows: Callable[[Section], Iterable[Sequence[object]]], form: Form
 ) -> Iterator[str]:
-    """Yield the document, some text at a time; `rows` gives those of a section, in their order."""
+    """Yield the document, some text at a time; `rows` gives those of a section, in their order.
+
+    Raises RefusedError for a memory that is too large to be imported.
+    """
     checksum = Checksum()
     opening = to_ascii(
         {
@@ -99,6 +103,8 @@ def write_document(
         between = "\n"
         for values in rows(section):
             row = _stored_row_text(section, values)
+            if len(row) > MOST_BYTES:
+                _refuse_large(section, values)
             checksum.add(section, row)
             yield f'{{"{section.name}": {row}}}\n' if form == "nl" else f"{between}{row}"
             between = ",\n"
@@ -122,6 +128,16 @@ def _stored_row_text(section: Section, values: Sequence[object]) -> str:
     if ESCAPED_BYTE in text:
         text = row_text(section, map(encodable, values))
     return text
+
+
+def _refuse_large(section: Section, values: Sequence[object]) -> NoReturn:
+    """Refuse to write what could not be imported."""
+    columns = dict(zip(section.columns, values, strict=True))
+    raise RefusedError(
+        f"memory '{columns['id']}' of '{columns['agent_id']}' takes more than {MOST_BYTES >> 20}"
+        " MiB as JSON, and could not be imported",
+        "use `memctl backup`, or delete the memory",
+    )
 
 
 def refuse_document(problems: Sequence[str], hint: str = "nothing was changed") -> None:

@@ -2,7 +2,9 @@
 
 import base64
 import reprlib
+import uuid
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -18,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from memctl.database import from_bytes
 from memctl.document import ACTIVE, ARCHIVED, PROMOTIONS, Section
+from memctl.timestamps import to_sqlite_text
 
 
 class Strict(BaseModel):
@@ -141,6 +144,21 @@ class Frame(Strict):
     agent_id: Annotated[PlainText | OddText | None, in_order]
     counts: Counts
     sha256: str
+
+
+def completed(section: Section, row: Any, *, now: datetime) -> Any:
+    """Return a memory with the values that the service would store in the columns it omits."""
+    if section is PROMOTIONS or not isinstance(row, dict):
+        return row
+    defaults = {
+        "id": str(uuid.uuid4()),
+        **dict.fromkeys(section.columns[5:]),  # all but id, agent_id, type, key and value
+        "importance": 5,
+        "access_count": 0,
+        "last_accessed": to_sqlite_text(now),
+        "created_at": to_sqlite_text(now),
+    }
+    return defaults | row
 
 
 ROWS: dict[str, TypeAdapter[list[Any]]] = {

@@ -75,8 +75,7 @@ class JsonStream:
         Raises DocumentError for what is not JSON, is too large or too deep, or names anything
         twice.
         """
-        self.peek()
-        end = _end(ROW, self._buffer, self._at)
+        end = _end(ROW, self._buffer, self._at) if self.peek() == b"{" else self._at
         if end == self._at:
             end = self._read_whole()
         self.length = end - self._at

@@ -21,7 +21,7 @@ from memctl.due import Due
 from memctl.errors import RefusedError
 from memctl.jobs import JobResult, Run
 from memctl.policies import Override, Policy, put_for_parameters
-from memctl.timestamps import to_text
+from memctl.timestamps import is_our_text, to_text, unix_seconds
 
 SMALL_ARCHIVE = 100
 STATE_KEY = "prune:policy"
@@ -57,7 +57,12 @@ class PruneResult(JobResult):
 
 # Importance that is not a number compares as greater than any number, and NULL as unknown:
 # both are kept. The latest cutoff of all is there for the index.
-ARCHIVED_LONG_AGO = f"archived_at < :latest_cutoff AND archived_at < :cutoff AND {OF_AGENT}"
+# What was imported may have a time in another form, or none: then it is kept.
+ARCHIVED_LONG_AGO = f"""
+    archived_at < :latest_cutoff AND archived_at < :cutoff
+    AND ({is_our_text("archived_at")} OR {unix_seconds("archived_at")} < unixepoch(:cutoff))
+    AND {OF_AGENT}
+"""
 
 OLD = f"{ARCHIVED_LONG_AGO} AND importance < :protected_importance"
 

@@ -22,6 +22,10 @@ class Rule(NamedTuple):
     problem: str
 
 
+def _text(column: str) -> Rule:
+    return Rule(column, f"typeof({column}) <> 'text'", "must be text")
+
+
 def _name(column: str) -> Rule:
     broken = f"typeof({column}) <> 'text' OR {column} = ''"
     return Rule(column, broken, "must be text, and not empty")
@@ -56,10 +60,10 @@ NO_JSON = """
 RULES = {
     "incoming": (
         _name("id"),
-        _name("agent_id"),
+        _text("agent_id"),
         Rule("type", UNKNOWN_TYPE, "is none of the known ones"),
         _name("key"),
-        Rule("value", "typeof(value) <> 'text'", "must be text"),
+        _text("value"),
         _optional(Rule("metadata", NO_JSON, "must be JSON")),
         _optional(_number("importance", "10", "must be a number from 0 to 10")),
         _optional(
@@ -82,7 +86,7 @@ RULES = {
         _optional(Rule("run_id", "typeof(run_id) <> 'integer'", "must be an integer")),
     ),
     "incoming_promotions": (
-        _name("agent_id"),
+        _text("agent_id"),
         _name("type"),
         _name("key"),
         _name("entry_id"),

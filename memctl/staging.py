@@ -10,6 +10,7 @@ import io
 import os
 import reprlib
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from itertools import groupby
 from sqlite3 import Connection
 from typing import Any, NamedTuple, cast
@@ -28,12 +29,13 @@ from memctl.document import (
     refuse_document,
     row_text,
 )
-from memctl.document_models import Frame, check_frame, check_rows
+from memctl.document_models import Frame, check_frame, check_rows, completed
 from memctl.encoding import is_unicode
 from memctl.errors import DocumentError, MemctlError
 from memctl.json_stream import JsonStream
 from memctl.migrations import require_current
 from memctl.row_rules import note_invalid_rows
+from memctl.timestamps import to_text
 
 SECTION_NAMES = list(SECTIONS)  # a list can be asked about whatever stands where a name should
 FRAME_NAMES = list(Frame.model_fields)
@@ -110,18 +112,25 @@ Progress = Callable[[int, int], object]
 
 
 def stage(
-    db: Connection, file: "io.BufferedReader[Any]", wanted: Wanted, progress: Progress
+    db: Connection,
+    file: "io.BufferedReader[Any]",
+    wanted: Wanted,
+    progress: Progress,
+    *,
+    complete_at: datetime | None = None,
 ) -> None:
     """Read a document, packed by gzip or not, into the tables `incoming` and `incoming_promotions`.
 
-    `progress` is told how many rows of how many are read. Raises DocumentError for everything
-    that is wrong with the document, SchemaError when the database is not ready for it.
+    `progress` is told how many rows of how many are read. The document must have a checksum and
+    every column of its rows, unless `complete_at` says at which time memories are created whose
+    columns it omits. Raises DocumentError for everything that is wrong with the document,
+    SchemaError when the database is not ready for it.
     """
     require_current(db)
     with temporary_tables(db):
         for statement in CREATE_INCOMING:
             db.execute(statement)
-        agent = _Reading(db, JsonStream(unpacked(file)), progress).read()
+        agent = _Reading(db, JsonStream(unpacked(file)), progress, complete_at).read()
         for statement in INDEX_INCOMING:
             db.execute(statement)
         _refuse_contradictions(db, agent)
@@ -159,10 +168,17 @@ def unpacked(file: "io.BufferedReader[Any]") -> io.BufferedIOBase:
 class _Reading:
     """One pass over a document."""
 
-    def __init__(self, db: Connection, stream: JsonStream, progress: Progress) -> None:
+    def __init__(
+        self,
+        db: Connection,
+        stream: JsonStream,
+        progress: Progress,
+        complete_at: datetime | None,
+    ) -> None:
         self._db = db
         self._stream = stream
         self._progress = progress
+        self._complete_at = complete_at
         self._checksum = Checksum()
         self._counts = dict.fromkeys(SECTIONS, 0)
         self._frame: dict[str, Any] = {}
@@ -183,6 +199,8 @@ class _Reading:
                 rows, size = [], 0
             if name in SECTIONS:
                 section = SECTIONS[name]
+                if self._complete_at:
+                    value = completed(section, value, now=self._complete_at)
                 rows.append(value)
                 size += self._stream.length
                 self._counts[name] += 1
@@ -190,7 +208,7 @@ class _Reading:
                 self._note(name, value)
         if rows:
             self._take_in(section, rows)
-        refuse_document(self._problems)
+        self._refuse(self._problems)
         return self._check_frame()
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
@@ -260,13 +278,23 @@ class _Reading:
         except ValueError as error:
             self._problems += error.args
             if len(self._problems) >= PROBLEMS_SHOWN:
-                refuse_document(self._problems)
+                self._refuse(self._problems)
             return
         for row in rows:
             self._checksum.add(section, row_text(section, (row[name] for name in section.columns)))
         if not self._problems:
             self._store(section, checked, first=last - len(rows) + 1)
         self._progress(sum(self._counts.values()), self._expected())
+
+    def _refuse(self, problems: Sequence[str]) -> None:
+        """Raise DocumentError if there are problems."""
+        incomplete = any(problem.endswith(": is missing") for problem in problems)
+        refuse_document(
+            problems,
+            "--no-checksum accepts a document that is not complete; nothing was changed"
+            if incomplete and not self._complete_at
+            else "nothing was changed",
+        )
 
     def _store(self, section: Section, rows: Sequence[tuple[Any, ...]], *, first: int) -> None:
         table = "incoming_promotions" if section is PROMOTIONS else "incoming"
@@ -288,10 +316,20 @@ class _Reading:
         return sum(count for count in counts if isinstance(count, int))
 
     def _check_frame(self) -> str | None:
+        found = self._frame
+        if self._complete_at:
+            found = {
+                "format": FORMAT,
+                "version": VERSION,
+                "exported_at": to_text(self._complete_at),
+                "agent_id": None,
+                "counts": self._counts,
+                "sha256": str(self._checksum),
+            } | found
         try:
-            frame = check_frame(self._frame)
+            frame = check_frame(found)
         except ValueError as error:
-            refuse_document(error.args)
+            self._refuse(error.args)
         refuse_document(
             [
                 f"counts: {name} is {count}, but the document has {self._counts[name]} such rows"

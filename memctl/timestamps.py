@@ -114,6 +114,11 @@ def unix_seconds(column: str) -> str:
     END"""
 
 
+def is_our_text(column: str) -> str:
+    """Return SQL that is true for a time in our own form, as `to_text` writes it."""
+    return f"ifnull({column} = strftime('%Y-%m-%dT%H:%M:%SZ', {column}, '+0 days'), FALSE)"
+
+
 def common_unix_seconds(column: str) -> str:
     """Return short SQL for the same, exact for what SQLite and JavaScript write in our days.
 

@@ -218,6 +218,25 @@ def test_memories_are_counted_over_all_portions_and_the_first_is_named(
     assert answer.json["memories"] == PORTION_ROWS + 2
 
 
+def test_archived_memories_that_are_never_pruned_are_counted(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    for number in range(4):
+        insert_memory(db, id=str(number), expired_for=DAY)
+    migrated.ok("cleanup")
+    db.execute("UPDATE archived_memories SET archived_at = 'soon' WHERE id IN ('1', '3')")
+    db.execute("UPDATE archived_memories SET archived_at = '2026-11-01 00:00:00' WHERE id = '2'")
+
+    answer = migrated("check", "--json")
+
+    assert answer.exit_code == 3
+    assert found(answer) == [("warning", "archive_time_unreadable")]
+    assert message(answer, "archive_time_unreadable") == (
+        "archived memories whose archived_at is not a time, and which are never pruned: 2, "
+        "the first '1' of 'build_agent'"
+    )
+
+
 def test_failures_that_the_ledger_does_not_know_yet_count(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:

@@ -4,6 +4,7 @@ import gzip
 import json
 import resource
 import subprocess
+import uuid
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -572,6 +573,54 @@ def test_the_program_says_it_in_one_line_and_ends_with_13(
         }
     }
     assert memory_tables(target) == before
+
+
+def test_a_document_written_by_hand_needs_only_what_a_memory_cannot_do_without(
+    target: Path,
+) -> None:
+    written = {"agent_id": "hand", "type": "learning", "key": "k", "value": "v"}
+    content = json.dumps({"active": [written]}).encode()
+
+    with pytest.raises(DocumentError) as refusal:
+        import_into(target, content)
+    first = import_into(target, content, no_checksum=True, allow_invalid=False)
+    (stored,) = json.loads(export_from(target, agent="hand"))["active"]
+    second = import_into(target, content, no_checksum=True)
+
+    assert refusal.value.hint == (
+        "--no-checksum accepts a document that is not complete; nothing was changed"
+    )
+    assert (first.active.inserted, second.active.skipped) == (1, 1)
+    assert uuid.UUID(stored.pop("id")).version == 4
+    assert {name: value for name, value in stored.items() if value is not None} == {
+        **written,
+        "importance": 5,
+        "access_count": 0,
+        "last_accessed": "2026-11-22 09:43:58",
+        "created_at": "2026-11-22 09:43:58",
+    }
+
+
+def test_without_a_checksum_all_else_is_still_checked(target: Path, exported: bytes) -> None:
+    document = json.loads(exported)
+    document["active"][0] |= {**NEW, "value": "edited"}
+    unsigned = {name: part for name, part in document.items() if name != "sha256"}
+    miscounted = {**unsigned, "counts": {**unsigned["counts"], "active": 3}}
+    unknown = {**unsigned, "active": [{**document["active"][0], "colour": "red"}]}
+
+    problems = []
+    for damaged in (document, miscounted, unknown):
+        with pytest.raises(DocumentError) as refusal:
+            import_into(target, json.dumps(damaged).encode(), no_checksum=True)
+        problems.append(refusal.value.message)
+    result = import_into(target, json.dumps(unsigned).encode(), no_checksum=True)
+
+    assert problems == [
+        "sha256: the rows are not those that were exported",
+        "counts: active is 3, but the document has 2 such rows",
+        "active row 1, colour: is not known",
+    ]
+    assert (result.active.inserted, result.active.unchanged) == (1, 1)
 
 
 MEMORY = 600 << 20  # bytes of address space; an idle memctl with pydantic takes a quarter of it

@@ -5,13 +5,16 @@ import hashlib
 import json
 import shutil
 import stat
+from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from memctl.errors import RefusedError
 from tests.conftest import NOW, Memctl, connect, everything, insert_memory
+from tests.documents import export_from
 from tests.service import Service
 from tests.test_bad_input import ODD_NAMES, complaint, names_beside
 from tests.test_output import on_a_terminal
@@ -306,3 +309,18 @@ def test_what_gzip_packs_is_what_it_unpacks(odd: Memctl, tmp_path: Path) -> None
 
     assert answer.json["active"]["unchanged"] == 2
     assert "backup.json.gz" in names_beside(odd.database)
+
+
+def test_a_memory_too_large_to_be_imported_is_not_exported(
+    migrated: Memctl, remember: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memctl.document.MOST_BYTES", 2 << 20)
+    remember(id="large", value="Ж" * (1 << 19))
+
+    with pytest.raises(RefusedError) as refusal:
+        export_from(migrated.database)
+
+    assert str(refusal.value) == (
+        "memory 'large' of 'build_agent' takes more than 2 MiB as JSON, and could not be imported;"
+        " use `memctl backup`, or delete the memory"
+    )

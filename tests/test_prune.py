@@ -345,6 +345,34 @@ def test_thousands_of_policies_cost_each_memory_no_more_than_one(
     assert steps(20_000) - steps(10_000) <= 1.1 * (steps(10_000) - steps(200))
 
 
+@pytest.mark.parametrize(
+    ("archived_at", "pruned"),
+    [
+        pytest.param("", 0, id="empty"),
+        pytest.param("0", 0, id="a number"),
+        pytest.param("2026-02-30T00:00:00Z", 0, id="30 February"),
+        pytest.param("2026-02-20 soon", 0, id="half a time"),
+        pytest.param("+011533-07-07T00:00:00.000Z", 0, id="the far future"),
+        pytest.param(b"2026-02-20T00:00:00Z", 0, id="bytes"),
+        pytest.param("2026-08-24 09:43:59", 0, id="a day later, in the service's form"),
+        pytest.param("2026-08-24 09:43:57", 1, id="the service's form"),
+        pytest.param("2026-08-24T09:43:57.000Z", 1, id="with milliseconds"),
+    ],
+)
+def test_what_has_no_readable_time_of_archiving_is_kept(
+    db: sqlite3.Connection, migrated: Memctl, archived_at: str | bytes, pruned: int
+) -> None:
+    archive_row(db, days_ago=200)
+    db.execute("UPDATE archived_memories SET archived_at = ?", (archived_at,))
+
+    report = perform(
+        "prune", lambda run: prune(run, PrunePolicy()), Request(migrated.database, NOW)
+    )
+
+    assert report.result is not None
+    assert report.result.pruned == pruned
+
+
 def test_the_retention_can_be_given(db: sqlite3.Connection, migrated: Memctl) -> None:
     for days in (10, 20, 40):
         archive_row(db, days_ago=days)

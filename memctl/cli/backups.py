@@ -100,7 +100,11 @@ def import_(
     ] = None,
     allow_invalid: Annotated[
         bool,
-        typer.Option("--allow-invalid", help="Take in what has expired or has an unknown type."),
+        typer.Option("--allow-invalid", help="Import rows with invalid values as they are."),
+    ] = False,
+    no_checksum: Annotated[
+        bool,
+        typer.Option("--no-checksum", help="Accept a document without sha256."),
     ] = False,
 ) -> None:
     """Bring in the memories of a document that `export` wrote, all of them or none."""
@@ -121,7 +125,9 @@ def import_(
             lambda run: import_staged(run, on_conflict=on_conflict, allow_invalid=allow_invalid),
             change.request(call),
             by_hand=True,
-            prepare=lambda db: stage(db, file, wanted, progress),
+            prepare=lambda db: stage(
+                db, file, wanted, progress, complete_at=call.moment if no_checksum else None
+            ),
         )
     finish(report, call, change)
 
