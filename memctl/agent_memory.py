@@ -8,13 +8,13 @@ memory goes to the archive in the same transaction, and so does an overwritten o
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import get_ident
 from typing import Any, Self
 
-from memctl.archive import Reason, archive_rows
+from memctl.archive import Reason, archive_rows, own_deletes
 from memctl.batches import Batches
 from memctl.cleanup import cleanup
 from memctl.database import complaints_about, open_database, transaction
@@ -35,7 +35,12 @@ from memctl.memory import (
     to_json,
     to_stored,
 )
-from memctl.migrations import MEMORY_COLUMNS, require_current, schema_version
+from memctl.migrations import (
+    MEMORY_COLUMNS,
+    require_current,
+    require_equal_counts,
+    schema_version,
+)
 from memctl.settings import load_settings
 from memctl.timestamps import is_possible, to_sqlite_text
 
@@ -49,7 +54,7 @@ TOP_MEMORIES = 10
 FIND = f"SELECT {', '.join(MEMORY_COLUMNS)} FROM agent_memory WHERE {OF_NAME}"
 
 # The service's statement, which also names the two columns that it leaves to the clock of SQLite.
-# REPLACE gives all others their defaults, and fires no trigger for the row it takes away.
+# REPLACE gives all others their defaults.
 REMEMBER = """
     INSERT OR REPLACE INTO agent_memory
         (id, agent_id, type, key, value, metadata, importance,
@@ -139,6 +144,8 @@ class AgentMemory:
         with ExitStack() as opened:
             self._db = opened.enter_context(open_database(Path(path), lock_wait=lock_wait))
             self._path = Path(path).absolute()  # the program may go elsewhere
+            # What REPLACE takes away fires DELETE triggers, by which others keep an index in step.
+            self._db.execute("PRAGMA recursive_triggers = ON")
             self._schema = schema_version(self._db)
             require_current(self._db)
             self._opened = opened.pop_all()
@@ -197,7 +204,10 @@ class AgentMemory:
         with self._changing():
             if keep_replaced:
                 self._archive(name, event="memory:archived", reason="replaced", now=now)
-            self._db.execute(REMEMBER, row)
+            replaces = bool(self._rows_of(name))
+            with own_deletes(self._db) if replaces else nullcontext():
+                written = self._db.execute(REMEMBER, row).rowcount
+            require_equal_counts(self._db, remembered=1, written=written)
             return Memory(*self._db.execute(FIND, name).fetchone())
 
     def recall(self, agent: str, type: str, key: str) -> Memory | None:
@@ -382,9 +392,12 @@ class AgentMemory:
         self, name: Mapping[str, bytes], *, event: Event, reason: Reason, now: datetime
     ) -> int:
         """Archive the memory of that name, if there is one; returns how many there were."""
-        found = self._db.execute(f"SELECT rowid FROM agent_memory WHERE {OF_NAME}", name)
-        rowids = json.dumps([row[0] for row in found])
+        rowids = json.dumps(self._rows_of(name))
         return archive_rows(self._db, rowids, event=event, reason=reason, now=now, run_id=None)
+
+    def _rows_of(self, name: Mapping[str, bytes]) -> list[int]:
+        found = self._db.execute(f"SELECT rowid FROM agent_memory WHERE {OF_NAME}", name)
+        return [row[0] for row in found]
 
 
 def _this_thread() -> tuple[int, int]:

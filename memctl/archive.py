@@ -3,7 +3,8 @@
 The three happen in one transaction, so that a memory is active or archived at every instant.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from sqlite3 import Connection
@@ -14,7 +15,7 @@ from memctl.database import bind_texts
 from memctl.due import Due
 from memctl.events import Event, record_events
 from memctl.jobs import Batch, JobResult, Run
-from memctl.migrations import MEMORY_COLUMNS
+from memctl.migrations import MEMORY_COLUMNS, require_equal_counts
 from memctl.timestamps import to_text
 
 Reason = Literal["expired", "forgotten", "deleted", "replaced", "imported", "manual"]
@@ -69,12 +70,18 @@ def archive_rows(
     parameters = {"now": to_text(now), "reason": reason, "run_id": run_id, "rowids": rowids}
     copied = db.execute(COPY_TO_ARCHIVE, parameters).rowcount
     told = record_events(db, event, "agent_memory", rowids, now=now, run_id=run_id)
-    db.execute(BEGIN_OWN_DELETE)  # the feature archive-on-delete keeps out of it
-    removed = db.execute(REMOVE_ACTIVE, parameters).rowcount
-    db.execute(END_OWN_DELETE)
-    if not copied == told == removed:
-        raise AssertionError(f"archived {copied}, told of {told}, removed {removed}")
+    with own_deletes(db):
+        removed = db.execute(REMOVE_ACTIVE, parameters).rowcount
+    require_equal_counts(db, archived=copied, recorded=told, removed=removed)
     return removed
+
+
+@contextmanager
+def own_deletes(db: Connection) -> Iterator[None]:
+    """Keep the feature archive-on-delete out of what the block deletes, in its transaction."""
+    db.execute(BEGIN_OWN_DELETE)
+    yield
+    db.execute(END_OWN_DELETE)
 
 
 def archiving(run: Run, *, event: Event, reason: Reason) -> Callable[[Batch], int]:
@@ -91,8 +98,7 @@ def remove_archived(run: Run, rowids: str, event: Event) -> int:
     """
     told = record_events(run.db, event, "archived_memories", rowids, now=run.now, run_id=run.number)
     removed = run.db.execute(REMOVE_ARCHIVED, {"rowids": rowids}).rowcount
-    if told != removed:
-        raise AssertionError(f"told of {told}, removed {removed}")
+    require_equal_counts(run.db, recorded=told, removed=removed)
     return removed
 
 

@@ -1,20 +1,21 @@
 """Verified copies of the whole database, made while others go on writing, and the way back.
 
 A copy is one read of the whole file; it stands alone, without a write-ahead log, and is checked
-before it gets its name. A backup that is kept has a manifest beside it, with the SHA-256 that
-`sha256sum` prints. To go back means to write the pages of a backup into the live database in one
+before it gets its name. Beside it is a manifest, which names the database by its identity and has
+the SHA-256 that `sha256sum` prints; a manifest without one reserves the name of a backup that is
+not finished. To go back means to write the pages of a backup into the live database in one
 transaction: no file is ever put in the place of one that is in use.
 """
 
-import glob
 import hashlib
+import itertools
 import json
 import os
 import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
@@ -23,7 +24,10 @@ from memctl import __version__, migrations
 from memctl.database import complaints_about, count_rows, reachable, table_exists
 from memctl.errors import LockedError, MemctlError, NotFoundError, RefusedError, UsageError
 from memctl.files import Draft, require_place, whole_file
-from memctl.timestamps import to_text
+from memctl.identity import database_id, host_name, known_identity
+from memctl.migrations import require_utf8
+from memctl.ownership import create_file
+from memctl.timestamps import parse_moment, to_text
 
 MANIFEST_FORMAT = "memctl.backup"
 MOST_MANIFEST_BYTES = 1 << 16
@@ -45,13 +49,25 @@ class Manifest:
     database: str
     created_at: str
     size_bytes: int
-    sha256: str
+    sha256: str | None  # None: the backup is not finished
     schema_step: int
     memories: int | None  # None: no such table
     archived: int | None
     memctl_version: str
     format: str = MANIFEST_FORMAT
     version: int = 1
+    database_id: str | None = None  # None: not migrated, or made by an earlier memctl
+    host: str | None = None  # None: made by an earlier memctl
+
+    def is_of_same_database(self, other: "Manifest") -> bool:
+        """Tell whether two backups are of one database, wherever it was when they were made."""
+        if self.database_id or other.database_id:
+            return self.database_id == other.database_id
+        return (self.host, self.database) == (other.host, other.database)
+
+    def is_from_future(self, *, now: datetime) -> bool:
+        """Tell whether a backup was made by a clock that was ahead of this moment."""
+        return parse_moment(self.created_at) > now
 
 
 @dataclass(frozen=True)
@@ -74,54 +90,140 @@ def back_up(
     written or fails its check; then there is no copy, and none was removed.
     """
     path = path.resolve()
-    stem, stamped = target or path.parent, keep is not None
+    stem = target or path.parent
     with reachable(stem):
-        if stem.is_dir():
-            stem, stamped = stem / f"{path.name}.backup", True
+        named_after_database = stem.is_dir()
+        if named_after_database:
+            stem = stem / f"{path.name}.backup"
     stem = require_place(stem, database=path)
+    stamped = named_after_database or keep is not None
     try:
-        if stamped:
-            remove_drafts(stem)
-            copy = free_name(stem.with_name(f"{stem.name}-{now:{STAMP}}"))
-        elif stem.exists():
-            raise UsageError(f"{stem} exists already", "name another file, or say --keep N")
-        else:
-            copy = stem
-        with whole_file(copy, owner_of=path) as draft:
-            fill_copy(db, draft)
-            manifest = describe(draft.path, name=copy.name, database=path, now=now)
-            # First, so that a kill in between leaves a few bytes behind and not a whole copy.
-            with whole_file(manifest_path(copy), owner_of=path) as note:
-                note.write([json.dumps(asdict(manifest), indent=2), "\n"])
-        removed = [] if keep is None else remove_old(stem, keep=keep, newest=copy, database=path)
+        owner = database_id(db, path)
+        copy, manifest = write_backup(db, path, stem, owner=owner, stamped=stamped, now=now)
+        removed = []
+        if keep is not None:
+            series = None if named_after_database else stem.name
+            removed = remove_old(copy, manifest, series=series, keep=keep, now=now)
     except OSError as error:
-        raise no_backup(stem.parent, error, "name another place with -o") from None
+        raise no_backup(stem.parent, error, ", or name another place with -o") from None
     return BackupResult(str(copy), manifest, [str(file) for file in removed])
 
 
-def remove_old(stem: Path, *, keep: int, newest: Path, database: Path) -> list[Path]:
+def write_backup(
+    db: Connection, path: Path, stem: Path, *, owner: str | None, stamped: bool, now: datetime
+) -> tuple[Path, Manifest]:
+    """Copy the database and describe the copy; returns the copy and its manifest.
+
+    The name is reserved first, so that of several machines that write into one directory each has
+    its own. `owner` is the identity of the database. The caller holds memctl's lock.
+    """
+    begun = Manifest(
+        file=stem.name,
+        database=str(path),
+        created_at=to_text(now),
+        size_bytes=0,
+        sha256=None,
+        schema_step=0,
+        memories=None,
+        archived=None,
+        memctl_version=__version__,
+        database_id=owner,
+        host=host_name(),
+    )
+    remove_unfinished(stem.parent, begun)
+    copy = reserve_name(stem, begun, stamped=stamped, now=now)
+    try:
+        with whole_file(copy, owner_of=path) as draft:
+            fill_copy(db, draft)
+            manifest = describe(draft.path, replace(begun, file=copy.name))
+        try:
+            with whole_file(manifest_path(copy), owner_of=path) as draft:
+                draft.write([to_document(manifest)])
+        except BaseException:
+            copy.unlink()
+            raise
+    except BaseException:
+        manifest_path(copy).unlink(missing_ok=True)
+        raise
+    return copy, manifest
+
+
+def reserve_name(stem: Path, begun: Manifest, *, stamped: bool, now: datetime) -> Path:
+    """Return the name of a new backup, after writing its manifest, as it is at the beginning.
+
+    Raises UsageError when the name, which is not stamped with the time, is taken.
+    """
+    wanted = stem.with_name(f"{stem.name}-{now:{STAMP}}") if stamped else stem
+    for number in itertools.count(1):
+        copy = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        note = manifest_path(copy)
+        try:
+            if os.path.lexists(copy):
+                raise FileExistsError
+            descriptor = create_file(note, like=Path(begun.database))
+        except FileExistsError:
+            if stamped:
+                continue
+            taken = copy if os.path.lexists(copy) else note
+            raise UsageError(
+                f"{taken} exists already", "name another file, or say --keep N"
+            ) from None
+        try:
+            os.write(descriptor, to_document(replace(begun, file=copy.name)).encode("ascii"))
+        except BaseException:
+            note.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+        return copy
+    raise AssertionError("there is always another number")
+
+
+def remove_unfinished(directory: Path, begun: Manifest) -> None:
+    """Remove what backups of this database that were killed have left."""
+    for note, manifest in manifests_in(directory):
+        if manifest.sha256 is None and manifest.is_of_same_database(begun):
+            draft = rf"\.{re.escape(manifest.file)}(\.json)?\.[a-z0-9_]{{8}}(-[a-z]+)?"
+            for file in directory.iterdir():
+                if re.fullmatch(draft, file.name) or file.name == manifest.file:
+                    file.unlink(missing_ok=True)
+            note.unlink(missing_ok=True)
+
+
+def remove_old(
+    newest: Path, made: Manifest, *, series: str | None, keep: int, now: datetime
+) -> list[Path]:
     """Remove the oldest backups of a database until `keep` are left; returns which.
 
-    Only a file that has a manifest of memctl, and the size that this says, counts and goes. The
-    newest, which has just been checked, always stays.
+    Those of one series count: they have the same name but for the stamp, or are all named after
+    the database, whatever it was called. A backup counts and goes only if it has a manifest of
+    this database, its name and its size. The newest, which has just been checked, always stays,
+    and so does one from the future.
     """
     found = []
-    for note in stem.parent.glob(f"{glob.escape(stem.name)}-*.json"):
+    for note, manifest in manifests_in(newest.parent):
         file = note.with_name(note.name.removesuffix(".json"))
-        if file == newest or not re.fullmatch(f"{re.escape(stem.name)}-{STAMPED}", file.name):
-            continue
-        manifest = read_manifest(file)
-        if manifest is None or manifest.database != str(database):
-            continue
-        if not file.exists():
-            note.unlink()  # of a run that was killed
-        elif file.stat().st_size == manifest.size_bytes:
-            found.append((str(manifest.created_at), file))
+        stem = series or f"{Path(manifest.database).name}.backup"
+        if (
+            file != newest
+            and file.name == manifest.file
+            and re.fullmatch(f"{re.escape(stem)}-{STAMPED}", file.name)
+            and manifest.is_of_same_database(made)
+            and not manifest.is_from_future(now=now)
+            and file.is_file()
+            and file.stat().st_size == manifest.size_bytes
+        ):
+            found.append((manifest.created_at, file))
     old = sorted(found, reverse=True)[keep - 1 :]
     for _, file in old:
-        file.unlink()
-        manifest_path(file).unlink()
+        remove_backup(file)
     return sorted(file for _, file in old)
+
+
+def remove_backup(file: Path) -> None:
+    """Remove a backup and its manifest."""
+    file.unlink()
+    manifest_path(file).unlink()
 
 
 def verify(file: Path) -> Manifest:
@@ -129,24 +231,46 @@ def verify(file: Path) -> Manifest:
 
     Raises NotFoundError when one of the two is missing, and MemctlError when they differ.
     """
-    manifest = read_manifest(file)
-    if not file.is_file():
-        raise NotFoundError(f"there is no backup {file}", "check the name")
+    manifest = verify_checksum(file)
     if manifest is None:
         raise NotFoundError(
-            f"{file} has no manifest {manifest_path(file).name} of memctl beside it",
-            "it was not made by `memctl backup`, or not to its end",
-        )
-    with reachable(file):
-        size, checksum = file.stat().st_size, sha256_of(file)
-    if (size, checksum) != (manifest.size_bytes, manifest.sha256):
-        raise MemctlError(
-            f"{file} is not what was backed up: its SHA-256 is {checksum}, not {manifest.sha256}",
-            "use another backup",
+            f"{file} has no manifest: no .json file beside it has its checksum",
+            "it was not made by `memctl backup`, not to its end, or has been moved or changed",
         )
     with opened_backup(file) as copy:
         require_sound(copy, f"the backup {file}")
     return manifest
+
+
+def verify_checksum(file: Path) -> Manifest | None:
+    """Compare a backup with its manifest and return that; None: there is no manifest.
+
+    A backup that was renamed has its manifest under the new name, or under the old one. Raises
+    NotFoundError when there is no such file, and MemctlError when its content has changed.
+    """
+    with reachable(file):
+        if not file.is_file():
+            raise NotFoundError(f"there is no backup {file}", "check the name")
+        own = read_manifest(manifest_path(file))
+        if own and own.sha256:
+            candidates = [(manifest_path(file), own)]
+        else:
+            size = file.stat().st_size
+            candidates = [
+                found for found in manifests_in(file.parent) if found[1].size_bytes == size
+            ]
+        checksum = sha256_of(file) if candidates else None
+        for _, manifest in candidates:
+            if (manifest.size_bytes, manifest.sha256) == (file.stat().st_size, checksum):
+                return manifest
+        for note, manifest in candidates:
+            if note == manifest_path(file) or not file.with_name(manifest.file).exists():
+                raise MemctlError(
+                    f"{file} is not what was backed up: its SHA-256 is {checksum}, not"
+                    f" {manifest.sha256} as {note.name} says",
+                    "use another backup",
+                )
+    return None
 
 
 def restore_backup(
@@ -154,26 +278,19 @@ def restore_backup(
 ) -> Path:
     """Make the database what a backup is, in one transaction; returns a copy of what it was.
 
-    Whoever has the database open goes on with what was restored. A backup that has no manifest,
-    such as `migrate` makes, is checked by SQLite alone. The caller holds memctl's lock. Raises
-    NotFoundError or MemctlError for a backup that is missing or damaged, RefusedError for one that
+    Other programs that have the database open go on with what was restored. A backup that has no
+    manifest is checked by SQLite alone. The caller holds memctl's lock. Raises NotFoundError or
+    MemctlError for a backup that is missing or damaged, RefusedError or SchemaError for one that
     does not fit, LockedError when others write for longer than `lock_wait` seconds.
     """
-    if read_manifest(file):
-        verify(file)
-    elif not file.is_file():
-        raise NotFoundError(f"there is no backup {file}", "check the name")
+    verify_checksum(file)
     if file.samefile(path) or file.with_name(f"{file.name}-wal").exists():
         raise RefusedError(f"{file} is a database in use, not a backup", "nothing was changed")
     with opened_backup(file) as backup:
         require_sound(backup, f"the backup {file}")
         if not table_exists(backup, "agent_memory"):
             raise RefusedError(f"{file} has no table agent_memory", "nothing was changed")
-        page_size = "PRAGMA page_size"
-        if backup.execute(page_size).fetchone() != db.execute(page_size).fetchone():
-            raise RefusedError(
-                f"{file} has pages of another size than {path}", "nothing was changed"
-            )
+        require_utf8(backup)
         before = back_up_before("restore", db, path, now=now)
 
         def give_up_when_locked(status: int, _remaining: int, _whole: int) -> None:
@@ -184,11 +301,38 @@ def restore_backup(
                 )
 
         try:
-            backup.backup(db, pages=-1, progress=give_up_when_locked)
+            with pages_like(backup, db, path):
+                backup.backup(db, pages=-1, progress=give_up_when_locked)
         except LockedError:
-            before.unlink()  # nothing was changed, so there is nothing to go back to
+            remove_backup(before)  # nothing was changed, so there is nothing to go back to
             raise
     return before
+
+
+@contextmanager
+def pages_like(backup: Connection, db: Connection, path: Path) -> Iterator[None]:
+    """Let the block write pages of the backup's size, which a write-ahead log would not take.
+
+    Raises LockedError when the size is another one and somebody uses the database.
+    """
+    page_size, journal_mode = "PRAGMA page_size", "PRAGMA journal_mode"
+    same = backup.execute(page_size).fetchone() == db.execute(page_size).fetchone()
+    if same or db.execute(journal_mode).fetchone() != ("wal",):
+        yield
+        return
+    try:
+        db.execute("PRAGMA journal_mode = DELETE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        raise LockedError(
+            f"the backup has pages of another size than {path}, which is in use",
+            "stop the programs that use it, then run the command again; nothing was changed",
+        ) from None
+    try:
+        yield
+    finally:
+        db.execute("PRAGMA journal_mode = WAL")
 
 
 def back_up_before(action: str, db: Connection, path: Path, *, now: datetime) -> Path:
@@ -199,39 +343,21 @@ def back_up_before(action: str, db: Connection, path: Path, *, now: datetime) ->
     """
     path = path.resolve()
     stem = path.with_name(f"{path.name}.before-{action}")
+    known = known_identity(db)
+    owner = known.id if known else None
     try:
-        remove_drafts(stem)
-        copy = free_name(stem.with_name(f"{stem.name}-{now:{STAMP}}"))
-        with whole_file(copy, owner_of=path) as draft:
-            fill_copy(db, draft)
+        return write_backup(db, path, stem, owner=owner, stamped=True, now=now)[0]
     except OSError as error:
-        raise no_backup(path.parent, error, "choose --no-backup") from None
-    return copy
+        way_out = ", or choose --no-backup" if action == "migrate" else ""
+        raise no_backup(path.parent, error, way_out) from None
 
 
-def no_backup(directory: Path, error: OSError, way_out: str) -> MemctlError:
+def no_backup(directory: Path, error: OSError, way_out: str = "") -> MemctlError:
     """Return the error that says why a backup cannot be written."""
     return MemctlError(
         f"no backup can be written to {directory} ({error.strerror})",
-        f"make room and the directory writable, or {way_out}",
+        f"make room and the directory writable{way_out}",
     )
-
-
-def free_name(wanted: Path) -> Path:
-    """Return this name, or one like it that no file has."""
-    name, number = wanted, 2
-    while name.exists():
-        name = wanted.with_name(f"{wanted.name}-{number}")
-        number += 1
-    return name
-
-
-def remove_drafts(stem: Path) -> None:
-    """Remove what runs that were killed have left of copies whose name begins like this."""
-    draft = rf"\.{re.escape(stem.name)}-{STAMPED}(\.json)?\.[a-z0-9_]{{8}}(-[a-z]+)?"
-    for file in stem.parent.glob(f".{glob.escape(stem.name)}-*"):
-        if re.fullmatch(draft, file.name):
-            file.unlink(missing_ok=True)
 
 
 def fill_copy(db: Connection, draft: Draft) -> None:
@@ -268,20 +394,17 @@ def opened_backup(file: Path) -> Iterator[Connection]:
         yield backup
 
 
-def describe(copy: Path, *, name: str, database: Path, now: datetime) -> Manifest:
+def describe(copy: Path, begun: Manifest) -> Manifest:
     """Return the manifest of a finished copy."""
     with opened_backup(copy) as backup:
         steps = migrations.applied(backup)
-        return Manifest(
-            file=name,
-            database=str(database),
-            created_at=to_text(now),
+        return replace(
+            begun,
             size_bytes=copy.stat().st_size,
             sha256=sha256_of(copy),
             schema_step=steps[-1].version if steps else 0,
             memories=count_rows(backup, "agent_memory"),
             archived=count_rows(backup, "archived_memories"),
-            memctl_version=__version__,
         )
 
 
@@ -290,16 +413,33 @@ def manifest_path(backup: Path) -> Path:
     return backup.with_name(f"{backup.name}.json")
 
 
-def read_manifest(backup: Path) -> Manifest | None:
-    """Return what the manifest of a backup says, or None when there is none of memctl."""
+def manifests_in(directory: Path) -> Iterator[tuple[Path, Manifest]]:
+    """Read the manifests in a directory; yields the file and the manifest."""
+    for note in sorted(directory.glob("*.json")):
+        manifest = read_manifest(note)
+        if manifest:
+            yield note, manifest
+
+
+def read_manifest(note: Path) -> Manifest | None:
+    """Read a manifest; None: there is none of memctl. What a later memctl adds is ignored."""
     try:
-        with manifest_path(backup).open("rb") as file:
+        if not note.is_file():
+            return None
+        with note.open("rb") as file:
             found = json.loads(file.read(MOST_MANIFEST_BYTES))
-        manifest = Manifest(**found)
-    except (OSError, ValueError, TypeError, RecursionError):
+        known = {field.name for field in fields(Manifest)}
+        manifest = Manifest(**{name: value for name, value in found.items() if name in known})
+        parse_moment(manifest.created_at)
+        is_name = manifest.file == Path(manifest.file).name
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, UsageError):
         return None
-    ours = manifest.format == MANIFEST_FORMAT and manifest.file == backup.name
-    return manifest if ours else None
+    return manifest if manifest.format == MANIFEST_FORMAT and is_name else None
+
+
+def to_document(manifest: Manifest) -> str:
+    """Return a manifest as it is written."""
+    return json.dumps(asdict(manifest), indent=2) + "\n"
 
 
 def sha256_of(file: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from memctl import bridge, migrations
 from memctl.alerts import AlertPolicy, count_memories
+from memctl.backup import STAMP, manifest_path, read_manifest
 from memctl.check_jobs import find_in_jobs, find_in_numbers
 from memctl.check_memories import find_in_memories
 from memctl.check_stamps import find_in_stamps
@@ -28,7 +29,6 @@ from memctl.spool import Failure
 Depth = Literal["quick", "full"]
 
 HUGE_WAL_BYTES = 256 << 20  # beside a busy writer a job leaves about a fifth of it
-STAMP = "%Y%m%dT%H%M%SZ"
 MOST_DAMAGES = 5
 
 # The first and the last of what the steps of the schema create.
@@ -168,11 +168,24 @@ def _find_in_backups(path: Path, policy: CheckPolicy, *, now: datetime) -> Itera
     backup = re.compile(
         rf"{re.escape(path.name)}\.(before-[a-z]+|backup)-(\d{{8}}T\d{{6}}Z)(-\d+)?"
     )
-    made = [match for file in path.parent.iterdir() if (match := backup.fullmatch(file.name))]
-    if made:
-        newest = max(datetime.strptime(match[2], STAMP).replace(tzinfo=UTC) for match in made)
+    files = {
+        file: match for file in path.parent.iterdir() if (match := backup.fullmatch(file.name))
+    }
+    stamps = {file: datetime.strptime(files[file][2], STAMP).replace(tzinfo=UTC) for file in files}
+    for file in sorted(files):
+        manifest = read_manifest(manifest_path(file))
+        if stamps[file] > now or (manifest and manifest.is_from_future(now=now)):
+            del stamps[file]
+            yield Finding(
+                "warning",
+                "backup_in_future",
+                f"the backup {file.name} has a time in the future",
+                "`--keep` neither counts nor removes it: remove it when it is no longer needed",
+            )
+    if stamps:
+        newest = max(stamps.values())
         old = now - newest > timedelta(days=policy.backup_days)
-        scheduled = any(match[1] == "backup" for match in made)
+        scheduled = any(files[file][1] == "backup" for file in stamps)
         if old:
             yield Finding(
                 "warning" if scheduled else "info",
@@ -180,7 +193,7 @@ def _find_in_backups(path: Path, policy: CheckPolicy, *, now: datetime) -> Itera
                 f"the newest backup beside the database is {(now - newest).days} days old",
                 "make one" if scheduled else "make them regularly, unless you do so elsewhere",
             )
-    else:
+    elif not files:
         yield Finding(
             "info",
             "no_backup",

@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
 
-from memctl.errors import LockedError, MemctlError, NoDatabaseError, UsageError
+from memctl.errors import LockedError, MemctlError, NoDatabaseError, SchemaError, UsageError
 from memctl.ownership import create_directory, create_file, owner_can_use_new_files
 
 MOST_ROWS = 10**12  # SQLite counts to 2**63
@@ -69,6 +69,11 @@ COMPLAINTS: dict[int, tuple[type[MemctlError], str, str]] = {
         MemctlError,
         "{path} is damaged",
         "stop its users and restore a backup, or try `sqlite3 FILE .recover`",
+    ),
+    sqlite3.SQLITE_CONSTRAINT: (
+        SchemaError,
+        "a constraint or a trigger in {path} refuses what memctl writes",
+        "the interrupted step was rolled back: the program that made it has to change it",
     ),
     sqlite3.SQLITE_NOTADB: (
         NoDatabaseError,

@@ -25,7 +25,7 @@ from memctl.due import Tally
 from memctl.errors import RefusedError
 from memctl.events import Table, record_events
 from memctl.jobs import JobResult, Run
-from memctl.migrations import require_current
+from memctl.migrations import require_current, require_equal_counts
 from memctl.row_rules import SECTION_OF_ROW, UNKNOWN_TYPE, problems_of_rows
 from memctl.timestamps import is_before, to_unix
 
@@ -230,8 +230,7 @@ class _Import:
             now=self._run.now,
             run_id=self._run.number,
         )
-        if told != len(rowids):
-            raise AssertionError(f"imported {len(rowids)}, told of {told}")
+        require_equal_counts(self._db, imported=len(rowids), recorded=told)
 
     def _result(self) -> ImportResult:
         tally = Tally()

@@ -113,8 +113,8 @@ class Run(NamedTuple):
     def settle(self, due: Due, change: Callable[[Batch], int]) -> Tally:
         """Apply `change` to all that is due, in batches; in a dry run, only count it.
 
-        `change` returns how many rows it changed; a batch in which that is not all of them is a
-        bug and is rolled back.
+        `change` returns how many rows it changed; a batch in which that is not all of them is
+        rolled back.
         """
         tally = Tally(listing=self.request.listing, policy=due.policy)
         if self.batches is None:
@@ -132,8 +132,7 @@ class Run(NamedTuple):
                 )
             still = due.still(self.db, rowids)
             changed = change(Batch(still)) if still else 0
-            if changed != len(still):
-                raise AssertionError(f"{changed} rows changed where {len(still)} were due")
+            migrations.require_equal_counts(self.db, due=len(still), changed=changed)
             tally.add(still)
             schema = migrations.schema_version(self.db)  # the batch itself may have made a table
 

@@ -4,6 +4,7 @@ Each step, its data and its record are one transaction. A table that a service a
 compared with step 001 and recorded as the baseline instead of being executed.
 """
 
+import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from typing import Any
 from sqlite_utils import Database
 
 from memctl import __version__, migrations
-from memctl.backup import back_up_before
+from memctl.backup import back_up_before, remove_backup
 from memctl.database import is_empty, table_exists, transaction
 from memctl.errors import SchemaError
+from memctl.identity import STEP_WITH_STATE, new_identity, store_identity
 from memctl.migrations import SERVICE_COLUMNS, Migration
 from memctl.timestamps import to_text
 
@@ -34,14 +36,32 @@ CREATE_RECORD = """
 """
 
 
+# Which codes of SQLite belong to which constraint, and its names for what then happens.
+CONSTRAINTS = {
+    sqlite3.SQLITE_CONSTRAINT_CHECK: "CHECK",
+    sqlite3.SQLITE_CONSTRAINT_NOTNULL: "NOT NULL",
+    sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY: "PRIMARY KEY",
+    sqlite3.SQLITE_CONSTRAINT_UNIQUE: "UNIQUE",
+}
+ON_CONFLICT = {1: "ROLLBACK", 2: "ABORT", 3: "FAIL"}
+
+REFERENCES = """
+    SELECT tables.name
+    FROM sqlite_schema AS tables, pragma_foreign_key_list(tables.name) AS keys
+    WHERE tables.type = 'table' AND lower(keys."table") = 'agent_memory'
+    ORDER BY tables.name
+"""
+
+
 @dataclass(frozen=True)
 class MigrateResult:
-    """The steps that were applied, and the copy that was made before."""
+    """The steps that were applied, the copy that was made before, and others' triggers there."""
 
     applied: list[str]
     created: bool  # there was nothing in the file, or no file
     baseline: bool
     backup: str | None
+    triggers: list[str]
 
 
 def schema_database(db: Connection) -> Database:
@@ -59,30 +79,40 @@ def migrate(
     """
     steps = [step for step in migrations.pending(db) if to is None or step.version <= to]
     if not steps:
-        return MigrateResult(applied=[], created=False, baseline=False, backup=None)
+        return MigrateResult(
+            applied=[],
+            created=False,
+            baseline=False,
+            backup=None,
+            triggers=migrations.foreign_triggers(db),
+        )
+    migrations.require_utf8(db)
     fresh = is_empty(db)
     found = steps[0].version == 1 and table_exists(db, "agent_memory")
     if found:
         verify_baseline(db, steps[0])
+        refuse_references(db)
+    migrations.require_harmless_triggers(db)
     refuse_taken_names(db, steps[1:] if found else steps)
     copy = back_up_before("migrate", db, path, now=now) if backup and not fresh else None
     if fresh:
         db.execute("PRAGMA journal_mode = WAL")
     try:
-        executed = [apply(db, step, now=now) for step in steps]
+        executed = [apply(db, step, path, now=now) for step in steps]
     except BaseException:
         if copy and migrations.pending(db) == steps:
-            copy.unlink()  # nothing was changed, so there is nothing to go back to
+            remove_backup(copy)  # nothing was changed, so there is nothing to go back to
         raise
     return MigrateResult(
         applied=[f"{step.version:03}_{step.name}" for step in steps],
         created=fresh,
         baseline=not executed[0],
         backup=str(copy) if copy else None,
+        triggers=migrations.foreign_triggers(db),
     )
 
 
-def apply(db: Connection, step: Migration, *, now: datetime) -> bool:
+def apply(db: Connection, step: Migration, path: Path, *, now: datetime) -> bool:
     """Apply one step and record it, or only record it as the baseline, in one transaction.
 
     Returns whether it was executed.
@@ -97,6 +127,8 @@ def apply(db: Connection, step: Migration, *, now: datetime) -> bool:
             verify_baseline(db, step)
         else:
             schema.executescript(step.up)
+        if step.version == STEP_WITH_STATE:
+            store_identity(db, new_identity(path))
         schema.table("memctl_migrations").insert(
             {
                 "version": step.version,
@@ -133,14 +165,36 @@ def verify_baseline(db: Connection, step: Migration) -> None:
     Raises SchemaError naming a difference.
     """
     migrations.require_columns(db, SERVICE_COLUMNS)
-    with _model([step]) as model:
-        wanted, found = _shape(model), _shape(schema_database(db))
+    present = schema_database(db)
+    try:
+        with _model([step]) as model, _copy_of_table(present) as copy:
+            _refuse_differences(_shape(model), _shape(present))
+            _refuse_differences(_constraints(model), _constraints(copy))
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_ERROR:
+            raise
+        raise SchemaError(
+            f"agent_memory uses what this SQLite does not have: {error}", "nothing was changed"
+        ) from None
+
+
+def _refuse_differences(wanted: set[str], found: set[str]) -> None:
     if wanted != found:
         missing, unknown = (", ".join(sorted(some)) for some in (wanted - found, found - wanted))
         raise SchemaError(
             "agent_memory is not the table memctl was made for: "
             f"expected {missing or 'nothing more'}, found {unknown or 'nothing'}",
             "nothing was changed",
+        )
+
+
+def refuse_references(db: Connection) -> None:
+    """Raise SchemaError when another table refers to memories, which come and go."""
+    found = db.execute(REFERENCES).fetchone()
+    if found:
+        raise SchemaError(
+            f"the table {found[0]} has a foreign key to agent_memory",
+            "a memory that it refers to could not be archived; nothing was changed",
         )
 
 
@@ -172,12 +226,51 @@ def _shape(schema: Database) -> set[str]:
         f"a {kind}",
         *map(_column, table.columns),
         *(
-            f"UNIQUE ({', '.join(index.columns)})"
+            f"UNIQUE ({', '.join(column or 'an expression' for column in index.columns)})"
             for index in table.indexes
             if index.unique and not index.partial
         ),
         *(f"FOREIGN KEY {key.column}" for key in table.foreign_keys),
     }
+
+
+@contextmanager
+def _copy_of_table(schema: Database) -> Iterator[Database]:
+    """Open a database in memory with an empty copy of agent_memory and its indexes."""
+    statements = schema.execute(
+        "SELECT sql FROM sqlite_schema WHERE lower(tbl_name) = 'agent_memory'"
+        " AND type IN ('table', 'index') AND sql IS NOT NULL ORDER BY type DESC"
+    )
+    with _model([]) as copy:
+        for (statement,) in statements:
+            copy.execute(statement)
+        yield copy
+
+
+def _constraints(schema: Database) -> set[str]:
+    """Describe what SQLite would check in a new row, and how, and how each column compares.
+
+    SQLite says so itself: in the program it makes of an INSERT and in an index on each column.
+    """
+    columns = ", ".join(SERVICE_COLUMNS)
+    unknown = ", ".join("?" for _ in SERVICE_COLUMNS)
+    program = schema.execute(
+        f"EXPLAIN INSERT INTO agent_memory ({columns}) VALUES ({unknown})",
+        [None] * len(SERVICE_COLUMNS),
+    )
+    found = set()
+    for _, operation, code, on_conflict, _, what, *_ in program.fetchall():
+        if operation in ("Halt", "HaltIfNull") and code in CONSTRAINTS:
+            how = ON_CONFLICT.get(on_conflict, on_conflict)
+            found.add(f"{CONSTRAINTS[code]} ({what}) ON CONFLICT {how}")
+    for column in SERVICE_COLUMNS:
+        schema.execute(f"CREATE INDEX probe ON agent_memory ({column})")
+        for name, collation in schema.execute(
+            "SELECT name, coll FROM pragma_index_xinfo('probe') WHERE key"
+        ):
+            found.add(f"{name} COLLATE {collation}")
+        schema.execute("DROP INDEX probe")
+    return found
 
 
 def _column(column: Any) -> str:

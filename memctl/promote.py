@@ -26,6 +26,7 @@ from memctl.decay import DecayPolicy
 from memctl.events import record_events
 from memctl.jobs import Batch, JobResult, Run
 from memctl.knowledge import Entry, Source, entry_of, hash_of
+from memctl.migrations import require_equal_counts
 from memctl.similarity import Corpus, Words, are_alike, words_of
 from memctl.timestamps import to_text
 
@@ -283,8 +284,7 @@ class Promotion:
             run_id=self._run.number,
             detail=detail,
         )
-        if not linked == marked == told == 1:
-            raise AssertionError(f"linked {linked}, marked {marked}, told of {told}")
+        require_equal_counts(db, due=1, linked=linked, marked=marked, recorded=told)
         self._note(rowid, candidate, decision, number=written.number)
 
     def _note(self, rowid: int, candidate: Candidate, decision: Decision, *, number: int) -> None:

@@ -16,7 +16,7 @@ from memctl.archived import ArchiveFilter
 from memctl.due import Due
 from memctl.errors import NotFoundError, RefusedError, UsageError
 from memctl.jobs import Batch, JobResult, Run
-from memctl.migrations import MEMORY_COLUMNS
+from memctl.migrations import MEMORY_COLUMNS, require_equal_counts
 from memctl.timestamps import is_before, to_service_text, to_text, to_unix
 
 OnConflict = Literal["fail", "skip", "replace"]
@@ -150,8 +150,7 @@ def restore(
             },
         ).rowcount
         removed = remove_archived(run, rowids, "memory:restored")
-        if moved != removed:
-            raise AssertionError(f"moved {moved}, removed {removed}")
+        require_equal_counts(run.db, restored=moved, removed=removed)
         return moved
 
     if run.batches is None:

@@ -13,7 +13,7 @@ from sqlite3 import Connection
 from sqlite_utils import Database
 
 from memctl import migrations
-from memctl.backup import back_up_before
+from memctl.backup import back_up_before, remove_backup
 from memctl.database import count_rows, table_exists, transaction
 from memctl.errors import RefusedError, SchemaError, UsageError
 from memctl.migrate import schema_database
@@ -67,7 +67,7 @@ def roll_back(
                 schema.table("memctl_migrations").drop()
     except BaseException:
         if migrations.applied(db) == present:
-            copy.unlink()  # nothing was changed, so there is nothing to go back to
+            remove_backup(copy)  # nothing was changed, so there is nothing to go back to
         raise
     return RollbackResult(
         rolled_back=[f"{record.version:03}_{record.name}" for record in steps],
@@ -85,7 +85,7 @@ def _take_back(schema: Database, record: Applied, down: str) -> None:
             raise
         raise SchemaError(
             f"step {record.version:03} cannot be taken back: {error}",
-            "mend or drop what SQLite names; nothing was changed",
+            "it belongs to another program, which has to change it first; nothing was changed",
         ) from error
 
 

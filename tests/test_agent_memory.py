@@ -21,11 +21,14 @@ from hypothesis import strategies as st
 
 from memctl import AgentMemory, Memory, Summary
 from memctl.agent_memory import utc_now
+from memctl.decay import DecayPolicy
 from memctl.errors import (
     MemctlError,
     RefusedError,
+    SchemaError,
     UsageError,
 )
+from memctl.features import enable
 from memctl.memory import MOST_BYTES, TYPES, MemoryType
 from memctl.migrations import FEATURE_TRIGGERS, MEMORY_COLUMNS
 from tests.conftest import NOW, Memctl, connect, everything, insert_memory, is_sound, rows, text_of
@@ -179,26 +182,28 @@ def test_a_memory_that_cannot_be_replaced_is_not_archived(
         " BEGIN SELECT RAISE(ABORT, 'stop'); END"
     )
 
-    with pytest.raises(sqlite3.IntegrityError, match="stop"):
+    with pytest.raises(SchemaError, match="stop"):
         api.remember(*NAME, "second", keep_replaced=True)
 
     assert rows(db, "agent_memory", "value") == [("first",)]
     assert rows(db, "archived_memories") == []
 
 
-def test_replacing_fires_no_trigger_for_the_memory_that_is_gone(
+def test_replacing_fires_triggers_of_other_programs_and_archives_nothing(
     api: AgentMemory, db: sqlite3.Connection
 ) -> None:
-    api.remember(*NAME, "first")
+    first = api.remember(*NAME, "first")
+    enable(db, "archive-on-delete", DecayPolicy(), now=NOW)
     db.execute("CREATE TABLE seen (id)")
     db.execute(
-        f"CREATE TRIGGER {FEATURE_TRIGGERS['archive-on-delete']} AFTER DELETE ON agent_memory"
+        "CREATE TRIGGER theirs AFTER DELETE ON agent_memory"
         " BEGIN INSERT INTO seen VALUES (OLD.id); END"
     )
 
     api.remember(*NAME, "second")
 
-    assert rows(db, "seen") == []
+    assert rows(db, "seen") == [(first.id,)]
+    assert rows(db, "archived_memories") == []
 
 
 # Recall

@@ -9,6 +9,7 @@ import stat
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -16,8 +17,20 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import NOW, Memctl, Row, connect, everything, is_sound, rows
-from tests.service import Service
+from memctl.backup import back_up, restore_backup, verify
+from memctl.database import open_database
+from memctl.errors import LockedError, MemctlError, SchemaError
+from tests.conftest import (
+    NOW,
+    Memctl,
+    Row,
+    connect,
+    everything,
+    insert_memory,
+    is_sound,
+    rows,
+)
+from tests.service import SCHEMA, Service
 from tests.test_bad_input import complaint, fill_disk, names_beside, small_disk
 from tests.test_contention import look, service_at_work, use_memories, write_lock
 from tests.test_crashes import backup_begun, eventually, exact_rows
@@ -34,6 +47,13 @@ def memories(migrated: Memctl, remember: Callable[..., str]) -> Memctl:
     remember(id="m-2", key="k2", expired_for=timedelta(days=1))
     migrated.ok("cleanup")
     return migrated
+
+
+def identity(database: Path) -> str:
+    """Return the identity that a database or a backup has."""
+    with closing(connect(database)) as db:
+        ((stored,),) = db.execute("SELECT value FROM memory_state WHERE key = 'database_id'")
+    return str(json.loads(stored)["id"])
 
 
 def test_a_backup_is_the_whole_database_with_a_manifest(memories: Memctl) -> None:
@@ -54,6 +74,8 @@ def test_a_backup_is_the_whole_database_with_a_manifest(memories: Memctl) -> Non
         "memctl_version": "0.1.0",
         "format": "memctl.backup",
         "version": 1,
+        "database_id": identity(memories.database),
+        "host": os.uname().nodename,
     }
     assert printed == {"schema": 1, "path": str(file), "manifest": manifest, "removed": []}
     assert [stat.S_IMODE(file.with_name(name).stat().st_mode) for name in (FIRST, f"{FIRST}.json")]
@@ -144,12 +166,28 @@ def test_rotation_keeps_the_newest_and_removes_only_its_own(
 
 
 def test_rotation_never_removes_the_backup_just_made(memories: Memctl) -> None:
-    memories.at(NOW + timedelta(days=9)).ok("backup", "--keep", "1")
+    first = memories.ok("backup", "--keep", "1", "--json").json["path"]
 
     answer = memories.ok("backup", "--keep", "1", "--json").json
 
     assert Path(answer["path"]).exists()
-    assert answer["removed"] == [str(memories.database) + ".backup-20261201T094358Z"]
+    assert answer["removed"] == [first]
+
+
+def test_backups_from_the_future_are_neither_counted_nor_removed(memories: Memctl) -> None:
+    future = [
+        memories.at(NOW + timedelta(days=days)).ok("backup", "--json").json["path"]
+        for days in (3600, 3601)
+    ]
+    past = memories.ok("backup", "--json").json["path"]
+
+    removed = [
+        memories.at(NOW + timedelta(days=day)).ok("backup", "--keep", "2", "--json").json["removed"]
+        for day in (1, 2)
+    ]
+
+    assert removed == [[], [past]]
+    assert all(Path(file).exists() for file in future)
 
 
 def test_a_damaged_backup_takes_no_place_in_the_rotation(memories: Memctl) -> None:
@@ -410,17 +448,80 @@ def test_a_lost_database_is_made_anew_and_then_restored(memories: Memctl) -> Non
     assert everything(memories.database) == before
 
 
+@pytest.mark.parametrize("page_size", [512, 1024, 8192, 65536])
+def test_a_lost_database_of_any_page_size_comes_back(
+    template: Path, path: Path, page_size: int
+) -> None:
+    shutil.copyfile(template, path)
+    with closing(connect(path)) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+        db.execute(f"PRAGMA page_size = {page_size}")
+        db.execute("VACUUM")
+        insert_memory(db, value="x" * 100_000)
+    with open_database(path) as db:
+        made = Path(back_up(db, path, target=None, keep=None, now=NOW).path)
+    before = everything(path)
+    shutil.copyfile(template, path)
+
+    with open_database(path) as db:
+        restore_backup(db, path, made, now=NOW, lock_wait=1)
+
+    assert everything(path) == before
+    with closing(connect(path)) as db:
+        assert is_sound(db)
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert db.execute("PRAGMA page_size").fetchone() == (page_size,)
+
+
+def test_pages_of_another_size_do_not_come_under_programs_that_use_the_database(
+    template: Path, path: Path, tmp_path: Path
+) -> None:
+    shutil.copyfile(template, path)
+    other = tmp_path / "other.db"
+    with closing(connect(path)) as db:
+        db.execute("VACUUM INTO ?", (str(other),))
+    with closing(connect(other)) as db:
+        db.execute("PRAGMA page_size = 8192")
+        db.execute("VACUUM")
+    before = everything(path)
+
+    with (
+        closing(Service(path)),
+        open_database(path, lock_wait=0.1) as db,
+        pytest.raises(LockedError, match=r"pages of another size than .*, which is in use"),
+    ):
+        restore_backup(db, path, other, now=NOW, lock_wait=0.1)
+
+    assert everything(path) == before
+    assert not [name for name in names_beside(path) if "before" in name]
+
+
+def test_a_backup_that_is_not_utf8_is_not_restored(
+    template: Path, path: Path, tmp_path: Path
+) -> None:
+    shutil.copyfile(template, path)
+    other = tmp_path / "other.db"
+    with closing(connect(other)) as db:
+        db.executescript(f"PRAGMA encoding = 'UTF-16le'; {SCHEMA}")
+    before = everything(path)
+
+    with open_database(path) as db, pytest.raises(SchemaError, match="stores text as UTF-16le"):
+        restore_backup(db, path, other, now=NOW, lock_wait=1)
+
+    assert everything(path) == before
+
+
 def test_killed_at_any_moment_the_way_back_was_gone_or_not(
     memories: Memctl, remember: Callable[..., str], tmp_path: Path
 ) -> None:
     for _ in range(400):
         remember(value="x" * 2000)
     file = memories.ok("backup", "--json").json["path"]
-    restored = everything(memories.database)
+    restored = everything(memories.database)["agent_memory"]
     with closing(connect(memories.database)) as db:
         db.execute("UPDATE agent_memory SET value = 'y' || value")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    spoilt = everything(memories.database)
+    spoilt = everything(memories.database)["agent_memory"]
     found = []
 
     for attempt in range(6):
@@ -438,30 +539,238 @@ def test_killed_at_any_moment_the_way_back_was_gone_or_not(
         process.communicate()
         with closing(connect(program.database)) as db:
             assert is_sound(db)
-        found.append(everything(program.database))
+        found.append(everything(program.database)["agent_memory"])
 
     assert all(state in (restored, spoilt) for state in found)
 
 
-def test_a_killed_backup_leaves_nothing_that_counts(memories: Memctl, tmp_path: Path) -> None:
-    (tmp_path / f".{FIRST}.abcd1234").write_bytes(b"a draft")
-    (tmp_path / f".{FIRST}.json.abcd1234").write_bytes(b"a draft")
-    (tmp_path / ".harness.db.backup-mine").write_bytes(b"not a draft")
-    manifest = tmp_path / "harness.db.backup-20261121T094358Z.json"
-    memories.ok("backup")
-    content = json.loads((tmp_path / f"{FIRST}.json").read_text())
-    manifest.write_text(json.dumps({**content, "file": manifest.name.removesuffix(".json")}))
+def begin_backup(made: Path, name: str, **changes: Any) -> list[Path]:
+    """Leave what a backup leaves that is killed while it copies; `made` is one that was finished.
+
+    Returns its draft and its manifest.
+    """
+    manifest = json.loads(made.with_name(f"{made.name}.json").read_text())
+    begun = {**manifest, "file": name, "size_bytes": 0, "sha256": None, **changes}
+    note, draft = made.with_name(f"{name}.json"), made.with_name(f".{name}.abcd1234")
+    note.write_text(json.dumps(begun))
+    draft.write_bytes(b"a draft")
+    return [draft, note]
+
+
+def test_the_next_backup_removes_what_a_killed_one_left(memories: Memctl, tmp_path: Path) -> None:
+    made = Path(memories.ok("backup", "--json").json["path"])
+    left = begin_backup(made, "harness.db.backup-20261121T094358Z")
+    named = tmp_path / "harness.db.backup-20261120T094358Z"  # killed before it was described
+    left += [named, *begin_backup(made, named.name)]
+    shutil.copyfile(made, named)
+    by_hand = tmp_path / ".harness.db.backup-mine"
+    by_hand.touch()
 
     memories.at(NOW + timedelta(days=1)).ok("backup", "--keep", "2")
 
-    left = [name for name in names_beside(memories.database) if "backup" in name]
-    assert left == [
-        ".harness.db.backup-mine",
-        FIRST,
-        f"{FIRST}.json",
-        "harness.db.backup-20261123T094358Z",
-        "harness.db.backup-20261123T094358Z.json",
+    assert [file for file in left if file.exists()] == []
+    assert by_hand.exists()
+    assert made.exists()
+
+
+def test_a_backup_that_another_database_is_making_is_left_alone(memories: Memctl) -> None:
+    made = Path(memories.ok("backup", "--json").json["path"])
+    begun = begin_backup(made, "harness.db.backup-20261121T094358Z", database_id="another")
+
+    memories.at(NOW + timedelta(days=1)).ok("backup", "--keep", "1")
+
+    assert all(file.exists() for file in begun)
+
+
+def test_a_name_that_another_backup_has_reserved_is_not_taken(memories: Memctl) -> None:
+    made = Path(memories.ok("backup", "--json").json["path"])
+    begin_backup(made, "harness.db.backup-20261123T094358Z", database_id="another")
+
+    answer = memories.at(NOW + timedelta(days=1)).ok("backup", "--json").json
+
+    assert answer["path"] == f"{memories.database}.backup-20261123T094358Z-2"
+
+
+# Whose a backup is
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A place with a database of its own, as memctl's functions see it."""
+
+    path: Path
+    directory: Path
+
+    def back_up(self, *, day: int, keep: int | None = None) -> list[str]:
+        """Make a backup on a day; returns the names of those that were removed."""
+        with open_database(self.path) as db:
+            made = back_up(
+                db, self.path, target=self.directory, keep=keep, now=NOW + timedelta(days=day)
+            )
+        return [Path(file).name for file in made.removed]
+
+
+@pytest.fixture
+def machine(template: Path, tmp_path: Path) -> Machine:
+    """A machine with a migrated database, and a directory for backups."""
+    (tmp_path / "backups").mkdir()
+    (tmp_path / "data").mkdir()
+    shutil.copyfile(template, tmp_path / "data" / "harness.db")
+    return Machine(tmp_path / "data" / "harness.db", tmp_path / "backups")
+
+
+def test_databases_of_one_name_in_one_directory_keep_their_own_backups(
+    machine: Machine, template: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = replace(machine, path=tmp_path / "other" / "harness.db")
+    shutil.copyfile(template, other.path)
+
+    removed = [one.back_up(day=day, keep=2) for day in range(3) for one in (machine, other)]
+
+    assert removed == [
+        *([[]] * 4),
+        ["harness.db.backup-20261122T094358Z"],
+        ["harness.db.backup-20261122T094358Z-2"],
     ]
+
+
+@pytest.mark.parametrize("name", ["harness.db", "renamed.db"])
+def test_a_database_that_was_moved_goes_on_with_its_backups(
+    machine: Machine, tmp_path: Path, name: str
+) -> None:
+    machine.back_up(day=0)
+    machine.back_up(day=1)
+    (tmp_path / "new").mkdir()
+    moved = replace(machine, path=machine.path.rename(tmp_path / "new" / name))
+
+    removed = moved.back_up(day=2, keep=2)
+
+    assert removed == ["harness.db.backup-20261122T094358Z"]
+
+
+def test_a_database_that_was_moved_to_another_disk_goes_on_with_its_backups(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.back_up(day=0)
+    moved = replace(machine, path=tmp_path / "copied.db")
+    shutil.copyfile(machine.path, moved.path)
+    machine.path.unlink()
+
+    assert moved.back_up(day=1, keep=1) == ["harness.db.backup-20261122T094358Z"]
+
+
+def change_identity(path: Path, **changes: str) -> None:
+    """Make a database remember that its file was elsewhere."""
+    with closing(connect(path)) as db:
+        ((stored,),) = db.execute("SELECT value FROM memory_state WHERE key = 'database_id'")
+        db.execute(
+            "UPDATE memory_state SET value = ? WHERE key = 'database_id'",
+            (json.dumps({**json.loads(stored), **changes}),),
+        )
+
+
+def test_a_container_with_a_new_name_goes_on_with_its_backups(machine: Machine) -> None:
+    machine.back_up(day=0)
+    change_identity(machine.path, host="3f1c0ffee")
+
+    assert machine.back_up(day=1, keep=1) == ["harness.db.backup-20261122T094358Z"]
+
+
+def test_a_copy_of_a_database_leaves_the_backups_of_the_original_alone(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.back_up(day=0)
+    copy = replace(machine, path=tmp_path / "harness.db")
+    shutil.copyfile(machine.path, copy.path)
+
+    removed = [copy.back_up(day=day, keep=1) for day in (1, 2)]
+
+    assert removed == [[], ["harness.db.backup-20261123T094358Z"]]
+    assert machine.back_up(day=3, keep=1) == ["harness.db.backup-20261122T094358Z"]
+
+
+def test_a_copy_on_another_machine_at_the_same_path_is_another_database(machine: Machine) -> None:
+    machine.back_up(day=0)
+    change_identity(machine.path, host="another", file="1:2")
+
+    assert machine.back_up(day=1, keep=1) == []
+
+
+def test_a_restored_database_keeps_its_identity(memories: Memctl) -> None:
+    file = memories.ok("backup", "--json").json["path"]
+    before = identity(memories.database)
+    for name in ("harness.db", "harness.db-wal", "harness.db-shm"):
+        memories.database.with_name(name).unlink(missing_ok=True)
+    memories.ok("migrate")
+    memories.ok("backup", "--restore", file)
+
+    removed = memories.at(NOW + timedelta(days=1)).ok("backup", "--keep", "1", "--json").json
+
+    assert identity(memories.database) == before
+    assert removed["removed"] == [file]
+
+
+def test_series_of_different_names_are_kept_apart(machine: Machine) -> None:
+    daily = replace(machine, directory=machine.directory / "daily")
+    weekly = replace(machine, directory=machine.directory / "weekly")
+    weekly.back_up(day=0, keep=1)
+    machine.back_up(day=0)
+
+    removed = [daily.back_up(day=day, keep=1) for day in range(2)]
+
+    assert removed == [[], ["daily-20261122T094358Z"]]
+
+
+def test_backups_of_an_earlier_memctl_are_kept(machine: Machine) -> None:
+    machine.back_up(day=0)
+    note = machine.directory / f"{FIRST}.json"
+    manifest = json.loads(note.read_text())
+    del manifest["database_id"], manifest["host"]
+    note.write_text(json.dumps(manifest))
+
+    assert machine.back_up(day=1, keep=1) == []
+
+
+@pytest.mark.parametrize("note", ["renamed with it", "left behind", "of a later memctl"])
+def test_a_backup_that_was_renamed_keeps_its_checksum(machine: Machine, note: str) -> None:
+    machine.back_up(day=0)
+    made = machine.directory / FIRST
+    renamed = made.rename(machine.directory / "before the upgrade")
+    manifest = machine.directory / f"{FIRST}.json"
+    if note == "renamed with it":
+        manifest.rename(machine.directory / "before the upgrade.json")
+    if note == "of a later memctl":
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "later": 1}))
+
+    assert verify(renamed).file == FIRST
+    assert machine.back_up(day=1, keep=1) == []
+    flip(renamed)
+    with pytest.raises(MemctlError, match="is not what was backed up: its SHA-256 is"):
+        verify(renamed)
+
+
+@pytest.mark.parametrize("action", ["migrate", "restore", "rollback"])
+def test_a_copy_made_before_a_change_has_a_manifest(
+    memories: Memctl, tmp_path: Path, action: str
+) -> None:
+    if action == "migrate":
+        memories = Memctl(tmp_path / "plain" / "harness.db")
+        memories.database.parent.mkdir()
+        Service(memories.database).close()
+        memories.ok("migrate")
+    elif action == "restore":
+        memories.ok("backup", "--restore", memories.ok("backup", "--json").json["path"])
+    else:
+        memories.ok("rollback", "--yes")
+    copy = memories.database.with_name(f"harness.db.before-{action}-20261122T094358Z")
+
+    manifest = verify(copy)
+    flip(copy)
+
+    assert manifest.file == copy.name
+    with pytest.raises(MemctlError, match="is not what was backed up"):
+        verify(copy)
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_a_database_in_good_care_has_no_findings(db: sqlite3.Connection, migrate
             id="a checksum",
         ),
         pytest.param(
-            "CREATE TRIGGER t AFTER DELETE ON agent_memory BEGIN SELECT 1; END",
+            "CREATE TRIGGER t AFTER INSERT ON agent_memory BEGIN DELETE FROM agent_memory; END",
             "error",
             "schema",
             id="a foreign trigger",
@@ -305,6 +305,34 @@ def test_backups_are_judged_by_their_names(migrated: Memctl, path: Path) -> None
         [("warning", "backup_age")],
         [],
         [],
+    ]
+
+
+def test_backups_from_the_future_are_named_and_do_not_count_as_the_newest(
+    migrated: Memctl, path: Path
+) -> None:
+    path.with_name("harness.db.backup-20361113T094358Z").touch()
+    path.with_name("harness.db.backup-20261101T094358Z").touch()
+    migrated.at(NOW + timedelta(days=1)).ok("backup")
+    path.with_name("harness.db.backup-20261123T094358Z").rename(
+        path.with_name("harness.db.backup-20261120T094358Z")
+    )
+    path.with_name("harness.db.backup-20261123T094358Z.json").rename(
+        path.with_name("harness.db.backup-20261120T094358Z.json")
+    )
+
+    findings = migrated("check", "--json").json["findings"]
+
+    assert [(finding["code"], finding["message"]) for finding in findings] == [
+        (
+            "backup_in_future",
+            "the backup harness.db.backup-20261120T094358Z has a time in the future",
+        ),
+        (
+            "backup_in_future",
+            "the backup harness.db.backup-20361113T094358Z has a time in the future",
+        ),
+        ("backup_age", "the newest backup beside the database is 21 days old"),
     ]
 
 

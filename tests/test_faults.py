@@ -63,7 +63,10 @@ def kept_by_another(path: Path) -> Iterator[None]:
 def foreign_trigger(path: Path) -> Iterator[None]:
     """Put another program's trigger on the table of memories."""
     with closing(connect(path)) as db:
-        db.execute("CREATE TRIGGER theirs AFTER DELETE ON agent_memory BEGIN SELECT 1; END")
+        db.execute(
+            "CREATE TRIGGER theirs AFTER DELETE ON agent_memory"
+            " BEGIN UPDATE agent_memory SET value = ''; END"
+        )
     yield
 
 
@@ -152,10 +155,10 @@ FAULTS = [
         make=lock_file,
     ),
     Fault(
-        "a trigger of another program on the memories",
+        "a trigger of another program that writes to the memories",
         12,
         {"migrate": 0, "rollback": 0, "status": 0, "backup": 0, "check": 3},
-        says="has the unknown trigger theirs",
+        says="the trigger theirs of another program would write to agent_memory",
         make=foreign_trigger,
     ),
     Fault(

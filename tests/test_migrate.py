@@ -163,6 +163,7 @@ def test_migrate_reports_in_json(path: Path, memctl: Memctl) -> None:
         "created": False,
         "baseline": True,
         "backup": f"{path}.before-migrate-{STAMP}",
+        "triggers": [],
     }
     assert (answer.exit_code, answer.err) == (0, "")
 
@@ -181,6 +182,7 @@ def test_a_second_migrate_does_nothing_and_makes_no_backup(path: Path, memctl: M
         "created": False,
         "baseline": False,
         "backup": None,
+        "triggers": [],
     }
     assert (path.read_bytes(), files(path)) == before
 
@@ -302,6 +304,74 @@ def test_what_a_crashed_service_left_in_its_log_is_kept(
             "found a table without rowid, id TEXT NOT NULL PRIMARY KEY",
             id="a table without rowids",
         ),
+        pytest.param(
+            ("UNIQUE(agent_id, type, key)\n    )", "UNIQUE(agent_id, type, key)\n) STRICT"),
+            "agent_memory is not the table memctl was made for: "
+            "expected a table, id TEXT PRIMARY KEY, "
+            "found a table strict, id TEXT NOT NULL PRIMARY KEY",
+            id="a strict table",
+        ),
+        pytest.param(
+            (
+                "importance INTEGER DEFAULT 5",
+                "importance INTEGER DEFAULT 5 CHECK (importance < 11)",
+            ),
+            "agent_memory is not the table memctl was made for: "
+            "expected nothing more, found CHECK (importance < 11) ON CONFLICT ABORT",
+            id="a check",
+        ),
+        pytest.param(
+            ("key)\n    )", "key),\n CONSTRAINT short CHECK (length(value) < 100))"),
+            "agent_memory is not the table memctl was made for: "
+            "expected nothing more, found CHECK (short) ON CONFLICT ABORT",
+            id="a check with a name",
+        ),
+        pytest.param(
+            ("key TEXT NOT NULL", "key TEXT NOT NULL COLLATE NOCASE"),
+            "agent_memory is not the table memctl was made for: "
+            "expected key COLLATE BINARY, found key COLLATE NOCASE",
+            id="keys that are compared without case",
+        ),
+        pytest.param(
+            ("expires_at TEXT", "expires_at TEXT COLLATE RTRIM"),
+            "agent_memory is not the table memctl was made for: "
+            "expected expires_at COLLATE BINARY, found expires_at COLLATE RTRIM",
+            id="a collation of a column without an index",
+        ),
+        pytest.param(
+            ("UNIQUE(agent_id, type, key)", "UNIQUE(agent_id, type, key) ON CONFLICT IGNORE"),
+            "agent_memory is not the table memctl was made for: expected UNIQUE"
+            " (agent_memory.agent_id, agent_memory.type, agent_memory.key) ON CONFLICT ABORT,"
+            " found nothing",
+            id="a conflict that is ignored",
+        ),
+        pytest.param(
+            ("value TEXT NOT NULL", "value TEXT NOT NULL ON CONFLICT ROLLBACK"),
+            "agent_memory is not the table memctl was made for: "
+            "expected NOT NULL (agent_memory.value) ON CONFLICT ABORT, "
+            "found NOT NULL (agent_memory.value) ON CONFLICT ROLLBACK",
+            id="a conflict that rolls back",
+        ),
+        pytest.param(
+            ("key)\n    );", "key)\n); CREATE UNIQUE INDEX one ON agent_memory (lower(key));"),
+            "agent_memory is not the table memctl was made for: "
+            "expected nothing more, found UNIQUE (an expression)",
+            id="a unique expression",
+        ),
+        pytest.param(
+            (
+                "key)\n    );",
+                "key)\n); CREATE UNIQUE INDEX one ON agent_memory (value) WHERE type;",
+            ),
+            "agent_memory is not the table memctl was made for: "
+            "expected nothing more, found UNIQUE (agent_memory.value) ON CONFLICT ABORT",
+            id="unique in a part of the table",
+        ),
+        pytest.param(
+            ("key)\n    );", "key)\n); CREATE TABLE notes (of TEXT REFERENCES Agent_Memory (id));"),
+            "the table notes has a foreign key to agent_memory",
+            id="a reference from another table",
+        ),
     ],
 )
 def test_a_table_that_is_not_the_service_s_is_refused(
@@ -317,6 +387,40 @@ def test_a_table_that_is_not_the_service_s_is_refused(
     assert answer.err.startswith(f"memctl: {message}; ")
     assert "nothing was changed" in answer.err
     assert answer.err.count("\n") == 1
+    assert path.read_bytes() == before
+    assert files(path) == {path.name, f"{path.name}.memctl.lock"}
+
+
+def test_a_collation_that_only_the_service_has_is_named(path: Path, memctl: Memctl) -> None:
+    with closing(connect(path)) as db:
+        db.create_collation("theirs", lambda one, other: (one > other) - (one < other))
+        db.executescript(
+            SCHEMA.replace("value TEXT NOT NULL", "value TEXT NOT NULL COLLATE theirs")
+        )
+    before = path.read_bytes()
+
+    answer = memctl("migrate", "--no-backup")
+
+    assert (answer.exit_code, answer.out) == (12, "")
+    assert answer.err == (
+        "memctl: agent_memory uses what this SQLite does not have: no such collation sequence:"
+        " theirs; nothing was changed\n"
+    )
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
+def test_a_database_that_is_not_utf8_is_refused(path: Path, memctl: Memctl, encoding: str) -> None:
+    make_legacy(path, table=f"PRAGMA encoding = '{encoding}'; {SCHEMA}")
+    before = path.read_bytes()
+
+    answer = memctl("migrate")
+
+    assert (answer.exit_code, answer.out) == (12, "")
+    assert answer.err == (
+        f"memctl: the database stores text as {encoding}, and memctl needs UTF-8; copy it into a"
+        " database made with UTF-8, for instance by `sqlite3 OLD .dump`; nothing was changed\n"
+    )
     assert path.read_bytes() == before
     assert files(path) == {path.name, f"{path.name}.memctl.lock"}
 
@@ -368,6 +472,7 @@ def test_a_new_database_has_exactly_the_table_that_a_service_makes(
         "created": True,
         "baseline": False,
         "backup": None,
+        "triggers": [],
     }
     assert introspection(path) == introspection(tmp_path / "of the service.db")
     assert recorded(path) == [(1, "agent_memory", 0)]
@@ -465,7 +570,9 @@ def test_any_path_will_do(tmp_path: Path, name: str) -> None:
     assert files(memctl.database) == {
         name,
         f"{name}.before-migrate-{STAMP}",
+        f"{name}.before-migrate-{STAMP}.json",
         f"{name}.before-rollback-{STAMP}",
+        f"{name}.before-rollback-{STAMP}.json",
         f"{name}.memctl.lock",
     }
 
@@ -487,6 +594,7 @@ def test_a_link_leads_to_the_database_and_stays_a_link(path: Path, tmp_path: Pat
         path.name,
         f"{path.name}.memctl.lock",
         f"{path.name}.before-migrate-{STAMP}",
+        f"{path.name}.before-migrate-{STAMP}.json",
     }
     assert len(recorded(path)) == 2
 
@@ -680,6 +788,7 @@ def test_no_backup_is_made_when_none_is_wanted(path: Path, memctl: Memctl) -> No
         "created": False,
         "baseline": True,
         "backup": None,
+        "triggers": [],
     }
     assert files(path) == {path.name, f"{path.name}.memctl.lock"}
 

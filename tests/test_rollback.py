@@ -236,6 +236,7 @@ def test_a_database_can_be_migrated_again(path: Path, memctl: Memctl) -> None:
     assert [name for name, content in found.items() if content] == [
         "agent_memory",
         "memctl_migrations",
+        "memory_state",  # the identity of the database
     ]
 
 
@@ -255,7 +256,7 @@ def test_a_broken_view_of_somebody_else_is_named_and_nothing_changes(
         "",
         "memctl: step 002 cannot be taken back: error in view of_the_past: "
         "no such table: main.a_table_that_was_dropped; "
-        "mend or drop what SQLite names; nothing was changed\n",
+        "it belongs to another program, which has to change it first; nothing was changed\n",
     )
     assert everything(path) == before
 

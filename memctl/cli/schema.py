@@ -78,6 +78,12 @@ def migrate(
             "--dry-run, or start counting later with [decay] since in the configuration",
             quiet=call.quiet,
         )
+    if result.triggers:
+        say(
+            f"migrate: triggers of other programs fire for what memctl writes, too: "
+            f"{', '.join(result.triggers)}",
+            quiet=call.quiet,
+        )
     if result.backup:
         say(f"migrate: the database as it was is in {result.backup}", quiet=call.quiet)
 
