@@ -17,7 +17,7 @@ from typing import Any, Self
 from memctl.archive import Reason, archive_rows, own_deletes
 from memctl.batches import Batches
 from memctl.cleanup import cleanup
-from memctl.database import complaints_about, open_database, transaction
+from memctl.database import complaints_about, one_view, open_database, transaction
 from memctl.due import Due
 from memctl.errors import UsageError
 from memctl.events import Event
@@ -300,9 +300,9 @@ class AgentMemory:
 
         It does not count as an access.
         """
-        with self._reading():
+        with self._reading(), one_view(self._db):
             by_type = dict(self._db.execute(COUNT_BY_TYPE, to_stored(agent=agent)))
-        top_memories = self.recall_all(agent, limit=TOP_MEMORIES)
+            top_memories = self.recall_all(agent, limit=TOP_MEMORIES)
         return Summary(sum(by_type.values()), by_type, top_memories)
 
     def set_task_context(self, agent: str, task_id: str, context: object) -> Memory:

@@ -32,6 +32,10 @@ class Column(NamedTuple):
     rank: int = 0
 
 
+# Spreadsheets run a cell that begins with one of these, or with its full-width form; see OWASP,
+# "CSV Injection". What else they run are control characters, which are spelled out anyway.
+BEGIN_A_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
 GATHERED_CHARACTERS = 1 << 16
 LONGEST_SENTENCE = 1600  # bytes
 LEAST_CELLS = 6  # that a narrow table leaves of a text
@@ -372,8 +376,14 @@ def _show_csv(rows: Iterable[Mapping[str, object]]) -> None:
         writer = csv.writer(line, lineterminator="\n")
         if number == 0:
             writer.writerow(row)
-        writer.writerow(_plain(value) for value in row.values())
+        writer.writerow(_csv_cell(value) for value in row.values())
         _write(sys.stdout, line.getvalue())
+
+
+def _csv_cell(value: object) -> str:
+    """Return a cell that no spreadsheet runs: text that looks like a formula follows a `'`."""
+    cell = _plain(value)
+    return f"'{cell}" if isinstance(value, str) and cell.startswith(BEGIN_A_FORMULA) else cell
 
 
 def _show_table(rows: Sequence[Mapping[str, object]]) -> None:

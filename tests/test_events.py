@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from memctl.cli import watch
+from memctl.cli.options import Call, OutputOptions
+from memctl.database import open_database
 from memctl.outbox import EventFilter, follow
-from tests.conftest import NOW, Answer, Memctl, connect, insert_memory, rows
+from tests.conftest import NOW, Answer, Memctl, connect, insert_memory, rows, text_of
 from tests.service import Service
 
 EVENT = {
@@ -376,3 +379,27 @@ def test_nothing_is_missed_or_told_twice_beside_a_writer(
                 assert told == [str(one) for one in range(number - 9, number + 1)]
 
     assert rows(db, "memory_events", "count(*)") == [(40,)]
+
+
+def test_events_that_are_pruned_meanwhile_are_not_left_out_silently(
+    db: sqlite3.Connection,
+    happened: Memctl,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def prune(statement: str) -> None:
+        if "min(event_id)" not in statement and "FROM memory_events" in statement:
+            db.execute("DELETE FROM memory_events WHERE event_id < 5")
+
+    @contextmanager
+    def open_watched(path: Path, **options: Any) -> Iterator[sqlite3.Connection]:
+        with open_database(path, **options) as reader:
+            reader.set_trace_callback(prune)
+            yield reader
+
+    monkeypatch.setattr(watch, "open_database", open_watched)
+    watch.events(Call(db=happened.database, now=text_of(NOW)), OutputOptions(), since="1")
+
+    printed = json.loads(capsys.readouterr().out)
+    assert [event["event_id"] for event in printed] == [2, 3, 4, 5, 6]
+    assert rows(db, "memory_events", "event_id") == [(5,), (6,)]

@@ -1,5 +1,7 @@
 """What is printed: safe on a terminal, quiet under cron, whole in a pipe."""
 
+import csv
+import io
 import json
 import os
 import pty
@@ -194,3 +196,59 @@ def test_piped_tables_are_not_cut(migrated: Memctl, remember: Callable[..., str]
 
     assert "wide wide end" in printed
     assert "…" not in printed
+
+
+FORMULAS = ("=1+1", "+1", "-2+3", "@SUM(1)", "\uff1d1", "\t=1", "\r=1")
+
+
+def test_a_spreadsheet_runs_no_cell_of_csv_and_numbers_stay_numbers(
+    migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    for number, text in enumerate(FORMULAS):
+        remember(id=f"m-{number}", agent_id="=cmd()", key=text, value=text, importance=-3 - number)
+    remember(id="last", agent_id="=cmd()", key="a=b", value="'quoted'", importance=-20)
+
+    printed = migrated.ok("list", "=cmd()", "--csv").out
+
+    shown = ["'=1+1", "'+1", "'-2+3", "'@SUM(1)", "'\uff1d1", "\\t=1", "\\r=1"]
+    records = list(csv.DictReader(io.StringIO(printed)))
+    assert [(record["key"], record["value"]) for record in records] == [
+        *zip(shown, shown, strict=True),
+        ("a=b", "'quoted'"),
+    ]
+    assert {record["agent_id"] for record in records} == {"'=cmd()"}
+    assert [record["importance"] for record in records] == [*map(str, range(-3, -10, -1)), "-20"]
+    assert json.loads(migrated.ok("list", "=cmd()").out)[0]["value"] == "=1+1"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "report --json --format html",
+        "report --json --format markdown",
+        "report --json --format text",
+        "recall build_agent learning k --json --value",
+        "export build_agent --json --nl",
+        "summary build_agent --json --table",
+        "list build_agent --json --csv",
+        "metrics --json --prometheus",
+        "metrics --table --prometheus",
+        "events --follow --csv",
+        "check --json --nagios",
+        "migrate --list --to 1",
+        "migrate --exit-code --no-backup",
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    migrated: Memctl, remember: Callable[..., str], words: str
+) -> None:
+    remember(key="k")
+
+    answer = migrated(*words.split())
+
+    assert (answer.exit_code, answer.out) == (2, "")
+    assert answer.err.count("\n") == 1
+
+
+def test_two_options_that_agree_are_taken(migrated: Memctl) -> None:
+    assert migrated.ok("report", "--json", "--format", "json").json["schema"] == 1

@@ -312,9 +312,10 @@ def test_a_preview_tells_what_is_due_and_changes_nothing(
         "  decayed\n"
         f"decay  {memory}  build_agent  learning  k             5      4.9\n"
         "job      id                                    agent_id     type      key  importance"
-        "  access_count  age_days  why" + " " * 73 + "outcome\n"
+        "  access_count  age_days  why" + " " * 87 + "outcome\n"
         f"promote  {memory}  build_agent  learning  k             5             0         8  "
-        "importance 5 is below 8; access_count 0 is below 5; age_days 8 is below 14\n",
+        "importance after decay 4.9 is below 8; access_count 0 is below 5; "
+        "age_days 8 is below 14\n",
         "cleanup: would archive 1 expired memories\n"
         "decay: would lower the importance of 1 idle memories\n"
         "promote: would promote 0 memories, merge 0 into entries that say the same, "

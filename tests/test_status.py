@@ -1,13 +1,19 @@
 """Status: one look tells what a database is, and it changes nothing."""
 
+import json
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.conftest import NOW, Answer, Memctl, connect, insert_memory, rows
+from memctl.cli import schema
+from memctl.cli.options import Call
+from memctl.database import open_database
+from tests.conftest import NOW, Answer, Memctl, connect, insert_memory, rows, text_of
 from tests.service import Service
 
 ALL_OFF = [
@@ -279,3 +285,29 @@ def test_a_schema_with_a_problem_is_not_called_current(
     answer = migrated("status")
 
     assert "step 2, current" not in answer.out
+
+
+def test_a_memory_that_is_archived_meanwhile_is_counted_once(
+    db: sqlite3.Connection,
+    migrated: Memctl,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    insert_memory(db, id="m-1")
+
+    def archive_it(statement: str) -> None:
+        if "FROM archived_memories" in statement:
+            migrated("archive", "build_agent", "m-1")
+
+    @contextmanager
+    def open_watched(path: Path, **options: Any) -> Iterator[sqlite3.Connection]:
+        with open_database(path, **options) as reader:
+            reader.set_trace_callback(archive_it)
+            yield reader
+
+    monkeypatch.setattr(schema, "open_database", open_watched)
+    schema.status(Call(db=migrated.database, json=True, now=text_of(NOW)))
+
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["memories"], printed["archived"]) == (1, 0)
+    assert rows(db, "archived_memories", "id") == [("m-1",)]

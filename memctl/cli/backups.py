@@ -51,6 +51,8 @@ def export(
         raise UsageError("whose memories?", "memctl export AGENT, or memctl export --all")
     if active_only and archived_only:
         raise UsageError("--active-only and --archived-only exclude each other", "give one of them")
+    if nl and call.json:
+        raise UsageError("--json and --nl exclude each other", "choose one")
     if output is None and on_terminal():
         raise UsageError("a document is not for a terminal", "say -o FILE, or `-o -` if it is")
     database = call.settings.database

@@ -87,7 +87,9 @@ def report(
     since: Annotated[
         str, typer.Option("--since", metavar="TIME", help="From when on; a time, or such as 7d.")
     ] = "7d",
-    form: Annotated[ReportFormat, typer.Option("--format", help="What to make of it.")] = "text",
+    form: Annotated[
+        ReportFormat | None, typer.Option("--format", help="What to make of it; else text.")
+    ] = None,
     file: FileOption = None,
 ) -> None:
     """Make a health report of the last week: what changed, what is remarkable, what to do."""
@@ -97,6 +99,8 @@ def report(
     from memctl.report_html import report_html
     from memctl.report_text import report_document, report_markdown, report_text
 
+    if call.json and form not in (None, "json"):
+        raise UsageError(f"--json and --format {form} exclude each other", "choose one")
     now = call.moment
     path = call.settings.database
     with open_database(path, read_only=True) as db:
@@ -118,6 +122,6 @@ def report(
     if call.json or form == "json":
         text = document_text(report_document(found))
     else:
-        make = {"text": report_text, "markdown": report_markdown, "html": report_html}[form]
+        make = {"markdown": report_markdown, "html": report_html}.get(form or "", report_text)
         text = make(found)
     write_or_show(text, file, database=path)

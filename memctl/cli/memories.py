@@ -78,6 +78,8 @@ def recall(
     ] = False,
 ) -> None:
     """Print a memory as JSON, and count an access; exit with 1 when there is none."""
+    if value and call.json:
+        raise UsageError("--json and --value exclude each other", "choose one")
     with _memories(call, lock) as memories:
         memory = memories.recall(agent, type_, key)
     if memory is None:

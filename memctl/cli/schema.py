@@ -8,6 +8,7 @@ import typer
 from memctl import migrations
 from memctl.cli.options import Call, LockOptions, alone_with_database
 from memctl.database import (
+    one_view,
     open_database,
     open_or_create_database,
     prepare_place,
@@ -48,6 +49,10 @@ def migrate(
     are added beside it. Nothing behaves differently until a job is run.
     """
     if listing or exit_code:
+        if to is not None or not backup:
+            raise UsageError(
+                "--list and --exit-code apply no step", "leave out --to, --backup and --no-backup"
+            )
         _show_steps(call, listing=listing, exit_code=exit_code)
         return
     from memctl.migrate import migrate as apply_migrations
@@ -131,7 +136,7 @@ def rollback(
 def status(call: Call) -> None:
     """Tell what the database is: schema, memories, and how each job last went."""
     path = call.settings.database
-    with open_database(path, read_only=True) as db:
+    with open_database(path, read_only=True) as db, one_view(db):
         found = read_status(db, path, call.settings.decay)
         paused = current_pause(db, now=call.moment) if table_exists(db, "memory_state") else None
     if call.json:

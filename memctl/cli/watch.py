@@ -18,7 +18,7 @@ from memctl.cli.options import (
     OutputOptions,
     alone_with_database,
 )
-from memctl.database import MOST_ROWS, open_database
+from memctl.database import MOST_ROWS, one_view, open_database
 from memctl.errors import MemctlError, UsageError
 from memctl.migrations import require_current
 from memctl.outbox import EventFilter
@@ -87,7 +87,7 @@ def events(
         raise UsageError("--follow prints one JSON object a line", "leave out --table and --csv")
     most = limit or USUAL_ROWS
     path = call.settings.database
-    with open_database(path, read_only=True) as db:
+    with open_database(path, read_only=True) as db, one_view(db):
         require_current(db)
         pruned = outbox.pruned_after(db, cursor)
         if since is None:
