@@ -87,12 +87,17 @@ def back_up(
             raise UsageError(f"{stem} exists already", "name another file, or say --keep N")
         else:
             copy = stem
-        with whole_file(copy, owner_of=path) as draft:
-            fill_copy(db, draft)
-            manifest = describe(draft.path, name=copy.name, database=path, now=now)
-            # First, so that a kill in between leaves a few bytes behind and not a whole copy.
-            with whole_file(manifest_path(copy), owner_of=path) as note:
-                note.write([json.dumps(asdict(manifest), indent=2), "\n"])
+        try:
+            with whole_file(copy, owner_of=path) as draft:
+                fill_copy(db, draft)
+                manifest = describe(draft.path, name=copy.name, database=path, now=now)
+                # First, so that a kill in between leaves a few bytes behind and not a whole copy.
+                with whole_file(manifest_path(copy), owner_of=path) as note:
+                    note.write([json.dumps(asdict(manifest), indent=2), "\n"])
+        except BaseException:
+            if not copy.exists():
+                manifest_path(copy).unlink(missing_ok=True)
+            raise
         removed = [] if keep is None else remove_old(stem, keep=keep, newest=copy, database=path)
     except OSError as error:
         raise no_backup(stem.parent, error, "name another place with -o") from None
