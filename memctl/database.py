@@ -173,8 +173,10 @@ def require_harmless(path: Path) -> None:
     """
     with reachable(path):
         path = path.resolve()
-        created = not all(path.with_name(f"{path.name}{end}").exists() for end in ("-wal", "-shm"))
-    if created and not owner_can_use_new_files(path) and _is_in_wal_mode(path):
+        usable = owner_can_use_new_files(path) or all(
+            path.with_name(f"{path.name}{end}").exists() for end in ("-wal", "-shm")
+        )
+    if not usable and _is_in_wal_mode(path):
         raise files_of_another_user(path)
 
 

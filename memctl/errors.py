@@ -97,16 +97,36 @@ class DocumentError(RefusedError):
     code = "document"
 
 
+# What a machine refuses to a program that is in order.
+REFUSALS = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.ENOLCK,
+    errno.ENOSPC,
+    errno.EPERM,
+    errno.EROFS,
+}
+
+
 def shortage(error: Exception) -> MemctlError | None:
-    """Return what to say when the machine has run out of what memctl needs, which is no bug."""
+    """Return what to say when the machine refuses what memctl needs, which is no bug."""
     if isinstance(error, MemoryError):
         return MemctlError(
             "there is not enough memory",
             "the interrupted step was rolled back: raise the limit, then run the command again",
         )
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in (errno.EMFILE, errno.ENFILE):
         return MemctlError(
             f"too many files are open ({error.strerror})", "raise the limit, see `ulimit -n`"
+        )
+    if error.errno in REFUSALS:
+        return MemctlError(
+            f"{error.filename or 'a file'} cannot be read or written ({error.strerror})",
+            "check the disk and the permissions, then run the command again",
         )
     if isinstance(error, FileNotFoundError) and error.filename is None:  # as os.getcwd() raises it
         return MemctlError("the current directory no longer exists", "change to another directory")

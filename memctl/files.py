@@ -78,10 +78,12 @@ def whole_file(target: Path, *, owner_of: Path, mode: int = 0o600) -> Iterator[D
         os.fsync(draft.descriptor)
         draft.require_same()
         draft.path.rename(target)
-        sync_directory(target.parent)
+    except BaseException:
+        draft.path.unlink(missing_ok=True)
+        raise
     finally:
         os.close(draft.descriptor)
-        draft.path.unlink(missing_ok=True)
+    sync_directory(target.parent)
 
 
 def write_file(path: Path, parts: Iterable[str], *, database: Path, mode: int = 0o600) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from memctl.database import files_of_another_user
+from memctl.database import files_of_another_user, reachable
 from memctl.errors import LockedError, MemctlError
 from memctl.ownership import open_or_create, owner_can_use_new_files
 
@@ -51,10 +51,12 @@ def _opened(path: Path, database: Path) -> Iterator[int]:
     except OSError as error:
         raise MemctlError(
             f"the lock file {path} cannot be opened ({error.strerror})",
-            "run memctl as the user who owns it, on a writable file system",
+            "run memctl as the user who owns it, on a writable file system with room",
         ) from None
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        with reachable(path):
+            is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        if not is_file:
             raise MemctlError(f"the lock file {path} is not a regular file", "remove it")
         yield descriptor
     finally:

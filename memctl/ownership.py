@@ -61,8 +61,8 @@ def owner_can_use_new_files(database: Path) -> bool:
 def _create_like(path: Path, like: Path) -> int:
     descriptor = create_file(path, like=like)
     with suppress(FileNotFoundError):
-        mode = stat.S_IMODE(like.stat().st_mode)
-        os.fchmod(descriptor, 0o600 | mode & 0o066)
+        others = like.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        os.fchmod(descriptor, 0o600 | others | others << 1)  # to write it is to read it, too
     return descriptor
 
 

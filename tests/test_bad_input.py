@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from memctl.errors import NoDatabaseError
 from memctl.locking import lock_path
 from memctl.run import JOBS as DUE_JOBS
+from memctl.settings import load_settings
 from tests.conftest import (
     NOW,
     PROGRAM,
@@ -1370,3 +1372,94 @@ def test_a_rollback_that_changes_nothing_leaves_no_backup(migrated: Memctl) -> N
 
     assert answer.exit_code == 11
     assert [name for name in names_beside(migrated.database) if "before" in name] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(("migrate", "--db", "{}/"), id="database"),
+        pytest.param(("backup", "-o", "{}/"), id="backup"),
+        pytest.param(("export", "--all", "-o", "{}/."), id="export"),
+        pytest.param(("report", "-o", "{}/"), id="report"),
+        pytest.param(("metrics", "--prometheus", "-o", "{}/"), id="metrics"),
+        pytest.param(("config", "init", "--config", "{}/"), id="configuration"),
+        pytest.param(("demo", "--keep", "{}/"), id="demonstration"),
+    ],
+)
+def test_a_directory_that_does_not_exist_does_not_become_a_file(
+    migrated: Memctl, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    place = tmp_path / "nowhere"
+
+    answer = migrated(*(word.format(place) for word in words))
+
+    assert answer.exit_code in (2, 10)
+    assert answer.err.startswith(f"memctl: there is no directory {place}/")
+    assert answer.err.count("\n") == 1
+    assert not place.exists()
+
+
+def test_a_database_named_by_the_environment_is_no_directory_either(tmp_path: Path) -> None:
+    place = tmp_path / "nowhere"
+    with pytest.raises(NoDatabaseError, match="there is no directory"):
+        load_settings(database=None, configuration=None, environ={"MEMCTL_DB": f"{place}/"})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run",),
+        ("status",),
+        ("migrate",),
+        ("config", "init", "--config", "here.toml"),
+        ("--db", "{}", "export", "--all", "-o", "here.json"),
+        ("--db", "{}", "backup", "-o", "here"),
+        ("--db", "{}", "demo", "--keep", "here"),
+    ],
+)
+def test_a_current_directory_that_is_gone_is_an_error_of_one_line(
+    migrated: Memctl, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    environment = {**migrated.environment(), "MEMCTL_DB": "harness.db"}
+
+    ran = subprocess.run(
+        ["sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", PROGRAM]
+        + [word.format(migrated.database) for word in words],
+        cwd=gone,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+    assert ran.returncode in (1, 2, 10)
+    assert ran.stderr.startswith("memctl: ")
+    assert ran.stderr.count("\n") == 1
+
+
+def test_an_absolute_path_needs_no_current_directory(migrated: Memctl, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+
+    ran = subprocess.run(
+        ["sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", PROGRAM, "run"],
+        cwd=gone,
+        env=migrated.environment(),
+        capture_output=True,
+        text=True,
+    )
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_a_migration_that_fails_on_a_full_disk_leaves_no_database(small_disk: Path) -> None:
+    memctl = Memctl(small_disk / "harness.db")
+    filler = fill_disk(small_disk, room=48 << 10)
+
+    failed = memctl("migrate")
+
+    assert failed.exit_code == 1
+    assert names_beside(memctl.database) == ["filler", "harness.db.memctl.lock"]
+    filler.unlink()
+    memctl.ok("migrate")

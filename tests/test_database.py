@@ -1,12 +1,17 @@
-"""The write lock is never left held."""
+"""The write lock is never left held, and temporary files find a place."""
 
+import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from memctl.database import transaction
+from memctl import database
+from memctl.database import complaints_about, open_database, transaction
+from memctl.errors import MemctlError
 
 
 class SignalledConnection(sqlite3.Connection):
@@ -28,3 +33,40 @@ def test_a_signal_right_after_the_start_of_a_transaction_ends_it() -> None:
 
     assert not db.in_transaction
     db.close()
+
+
+@pytest.fixture
+def _no_temporary_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave SQLite no directory for temporary files; what is chosen holds for the whole process."""
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(database, "TEMPORARY_DIRECTORIES", ("/nowhere",))
+    yield
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.execute("PRAGMA temp_store_directory = ''")
+
+
+@pytest.mark.usefixtures("_no_temporary_directory")
+def test_temporary_files_go_beside_the_database_where_there_is_no_other_place(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "o'clock.db"
+    path.touch()
+
+    with open_database(path) as db:
+        db.execute("PRAGMA temp.cache_size = 1")
+        db.execute("CREATE TEMP TABLE big AS SELECT zeroblob(10000000) AS content")
+        opened = [
+            os.readlink(link)  # noqa: PTH115  it may be gone
+            for link in map(str, Path("/dev/fd").iterdir())
+            if os.path.lexists(link)
+        ]
+
+    assert [name for name in opened if name.startswith(f"{tmp_path}/etilqs_")]
+
+
+def test_the_error_says_how_to_name_a_directory_for_temporary_files(tmp_path: Path) -> None:
+    error = sqlite3.OperationalError("unable to open a temporary database file")
+    error.sqlite_errorcode = 6410  # SQLITE_IOERR_GETTEMPPATH
+
+    with pytest.raises(MemctlError, match="SQLITE_TMPDIR"), complaints_about(tmp_path):
+        raise error

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from memctl.errors import RefusedError
+from memctl.files import write_file
 from tests.conftest import NOW, Memctl, connect, everything, insert_memory
 from tests.documents import export_from
 from tests.service import Service
@@ -182,6 +183,23 @@ def test_a_link_stays_a_link(odd: Memctl, tmp_path: Path) -> None:
 
     assert (tmp_path / "latest.json").is_symlink()
     assert json.loads((tmp_path / "monday.json").read_text())["agent_id"] == "build_agent"
+
+
+@pytest.mark.parametrize("place", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_the_name_of_stdout_is_stdout(odd: Memctl, place: str) -> None:
+    answer = odd.ok("export", "build_agent", "-o", place)
+
+    assert answer.out == odd.ok("export", "build_agent").out
+
+
+def test_an_open_file_is_written_where_it_is(odd: Memctl, tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    file.write_text("before\n")
+
+    with file.open("a") as opened:
+        write_file(Path(f"/dev/fd/{opened.fileno()}"), ["after\n"], database=odd.database)
+
+    assert file.read_text() == "before\nafter\n"
 
 
 @pytest.mark.parametrize("name", ["harness.db", "harness.db-wal", "harness.db.memctl.lock"])

@@ -1,0 +1,80 @@
+"""The lock of memctl's own, and the question whether somebody holds it."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from memctl import locking
+from memctl.locking import exclusive, lock_path, somebody_is_at_work
+
+
+@pytest.fixture
+def no_lock_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail when anything locks a file, since a job that does not wait would meet that lock."""
+
+    def fail(*_arguments: object) -> None:
+        pytest.fail("a lock was taken")
+
+    monkeypatch.setattr(locking.fcntl, "flock", fail)
+
+
+@pytest.fixture
+def holder(path: Path) -> Iterator[int]:
+    """The lock file, held by another memctl."""
+    path.touch()
+    descriptor = os.open(lock_path(path), os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_a_holder_is_found_without_a_lock(
+    path: Path, holder: int, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue("no_lock_is_taken")
+
+    assert somebody_is_at_work(path)
+
+
+def test_a_free_lock_is_found_without_a_lock(path: Path, request: pytest.FixtureRequest) -> None:
+    path.touch()
+    with exclusive(path, job="cleanup", wait=0):
+        assert somebody_is_at_work(path)
+    request.getfixturevalue("no_lock_is_taken")
+
+    assert not somebody_is_at_work(path)
+
+
+def test_a_shared_lock_is_no_holder(path: Path, holder: int) -> None:
+    fcntl.flock(holder, fcntl.LOCK_SH)
+
+    assert not somebody_is_at_work(path)
+
+
+def test_a_holder_in_another_container_is_assumed_until_it_says_that_it_is_done(
+    path: Path,
+) -> None:
+    path.touch()
+    note = {"job": "cleanup", "pid": 7, "namespace": "pid:[1]"}
+    lock_path(path).write_text(json.dumps(note))
+    assert somebody_is_at_work(path)
+
+    with exclusive(path, job="cleanup", wait=0):
+        pass
+
+    assert not somebody_is_at_work(path)
+
+
+def test_a_holder_is_found_where_the_kernel_lists_no_locks(
+    path: Path, holder: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locking, "LOCKS", Path("/nowhere"))
+    assert somebody_is_at_work(path)
+
+    fcntl.flock(holder, fcntl.LOCK_UN)
+
+    assert not somebody_is_at_work(path)

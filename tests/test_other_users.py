@@ -1,0 +1,335 @@
+"""Users other than the owner of the database: readers, root, those who may write its directory.
+
+These tests need root: they become other users, who need no entry in the list of users.
+"""
+
+import os
+import shutil
+import sqlite3
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import memctl.backup
+from memctl import AgentMemory, ownership
+from memctl.cli.completion import OFFERED
+from memctl.database import open_database
+from memctl.errors import MemctlError, UsageError
+from memctl.files import require_place, write_file
+from memctl.locking import exclusive, lock_path
+from tests.conftest import NOW, PROGRAM, Memctl, connect, fork_server
+
+SERVICE, READER, GROUP = 4101, 4102, 4100
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
+
+
+@contextmanager
+def acting_as(user: int, group: int = GROUP) -> Iterator[None]:
+    """Be another user for the block, but for the rights that a process was given before."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(group)
+    os.seteuid(user)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A directory that other users reach, and that belongs to the service and its group."""
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o755)
+    folder = place / "service"
+    folder.mkdir()
+    os.chown(folder, SERVICE, GROUP)
+    folder.chmod(0o2770)
+    yield folder
+    shutil.rmtree(place)
+
+
+@pytest.fixture
+def database(folder: Path, template: Path) -> Path:
+    """The service's database, which its group may read."""
+    path = folder / "harness.db"
+    shutil.copyfile(template, path)
+    os.chown(path, SERVICE, GROUP)
+    path.chmod(0o640)
+    return path
+
+
+def owners(folder: Path) -> dict[str, int]:
+    """Return whose everything below a directory is."""
+    return {str(file.relative_to(folder)): file.stat().st_uid for file in folder.rglob("*")}
+
+
+def write_a_memory(path: Path) -> None:
+    """Do what the service does."""
+    with acting_as(SERVICE), closing(connect(path)) as db:
+        db.execute(
+            "INSERT INTO agent_memory (id, agent_id, type, key, value)"
+            " VALUES (hex(randomblob(8)), 'bot', 'context', hex(randomblob(8)), 'v')"
+        )
+
+
+def look(path: Path) -> None:
+    """Read as commands do."""
+    with open_database(path, read_only=True) as db:
+        db.execute("SELECT count(*) FROM agent_memory").fetchone()
+
+
+def open_api(path: Path) -> None:
+    """Read as a program does that imports memctl."""
+    with AgentMemory(path, clock=lambda: NOW) as memories:
+        memories.recall_all("bot")
+
+
+def take_lock(path: Path) -> None:
+    """Change something as commands do that take the lock first."""
+    with exclusive(path, job="backup", wait=0):
+        pass
+
+
+# Readers
+
+
+@pytest.mark.parametrize("access", [look, open_api, take_lock])
+def test_a_user_who_cannot_write_the_database_leaves_nothing_beside_it(
+    database: Path, access: Callable[[Path], None]
+) -> None:
+    with acting_as(READER), pytest.raises(MemctlError, match="belongs to another user"):
+        access(database)
+
+    assert owners(database.parent) == {"harness.db": SERVICE}
+    write_a_memory(database)
+
+
+def test_a_completion_offers_no_agents_to_a_user_who_would_leave_files(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_a_memory(database)
+    monkeypatch.setenv("HOME", str(database.parent))
+    monkeypatch.setenv("MEMCTL_DB", str(database))
+    context = typer.Context(typer.core.TyperCommand("list"))
+
+    offered_to_owner = OFFERED["AGENT"](context, "")
+    with acting_as(READER):
+        offered = OFFERED["AGENT"](context, "")
+
+    assert (offered_to_owner, offered) == (["bot"], [])
+    assert owners(database.parent) == {"harness.db": SERVICE}
+
+
+def test_another_user_reads_while_the_service_has_the_database_open(database: Path) -> None:
+    with acting_as(SERVICE), closing(connect(database)) as db:
+        db.execute("SELECT count(*) FROM agent_memory").fetchone()
+        os.seteuid(0)
+        os.seteuid(READER)
+        look(database)
+        os.seteuid(0)
+        os.seteuid(SERVICE)
+
+    write_a_memory(database)
+    assert set(owners(database.parent).values()) == {SERVICE}
+
+
+def test_a_database_that_its_group_may_write_is_open_to_the_group(database: Path) -> None:
+    database.chmod(0o660)
+
+    with acting_as(READER):
+        look(database)
+        take_lock(database)
+    write_a_memory(database)
+    with acting_as(SERVICE):
+        take_lock(database)
+
+    assert stat.S_IMODE(lock_path(database).stat().st_mode) == 0o660
+
+
+def test_what_is_created_outside_the_group_of_the_database_is_refused(database: Path) -> None:
+    database.chmod(0o660)
+    database.parent.chmod(0o777)
+
+    with acting_as(READER, group=READER), pytest.raises(MemctlError):
+        look(database)
+
+    assert owners(database.parent) == {"harness.db": SERVICE}
+
+
+def test_a_database_without_a_write_ahead_log_is_read_by_everybody(database: Path) -> None:
+    with closing(connect(database)) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+
+    with acting_as(READER):
+        look(database)
+
+    assert owners(database.parent) == {"harness.db": SERVICE}
+
+
+# Root
+
+
+def test_all_that_root_creates_belongs_to_the_owner_of_the_directory(folder: Path) -> None:
+    memctl = Memctl(folder / "harness.db")
+    state = folder / "state"
+    words = [
+        ("migrate",),
+        ("backup",),
+        ("backup", "-o", str(folder / "backup"), "--keep", "1"),
+        ("export", "--all", "-o", str(folder / "export.json")),
+        ("report", "-o", str(folder / "report.txt")),
+        ("metrics", "--prometheus", "-o", str(folder / "memctl.prom")),
+        ("config", "init"),
+        ("rollback", "--yes"),
+        ("migrate",),
+        ("cleanup",),
+    ]
+
+    for command in words:
+        memctl.ok(*command)
+    environment = {**memctl.environment(), "XDG_STATE_HOME": str(state)}
+    with exclusive(memctl.database, job="test", wait=0):
+        failed = fork_server().run(
+            [str(PROGRAM), "cleanup", "--lock-wait", "0"],
+            environment=environment,
+            directory=folder,
+            given=b"",
+            timeout=60,
+        )
+
+    found = owners(folder)
+    assert failed.returncode == 11
+    assert {"state/memctl", ".config/memctl/config.toml", "report.txt"} <= found.keys()
+    assert any(name.endswith(".failures") for name in found)
+    assert {name: owner for name, owner in found.items() if owner != SERVICE} == {}
+
+
+def test_what_root_has_open_can_be_written_by_the_owner(database: Path) -> None:
+    with open_database(database) as db:
+        db.execute("SELECT count(*) FROM agent_memory").fetchone()
+
+        write_a_memory(database)
+
+        assert len(owners(database.parent)) == 3
+        assert set(owners(database.parent).values()) == {SERVICE}
+
+
+# Those who may write the directory
+
+
+@pytest.fixture
+def secret(folder: Path) -> Iterator[Path]:
+    """A file of root's, which stays what it is."""
+    file = folder.parent / "secret"
+    file.write_text("of root")
+    file.chmod(0o600)
+    yield file
+    found = file.stat()
+    assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o600)
+    assert file.read_text() == "of root"
+
+
+def swap(draft: Path, secret: Path) -> None:
+    """Put a link in the place of a draft, as the owner of the directory can."""
+    draft.unlink()
+    draft.symlink_to(secret)
+    os.lchown(draft, SERVICE, GROUP)
+
+
+def test_a_link_in_the_place_of_a_draft_gives_no_file_away(database: Path, secret: Path) -> None:
+    target = database.with_name("report.txt")
+
+    def report() -> Iterator[str]:
+        (draft,) = database.parent.glob(".report.txt.*")
+        swap(draft, secret)
+        yield "a report"
+
+    with pytest.raises(MemctlError, match="replaced the temporary file"):
+        write_file(target, report(), database=database, mode=0o644)
+
+    assert owners(database.parent) == {"harness.db": SERVICE}
+
+
+@pytest.mark.parametrize("of_root", ["a text", "a database"])
+def test_a_link_in_the_place_of_the_draft_of_a_backup_is_not_written(
+    database: Path, secret: Path, monkeypatch: pytest.MonkeyPatch, of_root: str
+) -> None:
+    target = secret
+    if of_root == "a database":
+        target = secret.with_name("another.db")
+        with closing(connect(target)) as other:
+            other.execute("CREATE TABLE of_root (x)")
+    before = target.read_bytes()
+    connect_by_name = sqlite3.connect
+
+    def swap_first(path: Any, *options: Any, **named: Any) -> sqlite3.Connection:
+        if Path(path).name.startswith("."):
+            swap(Path(path), target)
+        return connect_by_name(path, *options, **named)
+
+    with open_database(database) as db:
+        monkeypatch.setattr(memctl.backup.sqlite3, "connect", swap_first)
+        with pytest.raises(MemctlError, match="replaced the temporary file"):
+            memctl.backup.back_up(db, database, target=None, keep=None, now=NOW)
+
+    assert target.read_bytes() == before
+    assert [name for name in owners(database.parent) if "backup" in name] == []
+
+
+def test_root_follows_no_link_of_another_user(database: Path, secret: Path) -> None:
+    link = database.with_name("report.txt")
+    link.symlink_to(secret)
+    os.lchown(link, SERVICE, GROUP)
+    step = database.with_name("latest.txt")
+    step.symlink_to(link)
+
+    for path in (link, step):
+        with pytest.raises(UsageError, match="is a link that another user made"):
+            write_file(path, ["a report"], database=database)
+
+
+def test_a_file_that_is_there_already_is_not_given_away_as_a_lock(
+    database: Path, folder: Path
+) -> None:
+    lock = lock_path(database)
+    lock.touch(mode=0o600)
+
+    take_lock(database)
+
+    assert lock.stat().st_uid == 0
+
+
+def test_a_directory_that_was_swapped_is_not_given_away(
+    folder: Path, secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = secret.parent / "root's"
+    inner.mkdir()
+    (inner / "file").touch()
+    make = Path.mkdir
+
+    def swap_after(path: Path, *options: Any, **named: Any) -> None:
+        make(path, *options, **named)
+        path.rmdir()
+        inner.rename(path)
+
+    monkeypatch.setattr(Path, "mkdir", swap_after)
+    ownership.create_directory(folder / "new")
+
+    assert (folder / "new").stat().st_uid == 0
+
+
+def test_the_own_links_are_followed(database: Path) -> None:
+    link = database.with_name("latest")
+    link.symlink_to("report.txt")
+
+    assert require_place(link, database=database) == database.with_name("report.txt").resolve()
