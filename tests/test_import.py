@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memctl import AgentMemory
@@ -87,9 +87,9 @@ def import_by_model(
     """Return what the database holds then, and what became of each memory of the document."""
     fates = []
     gone: list[Memory] = []
-    for new in coming:
+    for place, new in enumerate(coming):
         in_the_way = rivals(new, stored, coming)
-        if new in stored:
+        if stored.count(new) > coming[:place].count(new):
             fates.append("unchanged")
         elif not in_the_way:
             fates.append("inserted")
@@ -173,8 +173,20 @@ def read(database: Path) -> list[Memory]:
     return [Memory(*row) for row in active + archived]
 
 
+@pytest.fixture(params=[1, 10], ids=["each row in a transaction", "all rows in one"])
+def batches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a batch have so many rows."""
+    for limit in ("FIRST_BATCH_ROWS", "MOST_BATCH_ROWS"):
+        monkeypatch.setattr(f"memctl.batches.{limit}", request.param)
+
+
+@pytest.mark.usefixtures("batches")
 @given(stored=databases, coming=databases, rule=st.sampled_from(RULES))
-@settings(max_examples=EXAMPLES * 2, deadline=None)
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 def test_an_import_does_what_the_model_does(
     template: Path, stored: list[Memory], coming: list[Memory], rule: OnConflict
 ) -> None:

@@ -102,8 +102,12 @@ def import_(
         bool,
         typer.Option("--allow-invalid", help="Take in what has expired or has an unknown type."),
     ] = False,
+    atomic: Annotated[
+        bool,
+        typer.Option("--atomic", help="Write in one transaction: others cannot write meanwhile."),
+    ] = False,
 ) -> None:
-    """Bring in the memories of a document that `export` wrote, all of them or none."""
+    """Bring in the memories of a document that `export` wrote."""
     from memctl.importing import import_staged
     from memctl.staging import Wanted, stage
 
@@ -118,7 +122,9 @@ def import_(
         file = _opened(words[-1], stack)
         report = perform(
             "import",
-            lambda run: import_staged(run, on_conflict=on_conflict, allow_invalid=allow_invalid),
+            lambda run: import_staged(
+                run, on_conflict=on_conflict, allow_invalid=allow_invalid, atomic=atomic
+            ),
             change.request(call),
             by_hand=True,
             prepare=lambda db: stage(db, file, wanted, progress),
