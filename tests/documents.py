@@ -57,12 +57,15 @@ def import_into(
     on_conflict: OnConflict = "skip",
     allow_invalid: bool = True,
     dry_run: bool = False,
+    atomic: bool = False,
 ) -> ImportResult:
     """Import a document, whatever it says of expired memories and types."""
     file = io.BufferedReader(io.BytesIO(document))
     report = perform(
         "import",
-        lambda run: import_staged(run, on_conflict=on_conflict, allow_invalid=allow_invalid),
+        lambda run: import_staged(
+            run, on_conflict=on_conflict, allow_invalid=allow_invalid, atomic=atomic
+        ),
         Request(database, NOW, dry_run=dry_run),
         by_hand=True,
         prepare=lambda db: stage(db, file, wanted, lambda *_: None),
