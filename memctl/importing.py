@@ -1,18 +1,22 @@
-"""The second half of an import: a staged document becomes part of the database, all of it at once.
+"""The second half of an import: a staged document becomes part of the database.
 
 A row that is there already, the same in every column, is left alone. One whose id, or agent, type
 and key, belong to something else there, active or archived, is in conflict, and the whole import
-says by one rule which of the two stays. What has to go is archived. What to do is found out
-without a lock, and only what others have written meanwhile is looked at again under it.
+says by one rule which of the two stays. What has to go is archived.
+
+What to do with each row is found out without a lock first, for a preview and for what refuses the
+import. Rows are then written in batches, and each batch decides once more, in its transaction.
 """
 
 import json
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from memctl.archive import archive_rows
-from memctl.conflicts import OnConflict, decide, look_again, prepare_decision
-from memctl.database import data_version, temporary_tables
+from memctl.archive import archive_replaced, give_up_ids
+from memctl.conflicts import AMONG, IS_TAKEN_IN, TAKEN_IN, Conflicts, OnConflict, in_document
+from memctl.database import temporary_tables
 from memctl.document import (
     ACTIVE,
     ARCHIVED,
@@ -25,13 +29,16 @@ from memctl.due import Tally
 from memctl.errors import RefusedError
 from memctl.events import Table, record_events
 from memctl.jobs import JobResult, Run
-from memctl.migrations import require_current, require_equal_counts
+from memctl.migrations import require_equal_counts
 from memctl.row_rules import SECTION_OF_ROW, UNKNOWN_TYPE, problems_of_rows
 from memctl.timestamps import is_before, to_unix
 
-# Rows that hold the write lock for two to three seconds: the service has patience for five. To
-# replace one takes three to five times as long as to insert one.
+# Rows that hold the write lock for two to three seconds when they are written at once: the service
+# has patience for five. To replace one takes three to five times as long as to insert one.
 MANY_ROWS = 200_000
+ROWS_AT_ONCE = 5000  # of the first look
+MANY_ROWS = 200_000
+ROWS_AT_ONCE = 5000  # of the first look
 
 
 class Fates(NamedTuple):
@@ -50,8 +57,21 @@ class ImportResult(JobResult):
     active: Fates
     archived: Fates
     promotions: Fates
+    foreign_ids: int  # of the memories that were skipped
     expired: int
     unknown_types: int
+
+    @property
+    def finding(self) -> str | None:
+        """What was skipped, and why."""
+        if not self.active.skipped + self.archived.skipped + self.promotions.skipped:
+            return None
+        foreign = f", {self.foreign_ids} with the id of another agent's memory"
+        return (
+            f"skipping {self.active.skipped} active and {self.archived.skipped} archived memories "
+            f"and {self.promotions.skipped} promotions that are here in another version"
+            f"{foreign if self.foreign_ids else ''}"
+        )
 
     @property
     def counts(self) -> dict[str, object]:
@@ -62,48 +82,39 @@ class ImportResult(JobResult):
         }
 
 
-TAKEN_IN = "fate IN ('inserted', 'replaced')"
-
 EXPIRED = f"archived_reason IS NULL AND {is_before('expires_at', ':now')}"
 
 REPLACED = """
-    SELECT DISTINCT stored_row FROM rivals JOIN incoming ON incoming.rowid = incoming_row
+    SELECT DISTINCT stored_row FROM rivals JOIN fates ON fates.row = incoming_row
     WHERE place = 'active' AND fate = 'replaced'
     ORDER BY stored_row
 """
 
 # What was replaced keeps everything but its id, which is that of its successor now.
-RENAME_REPLACED = """
-    UPDATE archived_memories SET id = id || :suffix
-    WHERE id IN (SELECT id FROM incoming WHERE fate = 'replaced')
-        AND archive_id NOT IN (SELECT archive_id FROM known_in_archive)
-    RETURNING archive_id
+REPLACED_IN_ARCHIVE = f"""
+    id IN (SELECT id FROM decided_incoming WHERE row {AMONG} AND fate = 'replaced')
+    AND NOT {in_document("archived_memories")}
 """
 
-TAKE_IN = """
-    INSERT INTO {table} ({columns})
-    SELECT {columns} FROM incoming
-    WHERE fate IN ('inserted', 'replaced') AND {condition}
-    ORDER BY incoming.rowid
+TAKE_IN = f"""
+    INSERT INTO {{table}} ({{columns}})
+    SELECT {{columns}} FROM decided_incoming
+    WHERE row {AMONG} AND {TAKEN_IN} AND {{condition}}
+    ORDER BY row
     RETURNING rowid
 """
 
 TAKE_IN_PROMOTIONS = f"""
     INSERT OR REPLACE INTO memory_promotions ({", ".join(PROMOTIONS.columns)})
-    SELECT {", ".join(PROMOTIONS.columns)} FROM incoming_promotions WHERE {TAKEN_IN}
-"""
-
-IN_BOTH = """
-    SELECT 1 FROM agent_memory
-    WHERE id IN (
-        SELECT id FROM archived_memories
-        WHERE archive_id IN (SELECT value FROM json_each(:rowids))
-    )
+    SELECT {", ".join(PROMOTIONS.columns)} FROM decided_incoming_promotions
+    WHERE row {AMONG} AND {TAKEN_IN}
 """
 
 
-def import_staged(run: Run, *, on_conflict: OnConflict, allow_invalid: bool) -> ImportResult:
-    """Make what `stage` has laid out part of the database, in one transaction.
+def import_staged(
+    run: Run, *, on_conflict: OnConflict, allow_invalid: bool, atomic: bool = False
+) -> ImportResult:
+    """Make what `stage` has laid out part of the database, in batches or `atomic`.
 
     Where rows are in conflict `fail` refuses the import, `skip` keeps what is stored, `replace`
     takes what the document has, and `newest` what was written last: the later created_at (which
@@ -111,117 +122,122 @@ def import_staged(run: Run, *, on_conflict: OnConflict, allow_invalid: bool) -> 
 
     Raises DocumentError when that rule is `fail` and there are conflicts, when an id belongs to
     another agent and the rule is not `skip`, and for rows to be taken in that break a rule of
-    `row_rules`, unless these are allowed; RefusedError for so many rows that the lock would be
-    held for long, unless the run is forced.
+    `row_rules`, unless these are allowed; RefusedError for so many rows at once that the lock would
+    be held for long, unless the run is forced. When such a thing arises after the first
+    batches, these stay: the result counts what was done and its refusal tells why it ended.
     """
     with temporary_tables(run.db):
-        return _Import(run, on_conflict, allow_invalid=allow_invalid).carry_out()
+        return _Import(run, on_conflict, allow_invalid=allow_invalid, atomic=atomic).carry_out()
 
 
 class _Import:
     """One import: what it decides and does."""
 
-    def __init__(self, run: Run, on_conflict: OnConflict, *, allow_invalid: bool) -> None:
+    def __init__(
+        self, run: Run, on_conflict: OnConflict, *, allow_invalid: bool, atomic: bool
+    ) -> None:
         self._run = run
         self._db = run.db
         self._on_conflict: OnConflict = on_conflict
         self._allow_invalid = allow_invalid
+        self._atomic = atomic
+        suffix = None if run.run_id is None else f"~{run.run_id}"
+        self._conflicts = Conflicts(run.db, on_conflict, suffix=suffix)
 
     def carry_out(self) -> ImportResult:
-        """Decide without a lock, then write under it."""
-        version = data_version(self._db)
-        newest = prepare_decision(self._db)
-        self._decide()
-        inserted = self._count("incoming WHERE fate = 'inserted'")
-        replaced = self._count("incoming WHERE fate = 'replaced'")
-        if inserted + 3 * replaced > MANY_ROWS and not self._run.request.force:
-            raise RefusedError(
-                f"writing {inserted + replaced} memories at once would hold the write lock for "
-                "seconds, and its other users would fail meanwhile",
-                "import one agent at a time, or say --force when they are stopped",
-            )
-        rows = inserted + replaced + self._count(f"incoming_promotions WHERE {TAKEN_IN}")
-
-        def write() -> None:
-            if data_version(self._db) != version:
-                require_current(self._db)
-                look_again(self._db, newest=newest)
-                self._decide()
-            self._write()
-
-        if self._run.batches and rows:
-            self._run.batches.apply_at_once(write)
-        return self._result()
-
-    def _decide(self) -> None:
-        """Give every incoming row its fate, and refuse the import if some must not have it."""
-        decide(self._db, self._on_conflict)
-        self._refuse_conflicts()
+        """Look at all rows without a lock, then write what is to be written."""
+        for rows in _portions(self._conflicts.all_rows()):
+            self._conflicts.decide(rows)
+        self._refuse_conflicts("nothing was changed")
         if not self._allow_invalid:
             self._refuse_invalid()
+        if self._atomic and not self._run.request.force:
+            self._refuse_many()
+        refusal = self._write_all() if self._run.batches else None
+        return self._result(refusal)
 
-    def _refuse_conflicts(self) -> None:
+    def _refuse_conflicts(self, outcome: str, *, rows: str | None = None) -> None:
+        """Refuse the import for what became of its rows, or a batch for what became of these."""
         if self._on_conflict == "skip":
             return
         refuse_document(
             self._problems(
-                "rowid IN (SELECT incoming_row FROM rivals WHERE of_another_agent)",
-                ", id: is that of another agent's memory here",
+                "fate = 'foreign'", ", id: is that of another agent's memory here", rows
             ),
-            "--on-conflict skip leaves such rows out; nothing was changed",
+            f"--on-conflict skip leaves such rows out; {outcome}",
         )
         if self._on_conflict == "fail":
             other = " is here in another version"
             refuse_document(
-                self._problems("fate = 'skipped'", other)
-                + self._problems("fate = 'skipped'", other, table="incoming_promotions"),
-                "choose --on-conflict skip, replace or newest; nothing was changed",
+                self._problems("fate = 'skipped'", other, rows)
+                + self._problems("fate = 'skipped'", other, rows, table="incoming_promotions"),
+                f"choose --on-conflict skip, replace or newest; {outcome}",
             )
 
     def _refuse_invalid(self) -> None:
         refuse_document(
-            problems_of_rows(self._db, TAKEN_IN),
+            problems_of_rows(self._db, IS_TAKEN_IN),
             "--allow-invalid imports such rows as they are; nothing was changed",
         )
 
-    def _problems(self, condition: str, problem: str, *, table: str = "incoming") -> list[str]:
-        """Say what is wrong with the rows for which a condition is true."""
-        rows = self._db.execute(
-            f"SELECT {SECTION_OF_ROW[table]}, number FROM {table} WHERE {condition}"
-            f" LIMIT {PROBLEMS_SHOWN + 1}",
-            {"now": to_unix(self._run.now)},
-        )
-        return [f"{name} row {number}{problem}" for name, number in rows]
-
-    def _write(self) -> None:
-        """Archive what is replaced, and take in what is new; the write lock is held."""
-        db, run = self._db, self._run
-        replaced = [row for (row,) in db.execute(REPLACED)]
-        if replaced:
-            archive_rows(
-                db,
-                json.dumps(replaced),
-                event="memory:archived",
-                reason="replaced",
-                now=run.now,
-                run_id=run.number,
-            )
-        renamed = db.execute(RENAME_REPLACED, {"suffix": f"~{run.number}"}).fetchall()
-        self._take_in(ACTIVE, "agent_memory", "archived_reason IS NULL")
-        self._take_in(ARCHIVED, "archived_memories", "archived_reason IS NOT NULL")
-        db.execute(TAKE_IN_PROMOTIONS)
-        if db.execute(IN_BOTH, {"rowids": json.dumps([row for (row,) in renamed])}).fetchone():
+    def _refuse_many(self) -> None:
+        inserted = self._count("decided_incoming WHERE fate = 'inserted'")
+        replaced = self._count("decided_incoming WHERE fate = 'replaced'")
+        if inserted + 3 * replaced > MANY_ROWS:
             raise RefusedError(
-                f"a memory already has the id of another with '~{run.number}' appended",
-                "import again, which will append another number; nothing was changed",
+                f"writing {inserted + replaced} memories at once would hold the write lock for "
+                "seconds, and its other users would fail meanwhile",
+                "leave out --atomic, or say --force when they are stopped",
             )
 
-    def _take_in(self, section: Section, table: Table, condition: str) -> None:
-        """Write the rows of a section, and tell of each."""
+    def _problems(
+        self, condition: str, problem: str, rows: str | None = None, *, table: str = "incoming"
+    ) -> list[str]:
+        """Say what is wrong with the rows, of these or of all, for which a condition is true."""
+        among = "TRUE" if rows is None else f"row {AMONG}"
+        found = self._db.execute(
+            f"SELECT {SECTION_OF_ROW[table]}, number FROM decided_{table}"
+            f" WHERE {among} AND {condition} LIMIT {PROBLEMS_SHOWN + 1}",
+            {"now": to_unix(self._run.now), "rows": rows},
+        )
+        return [f"{name} row {number}{problem}" for name, number in found]
+
+    def _write_all(self) -> RefusedError | None:
+        """Write in batches, or all at once; returns what ended it before all was written."""
+        to_write = self._conflicts.rows_to_write()
+        written = 0
+        outcome = "what was imported before stays, and importing again brings the rest"
+
+        def write(rows: str) -> None:
+            nonlocal written
+            self._conflicts.decide(rows)
+            self._refuse_conflicts("nothing was changed" if self._atomic else outcome, rows=rows)
+            self._write(rows)
+            written += len(json.loads(rows))
+
+        try:
+            self._run.apply(to_write, write, at_once=self._atomic)
+        except RefusedError as error:
+            for rows in _portions(to_write[written:]):
+                self._conflicts.forget(rows)
+            return error
+        return None
+
+    def _write(self, rows: str) -> None:
+        """Archive what these rows replace, and take them in; the write lock is held."""
+        db, run = self._db, self._run
+        archive_replaced(run, [row for (row,) in db.execute(REPLACED)])
+        self._take_in(ACTIVE, "agent_memory", "archived_reason IS NULL", rows)
+        self._take_in(ARCHIVED, "archived_memories", "archived_reason IS NOT NULL", rows)
+        db.execute(TAKE_IN_PROMOTIONS, {"rows": rows})
+        give_up_ids(run, REPLACED_IN_ARCHIVE, {"rows": rows})
+
+    def _take_in(self, section: Section, table: Table, condition: str, rows: str) -> None:
+        """Write those of the rows that belong to a section, and record an event of each."""
         statement = TAKE_IN.format(
             table=table, columns=", ".join(section.columns), condition=condition
         )
-        rowids = [row for (row,) in self._db.execute(statement)]
+        rowids = [row for (row,) in self._db.execute(statement, {"rows": rows})]
         told = record_events(
             self._db,
             "memory:imported",
@@ -232,28 +248,38 @@ class _Import:
         )
         require_equal_counts(self._db, imported=len(rowids), recorded=told)
 
-    def _result(self) -> ImportResult:
+    def _result(self, refusal: RefusedError | None) -> ImportResult:
         tally = Tally()
-        tally.count = self._count(f"incoming WHERE {TAKEN_IN}")
-        tally.agents.update(
-            dict(
-                self._db.execute(
-                    f"SELECT agent_id, count(*) FROM incoming WHERE {TAKEN_IN} GROUP BY agent_id"
-                )
-            )
-        )
+        tally.count = self._count(f"decided_incoming WHERE {TAKEN_IN}")
+        tally.remaining = self._count("decided_incoming WHERE fate IS NULL")
+        agents = f"SELECT agent_id, count(*) FROM decided_incoming WHERE {TAKEN_IN} GROUP BY 1"
+        tally.agents.update(dict(self._db.execute(agents)))
         return ImportResult(
             tally=tally,
-            active=self._fates("incoming WHERE archived_reason IS NULL"),
-            archived=self._fates("incoming WHERE archived_reason IS NOT NULL"),
-            promotions=self._fates("incoming_promotions"),
-            expired=self._count(f"incoming WHERE {TAKEN_IN} AND {EXPIRED}"),
-            unknown_types=self._count(f"incoming WHERE {TAKEN_IN} AND {UNKNOWN_TYPE}"),
+            refusal=refusal,
+            at_once=self._atomic,
+            active=self._fates("decided_incoming WHERE archived_reason IS NULL"),
+            archived=self._fates("decided_incoming WHERE archived_reason IS NOT NULL"),
+            promotions=self._fates("decided_incoming_promotions WHERE TRUE"),
+            foreign_ids=self._count("decided_incoming WHERE fate = 'foreign'"),
+            expired=self._count(f"decided_incoming WHERE {TAKEN_IN} AND {EXPIRED}"),
+            unknown_types=self._count(f"decided_incoming WHERE {TAKEN_IN} AND {UNKNOWN_TYPE}"),
         )
 
     def _fates(self, rows: str) -> Fates:
-        return Fates(**dict(self._db.execute(f"SELECT fate, count(*) FROM {rows} GROUP BY fate")))
+        """Count rows by their fate; that of another agent is skipped, too."""
+        counted = self._db.execute(
+            "SELECT iif(fate = 'foreign', 'skipped', fate) AS became, count(*)"
+            f" FROM {rows} AND fate IS NOT NULL GROUP BY became"
+        )
+        return Fates(**dict(counted))
 
     def _count(self, rows: str) -> int:
         counted = self._db.execute(f"SELECT count(*) FROM {rows}", {"now": to_unix(self._run.now)})
         return int(counted.fetchone()[0])
+
+
+def _portions(rows: "array[int]") -> Iterator[str]:
+    """Yield the numbers of rows, some at a time, as JSON arrays."""
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        yield json.dumps(rows[start : start + ROWS_AT_ONCE].tolist())

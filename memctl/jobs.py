@@ -7,10 +7,12 @@ a dry run has neither lock nor row and cannot write.
 import json
 import sqlite3
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Generic, NamedTuple, TypeVar
@@ -48,6 +50,12 @@ class JobResult:
 
     tally: Tally
     refusal: RefusedError | None = None
+    at_once: bool = False  # in one transaction, however long that held the write lock
+
+    @property
+    def finding(self) -> str | None:
+        """What its user must see although the job succeeded, even off a terminal."""
+        return None
 
     @property
     def counts(self) -> dict[str, object]:
@@ -120,26 +128,46 @@ class Run(NamedTuple):
         if self.batches is None:
             tally.add(due.rows(self.db))
             return tally
+
+        def change_batch(rowids: str) -> None:
+            still = due.still(self.db, rowids)
+            changed = change(Batch(still)) if still else 0
+            migrations.require_equal_counts(self.db, due=len(still), changed=changed)
+            tally.add(still)
+
+        found = due.rowids(self.db)
+        tally.remaining = self.apply(found, change_batch)
+        tally.changed_meanwhile = len(found) - tally.count - tally.remaining
+        return tally
+
+    def apply(
+        self, rowids: "array[int]", change: Callable[[str], object], *, at_once: bool = False
+    ) -> int:
+        """Call `change` with rowids, a JSON array, in batches or all at once, in transactions.
+
+        Returns how many were not reached in time. Raises SchemaError when the schema changes
+        meanwhile.
+        """
+        if self.batches is None:
+            raise AssertionError("a dry run changes nothing")
         schema = migrations.schema_version(self.db)
         migrations.require_columns(self.db, migrations.MEMORY_COLUMNS)
 
-        def change_batch(rowids: str) -> None:
+        def change_checked(rowids: str) -> None:
             nonlocal schema
             if migrations.schema_version(self.db) != schema:
                 raise SchemaError(
                     "the schema was changed while the job ran",
                     "what was done stays done: run it again for the rest",
                 )
-            still = due.still(self.db, rowids)
-            changed = change(Batch(still)) if still else 0
-            migrations.require_equal_counts(self.db, due=len(still), changed=changed)
-            tally.add(still)
+            change(rowids)
             schema = migrations.schema_version(self.db)  # the batch itself may have made a table
 
-        found = due.rowids(self.db)
-        tally.remaining = self.batches.apply(found, change_batch)
-        tally.changed_meanwhile = len(found) - tally.count - tally.remaining
-        return tally
+        if not at_once:
+            return self.batches.apply(rowids, change_checked)
+        if rowids:
+            self.batches.apply_at_once(partial(change_checked, json.dumps(rowids.tolist())))
+        return 0
 
 
 @dataclass

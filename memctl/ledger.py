@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from memctl import __version__
 from memctl.database import to_bytes, transaction
-from memctl.errors import ClockLeapError, RefusedError
+from memctl.errors import ClockLeapError, NotFoundError, RefusedError
 from memctl.spool import Failure
 from memctl.timestamps import common_unix_seconds, parse_moment, to_text, to_unix
 
@@ -56,6 +56,19 @@ def last_run(db: Connection) -> LastRun | None:
         " ORDER BY run_id DESC LIMIT 1"
     ).fetchone()
     return LastRun(row[0], row[1], parse_moment(row[2])) if row else None
+
+
+def require_run(db: Connection, run_id: int) -> tuple[str, datetime]:
+    """Return the job of a run and its cutoff.
+
+    Raises NotFoundError when there is no such run.
+    """
+    row = db.execute(
+        "SELECT job, started_at FROM memory_runs WHERE run_id = ?", (run_id,)
+    ).fetchone()
+    if row is None:
+        raise NotFoundError(f"there is no run {run_id}", "see `memctl runs`; nothing was changed")
+    return row[0], parse_moment(row[1])
 
 
 def standing(db: Connection, job: str) -> Standing:

@@ -58,14 +58,12 @@ SENTENCES = {
         "supersede the entries of {superseded}",
     ),
     "import": (
-        "took in {active[inserted]} active and {archived[inserted]} archived memories, replaced "
-        "{active[replaced]} and {archived[replaced]}, skipped {active[skipped]} and "
-        "{archived[skipped]}; {active[unchanged]} and {archived[unchanged]} were there already; "
-        "expired: {expired}",
-        "would take in {active[inserted]} active and {archived[inserted]} archived memories, "
-        "replace {active[replaced]} and {archived[replaced]}, skip {active[skipped]} and "
-        "{archived[skipped]}; {active[unchanged]} and {archived[unchanged]} are there already; "
-        "expired: {expired}",
+        "imported {active[inserted]} active and {archived[inserted]} archived memories, replaced "
+        "{active[replaced]} and {archived[replaced]}; {active[unchanged]} and "
+        "{archived[unchanged]} were there already; expired: {expired}",
+        "would import {active[inserted]} active and {archived[inserted]} archived memories, "
+        "replace {active[replaced]} and {archived[replaced]}; {active[unchanged]} and "
+        "{archived[unchanged]} are there already; expired: {expired}",
     ),
     "prune": (
         "removed {pruned} old memories from the archive, kept {kept_important} important ones",
@@ -171,7 +169,13 @@ def tell_report(report: Report[JobResult], *, as_json: bool, quiet: bool) -> Non
         job=report.job,
         facts={name: fact for name, fact in document.items() if name not in ("job", "agents")},
     )
-    tell(message, as_json=as_json, quiet=quiet, only_on_terminal=not report.dry_run)
+    finding = report.result and report.result.finding
+    tell(
+        message,
+        as_json=as_json,
+        quiet=quiet,
+        only_on_terminal=not (report.dry_run or finding),
+    )
 
 
 def report_document(report: Report[JobResult], *, listing: bool) -> dict[str, object]:
@@ -209,10 +213,14 @@ def report_sentence(report: Report[JobResult]) -> str:
     did, would = SENTENCES[report.job]
     sentence = (would if report.dry_run else did).format(**report.result.counts)
     parts = [f"{report.job}: {sentence}"]
+    if report.result.finding:
+        parts.append(report.result.finding)
     if report.result.tally.remaining:
         parts.append(f"{report.result.tally.remaining} remain for the next run")
     if report.run_id is not None:
         parts.append(f"run {report.run_id}, {report.duration_ms / 1000:.1f} s")
+        if report.result.at_once:
+            parts.append(f"held the write lock for {report.longest_lock_ms / 1000:.1f} s")
     return "; ".join(parts)
 
 

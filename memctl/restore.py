@@ -1,7 +1,8 @@
 """Bring memories back from the archive, as they were.
 
 What is restored stays restored: an expiry that has passed is cleared, and decay counts the time in
-the archive as charged. Of several archived copies of one memory the newest comes back.
+the archive as charged. Of several archived copies of one memory the newest comes back. A memory
+whose id went to the one that replaced it gets it back.
 """
 
 import json
@@ -11,18 +12,21 @@ from sqlite3 import Connection
 from typing import Literal
 
 from memctl.agents import require_agent, require_ids
-from memctl.archive import archive_rows, remove_archived
+from memctl.archive import archive_replaced, give_up_ids, original_id, remove_archived
 from memctl.archived import ArchiveFilter
 from memctl.due import Due
-from memctl.errors import NotFoundError, RefusedError, UsageError
+from memctl.errors import RefusedError, UsageError
 from memctl.jobs import Batch, JobResult, Run
+from memctl.ledger import require_run
 from memctl.migrations import MEMORY_COLUMNS, require_equal_counts
 from memctl.timestamps import is_before, to_service_text, to_text, to_unix
 
 OnConflict = Literal["fail", "skip", "replace"]
 
-CONFLICTS = """
-    EXISTS (SELECT 1 FROM agent_memory AS active WHERE active.id = archived_memories.id)
+ID = original_id("archived_memories")
+
+CONFLICTS = f"""
+    EXISTS (SELECT 1 FROM agent_memory AS active WHERE active.id = {ID})
     OR EXISTS (
         SELECT 1 FROM agent_memory AS active
         WHERE active.agent_id = archived_memories.agent_id
@@ -32,21 +36,21 @@ CONFLICTS = """
 """
 
 # Not even --on-conflict replace may touch a memory of another agent.
-FOREIGN_ID = """
+FOREIGN_ID = f"""
     EXISTS (
         SELECT 1 FROM agent_memory AS active
-        WHERE active.id = archived_memories.id AND active.agent_id <> archived_memories.agent_id
+        WHERE active.id = {ID} AND active.agent_id <> archived_memories.agent_id
     )
 """
 
-RESTORABLE_MEMORIES = """
-    SELECT archive_id AS rowid, id, agent_id, type, key, archived_at, archived_reason
+RESTORABLE_MEMORIES = f"""
+    SELECT archive_id AS rowid, {ID} AS id, agent_id, type, key, archived_at, archived_reason
     FROM archived_memories
-    {{where}} {condition}
+    {{{{where}}}} {{condition}}
 """
 
 # Not simply the last to come: an import may bring older copies than there are.
-NEWEST_COPIES = """
+NEWEST_COPIES = f"""
     archive_id IN (
         SELECT archive_id
         FROM (
@@ -56,26 +60,39 @@ NEWEST_COPIES = """
                     ORDER BY archived_at DESC, archive_id DESC
                 ) AS age_by_key,
                 row_number() OVER (
-                    PARTITION BY ifnull(id, archive_id)
+                    PARTITION BY ifnull({ID}, archive_id)
                     ORDER BY archived_at DESC, archive_id DESC
                 ) AS age_by_id
             FROM archived_memories
-            WHERE {condition}
+            WHERE {{condition}}
         )
         WHERE age_by_key = 1 AND age_by_id = 1
     )
 """
 
-ACTIVE_IN_THE_WAY = """
+ACTIVE_IN_THE_WAY = f"""
     SELECT rowid FROM agent_memory
     WHERE id IN (
-            SELECT id FROM archived_memories
+            SELECT {ID} FROM archived_memories
             WHERE archive_id IN (SELECT value FROM json_each(:rowids))
         )
         OR (agent_id, type, key) IN (
             SELECT agent_id, type, key FROM archived_memories
             WHERE archive_id IN (SELECT value FROM json_each(:rowids))
         )
+"""
+
+OTHER_COPIES = """
+    id IN (
+        SELECT id FROM archived_memories
+        WHERE archive_id IN (SELECT value FROM json_each(:rowids))
+    )
+    AND archive_id NOT IN (SELECT value FROM json_each(:rowids))
+"""
+
+TAKE_IDS_BACK = f"""
+    UPDATE archived_memories SET id = {ID}
+    WHERE archive_id IN (SELECT value FROM json_each(:rowids)) AND id IS NOT {ID}
 """
 
 CHANGED_BY_RESTORE = {
@@ -140,6 +157,7 @@ def restore(
         nonlocal replaced
         rowids = batch.rowids
         replaced += _make_room(run, rowids)
+        run.db.execute(TAKE_IDS_BACK, {"rowids": rowids})
         moved = run.db.execute(
             COPY_TO_ACTIVE,
             {
@@ -149,6 +167,7 @@ def restore(
                 "expires_at": to_service_text(run.now + expires_in) if expires_in else None,
             },
         ).rowcount
+        give_up_ids(run, OTHER_COPIES, {"rowids": rowids})
         removed = remove_archived(run, rowids, "memory:restored")
         require_equal_counts(run.db, restored=moved, removed=removed)
         return moved
@@ -174,16 +193,8 @@ def restore(
 
 def _make_room(run: Run, rowids: str) -> int:
     """Archive the active memories that these archived ones replace; returns how many."""
-    in_the_way = [row[0] for row in run.db.execute(ACTIVE_IN_THE_WAY, {"rowids": rowids})]
-    if not in_the_way:
-        return 0
-    return archive_rows(
-        run.db,
-        json.dumps(in_the_way),
-        event="memory:archived",
-        reason="replaced",
-        now=run.now,
-        run_id=run.number,
+    return archive_replaced(
+        run, [row for (row,) in run.db.execute(ACTIVE_IN_THE_WAY, {"rowids": rowids})]
     )
 
 
@@ -197,9 +208,8 @@ def _require_known(db: Connection, which: ArchiveFilter) -> None:
     require_agent(db, which.agent)
     if which.agent is not None and which.ids:
         require_ids(db, which.agent, which.ids)
-    run = "SELECT 1 FROM memory_runs WHERE run_id = ?"
-    if which.run_id is not None and not db.execute(run, (which.run_id,)).fetchone():
-        raise NotFoundError(f"there is no run {which.run_id}", "nothing was changed")
+    if which.run_id is not None:
+        require_run(db, which.run_id)
 
 
 def _refuse_foreign_ids(db: Connection, condition: str, parameters: dict[str, object]) -> None:

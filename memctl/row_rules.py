@@ -4,6 +4,7 @@ Other programs may have stored anything, and a document must be able to bring th
 more likely a mistake is named instead of imported.
 """
 
+from collections.abc import Mapping
 from sqlite3 import Connection
 from typing import NamedTuple
 
@@ -117,8 +118,8 @@ def note_invalid_rows(db: Connection) -> None:
         )
 
 
-def problems_of_rows(db: Connection, condition: str) -> list[str]:
-    """Say what is wrong with the first of the noted rows for which a condition is true."""
+def problems_of_rows(db: Connection, conditions: Mapping[str, str]) -> list[str]:
+    """Say what is wrong with the first noted rows; each table has a condition on its rows."""
     queries = [
         BROKEN_ROWS.format(
             section=SECTION_OF_ROW[table],
@@ -126,7 +127,7 @@ def problems_of_rows(db: Connection, condition: str) -> list[str]:
             column=rule.column,
             problem=rule.problem,
             table=table,
-            condition=condition,
+            condition=conditions[table],
             broken=rule.broken,
         )
         for table, rules in RULES.items()

@@ -43,15 +43,15 @@ ROWS_AT_ONCE = 500
 BYTES_AT_ONCE = 1 << 20
 
 # Active and archived memories in the order of the document; what is active has no
-# archived_reason. `number` counts within the section, `fate` is what the import does with the row.
+# archived_reason. `number` counts within the section.
 CREATE_INCOMING = (
     f"""
     CREATE TEMP TABLE incoming AS
-    SELECT {", ".join(ARCHIVED.columns)}, 0 AS number, '' AS fate FROM archived_memories LIMIT 0
+    SELECT {", ".join(ARCHIVED.columns)}, 0 AS number FROM archived_memories LIMIT 0
     """,
     f"""
     CREATE TEMP TABLE incoming_promotions AS
-    SELECT {", ".join(PROMOTIONS.columns)}, 0 AS number, '' AS fate FROM memory_promotions LIMIT 0
+    SELECT {", ".join(PROMOTIONS.columns)}, 0 AS number FROM memory_promotions LIMIT 0
     """,
 )
 

@@ -58,12 +58,15 @@ def import_into(
     allow_invalid: bool = True,
     dry_run: bool = False,
     no_checksum: bool = False,
+    atomic: bool = False,
 ) -> ImportResult:
     """Import a document, whatever it says of expired memories and types."""
     file = io.BufferedReader(io.BytesIO(document))
     report = perform(
         "import",
-        lambda run: import_staged(run, on_conflict=on_conflict, allow_invalid=allow_invalid),
+        lambda run: import_staged(
+            run, on_conflict=on_conflict, allow_invalid=allow_invalid, atomic=atomic
+        ),
         Request(database, NOW, dry_run=dry_run),
         by_hand=True,
         prepare=lambda db: stage(

@@ -1,5 +1,6 @@
 """Import: every combination of what is stored and what comes, against a slow and obvious model."""
 
+import re
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -9,15 +10,18 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memctl import AgentMemory
+from memctl.archive import archive
+from memctl.archived import ArchiveFilter
 from memctl.conflicts import OnConflict
 from memctl.errors import DocumentError, RefusedError
 from memctl.importing import ImportResult, import_staged
 from memctl.jobs import Request, Run, perform
 from memctl.memory import TYPES
+from memctl.restore import restore
 from memctl.staging import Wanted, stage
 from tests.conftest import NOW, PROGRAM, Answer, Memctl, connect, everything, rows
 from tests.documents import EXAMPLES, copy_of, export_from, import_into, put
@@ -87,9 +91,9 @@ def import_by_model(
     """Return what the database holds then, and what became of each memory of the document."""
     fates = []
     gone: list[Memory] = []
-    for new in coming:
+    for place, new in enumerate(coming):
         in_the_way = rivals(new, stored, coming)
-        if new in stored:
+        if stored.count(new) > coming[:place].count(new):
             fates.append("unchanged")
         elif not in_the_way:
             fates.append("inserted")
@@ -173,8 +177,20 @@ def read(database: Path) -> list[Memory]:
     return [Memory(*row) for row in active + archived]
 
 
+@pytest.fixture(params=[1, 10], ids=["each row in a transaction", "all rows in one"])
+def batches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a batch have so many rows."""
+    for limit in ("FIRST_BATCH_ROWS", "MOST_BATCH_ROWS"):
+        monkeypatch.setattr(f"memctl.batches.{limit}", request.param)
+
+
+@pytest.mark.usefixtures("batches")
 @given(stored=databases, coming=databases, rule=st.sampled_from(RULES))
-@settings(max_examples=EXAMPLES * 2, deadline=None)
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 def test_an_import_does_what_the_model_does(
     template: Path, stored: list[Memory], coming: list[Memory], rule: OnConflict
 ) -> None:
@@ -309,7 +325,11 @@ def test_what_is_replaced_is_archived_and_can_be_had_back(
         ("memory:imported", "m-1", 1),
         ("memory:imported", "m-2", 1),
     ]
-    assert rows(db, "agent_memory", "id, value") == [("m-1~1", "tuesday"), ("m-3", "tuesday")]
+    assert rows(db, "agent_memory", "id, value") == [("m-1", "tuesday"), ("m-3", "tuesday")]
+    assert rows(db, "archived_memories", ARCHIVED) == [
+        ("m-1~2", "monday", "replaced", 2),
+        ("m-2", "monday", "replaced", 2),
+    ]
 
 
 ARCHIVED = "id, value, archived_reason, run_id"
@@ -326,9 +346,9 @@ def test_a_replaced_version_gets_no_id_that_is_taken(
     first, second = migrated(*words), migrated(*words)
 
     assert (first.exit_code, second.exit_code) == (3, 0)
-    assert first.err == (
-        "memctl: a memory already has the id of another with '~1' appended;"
-        " import again, which will append another number; nothing was changed\n"
+    assert first.err.endswith(
+        "memctl: an id already ends in '~1', which this run appends to ids of what it replaces;"
+        " run the command again: its next run has another number\n"
     )
     assert rows(db, "archived_memories", "id") == [("m-1~2",)]
     assert len(rows(db, "agent_memory")) == len(before)
@@ -549,41 +569,99 @@ def test_a_closed_input_is_an_error_of_one_line(migrated: Memctl) -> None:
     assert (ran.returncode, ran.stderr) == (1, "memctl: stdin is closed; name a file\n")
 
 
-def test_what_others_write_before_the_move_is_looked_at_again(
+class Interfering:
+    """Writes as the service would, before a batch of an import begins."""
+
+    def __init__(self, write: Callable[[], object], *, before_batch: int = 1) -> None:
+        self._write = write
+        self._before = before_batch
+
+    def __call__(self, run: Run, rule: OnConflict) -> ImportResult:
+        """Import, with one row in each batch."""
+        assert run.batches is not None
+        hold = run.batches._hold
+        run.batches._rows = 1
+        begun = 0
+
+        def write_first(change: Callable[[], object]) -> float:
+            nonlocal begun
+            begun += 1
+            if begun == self._before:
+                self._write()
+            return hold(change)
+
+        run.batches._hold = write_first  # type: ignore[method-assign]
+        return import_staged(run, on_conflict=rule, allow_invalid=False)
+
+    def result(self, database: Path, document: Path, rule: OnConflict) -> ImportResult:
+        """Return what the import did."""
+        with document.open("rb") as file:
+            result = perform(
+                "import",
+                lambda run: self(run, rule),
+                Request(database, NOW),
+                by_hand=True,
+                prepare=lambda db: stage(db, file, Wanted(), lambda *_: None),
+            ).result
+        assert result is not None
+        return result
+
+
+def test_what_others_write_before_a_batch_is_looked_at_again(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], backup: Path
 ) -> None:
     db.execute("DELETE FROM agent_memory")
 
-    def import_while_the_service_writes(run: Run) -> ImportResult:
+    def write() -> None:
         # The conflicts arise after it was decided what to do, and before the lock is taken.
-        assert run.batches is not None
-        apply = run.batches.apply_at_once
+        remember(id="m-3", key="k1", value="written meanwhile")
+        db.execute(
+            "INSERT INTO archived_memories"
+            " (id, agent_id, type, key, value, archived_at, archived_reason) VALUES"
+            " ('m-4', 'build_agent', 'learning', 'k2', 'archived meanwhile', 'x', 'deleted')"
+        )
 
-        def write_first(change: Callable[[], object]) -> None:
-            remember(id="m-3", key="k1", value="written meanwhile")
-            db.execute(
-                "INSERT INTO archived_memories"
-                " (id, agent_id, type, key, value, archived_at, archived_reason) VALUES"
-                " ('m-4', 'build_agent', 'learning', 'k2', 'archived meanwhile', 'x', 'deleted')"
-            )
-            apply(change)
+    result = Interfering(write).result(migrated.database, backup, "skip")
 
-        run.batches.apply_at_once = write_first  # type: ignore[method-assign]
-        return import_staged(run, on_conflict="skip", allow_invalid=False)
-
-    with backup.open("rb") as file:
-        result = perform(
-            "import",
-            import_while_the_service_writes,
-            Request(migrated.database, NOW),
-            by_hand=True,
-            prepare=lambda db: stage(db, file, Wanted(), lambda *_: None),
-        ).result
-
-    assert result is not None
     assert (result.active.skipped, result.active.inserted) == (2, 0)
     assert rows(db, "agent_memory", "id") == [("m-3",)]
     assert rows(db, "archived_memories", "id") == [("m-4",)]
+
+
+def test_a_conflict_that_arises_between_two_batches_ends_the_import_which_can_be_finished(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], backup: Path
+) -> None:
+    db.execute("DELETE FROM agent_memory")
+    interfering = Interfering(lambda: remember(id="m-3", key="k2", value="new"), before_batch=2)
+
+    result = interfering.result(migrated.database, backup, "fail")
+    stopped = rows(db, "agent_memory", "id")
+    ledger = db.execute("SELECT status, counts ->> '$.active.inserted', error FROM memory_runs")
+    recorded = ledger.fetchall()
+    db.execute("DELETE FROM agent_memory WHERE id = 'm-3'")
+    again = import_into(migrated.database, backup.read_bytes(), on_conflict="fail")
+
+    problem = (
+        "active row 2 is here in another version; choose --on-conflict skip, replace or newest; "
+        "what was imported before stays, and importing again brings the rest"
+    )
+    assert str(result.refusal) == problem
+    assert (result.active.inserted, result.active.skipped, result.tally.remaining) == (1, 0, 1)
+    assert stopped == [("m-1",), ("m-3",)]
+    assert recorded == [("refused", 1, problem)]
+    assert (again.active.inserted, again.active.unchanged) == (1, 1)
+    assert rows(db, "agent_memory", "id") == [("m-1",), ("m-2",)]
+
+
+def test_an_atomic_import_says_how_long_it_held_the_lock(
+    db: sqlite3.Connection, migrated: Memctl, backup: Path
+) -> None:
+    db.execute("DELETE FROM agent_memory")
+
+    answer = migrated.ok("import", "build_agent", str(backup), "--atomic", "--verbose")
+
+    assert re.search(r"; held the write lock for \d+\.\d s\n$", answer.err)
+    assert len(rows(db, "agent_memory")) == 2
 
 
 def test_too_much_at_once_needs_force(
@@ -593,14 +671,159 @@ def test_too_much_at_once_needs_force(
     db.execute("DELETE FROM agent_memory")
 
     with pytest.raises(RefusedError) as refusal:
-        import_into(migrated.database, backup.read_bytes())
+        import_into(migrated.database, backup.read_bytes(), atomic=True)
+    refused = rows(db, "agent_memory")
+    import_into(migrated.database, backup.read_bytes())
 
     assert refusal.value.exit_code == 3
     assert str(refusal.value) == (
         "writing 2 memories at once would hold the write lock for seconds, and its other users"
-        " would fail meanwhile; import one agent at a time, or say --force when they are stopped"
+        " would fail meanwhile; leave out --atomic, or say --force when they are stopped"
     )
-    assert rows(db, "agent_memory") == []
+    assert refused == []
+    assert len(rows(db, "agent_memory")) == 2
+
+
+def test_a_copy_for_another_agent_beside_the_originals_is_skipped_and_said_to_be(
+    db: sqlite3.Connection, migrated: Memctl, backup: Path
+) -> None:
+    db.execute(
+        "INSERT INTO memory_promotions VALUES ('build_agent', 'learning', 'k1', 'e', 'h', 'x')"
+    )
+    migrated.ok("export", "build_agent", "-o", str(backup))
+    promotions = "SELECT agent_id, key FROM memory_promotions"
+    before = rows(db, "agent_memory"), db.execute(promotions).fetchall()
+
+    answer = migrated.ok("import", str(backup), "--reassign-agent", "qa_agent", "--allow-invalid")
+
+    assert (
+        "skipping 2 active and 0 archived memories and 1 promotions that are here in another "
+        "version, 2 with the id of another agent's memory" in answer.err
+    )
+    assert (rows(db, "agent_memory"), db.execute(promotions).fetchall()) == before
+
+
+def test_the_promotion_of_a_memory_that_is_skipped_is_skipped_too(
+    db: sqlite3.Connection, migrated: Memctl, backup: Path
+) -> None:
+    db.execute(
+        "INSERT INTO memory_promotions VALUES ('build_agent', 'learning', 'k1', 'e', 'h', 'x'),"
+        " ('build_agent', 'learning', 'forgotten', 'e', 'h', 'x')"
+    )
+    document = migrated.ok("export", "build_agent").out.encode()
+    db.execute("DELETE FROM memory_promotions")
+    db.execute("UPDATE agent_memory SET value = 'tuesday' WHERE key = 'k1'")
+
+    result = import_into(migrated.database, document)
+
+    assert (result.promotions.skipped, result.promotions.inserted) == (1, 1)
+    assert db.execute("SELECT key FROM memory_promotions").fetchall() == [("forgotten",)]
+
+
+# Taking an import back
+
+
+@given(stored=databases, coming=databases)
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_an_import_can_be_taken_back(
+    template: Path, stored: list[Memory], coming: list[Memory]
+) -> None:
+    target = write(copy_of(template, template.parent, "target.db"), stored)
+    document = export_from(write(copy_of(template, template.parent, "source.db"), coming))
+    before = [memory for memory in read(target) if not memory.archived_reason]
+    try:
+        import_into(target, document, on_conflict="replace")
+    except DocumentError:
+        return  # the id of another agent's memory
+
+    archived = perform(
+        "archive", lambda run: archive(run, agent=None, of_run=1), Request(target, NOW)
+    )
+    restored = perform(
+        "restore",
+        lambda run: restore(run, ArchiveFilter(run_id=1), on_conflict="fail"),
+        Request(target, NOW),
+    )
+
+    after = [memory for memory in read(target) if not memory.archived_reason]
+    assert archived.result is not None
+    assert archived.result.finding is None
+    assert restored.result is not None
+    assert sorted(after, key=str) == sorted(before, key=str)
+    assert export_from(target)  # which refuses a memory that is active and archived
+
+
+@pytest.mark.parametrize(
+    "memory_id",
+    [
+        pytest.param("CAST(x'6d00ff7e31' AS TEXT)", id="NUL, and no UTF-8"),
+        pytest.param("x'6d00ff'", id="a BLOB"),
+        pytest.param("''", id="empty"),
+        pytest.param("'m~12'", id="with a number already"),
+    ],
+)
+def test_a_replaced_memory_gets_its_id_back_to_the_byte(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], memory_id: str
+) -> None:
+    remember(value="imported")
+    db.execute(f"UPDATE agent_memory SET id = {memory_id}")
+    document = migrated.ok("export", "--all").out.encode()
+    db.execute("UPDATE agent_memory SET value = 'replaced'")
+    before = rows(db, "agent_memory", "typeof(id), CAST(id AS BLOB), value")
+
+    import_into(migrated.database, document, on_conflict="replace")
+    migrated.ok("restore", "--run", "1", "--on-conflict", "replace")
+
+    assert rows(db, "agent_memory", "typeof(id), CAST(id AS BLOB), value") == before
+    assert migrated.ok("export", "--all").out
+
+
+def test_taking_an_import_back_leaves_what_was_used_since_and_says_so(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    for name in ("as imported", "read", "written anew", "deleted", "archived"):
+        remember(id=name, key=name, idle_days=1)
+    document = migrated.ok("export", "build_agent").out.encode()
+    db.execute("DELETE FROM agent_memory")
+    import_into(migrated.database, document)
+    later = migrated.at(NOW + timedelta(hours=1))
+    with AgentMemory(migrated.database, clock=lambda: later.now) as memories:
+        memories.recall("build_agent", "learning", "read")
+        memories.remember("build_agent", "learning", "written anew", "newer")
+    db.execute("DELETE FROM agent_memory WHERE id = 'deleted'")
+    later.ok("archive", "build_agent", "archived")
+
+    preview = later.ok("archive", "--run", "1", "--dry-run", "--json").json
+    answer = later.ok("archive", "--run", "1")
+    again = later.ok("archive", "--run", "1", "--json").json
+
+    assert (preview["archived"], preview["in_use"], preview["gone"]) == (1, 1, 2)
+    assert (
+        "archive: archived 1 memories; of those imported, 1 have been written or read since and "
+        "stay active, 2 are no longer there; run " in answer.err
+    )
+    assert (again["archived"], again["in_use"], again["gone"]) == (0, 1, 2)
+    assert [key for (key,) in rows(db, "agent_memory", "key")] == ["read", "written anew"]
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code"),
+    [
+        pytest.param(("--run", "9"), 1, id="an unknown run"),
+        pytest.param(("--run", "1"), 2, id="a run that imported nothing"),
+        pytest.param((), 2, id="nothing is named"),
+        pytest.param(("build_agent", "m-1", "--run", "1"), 2, id="ids and a run"),
+    ],
+)
+def test_what_cannot_be_archived_by_run_is_refused(
+    migrated: Memctl, backup: Path, words: tuple[str, ...], exit_code: int
+) -> None:
+    migrated.ok("cleanup")
+
+    answer = migrated("archive", *words)
+
+    assert answer.exit_code == exit_code
+    assert answer.err.count("\n") == 1
 
 
 def test_a_feature_that_archives_deletions_does_not_archive_twice(

@@ -77,13 +77,19 @@ def archived(
 def archive(
     call: Call,
     job: JobOptions,
-    agent: AgentArgument,
-    ids: Annotated[list[str], typer.Argument(metavar="ID...")],
+    agent: Annotated[
+        str | None, typer.Argument(metavar="AGENT", help="May be left out with --run.")
+    ] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...")] = None,
+    run: Annotated[
+        int | None,
+        typer.Option("--run", metavar="N", min=1, max=MOST_ROWS, help="All that run N imported."),
+    ] = None,
 ) -> None:
-    """Put memories of an agent into the archive by hand."""
+    """Put memories into the archive by hand: by ids, or by the run that imported them."""
     report = perform(
         "archive",
-        lambda run: archive_memories(run, agent=agent, ids=ids),
+        lambda job_run: archive_memories(job_run, agent=agent, ids=ids or (), of_run=run),
         job.request(call),
         by_hand=True,
     )

@@ -108,8 +108,12 @@ def import_(
         bool,
         typer.Option("--no-checksum", help="Accept a document without sha256."),
     ] = False,
+    atomic: Annotated[
+        bool,
+        typer.Option("--atomic", help="Write in one transaction: others cannot write meanwhile."),
+    ] = False,
 ) -> None:
-    """Bring in the memories of a document that `export` wrote, all of them or none."""
+    """Bring in the memories of a document that `export` wrote."""
     from memctl.importing import import_staged
     from memctl.staging import Wanted, stage
 
@@ -124,7 +128,9 @@ def import_(
         file = _opened(words[-1], stack)
         report = perform(
             "import",
-            lambda run: import_staged(run, on_conflict=on_conflict, allow_invalid=allow_invalid),
+            lambda run: import_staged(
+                run, on_conflict=on_conflict, allow_invalid=allow_invalid, atomic=atomic
+            ),
             change.request(call),
             by_hand=True,
             prepare=lambda db: stage(
