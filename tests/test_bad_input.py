@@ -1425,8 +1425,10 @@ def test_a_current_directory_that_is_gone_is_an_error_of_one_line(
     environment = {**migrated.environment(), "MEMCTL_DB": "harness.db"}
 
     ran = subprocess.run(
-        ["sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", PROGRAM]
-        + [word.format(migrated.database) for word in words],
+        [
+            *("sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", PROGRAM),
+            *(word.format(migrated.database) for word in words),
+        ],
         cwd=gone,
         env=environment,
         capture_output=True,

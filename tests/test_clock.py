@@ -21,7 +21,7 @@ from memctl.run import run_due_jobs
 from memctl.settings import load_settings
 from memctl.spool import Failure
 from memctl.watchdog import Watch
-from tests.conftest import NOW, Memctl, connect, everything, insert_memory, rows, text_of
+from tests.conftest import NOW, Memctl, Row, connect, everything, insert_memory, rows, text_of
 
 DAY = timedelta(days=1)
 LEAP = datetime(2036, 2, 7, 6, 28, 16, tzinfo=NOW.tzinfo)
@@ -124,7 +124,8 @@ def test_a_machine_that_was_off_for_long_goes_on_when_the_service_has_written(
     copy: Path, looking: sqlite3.Connection, column: str, written: datetime, accepted: bool
 ) -> None:
     perform_at(copy, NOW)
-    insert_memory(looking, **{column: text_of(written)})
+    columns: Row = {column: text_of(written)}
+    insert_memory(looking, **columns)
     insert_memory(looking, created_at="a while ago", last_accessed=None)
 
     if accepted:

@@ -19,7 +19,7 @@ def no_lock_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_arguments: object) -> None:
         pytest.fail("a lock was taken")
 
-    monkeypatch.setattr(locking.fcntl, "flock", fail)
+    monkeypatch.setattr(fcntl, "flock", fail)
 
 
 @pytest.fixture

@@ -270,7 +270,7 @@ def test_a_link_in_the_place_of_the_draft_of_a_backup_is_not_written(
         with closing(connect(target)) as other:
             other.execute("CREATE TABLE of_root (x)")
     before = target.read_bytes()
-    connect_by_name = sqlite3.connect
+    connect_by_name: Callable[..., sqlite3.Connection] = sqlite3.connect
 
     def swap_first(path: Any, *options: Any, **named: Any) -> sqlite3.Connection:
         if Path(path).name.startswith("."):
@@ -278,7 +278,7 @@ def test_a_link_in_the_place_of_the_draft_of_a_backup_is_not_written(
         return connect_by_name(path, *options, **named)
 
     with open_database(database) as db:
-        monkeypatch.setattr(memctl.backup.sqlite3, "connect", swap_first)
+        monkeypatch.setattr(sqlite3, "connect", swap_first)
         with pytest.raises(MemctlError, match="replaced the temporary file"):
             memctl.backup.back_up(db, database, target=None, keep=None, now=NOW)
 
