@@ -939,6 +939,7 @@ def test_a_patience_that_is_none_is_refused(api: AgentMemory, path: Path, lock_w
         5,
         None,
         datetime(2026, 1, 1),  # noqa: DTZ001  a time without a zone
+        NOW.replace(tzinfo=None),
         datetime.max.replace(tzinfo=UTC),
         datetime(1, 1, 1, tzinfo=UTC),
     ],

@@ -40,6 +40,7 @@ from tests.test_crashes import (
     shape,
     snapshot,
 )
+from tests.test_prune import last_prune_kept_a_year
 
 # Every command that opens the database, as it succeeds on the one that `memories` makes.
 COMMANDS: dict[str, Words] = {
@@ -1267,7 +1268,7 @@ def test_a_refusal_is_in_the_ledger_and_does_not_count_as_a_run(memories: Memctl
 
 @pytest.fixture
 def archives(migrated: Memctl, service: Service) -> Memctl:
-    """The program, pointed at archives of which most, half, few and all is old."""
+    """The program, pointed at archives of which a new policy makes most, half, few and all old."""
     with closing(connect(migrated.database)) as db:
         db.execute("BEGIN")
         for agent, old, new in (
@@ -1281,6 +1282,7 @@ def archives(migrated: Memctl, service: Service) -> Memctl:
                 expired_for = timedelta(days=200 if number < old else 1)
                 insert_memory(db, agent_id=agent, expired_for=expired_for)
         db.execute("COMMIT")
+        last_prune_kept_a_year(db)
     migrated.at(NOW - timedelta(days=199)).ok("cleanup")
     migrated.ok("cleanup")
     return migrated
@@ -1299,8 +1301,10 @@ def test_prune_spares_the_agents_that_would_lose_most_of_their_archive(archives:
 
     assert answer.exit_code == 3
     assert complaint(answer) == (
-        "memctl: not pruned, because it is more than half of the archive:"
-        " 101 of 101 of '[bold]most[/]\\n', 61 of 121 of 'most'; say --force if it is meant"
+        "memctl: not pruned, because the policy has changed since the last prune and would remove"
+        " more than half of what that one kept: 101 of 101 of '[bold]most[/]\\n', 61 of 121 of"
+        " 'most'; check [prune] in the configuration; if it is meant, run"
+        " `memctl prune --force` once"
     )
     assert archive_sizes(archives.database) == {
         "most": 121,

@@ -402,8 +402,6 @@ def test_an_error_that_cannot_be_told_keeps_its_exit_code(memctl: Memctl) -> Non
         pytest.param("--log-format json", "--log-format text", "text", id="the default again"),
         pytest.param("--log-format text", "--log-format json", "json", id="another form"),
         pytest.param("--log-format json", "", "json", id="only before"),
-        pytest.param("--quiet", "--verbose", "text", id="verbose after quiet"),
-        pytest.param("--verbose", "--quiet", "", id="quiet after verbose"),
         pytest.param("--db missing", "--db {path}", "text", id="another database"),
         pytest.param("--config missing", "--config {config}", "text", id="another file"),
         pytest.param("--now 1999-01-01", "", "3", id="a time before, not that of the environment"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Answer, Memctl
-from tests.test_prune import archive_row
+from tests.test_run import fill_archive
 
 
 def logged(answer: Answer) -> list[dict[str, Any]]:
@@ -115,8 +115,7 @@ def test_a_json_log_tells_of_a_failure_with_its_code(memctl: Memctl) -> None:
 
 
 def test_a_journal_line_begins_with_its_priority(db: sqlite3.Connection, migrated: Memctl) -> None:
-    for _ in range(101):
-        archive_row(db, days_ago=100)
+    fill_archive(db)
 
     answer = migrated("run", "--log-format", "journal", "--verbose")
     again = migrated("run", "--log-format", "journal", "--verbose")

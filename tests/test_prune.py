@@ -1,5 +1,6 @@
 """Retention: what is old and was not important goes, and nothing else."""
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -26,7 +27,7 @@ from memctl.prune import (
     prune,
 )
 from tests.configurations import AGENTS, PRUNE_KEYS, TYPES, Document, documents, said
-from tests.conftest import NOW, Memctl, connect, rows
+from tests.conftest import NOW, Memctl, connect, insert_memory, rows, text_of
 from tests.service import Service
 
 
@@ -49,6 +50,12 @@ def archive_row(
         (agent, type_, importance, archived_at),
     )
     return int(cursor.lastrowid or 0)
+
+
+def last_prune_kept_a_year(db: sqlite3.Connection) -> None:
+    """Let the last prune have had a policy that kept memories longer than the defaults do."""
+    policy = [("retention", 365 * 86400, None, None), ("protected_importance", 8, None, None)]
+    db.execute("INSERT INTO memory_state VALUES ('prune:policy', ?)", (json.dumps(policy),))
 
 
 @dataclass(frozen=True)
@@ -189,6 +196,9 @@ def runner(path: Path) -> Callable[..., PruneResult]:
     def run(policy: PrunePolicy, days: float = 0, **words: Any) -> PruneResult:
         agent = words.pop("agent", None)
         request = Request(path, NOW + timedelta(days=days), **words)
+        with closing(connect(path)) as db:  # else the clock would be taken for a wrong one
+            db.execute("DELETE FROM agent_memory WHERE id = 'read today'")
+            insert_memory(db, id="read today", last_accessed=text_of(request.now))
         result = perform("prune", lambda run: prune(run, policy, agent=agent), request).result
         assert result is not None
         return result
@@ -500,6 +510,7 @@ def test_runs_and_events_of_over_a_year_ago_go_but_the_newest_stays(
         remember(expires_at="2020-01-01", importance=9)
         migrated.at(moment).ok("cleanup")
     db.execute("DELETE FROM archived_memories")  # as long as there are any, their run stays
+    remember()  # a service that wrote today makes the clock credible
 
     migrated.ok("prune")
 

@@ -24,7 +24,7 @@ from tests.test_crashes import (
     slow_down,
     snapshot,
 )
-from tests.test_prune import archive_row
+from tests.test_prune import archive_row, last_prune_kept_a_year
 
 SUNDAY = datetime(2026, 11, 22, tzinfo=UTC)
 NEVER = Standing(None, None)
@@ -382,9 +382,7 @@ def fill_archive(db: sqlite3.Connection) -> None:
     """Give an agent an archive that the last prune, under another policy, would have kept."""
     for _ in range(101):
         archive_row(db, days_ago=100, agent="quiet")
-    year = 365 * 86400
-    policy = [("retention", year, None, None), ("protected_importance", 8, None, None)]
-    db.execute("INSERT INTO memory_state VALUES ('prune:policy', ?)", (json.dumps(policy),))
+    last_prune_kept_a_year(db)
 
 
 def test_a_refusal_is_told_once_in_its_period(db: sqlite3.Connection, migrated: Memctl) -> None:

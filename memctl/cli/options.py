@@ -85,8 +85,6 @@ class Call:
         """
         if earlier is None:
             return self
-        if "quiet" in said or "verbose" in said:  # of the two there is one at most
-            said = {*said, "quiet", "verbose"}
         return replace(earlier, **{name: getattr(self, name) for name in said})
 
     @functools.cached_property
