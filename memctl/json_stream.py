@@ -105,9 +105,9 @@ class JsonStream:
         depth = structure = 0
         in_text = False
         while True:
-            run_end = _end(TEXT if in_text else OUTSIDE_TEXT if depth else WORD, self._buffer, at)
-            structure += 0 if in_text else run_end - at + 1
-            at = run_end
+            start = at
+            at = _end(TEXT if in_text else OUTSIDE_TEXT if depth else WORD, self._buffer, start)
+            structure += 0 if in_text else at - start
             if at > MOST_BYTES:
                 self.fail(f"the document has a value longer than {MOST_BYTES >> 20} MiB")
             if at > LONG and structure > MOST_STRUCTURE:
@@ -120,11 +120,12 @@ class JsonStream:
                     return at
                 self._fail_at(len(self._buffer))
             if not depth and not in_text:
-                if at:
+                if at:  # a number or a word has ended
                     return at
                 if mark in b",:]}":
                     self._fail_at(at)
             at += 1
+            structure += not in_text
             if mark == b'"':
                 in_text = not in_text
             else:

@@ -256,6 +256,25 @@ def test_each_byte_is_scanned_at_most_three_times(
     assert len(counts) <= len(content)
 
 
+@pytest.mark.parametrize(
+    ("element", "expected"),
+    [
+        pytest.param(b'"' + b"x" * 200 + b'",', "refused", id="thousands of texts"),
+        pytest.param(b'"' + b"x" * 3000 + b'",', "read", id="a few hundred texts"),
+    ],
+)
+@pytest.mark.parametrize("piece", [7, 100_000])
+def test_what_a_long_value_may_consist_of_does_not_depend_on_the_reads(
+    element: bytes, expected: str, piece: int
+) -> None:
+    content = b"[" + element * (1_500_000 // len(element)) + b"1]"
+    pieces = [content[at : at + piece] for at in range(0, len(content), piece)]
+
+    found = outcome(lambda: read_one(pieces) and "read")
+
+    assert found == (repr("read") if expected == "read" else expected)
+
+
 # A limit in bytes
 
 
