@@ -156,7 +156,9 @@ def backups(folder: Path) -> None:
         imports.append((own, timed([shell_program(), folder / "read.db", f".read {dump}"])))
     side_by_side("export", exports, "the sqlite3 shell's .dump")
     side_by_side("import", imports, "the sqlite3 shell's .read")
-    show("the final move of an import, write lock held", ms=statistics.median(locks))
+    show("the longest batch of an import, write lock held", ms=statistics.median(locks))
+    job(new(folder), "import", "--all", "--atomic", document, result=result)
+    show("an atomic import, write lock held", ms=result["longest_lock_ms"])
     show("a second import, nothing to do", s=job(folder / "new.db", "import", "--all", document))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     show("peak memory of any of these processes, at most", MiB=peak / 1024)

@@ -48,14 +48,14 @@ def in_document(row: str) -> str:
     """
     return f"""
         EXISTS (
-            SELECT 1 FROM incoming AS twin
+            SELECT 1 FROM incoming AS twin INDEXED BY incoming_by_id
             WHERE twin.archived_reason IS NOT NULL AND {_same(ARCHIVED.columns, row, "twin")}
         )
     """
 
 
 # Of archived memories a document may have several that are the same in every column: as many are
-# to be in the archive.
+# to be in the archive. They are found by id, for of one key there may be thousands.
 UNCHANGED = f"""
     INSERT INTO fates
     SELECT rowid, 'unchanged' FROM incoming
@@ -66,7 +66,7 @@ UNCHANGED = f"""
         ELSE (
             SELECT count(*) FROM archived_memories AS stored WHERE {_same(ARCHIVED.columns)}
         ) > (
-            SELECT count(*) FROM incoming AS earlier
+            SELECT count(*) FROM incoming AS earlier INDEXED BY incoming_by_id
             WHERE {_same(ARCHIVED.columns, "earlier")} AND earlier.rowid < incoming.rowid
         )
     END
