@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import typer
 
-import memctl.backup
 from memctl import AgentMemory, ownership
+from memctl.backup import back_up
 from memctl.cli.completion import OFFERED
 from memctl.database import open_database
 from memctl.errors import MemctlError, UsageError
@@ -272,7 +272,7 @@ def test_a_link_in_the_place_of_the_draft_of_a_backup_is_not_written(
     before = target.read_bytes()
     connect_by_name: Callable[..., sqlite3.Connection] = sqlite3.connect
 
-    def swap_first(path: Any, *options: Any, **named: Any) -> sqlite3.Connection:
+    def swap_first(path: Any, *options: Any, **named: Any) -> Any:
         if Path(path).name.startswith("."):
             swap(Path(path), target)
         return connect_by_name(path, *options, **named)
@@ -280,7 +280,7 @@ def test_a_link_in_the_place_of_the_draft_of_a_backup_is_not_written(
     with open_database(database) as db:
         monkeypatch.setattr(sqlite3, "connect", swap_first)
         with pytest.raises(MemctlError, match="replaced the temporary file"):
-            memctl.backup.back_up(db, database, target=None, keep=None, now=NOW)
+            back_up(db, database, target=None, keep=None, now=NOW)
 
     assert target.read_bytes() == before
     assert [name for name in owners(database.parent) if "backup" in name] == []
