@@ -23,6 +23,7 @@ from memctl.database import open_database
 from memctl.errors import MemctlError, UsageError
 from memctl.files import require_place, write_file
 from memctl.locking import exclusive, lock_path
+from memctl.spool import delivery_lock
 from tests.conftest import NOW, PROGRAM, Memctl, connect, fork_server
 
 SERVICE, READER, GROUP = 4101, 4102, 4100
@@ -212,6 +213,13 @@ def test_all_that_root_creates_belongs_to_the_owner_of_the_directory(folder: Pat
     assert {"state/memctl", ".config/memctl/config.toml", "report.txt"} <= found.keys()
     assert any(name.endswith(".failures") for name in found)
     assert {name: owner for name, owner in found.items() if owner != SERVICE} == {}
+
+
+def test_the_lock_of_deliveries_belongs_to_the_owner_of_the_directory(folder: Path) -> None:
+    with delivery_lock(folder / "state" / "harness.failures") as alone:
+        assert alone
+
+    assert owners(folder) == {"state": SERVICE, "state/harness.delivery": SERVICE}
 
 
 def test_what_root_has_open_can_be_written_by_the_owner(database: Path) -> None:
