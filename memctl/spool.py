@@ -11,7 +11,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -145,10 +145,8 @@ def delivery_lock(path: Path | None) -> Iterator[bool]:
     descriptor = -1
     alone = True
     try:
-        with suppress(FileExistsError):
-            path.parent.mkdir(mode=0o700, parents=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(path.with_suffix(".delivery"), flags, 0o600)
+        create_directory(path.parent)
+        descriptor = open_or_create(path.with_suffix(".delivery"), like=path)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         alone = False

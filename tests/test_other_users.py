@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 import typer
 
-import memctl.backup
 from memctl import AgentMemory, ownership
+from memctl.backup import back_up
 from memctl.cli.completion import OFFERED
 from memctl.database import open_database
 from memctl.errors import MemctlError, UsageError
 from memctl.files import require_place, write_file
 from memctl.locking import exclusive, lock_path
+from memctl.spool import delivery_lock
 from tests.conftest import NOW, PROGRAM, Memctl, connect, fork_server
 
 SERVICE, READER, GROUP = 4101, 4102, 4100
@@ -214,6 +215,13 @@ def test_all_that_root_creates_belongs_to_the_owner_of_the_directory(folder: Pat
     assert {name: owner for name, owner in found.items() if owner != SERVICE} == {}
 
 
+def test_the_lock_of_deliveries_belongs_to_the_owner_of_the_directory(folder: Path) -> None:
+    with delivery_lock(folder / "state" / "harness.failures") as alone:
+        assert alone
+
+    assert owners(folder) == {"state": SERVICE, "state/harness.delivery": SERVICE}
+
+
 def test_what_root_has_open_can_be_written_by_the_owner(database: Path) -> None:
     with open_database(database) as db:
         db.execute("SELECT count(*) FROM agent_memory").fetchone()
@@ -272,7 +280,7 @@ def test_a_link_in_the_place_of_the_draft_of_a_backup_is_not_written(
     before = target.read_bytes()
     connect_by_name: Callable[..., sqlite3.Connection] = sqlite3.connect
 
-    def swap_first(path: Any, *options: Any, **named: Any) -> sqlite3.Connection:
+    def swap_first(path: Any, *options: Any, **named: Any) -> Any:
         if Path(path).name.startswith("."):
             swap(Path(path), target)
         return connect_by_name(path, *options, **named)
@@ -280,7 +288,7 @@ def test_a_link_in_the_place_of_the_draft_of_a_backup_is_not_written(
     with open_database(database) as db:
         monkeypatch.setattr(sqlite3, "connect", swap_first)
         with pytest.raises(MemctlError, match="replaced the temporary file"):
-            memctl.backup.back_up(db, database, target=None, keep=None, now=NOW)
+            back_up(db, database, target=None, keep=None, now=NOW)
 
     assert target.read_bytes() == before
     assert [name for name in owners(database.parent) if "backup" in name] == []
