@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from memctl.backup import manifests_in
 from tests.conftest import Memctl, connect, is_sound, text_of
 from tests.service import Service
 
@@ -587,9 +588,14 @@ def crash_schema_repeatedly(
         span=timing.at_work if sign is backup_begun else timing.whole,
     ):
         left = shape(memctl.database)
-        backups = [snapshot(copy) for copy in memctl.database.parent.glob("harness.db.before-*")]
+        backups = [snapshot(copy) for copy in memctl.database.parent.glob("harness.db.before-*Z")]
         rerun = memctl(*words)
         drafts = [file.name for file in memctl.database.parent.glob(".*")]
+        drafts += [
+            note.name
+            for note, manifest in manifests_in(memctl.database.parent)
+            if manifest.sha256 is None
+        ]
         crashes.append(SchemaCrash(left, backups, rerun.exit_code, drafts, shape(memctl.database)))
     return crashes
 
