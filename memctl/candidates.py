@@ -115,26 +115,27 @@ UNMARKED_MEMORIES = f"""
 # Whether each memory meets the conditions; what is promoted first, then what lacks the least.
 CONSIDERED_MEMORIES = f"""
     SELECT rowid, id, agent_id, type, key, importance, access_count, age / 86400 AS age_days,
-        age, judged, is_type, is_important, is_read, is_old, known_since
+        age, judged, is_type, is_important, is_read, is_old, ({PROMOTED_ALREADY}) AS known_since
     FROM (
         SELECT *,
             :now - created AS age,
             ({IS_TYPE}) IS TRUE AS is_type,
             ({IS_IMPORTANT}) IS TRUE AS is_important,
             ({IS_READ}) IS TRUE AS is_read,
-            ({IS_OLD}) IS TRUE AS is_old,
-            ({PROMOTED_ALREADY}) AS known_since
-        FROM ({_judged("TRUE")}) AS memory
+            ({IS_OLD}) IS TRUE AS is_old
+        FROM ({_judged("TRUE")})
         LIMIT -1
-    )
+    ) AS memory
     WHERE {{which}}
     ORDER BY is_type + is_important + is_read + is_old DESC, known_since, rowid
 """
 
 # All of the right types, and those that nothing but their type keeps out.
 IS_WORTH_LISTING = "is_type OR (is_important AND is_read AND is_old)"
+# What lacks one condition at most, and which rows are worth asking: the rest lacks two.
+MAY_LACK_ONE = f"{IS_TYPE} AND ({IS_READ} OR importance >= :importance)"
 LACKS_ONE_AT_MOST = """
-    is_type AND known_since IS NULL AND is_important + is_read + is_old >= 2
+    is_type AND is_important + is_read + is_old >= 2
     AND judged IS NOT NULL AND typeof(access_count) IN ('integer', 'real') AND age IS NOT NULL
 """
 
@@ -239,14 +240,15 @@ class Candidates(NamedTuple):
             )
 
     def judge(
-        self, db: Connection, which: str = "TRUE", *, rowid: int | None = None
+        self, db: Connection, which: str = "TRUE", *, rows: str = "TRUE", rowid: int | None = None
     ) -> Iterator[tuple[Affected, Considered]]:
-        """Yield the memories of a condition, or the one in a row, and how they are judged."""
+        """Yield memories, and how they are judged.
+
+        `rows` is a condition on their stored columns, `which` one on what is made of these.
+        """
         query, parameters = self.query(db, CONSIDERED_MEMORIES.replace("{which}", which))
-        if rowid is not None:
-            query = query.replace("{where}", "WHERE rowid = :rowid AND")
-            parameters["rowid"] = rowid
-        for memory in Due(query, parameters).rows(db):
+        query = query.replace("{where}", f"{{where}} {rows} AND")
+        for memory in Due(query, {**parameters, "rowid": rowid}).rows(db):
             yield memory, Considered(*memory.details)
 
     def noting_importance(self, db: Connection) -> Callable[[str], object]:

@@ -239,7 +239,7 @@ def _read_active(
     rowid, *columns, expires_at, expires = row
     memory_id, importance, accesses, created_at, last_accessed, archived_at, promoted_at = columns
     candidates = foreseen_candidates(db, policies.promotion, policies.decay, agent=None, now=now)
-    ((_, considered),) = candidates.judge(db, rowid=rowid)
+    ((_, considered),) = candidates.judge(db, rows="rowid = :rowid", rowid=rowid)
     return ActiveMemory(
         id=memory_id,
         importance=importance,

@@ -14,7 +14,13 @@ from sqlite3 import Connection
 from typing import Any, NamedTuple
 
 from memctl.alerts import AlertPolicy
-from memctl.candidates import LACKS_ONE_AT_MOST, Candidates, PromotePolicy, foreseen_candidates
+from memctl.candidates import (
+    LACKS_ONE_AT_MOST,
+    MAY_LACK_ONE,
+    Candidates,
+    PromotePolicy,
+    foreseen_candidates,
+)
 from memctl.database import one_view
 from memctl.decay import DecayPolicy
 from memctl.errors import UsageError
@@ -347,7 +353,8 @@ def _read_candidates(db: Connection, candidates: Candidates) -> list[Candidate]:
             considered.age_days or 0,
             considered.is_due,
         )
-        for memory, considered in candidates.judge(db, LACKS_ONE_AT_MOST)
+        for memory, considered in candidates.judge(db, LACKS_ONE_AT_MOST, rows=MAY_LACK_ONE)
+        if not considered.known_since
     ]
     return sorted(found, key=lambda one: (not one.is_due, -one.importance, -one.access_count))
 
