@@ -17,7 +17,13 @@ from typing import Any, NamedTuple
 from memctl import entries
 from memctl.agents import OF_AGENT, agent_parameter
 from memctl.database import from_bytes, to_bytes, transaction
-from memctl.decay import DecayPolicy, memories_at, under_policy
+from memctl.decay import (
+    STORED_IMPORTANCE,
+    DecayPolicy,
+    memories_at,
+    settled_importance,
+    under_policy,
+)
 from memctl.due import AMONG, Affected, Due
 from memctl.errors import RefusedError
 from memctl.knowledge import ENTRY_TYPES, content_hash
@@ -222,6 +228,7 @@ class Candidates(NamedTuple):
     agent: str | None
     now: datetime
     entries: str = NO_ENTRIES  # the table of the knowledge base, or NO_ENTRIES
+    importance: str = STORED_IMPORTANCE  # or what stands for it
 
     def not_promoted(self, db: Connection) -> Due:
         """Return those whose present text is not in the knowledge base."""
@@ -268,7 +275,9 @@ class Candidates(NamedTuple):
 
     def query(self, db: Connection, query: str) -> tuple[str, dict[str, Any]]:
         """Return one of the queries above for these candidates, and its parameters."""
-        query, parameters = under_policy(db, self.decay, query.replace("{entries}", self.entries))
+        query = query.replace("{entries}", self.entries)
+        query = query.replace(STORED_IMPORTANCE, self.importance)
+        query, parameters = under_policy(db, self.decay, query)
         return query, {
             **parameters,
             "now": to_unix(self.now),
@@ -287,7 +296,8 @@ def find_candidates(
     make_content_hash_known(db)
     has_table = entries.table_exists(db)
     table = "knowledge_entries" if has_table else NO_ENTRIES
-    return Candidates(policy, decay, agent, now, entries=table)
+    importance = settled_importance(db, decay)
+    return Candidates(policy, decay, agent, now, entries=table, importance=importance)
 
 
 def foreseen_candidates(
@@ -297,7 +307,7 @@ def foreseen_candidates(
     try:
         return find_candidates(db, policy, decay, agent=agent, now=now)
     except RefusedError:
-        return Candidates(policy, decay, agent, now)
+        return Candidates(policy, decay, agent, now, importance=settled_importance(db, decay))
 
 
 def make_content_hash_known(db: Connection) -> None:

@@ -19,7 +19,6 @@ from memctl.check_jobs import find_in_jobs, find_in_numbers
 from memctl.check_memories import find_in_memories
 from memctl.check_stamps import find_in_stamps
 from memctl.database import table_exists
-from memctl.decay import DecayPolicy
 from memctl.errors import SchemaError
 from memctl.features import read_features
 from memctl.findings import CheckPolicy, Finding
@@ -38,7 +37,6 @@ NEEDED_TABLES = ("agent_memory", "archived_memories", "memory_runs", "memory_sta
 class Wanted(NamedTuple):
     """By what a database is measured."""
 
-    decay: DecayPolicy = DecayPolicy()
     alerts: AlertPolicy = AlertPolicy()
     check: CheckPolicy = CheckPolicy()
     service_events: bool = False
@@ -133,7 +131,7 @@ def _find_in_schema(db: Connection) -> Iterator[Finding]:
 
 
 def _find_in_features(db: Connection, wanted: Wanted) -> Iterator[Finding]:
-    for feature in read_features(db, wanted.decay):
+    for feature in read_features(db):
         if feature.state in ("outdated", "missing"):
             what = "is gone" if feature.state == "missing" else "is not what it should be"
             yield Finding(

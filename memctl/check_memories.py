@@ -21,15 +21,14 @@ BOUNDS = {
     "a_day": timedelta(days=1),
     "a_century": timedelta(days=36525),
 }
-GREATEST_OFFSET = timedelta(hours=14, seconds=1)
+GREATEST_OFFSET = timedelta(days=1)
 MOST_TYPES = 5  # are named
 
 
 def _lies_after(column: str, bound: str) -> str:
     """Return SQL that is true for a time after a bound of BOUNDS.
 
-    The comparison of texts, which allows for any offset and separator, spares most rows the exact
-    one.
+    The comparison of texts, which allows for any offset and format, spares most rows the exact one.
     """
     return f"""(
         ({column} > :{bound}_text OR {column} GLOB '+*')
@@ -43,7 +42,7 @@ def _bounds(now: datetime) -> dict[str, int | str]:
     for name, away in BOUNDS.items():
         bound = now + away
         parameters[name] = to_unix(bound)
-        parameters[f"{name}_text"] = f"{bound - GREATEST_OFFSET:%Y-%m-%d %H:%M:%S}"
+        parameters[f"{name}_text"] = f"{bound - GREATEST_OFFSET:%Y-%m-%d}"
     return parameters
 
 
@@ -56,6 +55,8 @@ class Rule(NamedTuple):
     meaning: str
     advice: str
 
+
+WRITE_TIMES = "let the program that writes them write times such as 2026-11-22T09:43:58Z"
 
 RULES = (
     Rule(
@@ -70,7 +71,29 @@ RULES = (
         "warning",
         f"expires_at IS NOT NULL AND {unix_seconds('expires_at')} IS NULL",
         "have an expiry that is no time, and so never expire",
-        "let whoever writes them write a time such as 2026-11-22T09:43:58Z",
+        WRITE_TIMES,
+    ),
+    Rule(
+        "creation_unreadable",
+        "warning",
+        f"{unix_seconds('created_at')} IS NULL",
+        "have a created_at that is not a time: they are never promoted, "
+        "and do not decay until they are read",
+        WRITE_TIMES,
+    ),
+    Rule(
+        "access_unreadable",
+        "warning",
+        f"last_accessed IS NOT NULL AND {unix_seconds('last_accessed')} IS NULL",
+        "have a last_accessed that is not a time, and do not decay",
+        WRITE_TIMES,
+    ),
+    Rule(
+        "decay_unreadable",
+        "warning",
+        f"last_decay_at IS NOT NULL AND {unix_seconds('last_decay_at')} IS NULL",
+        "have a last_decay_at that is not a time, and do not decay",
+        "set it to NULL to have all of their idle time charged, or to a time until which it was",
     ),
     Rule(
         "expiry_far",

@@ -3,21 +3,29 @@
 What a memory owes is a function of how many whole days it has been idle, never of how often the
 job ran: a second run changes nothing, and a missed week is made up. Each run charges what is owed
 now less what was owed when it was last charged.
+
+An access ends an idle time. While the feature access-boost is on, it leaves a row in
+memory_idle_times, and the next run charges that idle time as if it had done so before the access.
 """
 
-import bisect
-from collections.abc import Callable, Mapping
+import itertools
+import math
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from operator import itemgetter
 from sqlite3 import Connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from memctl.agents import OF_AGENT, agent_parameter, require_agent
+from memctl.database import table_exists, temporary_tables
 from memctl.due import Due
 from memctl.events import DecayEvent
 from memctl.jobs import Batch, JobResult, Run
 from memctl.policies import Policy, put_for_parameters
-from memctl.timestamps import common_unix_seconds, to_text, to_unix, unix_seconds
+from memctl.timestamps import to_text, to_unix, unix_seconds
 
 if TYPE_CHECKING:
     from memctl.candidates import Candidates
@@ -48,7 +56,7 @@ class DecayResult(JobResult):
     decayed: int
 
 
-def _owed(days: str) -> str:
+def owed(days: str) -> str:
     """Return SQL for the points an untouched memory loses in so many whole idle days.
 
     Rounded, so that the differences of two debts add up exactly, whatever the schedule.
@@ -63,11 +71,6 @@ def _owed(days: str) -> str:
 def _rate_or_null(number: str) -> str:
     """Return SQL for a decay rate of the memory's own: a finite number that is not negative."""
     return f"CASE WHEN {number} BETWEEN 0 AND 1.7976931348623157e308 THEN {number} END"
-
-
-def _first_time(*columns: str) -> str:
-    """Return SQL for the first of these columns that is a time."""
-    return f"coalesce({', '.join(common_unix_seconds(column) for column in columns)})"
 
 
 def _own_rate(row: str = "") -> str:
@@ -86,14 +89,33 @@ def _own_rate(row: str = "") -> str:
     )"""
 
 
+def _first_time(*columns: str) -> str:
+    """Return SQL for the first of these columns that is not NULL, in unix seconds.
+
+    If it is not a time, nothing is known of how long the memory was idle, and it does not decay.
+    """
+    return unix_seconds(f"coalesce({', '.join(columns)})")
+
+
+IDLE_SINCE = _first_time("last_accessed", "created_at")
+CHARGED_UNTIL = _first_time("last_decay_at", "last_accessed", "created_at")
+
 # How many idle days had been charged before: none, those up to the last charge, or those before
 # the policy's beginning.
 CHARGED_DAYS = """
     max(
         0,
-        (coalesce(charged_until, idle_since) - idle_since) / 86400,
+        (charged_until - idle_since) / 86400,
         (coalesce(:since, idle_since) - idle_since + 86399) / 86400
     )
+"""
+
+STORED_IMPORTANCE = "agent_memory.importance AS importance"
+SETTLED_IMPORTANCE = """
+    coalesce(
+        (SELECT importance FROM temp.settled_importances WHERE memory_row = agent_memory.rowid),
+        agent_memory.importance
+    ) AS importance
 """
 
 # How long the memories of a `{where}` have been idle; `{columns}` are more of their columns.
@@ -103,11 +125,9 @@ ANY_IDLE_MEMORIES = f"""
         (:now - idle_since) / 86400 AS idle_days,
         {CHARGED_DAYS} AS charged_days
     FROM (
-        SELECT rowid, id, agent_id, type, key, importance{{columns}},
-            min(:now, coalesce(
-                {unix_seconds("last_accessed")}, {unix_seconds("created_at")}
-            )) AS idle_since,
-            {unix_seconds("last_decay_at")} AS charged_until,
+        SELECT rowid, id, agent_id, type, key, {STORED_IMPORTANCE}{{columns}},
+            min(:now, {IDLE_SINCE}) AS idle_since,
+            min(:now, {CHARGED_UNTIL}) AS charged_until,
             {_own_rate()} AS rate{{overridden}}
         FROM agent_memory
         {{where}}
@@ -125,7 +145,7 @@ FADING_MEMORIES = f"""
     FROM (
         SELECT *,
             max(:floor, round(
-                round(importance, 6) - ({_owed("idle_days")} - {_owed("charged_days")}), 6
+                round(importance, 6) - ({owed("idle_days")} - {owed("charged_days")}), 6
             )) AS decayed
         FROM ({IDLE_MEMORIES.replace("{where}", f"{{where}} {CAN_FADE}")})
         WHERE idle_days > charged_days
@@ -149,7 +169,7 @@ def memories_at(moment: str, columns: str) -> str:
                 min(importance, :floor),
                 round(
                     round(importance, 6)
-                        - max(0, {_owed("days_then")} - {_owed("charged_days")}),
+                        - max(0, {owed("days_then")} - {owed("charged_days")}),
                     6
                 )
             ), importance) END AS importance_then
@@ -165,64 +185,193 @@ def memories_at(moment: str, columns: str) -> str:
 CHARGE_MEMORY = "UPDATE agent_memory SET importance = ?, last_decay_at = ? WHERE rowid = ?"
 
 
-# Short and with few functions, because it is compiled again with each statement that might fire
-# it. LIMIT -1 as above.
-SETTLED_AT_ACCESS = f"""
-    SELECT coalesce(max(
-        min(NEW.importance, :floor),
-        round(
-            round(NEW.importance, 6) - max(0, {_owed("idle_days")} - {_owed("charged_days")}), 6
-        )
-    ), NEW.importance) AS settled
-    FROM (
-        SELECT *, (accessed - idle_since) / 86400 AS idle_days, {CHARGED_DAYS} AS charged_days
-        FROM (
-            SELECT {_first_time("NEW.last_accessed", "NEW.created_at")} AS accessed,
-                {_first_time("OLD.last_accessed", "OLD.created_at")} AS idle_since,
-                {common_unix_seconds("OLD.last_decay_at")} AS charged_until,
-                {_own_rate("OLD.")} AS rate{{overridden}}
-            LIMIT -1
-        )
-        LIMIT -1
-    )
-    LIMIT -1
-"""
-
-
 def under_policy(db: Connection, policy: DecayPolicy, query: str) -> tuple[str, dict[str, Any]]:
-    """Return a query as it is under a policy, and the parameters that are the policy's."""
+    """Return a query as it is under a policy, and the parameters that are the policy's.
+
+    In it each key that depends on the memory is a column of its own.
+    """
     choices = {key: policy.choice(db, key, to_sql=_to_sql) for key in policy.keys}
     depending = {key: choice.sql for key, choice in choices.items() if choice.depends}
     parameters: dict[str, Any] = {}
     for choice in choices.values():
         parameters |= choice.parameters
-    return _with_columns(query, depending), parameters
-
-
-def _with_columns(query: str, depending: Mapping[str, str]) -> str:
-    """Return a query in which each key that depends on the memory is a column of its own."""
     columns = "".join(f", {sql} AS {key}" for key, sql in depending.items())
-    return put_for_parameters(query, {key: key for key in depending}).replace(
-        "{overridden}", columns
+    chosen = put_for_parameters(query, {key: key for key in depending})
+    return chosen.replace("{overridden}", columns), parameters
+
+
+BOOST = 0.1  # points for each access
+HIGHEST_IMPORTANCE = 10  # a boost ends here
+
+# Memories as they were before an access that ended an idle time of about a day or more. Without
+# types and constraints, because a client may have stored anything.
+CREATE_IDLE_TIMES = """
+    CREATE TABLE IF NOT EXISTS memory_idle_times (
+        memory_id, importance, access_count, last_accessed, last_decay_at, accessed_at
+    )
+"""
+CREATE_INDEX_OF_IDLE_TIMES = """
+    CREATE INDEX IF NOT EXISTS memory_idle_times_by_memory ON memory_idle_times (memory_id)
+"""
+
+# A memory and its ended idle times, oldest first. LIMIT -1 as above.
+ENDED_IDLE_TIMES = f"""
+    SELECT memory_row, present_importance, present_accesses,
+        importance, access_count, :floor, {owed("idle_days")} - {owed("charged_days")}
+    FROM (
+        SELECT *, (accessed - idle_since) / 86400 AS idle_days, {CHARGED_DAYS} AS charged_days
+        FROM (
+            SELECT memory.rowid AS memory_row, ended.rowid AS number,
+                memory.importance AS present_importance, memory.access_count AS present_accesses,
+                ended.importance AS importance, ended.access_count AS access_count,
+                {_first_time("ended.last_accessed", "memory.created_at")} AS idle_since,
+                {_first_time("ended.last_decay_at", "ended.last_accessed", "memory.created_at")}
+                    AS charged_until,
+                {_first_time("ended.accessed_at", "memory.created_at")} AS accessed,
+                {_own_rate("memory.")} AS rate{{overridden}}
+            FROM {{table}} AS memory
+            JOIN memory_idle_times AS ended ON ended.memory_id = memory.id
+                AND typeof(ended.importance) IN ('integer', 'real')
+            {{where}}
+            LIMIT -1
+        )
+        LIMIT -1
+    )
+    ORDER BY memory_row, number
+"""
+
+MEMORIES_WITH_ENDED_IDLE_TIMES = f"""
+    SELECT {{table}}.rowid AS rowid, id, agent_id, type, key
+    FROM {{table}}
+    {{{{where}}}} id IN (SELECT memory_id FROM memory_idle_times) AND {OF_AGENT}
+"""
+
+FORGET_IDLE_TIMES = """
+    DELETE FROM memory_idle_times
+    WHERE memory_id IN (
+        SELECT id FROM {table} WHERE rowid IN (SELECT value FROM json_each(:rowids))
+    )
+"""
+
+IDLE_TIMES_OF_NO_MEMORY = """
+    SELECT rowid FROM memory_idle_times AS ended
+    WHERE NOT EXISTS (SELECT 1 FROM agent_memory WHERE id = ended.memory_id)
+        AND NOT EXISTS (SELECT 1 FROM archived_memories WHERE id = ended.memory_id)
+"""
+
+FORGET_IDLE_TIMES_OF_NO_MEMORY = f"""
+    DELETE FROM memory_idle_times
+    WHERE rowid IN (SELECT value FROM json_each(:rowids)) AND rowid IN ({IDLE_TIMES_OF_NO_MEMORY})
+"""
+
+
+class EndedIdleTime(NamedTuple):
+    """A memory as it was before an access, and what it owed for the idle time until then."""
+
+    importance: float
+    access_count: float
+    floor: float
+    owed: float | None  # None: one of its times is not a time
+
+    def charged(self, importance: float) -> float:
+        """Return what charging the idle time leaves of an importance."""
+        if not self.owed or self.owed < 0:
+            return importance
+        return max(min(importance, self.floor), round(round(importance, 6) - self.owed, 6))
+
+
+def boosted(importance: float, accesses: float) -> float:
+    """Return what the feature access-boost makes of an importance, for so many accesses."""
+    return max(importance, min(HIGHEST_IMPORTANCE, round(importance + BOOST * accesses, 6)))
+
+
+def _importance_after(ended: Sequence[EndedIdleTime], importance: Any, accesses: Any) -> Any:
+    """Return a memory's importance as it were if each idle time had been charged when it ended.
+
+    The accesses are counted by what access_count has risen by. An importance that is not what they
+    have made of the one before was set by a client, and counts from there.
+    """
+    if not isinstance(importance, int | float) or not isinstance(accesses, int | float):
+        return importance
+    settled = ended[0].importance
+    present = EndedIdleTime(importance, accesses, floor=0, owed=None)
+    for before, after in itertools.pairwise([*ended, present]):
+        read = after.access_count - before.access_count
+        settled = boosted(before.charged(settled), read)
+        if not math.isclose(boosted(before.importance, read), after.importance, abs_tol=1e-5):
+            settled = after.importance
+    return settled
+
+
+MemoryTable = Literal["agent_memory", "archived_memories"]
+
+
+def _settled_importances(
+    db: Connection,
+    policy: DecayPolicy,
+    table: MemoryTable,
+    where: str = "",
+    parameters: Mapping[str, object] | None = None,
+) -> Iterator[tuple[Any, int]]:
+    """Yield the importance that charging the ended idle times leaves, and the memory's row.
+
+    Those that it leaves as they are stored are left out.
+    """
+    query = ENDED_IDLE_TIMES.replace("{table}", table).replace("{where}", where)
+    query, chosen = under_policy(db, policy, query)
+    rows = db.execute(query, {**chosen, **(parameters or {})})
+    for (row, importance, accesses), ended in itertools.groupby(rows, key=itemgetter(0, 1, 2)):
+        times = [EndedIdleTime(*columns[3:]) for columns in ended]
+        settled = _importance_after(times, importance, accesses)
+        if settled != importance:
+            yield settled, row
+
+
+def charge_ended_idle_times(run: Run, policy: DecayPolicy, agent: str | None) -> None:
+    """Charge the idle times that accesses have ended, of active and of archived memories."""
+    db = run.db
+    if run.batches is None or not table_exists(db, "memory_idle_times"):
+        return
+
+    def charge(table: MemoryTable, batch: Batch) -> int:
+        rowids = {"rowids": batch.rowids}
+        where = "WHERE memory.rowid IN (SELECT value FROM json_each(:rowids))"
+        settled = list(_settled_importances(db, policy, table, where, rowids))
+        db.executemany(f"UPDATE {table} SET importance = ? WHERE rowid = ?", settled)
+        db.execute(FORGET_IDLE_TIMES.format(table=table), rowids)
+        return len(batch.memories)
+
+    tables: tuple[MemoryTable, ...] = ("agent_memory", "archived_memories")
+    for table in tables:
+        query = MEMORIES_WITH_ENDED_IDLE_TIMES.format(table=table)
+        run.settle(Due(query, agent_parameter(agent)), partial(charge, table))
+    gone = array("q", (row[0] for row in db.execute(IDLE_TIMES_OF_NO_MEMORY)))
+    run.batches.apply(
+        gone, lambda rowids: db.execute(FORGET_IDLE_TIMES_OF_NO_MEMORY, {"rowids": rowids})
     )
 
 
-def settled_at_access(policy: DecayPolicy) -> str:
-    """Return SQL, for a trigger on UPDATE, that selects what an access leaves of the importance.
+def settled_importance(db: Connection, policy: DecayPolicy, *, rowid: int | None = None) -> str:
+    """Return what stands for STORED_IMPORTANCE to have the ended idle times charged already.
 
-    That is after charging the idle time which the access ends; the policy is written into it.
+    It holds for this connection and for the memories, or the one, as they are now; reads only.
     """
-    written = {key: policy.literal_choice(key, literal=_literal, row="OLD.") for key in policy.keys}
-    depending = {key: sql for key, sql in written.items() if sql.startswith("CASE ")}
-    general = {key: sql for key, sql in written.items() if key not in depending}
-    return put_for_parameters(_with_columns(SETTLED_AT_ACCESS, depending), general)
-
-
-def _literal(value: datetime | float | bytes | None) -> str:
-    stored = _to_sql(value)
-    if stored is None:
-        return "NULL"
-    return f"x'{stored.hex()}'" if isinstance(stored, bytes) else repr(stored)
+    if not table_exists(db, "memory_idle_times"):
+        return STORED_IMPORTANCE
+    where = "" if rowid is None else "WHERE memory.rowid = :rowid"
+    settled = list(
+        _settled_importances(db, policy, "agent_memory", where, {"rowid": rowid} if where else {})
+    )
+    if not settled:
+        return STORED_IMPORTANCE
+    with temporary_tables(db):
+        db.execute(
+            "CREATE TEMP TABLE IF NOT EXISTS settled_importances"
+            " (importance, memory_row INTEGER PRIMARY KEY)"
+        )
+        db.execute("DELETE FROM temp.settled_importances")
+        db.executemany("INSERT INTO temp.settled_importances VALUES (?, ?)", settled)
+    return SETTLED_IMPORTANCE
 
 
 def decay(
@@ -238,7 +387,10 @@ def decay(
     NotFoundError for an agent without any memory.
     """
     require_agent(run.db, agent)
+    charge_ended_idle_times(run, policy, agent)
     query, parameters = under_policy(run.db, policy, FADING_MEMORIES)
+    if run.batches is None:
+        query = query.replace(STORED_IMPORTANCE, settled_importance(run.db, policy))
     parameters |= {"now": to_unix(run.now), **agent_parameter(agent)}
     due = Due(query, parameters, policy=policy)
     event = DecayEvent(run.db, now=run.now, run_id=run.run_id)
@@ -260,71 +412,3 @@ def decay(
     if candidates and run.batches:
         candidates.delete_notes_on_nothing(run.db)
     return DecayResult(decayed=tally.count, tally=tally)
-
-
-@dataclass(frozen=True)
-class IdleTime:
-    """What a memory's idle time comes to, in whole days and in points."""
-
-    since: int | None  # unix seconds; None: there is no time to count from, so it never decays
-    days: int | None
-    charged_days: int | None
-    owed: float | None  # for all the days
-    charged: float | None  # for those charged already
-    rate: float | None  # points a day of its own; None: the policy's
-
-
-IDLE_TIME_OF_MEMORY = f"""
-    SELECT idle_since, idle_days, charged_days, {_owed("idle_days")}, {_owed("charged_days")}, rate
-    FROM ({IDLE_MEMORIES.replace("{where}", "WHERE rowid = :rowid")})
-"""
-
-START_OF_IDLE_TIME = f"""
-    SELECT coalesce({unix_seconds("last_accessed")}, {unix_seconds("created_at")})
-    FROM agent_memory
-    WHERE rowid = ?
-"""
-
-FARTHEST_DAYS = 36500
-
-
-def idle_time(db: Connection, rowid: int, policy: DecayPolicy, *, now: datetime) -> IdleTime:
-    """Return how long the memory in a row has been idle, and what it owes for that; reads only."""
-    query, parameters = under_policy(db, policy, IDLE_TIME_OF_MEMORY)
-    parameters |= {"rowid": rowid, "now": to_unix(now)}
-    return IdleTime(*db.execute(query, parameters).fetchone())
-
-
-def importance_after_decay(
-    db: Connection, rowid: int, policy: DecayPolicy, *, at: int
-) -> float | None:
-    """Return what a decay at a moment, in unix seconds, leaves of a memory; None: nothing changes.
-
-    The memory is as it is now: not read until then. Reads only.
-    """
-    query, parameters = under_policy(
-        db, policy, FADING_MEMORIES.replace("{where}", "WHERE rowid = :rowid AND")
-    )
-    parameters |= {"rowid": rowid, "now": at, **agent_parameter(None)}
-    row = db.execute(query, parameters).fetchone()
-    return None if row is None else float(row[-1])
-
-
-def moment_of_fading(
-    db: Connection, rowid: int, policy: DecayPolicy, reached: Callable[[float], bool]
-) -> int | None:
-    """Return from when on, in unix seconds, decay leaves a memory at an importance.
-
-    `reached` tells of an importance whether it is that low, and of all lower ones. None: not within
-    a century of idle time. The memory is as it is now: not read until then. Reads only.
-    """
-    (start,) = db.execute(START_OF_IDLE_TIME, (rowid,)).fetchone()
-    if start is None:
-        return None
-
-    def is_reached(days: int) -> bool:
-        left = importance_after_decay(db, rowid, policy, at=start + days * 86400)
-        return left is not None and reached(left)
-
-    days = bisect.bisect_left(range(FARTHEST_DAYS + 1), True, key=is_reached)
-    return start + days * 86400 if days <= FARTHEST_DAYS else None

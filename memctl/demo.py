@@ -20,7 +20,6 @@ from memctl import features
 from memctl.agent_memory import AgentMemory
 from memctl.archived import ArchiveFilter
 from memctl.database import open_or_create_database, transaction
-from memctl.decay import DecayPolicy
 from memctl.demo_fleet import FORGOTTEN, Fleet
 from memctl.errors import MemctlError, UsageError
 from memctl.features import Feature
@@ -145,7 +144,7 @@ def live(path: Path, *, now: datetime) -> Iterator[Scene | Month]:
     with open_or_create_database(path) as db:
         migrate(db, path, now=begin)
         for feature in FEATURES:
-            features.enable(db, feature, DecayPolicy(), now=begin)
+            features.enable(db, feature, now=begin)
         yield _scene(begin, "migrate", "an empty database; once a week somebody runs what is due")
         yield from Life(db, path, begin, now).days()
 

@@ -14,13 +14,9 @@ from typing import Any, Literal, NamedTuple
 from memctl.agents import require_agent
 from memctl.candidates import Considered, PromotePolicy, foreseen_candidates
 from memctl.database import from_bytes, one_view, to_bytes
-from memctl.decay import (
-    DecayPolicy,
-    idle_time,
-    importance_after_decay,
-    moment_of_fading,
-)
+from memctl.decay import DecayPolicy
 from memctl.errors import NotFoundError, name_like
+from memctl.fading import idle_time, importance_after_decay, moment_of_fading
 from memctl.knowledge import ENTRY_TYPES
 from memctl.memory import OF_NAME
 from memctl.outbox import EventFilter, Told, read_events
@@ -68,7 +64,8 @@ class Retention:
 class Fading:
     """How a memory loses importance. The moments are those from which on a decay does it."""
 
-    idle_since: str | None  # None: neither of its times can be read, so it never decays
+    unreadable: str | None  # the column that is not a time, for which it does not decay
+    idle_since: str | None
     idle_days: int | None
     rate: float | None  # points a day of its own; None: the policy's
     charged: float | None  # points for the idle days up to the last charge
@@ -272,18 +269,21 @@ def _fading(
     policy, protected = policies.decay, policies.prune.protected_importance
     idle = idle_time(db, rowid, policy, now=now)
     after_next = importance_after_decay(db, rowid, policy, at=to_unix(now))
+    settled = idle.importance
+    owed_before = 0.0 if importance == settled else importance - settled
     unprotected_at = floor_at = None
-    if _is_number(importance) and importance >= protected:
+    if _is_number(settled) and settled >= protected:
         unprotected_at = moment_of_fading(db, rowid, policy, lambda left: left < protected)
-    if _is_number(importance) and importance > policy.floor:
+    if _is_number(settled) and settled > policy.floor:
         floor_at = moment_of_fading(db, rowid, policy, lambda left: left <= policy.floor)
     return Fading(
+        unreadable=idle.unreadable,
         idle_since=text_of_unix(idle.since),
         idle_days=idle.days,
         rate=idle.rate,
         charged=idle.charged,
-        due=round(max(0.0, (idle.owed or 0.0) - (idle.charged or 0.0)), 6),
-        importance_after_next=importance if after_next is None else after_next,
+        due=round(owed_before + max(0.0, (idle.owed or 0.0) - (idle.charged or 0.0)), 6),
+        importance_after_next=settled if after_next is None else after_next,
         unprotected_at=text_of_unix(unprotected_at),
         floor_at=text_of_unix(floor_at),
     )

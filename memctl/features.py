@@ -13,38 +13,45 @@ from typing import Literal, get_args
 
 from memctl.archive import KEPT_COLUMNS
 from memctl.database import transaction
-from memctl.decay import DecayPolicy, settled_at_access
+from memctl.decay import (
+    BOOST,
+    CREATE_IDLE_TIMES,
+    CREATE_INDEX_OF_IDLE_TIMES,
+    HIGHEST_IMPORTANCE,
+)
 from memctl.migrations import FEATURE_TRIGGERS
-from memctl.timestamps import common_unix_seconds, to_text
+from memctl.timestamps import to_text
 
 Feature = Literal["access-boost", "access-counting", "archive-on-delete"]
 FeatureState = Literal["off", "on", "outdated", "missing"]
 
-BOOST = 0.1  # points for each access
-HIGHEST_IMPORTANCE = 10  # a boost ends here
+# Both are short, because SQLite compiles a trigger again with each statement that might fire it,
+# and looks each function up. A count that is not a number is never less than one that is.
+IS_ACCESS = "NEW.access_count > OLD.access_count AND typeof(NEW.access_count) = 'integer'"
+ACCESSES = "(NEW.access_count - CAST(OLD.access_count AS INTEGER))"
 
-IS_ACCESS = """
-    typeof(OLD.access_count) = 'integer' AND typeof(NEW.access_count) = 'integer'
-    AND NEW.access_count > OLD.access_count
-"""
-
-ACCESSES = "(NEW.access_count - OLD.access_count)"
-
-DAY_OF_ACCESS = f"""
-    coalesce(date({common_unix_seconds("NEW.last_accessed")}, 'unixepoch'), date('now'))
-"""
-
+# The idle time that an access ends is only noted, unless it was less than a day, which costs
+# nothing; decay charges it. Only numbers are less than the highest importance.
 ACCESS_BOOST = f"""
     CREATE TRIGGER memctl_access_boost AFTER UPDATE OF access_count ON agent_memory
-    WHEN {IS_ACCESS} AND typeof(NEW.importance) IN ('integer', 'real')
+    WHEN {IS_ACCESS}
     BEGIN
+        INSERT INTO memory_idle_times
+        SELECT NEW.id, NEW.importance, OLD.access_count, OLD.last_accessed, OLD.last_decay_at,
+            NEW.last_accessed
+        WHERE (julianday(NEW.last_accessed) - julianday(OLD.last_accessed) < 0.9) IS NOT TRUE;
         UPDATE agent_memory
-        SET importance = (
-            SELECT max(settled, min({HIGHEST_IMPORTANCE}, round(settled + {BOOST} * {ACCESSES}, 6)))
-            FROM ({{settled}})
-        )
-        WHERE rowid = NEW.rowid;
+        SET importance = min({HIGHEST_IMPORTANCE}, round(importance + {BOOST} * {ACCESSES}, 6))
+        WHERE rowid = NEW.rowid AND importance < {HIGHEST_IMPORTANCE};
     END
+"""
+
+# The day on which the client says it read, if SQLite reads that, else its own.
+DAY_OF_ACCESS = """
+    coalesce(
+        CASE WHEN NEW.last_accessed GLOB '????-??-??*' THEN date(NEW.last_accessed, '+0 days') END,
+        date('now')
+    )
 """
 
 ACCESS_COUNTING = f"""
@@ -79,7 +86,7 @@ ARCHIVE_ON_DELETE = f"""
 class FeatureStatus:
     """Whether a feature is on, since when, and whether its trigger is the one it should be.
 
-    `outdated`: its trigger was made for another configuration, or by another memctl.
+    `outdated`: its trigger was made by another memctl.
     `missing`: it was enabled, and its trigger is gone.
     """
 
@@ -88,25 +95,28 @@ class FeatureStatus:
     since: str | None
 
 
-def trigger(feature: Feature, policy: DecayPolicy) -> str:
-    """Return the statement that creates a feature's trigger; access-boost follows the policy."""
-    if feature == "access-boost":
-        return ACCESS_BOOST.format(settled=settled_at_access(policy)).strip()
-    return (ACCESS_COUNTING if feature == "access-counting" else ARCHIVE_ON_DELETE).strip()
+TRIGGERS: dict[Feature, str] = {
+    "access-boost": ACCESS_BOOST.strip(),
+    "access-counting": ACCESS_COUNTING.strip(),
+    "archive-on-delete": ARCHIVE_ON_DELETE.strip(),
+}
 
 
-def enable(db: Connection, feature: Feature, policy: DecayPolicy, *, now: datetime) -> bool:
+def enable(db: Connection, feature: Feature, *, now: datetime) -> bool:
     """Turn a feature on, or renew its trigger; returns whether there was anything to do.
 
     The caller holds memctl's lock. A feature that is renewed keeps the time since when it is on.
     """
-    status = feature_status(db, feature, policy)
+    status = feature_status(db, feature)
     if status.state == "on":
         return False
     since = status.since if status.state == "outdated" else None
     with transaction(db):
         db.execute(f"DROP TRIGGER IF EXISTS {FEATURE_TRIGGERS[feature]}")
-        db.execute(trigger(feature, policy))
+        if feature == "access-boost":
+            db.execute(CREATE_IDLE_TIMES)
+            db.execute(CREATE_INDEX_OF_IDLE_TIMES)
+        db.execute(TRIGGERS[feature])
         db.execute(
             "INSERT OR REPLACE INTO memory_state (key, value) VALUES (?, ?)",
             (_state_key(feature), json.dumps({"since": since or to_text(now)})),
@@ -122,13 +132,13 @@ def disable(db: Connection, feature: Feature) -> bool:
     return forgotten.rowcount > 0
 
 
-def read_features(db: Connection, policy: DecayPolicy) -> list[FeatureStatus]:
+def read_features(db: Connection) -> list[FeatureStatus]:
     """Return what has become of every feature; reads only."""
-    return [feature_status(db, feature, policy) for feature in get_args(Feature)]
+    return [feature_status(db, feature) for feature in get_args(Feature)]
 
 
-def feature_status(db: Connection, feature: Feature, policy: DecayPolicy) -> FeatureStatus:
-    """Compare a feature's trigger with the one that the policy wants; reads only."""
+def feature_status(db: Connection, feature: Feature) -> FeatureStatus:
+    """Compare a feature's trigger with the one that this memctl makes; reads only."""
     known = db.execute(
         "SELECT value FROM memory_state WHERE key = ?", (_state_key(feature),)
     ).fetchone()
@@ -139,7 +149,7 @@ def feature_status(db: Connection, feature: Feature, policy: DecayPolicy) -> Fea
     since = json.loads(known[0])["since"] if known else None
     state: FeatureState = "off"
     if present:
-        state = "on" if since and present[0] == trigger(feature, policy) else "outdated"
+        state = "on" if since and present[0] == TRIGGERS[feature] else "outdated"
     elif known:
         state = "missing"
     return FeatureStatus(feature, state, since)

@@ -11,9 +11,8 @@ from sqlite3 import Connection
 from typing import Any, NamedTuple
 
 from memctl.agents import OF_AGENT, agent_parameter
-from memctl.decay import DecayPolicy
 from memctl.features import feature_status
-from memctl.timestamps import common_unix_seconds, parse_moment, to_day, to_unix
+from memctl.timestamps import parse_moment, to_day, to_unix, unix_seconds
 
 Key = tuple[str, str]  # agent and type
 
@@ -76,7 +75,7 @@ ACTIVE = f"""
             importance BETWEEN -1e12 AND 1e12 AS is_number,
             {{bytes}} AS bytes,
             access_count > 0
-                AND {common_unix_seconds("last_accessed")} BETWEEN :start AND :end AS accessed
+                AND {unix_seconds("last_accessed")} BETWEEN :start AND :end AS accessed
         FROM agent_memory NOT INDEXED
         WHERE {OF_AGENT}
         LIMIT -1
@@ -183,7 +182,7 @@ def first_moment(db: Connection) -> datetime:
 
 def counting_since(db: Connection) -> datetime | None:
     """Return since when every access has been counted, or None while none is."""
-    status = feature_status(db, "access-counting", DecayPolicy())
+    status = feature_status(db, "access-counting")
     if status.since is None or status.state == "missing":
         return None
     return parse_moment(status.since)

@@ -14,7 +14,7 @@ from memctl import __version__
 from memctl.database import to_bytes, transaction
 from memctl.errors import ClockLeapError, NotFoundError, RefusedError
 from memctl.spool import Failure
-from memctl.timestamps import common_unix_seconds, parse_moment, to_text, to_unix
+from memctl.timestamps import parse_moment, to_text, to_unix, unix_seconds
 
 Status = Literal["ok", "failed", "refused"]
 CLOCK_TOLERANCE = timedelta(hours=1)
@@ -27,8 +27,8 @@ CLOCK_WAS_ACCEPTED = "status <> 'refused' AND (status <> 'failed' OR duration_ms
 # From the newest row on, for that is where an active service has written last.
 WRITTEN_BY_SERVICE = f"""
     SELECT 1 FROM agent_memory
-    WHERE {common_unix_seconds("created_at")} BETWEEN :since AND :until
-        OR {common_unix_seconds("last_accessed")} BETWEEN :since AND :until
+    WHERE {unix_seconds("created_at")} BETWEEN :since AND :until
+        OR {unix_seconds("last_accessed")} BETWEEN :since AND :until
     ORDER BY rowid DESC
     LIMIT 1
 """

@@ -7,7 +7,6 @@ from sqlite3 import Connection
 
 from memctl.check import drafts_left
 from memctl.database import transaction
-from memctl.decay import DecayPolicy
 from memctl.features import enable, read_features
 from memctl.findings import Finding
 from memctl.timestamps import to_text
@@ -22,18 +21,16 @@ END_CRASHED_RUNS = """
 """
 
 
-def mend(
-    db: Connection, path: Path, findings: Sequence[Finding], policy: DecayPolicy, *, now: datetime
-) -> None:
+def mend(db: Connection, path: Path, findings: Sequence[Finding], *, now: datetime) -> None:
     """Do what the findings offer as their fix. The caller holds memctl's lock."""
     codes = {finding.code for finding in findings if finding.fix}
     if "crashed" in codes:
         with transaction(db):
             db.execute(END_CRASHED_RUNS, {"now": to_text(now)})
     if codes & {"feature_missing", "feature_outdated"}:
-        for status in read_features(db, policy):
+        for status in read_features(db):
             if status.state in ("missing", "outdated"):
-                enable(db, status.feature, policy, now=now)
+                enable(db, status.feature, now=now)
     if "backup_draft" in codes:
         for draft in drafts_left(path):
             draft.unlink(missing_ok=True)

@@ -160,23 +160,6 @@ class Policy:
         sql = f"coalesce({', '.join(found)}, :{name})" if found else f":{name}"
         return Choice(sql, {name: to_sql(getattr(self, key))}, bool(found))
 
-    def literal_choice(self, key: str, *, literal: Callable[[Any], str], row: str) -> str:
-        """Return SQL for the value that a key has, as `choice`, but with all values written out.
-
-        For a trigger, which has neither parameters nor other tables than the database's own; `row`
-        is what the memory's columns are prefixed with.
-        """
-        cases = []
-        for (agent, type_), value in self._overrides_of(key).items():
-            conditions = [
-                f"{row}{column} = CAST({literal(to_bytes(text))} AS TEXT)"
-                for column, text in (("agent_id", agent), ("type", type_))
-                if text is not None
-            ]
-            cases.append(f"WHEN {' AND '.join(conditions)} THEN {literal(value)}")
-        general = literal(getattr(self, key))
-        return f"CASE {' '.join(cases)} ELSE {general} END" if cases else general
-
     def _overrides_of(self, key: str) -> dict[tuple[str | None, str | None], Any]:
         """Return the other values of a key, by agent and type."""
         values: dict[tuple[str | None, str | None], Any] = {}

@@ -22,7 +22,7 @@ from memctl.candidates import (
     find_candidates,
 )
 from memctl.database import from_bytes, to_bytes
-from memctl.decay import DecayPolicy
+from memctl.decay import DecayPolicy, charge_ended_idle_times
 from memctl.events import record_events
 from memctl.jobs import Batch, JobResult, Run
 from memctl.knowledge import Entry, Source, entry_of, hash_of
@@ -138,6 +138,7 @@ def promote(
     any memory, and RefusedError when the knowledge base is none that memctl knows.
     """
     require_agent(run.db, agent)
+    charge_ended_idle_times(run, decay, agent)
     candidates = find_candidates(run.db, policy, decay, agent=agent, now=run.now)
     considered = list(candidates.considered(run.db)) if run.request.listing else []
     due = candidates.not_promoted(run.db)

@@ -35,7 +35,7 @@ from memctl.figures import (
     total,
 )
 from memctl.metrics import DAY, DatabaseSize, DayFigures, database_size, read_history
-from memctl.timestamps import common_unix_seconds, is_before, to_day, to_text, to_unix
+from memctl.timestamps import is_before, to_day, to_text, to_unix, unix_seconds
 
 MOST = 10  # rows of each list
 
@@ -47,7 +47,7 @@ WRITTEN_AND_UNREAD = f"""
         total(ifnull(access_count > 0, 0) = 0 AND created <= :unread_before)
     FROM (
         SELECT CAST(agent_id AS TEXT) AS agent_id, access_count,
-            {common_unix_seconds("created_at")} AS created
+            {unix_seconds("created_at")} AS created
         FROM agent_memory NOT INDEXED
         LIMIT -1
     )
@@ -66,7 +66,7 @@ UNREAD = f"""
     FROM agent_memory NOT INDEXED
     WHERE ifnull(access_count > 0, 0) = 0
         AND importance BETWEEN -1e12 AND 1e12
-        AND {common_unix_seconds("created_at")} <= :unread_before
+        AND {unix_seconds("created_at")} <= :unread_before
     ORDER BY importance DESC, rowid
     LIMIT {MOST}
 """
@@ -83,7 +83,7 @@ BIGGEST = f"""
 """
 
 EXPIRIES = f"""(
-    SELECT rowid, agent_id, type, key, expires_at, {common_unix_seconds("expires_at")} AS expires
+    SELECT rowid, agent_id, type, key, expires_at, {unix_seconds("expires_at")} AS expires
     FROM agent_memory
     WHERE expires_at IS NOT NULL
     LIMIT -1

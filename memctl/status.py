@@ -6,7 +6,6 @@ from sqlite3 import Connection
 
 from memctl import migrations
 from memctl.database import count_rows, table_exists
-from memctl.decay import DecayPolicy
 from memctl.errors import SchemaError
 from memctl.features import FeatureStatus, read_features
 
@@ -45,11 +44,8 @@ class Status:
     jobs: list[JobStatus]
 
 
-def read_status(db: Connection, path: Path, policy: DecayPolicy) -> Status:
-    """Describe a database, migrated or not; reads only.
-
-    The policy is what the feature access-boost should follow.
-    """
+def read_status(db: Connection, path: Path) -> Status:
+    """Describe a database, migrated or not; reads only."""
     present = migrations.applied(db)
     pending, problem = [], None
     try:
@@ -69,6 +65,6 @@ def read_status(db: Connection, path: Path, policy: DecayPolicy) -> Status:
         problem=problem,
         memories=count_rows(db, "agent_memory"),
         archived=count_rows(db, "archived_memories"),
-        features=read_features(db, policy) if table_exists(db, "memory_state") else [],
+        features=read_features(db) if table_exists(db, "memory_state") else [],
         jobs=jobs,
     )

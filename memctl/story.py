@@ -42,8 +42,8 @@ def _of_active(memory: ActiveMemory, policies: Policies) -> Iterator[tuple[str, 
     yield "written", memory.created_at
     yield "read", f"{memory.access_count} times, last {memory.last_accessed or 'never'}"
     yield "importance", _number(memory.importance)
-    if fading.idle_days is None:
-        yield "idle", "unknown: neither of the two times can be read, so it never decays"
+    if fading.unreadable:
+        yield "idle", f"does not decay: {fading.unreadable} is not a time"
     else:
         yield (
             "idle",

@@ -1,10 +1,12 @@
 """Moments in time: ours, the user's, and those that other programs stored.
 
-Our own text is RFC 3339 in UTC to the second. What the service stored may be SQLite's text,
-ISO 8601 with or without an offset, years beyond 0-9999, or garbage; SQL made here reads it exactly.
+Our own text is RFC 3339 in UTC to the second. All others may be SQLite's text, ISO 8601, years
+beyond 0-9999, or garbage; one piece of SQL, `unix_seconds`, reads them all.
 """
 
 import re
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 from memctl.errors import UsageError
@@ -44,18 +46,19 @@ def to_unix(moment: datetime) -> int:
 
 
 def parse_moment(text: str) -> datetime:
-    """Read `2026-11-22`, `2026-11-22T09:43:58Z` and the like; without an offset it is UTC.
+    """Read `2026-11-22`, `2026-11-22T09:43:58Z` and whatever else a stored time may look like.
 
     Raises UsageError for anything else.
     """
+    query = f"SELECT {unix_seconds('text')} FROM (SELECT CAST(? AS TEXT) AS text)"
+    with closing(sqlite3.connect(":memory:")) as db:
+        (seconds,) = db.execute(query, (text.encode("utf-8", "surrogatepass"),)).fetchone()
     try:
-        moment = datetime.fromisoformat(text)
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
+        return datetime.fromtimestamp(seconds, UTC)
+    except (TypeError, ValueError, OverflowError):  # no time, or beyond the years 1-9999
         raise UsageError(
             f"'{text}' is not a time", "write it like 2026-11-22 or 2026-11-22T09:43:58Z"
         ) from None
-    return moment.replace(microsecond=0)
 
 
 def parse_duration(text: str) -> timedelta:
@@ -90,28 +93,103 @@ def parse_past(text: str, *, now: datetime) -> datetime:
         raise UsageError(error.message, f"{error.hint}, or a duration ago like 7d") from None
 
 
+def _any_of(text: str, *patterns: str) -> str:
+    """Return SQL that is true for a text that matches a pattern; 0 stands for any digit."""
+    return " OR ".join(f"{text} GLOB '{pattern.replace('0', '[0-9]')}'" for pattern in patterns)
+
+
+def _without_spaces(text: str) -> str:
+    """Return SQL for a text without the white space at its end."""
+    return f"rtrim({text}, char(9, 10, 11, 12, 13, 32))"
+
+
+# The steps in which SQL takes a text apart; each uses the names that earlier ones gave. The
+# calendar repeats itself every 400 years, so any year is read as its twin of the years 2000-2399.
+READING_STEPS = (
+    f"""
+        CASE WHEN {_any_of("stored", "0000-00-00*")} THEN 10
+            WHEN {_any_of("stored", "00000000*")} THEN 8
+            WHEN {_any_of("stored", "[-+]000000-00-00*")} THEN 13
+            WHEN {_any_of("stored", "[-+]0000000000*")} THEN 11
+        END AS width
+    """,
+    f"""
+        substr(stored, 1, 1) || replace(substr(stored, 2, width - 1), '-', '') AS day,
+        {_without_spaces("substr(stored, width + 1)")} AS rest
+    """,
+    """
+        CAST(substr(day, 1, length(day) - 4) AS INTEGER) AS year,
+        CASE WHEN rest = '' THEN '00+00'
+            WHEN rest NOT GLOB '[Tt ]*' THEN NULL
+            WHEN rest GLOB '*[Zz]' THEN substr(rest, 2, length(rest) - 2) || '+00'
+            WHEN rest GLOB '*[-+]*' THEN substr(rest, 2)
+            ELSE substr(rest, 2) || '+00'
+        END AS time
+    """,
+    """
+        (year % 400 + 400) % 400 + 2000 AS twin,
+        instr(replace(time, '-', '+'), '+') AS sign
+    """,
+    f"""
+        printf('%d-%s-%s', twin, substr(day, -4, 2), substr(day, -2)) AS date,
+        replace({_without_spaces("substr(time, 1, sign - 1)")}, ',', '.') AS clock,
+        substr(time, sign, 1) || '1' AS direction,
+        substr(time, sign + 1) AS zone
+    """,
+    f"""
+        CASE WHEN ({_any_of("clock", "00:00:00.0*", "000000.0*")}) AND clock NOT GLOB '*.*[^0-9]*'
+            THEN substr(clock, 1, instr(clock, '.') - 1)
+            ELSE clock
+        END AS whole
+    """,
+    """
+        substr(replace(whole, ':', '') || '0000', 1, 6) AS hhmmss,
+        replace(zone, ':', '') || '00' AS offset
+    """,
+)
+
+# A leap second is the first second after it, as it is in Unix time.
+IS_TIME = f"""
+    date(date, '+0 days') = date
+    AND ({_any_of("whole", "00:00:00", "00:00", "00", "000000", "0000")})
+    AND hhmmss <= '240000' AND substr(hhmmss, 3, 2) <= '59' AND substr(hhmmss, 5) <= '60'
+    AND ({_any_of("zone", "00:00", "0000", "00")})
+    AND offset < '24' AND substr(offset, 3, 2) <= '59'
+"""
+
+SECONDS_OF_STEPS = """
+    unixepoch(date) + (year - twin) / 400 * 12622780800
+    + substr(hhmmss, 1, 2) * 3600 + substr(hhmmss, 3, 2) * 60 + substr(hhmmss, 5)
+    - direction * (substr(offset, 1, 2) * 3600 + substr(offset, 3, 2) * 60)
+"""
+
+
 def unix_seconds(column: str) -> str:
     """Return SQL for the whole seconds since 1970 (rounded down) that a stored time means.
 
-    NULL for whatever is not a time. The shape is demanded first, because SQLite reads `now`,
-    `12:00` and plain numbers as times too, needs nothing between date and time, and rolls
-    30 February over. Years beyond 0-9999, which JavaScript writes as `+011533-…` and `-000192-…`,
-    are read in the year of the same place in the 400-year cycle of the calendar and moved by
-    whole cycles.
-    SQLite rounds to milliseconds: of longer fractions the last half a millisecond of a second
-    counts as the next second.
+    A time is a date of the calendar, alone or with a time of day, in any form of ISO 8601 that
+    has neither weeks nor numbered days; without an offset it is UTC. NULL for everything else.
+
+    What SQLite reads is left to SQLite, which is faster. But it also takes `now`, `12:00`, plain
+    numbers and 30 February for times, and rounds to milliseconds: so the text must begin with a
+    date and a time of day, of those that every month and day has or that SQLite returns unchanged.
     """
-    year = f"CAST(substr({column}, 1, 7) AS INTEGER)"
-    twin_year = f"(({year} % 400 + 400) % 400 + 2000)"
-    twin = f"(printf('%04d', {twin_year}) || substr({column}, 8))"
-    cycles = f"(({year} - {twin_year}) / 400)"
-    return f"""CASE
-        WHEN instr({column}, char(0)) THEN NULL
-        WHEN {column} GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*'
-        THEN CASE WHEN {_is_date_and_time(column)} THEN unixepoch({column}) END
-        WHEN {column} GLOB '[-+][0-9][0-9][0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*'
-        THEN CASE WHEN {_is_date_and_time(twin)} THEN unixepoch({twin}) + {cycles} * 12622780800 END
-    END"""
+    start = f"substr({column}, 1, 19)"
+    steps = [f"step_0 AS (SELECT {column} AS stored)"]
+    for number, step in enumerate(READING_STEPS):
+        # LIMIT -1 keeps SQLite from merging the steps, which would repeat each of them many times.
+        steps.append(f"step_{number + 1} AS (SELECT *, {step} FROM step_{number} LIMIT -1)")
+    reading = f"SELECT {SECONDS_OF_STEPS} FROM step_{len(READING_STEPS)} WHERE {IS_TIME}"
+    return f"""CASE WHEN typeof({column}) = 'text' AND NOT instr({column}, char(0)) THEN coalesce(
+        CASE WHEN {column} GLOB '????-??-??[ T]??:??:??*' AND {column} NOT GLOB '*.999[0-9]*'
+            AND (
+                substr({column}, 9, 2) < '29' AND substr({column}, 12, 2) < '24'
+                OR datetime({start}, '+0 days') = replace({start}, 'T', ' ')
+            )
+            THEN unixepoch({column})
+        END,
+        (WITH {", ".join(steps)} {reading})
+    ) END"""
 
 
 def is_our_text(column: str) -> str:
@@ -119,29 +197,16 @@ def is_our_text(column: str) -> str:
     return f"ifnull({column} = strftime('%Y-%m-%dT%H:%M:%SZ', {column}, '+0 days'), FALSE)"
 
 
-def common_unix_seconds(column: str) -> str:
-    """Return short SQL for the same, exact for what SQLite and JavaScript write in our days.
-
-    It takes 30 February for a day of March, and years beyond 0-9999 for garbage.
-    """
-    return f"CASE WHEN {column} GLOB '????-??-??*' THEN unixepoch({column}) END"
-
-
-def _is_date_and_time(text: str) -> str:
-    """Return SQL that is true for a real date, alone or followed by what looks like a time."""
-    return f"""(substr({text}, 11) = '' OR substr({text}, 11) GLOB '[T ][0-9][0-9]:[0-9][0-9]*')
-            AND date(substr({text}, 1, 10), '+0 days') = substr({text}, 1, 10)"""
-
-
 def is_before(column: str, moment: str) -> str:
     """Return SQL that is true when a stored time lies before `moment`, a parameter in unix seconds.
 
-    An index on the column serves it: as text, any past time of the years 0-9999 sorts below the
-    coarse bound, whatever its offset (at most 14 hours) and separator, and signed years sort
-    below all digits.
+    An index on the column serves it by two coarse ranges of texts, which allow for any offset (less
+    than a day) and what comes after the date. Years beyond 0-9999 sort below all digits. The second
+    range is the basic format in the year of the bound, which sorts above the extended format.
     """
-    return f"""{column} IS NOT NULL
-        AND {column} < strftime(
-            '%Y-%m-%dT%H:%M:%S', {moment}, 'unixepoch', '+14 hours', '+1 second'
+    bound = f"{moment}, 'unixepoch', '+2 days'"
+    return f"""(
+            {column} < strftime('%Y-%m-%d', {bound})
+            OR {column} BETWEEN strftime('%Y0', {bound}) AND strftime('%Y%m%d', {bound})
         )
         AND {unix_seconds(column)} < {moment}"""

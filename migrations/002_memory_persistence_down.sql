@@ -13,6 +13,7 @@ ALTER TABLE agent_memory DROP COLUMN last_decay_at;
 ALTER TABLE agent_memory DROP COLUMN importance_decay_rate;
 ALTER TABLE agent_memory DROP COLUMN archived_at;
 
+DROP TABLE IF EXISTS memory_idle_times;
 DROP TABLE memory_state;
 DROP TABLE memory_access_counts;
 DROP TABLE memory_promotions;

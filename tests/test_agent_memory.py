@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 
 from memctl import AgentMemory, Memory, Summary
 from memctl.agent_memory import utc_now
-from memctl.decay import DecayPolicy
 from memctl.errors import (
     MemctlError,
     RefusedError,
@@ -193,7 +192,7 @@ def test_replacing_fires_triggers_of_other_programs_and_archives_nothing(
     api: AgentMemory, db: sqlite3.Connection
 ) -> None:
     first = api.remember(*NAME, "first")
-    enable(db, "archive-on-delete", DecayPolicy(), now=NOW)
+    enable(db, "archive-on-delete", now=NOW)
     db.execute("CREATE TABLE seen (id)")
     db.execute(
         "CREATE TRIGGER theirs AFTER DELETE ON agent_memory"

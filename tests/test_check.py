@@ -64,6 +64,30 @@ def test_a_database_in_good_care_has_no_findings(db: sqlite3.Connection, migrate
             "UPDATE agent_memory SET expires_at = 'soon'", "warning", "expiry_unreadable", id="soon"
         ),
         pytest.param(
+            "UPDATE agent_memory SET last_accessed = 'whenever'",
+            "warning",
+            "access_unreadable",
+            id="read whenever",
+        ),
+        pytest.param(
+            "UPDATE agent_memory SET created_at = '2026-02-30 12:00:00'",
+            "warning",
+            "creation_unreadable",
+            id="written on 30 February",
+        ),
+        pytest.param(
+            "UPDATE agent_memory SET created_at = NULL",
+            "warning",
+            "creation_unreadable",
+            id="written at no time",
+        ),
+        pytest.param(
+            "UPDATE agent_memory SET last_decay_at = 'now'",
+            "warning",
+            "decay_unreadable",
+            id="charged now",
+        ),
+        pytest.param(
             "UPDATE agent_memory SET expires_at = '+058870-01-01T00:00:00.000Z'",
             "warning",
             "expiry_far",
@@ -187,7 +211,7 @@ def test_what_is_wrong_is_found(
         pytest.param("UPDATE agent_memory SET expires_at = '1999-01-01'", id="long expired"),
         pytest.param("UPDATE agent_memory SET importance = -3.5", id="negative importance"),
         pytest.param("UPDATE agent_memory SET last_accessed = '2026-11-23 09:43:58'", id="a day"),
-        pytest.param("UPDATE agent_memory SET last_accessed = 'whenever'", id="no time"),
+        pytest.param("UPDATE agent_memory SET last_accessed = NULL", id="never read"),
         pytest.param(run("cleanup", "2026-11-20T09:43:58Z", "ok"), id="two days ago"),
         pytest.param(run("prune", "2026-11-07T09:43:58Z", "ok"), id="two weeks ago"),
         pytest.param(run("import", "2020-11-07T09:43:58Z", "ok"), id="a job nobody schedules"),
@@ -553,7 +577,6 @@ def test_a_huge_log_is_found_and_moved_into_the_database(
     path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from memctl.decay import DecayPolicy
     from memctl.mend import mend
 
     monkeypatch.setattr(checking, "HUGE_WAL_BYTES", 10_000)
@@ -561,7 +584,7 @@ def test_a_huge_log_is_found_and_moved_into_the_database(
         insert_memory(db, value="x" * 1000)
 
     before = checking.check(db, path, checking.Wanted(), now=NOW)
-    mend(db, path, before.findings, DecayPolicy(), now=NOW)
+    mend(db, path, before.findings, now=NOW)
     after = checking.check(db, path, checking.Wanted(), now=NOW)
 
     codes = [{finding.code for finding in result.findings} for result in (before, after)]

@@ -244,12 +244,13 @@ def test_an_access_settles_by_what_is_said_of_the_agent_and_the_type(
     start_over(database, memories)
 
     with closing(connect(database)) as db:
-        enable(db, "access-boost", policy, now=NOW)
+        enable(db, "access-boost", now=NOW)
         db.execute(
             "UPDATE agent_memory SET access_count = access_count + 1, last_accessed = ?",
             (text_of(NOW),),
         )
         disable(db, "access-boost")
+    run(database, NOW, policy)
 
     settled = (oracle(memory, NOW, document) for memory in memories)
     assert importances(database) == list(map(boosted, settled))
@@ -311,6 +312,38 @@ def test_importance_fades_while_nobody_reads(
 
     migrated.ok("decay")
 
+    assert rows(db, "agent_memory", "importance") == [(expected,)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        pytest.param({"last_accessed": "soon"}, 5, id="last_accessed is not a time"),
+        pytest.param({"last_accessed": "2026-02-30 12:00:00"}, 5, id="30 February"),
+        pytest.param({"last_accessed": b"2026-01-01"}, 5, id="last_accessed is bytes"),
+        pytest.param({"last_decay_at": "soon"}, 5, id="last_decay_at is not a time"),
+        pytest.param({"last_accessed": None}, 2.7, id="only created_at"),
+        pytest.param(
+            {"last_accessed": None, "created_at": "soon"}, 5, id="created_at is not a time"
+        ),
+        pytest.param({"created_at": "soon"}, 2.7, id="only last_accessed"),
+        pytest.param({"last_accessed": "20261023T114358,5+0200"}, 2.7, id="the basic format"),
+    ],
+)
+def test_in_doubt_nothing_fades(
+    db: sqlite3.Connection,
+    migrated: Memctl,
+    remember: Callable[..., str],
+    columns: dict[str, Any],
+    expected: float,
+) -> None:
+    remember(id="m", importance=5, idle_days=30, **columns)
+
+    explained = migrated.ok("explain", "build_agent", "m", "--json").json["active"]["fading"]
+    migrated.ok("decay")
+
+    assert explained["importance_after_next"] == expected
+    assert (explained["unreadable"] is not None) == (expected == 5)
     assert rows(db, "agent_memory", "importance") == [(expected,)]
 
 

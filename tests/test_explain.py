@@ -85,8 +85,10 @@ FADING_MEMORIES = st.fixed_dictionaries(
             st.sampled_from(["high", None, 1e9]),
         ),
         "last_accessed": st.one_of(st.none(), MOMENTS.map(text_of), st.just("long ago")),
-        "created_at": MOMENTS.map(text_of),
-        "last_decay_at": st.one_of(st.none(), MOMENTS.map(lambda moment: f"{moment:%FT%TZ}")),
+        "created_at": st.one_of(MOMENTS.map(text_of), st.just("long ago")),
+        "last_decay_at": st.one_of(
+            st.none(), MOMENTS.map(lambda moment: f"{moment:%FT%TZ}"), st.just("long ago")
+        ),
         "importance_decay_rate": st.sampled_from([None, None, 0, 0.001, 0.25, 3.5]),
         "metadata": st.sampled_from([None, "{}", '{"decay_rate": 0.15}', '{"decay_rate": "x"}']),
     }
@@ -234,6 +236,7 @@ def test_the_whole_story_of_an_active_memory(db: sqlite3.Connection, migrated: M
             "promoted_at": None,
             "known_since": None,
             "fading": {
+                "unreadable": None,
                 "idle_since": "2026-10-13T09:43:58Z",
                 "idle_days": 40,
                 "rate": None,
@@ -417,6 +420,14 @@ def test_an_expiry_is_told_in_words(
     facts = migrated.ok("explain", "build_agent", "m-1").out.splitlines()
 
     assert [fact.split(maxsplit=1)[1] for fact in facts if fact.startswith("expires")] == [line]
+
+
+def test_a_time_that_cannot_be_read_is_named(db: sqlite3.Connection, migrated: Memctl) -> None:
+    insert_memory(db, id="m-1", last_accessed="soon")
+
+    facts = migrated.ok("explain", "build_agent", "m-1").out.splitlines()
+
+    assert "idle        does not decay: last_accessed is not a time" in facts
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from memctl.archive import archive
 from memctl.archived import ArchiveFilter
+from memctl.database import table_exists
 from memctl.decay import DecayPolicy, decay
 from memctl.jobs import JobResult, Request, Run, perform
 from memctl.restore import restore
@@ -35,6 +36,11 @@ def enable_all(memctl: Memctl) -> None:
     """Turn every feature on."""
     for feature in FEATURES:
         memctl.ok("enable", feature)
+
+
+def run_decay(path: Path, now: datetime) -> None:
+    """Run decay, whatever the clock did before."""
+    perform("decay", lambda run: decay(run, DecayPolicy()), Request(path, now, force=True))
 
 
 def triggers(db: sqlite3.Connection) -> list[str]:
@@ -128,7 +134,7 @@ class World:
 
     def settle(self) -> None:
         """Run decay, and let the oracle write down what it comes to."""
-        self.job("decay", lambda run: decay(run, DecayPolicy()))
+        run_decay(self.path, self.now)
         for known in self.oracle.active.values():
             left = known.importance_at(self.now)
             if left != known.importance:
@@ -161,6 +167,16 @@ class World:
         if found:
             self.oracle.read(name, self.now, times)
 
+    def set_importance(self, name: Name, importance: Any) -> None:
+        """Write the importance of a memory, and nothing else of it, right after a decay."""
+        self.settle()
+        self.db.execute(
+            "UPDATE agent_memory SET importance = ? WHERE (agent_id, type, key) = (?, ?, ?)",
+            (importance, *name),
+        )
+        if name in self.oracle.active:
+            self.oracle.active[name].importance = importance
+
     def read_all(self, agent: str) -> None:
         """Read all memories of an agent in one statement; the time is as JavaScript writes it."""
         names = [name for name in self.oracle.active if name[0] == agent]
@@ -180,9 +196,10 @@ class World:
         for name in names:
             self.oracle.archive(name, "deleted")
 
-    def archive_and_restore(self, name: Name) -> None:
-        """Let memctl archive a memory and bring it back ten days later."""
-        self.settle()
+    def archive_and_restore(self, name: Name, settled: bool) -> None:
+        """Let memctl archive a memory, after a decay or not, and bring it back ten days later."""
+        if settled:
+            self.settle()
         known = self.oracle.active.get(name)
         if known is None:
             return
@@ -238,7 +255,8 @@ STEPS = st.one_of(
     st.tuples(st.just("read_all"), st.sampled_from(["build_agent", "qa_agent"])),
     st.tuples(st.just("delete_all"), st.sampled_from(["build_agent", "qa_agent"])),
     st.tuples(st.just("settle")),
-    st.tuples(st.just("archive_and_restore"), NAMES),
+    st.tuples(st.just("archive_and_restore"), NAMES, st.booleans()),
+    st.tuples(st.just("set_importance"), NAMES, IMPORTANCES),
 )
 PAUSES = st.builds(
     timedelta,
@@ -299,9 +317,11 @@ def test_an_access_settles_and_boosts(
     counted = service.db.execute(
         COUNT_ACCESSES.format(conflict="") + " WHERE id = ?", (1, text_of(NOW), memory_id)
     ).rowcount
+    run_decay(migrated.database, NOW)
 
     assert counted == 1
     assert rows(db, "agent_memory", "importance, access_count") == [(expected, 1)]
+    assert rows(db, "memory_idle_times") == []
 
 
 @pytest.mark.parametrize(
@@ -313,8 +333,10 @@ def test_an_access_settles_and_boosts(
         pytest.param("metadata", '{"decay_rate"', 8.9, id="no JSON"),
         pytest.param("last_decay_at", "2026-11-21T09:43:58Z", 9.0, id="charged a day ago"),
         pytest.param("last_accessed", None, 8.9, id="never read, only created"),
-        pytest.param("last_accessed", "soon", 8.9, id="read at no time"),
-        pytest.param("last_accessed", "now", 8.9, id="read at what SQLite takes for now"),
+        pytest.param("last_accessed", "soon", 9.1, id="read at no time"),
+        pytest.param("last_accessed", "now", 9.1, id="read at what SQLite takes for now"),
+        pytest.param("last_accessed", "20261113T104358+0100", 8.9, id="the basic format"),
+        pytest.param("last_decay_at", "soon", 9.1, id="charged at no time"),
         pytest.param("last_accessed", "2026-11-13T10:43:58.000+01:00", 8.9, id="an offset"),
     ],
 )
@@ -331,6 +353,7 @@ def test_the_settling_follows_the_rules_of_decay(
     migrated.ok("enable", "access-boost")
 
     service.db.execute(COUNT_ACCESSES.format(conflict=""), (1, text_of(NOW)))
+    run_decay(migrated.database, NOW)
 
     assert rows(db, "agent_memory", "importance") == [(expected,)]
 
@@ -344,9 +367,10 @@ def test_the_settling_follows_the_configuration(
     configuration.write_text(
         '[decay]\nfloor = 5\ngrace_days = 2\nidle_rate = 1\nsince = "2026-11-20"\n'
     )
-    memctl.ok("enable", "access-boost", "--config", str(configuration))
+    memctl.ok("enable", "access-boost")
 
     service.db.execute(COUNT_ACCESSES.format(conflict=""), (1, text_of(NOW)))
+    memctl.ok("decay", "--config", str(configuration))
 
     # 38 of 40 idle days were before the beginning; the two after it cost 0.2 each.
     assert rows(db, "agent_memory", "importance") == [(8.7,)]
@@ -439,6 +463,59 @@ def test_no_statement_of_a_client_fails(
     assert rows(db, "archived_memories", "id") == [(memory_id,)]
 
 
+def test_every_feature_works_for_a_client_that_trusts_no_schema(
+    db: sqlite3.Connection, migrated: Memctl, service: Service, remember: Callable[..., str]
+) -> None:
+    memory_id = remember(importance=5, idle_days=9, metadata='{"decay_rate": 0.5}')
+    enable_all(migrated)
+    service.db.execute("PRAGMA trusted_schema = OFF")
+
+    service.db.execute(COUNT_ACCESSES.format(conflict=""), (1, text_of(NOW)))
+    service.remember("build_agent", "learning", "another", "v")
+    run_decay(migrated.database, NOW + timedelta(seconds=1))
+    service.forget_all("build_agent")
+
+    archived = rows(db, "archived_memories", "id, importance")
+    assert (memory_id, 4.1) in archived
+    assert len(archived) == 2
+    assert db.execute("SELECT accesses FROM memory_access_counts").fetchall() == [(1,)]
+
+
+def test_a_preview_of_decay_counts_with_the_idle_times_that_accesses_have_ended(
+    db: sqlite3.Connection, migrated: Memctl, service: Service, remember: Callable[..., str]
+) -> None:
+    remember(id="m", importance=9, idle_days=40)
+    migrated.ok("enable", "access-boost")
+    service.db.execute(COUNT_ACCESSES.format(conflict=""), (1, text_of(NOW)))
+    later = migrated.at(NOW + timedelta(days=9))
+
+    preview = later.ok("decay", "--dry-run", "--list", "--json").json
+    explained = later.ok("explain", "build_agent", "m", "--json").json["active"]
+    noted = rows(db, "memory_idle_times")
+    later.ok("decay")
+
+    (memory,) = preview["memories"]
+    assert (memory["importance"], memory["decayed"]) == (4.8, 4.6)
+    assert explained["importance"] == 9.1
+    assert explained["fading"]["due"] == 4.5
+    assert explained["fading"]["importance_after_next"] == 4.6
+    assert len(noted) == 1
+    assert rows(db, "agent_memory", "importance") == [(4.6,)]
+
+
+def test_idle_times_of_memories_that_are_gone_are_forgotten(
+    db: sqlite3.Connection, migrated: Memctl, service: Service, remember: Callable[..., str]
+) -> None:
+    remember(idle_days=40)
+    migrated.ok("enable", "access-boost")
+    service.db.execute(COUNT_ACCESSES.format(conflict=""), (1, text_of(NOW)))
+    service.forget_all("build_agent")
+
+    run_decay(migrated.database, NOW)
+
+    assert rows(db, "memory_idle_times") == []
+
+
 def test_text_that_is_not_utf8_is_archived_byte_for_byte(
     db: sqlite3.Connection, migrated: Memctl, service: Service
 ) -> None:
@@ -513,28 +590,27 @@ def test_the_result_can_be_had_as_json(migrated: Memctl) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "table",
-    [
-        pytest.param("decay", id="for all memories"),
-        pytest.param("decay.types.context", id="for a type"),
-        pytest.param("agents.qa_agent.decay", id="for an agent"),
-    ],
-)
-def test_status_tells_what_is_on_and_whether_it_is_as_configured(
-    db: sqlite3.Connection, migrated: Memctl, tmp_path: Path, table: str
-) -> None:
-    configuration = tmp_path / "memctl.toml"
-    configuration.write_text(f"[{table}]\nfloor = 2\n")
-    enable_all(migrated)
-    db.execute("DROP TRIGGER memctl_access_counting")
+OTHER_TRIGGER = """
+    DROP TRIGGER memctl_access_boost;
+    CREATE TRIGGER memctl_access_boost AFTER UPDATE OF access_count ON agent_memory
+    BEGIN
+        SELECT 1;
+    END;
+"""
 
-    text = migrated.ok("status", "--config", str(configuration)).out
-    document = migrated.ok("status", "--config", str(configuration), "--json").json
+
+def test_status_shows_what_is_on_and_whose_trigger_is_gone_or_of_another_version(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    enable_all(migrated)
+    db.executescript(OTHER_TRIGGER + "DROP TRIGGER memctl_access_counting")
+
+    text = migrated.ok("status").out
+    document = migrated.ok("status", "--json").json
 
     since = "2026-11-22T09:43:58Z"
     assert (
-        "access-boost       on, for another configuration: run `memctl enable access-boost`\n"
+        "access-boost       on, but made by another version: run `memctl enable access-boost`\n"
         f"access-counting    enabled since {since}, but its trigger is gone: run `memctl enable "
         "access-counting`\n"
         f"archive-on-delete  on since {since}\n"
@@ -546,34 +622,29 @@ def test_status_tells_what_is_on_and_whether_it_is_as_configured(
     ]
 
 
-def test_enabling_again_mends_what_drifted(
-    db: sqlite3.Connection, migrated: Memctl, tmp_path: Path
-) -> None:
-    configuration = tmp_path / "memctl.toml"
-    configuration.write_text("[decay]\nfloor = 2\n")
+def test_enabling_again_mends_what_drifted(db: sqlite3.Connection, migrated: Memctl) -> None:
     enable_all(migrated)
-    db.execute("DROP TRIGGER memctl_access_counting")
+    db.executescript(OTHER_TRIGGER + "DROP TRIGGER memctl_access_counting")
     later = migrated.at(NOW + timedelta(days=1))
 
     for feature in FEATURES:
-        later.ok("enable", feature, "--config", str(configuration))
+        later.ok("enable", feature)
 
-    assert later.ok("status", "--config", str(configuration), "--json").json["features"] == [
+    assert later.ok("status", "--json").json["features"] == [
         {"feature": "access-boost", "state": "on", "since": "2026-11-22T09:43:58Z"},
         {"feature": "access-counting", "state": "on", "since": "2026-11-23T09:43:58Z"},
         {"feature": "archive-on-delete", "state": "on", "since": "2026-11-22T09:43:58Z"},
     ]
 
 
-def test_jobs_run_with_a_feature_made_for_another_configuration(
-    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], tmp_path: Path
+def test_jobs_run_with_a_trigger_of_another_version(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(expired_for=timedelta(days=1))
-    configuration = tmp_path / "memctl.toml"
-    configuration.write_text("[decay]\nfloor = 2\n")
     enable_all(migrated)
+    db.executescript(OTHER_TRIGGER)
 
-    answer = migrated("cleanup", "--config", str(configuration))
+    answer = migrated("cleanup")
 
     assert answer == Answer(0, "", "")
     assert len(rows(db, "archived_memories")) == 1
@@ -588,6 +659,7 @@ def test_a_rollback_takes_the_features_away(path: Path, memctl: Memctl, service:
 
     with closing(connect(path)) as db:
         assert triggers(db) == []
+        assert not table_exists(db, "memory_idle_times")
     assert service.recall("build_agent", "learning", "k") is not None
     assert service.forget("build_agent", "learning", "k") == 1
 

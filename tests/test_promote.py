@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memctl.candidates import Candidates, PromotePolicy
-from memctl.database import open_database
+from memctl.database import open_database, table_exists
 from memctl.decay import DecayPolicy, decay
 from memctl.errors import SchemaError
 from memctl.jobs import Request, Run, perform
@@ -1091,6 +1091,26 @@ def test_what_decay_takes_before_a_memory_is_old_enough_counts(
     run(path, now=NOW + timedelta(days=30))
 
     assert rows(db, "knowledge_entries", "content, confidence") == [(OTHER, 0.65)]
+
+
+def test_what_an_access_has_left_for_decay_to_charge_counts(
+    db: sqlite3.Connection, path: Path, proven: Callable[..., str]
+) -> None:
+    proven(id="m-1", idle_days=60, importance=9, access_count=4)
+    Memctl(path).ok("enable", "access-boost")
+    db.execute(
+        "UPDATE agent_memory SET access_count = access_count + 1, last_accessed = ?",
+        (text_of(NOW),),
+    )
+
+    foreseen = Memctl(path).ok("explain", "build_agent", "m-1", "--json").json["active"]
+    preview = Memctl(path).ok("promote", "--dry-run", "--json").json
+    Memctl(path).ok("promote")
+
+    assert [condition["met"] for condition in foreseen["promotion"]] == [True, False, True, True]
+    assert preview["promoted"] == 0
+    assert not table_exists(db, "knowledge_entries")
+    assert rows(db, "agent_memory", "importance") == [(1.1,)]
 
 
 def test_a_memory_that_came_back_from_the_archive_counts_as_it_is(

@@ -95,7 +95,7 @@ def test_an_index_that_triggers_keep_is_right_after_every_job(
         )
     with open_database(path) as own:
         for feature in ("access-boost", "access-counting", "archive-on-delete"):
-            enable(own, feature, DecayPolicy(), now=NOW)
+            enable(own, feature, now=NOW)
 
     def run(job: str, work: Callable[[Run], JobResult], days: float = 0) -> None:
         request = Request(path, NOW + timedelta(days=days), force=True)

@@ -16,14 +16,13 @@ FeatureArgument = Annotated[Feature, typer.Argument(metavar="FEATURE")]
 def enable(call: Call, lock: LockOptions, feature: FeatureArgument) -> None:
     """Turn on access-boost, access-counting or archive-on-delete, for every client.
 
-    access-boost: each access first charges the decay that is due, then adds 0.1 to the importance,
-    up to 10. access-counting: accesses are counted by day. archive-on-delete: what any client
-    deletes is archived.
+    access-boost: each access adds 0.1 to the importance, up to 10, and the next decay charges the
+    idle time that the access has ended. access-counting: accesses are counted by day.
+    archive-on-delete: what any client deletes is archived.
     """
-    policy = call.settings.decay
     with alone_with_database(call, lock, job="enable") as db:
         require_current(db)
-        changed = features.enable(db, feature, policy, now=call.moment)
+        changed = features.enable(db, feature, now=call.moment)
     if call.json:
         show_document({"feature": feature, "enabled": True, "changed": changed})
         return

@@ -22,7 +22,7 @@ from memctl.status import read_status
 
 FEATURE_STATES = {
     "on": "on since {since}",
-    "outdated": "on, for another configuration: run `memctl enable {feature}`",
+    "outdated": "on, but made by another version: run `memctl enable {feature}`",
     "missing": "enabled since {since}, but its trigger is gone: run `memctl enable {feature}`",
 }
 
@@ -137,7 +137,7 @@ def status(call: Call) -> None:
     """Tell what the database is: schema, memories, and how each job last went."""
     path = call.settings.database
     with open_database(path, read_only=True) as db, one_view(db):
-        found = read_status(db, path, call.settings.decay)
+        found = read_status(db, path)
         paused = current_pause(db, now=call.moment) if table_exists(db, "memory_state") else None
     if call.json:
         show_document({**asdict(found), "paused": paused._asdict() if paused else None})

@@ -244,7 +244,7 @@ def look(call: Call, depth: "Depth | None" = None) -> "CheckResult":
         return check(
             db,
             settings.database,
-            Wanted(settings.decay, settings.alerts, settings.check, settings.service_events),
+            Wanted(settings.alerts, settings.check, settings.service_events),
             now=call.moment,
             depth=depth,
             spooled=spooled_failures(settings.spool),
@@ -255,4 +255,4 @@ def _mend(call: Call, lock: LockOptions, findings: "Sequence[Finding]") -> None:
     from memctl.mend import mend
 
     with alone_with_database(call, lock, job="check") as db:
-        mend(db, call.settings.database, findings, call.settings.decay, now=call.moment)
+        mend(db, call.settings.database, findings, now=call.moment)
