@@ -14,6 +14,7 @@ from typing import Literal, get_args
 from memctl.archive import KEPT_COLUMNS
 from memctl.database import transaction
 from memctl.decay import DecayPolicy, settled_at_access
+from memctl.events import CAUSES, reason_detail
 from memctl.migrations import FEATURE_TRIGGERS
 from memctl.timestamps import common_unix_seconds, to_text
 
@@ -66,10 +67,13 @@ ARCHIVE_ON_DELETE = f"""
     BEGIN
         INSERT INTO archived_memories ({KEPT_COLUMNS}, archived_at, archived_reason)
         VALUES ({OLD_COLUMNS}, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), 'deleted');
-        INSERT INTO memory_events (at, event, memory_id, agent_id, type, key)
+        INSERT INTO memory_events (at, event, memory_id, agent_id, type, key, detail)
         VALUES (
+            strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), '{CAUSES["deleted"]}',
+            OLD.id, OLD.agent_id, OLD.type, OLD.key, NULL
+        ), (
             strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), 'memory:archived',
-            OLD.id, OLD.agent_id, OLD.type, OLD.key
+            OLD.id, OLD.agent_id, OLD.type, OLD.key, '{reason_detail("deleted")}'
         );
     END
 """
