@@ -19,6 +19,7 @@ from memctl.alerts import AlertPolicy
 from memctl.archive import archive
 from memctl.candidates import PromotePolicy
 from memctl.cleanup import cleanup
+from memctl.decay import DecayPolicy
 from memctl.jobs import JobResult, Request, Run, perform
 from memctl.metrics import read_history
 from memctl.prune import PrunePolicy, prune
@@ -462,7 +463,13 @@ def test_whatever_the_schedule_every_event_is_counted_on_its_own_day(
             if any(changes)
         }
         report = read_report(
-            db, database, PromotePolicy(), AlertPolicy(), since=NOW - 200 * DAY, now=latest + DAY
+            db,
+            database,
+            PromotePolicy(),
+            DecayPolicy(),
+            AlertPolicy(),
+            since=NOW - 200 * DAY,
+            now=latest + DAY,
         )
         stored = db.execute(
             f"SELECT snapshot_date, {', '.join(f'total({name})' for name in EVENTS_OF)}"
