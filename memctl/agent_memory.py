@@ -14,13 +14,13 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any, Self
 
-from memctl.archive import Reason, archive_rows, own_deletes
+from memctl.archive import archive_rows, own_deletes
 from memctl.batches import Batches
 from memctl.cleanup import cleanup
 from memctl.database import complaints_about, one_view, open_database, transaction
 from memctl.due import Due
 from memctl.errors import UsageError
-from memctl.events import Event
+from memctl.events import Reason
 from memctl.jobs import MOST_LOCK_WAIT, Request, Run, perform
 from memctl.memory import (
     OF_NAME,
@@ -203,7 +203,7 @@ class AgentMemory:
             row |= to_stored(metadata=to_json(metadata))
         with self._changing():
             if keep_replaced:
-                self._archive(name, event="memory:archived", reason="replaced", now=now)
+                self._archive(name, reason="replaced", now=now)
             replaces = bool(self._rows_of(name))
             with own_deletes(self._db) if replaces else nullcontext():
                 written = self._db.execute(REMEMBER, row).rowcount
@@ -253,7 +253,7 @@ class AgentMemory:
         now = self._now()
         name = to_stored(agent=agent, type=type, key=key)
         with self._changing():
-            forgotten = self._archive(name, event="memory:forgotten", reason="forgotten", now=now)
+            forgotten = self._archive(name, reason="forgotten", now=now)
         if not forgotten:
             require_type(type)
         return bool(forgotten)
@@ -274,7 +274,6 @@ class AgentMemory:
                 lambda batch: archive_rows(
                     db,
                     batch.rowids,
-                    event="memory:forgotten",
                     reason="forgotten",
                     now=now,
                     run_id=None,
@@ -388,12 +387,10 @@ class AgentMemory:
             require_current(self._db)
             self._schema = version
 
-    def _archive(
-        self, name: Mapping[str, bytes], *, event: Event, reason: Reason, now: datetime
-    ) -> int:
+    def _archive(self, name: Mapping[str, bytes], *, reason: Reason, now: datetime) -> int:
         """Archive the memory of that name, if there is one; returns how many there were."""
         rowids = json.dumps(self._rows_of(name))
-        return archive_rows(self._db, rowids, event=event, reason=reason, now=now, run_id=None)
+        return archive_rows(self._db, rowids, reason=reason, now=now, run_id=None)
 
     def _rows_of(self, name: Mapping[str, bytes]) -> list[int]:
         found = self._db.execute(f"SELECT rowid FROM agent_memory WHERE {OF_NAME}", name)

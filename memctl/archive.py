@@ -9,19 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from sqlite3 import Connection
-from typing import Literal
 
 from memctl.agents import OF_AGENT, agent_parameter, require_agent, require_ids
 from memctl.database import bind_texts
 from memctl.due import Due
 from memctl.errors import RefusedError, UsageError
-from memctl.events import Event, record_events
+from memctl.events import Event, Reason, record_archiving, record_events
 from memctl.jobs import Batch, JobResult, Run
 from memctl.ledger import require_run
 from memctl.migrations import MEMORY_COLUMNS, require_equal_counts
 from memctl.timestamps import to_text, to_unix, unix_seconds
-
-Reason = Literal["expired", "forgotten", "deleted", "replaced", "imported", "manual"]
 
 # The archive has its own archived_at: the time of this archiving, not of an earlier one.
 KEPT_COLUMNS = ", ".join(column for column in MEMORY_COLUMNS if column != "archived_at")
@@ -159,7 +156,7 @@ class ArchiveResult(JobResult):
 
 
 def archive_rows(
-    db: Connection, rowids: str, *, event: Event, reason: Reason, now: datetime, run_id: int | None
+    db: Connection, rowids: str, *, reason: Reason, now: datetime, run_id: int | None
 ) -> int:
     """Archive the memories in these rows (a JSON array) and return how many.
 
@@ -168,7 +165,7 @@ def archive_rows(
     """
     parameters = {"now": to_text(now), "reason": reason, "run_id": run_id, "rowids": rowids}
     copied = db.execute(COPY_TO_ARCHIVE, parameters).rowcount
-    told = record_events(db, event, "agent_memory", rowids, now=now, run_id=run_id)
+    told = record_archiving(db, rowids, reason=reason, now=now, run_id=run_id)
     with own_deletes(db):
         removed = db.execute(REMOVE_ACTIVE, parameters).rowcount
     require_equal_counts(db, archived=copied, recorded=told, removed=removed)
@@ -197,7 +194,6 @@ def archive_replaced(run: Run, rowids: Sequence[int]) -> int:
     return archive_rows(
         run.db,
         listed,
-        event="memory:archived",
         reason="replaced",
         now=run.now,
         run_id=run.number,
@@ -225,10 +221,10 @@ def _suffix_is_taken(run: Run) -> RefusedError:
     )
 
 
-def archiving(run: Run, *, event: Event, reason: Reason) -> Callable[[Batch], int]:
+def archiving(run: Run, *, reason: Reason) -> Callable[[Batch], int]:
     """Return the change that archives a batch of due memories."""
     return lambda batch: archive_rows(
-        run.db, batch.rowids, event=event, reason=reason, now=run.now, run_id=run.number
+        run.db, batch.rowids, reason=reason, now=run.now, run_id=run.number
     )
 
 
@@ -263,7 +259,7 @@ def archive(
     require_ids(run.db, agent, ids)
     listed, parameters = bind_texts("id", ids)
     due = Due(NAMED_MEMORIES.replace("IDS", listed), {**parameters, **agent_parameter(agent)})
-    tally = run.settle(due, archiving(run, event="memory:archived", reason="manual"))
+    tally = run.settle(due, archiving(run, reason="manual"))
     return ArchiveResult(archived=tally.count, tally=tally)
 
 
@@ -281,7 +277,7 @@ def _archive_imported(run: Run, agent: str | None, of_run: int) -> ArchiveResult
     ).fetchone()
     (gone,) = run.db.execute(GONE, parameters).fetchone()
     due = Due(IMPORTED_MEMORIES, parameters, search_only=STILL_THERE)
-    tally = run.settle(due, archiving(run, event="memory:archived", reason="manual"))
+    tally = run.settle(due, archiving(run, reason="manual"))
     return ArchiveResult(
         archived=tally.count,
         in_use=there - tally.count - tally.remaining,

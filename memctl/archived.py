@@ -6,9 +6,10 @@ from datetime import datetime
 from sqlite3 import Connection
 from typing import Any, get_args
 
-from memctl.archive import KEPT_COLUMNS, Reason
+from memctl.archive import KEPT_COLUMNS
 from memctl.database import bind_texts, text_conditions, to_bytes
 from memctl.errors import UsageError
+from memctl.events import Reason
 from memctl.timestamps import to_text
 
 REASONS = get_args(Reason)

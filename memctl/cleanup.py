@@ -33,5 +33,5 @@ def cleanup(run: Run, *, agent: str | None = None) -> CleanupResult:
     """
     require_agent(run.db, agent)
     due = Due(EXPIRED_MEMORIES, {"now": to_unix(run.now), **agent_parameter(agent)})
-    tally = run.settle(due, archiving(run, event="memory:expired", reason="expired"))
+    tally = run.settle(due, archiving(run, reason="expired"))
     return CleanupResult(archived=tally.count, tally=tally)

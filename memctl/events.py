@@ -1,6 +1,8 @@
 """The outbox: one row per change of one memory, written in the transaction of the change.
 
-Decay is the exception: it touches nearly everything, so each run tells of it in one row.
+Decay is the exception: it touches nearly everything, so each run tells of it in one row. What goes
+to the archive for a reason that is an event has two rows: that event and then `memory:archived`,
+which everything that goes there has, with the reason in its detail.
 """
 
 import json
@@ -13,13 +15,23 @@ from memctl.timestamps import to_text
 
 Event = Literal[
     "memory:expired",
-    "memory:archived",
     "memory:forgotten",
+    "memory:deleted",
+    "memory:archived",
     "memory:imported",
     "memory:promoted",
     "memory:pruned",
     "memory:restored",
 ]
+Reason = Literal["expired", "forgotten", "deleted", "replaced", "imported", "manual"]
+
+# The reasons of archiving that are events themselves, which come before `memory:archived`.
+CAUSES: Mapping[Reason, Event] = {
+    "expired": "memory:expired",
+    "forgotten": "memory:forgotten",
+    "deleted": "memory:deleted",
+}
+
 Table = Literal["agent_memory", "archived_memories"]
 
 RECORD_EVENTS = """
@@ -29,6 +41,42 @@ RECORD_EVENTS = """
     WHERE rowid IN (SELECT value FROM json_each(:rowids))
     ORDER BY rowid
 """
+
+
+RECORD_ARCHIVING = """
+    INSERT INTO memory_events (at, event, memory_id, agent_id, type, key, run_id, detail)
+    SELECT :at, told.event, id, agent_id, type, key, :run_id, told.detail
+    FROM agent_memory CROSS JOIN (
+        SELECT 1 AS number, :cause AS event, NULL AS detail WHERE :cause IS NOT NULL
+        UNION ALL
+        SELECT 2, 'memory:archived', :detail
+    ) AS told
+    WHERE agent_memory.rowid IN (SELECT value FROM json_each(:rowids))
+    ORDER BY agent_memory.rowid, told.number
+"""
+
+
+def reason_detail(reason: Reason) -> str:
+    """Return the detail of `memory:archived`."""
+    return json.dumps({"reason": reason})
+
+
+def record_archiving(
+    db: Connection, rowids: str, *, reason: Reason, now: datetime, run_id: int | None
+) -> int:
+    """Tell that the memories in these rows (a JSON array) go to the archive; returns how many.
+
+    Call it while the rows are still in `agent_memory`.
+    """
+    cause = CAUSES.get(reason)
+    parameters = {
+        "at": to_text(now),
+        "cause": cause,
+        "rowids": rowids,
+        "run_id": run_id,
+        "detail": reason_detail(reason),
+    }
+    return db.execute(RECORD_ARCHIVING, parameters).rowcount // (2 if cause else 1)
 
 
 def record_events(

@@ -19,6 +19,7 @@ from memctl.decay import (
     CREATE_INDEX_OF_IDLE_TIMES,
     HIGHEST_IMPORTANCE,
 )
+from memctl.events import CAUSES, reason_detail
 from memctl.migrations import FEATURE_TRIGGERS
 from memctl.timestamps import to_text
 
@@ -73,10 +74,13 @@ ARCHIVE_ON_DELETE = f"""
     BEGIN
         INSERT INTO archived_memories ({KEPT_COLUMNS}, archived_at, archived_reason)
         VALUES ({OLD_COLUMNS}, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), 'deleted');
-        INSERT INTO memory_events (at, event, memory_id, agent_id, type, key)
+        INSERT INTO memory_events (at, event, memory_id, agent_id, type, key, detail)
         VALUES (
+            strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), '{CAUSES["deleted"]}',
+            OLD.id, OLD.agent_id, OLD.type, OLD.key, NULL
+        ), (
             strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), 'memory:archived',
-            OLD.id, OLD.agent_id, OLD.type, OLD.key
+            OLD.id, OLD.agent_id, OLD.type, OLD.key, '{reason_detail("deleted")}'
         );
     END
 """

@@ -1,20 +1,23 @@
-"""What there is of each agent and type, and what happened to it in a period.
+"""What there is of each agent and type, and what happened to it in a period or on a day.
 
-From one period to the next events are told apart by their numbers: times have whole seconds, and
-a clock may go back.
+An event belongs to the day in UTC that its time names, whenever it is counted.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
 from memctl.agents import OF_AGENT, agent_parameter
+from memctl.events import CAUSES, reason_detail
 from memctl.features import feature_status
 from memctl.timestamps import parse_moment, to_day, to_unix, unix_seconds
 
 Key = tuple[str, str]  # agent and type
+DayKey = tuple[str, str, str]  # day, agent and type
+
+DAY = timedelta(days=1)
 
 
 class Figures(NamedTuple):
@@ -27,13 +30,14 @@ class Figures(NamedTuple):
     active_bytes: int = 0
     archived_bytes: int = 0
     accesses_that_day: int = 0  # counted on the day in which the period ends
-    accessed_memories: int = 0  # this and the following: over the period
-    accesses: int | None = 0  # None: they were not counted all the time
+    accessed_memories: int = 0  # active ones that were last read in the period
+    accesses: int | None = 0  # this and the following: in the period; None: not always counted
     expired: int = 0
     archived: int = 0  # for whatever reason: expired is a part of it
     restored: int = 0
     pruned: int = 0
     promoted: int = 0
+    accesses_at_least: int = 0  # reads in the period that are certain without counting
 
     @property
     def importance_average(self) -> float | None:
@@ -48,18 +52,20 @@ class Figures(NamedTuple):
         return self.active_bytes + self.archived_bytes
 
 
-class Period(NamedTuple):
-    """A period: `access_day` is the first day whose accesses count.
+KEPT_FIGURES = tuple(name for name in Figures._fields if name != "accesses_at_least")
 
-    Events belong to it by their number, or by their time when that is all there is to go by. A
-    memory that was read in the very second in which a period ends counts in the next one too.
+
+class Period(NamedTuple):
+    """A period: until the end of the day of `end`.
+
+    `start` is that of reads as the memories tell them, `events_since` that of events, and
+    `access_day` the first day whose counted accesses belong to it.
     """
 
     start: datetime
     end: datetime
     access_day: str
-    after_event: int = 0
-    events_since: str = ""
+    events_since: str
 
 
 # LIMIT -1 keeps SQLite from merging the levels: what it sorts by agent and type shall be numbers,
@@ -69,13 +75,16 @@ ACTIVE = f"""
         total(is_number) AS importance_count,
         total(CASE WHEN is_number THEN importance END) AS importance_sum,
         total(bytes) AS active_bytes,
-        total(accessed) AS accessed_memories
+        total(accessed) AS accessed_memories,
+        total(CASE WHEN written THEN reads ELSE accessed END) AS accesses_at_least
     FROM (
         SELECT CAST(agent_id AS TEXT) AS agent_id, CAST(type AS TEXT) AS type, importance,
             importance BETWEEN -1e12 AND 1e12 AS is_number,
             {{bytes}} AS bytes,
+            iif(typeof(access_count) = 'integer', max(access_count, 0), 0) AS reads,
             access_count > 0
-                AND {unix_seconds("last_accessed")} BETWEEN :start AND :end AS accessed
+                AND {unix_seconds("last_accessed")} BETWEEN :start AND :end AS accessed,
+            {unix_seconds("created_at")} BETWEEN :start AND :end AS written
         FROM agent_memory NOT INDEXED
         WHERE {OF_AGENT}
         LIMIT -1
@@ -99,21 +108,46 @@ BYTES = """(
     + ifnull(length(CAST(metadata AS BLOB)), 0)
 )"""
 
+# Each archiving counts once: by its cause, or by `memory:archived` where it has none.
+ARCHIVED_BY_CAUSE = ", ".join(f"'{reason_detail(reason)}'" for reason in CAUSES)
+CAUSE_EVENTS = ", ".join(f"'{cause}'" for cause in CAUSES.values())
+
+# What happened, in memories, as SQL over memory_events.
+CHANGES = f"""
+    total(event = 'memory:expired') AS expired,
+    total(
+        event IN ({CAUSE_EVENTS})
+        OR event = 'memory:archived' AND ifnull(detail, '') NOT IN ({ARCHIVED_BY_CAUSE})
+    ) AS archived,
+    total(event = 'memory:restored') AS restored,
+    total(event = 'memory:pruned') AS pruned,
+    total(event = 'memory:promoted') AS promoted
+"""
+
+IS_CHANGE = f"""
+    event IN (
+        {CAUSE_EVENTS}, 'memory:archived', 'memory:restored', 'memory:pruned', 'memory:promoted'
+    )
+"""
+
 EVENTS = f"""
-    SELECT CAST(agent_id AS TEXT) AS agent_id, CAST(type AS TEXT) AS type,
-        sum(event = 'memory:expired') AS expired,
-        sum(event IN ('memory:expired', 'memory:archived', 'memory:forgotten')) AS archived,
-        sum(event = 'memory:restored') AS restored,
-        sum(event = 'memory:pruned') AS pruned,
-        sum(event = 'memory:promoted') AS promoted
+    SELECT CAST(agent_id AS TEXT) AS agent_id, CAST(type AS TEXT) AS type, {CHANGES}
     FROM memory_events
-    WHERE event_id > :after_event AND at >= :events_since
-        AND event IN (
-            'memory:expired', 'memory:archived', 'memory:forgotten', 'memory:restored',
-            'memory:pruned', 'memory:promoted'
-        )
-        AND {OF_AGENT}
+    WHERE at >= :events_since AND at < :next_day AND {IS_CHANGE} AND {OF_AGENT}
     GROUP BY CAST(agent_id AS TEXT), CAST(type AS TEXT)
+"""
+
+EVENTS_BY_DAY = f"""
+    SELECT substr(at, 1, 10) AS day, CAST(agent_id AS TEXT), CAST(type AS TEXT), {CHANGES}
+    FROM memory_events
+    WHERE at >= :first_day AND at < :next_day AND {IS_CHANGE} AND {OF_AGENT}
+    GROUP BY day, CAST(agent_id AS TEXT), CAST(type AS TEXT)
+"""
+
+ACCESSES_BY_DAY = f"""
+    SELECT day, agent_id, type, accesses, accesses AS accesses_that_day
+    FROM memory_access_counts
+    WHERE day BETWEEN :first_day AND :last_day AND {OF_AGENT}
 """
 
 ACCESSES = f"""
@@ -134,8 +168,8 @@ def read_figures(db: Connection, period: Period, *, agent: str | None = None) ->
     parameters = {
         "start": to_unix(period.start),
         "end": to_unix(period.end),
-        "after_event": period.after_event,
         "events_since": period.events_since,
+        "next_day": to_day(period.end + DAY),
         "access_day": period.access_day,
         "last_day": to_day(period.end),
         **agent_parameter(agent),
@@ -147,6 +181,39 @@ def read_figures(db: Connection, period: Period, *, agent: str | None = None) ->
         for agent_id, type_, *figures in rows:
             found[agent_id, type_].update(dict(zip(names, figures, strict=True)))
     return {key: _figures(found[key]) for key in sorted(found)}
+
+
+def read_changes(
+    db: Connection, first_day: str, last_day: str, *, agent: str | None = None
+) -> dict[DayKey, Figures]:
+    """Return what happened on each day, by day, agent and type.
+
+    Accesses are None on days on which they were not counted all the time.
+    """
+    parameters = {
+        "first_day": first_day,
+        "last_day": last_day,
+        "next_day": to_day(parse_moment(last_day) + DAY),
+        **agent_parameter(agent),
+    }
+    found: defaultdict[DayKey, Counter[str]] = defaultdict(Counter)
+    for query in (EVENTS_BY_DAY, ACCESSES_BY_DAY):
+        rows = db.execute(query, parameters)
+        names = [column[0] for column in rows.description[3:]]
+        for day, agent_id, type_, *figures in rows:
+            found[day, agent_id, type_].update(dict(zip(names, figures, strict=True)))
+    counted = counted_since_day(db)
+    changes = {}
+    for key in sorted(found):
+        changes[key] = _figures(found[key])
+        if no_changes(key[0], counted).accesses is None:
+            changes[key] = changes[key]._replace(accesses=None)
+    return changes
+
+
+def no_changes(day: str, counted_since: str | None) -> Figures:
+    """Return that nothing happened on a day; accesses are unknown if not all were counted then."""
+    return Figures(accesses=0 if counted_since and day >= counted_since else None)
 
 
 def _figures(counted: Mapping[str, Any]) -> Figures:
@@ -186,3 +253,9 @@ def counting_since(db: Connection) -> datetime | None:
     if status.since is None or status.state == "missing":
         return None
     return parse_moment(status.since)
+
+
+def counted_since_day(db: Connection) -> str | None:
+    """Return the first whole day on which every access is counted, or None while none is."""
+    since = counting_since(db)
+    return None if since is None else to_day(since + DAY - timedelta(seconds=1))

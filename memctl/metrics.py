@@ -5,7 +5,7 @@ since the migration if that is later, and over a day at the least. Accesses are 
 in UTC on which every one was counted: from the first such day on, or not at all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -15,18 +15,23 @@ from typing import NamedTuple
 from memctl.agents import OF_AGENT, agent_parameter, require_agent
 from memctl.database import one_view
 from memctl.figures import (
+    DAY,
+    KEPT_FIGURES,
+    DayKey,
     Figures,
     Key,
     Period,
-    counting_since,
+    counted_since_day,
     first_moment,
+    no_changes,
+    read_changes,
     read_figures,
     total,
 )
-from memctl.timestamps import to_day, to_text
+from memctl.prune import OWN_RECORDS_KEPT
+from memctl.timestamps import parse_moment, to_day, to_text
 
 RATES_OVER = timedelta(days=30)
-DAY = timedelta(days=1)
 
 # A run that was started and not finished has crashed, unless it is the newest: it may be at work.
 HEALTH_OF_EACH_JOB = """
@@ -51,7 +56,7 @@ HEALTH_OF_EACH_JOB = """
 """
 
 HISTORY = f"""
-    SELECT snapshot_date, agent_id, type, {", ".join(Figures._fields)}
+    SELECT snapshot_date, agent_id, type, {", ".join(KEPT_FIGURES)}
     FROM memory_analytics
     WHERE snapshot_date BETWEEN :first_day AND :last_day AND {OF_AGENT}
     ORDER BY snapshot_date, agent_id, type
@@ -86,38 +91,72 @@ class JobHealth(NamedTuple):
 
 
 class DayFigures(NamedTuple):
-    """The figures of one day, or None when there was no snapshot."""
+    """One day: the figures of its snapshot, or None without one, and what happened on it."""
 
     date: str
     figures: Figures | None
+    changes: Figures = Figures()
 
 
 @dataclass(frozen=True)
 class History:
-    """Snapshots, day by day from the first one; on `taken` days there was one."""
+    """Day by day: snapshots, on the days that had one, and what happened, on every day."""
 
     days: Sequence[str]
     taken: frozenset[str]
-    rows: Mapping[tuple[str, str, str], Figures]  # by day, agent and type
+    counted_since: str | None  # the first day on which every access was counted
+    snapshots: Mapping[DayKey, Figures]
+    changes: Mapping[DayKey, Figures]
 
     def of_all(self) -> list[DayFigures]:
         """Return the sums over all that was read."""
-        return self._series(self.rows)
+        return self._series(self.snapshots, self.changes)
 
     def by_agent(self) -> dict[str, list[DayFigures]]:
         """Return each agent's sums; on a day without a row of it, it had nothing."""
-        agents: dict[str, dict[tuple[str, str, str], Figures]] = {}
-        for key, figures in self.rows.items():
-            agents.setdefault(key[1], {})[key] = figures
-        return {agent: self._series(rows) for agent, rows in agents.items()}
+        snapshots, changes = _of_agents(self.snapshots), _of_agents(self.changes)
+        return {
+            agent: self._series(snapshots.get(agent, {}), changes.get(agent, {}))
+            for agent in sorted({*snapshots, *changes})
+        }
 
-    def _series(self, rows: Mapping[tuple[str, str, str], Figures]) -> list[DayFigures]:
-        days: dict[str, list[Figures]] = {day: [] for day in self.taken}
-        for (day, _, _), figures in rows.items():
-            days[day].append(figures)
+    def by_type(self) -> Iterator[tuple[str, str, DayFigures]]:
+        """Yield agent, type and figures of each day of which there are any."""
+        for day, agent, type_ in sorted({*self.snapshots, *self.changes}):
+            key = day, agent, type_
+            snapshot = self.snapshots.get(key, Figures()) if day in self.taken else None
+            yield agent, type_, DayFigures(day, snapshot, self.changes.get(key, self.nothing(day)))
+
+    def nothing(self, day: str) -> Figures:
+        """Return that nothing happened on a day; accesses may be unknown even then."""
+        return no_changes(day, self.counted_since)
+
+    def _series(
+        self, snapshots: Mapping[DayKey, Figures], changes: Mapping[DayKey, Figures]
+    ) -> list[DayFigures]:
+        figures, happened = _by_day(snapshots), _by_day(changes)
         return [
-            DayFigures(day, total(days[day]) if day in self.taken else None) for day in self.days
+            DayFigures(
+                day,
+                total(figures.get(day, ())) if day in self.taken else None,
+                total(happened.get(day, [self.nothing(day)])),
+            )
+            for day in self.days
         ]
+
+
+def _of_agents(rows: Mapping[DayKey, Figures]) -> dict[str, dict[DayKey, Figures]]:
+    agents: dict[str, dict[DayKey, Figures]] = {}
+    for key, figures in rows.items():
+        agents.setdefault(key[1], {})[key] = figures
+    return agents
+
+
+def _by_day(rows: Mapping[DayKey, Figures]) -> dict[str, list[Figures]]:
+    days: dict[str, list[Figures]] = {}
+    for key, figures in rows.items():
+        days.setdefault(key[0], []).append(figures)
+    return days
 
 
 @dataclass(frozen=True)
@@ -184,15 +223,11 @@ def read_metrics(
 
 def _counted_from(db: Connection, *, since: datetime, now: datetime) -> datetime | None:
     """Return the start of the first whole day, from that of `since` on, that was counted."""
-    counting = counting_since(db)
-    if counting is None:
+    counted = counted_since_day(db)
+    if counted is None:
         return None
-    first = max(_midnight(since), _midnight(counting + DAY - timedelta(seconds=1)))
+    first = parse_moment(max(to_day(since), counted))
     return first if first <= now else None
-
-
-def _midnight(moment: datetime) -> datetime:
-    return moment.replace(hour=0, minute=0, second=0)
 
 
 def database_size(path: Path) -> DatabaseSize:
@@ -214,14 +249,31 @@ def read_jobs(db: Connection) -> list[JobHealth]:
 def read_history(
     db: Connection, since: datetime, *, now: datetime, agent: str | None = None
 ) -> History:
-    """Return the snapshots of an agent or of all, from the first one on the days after `since`."""
+    """Return the days after `since`, from the first on of which anything is known.
+
+    What happened is counted in the events, as long as these are kept; after that it is what the
+    snapshots have of it.
+    """
     span = {"first_day": to_day(since + DAY), "last_day": to_day(now)}
     taken = [day for (day,) in db.execute(DAYS_WITH_SNAPSHOT, span)]
     rows = db.execute(HISTORY, {**span, **agent_parameter(agent)})
+    snapshots = {(day, name, kind): Figures(*figures) for day, name, kind, *figures in rows}
+    changes = read_changes(db, **span, agent=agent)
+    counted = counted_since_day(db)
+    first_whole_day = to_day(now - OWN_RECORDS_KEPT + DAY)
+    for key, kept in snapshots.items():
+        found = changes.get(key, no_changes(key[0], counted))
+        if key[0] < first_whole_day:
+            changes[key] = kept
+        elif found.accesses is None:
+            changes[key] = found._replace(accesses=kept.accesses)
+    days = sorted({*taken, *(day for day, _, _ in changes)})
     return History(
-        days=_days_between(taken[0], span["last_day"]) if taken else [],
+        days=_days_between(days[0], span["last_day"]) if days else [],
         taken=frozenset(taken),
-        rows={(day, name, type_): Figures(*figures) for day, name, type_, *figures in rows},
+        counted_since=counted,
+        snapshots=snapshots,
+        changes=changes,
     )
 
 

@@ -1,6 +1,7 @@
 """Metrics as a JSON document, as records, and as a table for people."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import dropwhile
 
 from memctl.figures import Figures, by_agent, total
 from memctl.metrics import DayFigures, History, Metrics
@@ -42,6 +43,7 @@ def level(metrics: Metrics, figures: Figures) -> dict[str, object]:
         "importance_avg": figures.importance_average,
         "accessed_memories": figures.accessed_memories,
         "accesses": figures.accesses,
+        "accesses_at_least": figures.accesses_at_least,
         "expired_per_day": round(figures.expired / metrics.days, 6),
         "archived_per_day": round(figures.archived / metrics.days, 6),
         "storage_bytes": figures.storage_bytes,
@@ -49,30 +51,27 @@ def level(metrics: Metrics, figures: Figures) -> dict[str, object]:
 
 
 def _history_of(days: Sequence[DayFigures] | None) -> dict[str, object]:
-    """Return the history of a level; a day without a snapshot is null."""
+    """Return the history of a level."""
     if days is None:
         return {}
-    return {
-        "history": [
-            {"date": day.date, "figures": day.figures and day_figures(day.figures)} for day in days
-        ]
-    }
+    return {"history": [{"date": day.date, "figures": day_figures(day)} for day in days]}
 
 
-def day_figures(figures: Figures) -> dict[str, object]:
-    """Return what a snapshot tells of its day."""
+def day_figures(day: DayFigures) -> dict[str, object]:
+    """Return what a snapshot has of its day, null without one, and what happened on the day."""
+    figures, changes = day.figures, day.changes
     return {
-        "memories": figures.memories,
-        "archived_memories": figures.archived_memories,
-        "importance_avg": figures.importance_average,
-        "accessed_memories": figures.accessed_memories,
-        "accesses": figures.accesses,
-        "expired": figures.expired,
-        "archived": figures.archived,
-        "restored": figures.restored,
-        "pruned": figures.pruned,
-        "promoted": figures.promoted,
-        "storage_bytes": figures.storage_bytes,
+        "memories": figures and figures.memories,
+        "archived": figures and figures.archived_memories,
+        "importance_avg": figures and figures.importance_average,
+        "accessed_memories": figures and figures.accessed_memories,
+        "storage_bytes": figures and figures.storage_bytes,
+        "accesses_that_day": changes.accesses,
+        "expired_that_day": changes.expired,
+        "archived_that_day": changes.archived,
+        "restored_that_day": changes.restored,
+        "pruned_that_day": changes.pruned,
+        "promoted_that_day": changes.promoted,
     }
 
 
@@ -83,9 +82,9 @@ def metrics_rows(metrics: Metrics) -> Iterator[Mapping[str, object]]:
 
 
 def history_rows(history: History) -> Iterator[Mapping[str, object]]:
-    """Yield a record for each day, agent and type that a snapshot has kept."""
-    for (day, agent, type_), figures in history.rows.items():
-        yield {"date": day, "agent_id": agent, "type": type_, **day_figures(figures)}
+    """Yield a record for each day, agent and type of which there is anything to tell."""
+    for agent, type_, day in history.by_type():
+        yield {"date": day.date, "agent_id": agent, "type": type_, **day_figures(day)}
 
 
 def metrics_table(metrics: Metrics) -> tuple[list[Column], list[list[Cell]]]:
@@ -111,6 +110,7 @@ def metrics_table(metrics: Metrics) -> tuple[list[Column], list[list[Cell]]]:
         Column("average\nimportance", numeric=True, rank=1),
         Column("read", numeric=True),
         Column("accesses", numeric=True, rank=3),
+        Column("accesses\nat least", numeric=True, rank=3),
         Column("expired\na day", numeric=True),
         Column("archived\na day", numeric=True, rank=2),
         Column("storage", numeric=True),
@@ -136,6 +136,7 @@ def _cells(metrics: Metrics, figures: Figures) -> list[Cell]:
         readable_average(figures),
         f"{figures.accessed_memories:,}",
         None if figures.accesses is None else f"{figures.accesses:,}",
+        f"{figures.accesses_at_least:,}" if metrics.accesses_since is None else None,
         f"{figures.expired / metrics.days:,.1f}",
         f"{figures.archived / metrics.days:,.1f}",
         readable_bytes(figures.storage_bytes),
@@ -146,7 +147,8 @@ def sparkline(days: Sequence[DayFigures]) -> str:
     """Draw memories by day, from none to the most there were; a gap is a day without snapshot."""
     most = max((day.figures.memories for day in days if day.figures), default=0)
     return "".join(
-        BARS[day.figures.memories * 7 // max(most, 1)] if day.figures else " " for day in days
+        BARS[day.figures.memories * 7 // max(most, 1)] if day.figures else " "
+        for day in dropwhile(lambda day: day.figures is None, days)
     )
 
 

@@ -40,6 +40,11 @@ def _lines(metrics: Metrics) -> Iterator[str]:
             lambda found: found.accesses,
         ),
         (
+            "accesses_at_least",
+            "Reads of active memories in the last 30 days that are certain without counting.",
+            lambda found: found.accesses_at_least,
+        ),
+        (
             "expired_daily",
             "Memories that expired, per day over the last 30 days.",
             lambda found: round(found.expired / days, 6),

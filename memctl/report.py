@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import dropwhile
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from memctl.database import one_view
 from memctl.decay import DecayPolicy
 from memctl.errors import UsageError
 from memctl.figures import (
+    CHANGES,
+    DAY,
     Figures,
     Key,
     Period,
@@ -34,7 +37,7 @@ from memctl.figures import (
     read_figures,
     total,
 )
-from memctl.metrics import DAY, DatabaseSize, DayFigures, database_size, read_history
+from memctl.metrics import DatabaseSize, DayFigures, database_size, read_history
 from memctl.timestamps import is_before, to_day, to_text, to_unix, unix_seconds
 
 MOST = 10  # rows of each list
@@ -101,17 +104,16 @@ EXPIRING_SOON = f"SELECT count(*) FROM {EXPIRIES} WHERE expires >= :now AND expi
 
 OVERDUE = f"SELECT count(*) FROM agent_memory WHERE {is_before('expires_at', ':now')}"
 
-CHANGES_BY_DAY = """
-    SELECT substr(at, 1, 10) AS day,
-        sum(event = 'memory:expired') AS expired,
-        sum(event IN ('memory:archived', 'memory:forgotten')) AS archived,
-        sum(event = 'memory:restored') AS restored,
-        sum(event = 'memory:pruned') AS pruned,
-        sum(event = 'memory:promoted') AS promoted,
-        total(CASE WHEN event = 'memory:decayed' THEN json_extract(detail, '$.decayed') END)
-    FROM memory_events
-    WHERE at >= :since
-    GROUP BY day
+CHANGES_BY_DAY = f"""
+    SELECT day, expired, archived - expired, restored, pruned, promoted, decayed
+    FROM (
+        SELECT substr(at, 1, 10) AS day, {CHANGES},
+            total(CASE WHEN event = 'memory:decayed' THEN json_extract(detail, '$.decayed') END)
+                AS decayed
+        FROM memory_events
+        WHERE at >= :since AND at < :next_day
+        GROUP BY day
+    )
 """
 
 RUNS = """
@@ -193,7 +195,7 @@ class HealthReport:
     figures: Figures
     types: Sequence[tuple[str, Figures]]  # the largest first
     agents: Sequence[AgentReport]  # the largest first
-    history: Sequence[DayFigures]
+    history: Sequence[DayFigures]  # from the first snapshot on
     changes: Sequence[Changes]  # every day of the period of which anything is known
     importances: Sequence[int]  # how many memories have 0, 1, … 10 points, rounded down
     unread: Sequence[Memory]  # the most important first; remarkable: importance, created_at
@@ -244,16 +246,21 @@ def read_report(
         "soon": to_unix(now + SOON),
         "unread_before": to_unix(now - AGE_BEFORE_UNREAD_COUNTS),
         "since": to_text(since),
+        "next_day": to_day(now + DAY),
         "agent": None,
     }
     with one_view(db):
-        period = Period(since, now, to_day(since), events_since=to_text(since))
+        period = Period(since, now, to_day(since), to_text(since))
         figures = read_figures(db, period)
         history = read_history(db, since - DAY, now=now)
         began = first_moment(db)
-        before = {}
-        if history.days and history.days[0] < to_day(now):
-            before = {agent: days[0].figures for agent, days in history.by_agent().items()}
+        before: dict[str, Figures | None] = {}
+        first = min(history.taken, default=None)
+        if first and first < to_day(now):
+            before = {
+                agent: next(day.figures for day in days if day.date == first)
+                for agent, days in history.by_agent().items()
+            }
         candidates = _read_candidates(
             db, foreseen_candidates(db, promotion, decay, agent=None, now=now)
         )
@@ -270,7 +277,7 @@ def read_report(
             figures=total(figures.values()),
             types=_by_type(figures),
             agents=_read_agents(db, figures, before, parameters),
-            history=history.of_all(),
+            history=list(dropwhile(lambda day: day.figures is None, history.of_all())),
             changes=_read_changes(db, max(since, began), now, parameters),
             importances=_read_importances(db),
             unread=_memories(db.execute(UNREAD, parameters).fetchall()),

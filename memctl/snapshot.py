@@ -1,11 +1,11 @@
 """The figures of a day, kept: one row for each agent and type.
 
-A day's period begins where that of the day before ended, however long ago; a later snapshot of the
-same day takes the place of the earlier one. So each event is counted in exactly one period. Rows
-of later days, which a clock that ran ahead has left, are replaced too.
+Stocks are those at the moment of the day's last snapshot. What happened belongs to the day on which
+it happened, so a snapshot also completes the rows of earlier days; a day without a snapshot has no
+rows. Days after its own stay as they are: they may be right, and the clock of this run wrong.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from sqlite3 import Connection
@@ -13,21 +13,42 @@ from typing import NamedTuple
 
 from memctl.database import one_view, to_bytes
 from memctl.due import Tally
-from memctl.figures import Figures, Key, Period, counting_since, first_moment, read_figures
+from memctl.figures import (
+    KEPT_FIGURES,
+    Figures,
+    Key,
+    Period,
+    counted_since_day,
+    first_moment,
+    no_changes,
+    read_changes,
+    read_figures,
+)
 from memctl.jobs import JobResult, Run
+from memctl.metrics import RATES_OVER
 from memctl.timestamps import parse_moment, to_day, to_text
 
-DAY_BEFORE = """
-    SELECT snapshot_date, period_end, last_event_id
+# The days with a snapshot that it did not see the end of: the last one before today, and those to
+# which events have been added since.
+INCOMPLETE_DAYS = """
+    SELECT DISTINCT snapshot_date, period_start, period_end, last_event_id
     FROM memory_analytics
-    WHERE snapshot_date < :today
-    ORDER BY snapshot_date DESC
-    LIMIT 1
+    WHERE snapshot_date <> :today AND (
+        snapshot_date = (
+            SELECT max(snapshot_date) FROM memory_analytics WHERE snapshot_date < :today
+        )
+        OR snapshot_date IN (
+            SELECT substr(at, 1, 10) FROM memory_events
+            WHERE event_id > (SELECT max(last_event_id) FROM memory_analytics)
+        )
+    )
 """
 
-ACCESSES_TOLD = """
-    SELECT agent_id, type, accesses_that_day FROM memory_analytics WHERE snapshot_date = :day
+KEPT_ROWS = f"""
+    SELECT agent_id, type, {", ".join(KEPT_FIGURES)} FROM memory_analytics WHERE snapshot_date = ?
 """
+
+CHANGES = ("accesses_that_day", "accesses", "expired", "archived", "restored", "pruned", "promoted")
 
 COLUMNS = (
     "snapshot_date",
@@ -36,7 +57,7 @@ COLUMNS = (
     "period_start",
     "period_end",
     "last_event_id",
-    *Figures._fields,
+    *KEPT_FIGURES,
 )
 TEXTS = ("agent_id", "type")
 
@@ -54,9 +75,11 @@ class SnapshotResult(JobResult):
 
 
 class Day(NamedTuple):
-    """What a snapshot is about to keep."""
+    """The rows of a day; the period ends with its last snapshot."""
 
-    period: Period
+    date: str
+    period_start: str
+    period_end: str
     last_event: int
     figures: Mapping[Key, Figures]
 
@@ -67,46 +90,65 @@ def snapshot(run: Run) -> SnapshotResult:
     It reads without a lock, in one view of the database, and then writes all rows at once.
     """
     with one_view(run.db):
-        day = _read_day(run.db, now=run.now)
+        today = _read_today(run.db, now=run.now)
+        days = [today, *_read_incomplete_days(run.db, today=today.date)]
     if run.batches is not None:
-        run.batches.apply_at_once(lambda: _replace_rows(run.db, day))
+        run.batches.apply_at_once(lambda: _replace_rows(run.db, days))
     tally = Tally()
-    for agent, _ in day.figures:
+    for agent, _ in today.figures:
         tally.count += 1
         tally.agents[agent] += 1
     return SnapshotResult(rows=tally.count, tally=tally)
 
 
-def _read_day(db: Connection, *, now: datetime) -> Day:
-    before = db.execute(DAY_BEFORE, {"today": to_day(now)}).fetchone()
-    if before:
-        period = Period(parse_moment(before[1]), now, before[0], after_event=before[2])
-    else:
-        period = Period(first_moment(db), now, access_day="")
+def _read_today(db: Connection, *, now: datetime) -> Day:
+    today = to_day(now)
+    start = max(parse_moment(today), first_moment(db))
     (last_event,) = db.execute("SELECT ifnull(max(event_id), 0) FROM memory_events").fetchone()
-    counted_since = counting_since(db)
-    counted = counted_since is not None and counted_since <= period.start
-    # The day in which the period begins has been told of in part.
-    told = {
-        (agent, type_): accesses
-        for agent, type_, accesses in db.execute(ACCESSES_TOLD, {"day": period.access_day})
+    found = read_figures(db, Period(now - RATES_OVER, now, access_day=today, events_since=today))
+    counted = no_changes(today, counted_since_day(db)).accesses is not None
+    figures = {
+        key: read if counted else read._replace(accesses=None)
+        for key, read in found.items()
+        if any(read)
     }
-    figures = {}
-    for key, read in read_figures(db, period).items():
-        accesses = (read.accesses or 0) - told.get(key, 0)
-        if any(read._replace(accesses=accesses)):
-            figures[key] = read._replace(accesses=accesses if counted else None)
-    return Day(period, last_event, figures)
+    return Day(today, to_text(start), to_text(now), last_event, figures)
 
 
-def _replace_rows(db: Connection, day: Day) -> None:
-    today = to_day(day.period.end)
-    start, end = to_text(day.period.start), to_text(day.period.end)
-    db.execute("DELETE FROM memory_analytics WHERE snapshot_date >= ?", (today,))
-    db.executemany(
-        INSERT_ROW,
-        (
-            (today, to_bytes(agent), to_bytes(type_), start, end, day.last_event, *figures)
-            for (agent, type_), figures in day.figures.items()
-        ),
-    )
+def _read_incomplete_days(db: Connection, *, today: str) -> Iterator[Day]:
+    """Yield the days that have been left behind, as they are complete."""
+    counted_since = counted_since_day(db)
+    for date, start, end, last_event in db.execute(INCOMPLETE_DAYS, {"today": today}).fetchall():
+        kept = {
+            (agent, type_): Figures(*figures)
+            for agent, type_, *figures in db.execute(KEPT_ROWS, (date,))
+        }
+        changes = {key[1:]: change for key, change in read_changes(db, date, date).items()}
+        nothing = no_changes(date, counted_since)
+        figures = {}
+        for key in sorted({*kept, *changes}):
+            change = changes.get(key, nothing)
+            figures[key] = kept.get(key, Figures())._replace(
+                **{name: getattr(change, name) for name in CHANGES}
+            )
+        yield Day(date, start, end, last_event, figures)
+
+
+def _replace_rows(db: Connection, days: list[Day]) -> None:
+    for day in days:
+        db.execute("DELETE FROM memory_analytics WHERE snapshot_date = ?", (day.date,))
+        db.executemany(
+            INSERT_ROW,
+            (
+                (
+                    day.date,
+                    to_bytes(agent),
+                    to_bytes(type_),
+                    day.period_start,
+                    day.period_end,
+                    day.last_event,
+                    *figures[: len(KEPT_FIGURES)],
+                )
+                for (agent, type_), figures in day.figures.items()
+            ),
+        )

@@ -351,7 +351,8 @@ def test_what_is_forgotten_goes_to_the_archive_as_it_is(
         ("2026-11-22T09:43:58Z", "forgotten", None)
     ]
     assert rows(db, "memory_events", "at, event, memory_id, agent_id, type, key, run_id") == [
-        ("2026-11-22T09:43:58Z", "memory:forgotten", memory.id, *NAME, None)
+        ("2026-11-22T09:43:58Z", "memory:forgotten", memory.id, *NAME, None),
+        ("2026-11-22T09:43:58Z", "memory:archived", memory.id, *NAME, None),
     ]
     assert rows(db, "agent_memory", "value") == [("another's",), ("of another type",)]
 
@@ -374,7 +375,7 @@ def test_all_that_an_agent_remembers_can_be_forgotten_and_nothing_of_others(
     assert rows(db, "archived_memories", EXACT_COLUMNS) == going
     assert set(rows(db, "archived_memories", "archived_reason, run_id")) == {("forgotten", None)}
     assert [row[0] for row in rows(db, "memory_events", "event")] == (
-        ["memory:forgotten"] * len(going)
+        ["memory:forgotten", "memory:archived"] * len(going)
     )
     assert rows(db, "memory_runs") == []
     assert is_sound(db)

@@ -285,7 +285,7 @@ def test_a_check_finds_every_timestamp_that_a_clock_ahead_has_left(
                 f"memory_analytics: 1, the earliest {at} of the snapshot of 2036-02-07",
                 f"memory_state: 2, the earliest {at} of feature:access-counting",
                 f"memctl_migrations.applied_at: 1, the earliest {at} of step 002",
-                f"memory_events.at: 4, the earliest {at} of event 1",
+                f"memory_events.at: 6, the earliest {at} of event 1",
             )
         ),
     ]

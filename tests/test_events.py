@@ -39,7 +39,7 @@ def ids(answer: Answer) -> list[int]:
 
 @pytest.fixture
 def happened(db: sqlite3.Connection, migrated: Memctl) -> Memctl:
-    """Six events: two expired, one decayed, one archived and restored by hand, one pruned."""
+    """Eight events: two expired, one decayed, one archived and restored by hand, one pruned."""
     hour = timedelta(hours=1)
     insert_memory(db, id="m-1", agent_id="qa_agent", type="context", key="task:1", expired_for=hour)
     insert_memory(db, id="m-2", key="k\n2", expired_for=hour)
@@ -49,7 +49,7 @@ def happened(db: sqlite3.Connection, migrated: Memctl) -> Memctl:
     later = migrated.at(NOW + timedelta(days=1))
     later.ok("archive", "build_agent", "m-3")
     later.ok("restore", "build_agent", "m-3")
-    migrated.at(NOW + timedelta(days=91)).ok("prune", "--agent", "qa_agent")
+    migrated.at(NOW + timedelta(days=91)).ok("prune", "--agent", "qa_agent", "--force")
     return migrated
 
 
@@ -59,28 +59,39 @@ def test_events_are_told_in_their_order_with_their_detail(happened: Memctl) -> N
     assert told[0] == EVENT
     assert [(event["event_id"], event["event"]) for event in told] == [
         (1, "memory:expired"),
-        (2, "memory:expired"),
-        (3, "memory:decayed"),
+        (2, "memory:archived"),
+        (3, "memory:expired"),
         (4, "memory:archived"),
-        (5, "memory:restored"),
-        (6, "memory:pruned"),
+        (5, "memory:decayed"),
+        (6, "memory:archived"),
+        (7, "memory:restored"),
+        (8, "memory:pruned"),
     ]
-    assert told[2]["detail"] == {"decayed": 1}
+    assert [(event["memory_id"], event["detail"]) for event in told] == [
+        ("m-1", None),
+        ("m-1", {"reason": "expired"}),
+        ("m-2", None),
+        ("m-2", {"reason": "expired"}),
+        (None, {"decayed": 1}),
+        ("m-3", {"reason": "manual"}),
+        ("m-3", None),
+        ("m-1", None),
+    ]
 
 
 def test_each_format_says_the_same(happened: Memctl) -> None:
     lines = happened.ok("events", "--nl").out.splitlines()
     comma = happened.ok("events", "--csv", "--limit", "4").out
-    table = happened.ok("events", "--table", "--since", "5").out
+    table = happened.ok("events", "--table", "--since", "7").out
 
     assert [json.loads(line) for line in lines] == happened.ok("events").json
     assert comma.splitlines()[1] == (
-        '3,2026-11-22T09:43:58Z,memory:decayed,,,,,2,"{""decayed"": 1}"'
+        '5,2026-11-22T09:43:58Z,memory:decayed,,,,,2,"{""decayed"": 1}"'
     )
     assert table == (
         "event_id  at                    event          agent_id  type     key     "
         "run_id  detail\n"
-        "       6  2027-02-21T09:43:58Z  memory:pruned  qa_agent  context  task:1  "
+        "       8  2027-02-21T09:43:58Z  memory:pruned  qa_agent  context  task:1  "
         "     5\n"
     )
 
@@ -88,18 +99,18 @@ def test_each_format_says_the_same(happened: Memctl) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        pytest.param(["--agent", "qa_agent"], [1, 6], id="of an agent"),
-        pytest.param(["--type", "context"], [1, 6], id="of a type"),
-        pytest.param(["--key", "k\n2"], [2], id="of a key"),
-        pytest.param(["--event", "expired"], [1, 2], id="of a kind"),
-        pytest.param(["--event", "memory:pruned"], [6], id="of a kind, in full"),
-        pytest.param(["--run", "3"], [4], id="of a run"),
-        pytest.param(["--since", "4"], [5, 6], id="after a cursor"),
+        pytest.param(["--agent", "qa_agent"], [1, 2, 8], id="of an agent"),
+        pytest.param(["--type", "context"], [1, 2, 8], id="of a type"),
+        pytest.param(["--key", "k\n2"], [3, 4], id="of a key"),
+        pytest.param(["--event", "expired"], [1, 3], id="of a kind"),
+        pytest.param(["--event", "memory:pruned"], [8], id="of a kind, in full"),
+        pytest.param(["--run", "3"], [6], id="of a run"),
+        pytest.param(["--since", "6"], [7, 8], id="after a cursor"),
         pytest.param(["--since", "0", "--limit", "2"], [1, 2], id="the first after a cursor"),
-        pytest.param(["--limit", "2"], [5, 6], id="the newest"),
-        pytest.param(["--since", "2026-11-23"], [4, 5, 6], id="since a day"),
-        pytest.param(["--since", "3h"], [1, 2, 3, 4, 5, 6], id="since a while ago"),
-        pytest.param(["--since", "6"], [], id="after the last"),
+        pytest.param(["--limit", "2"], [7, 8], id="the newest"),
+        pytest.param(["--since", "2026-11-23"], [6, 7, 8], id="since a day"),
+        pytest.param(["--since", "3h"], [1, 2, 3, 4, 5, 6, 7, 8], id="since a while ago"),
+        pytest.param(["--since", "8"], [], id="after the last"),
         pytest.param(["--agent", "nobody"], [], id="of nobody"),
     ],
 )
@@ -113,7 +124,7 @@ def test_a_reader_that_goes_on_from_its_cursor_gets_each_event_once(happened: Me
     while page := ids(happened.ok("events", "--since", str(seen[-1]), "--limit", "2")):
         seen += page
 
-    assert seen == [0, 1, 2, 3, 4, 5, 6]
+    assert seen == [0, 1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_it_is_said_how_to_go_on(happened: Memctl) -> None:
@@ -123,24 +134,24 @@ def test_it_is_said_how_to_go_on(happened: Memctl) -> None:
 
 
 def test_pruned_events_are_told_of(db: sqlite3.Connection, happened: Memctl) -> None:
-    db.execute("DELETE FROM memory_events WHERE event_id < 4")
+    db.execute("DELETE FROM memory_events WHERE event_id < 6")
 
     missed = happened.ok("events", "--since", "1")
-    missed_none = happened.ok("events", "--since", "3")
+    missed_none = happened.ok("events", "--since", "5")
     from_the_start = happened.ok("events", "--since", "0")
 
-    assert (ids(missed), missed.err) == ([4, 5, 6], "events: those up to 3 have been pruned\n")
-    assert (ids(missed_none), missed_none.err) == ([4, 5, 6], "")
-    assert (ids(from_the_start), from_the_start.err) == ([4, 5, 6], "")
+    assert (ids(missed), missed.err) == ([6, 7, 8], "events: those up to 5 have been pruned\n")
+    assert (ids(missed_none), missed_none.err) == ([6, 7, 8], "")
+    assert (ids(from_the_start), from_the_start.err) == ([6, 7, 8], "")
 
 
 @pytest.mark.parametrize("follow", [[], ["--follow"]], ids=["list", "follow"])
 def test_a_cursor_from_another_life_is_refused(happened: Memctl, follow: list[str]) -> None:
-    answer = happened("events", "--since", "7", *follow)
+    answer = happened("events", "--since", "9", *follow)
 
     assert (answer.exit_code, answer.out) == (1, "")
     assert answer.err == (
-        "memctl: there is no event 7, the newest is 6; has the database been restored from a "
+        "memctl: there is no event 9, the newest is 8; has the database been restored from a "
         "backup? start over with --since 0\n"
     )
 
@@ -238,12 +249,15 @@ def test_a_follower_gets_what_was_and_then_what_comes(
     migrated.ok("cleanup")
 
     with following(migrated, "--since", "0") as process:
-        first = next_event(process)
+        told = [next_event(process), next_event(process)]
         migrated.ok("restore", "build_agent", "m-1")
-        second = next_event(process)
+        told.append(next_event(process))
 
-    assert (first["event_id"], first["event"]) == (1, "memory:expired")
-    assert (second["event_id"], second["event"]) == (2, "memory:restored")
+    assert [(event["event_id"], event["event"]) for event in told] == [
+        (1, "memory:expired"),
+        (2, "memory:archived"),
+        (3, "memory:restored"),
+    ]
 
 
 def test_many_events_come_in_their_order_and_a_limit_ends_it(
@@ -264,10 +278,10 @@ def test_a_follower_without_a_cursor_begins_now(db: sqlite3.Connection, migrated
     insert_memory(db, id="m-1", expired_for=timedelta(hours=1))
     migrated.ok("cleanup")
 
-    with following(migrated, "--since", "1") as process:
+    with following(migrated, "--since", "2") as process:
         migrated.ok("restore", "build_agent", "m-1")
 
-        assert next_event(process)["event_id"] == 2
+        assert next_event(process)["event_id"] == 3
 
 
 @pytest.mark.parametrize(
@@ -278,7 +292,7 @@ def test_a_follower_without_a_cursor_begins_now(db: sqlite3.Connection, migrated
     ],
 )
 def test_a_signal_ends_a_follower(happened: Memctl, number: signal.Signals, exit_code: int) -> None:
-    with following(happened, "--since", "5") as process:
+    with following(happened, "--since", "7") as process:
         next_event(process)
         process.send_signal(number)
         out, err = process.communicate()
@@ -290,7 +304,7 @@ def test_a_signal_ends_a_follower(happened: Memctl, number: signal.Signals, exit
 def test_a_follower_ends_when_nobody_reads_any_more_although_nothing_happens(
     happened: Memctl,
 ) -> None:
-    with following(happened, "--since", "5") as process:
+    with following(happened, "--since", "7") as process:
         next_event(process)
         assert process.stdout is not None
         process.stdout.close()
@@ -302,7 +316,7 @@ def test_a_follower_ends_when_nobody_reads_any_more_although_nothing_happens(
 def test_a_follower_keeps_no_transaction_open(
     db: sqlite3.Connection, happened: Memctl, path: Path
 ) -> None:
-    with following(happened, "--since", "5") as process:
+    with following(happened, "--since", "7") as process:
         next_event(process)
         db.execute("INSERT INTO memory_events (at, event) VALUES ('2026', 'memory:pruned')")
         next_event(process)
@@ -316,7 +330,7 @@ def test_a_follower_survives_a_rollback_and_a_migration(
     db: sqlite3.Connection, happened: Memctl
 ) -> None:
     db.close()
-    with following(happened, "--since", "5") as process:
+    with following(happened, "--since", "7") as process:
         next_event(process)
         happened.ok("rollback", "--to", "0", "--yes")
         happened.ok("migrate", "--no-backup")
@@ -341,10 +355,10 @@ def test_a_follower_waits_for_a_locked_database(
         if move == "BEGIN EXCLUSIVE":
             db.execute("INSERT INTO memory_events (at, event) VALUES ('2026', 'memory:pruned')")
 
-    events = follow(path, EventFilter(), after=5, wait=wait, tell=said.append)
+    events = follow(path, EventFilter(), after=7, wait=wait, tell=said.append)
     told = [next(events).event_id, next(events).event_id]
 
-    assert told == [6, 7]
+    assert told == [8, 9]
     assert list(moves) == []
     assert said == []
 
@@ -358,11 +372,11 @@ def test_a_follower_goes_on_with_the_file_that_takes_the_place_of_the_database(
     other.write_bytes(path.read_bytes())
     with closing(connect(other)) as changed:
         changed.execute("INSERT INTO memory_events (at, event) VALUES ('2026', 'memory:pruned')")
-    with following(happened, "--since", "5") as process:
+    with following(happened, "--since", "7") as process:
         next_event(process)
         other.rename(path)
 
-        assert next_event(process)["event_id"] == 7
+        assert next_event(process)["event_id"] == 9
 
 
 def test_nothing_is_missed_or_told_twice_beside_a_writer(
@@ -401,5 +415,59 @@ def test_events_that_are_pruned_meanwhile_are_not_left_out_silently(
     watch.events(Call(db=happened.database, now=text_of(NOW)), OutputOptions(), since="1")
 
     printed = json.loads(capsys.readouterr().out)
-    assert [event["event_id"] for event in printed] == [2, 3, 4, 5, 6]
-    assert rows(db, "memory_events", "event_id") == [(5,), (6,)]
+    assert [event["event_id"] for event in printed] == [2, 3, 4, 5, 6, 7, 8]
+    assert rows(db, "memory_events", "event_id") == [(5,), (6,), (7,), (8,)]
+
+
+def test_what_is_archived_is_told_after_its_cause_memory_by_memory(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    for number in range(3):
+        insert_memory(db, id=f"m-{number}", expired_for=timedelta(hours=1))
+    migrated.ok("cleanup")
+
+    assert rows(db, "memory_events", "memory_id, event") == [
+        (f"m-{number}", event)
+        for number in range(3)
+        for event in ("memory:expired", "memory:archived")
+    ]
+
+
+# What memctl wrote when only one event told of each archiving: without a detail, and
+# `memory:archived` only where there was no cause.
+EARLIER_EVENTS = ("expired", "forgotten", "archived", "expired")
+
+
+def test_each_archiving_counts_once_whether_one_event_tells_of_it_or_two(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    for event in EARLIER_EVENTS:
+        db.execute(
+            "INSERT INTO memory_events (at, event, memory_id, agent_id, type, key)"
+            " VALUES ('2026-11-22T09:43:58Z', ?, 'm', 'build_agent', 'learning', 'k')",
+            (f"memory:{event}",),
+        )
+    insert_memory(db, id="expired", expired_for=timedelta(hours=1))
+    insert_memory(db, id="by hand")
+    insert_memory(db, id="deleted")
+    insert_memory(db, id="forgotten", key="forgotten")
+    migrated.ok("enable", "archive-on-delete")
+    migrated.ok("cleanup")
+    migrated.ok("archive", "build_agent", "by hand")
+    migrated.ok("forget", "build_agent", "learning", "forgotten")
+    db.execute("DELETE FROM agent_memory")
+    db.execute("UPDATE memory_events SET at = '2026-11-22T09:43:58Z'")
+
+    metrics = migrated.ok("metrics", "--history", "2d").json["system"]
+    report = migrated.ok("report", "--format", "json").json["system"]
+
+    today = metrics["history"][-1]["figures"]
+    assert (metrics["expired_per_day"], metrics["archived_per_day"]) == (3.0, 8.0)
+    assert (today["expired_that_day"], today["archived_that_day"]) == (3, 8)
+    assert (report["expired"], report["archived_otherwise"]) == (3, 5)
+    assert rows(db, "archived_memories", "archived_reason") == [
+        ("expired",),
+        ("manual",),
+        ("forgotten",),
+        ("deleted",),
+    ]

@@ -293,7 +293,10 @@ def test_a_memory_that_was_archived_and_learnt_anew_has_one_story(
             "retention": {"at": "2027-02-20T09:43:58Z", "importance": 9, "protected": True},
         }
     ]
-    assert [event["event"] for event in by_name["history"]] == ["memory:expired"]
+    assert [event["event"] for event in by_name["history"]] == [
+        "memory:expired",
+        "memory:archived",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -319,7 +322,7 @@ def test_a_pruned_memory_is_still_known_by_its_id_and_its_name(
     insert_memory(db, id="m-1", key="k", expired_for=DAY)
     migrated.ok("cleanup")
     later = migrated.at(NOW + 100 * DAY)
-    later.ok("prune")
+    later.ok("prune", "--force")
 
     answer = later.ok("explain", "build_agent", "m-1")
 
@@ -327,9 +330,11 @@ def test_a_pruned_memory_is_still_known_by_its_id_and_its_name(
     assert answer.out == (
         "memory  'build_agent' learning 'k'\n"
         "state   removed from the archive for good\n"
-        "event_id  at                    event           memory_id  run_id  detail\n"
-        "       1  2026-11-22T09:43:58Z  memory:expired  m-1             1\n"
-        "       2  2027-03-02T09:43:58Z  memory:pruned   m-1             2\n"
+        "event_id  at                    event            memory_id  run_id  detail\n"
+        "       1  2026-11-22T09:43:58Z  memory:expired   m-1             1\n"
+        "       2  2026-11-22T09:43:58Z  memory:archived  m-1             1  "
+        '{"reason": "expired"}\n'
+        "       3  2027-03-02T09:43:58Z  memory:pruned    m-1             2\n"
     )
 
 

@@ -386,7 +386,7 @@ def test_what_a_client_deletes_is_in_the_archive_and_comes_back(
 
     deleted = service.forget("build_agent", "learning", "k")
     (archived,) = rows(db, "archived_memories", "archived_reason, archived_at, run_id")
-    told = rows(db, "memory_events", "at, event, memory_id, agent_id, type, key, run_id")
+    told = rows(db, "memory_events", "at, event, memory_id, agent_id, type, key, run_id, detail")
     gone = rows(db, "agent_memory")
     migrated.ok("restore", "build_agent", "m")
 
@@ -394,7 +394,11 @@ def test_what_a_client_deletes_is_in_the_archive_and_comes_back(
     assert (deleted, gone) == (1, [])
     assert (reason, run_id) == ("deleted", None)
     assert begun <= archived_at <= datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    assert told == [(archived_at, "memory:archived", "m", "build_agent", "learning", "k", None)]
+    about = ("m", "build_agent", "learning", "k", None)
+    assert told == [
+        (archived_at, "memory:deleted", *about, None),
+        (archived_at, "memory:archived", *about, '{"reason": "deleted"}'),
+    ]
     assert [row[:11] for row in rows(db, "agent_memory")] == [row[:11] for row in before]
 
 
@@ -425,7 +429,11 @@ def test_what_memctl_archives_is_archived_once(
         ("expired", "expired"),
         ("by hand", "manual"),
     ]
-    assert len(rows(db, "memory_events")) == 2
+    assert rows(db, "memory_events", "event, memory_id") == [
+        ("memory:expired", "expired"),
+        ("memory:archived", "expired"),
+        ("memory:archived", "by hand"),
+    ]
     assert list(db.execute("SELECT key FROM memory_state WHERE key = 'own_delete'")) == []
 
 
@@ -530,7 +538,7 @@ def test_text_that_is_not_utf8_is_archived_byte_for_byte(
 
     texts = "typeof(agent_id), hex(agent_id), hex(key), hex(value)"
     assert rows(db, "archived_memories", texts) == [("text", "FF61", "00ED", "EDA080")]
-    assert rows(db, "memory_events", "hex(agent_id), hex(key)") == [("FF61", "00ED")]
+    assert rows(db, "memory_events", "hex(agent_id), hex(key)") == [("FF61", "00ED")] * 2
     assert db.execute("SELECT hex(agent_id), accesses FROM memory_access_counts").fetchall() == [
         ("FF61", 1)
     ]

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import NOW, Memctl
+from memctl.metrics import read_metrics
+from tests.conftest import NOW, Memctl, insert_memory
 from tests.test_bad_input import ODD_NAMES
 from tests.test_output import on_a_terminal
 
@@ -44,6 +45,7 @@ def level(**figures: Any) -> dict[str, Any]:
         "importance_avg": None,
         "accessed_memories": 0,
         "accesses": None,
+        "accesses_at_least": 0,
         "expired_per_day": 0.0,
         "archived_per_day": 0.0,
         "storage_bytes": 0,
@@ -54,10 +56,17 @@ def level(**figures: Any) -> dict[str, Any]:
 def test_metrics_are_told_for_types_agents_and_all(fleet: Memctl) -> None:
     answer = fleet.ok("metrics").json
 
-    learning = level(memories=2, importance_avg=8.0, accessed_memories=1, storage_bytes=6)
+    learning = level(
+        memories=2, importance_avg=8.0, accessed_memories=1, accesses_at_least=3, storage_bytes=6
+    )
     context = level(archived=1, expired_per_day=0.25, archived_per_day=0.25, storage_bytes=3)
     other = level(memories=1, importance_avg=2.0, storage_bytes=1508)
-    both = {"expired_per_day": 0.25, "archived_per_day": 0.25, "accessed_memories": 1}
+    both = {
+        "expired_per_day": 0.25,
+        "archived_per_day": 0.25,
+        "accessed_memories": 1,
+        "accesses_at_least": 3,
+    }
     jobs = answer.pop("jobs")
     assert answer == {
         "schema": 1,
@@ -110,19 +119,22 @@ def test_history_shows_each_day_and_its_gaps(fleet: Memctl) -> None:
     answer = fleet.ok("metrics", "--history", "30d").json
 
     assert [
-        (day["date"], day["figures"] and (day["figures"]["memories"], day["figures"]["expired"]))
+        (day["date"], day["figures"]["memories"], day["figures"]["expired_that_day"])
         for day in answer["system"]["history"]
     ] == [
-        ("2026-11-22", (3, 0)),
-        ("2026-11-23", (2, 1)),
-        ("2026-11-24", None),
-        ("2026-11-25", (3, 0)),
-        ("2026-11-26", None),
+        ("2026-11-22", 3, 0),
+        ("2026-11-23", 2, 1),
+        ("2026-11-24", None, 0),
+        ("2026-11-25", 3, 0),
+        ("2026-11-26", None, 0),
     ]
-    assert [
-        day["figures"] and day["figures"]["memories"]
-        for day in answer["agents"]["агент 🤖"]["history"]
-    ] == [0, 0, None, 1, None]
+    assert [day["figures"]["memories"] for day in answer["agents"]["агент 🤖"]["history"]] == [
+        0,
+        0,
+        None,
+        1,
+        None,
+    ]
 
 
 def test_history_reaches_back_as_many_days_as_one_asks_for(fleet: Memctl) -> None:
@@ -156,7 +168,7 @@ def test_records_of_the_history_are_by_day_agent_and_type(fleet: Memctl) -> None
     lines = fleet.ok("metrics", "--history", "30d", "--nl").out.splitlines()
 
     assert [
-        (row["date"], row["agent_id"], row["type"], row["memories"], row["expired"])
+        (row["date"], row["agent_id"], row["type"], row["memories"], row["expired_that_day"])
         for row in map(json.loads, lines)
     ] == [
         ("2026-11-22", "build_agent", "context", 1, 0),
@@ -173,12 +185,15 @@ def test_the_table_has_the_largest_agent_first_and_the_sum_last(fleet: Memctl) -
     answer = fleet.ok("metrics", "--table")
 
     assert answer.out == (
-        "                                     average        expired  archived\n"
-        "agent         memories  archived  importance  read    a day     a day  storage"
+        "                                     average        accesses  expired  archived\n"
+        "agent         memories  archived  importance  read  at least    a day     a day  storage"
         "  memories, day by day\n"
-        "build_agent          2         1         8.0     1      0.2       0.2      9 B  █▅ ▅\n"
-        "агент 🤖             1         0         2.0     0      0.0       0.0   1.5 kB  ▁▁ █\n"
-        "all 2 agents         3         1         5.0     1      0.2       0.2   1.5 kB  █▅ █\n"
+        "build_agent          2         1         8.0     1         3      0.2       0.2      9 B"
+        "  █▅ ▅\n"
+        "агент 🤖             1         0         2.0     0         0      0.0       0.0   1.5 kB"
+        "  ▁▁ █\n"
+        "all 2 agents         3         1         5.0     1         3      0.2       0.2   1.5 kB"
+        "  █▅ █\n"
     )
     assert answer.err == ("metrics: read in the last 30 days; rates since 2026-11-22T09:43:58Z\n")
 
@@ -214,6 +229,46 @@ def test_accesses_count_from_the_first_whole_day_on(
 
     assert (early["accesses_since"], early["system"]["accesses"]) == (None, None)
     assert (late["accesses_since"], late["system"]["accesses"]) == ("2026-11-23T00:00:00Z", 2)
+
+
+@pytest.mark.parametrize(
+    ("columns", "reads"),
+    [
+        pytest.param({"created_days": 2, "idle_days": 1, "access_count": 7}, 7, id="written in it"),
+        pytest.param({"created_days": 40, "idle_days": 1, "access_count": 7}, 1, id="read in it"),
+        pytest.param({"created_days": 40, "idle_days": 31, "access_count": 7}, 0, id="read before"),
+        pytest.param({"created_days": 2, "idle_days": 2, "access_count": 0}, 0, id="never read"),
+        pytest.param({"created_days": 2, "idle_days": 1, "access_count": -3}, 0, id="negative"),
+        pytest.param({"created_days": 2, "idle_days": 1, "access_count": "many"}, 0, id="a word"),
+        pytest.param(
+            {"created_days": 2, "idle_days": -2, "access_count": 4}, 4, id="a wrong clock"
+        ),
+    ],
+)
+def test_accesses_are_at_least_those_that_the_memories_prove(
+    db: sqlite3.Connection, migrated: Memctl, columns: dict[str, Any], reads: int
+) -> None:
+    created = NOW - timedelta(days=columns.pop("created_days"))
+    insert_memory(db, created_at=created.strftime("%Y-%m-%d %H:%M:%S"), **columns)
+
+    found = read_metrics(db, migrated.database, now=NOW)
+
+    assert (found.system.accesses, found.system.accesses_at_least) == (None, reads)
+
+
+def test_one_name_means_one_thing(fleet: Memctl) -> None:
+    answer = fleet.ok("metrics", "--history", "30d").json
+
+    day = answer["system"]["history"][1]["figures"]
+    assert (day["archived"], day["archived_that_day"]) == (1, 1)
+    assert [figures["figures"]["archived"] for figures in answer["system"]["history"]] == [
+        0,
+        1,
+        None,
+        1,
+        None,
+    ]
+    assert {name for name in day if not name.endswith("_that_day")} < set(answer["system"])
 
 
 def test_rates_are_over_the_last_thirty_days(
@@ -274,6 +329,7 @@ def test_the_text_for_prometheus_has_every_figure(fleet: Memctl, db: sqlite3.Con
         "archived_memories": (1, 0, 0),
         "importance_average": (None, 8.0, 2.0),
         "accessed_memories": (0, 1, 0),
+        "accesses_at_least": (0, 3, 0),
         "expired_daily": (0.25, 0.0, 0.0),
         "archived_daily": (0.25, 0.0, 0.0),
         "storage_bytes": (3, 6, 1508),

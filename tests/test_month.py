@@ -30,6 +30,7 @@ AGENTS = ["build_agent", "qa_agent", "агент 🤖", "[red]a[/]"]
 TYPES = ["learning", "context"]
 FLOWS = ("expired", "archived", "restored", "pruned", "promoted")
 RETENTION = timedelta(days=8)
+MONTH = timedelta(days=30)
 
 
 @dataclass
@@ -52,11 +53,13 @@ class Memory:
 
 @dataclass(frozen=True)
 class Mark:
-    """How long the logs were when a day was last snapshot, and when that was."""
+    """A day's last snapshot: when it was, how long the logs were then, and what there was."""
 
     changes: int
     reads: int
     at: datetime
+    last_event: int
+    stocks: dict[Key, dict[str, Any]]
 
 
 @dataclass
@@ -72,7 +75,6 @@ class World:
     reads: list[tuple[str, Key]] = field(default_factory=list)
     counting_since: datetime | None = None
     marks: dict[str, Mark] = field(default_factory=dict)
-    expected: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
 
     def remember(self, chance: random.Random, at: datetime) -> None:
         """Write a memory as the service does, now and then in place of another."""
@@ -162,23 +164,47 @@ class World:
     def snapshot(self, at: datetime) -> None:
         """Run the job, and note what it must have written."""
         perform("snapshot", snapshot, self.request(at))
-        today = f"{at:%Y-%m-%d}"
-        before = max((day for day in self.marks if day < today), default=None)
-        mark = Mark(0, 0, self.began) if before is None else self.marks[before]
-        self.marks[today] = Mark(len(self.changes), len(self.reads), at)
-        counted = self.counting_since is not None and self.counting_since <= mark.at
-        flows = Counter((of, change) for _, of, change in self.changes[mark.changes :])
-        reads = Counter(of for _, of in self.reads[mark.reads :])
         (last_event,) = self.db.execute("SELECT max(event_id) FROM memory_events").fetchone()
-        period = (text_of(mark.at), text_of(at), last_event or 0)
-        self.expected[today] = []
-        for of in sorted((agent, type_) for agent in AGENTS for type_ in TYPES):
-            stock = self.stock(of, since=mark.at, until=at)
-            that_day = self.reads.count((today, of))
-            figures = [flows[of, flow] for flow in FLOWS]
-            if any((*stock.values(), that_day, reads[of], *figures)):
-                row = (*period, *of, *stock.values(), that_day)
-                self.expected[today].append((*row, reads[of] if counted else None, *figures))
+        self.marks[f"{at:%Y-%m-%d}"] = Mark(
+            changes=len(self.changes),
+            reads=len(self.reads),
+            at=at,
+            last_event=last_event or 0,
+            stocks={
+                (agent, type_): self.stock((agent, type_), since=at - MONTH, until=at)
+                for agent in sorted(AGENTS)
+                for type_ in sorted(TYPES)
+            },
+        )
+
+    def kept_rows(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Return what the snapshots must have kept: of all days but the last, the whole day."""
+        kept = {}
+        for day, mark in self.marks.items():
+            complete = day < max(self.marks)
+            changes = self.changes if complete else self.changes[: mark.changes]
+            reads = self.reads if complete else self.reads[: mark.reads]
+            flows = Counter((of, change) for at, of, change in changes if f"{at:%Y-%m-%d}" == day)
+            counted = Counter(of for read_on, of in reads if read_on == day)
+            begin = max(datetime.fromisoformat(f"{day}T00:00:00+00:00"), self.began)
+            period = (text_of(begin), text_of(mark.at), mark.last_event)
+            kept[day] = [
+                (
+                    *period,
+                    *of,
+                    *stock.values(),
+                    counted[of],
+                    counted[of] if self.counts_on(day) else None,
+                    *(flows[of, flow] for flow in FLOWS),
+                )
+                for of, stock in mark.stocks.items()
+                if any((*stock.values(), counted[of], *(flows[of, flow] for flow in FLOWS)))
+            ]
+        return kept
+
+    def counts_on(self, day: str) -> bool:
+        """Tell whether every access of a day was counted."""
+        return self.counting_since is not None and day > f"{self.counting_since:%Y-%m-%d}"
 
     def stock(self, of: Key, *, since: datetime, until: datetime) -> dict[str, Any]:
         """Return what there is of an agent and type; only importance is looked up."""
@@ -238,7 +264,7 @@ def live(world: World, memctl: Memctl, seed: int) -> None:
         for _ in range(chance.choice([0, 1, 1, 2])):
             world.snapshot(hour)
             for _ in range(3):
-                world.recall(chance, hour)  # in the very second of the snapshot, and counted later
+                world.recall(chance, hour)  # in the very second of the snapshot, but after it
             hour += timedelta(hours=1)
         if day % 7 == 6:
             world.prune(hour)
@@ -265,7 +291,7 @@ def test_every_figure_of_a_month_agrees_with_a_log_of_what_was_done(
         """
     ):
         kept[day].append(tuple(row))
-    assert kept == world.expected
+    assert kept == world.kept_rows()
     assert {
         (agent, type_): figures
         for agent, types in metrics["agents"].items()
@@ -278,11 +304,33 @@ def test_every_figure_of_a_month_agrees_with_a_log_of_what_was_done(
         agent: expected_metrics(world, [of for of in known(world) if of[0] == agent])
         for agent in {of[0] for of in known(world)}
     }
+    history = metrics["system"]["history"]
+    days = expected_days(world)
+    assert [(day["date"], day["figures"]["memories"]) for day in history] == expected_history(world)
     assert [
-        (day["date"], day["figures"] and day["figures"]["memories"])
-        for day in metrics["system"]["history"]
-    ] == expected_history(world)
-    assert report["days"] == expected_days(world)
+        {
+            "date": day["date"],
+            "expired": day["figures"]["expired_that_day"],
+            "archived_otherwise": (
+                day["figures"]["archived_that_day"] - day["figures"]["expired_that_day"]
+            ),
+            "restored": day["figures"]["restored_that_day"],
+            "pruned": day["figures"]["pruned_that_day"],
+            "promoted": day["figures"]["promoted_that_day"],
+        }
+        for day in history
+    ] == [
+        {name: day[name] for name in day if name != "decayed"}
+        for day in days
+        if day["date"] >= history[0]["date"]
+    ]
+    assert [day["figures"]["accesses_that_day"] for day in history] == [
+        sum(read_on == day["date"] for read_on, _ in world.reads)
+        if world.counts_on(day["date"])
+        else None
+        for day in history
+    ]
+    assert report["days"] == days
     assert {agent["agent_id"]: agent["never_read"] for agent in report["agents"]} == {
         agent: sum(
             not one.accesses and one.accessed <= NOW - timedelta(days=7)
@@ -312,6 +360,7 @@ def expected_metrics(world: World, keys: list[Key]) -> dict[str, Any]:
         "importance_avg": None if average is None else pytest.approx(average, abs=1e-6),
         "accessed_memories": stock["accessed_memories"],
         "accesses": sum(day > counted_from and of in keys for day, of in world.reads),
+        "accesses_at_least": sum(one.accesses for one in world.active.values() if one.of in keys),
         "expired_per_day": round(flows["expired"] / 30, 6),
         "archived_per_day": round(flows["archived"] / 30, 6),
         "storage_bytes": stock["active_bytes"] + stock["archived_bytes"],
@@ -319,19 +368,25 @@ def expected_metrics(world: World, keys: list[Key]) -> dict[str, Any]:
 
 
 def expected_history(world: World) -> list[tuple[str, int | None]]:
-    """Return each day since the first snapshot, with its memories; None is a gap."""
-    column = 5
+    """Return each day since the first of which anything is known; None: there was no snapshot."""
     days = [f"{world.began + timedelta(days=number):%Y-%m-%d}" for number in range(31)]
+    known = {*world.marks, *(f"{at:%Y-%m-%d}" for at, _, _ in world.changes)}
+    known |= {day for day, _ in world.reads}
     return [
-        (day, sum(row[column] for row in world.expected[day]) if day in world.expected else None)
+        (
+            day,
+            sum(stock["memories"] for stock in world.marks[day].stocks.values())
+            if day in world.marks
+            else None,
+        )
         for day in days
-        if day >= min(world.expected)
+        if day >= min(known)
     ]
 
 
 def expected_days(world: World) -> list[dict[str, Any]]:
     """Return what happened on each day, as `report` tells it."""
-    days = []
+    days: list[dict[str, Any]] = []
     for number in range(31):
         day = f"{world.began + timedelta(days=number):%Y-%m-%d}"
         flows = Counter(change for at, _, change in world.changes if f"{at:%Y-%m-%d}" == day)

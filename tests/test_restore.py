@@ -235,6 +235,7 @@ def test_each_change_is_told_of_once(
     about = (memory, "build_agent", "learning", "k")
     assert rows(db, "memory_events", "event, memory_id, agent_id, type, key, run_id") == [
         ("memory:expired", *about, 1),
+        ("memory:archived", *about, 1),
         ("memory:restored", *about, 2),
         ("memory:archived", *about, 3),
     ]
@@ -329,7 +330,7 @@ def test_a_run_whose_memories_are_kept_for_good_can_be_undone_for_good(
     migrated.ok("decay")
     later = migrated.at(NOW + timedelta(days=800))
 
-    later.ok("prune")
+    later.ok("prune", "--force")
     kept = rows(db, "memory_runs", "job")
     later.ok("restore", "--run", "1")
 

@@ -1,9 +1,10 @@
-"""The figures of a day, kept: whatever the schedule, every event counts once."""
+"""The figures of a day, kept: whatever the schedule, every event counts on its own day."""
 
 import json
 import random
 import sqlite3
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -14,9 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memctl.alerts import AlertPolicy
+from memctl.archive import archive
+from memctl.candidates import PromotePolicy
 from memctl.cleanup import cleanup
-from memctl.jobs import Request, perform
+from memctl.decay import DecayPolicy
+from memctl.jobs import JobResult, Request, Run, perform
+from memctl.metrics import read_history
 from memctl.prune import PrunePolicy, prune
+from memctl.report import read_report
 from memctl.snapshot import COLUMNS, snapshot
 from tests.conftest import NOW, Memctl, connect, insert_memory, rows, text_of
 from tests.service import Service
@@ -64,7 +71,7 @@ def test_a_snapshot_keeps_a_row_for_each_agent_and_type(
             "type": "learning",
             "period_start": "2026-11-22T09:43:58Z",
             "period_end": "2026-11-22T10:43:58Z",
-            "last_event_id": 1,
+            "last_event_id": 2,
             "memories": 2,
             "archived_memories": 1,
             "importance_count": 1,
@@ -86,7 +93,7 @@ def test_a_snapshot_keeps_a_row_for_each_agent_and_type(
             "type": "context",
             "period_start": "2026-11-22T09:43:58Z",
             "period_end": "2026-11-22T10:43:58Z",
-            "last_event_id": 1,
+            "last_event_id": 2,
             "memories": 1,
             "archived_memories": 0,
             "importance_count": 1,
@@ -122,7 +129,24 @@ def test_a_second_snapshot_of_a_day_replaces_the_first(
     ]
 
 
-def test_a_missed_day_is_covered_by_the_next_period(
+def history(path: Path, *, now: datetime, span: timedelta = 30 * DAY) -> list[tuple[Any, ...]]:
+    """Return what `metrics --history` has of each day: memories, and what happened."""
+    with closing(connect(path)) as db:
+        days = read_history(db, now - span, now=now).of_all()
+    return [
+        (
+            day.date,
+            day.figures and day.figures.memories,
+            day.changes.expired,
+            day.changes.archived,
+            day.changes.pruned,
+            day.changes.promoted,
+        )
+        for day in days
+    ]
+
+
+def test_what_happened_on_a_missed_day_is_on_that_day_of_the_history(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(key="stays")
@@ -134,21 +158,53 @@ def test_a_missed_day_is_covered_by_the_next_period(
 
     assert kept(db, "snapshot_date", "period_start", "period_end", "expired") == [
         ("2026-11-22", "2026-11-22T09:43:58Z", "2026-11-22T09:43:58Z", 0),
-        ("2026-11-25", "2026-11-22T09:43:58Z", "2026-11-25T09:43:58Z", 1),
+        ("2026-11-25", "2026-11-25T00:00:00Z", "2026-11-25T09:43:58Z", 0),
+    ]
+    assert history(migrated.database, now=NOW + 3 * DAY) == [
+        ("2026-11-22", 1, 0, 0, 0, 0),
+        ("2026-11-23", None, 1, 1, 0, 0),
+        ("2026-11-24", None, 0, 0, 0, 0),
+        ("2026-11-25", 1, 0, 0, 0, 0),
     ]
 
 
-def test_an_event_in_the_second_of_a_snapshot_but_after_it_counts_the_next_day(
+def test_what_happens_after_the_last_snapshot_of_a_day_is_added_to_its_rows_by_the_next(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(key="stays")
-    remember(expired_for=HOUR)
+    remember(expired_for=HOUR, type="context")
     migrated.ok("snapshot")
-    migrated.ok("cleanup")
+    migrated.at(NOW + HOUR).ok("cleanup")
+    before = kept(db, "snapshot_date", "type", "memories", "expired", "period_end")
 
     migrated.at(NOW + DAY).ok("snapshot")
 
-    assert kept(db, "snapshot_date", "expired") == [("2026-11-22", 0), ("2026-11-23", 1)]
+    assert before == [
+        ("2026-11-22", "context", 1, 0, "2026-11-22T09:43:58Z"),
+        ("2026-11-22", "learning", 1, 0, "2026-11-22T09:43:58Z"),
+    ]
+    assert kept(db, "snapshot_date", "type", "memories", "expired", "period_end") == [
+        ("2026-11-22", "context", 1, 1, "2026-11-22T09:43:58Z"),
+        ("2026-11-22", "learning", 1, 0, "2026-11-22T09:43:58Z"),
+        ("2026-11-23", "context", 0, 0, "2026-11-23T09:43:58Z"),
+        ("2026-11-23", "learning", 1, 0, "2026-11-23T09:43:58Z"),
+    ]
+
+
+def test_events_that_are_no_longer_kept_are_known_from_the_snapshots(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(expired_for=HOUR)
+    migrated.ok("cleanup")
+    migrated.ok("snapshot")
+    db.execute("DELETE FROM memory_events")
+
+    now = NOW + 366 * DAY
+    days = read_history(db, NOW - DAY, now=now).of_all()
+
+    assert [(day.date, day.changes.expired) for day in days if day.changes.expired] == [
+        ("2026-11-22", 1)
+    ]
 
 
 def test_an_agent_that_has_gone_has_a_row_for_what_happened_to_it(
@@ -167,20 +223,24 @@ def test_an_agent_that_has_gone_has_a_row_for_what_happened_to_it(
     ]
 
 
-def test_the_rows_that_a_clock_ahead_has_left_are_replaced(
+def test_a_snapshot_leaves_the_rows_of_later_days_alone(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(key="stays")
     remember(expired_for=HOUR)
-    migrated.at(NOW + 400 * DAY).ok("cleanup")
-    migrated.at(NOW + 400 * DAY).ok("snapshot")
+    migrated.at(NOW + 40 * DAY).ok("cleanup")
+    migrated.at(NOW + 40 * DAY).ok("snapshot")
 
     migrated.ok("snapshot", "--force")
 
-    assert kept(db, "snapshot_date", "expired") == [("2026-11-22", 1)]
+    assert kept(db, "snapshot_date", "memories", "expired") == [
+        ("2026-11-22", 1, 0),
+        ("2027-01-01", 1, 1),
+    ]
+    assert history(migrated.database, now=NOW)[0] == ("2026-11-22", 1, 0, 0, 0, 0)
 
 
-def test_accesses_are_exact_although_periods_end_in_mid_day(
+def test_accesses_count_on_the_day_of_the_access_whenever_snapshots_are_made(
     db: sqlite3.Connection, migrated: Memctl, service: Service, remember: Callable[..., str]
 ) -> None:
     memory = remember()
@@ -197,14 +257,14 @@ def test_accesses_are_exact_although_periods_end_in_mid_day(
 
     migrated.at(NOW + 2 * DAY).ok("snapshot")
 
-    assert kept(db, "snapshot_date", "accesses", "accessed_memories") == [
-        ("2026-11-22", 1, 1),
-        ("2026-11-23", 4, 1),
-        ("2026-11-24", 1, 1),
+    assert kept(db, "snapshot_date", "accesses_that_day", "accesses", "accessed_memories") == [
+        ("2026-11-22", 3, None, 1),
+        ("2026-11-23", 3, 3, 1),
+        ("2026-11-24", 0, 0, 1),
     ]
 
 
-def test_accesses_are_unknown_for_a_period_in_which_they_were_not_always_counted(
+def test_accesses_are_unknown_for_a_day_on_which_they_were_not_always_counted(
     db: sqlite3.Connection, migrated: Memctl, service: Service, remember: Callable[..., str]
 ) -> None:
     memory = remember()
@@ -214,14 +274,16 @@ def test_accesses_are_unknown_for_a_period_in_which_they_were_not_always_counted
     migrated.at(NOW + DAY).ok("snapshot")
     read(service, memory, at=NOW + DAY)
     migrated.at(NOW + 2 * DAY).ok("snapshot")
+    counted = kept(db, "snapshot_date", "accesses")
     db.execute("DROP TRIGGER memctl_access_counting")
 
     migrated.at(NOW + 3 * DAY).ok("snapshot")
 
+    assert counted == [("2026-11-22", None), ("2026-11-23", 1), ("2026-11-24", 0)]
     assert kept(db, "snapshot_date", "accesses") == [
         ("2026-11-22", None),
-        ("2026-11-23", None),
-        ("2026-11-24", 1),
+        ("2026-11-23", 1),
+        ("2026-11-24", None),
         ("2026-11-25", None),
     ]
 
@@ -316,7 +378,9 @@ def test_a_snapshot_that_is_killed_leaves_the_day_as_it_was_or_whole(
 MOVES = st.lists(
     st.one_of(
         st.tuples(st.just("remember"), st.sampled_from(["a", "b", "c"])),
-        st.tuples(st.sampled_from(["cleanup", "prune", "snapshot", "snapshot"]), st.just("")),
+        st.tuples(
+            st.sampled_from(["cleanup", "archive", "prune", "snapshot", "snapshot"]), st.just("")
+        ),
         st.tuples(
             st.just("wait"),
             st.sampled_from([timedelta(0), HOUR, 5 * HOUR, DAY, 8 * DAY, -HOUR, -3 * DAY]),
@@ -336,35 +400,88 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield path
 
 
-@settings(max_examples=60, deadline=None)
+EVENTS_OF = {
+    "expired": ("memory:expired",),
+    "archived": ("memory:expired", "memory:forgotten", "by hand"),
+    "pruned": ("memory:pruned",),
+    "promoted": ("memory:promoted",),
+}
+
+
+def events_by_day(db: sqlite3.Connection) -> dict[str, Counter[str]]:
+    """Count the events of each day, one by one; archiving without a cause is `by hand`."""
+    days: dict[str, Counter[str]] = {}
+    for at, event, detail in rows(db, "memory_events", "at, event, detail"):
+        if event == "memory:archived" and json.loads(detail or "{}").get("reason") == "manual":
+            event = "by hand"
+        days.setdefault(at[:10], Counter())[event] += 1
+    return days
+
+
+@settings(max_examples=40, deadline=None)
 @given(moves=MOVES)
-def test_whatever_the_schedule_every_event_is_counted_in_exactly_one_period(
+def test_whatever_the_schedule_every_event_is_counted_on_its_own_day(
     moves: list[tuple[str, Any]], database: Path
 ) -> None:
-    jobs: dict[str, Callable[[Any], Any]] = {
-        "cleanup": cleanup,
-        "prune": lambda run: prune(run, PrunePolicy(retention=HOUR)),
-        "snapshot": snapshot,
-    }
-    now = NOW
     with closing(connect(database)) as db:
         db.execute("PRAGMA synchronous = OFF")
         for table in ("agent_memory", "archived_memories", "memory_events", "memory_analytics"):
             db.execute(f"DELETE FROM {table}")
-        for move, what in moves:
+
+        def archive_all(run: Run) -> JobResult:
+            ids = [found for (found,) in db.execute("SELECT id FROM agent_memory WHERE id > 'h'")]
+            return archive(run, agent="a", ids=ids)
+
+        jobs: dict[str, Callable[[Any], Any]] = {
+            "cleanup": cleanup,
+            "archive": archive_all,
+            "prune": lambda run: prune(run, PrunePolicy(retention=HOUR)),
+            "snapshot": snapshot,
+        }
+        now = latest = NOW
+        for number, (move, what) in enumerate(moves):
             if move == "remember":
                 insert_memory(db, agent_id=what, expired_for=timedelta(days=9))
             elif move == "wait":
                 now += what
+                latest = max(now, latest)
+            elif move == "archive":
+                insert_memory(db, agent_id="a", id=f"hand-{number}")
+                perform(move, jobs[move], Request(database, now, force=True))
             else:
                 perform(move, jobs[move], Request(database, now, force=True))
 
         perform("snapshot", snapshot, Request(database, now, force=True))
 
-        told = "total(expired)", "total(archived)", "total(pruned)"
-        of_events = ("memory:expired", "memory:expired", "memory:pruned")
-        counted = [
-            db.execute("SELECT count(*) FROM memory_events WHERE event = ?", (event,)).fetchone()[0]
-            for event in of_events
+        expected = {
+            day: tuple(sum(events[event] for event in EVENTS_OF[name]) for name in EVENTS_OF)
+            for day, events in events_by_day(db).items()
+        }
+        shown = {
+            day: changes
+            for day, _, *changes in history(database, now=latest + DAY, span=600 * DAY)
+            if any(changes)
+        }
+        report = read_report(
+            db,
+            database,
+            PromotePolicy(),
+            DecayPolicy(),
+            AlertPolicy(),
+            since=NOW - 200 * DAY,
+            now=latest + DAY,
+        )
+        stored = db.execute(
+            f"SELECT snapshot_date, {', '.join(f'total({name})' for name in EVENTS_OF)}"
+            " FROM memory_analytics GROUP BY snapshot_date"
+        ).fetchall()
+        assert shown == {day: [*events] for day, events in expected.items() if any(events)}
+        assert {
+            day.day: [day.expired, day.expired + day.archived, day.pruned, day.promoted]
+            for day in report.changes
+            if day.expired + day.archived + day.pruned
+        } == shown
+        nothing = tuple(0 for _ in EVENTS_OF)
+        assert [tuple(row) for row in stored] == [
+            (day, *expected.get(day, nothing)) for day, *_ in stored
         ]
-        assert kept(db, *told) == [tuple(counted)]
