@@ -96,10 +96,11 @@ REPLACED_IN_ARCHIVE = f"""
     AND NOT {in_document("archived_memories")}
 """
 
+TO_TAKE_IN = f"decided_incoming WHERE row {AMONG} AND {TAKEN_IN} AND {{condition}}"
+
 TAKE_IN = f"""
     INSERT INTO {{table}} ({{columns}})
-    SELECT {{columns}} FROM decided_incoming
-    WHERE row {AMONG} AND {TAKEN_IN} AND {{condition}}
+    SELECT {{columns}} FROM {TO_TAKE_IN}
     ORDER BY row
     RETURNING rowid
 """
@@ -237,6 +238,8 @@ class _Import:
         statement = TAKE_IN.format(
             table=table, columns=", ".join(section.columns), condition=condition
         )
+        query = f"SELECT count(*) FROM {TO_TAKE_IN.format(condition=condition)}"
+        (due,) = self._db.execute(query, {"rows": rows}).fetchone()
         rowids = [row for (row,) in self._db.execute(statement, {"rows": rows})]
         told = record_events(
             self._db,
@@ -246,7 +249,7 @@ class _Import:
             now=self._run.now,
             run_id=self._run.number,
         )
-        require_equal_counts(self._db, imported=len(rowids), recorded=told)
+        require_equal_counts(self._db, due=due, imported=len(rowids), recorded=told)
 
     def _result(self, refusal: RefusedError | None) -> ImportResult:
         tally = Tally()

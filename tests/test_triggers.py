@@ -142,6 +142,29 @@ def test_an_imported_memory_is_in_an_index_that_triggers_keep(
     require_same_text(db)
 
 
+def test_an_import_of_which_a_trigger_skips_a_row_is_one_line(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    for key in ("kept", "skipped"):
+        insert_memory(db, key=key)
+    document = migrated.ok("export", "--all").out.encode()
+    db.execute("DELETE FROM agent_memory")
+    db.execute(
+        "CREATE TRIGGER theirs BEFORE INSERT ON agent_memory WHEN NEW.key = 'skipped'"
+        " BEGIN SELECT RAISE(IGNORE); END"
+    )
+
+    answer = migrated("import", "--all", "-", given=document)
+
+    assert (answer.exit_code, answer.out) == (12, "")
+    assert answer.err == (
+        "memctl: a trigger of another program changes what memctl does (theirs): due 2, imported 1,"
+        " recorded 1; the interrupted step was rolled back: change the trigger in the program that"
+        " made it\n"
+    )
+    assert rows(db, "agent_memory") == []
+
+
 def test_migrate_names_the_triggers_that_it_finds(path: Path, template: Path) -> None:
     shutil.copyfile(template, path)
     with closing(connect(path)) as db, open_database(path) as own:

@@ -205,5 +205,6 @@ def backup(
     if call.json:
         show_document(asdict(result))
         return
-    removed = f", removed {len(result.removed)} older ones" if result.removed else ""
+    number = len(result.removed)
+    removed = f", removed {number} older {'one' if number == 1 else 'ones'}" if number else ""
     say(f"backup: made {result.path}{removed}", quiet=call.quiet, only_on_terminal=True)
