@@ -11,12 +11,13 @@ from collections import Counter
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from memctl.locking import lock_path
-from tests.conftest import NOW, Answer, Memctl, connect, is_sound
-from tests.test_bad_input import memory_tables, prepared  # noqa: F401  a fixture
+from tests.conftest import NOW, Answer, Memctl, connect, everything, is_sound
+from tests.test_bad_input import prepared  # noqa: F401  a fixture
 
 REFUSALS = {
     "openat": "ENOSPC",
@@ -68,7 +69,7 @@ def test_each_refused_call_ends_in_one_line_and_leaves_nothing_half_written(
     tmp_path: Path,
 ) -> None:
     writing = COMMANDS[name]
-    before = memory_tables(prepared)
+    before = memories_in(prepared)
     calls = calls_of(writing, prepared, tmp_path / "000")
     whole = contents(tmp_path / "000")
 
@@ -85,12 +86,18 @@ def test_each_refused_call_ends_in_one_line_and_leaves_nothing_half_written(
             or "Traceback" in answer.err
             or contents(folder) not in (whole, {} if answer.exit_code else whole)
             or not sound
-            or (answer.exit_code and memory_tables(folder / "harness.db") != before)
+            or (answer.exit_code and memories_in(folder / "harness.db") != before)
         ):
             wrong.append((call, number, answer, sorted(contents(folder))))
 
     assert calls
     assert wrong == []
+
+
+def memories_in(path: Path) -> list[list[tuple[Any, ...]]]:
+    """Return all active and archived memories."""
+    tables = everything(path)
+    return [tables["agent_memory"], tables["archived_memories"]]
 
 
 def calls_of(writing: Writing, origin: Path, folder: Path) -> list[tuple[str, int]]:
