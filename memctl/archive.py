@@ -94,8 +94,9 @@ NAMED_MEMORIES = f"""
     {{where}} id IN (IDS) AND {OF_AGENT}
 """
 
+# Active memories alone: an event of what was imported into the archive says so.
 IMPORTED_BY_RUN = """
-    told.run_id = :import AND told.event = 'memory:imported'
+    told.run_id = :import AND told.event = 'memory:imported' AND told.detail IS NULL
     AND (:agent IS NULL OR told.agent_id = CAST(:agent AS TEXT))
 """
 

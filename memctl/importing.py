@@ -248,6 +248,7 @@ class _Import:
             json.dumps(rowids),
             now=self._run.now,
             run_id=self._run.number,
+            detail={"archived": True} if section is ARCHIVED else None,
         )
         require_equal_counts(self._db, due=due, imported=len(rowids), recorded=told)
 
