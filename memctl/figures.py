@@ -84,7 +84,8 @@ ACTIVE = f"""
             iif(typeof(access_count) = 'integer', max(access_count, 0), 0) AS reads,
             access_count > 0
                 AND {unix_seconds("last_accessed")} BETWEEN :start AND :end AS accessed,
-            {unix_seconds("created_at")} BETWEEN :start AND :end AS written
+            access_count > 0
+                AND {unix_seconds("created_at")} BETWEEN :start AND :end AS written
         FROM agent_memory NOT INDEXED
         WHERE {OF_AGENT}
         LIMIT -1
