@@ -19,7 +19,7 @@ from hashlib import sha256
 from typing import Literal, NamedTuple, NoReturn
 
 from memctl.encoding import encodable, to_ascii
-from memctl.errors import DocumentError, RefusedError
+from memctl.errors import LONGEST_TEXT, DocumentError, RefusedError
 from memctl.json_stream import MOST_BYTES
 from memctl.migrations import MEMORY_COLUMNS
 from memctl.timestamps import to_text
@@ -27,6 +27,7 @@ from memctl.timestamps import to_text
 FORMAT = "memctl.export"
 VERSION = 1
 PROBLEMS_SHOWN = 20
+AND_MORE = "; and more"
 ESCAPED_BYTE = "\\udc"  # how the surrogate of a byte that is not UTF-8 looks in JSON
 
 Form = Literal["json", "nl"]
@@ -141,8 +142,13 @@ def _refuse_large(section: Section, values: Sequence[object]) -> NoReturn:
 
 
 def refuse_document(problems: Sequence[str], hint: str = "nothing was changed") -> None:
-    """Raise DocumentError that names what is wrong with a document, if anything is."""
+    """Raise DocumentError that names what is wrong with a document, if anything is.
+
+    It names whole problems, as many as there is room for in a message.
+    """
     if problems:
-        shown = "; ".join(problems[:PROBLEMS_SHOWN])
-        more = "; and more" if len(problems) > PROBLEMS_SHOWN else ""
-        raise DocumentError(f"{shown}{more}", hint)
+        shown = list(problems[:PROBLEMS_SHOWN])
+        while len(shown) > 1 and len("; ".join(shown)) > LONGEST_TEXT - len(AND_MORE):
+            shown.pop()
+        more = AND_MORE if len(problems) > len(shown) else ""
+        raise DocumentError(f"{'; '.join(shown)}{more}", hint)

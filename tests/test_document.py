@@ -519,14 +519,24 @@ def test_a_document_may_be_laid_out_anew(
     assert (result.active.unchanged, result.archived.unchanged) == (2, 2)
 
 
-def test_at_most_twenty_problems_are_named(target: Path, exported: bytes) -> None:
+@pytest.mark.parametrize(
+    ("column", "value", "named"),
+    [
+        pytest.param("id", 7, 17, id="what fits into a message"),
+        pytest.param("n", 7, 20, id="at most twenty"),
+    ],
+)
+def test_as_many_problems_are_named_as_fit(
+    target: Path, exported: bytes, column: str, value: int, named: int
+) -> None:
     document = json.loads(exported)
-    document["active"] = [{**document["active"][0], "value": 7} for _ in range(50)]
+    document["active"] = [{**document["active"][0], column: value} for _ in range(50)]
+    reason = "is not known" if column == "n" else "7 cannot be stored there"
 
     problem = problem_of(target, json.dumps(document).encode())
 
     assert problem == "; ".join(
-        [f"active row {number}, value: 7 cannot be stored there" for number in range(1, 21)]
+        [f"active row {number}, {column}: {reason}" for number in range(1, named + 1)]
         + ["and more"]
     )
 
