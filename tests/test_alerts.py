@@ -105,7 +105,7 @@ def test_the_third_failure_in_a_row_is_told_and_the_fourth_is_not(
     counts = []
 
     for _ in range(4):
-        assert migrated("cleanup", *configured).exit_code == 1
+        assert migrated("cleanup", *configured).exit_code == 12
         counts.append(len(documents(told)))
 
     assert counts == [0, 0, 1, 1]

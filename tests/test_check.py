@@ -143,7 +143,6 @@ def test_a_database_in_good_care_has_no_findings(db: sqlite3.Connection, migrate
             "schema",
             id="a foreign trigger",
         ),
-        pytest.param(run("decay", "2026-11-22T11:00:00Z", "ok"), "error", "clock", id="the clock"),
         pytest.param(
             run("cleanup", "2026-11-20T09:43:57Z", "ok"), "warning", "overdue", id="overdue"
         ),
@@ -273,6 +272,14 @@ def test_failures_that_the_ledger_does_not_know_yet_count(
 
     assert found(answer) == [("error", "failing")]
     assert message(answer, "failing").startswith("cleanup has failed 3 times in a row: ")
+
+
+def test_a_clock_behind_the_newest_run_is_found(db: sqlite3.Connection, migrated: Memctl) -> None:
+    db.executescript(run("decay", "2026-11-22T11:00:00Z", "ok"))
+
+    answer = migrated("check", "--json")
+
+    assert found(answer) == [("error", "clock"), ("warning", "stamp_to_come")]
 
 
 def test_growth_and_drops_are_found(

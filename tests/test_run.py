@@ -421,8 +421,10 @@ def test_a_bug_in_one_job_keeps_its_traceback_and_stops_no_other(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(idle_days=20)
-    db.execute("INSERT INTO memory_events (at, event) VALUES ('', 'memory:decayed')")
-    db.execute("CREATE UNIQUE INDEX nobody_expects ON memory_events (event)")
+    db.execute(
+        "CREATE TRIGGER nobody_expects BEFORE INSERT ON memory_events"
+        " BEGIN SELECT no_such_function(); END"
+    )
 
     answer = migrated("run")
 
@@ -430,7 +432,7 @@ def test_a_bug_in_one_job_keeps_its_traceback_and_stops_no_other(
         (job, "failed", 0) if job == "decay" else (job, "ok", 1) for job in JOBS
     ]
     assert answer.exit_code == 1
-    assert answer.err.startswith("memctl: decay: IntegrityError: UNIQUE constraint failed")
+    assert answer.err.startswith("memctl: decay: OperationalError: no such function")
     assert "Traceback" in answer.err
 
 
