@@ -515,7 +515,7 @@ def test_runs_and_events_of_over_a_year_ago_go_but_the_newest_stays(
     migrated.ok("prune")
 
     assert events_and_runs() == [
-        [(stamp(recently),)],
+        [(stamp(recently),)] * 2,  # that it expired, and that it was archived
         [(stamp(recently),), (stamp(NOW),)],
     ]
 
