@@ -21,7 +21,7 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from memctl import __version__, migrations
-from memctl.database import complaints_about, count_rows, reachable, table_exists
+from memctl.database import complaints_about, count_rows, is_busy, reachable, table_exists
 from memctl.errors import LockedError, MemctlError, NotFoundError, RefusedError, UsageError
 from memctl.files import Draft, require_place, whole_file
 from memctl.identity import database_id, host_name, known_identity
@@ -323,7 +323,7 @@ def pages_like(backup: Connection, db: Connection, path: Path) -> Iterator[None]
     try:
         db.execute("PRAGMA journal_mode = DELETE")
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+        if not is_busy(error):
             raise
         raise LockedError(
             f"the backup has pages of another size than {path}, which is in use",

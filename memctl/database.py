@@ -299,11 +299,15 @@ def _begin_immediate(db: Connection) -> None:
                 db.execute("BEGIN IMMEDIATE")
                 return
             except sqlite3.OperationalError as error:
-                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                if not busy or time.monotonic() >= deadline:
+                if not is_busy(error) or time.monotonic() >= deadline:
                     raise
     finally:
         db.execute(f"PRAGMA busy_timeout = {patience}")
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Tell whether SQLite gave up because another connection has locked the database."""
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 @contextmanager

@@ -8,13 +8,14 @@ for longer, and never those of another database removed.
 
 import json
 import os
+import sqlite3
 import uuid
 from pathlib import Path
 from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl import migrations
-from memctl.database import transaction
+from memctl.database import is_busy, transaction
 
 STEP_WITH_STATE = 2  # creates memory_state
 
@@ -40,7 +41,8 @@ def database_id(db: Connection, path: Path) -> str | None:
     """Return the identity of a database, and note the place of its file.
 
     A database that has none, or is a copy, gets a new one; one that is not migrated has no place
-    to keep it: None. The caller holds memctl's lock.
+    to keep it: None. The caller holds memctl's lock. While another program keeps the database
+    locked, nothing is noted.
     """
     if not _has_state(db):
         return None
@@ -49,8 +51,12 @@ def database_id(db: Connection, path: Path) -> str | None:
     if known and _is_same_database(known, here):
         here = here._replace(id=known.id)
     if here != known:
-        with transaction(db):
-            store_identity(db, here)
+        try:
+            with transaction(db):
+                store_identity(db, here)
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):  # a backup is worth more than a note of where it was made
+                raise
     return here.id
 
 

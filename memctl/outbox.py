@@ -13,7 +13,14 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, NamedTuple, get_args
 
-from memctl.database import data_version, from_json, open_database, table_exists, text_conditions
+from memctl.database import (
+    data_version,
+    from_json,
+    is_busy,
+    open_database,
+    table_exists,
+    text_conditions,
+)
 from memctl.errors import NotFoundError, UsageError
 from memctl.events import Event
 from memctl.migrations import require_current
@@ -177,6 +184,6 @@ def _identity(file: Path) -> tuple[int, int] | None:
 
 def _will_pass(db: Connection, error: sqlite3.OperationalError) -> bool:
     """Tell whether the database is locked, or has no outbox because of a rollback."""
-    if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+    if is_busy(error):
         return True
     return error.sqlite_errorcode == sqlite3.SQLITE_ERROR and not table_exists(db, "memory_events")

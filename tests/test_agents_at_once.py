@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from memctl import AgentMemory
-from memctl.errors import LockedError, NoDatabaseError, SchemaError
+from memctl.errors import LockedError, NoDatabaseError, SchemaError, UsageError
 from memctl.memory import MemoryType
 from tests.conftest import NOW, Memctl, everything, insert_memory, is_sound, rows
 from tests.service import Service
@@ -137,7 +137,7 @@ def test_after_the_end_nothing_can_be_called(
     api.close()
     before = everything(path)
 
-    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+    with pytest.raises(UsageError, match="closed"):
         call(api)
 
     assert everything(path) == before
@@ -160,7 +160,7 @@ def test_another_thread_is_turned_away(
     thread.start()
     thread.join()
 
-    assert [type(error) for error in raised] == [sqlite3.ProgrammingError]
+    assert [type(error) for error in raised] == [UsageError]
     assert everything(path) == before
 
 

@@ -80,6 +80,7 @@ COMMANDS: dict[str, Words] = {
 }
 # Those that do without.
 NEED_NO_DATABASE: dict[str, Words] = {
+    "alerts": ("alerts", "test", "--config", str(Path(__file__).with_name("alerts.toml"))),
     "config show": ("config", "show"),
     "config path": ("config", "path", "--config", __file__),
     "config validate": ("config", "validate"),
@@ -380,11 +381,11 @@ def test_a_job_that_meets_a_damaged_page_fails_and_says_so_in_the_ledger(
 
     with closing(connect(memories.database)) as db:
         archived = {memory for (memory,) in rows(db, "archived_memories", "id")}
-        told = [memory for (memory,) in rows(db, "memory_events", "memory_id")]
+        told = {memory for (memory,) in rows(db, "memory_events", "memory_id")}
         runs = rows(db, "memory_runs", "status, error")
     assert answer.exit_code == 1
     assert complaint(answer).startswith(f"memctl: {memories.database} is damaged (")
-    assert sorted(archived) == sorted(told)
+    assert archived == told
     assert runs == [("ok", None), ("failed", "DatabaseError: database disk image is malformed")]
 
 
@@ -993,7 +994,7 @@ def test_a_wrong_configuration_stops_every_command(
 
     assert answer.exit_code == 2
     assert complaint(answer).startswith(
-        f"memctl: {tmp_path / 'config.toml'}:2: prune.retention_days: "
+        f"memctl: {tmp_path / 'config.toml'}: prune.retention_days: "
     )
     assert everything(memories.database) == before
 
@@ -1026,7 +1027,7 @@ def test_a_wrong_configuration_stops_every_command(
         pytest.param(b"[decay]\nidle_rate = inf\n", ": decay.idle_rate: ", id="infinite rate"),
         pytest.param(b"[decay]\nidle_rate = -0.1\n", ": decay.idle_rate: ", id="negative rate"),
         pytest.param(
-            b"[decay]\nstale_days = 3\n", ":2: decay.stale_days: ", id="stale before the grace ends"
+            b"[decay]\nstale_days = 3\n", ": decay.stale_days: ", id="stale before the grace ends"
         ),
         pytest.param(b'[decay]\nsince = "soon"\n', ": decay.since: ", id="not a date"),
         pytest.param(b'database = ""\n', ": database: ", id="an empty database"),

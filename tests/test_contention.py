@@ -587,7 +587,9 @@ def test_a_long_read_transaction_does_not_stop_a_command(
 # Limits and previews
 
 
-@every_job
+@pytest.mark.parametrize(
+    "job", [pytest.param(job, id=job.name) for job in JOBS if job.name != "import"]
+)
 def test_a_job_without_time_does_nothing_and_tells_what_remains(
     job: Job, memctl: Memctl, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ import pytest
 from memctl.cli import MODULES
 from memctl.cli.configuring import Action
 from tests.conftest import PROGRAM, Answer, Memctl, connect, fork_server
-from tests.test_bad_input import COMMANDS, complaint, memories, prepared  # noqa: F401  fixtures
+from tests.test_bad_input import COMMANDS, NEED_NO_DATABASE, complaint, memories, prepared  # noqa: F401  fixtures
 
 NAMES = [
     name
@@ -29,6 +29,7 @@ NAMES = [
 ]
 CASES = {
     **COMMANDS,
+    "alerts": NEED_NO_DATABASE["alerts"],
     "enable": ("enable", "access-boost"),
     "disable": ("disable", "access-boost"),
     "completion": ("completion", "bash"),
@@ -47,7 +48,7 @@ NOTHING = (
     | {
         name: (2, "usage", ("--config", "missing/memctl.toml"))
         for name in NAMES
-        if name.startswith("config ")
+        if name == "alerts" or name.startswith("config ")
     }
     | {"config init": (1, "failed", ("--config", "missing/memctl.toml"))}
     | {"demo": (2, "usage", ("--db", "harness.db"))}  # it has a database of its own
@@ -174,6 +175,7 @@ def steady(answer: Answer, memctl: Memctl) -> str:
     """Leave out of a result what is different each time."""
     printed = answer.out.replace(str(memctl.database.parent), "…")
     printed = re.sub(r'("(?:duration_ms|longest_lock_ms)": )[\d.]+', r"\1…", printed)
+    printed = re.sub(r'"[0-9a-f]{32,64}"', '"…"', printed)  # a backup, and its database
     return re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "…", printed)
 
 

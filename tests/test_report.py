@@ -226,7 +226,7 @@ def test_the_nearest_expiries_come_first_in_whatever_format(
 
     report = read(migrated.database)
 
-    assert [memory.key for memory in report.expiring] == ["first", "second", "third"]
+    assert [memory.key for memory in report.expiring] == ["first", "second", "third", "far"]
     assert (report.overdue, report.expiring_soon) == (1, 2)
 
 

@@ -79,6 +79,7 @@ def test_the_program_migrates_with_what_is_in_the_wheel(installed: Installation)
         "created": True,
         "baseline": False,
         "backup": None,
+        "triggers": [],
     }
     assert (status["database"], status["version"], status["problem"]) == (str(database), 2, None)
 
