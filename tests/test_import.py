@@ -215,7 +215,7 @@ def test_an_import_does_what_the_model_does(
     assert {
         fate: getattr(result.active, fate) + getattr(result.archived, fate) for fate in counts
     } == counts
-    assert sorted(found, key=bool_of_archive) == sorted(expected, key=bool_of_archive)
+    assert sorted(found, key=place_of) == sorted(expected, key=place_of)
     active, archived = (
         {memory.id for memory in found if bool(memory.archived_reason) is wanted}
         for wanted in (False, True)
@@ -231,9 +231,15 @@ def test_an_import_does_what_the_model_does(
     assert read(target) == found
 
 
-def bool_of_archive(memory: Memory) -> bool:
-    """Sort what is archived behind what is active, all else in its order."""
-    return memory.archived_reason is not None
+def place_of(memory: Memory) -> tuple[bool, str]:
+    """Sort what is archived behind what is active, all else in its order.
+
+    Only replaced memories have none: each is archived with the batch that replaces it.
+    """
+    return (
+        memory.archived_reason is not None,
+        repr(memory) if memory.archived_reason == "replaced" else "",
+    )
 
 
 # What the model leaves out
