@@ -37,8 +37,6 @@ from memctl.timestamps import is_before, to_unix
 # has patience for five. To replace one takes three to five times as long as to insert one.
 MANY_ROWS = 200_000
 ROWS_AT_ONCE = 5000  # of the first look
-MANY_ROWS = 200_000
-ROWS_AT_ONCE = 5000  # of the first look
 
 
 class Fates(NamedTuple):
