@@ -11,24 +11,21 @@ memory_idle_times, and the next run charges that idle time as if it had done so 
 import itertools
 import math
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from operator import itemgetter
 from sqlite3 import Connection
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from memctl.agents import OF_AGENT, agent_parameter, require_agent
 from memctl.database import table_exists, temporary_tables
 from memctl.due import Due
-from memctl.events import DecayEvent
+from memctl.events import DecayEvent, Table
 from memctl.jobs import Batch, JobResult, Run
 from memctl.policies import Policy, put_for_parameters
 from memctl.timestamps import to_text, to_unix, unix_seconds
-
-if TYPE_CHECKING:
-    from memctl.candidates import Candidates
 
 
 @dataclass(frozen=True)
@@ -303,13 +300,10 @@ def _importance_after(ended: Sequence[EndedIdleTime], importance: Any, accesses:
     return settled
 
 
-MemoryTable = Literal["agent_memory", "archived_memories"]
-
-
 def _settled_importances(
     db: Connection,
     policy: DecayPolicy,
-    table: MemoryTable,
+    table: Table,
     where: str = "",
     parameters: Mapping[str, object] | None = None,
 ) -> Iterator[tuple[Any, int]]:
@@ -333,7 +327,7 @@ def charge_ended_idle_times(run: Run, policy: DecayPolicy, agent: str | None) ->
     if run.batches is None or not table_exists(db, "memory_idle_times"):
         return
 
-    def charge(table: MemoryTable, batch: Batch) -> int:
+    def charge(table: Table, batch: Batch) -> int:
         rowids = {"rowids": batch.rowids}
         where = "WHERE memory.rowid IN (SELECT value FROM json_each(:rowids))"
         settled = list(_settled_importances(db, policy, table, where, rowids))
@@ -341,8 +335,7 @@ def charge_ended_idle_times(run: Run, policy: DecayPolicy, agent: str | None) ->
         db.execute(FORGET_IDLE_TIMES.format(table=table), rowids)
         return len(batch.memories)
 
-    tables: tuple[MemoryTable, ...] = ("agent_memory", "archived_memories")
-    for table in tables:
+    for table in get_args(Table):
         query = MEMORIES_WITH_ENDED_IDLE_TIMES.format(table=table)
         run.settle(Due(query, agent_parameter(agent)), partial(charge, table))
     gone = array("q", (row[0] for row in db.execute(IDLE_TIMES_OF_NO_MEMORY)))
@@ -379,12 +372,12 @@ def decay(
     policy: DecayPolicy,
     *,
     agent: str | None = None,
-    candidates: "Candidates | None" = None,
+    before_charging: Callable[[str], object] | None = None,
 ) -> DecayResult:
     """Charge every memory, of one agent or of all, for the idle days not charged yet.
 
-    The importance that `candidates` for promotion have is noted before they are charged. Raises
-    NotFoundError for an agent without any memory.
+    `before_charging` is called with the rows of each batch, a JSON array, in its transaction.
+    Raises NotFoundError for an agent without any memory.
     """
     require_agent(run.db, agent)
     charge_ended_idle_times(run, policy, agent)
@@ -394,13 +387,11 @@ def decay(
     parameters |= {"now": to_unix(run.now), **agent_parameter(agent)}
     due = Due(query, parameters, policy=policy)
     event = DecayEvent(run.db, now=run.now, run_id=run.run_id)
-
     charged_at = to_text(run.now)
-    note_importance = candidates.noting_importance(run.db) if candidates else None
 
     def charge(batch: Batch) -> int:
-        if note_importance:
-            note_importance(batch.rowids)
+        if before_charging:
+            before_charging(batch.rowids)
         charged = run.db.executemany(
             CHARGE_MEMORY,
             ((memory.details[DECAYED], charged_at, memory.rowid) for memory in batch.memories),
@@ -409,6 +400,4 @@ def decay(
         return charged
 
     tally = run.settle(due, charge)
-    if candidates and run.batches:
-        candidates.delete_notes_on_nothing(run.db)
     return DecayResult(decayed=tally.count, tally=tally)
