@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from memctl import bridge, migrations
 from memctl.alerts import AlertPolicy, count_memories
-from memctl.backup import STAMP, manifest_path, read_manifest
+from memctl.backup import STAMP
 from memctl.check_jobs import find_in_jobs, find_in_numbers
 from memctl.check_memories import find_in_memories
 from memctl.check_stamps import find_in_stamps
@@ -23,6 +23,7 @@ from memctl.errors import SchemaError
 from memctl.features import read_features
 from memctl.findings import CheckPolicy, Finding
 from memctl.locking import somebody_is_at_work
+from memctl.manifests import manifest_path, read_manifest
 from memctl.spool import Failure
 
 Depth = Literal["quick", "full"]
