@@ -146,7 +146,7 @@ class ArchiveResult(JobResult):
     gone: int = 0
 
     @property
-    def finding(self) -> str | None:
+    def warning(self) -> str | None:
         """Which imported memories were not archived."""
         if not self.in_use + self.gone:
             return None

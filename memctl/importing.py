@@ -60,7 +60,7 @@ class ImportResult(JobResult):
     unknown_types: int
 
     @property
-    def finding(self) -> str | None:
+    def warning(self) -> str | None:
         """What was skipped, and why."""
         if not self.active.skipped + self.archived.skipped + self.promotions.skipped:
             return None

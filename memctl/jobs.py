@@ -53,7 +53,7 @@ class JobResult:
     at_once: bool = False  # in one transaction, however long that held the write lock
 
     @property
-    def finding(self) -> str | None:
+    def warning(self) -> str | None:
         """What its user must see although the job succeeded, even off a terminal."""
         return None
 
