@@ -20,7 +20,7 @@ from sqlite3 import Connection
 from typing import Any, NamedTuple, get_args
 
 from memctl.agents import OF_AGENT, agent_parameter, require_agent
-from memctl.database import table_exists, temporary_tables
+from memctl.database import GREATEST_REAL, table_exists, temporary_tables
 from memctl.due import Due
 from memctl.events import DecayEvent, Table
 from memctl.jobs import Batch, JobResult, Run
@@ -67,7 +67,7 @@ def owed(days: str) -> str:
 
 def _rate_or_null(number: str) -> str:
     """Return SQL for a decay rate of the memory's own: a finite number that is not negative."""
-    return f"CASE WHEN {number} BETWEEN 0 AND 1.7976931348623157e308 THEN {number} END"
+    return f"CASE WHEN {number} BETWEEN 0 AND {GREATEST_REAL} THEN {number} END"
 
 
 def _own_rate(row: str = "") -> str:
