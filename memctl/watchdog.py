@@ -1,6 +1,6 @@
 """What follows every run, so that somebody learns how it ended: alerts, the spool, the bridge.
 
-It comes after the work and never fails it. A run that went well pays for two look-ups; once an
+It comes after the work and never fails it. A run that went well pays for a few look-ups; once an
 hour it also counts the memories of every agent.
 """
 
