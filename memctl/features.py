@@ -19,9 +19,9 @@ from memctl.decay import (
     HIGHEST_IMPORTANCE,
 )
 from memctl.events import CAUSES, reason_detail
-from memctl.migrations import FEATURE_TRIGGERS
 from memctl.state import delete_state, read_state, write_state
 from memctl.timestamps import to_text
+from memctl.triggers import FEATURE_TRIGGERS
 
 Feature = Literal["access-boost", "access-counting", "archive-on-delete"]
 FeatureState = Literal["off", "on", "outdated", "missing"]

@@ -29,9 +29,9 @@ from memctl.due import Tally
 from memctl.errors import RefusedError
 from memctl.events import Table, record_events
 from memctl.jobs import JobResult, Run
-from memctl.migrations import require_equal_counts
 from memctl.row_rules import SECTION_OF_ROW, UNKNOWN_TYPE, problems_of_rows
 from memctl.timestamps import is_before, to_unix
+from memctl.triggers import require_equal_counts
 
 # Rows that hold the write lock for two to three seconds when they are written at once: the service
 # has patience for five. To replace one takes three to five times as long as to insert one.
