@@ -115,25 +115,29 @@ SETTLED_IMPORTANCE = """
     ) AS importance
 """
 
-# How long the memories of a `{where}` have been idle; `{columns}` are more of their columns.
-# LIMIT -1 keeps SQLite from merging the levels, which would compute each inner value many times.
-ANY_IDLE_MEMORIES = f"""
-    SELECT *,
-        (:now - idle_since) / 86400 AS idle_days,
-        {CHARGED_DAYS} AS charged_days
-    FROM (
-        SELECT rowid, id, agent_id, type, key, {STORED_IMPORTANCE}{{columns}},
-            min(:now, {IDLE_SINCE}) AS idle_since,
-            min(:now, {CHARGED_UNTIL}) AS charged_until,
-            {_own_rate()} AS rate{{overridden}}
-        FROM agent_memory
-        {{where}}
-        LIMIT -1
-    )
-    LIMIT -1
-"""
 
-IDLE_MEMORIES = ANY_IDLE_MEMORIES.replace("{columns}", "")
+def idle_memories(where: str, *more_columns: str) -> str:
+    """Return SQL for how long memories have been idle, and for more of their columns.
+
+    LIMIT -1 keeps SQLite from merging the levels, which would compute each inner value many times.
+    """
+    columns = ", ".join(("rowid, id, agent_id, type, key", STORED_IMPORTANCE, *more_columns))
+    return f"""
+        SELECT *,
+            (:now - idle_since) / 86400 AS idle_days,
+            {CHARGED_DAYS} AS charged_days
+        FROM (
+            SELECT {columns},
+                min(:now, {IDLE_SINCE}) AS idle_since,
+                min(:now, {CHARGED_UNTIL}) AS charged_until,
+                {_own_rate()} AS rate{{overridden}}
+            FROM agent_memory
+            {where}
+            LIMIT -1
+        )
+        LIMIT -1
+    """
+
 
 CAN_FADE = f"typeof(importance) IN ('integer', 'real') AND importance > :floor AND {OF_AGENT}"
 
@@ -144,7 +148,7 @@ FADING_MEMORIES = f"""
             max(:floor, round(
                 round(importance, 6) - ({owed("idle_days")} - {owed("charged_days")}), 6
             )) AS decayed
-        FROM ({IDLE_MEMORIES.replace("{where}", f"{{where}} {CAN_FADE}")})
+        FROM ({idle_memories(f"{{where}} {CAN_FADE}")})
         WHERE idle_days > charged_days
         LIMIT -1
     )
@@ -172,7 +176,7 @@ def memories_at(moment: str, columns: str) -> str:
             ), importance) END AS importance_then
         FROM (
             SELECT *, ({moment} - idle_since) / 86400 AS days_then
-            FROM ({ANY_IDLE_MEMORIES.replace("{columns}", f", {columns}")})
+            FROM ({idle_memories("{where}", columns)})
             LIMIT -1
         )
         LIMIT -1
