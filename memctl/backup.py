@@ -318,7 +318,7 @@ def back_up_before(action: str, db: Connection, path: Path, *, now: datetime) ->
         raise no_backup(path.parent, error, way_out) from None
 
 
-def no_backup(directory: Path, error: OSError, way_out: str = "") -> MemctlError:
+def no_backup(directory: Path, error: OSError, way_out: str) -> MemctlError:
     """Return the error that says why a backup cannot be written."""
     return MemctlError(
         f"no backup can be written to {directory} ({error.strerror})",

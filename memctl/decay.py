@@ -308,8 +308,8 @@ def _settled_importances(
     db: Connection,
     policy: DecayPolicy,
     table: Table,
-    where: str = "",
-    parameters: Mapping[str, object] | None = None,
+    where: str,
+    parameters: Mapping[str, object],
 ) -> Iterator[tuple[Any, int]]:
     """Yield the importance that charging the ended idle times leaves, and the memory's row.
 
@@ -317,7 +317,7 @@ def _settled_importances(
     """
     query = ENDED_IDLE_TIMES.replace("{table}", table).replace("{where}", where)
     query, chosen = under_policy(db, policy, query)
-    rows = db.execute(query, {**chosen, **(parameters or {})})
+    rows = db.execute(query, {**chosen, **parameters})
     for (row, importance, accesses), ended in itertools.groupby(rows, key=itemgetter(0, 1, 2)):
         times = [EndedIdleTime(*columns[3:]) for columns in ended]
         settled = _importance_after(times, importance, accesses)
@@ -356,9 +356,7 @@ def settled_importance(db: Connection, policy: DecayPolicy, *, rowid: int | None
     if not table_exists(db, "memory_idle_times"):
         return STORED_IMPORTANCE
     where = "" if rowid is None else "WHERE memory.rowid = :rowid"
-    settled = list(
-        _settled_importances(db, policy, "agent_memory", where, {"rowid": rowid} if where else {})
-    )
+    settled = list(_settled_importances(db, policy, "agent_memory", where, {"rowid": rowid}))
     if not settled:
         return STORED_IMPORTANCE
     with temporary_tables(db):

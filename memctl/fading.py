@@ -28,7 +28,6 @@ class IdleTime:
 
     since: int | None  # unix seconds
     days: int | None
-    charged_days: int | None
     owed: float | None  # for all the days
     charged: float | None  # for those charged already
     rate: float | None  # points a day of its own; None: the policy's
@@ -43,7 +42,7 @@ UNREADABLE_COLUMN = f"""
 """
 
 IDLE_TIME_OF_MEMORY = f"""
-    SELECT idle_since, idle_days, charged_days, {owed("idle_days")}, {owed("charged_days")}, rate,
+    SELECT idle_since, idle_days, {owed("idle_days")}, {owed("charged_days")}, rate,
         (SELECT {UNREADABLE_COLUMN} FROM agent_memory WHERE rowid = :rowid), importance
     FROM ({idle_memories("WHERE rowid = :rowid")})
 """

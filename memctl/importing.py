@@ -190,7 +190,7 @@ class _Import:
             )
 
     def _problems(
-        self, condition: str, problem: str, rows: str | None = None, *, table: str = "incoming"
+        self, condition: str, problem: str, rows: str | None, *, table: str = "incoming"
     ) -> list[str]:
         """Say what is wrong with the rows, of these or of all, for which a condition is true."""
         among = "TRUE" if rows is None else f"row {AMONG}"
