@@ -5,6 +5,7 @@ control characters are spelled out. What is printed does not depend on a termina
 job which succeeds says so only there: cron mails every byte.
 """
 
+import io
 import os
 import re
 import sys
@@ -231,8 +232,6 @@ def show_styled(*parts: tuple[str, str]) -> None:
 
 def _rendered(content: Any, *, styled: bool, width: int | None = None) -> str:
     """Return what rich makes of a text or a table; with a `width`, of so many cells."""
-    import io
-
     from rich.console import Console
 
     printed = io.StringIO()
@@ -248,7 +247,6 @@ def _rendered(content: Any, *, styled: bool, width: int | None = None) -> str:
 
 def _show_csv(rows: Iterable[Mapping[str, object]]) -> None:
     import csv
-    import io
 
     for number, row in enumerate(rows):
         line = io.StringIO()
