@@ -38,11 +38,11 @@ from memctl.memory import (
 from memctl.migrations import (
     MEMORY_COLUMNS,
     require_current,
-    require_equal_counts,
     schema_version,
 )
 from memctl.settings import load_settings
 from memctl.timestamps import is_possible, to_sqlite_text
+from memctl.triggers import require_equal_counts
 
 DEFAULT_IMPORTANCE = 5
 CONTEXT_IMPORTANCE = 3

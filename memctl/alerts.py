@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from sqlite3 import Connection
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from memctl.database import to_bytes, transaction
 from memctl.errors import ClockLeapError, MemctlError, RefusedError
+from memctl.state import delete_state, read_state, write_state
 from memctl.timestamps import to_day, to_text, unix_seconds
 
 STATE_KEY = "alert:"
@@ -205,7 +206,7 @@ def settle_alerts(
     if cleared or new:
         with transaction(db):
             for condition in cleared:
-                _forget(db, STATE_KEY + condition)
+                delete_state(db, STATE_KEY + condition)
             for alert in new:
                 raise_alert(db, alert, raised_at=to_text(now), run_id=run_id)
 
@@ -218,9 +219,10 @@ def raised_conditions(db: Connection) -> set[str]:
 def raise_alert(db: Connection, alert: Alert, *, raised_at: str, run_id: int | None) -> None:
     """Remember that an alert is raised, with its event, unless it is already. In a transaction."""
     key = STATE_KEY + alert.condition
-    if not _remember(db, key, {"since": raised_at}, instead="IGNORE"):
+    if read_state(db, key) is not None:
         return
-    _remember(db, UNDELIVERED_KEY + alert.condition, Undelivered(alert, raised_at))
+    write_state(db, key, {"since": raised_at})
+    write_state(db, UNDELIVERED_KEY + alert.condition, Undelivered(alert, raised_at))
     db.execute(
         "INSERT INTO memory_events (at, event, agent_id, run_id, detail)"
         " VALUES (:at, 'memory:alert', CAST(:agent AS TEXT), :run_id, :detail)",
@@ -254,36 +256,16 @@ def claim_undelivered(db: Connection) -> Undelivered | None:
             return None
         alert, raised_at, tries = json.loads(found[0])
         claimed = Undelivered(Alert(*alert), raised_at, tries + 1)
-        _remember(db, UNDELIVERED_KEY + claimed.alert.condition, claimed)
+        write_state(db, UNDELIVERED_KEY + claimed.alert.condition, claimed)
     return claimed
 
 
 def forget_undelivered(db: Connection, condition: str) -> None:
     """Remember that an alert was delivered."""
-    _forget(db, UNDELIVERED_KEY + condition)
+    delete_state(db, UNDELIVERED_KEY + condition)
 
 
 def _states(db: Connection, prefix: str) -> set[str]:
     """Return the rest of the keys of all states that begin with a text."""
     keys = db.execute("SELECT key FROM memory_state WHERE key GLOB ?", (f"{prefix}*",))
     return {row[0].removeprefix(prefix) for row in keys}
-
-
-def _remember(
-    db: Connection,
-    key: str,
-    value: object,
-    *,
-    instead: Literal["REPLACE", "IGNORE"] = "REPLACE",
-) -> bool:
-    """Keep a value under a key; what is done `instead` when there is one. Returns if it is kept."""
-    return bool(
-        db.execute(
-            f"INSERT OR {instead} INTO memory_state (key, value) VALUES (CAST(? AS TEXT), ?)",
-            (to_bytes(key), json.dumps(value)),
-        ).rowcount
-    )
-
-
-def _forget(db: Connection, key: str) -> None:
-    db.execute("DELETE FROM memory_state WHERE key = CAST(? AS TEXT)", (to_bytes(key),))

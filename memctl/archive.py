@@ -17,8 +17,9 @@ from memctl.errors import RefusedError, UsageError
 from memctl.events import Event, Reason, record_archiving, record_events
 from memctl.jobs import Batch, JobResult, Run
 from memctl.ledger import require_run
-from memctl.migrations import MEMORY_COLUMNS, require_equal_counts
+from memctl.migrations import MEMORY_COLUMNS
 from memctl.timestamps import to_text, to_unix, unix_seconds
+from memctl.triggers import require_equal_counts
 
 # The archive has its own archived_at: the time of this archiving, not of an earlier one.
 KEPT_COLUMNS = ", ".join(column for column in MEMORY_COLUMNS if column != "archived_at")
@@ -146,7 +147,7 @@ class ArchiveResult(JobResult):
     gone: int = 0
 
     @property
-    def finding(self) -> str | None:
+    def warning(self) -> str | None:
         """Which imported memories were not archived."""
         if not self.in_use + self.gone:
             return None

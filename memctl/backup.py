@@ -1,21 +1,18 @@
 """Verified copies of the whole database, made while others go on writing, and the way back.
 
 A copy is one read of the whole file; it stands alone, without a write-ahead log, and is checked
-before it gets its name. Beside it is a manifest, which names the database by its identity and has
-the SHA-256 that `sha256sum` prints; a manifest without one reserves the name of a backup that is
-not finished. To go back means to write the pages of a backup into the live database in one
-transaction: no file is ever put in the place of one that is in use.
+before it gets its name, beside its manifest. To go back means to write the pages of a backup into
+the live database in one transaction: no file is ever put in the place of one that is in use.
 """
 
 import hashlib
 import itertools
-import json
 import os
 import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
@@ -24,13 +21,11 @@ from memctl import __version__, migrations
 from memctl.database import complaints_about, count_rows, is_busy, reachable, table_exists
 from memctl.errors import LockedError, MemctlError, NotFoundError, RefusedError, UsageError
 from memctl.files import Draft, require_place, whole_file
-from memctl.identity import database_id, host_name, known_identity
+from memctl.identity import database_id, known_identity
+from memctl.manifests import Manifest, manifest_path, manifests_in, read_manifest, to_document
 from memctl.migrations import require_utf8
 from memctl.ownership import create_file
-from memctl.timestamps import parse_moment, to_text
-
-MANIFEST_FORMAT = "memctl.backup"
-MOST_MANIFEST_BYTES = 1 << 16
+from memctl.timestamps import to_text
 
 # The copy of a database in WAL mode says in its header that it needs a write-ahead log.
 # https://www.sqlite.org/fileformat.html#file_format_version_numbers
@@ -39,35 +34,6 @@ ROLLBACK_JOURNAL = b"\1\1"
 
 STAMP = "%Y%m%dT%H%M%SZ"
 STAMPED = "[0-9]{8}T[0-9]{6}Z(-[0-9]+)?"
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What the file beside a backup says of it."""
-
-    file: str
-    database: str
-    created_at: str
-    size_bytes: int
-    sha256: str | None  # None: the backup is not finished
-    schema_step: int
-    memories: int | None  # None: no such table
-    archived: int | None
-    memctl_version: str
-    format: str = MANIFEST_FORMAT
-    version: int = 1
-    database_id: str | None = None  # None: not migrated, or made by an earlier memctl
-    host: str | None = None  # None: made by an earlier memctl
-
-    def is_of_same_database(self, other: "Manifest") -> bool:
-        """Tell whether two backups are of one database, wherever it was when they were made."""
-        if self.database_id or other.database_id:
-            return self.database_id == other.database_id
-        return (self.host, self.database) == (other.host, other.database)
-
-    def is_from_future(self, *, now: datetime) -> bool:
-        """Tell whether a backup was made by a clock that was ahead of this moment."""
-        return parse_moment(self.created_at) > now
 
 
 @dataclass(frozen=True)
@@ -128,7 +94,7 @@ def write_backup(
         archived=None,
         memctl_version=__version__,
         database_id=owner,
-        host=host_name(),
+        host=os.uname().nodename,
     )
     remove_unfinished(stem.parent, begun)
     copy = reserve_name(stem, begun, stamped=stamped, now=now)
@@ -352,7 +318,7 @@ def back_up_before(action: str, db: Connection, path: Path, *, now: datetime) ->
         raise no_backup(path.parent, error, way_out) from None
 
 
-def no_backup(directory: Path, error: OSError, way_out: str = "") -> MemctlError:
+def no_backup(directory: Path, error: OSError, way_out: str) -> MemctlError:
     """Return the error that says why a backup cannot be written."""
     return MemctlError(
         f"no backup can be written to {directory} ({error.strerror})",
@@ -406,40 +372,6 @@ def describe(copy: Path, begun: Manifest) -> Manifest:
             memories=count_rows(backup, "agent_memory"),
             archived=count_rows(backup, "archived_memories"),
         )
-
-
-def manifest_path(backup: Path) -> Path:
-    """Return where the manifest of a backup is."""
-    return backup.with_name(f"{backup.name}.json")
-
-
-def manifests_in(directory: Path) -> Iterator[tuple[Path, Manifest]]:
-    """Read the manifests in a directory; yields the file and the manifest."""
-    for note in sorted(directory.glob("*.json")):
-        manifest = read_manifest(note)
-        if manifest:
-            yield note, manifest
-
-
-def read_manifest(note: Path) -> Manifest | None:
-    """Read a manifest; None: there is none of memctl. What a later memctl adds is ignored."""
-    try:
-        if not note.is_file():
-            return None
-        with note.open("rb") as file:
-            found = json.loads(file.read(MOST_MANIFEST_BYTES))
-        known = {field.name for field in fields(Manifest)}
-        manifest = Manifest(**{name: value for name, value in found.items() if name in known})
-        parse_moment(manifest.created_at)
-        is_name = manifest.file == Path(manifest.file).name
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError, UsageError):
-        return None
-    return manifest if manifest.format == MANIFEST_FORMAT and is_name else None
-
-
-def to_document(manifest: Manifest) -> str:
-    """Return a manifest as it is written."""
-    return json.dumps(asdict(manifest), indent=2) + "\n"
 
 
 def sha256_of(file: Path) -> str:

@@ -20,12 +20,15 @@ from memctl.database import from_bytes, to_bytes, transaction
 from memctl.decay import (
     STORED_IMPORTANCE,
     DecayPolicy,
+    DecayResult,
+    decay,
     memories_at,
     settled_importance,
     under_policy,
 )
 from memctl.due import AMONG, Affected, Due
 from memctl.errors import RefusedError
+from memctl.jobs import Run
 from memctl.knowledge import ENTRY_TYPES, content_hash
 from memctl.timestamps import to_unix, unix_seconds
 
@@ -266,13 +269,6 @@ class Candidates(NamedTuple):
         query, parameters = self.query(db, NOTE_IMPORTANCE.replace("{where}", AMONG))
         return lambda rowids: db.execute(query, {**parameters, "rowids": rowids})
 
-    def delete_notes_on_nothing(self, db: Connection) -> None:
-        """Delete notes on memories that are neither active nor archived any more."""
-        keys = [(to_bytes(key),) for (key,) in db.execute(NOTES_ON_NOTHING)]
-        if keys:
-            with transaction(db):
-                db.executemany("DELETE FROM memory_state WHERE key = CAST(? AS TEXT)", keys)
-
     def query(self, db: Connection, query: str) -> tuple[str, dict[str, Any]]:
         """Return one of the queries above for these candidates, and its parameters."""
         query = query.replace("{entries}", self.entries)
@@ -308,6 +304,26 @@ def foreseen_candidates(
         return find_candidates(db, policy, decay, agent=agent, now=now)
     except RefusedError:
         return Candidates(policy, decay, agent, now, importance=settled_importance(db, decay))
+
+
+def decay_with_notes(
+    run: Run, policy: DecayPolicy, promotion: PromotePolicy, *, agent: str | None = None
+) -> DecayResult:
+    """Do what `decay` does, and note the importance of candidates before they are charged."""
+    candidates = Candidates(promotion, policy, None, run.now)
+    note_importance = candidates.noting_importance(run.db)
+    result = decay(run, policy, agent=agent, before_charging=note_importance)
+    if run.batches:
+        delete_notes_on_nothing(run.db)
+    return result
+
+
+def delete_notes_on_nothing(db: Connection) -> None:
+    """Delete notes on memories that are neither active nor archived any more."""
+    keys = [(to_bytes(key),) for (key,) in db.execute(NOTES_ON_NOTHING)]
+    if keys:
+        with transaction(db):
+            db.executemany("DELETE FROM memory_state WHERE key = CAST(? AS TEXT)", keys)
 
 
 def make_content_hash_known(db: Connection) -> None:

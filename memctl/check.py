@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from memctl import bridge, migrations
 from memctl.alerts import AlertPolicy, count_memories
-from memctl.backup import STAMP, manifest_path, read_manifest
+from memctl.backup import STAMP
 from memctl.check_jobs import find_in_jobs, find_in_numbers
 from memctl.check_memories import find_in_memories
 from memctl.check_stamps import find_in_stamps
@@ -23,6 +23,8 @@ from memctl.errors import SchemaError
 from memctl.features import read_features
 from memctl.findings import CheckPolicy, Finding
 from memctl.locking import somebody_is_at_work
+from memctl.manifests import manifest_path, read_manifest
+from memctl.metrics import database_size
 from memctl.spool import Failure
 
 Depth = Literal["quick", "full"]
@@ -67,7 +69,8 @@ def check(
     spooled: Sequence[Failure] = (),
 ) -> CheckResult:
     """Look at everything; reads only. `spooled` are failures that the ledger does not know yet."""
-    findings = [*_find_in_file(db, path, depth), *_find_in_schema(db)]
+    size = database_size(path)
+    findings = [*_find_in_file(db, size.wal_bytes, depth), *_find_in_schema(db)]
     memories = None
     if all(table_exists(db, table) for table in NEEDED_TABLES):
         of_agents = count_memories(db)
@@ -83,18 +86,12 @@ def check(
         findings=sorted(findings, key=lambda finding: order.index(finding.severity)),
         depth=depth,
         memories=memories,
-        size_bytes=path.stat().st_size,
-        wal_bytes=wal_bytes(path),
+        size_bytes=size.size_bytes,
+        wal_bytes=size.wal_bytes,
     )
 
 
-def wal_bytes(path: Path) -> int:
-    """Return the size of the write-ahead log."""
-    wal = path.resolve().with_name(f"{path.resolve().name}-wal")
-    return wal.stat().st_size if wal.exists() else 0
-
-
-def _find_in_file(db: Connection, path: Path, depth: Depth | None) -> Iterator[Finding]:
+def _find_in_file(db: Connection, wal_bytes: int, depth: Depth | None) -> Iterator[Finding]:
     if depth:
         pragma = "integrity_check" if depth == "full" else "quick_check"
         for (damage,) in db.execute(f"PRAGMA {pragma}({MOST_DAMAGES})").fetchall():
@@ -113,11 +110,11 @@ def _find_in_file(db: Connection, path: Path, depth: Depth | None) -> Iterator[F
             f"the journal mode is {mode}: writers and readers hold each other up",
             "while nobody uses it, run `PRAGMA journal_mode = WAL`",
         )
-    if wal_bytes(path) > HUGE_WAL_BYTES:
+    if wal_bytes > HUGE_WAL_BYTES:
         yield Finding(
             "warning",
             "wal_size",
-            f"the write-ahead log has {wal_bytes(path) >> 20} MB",
+            f"the write-ahead log has {wal_bytes >> 20} MB",
             "somebody keeps a read transaction open for long",
             fix="move it into the database",
         )

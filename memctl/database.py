@@ -18,6 +18,7 @@ from memctl.errors import LockedError, MemctlError, NoDatabaseError, SchemaError
 from memctl.ownership import create_directory, create_file, owner_can_use_new_files
 
 MOST_ROWS = 10**12  # SQLite counts to 2**63
+GREATEST_REAL = "1.7976931348623157e308"  # in SQL; the next one is infinite
 MOST_TEXTS = 10_000  # SQLite takes 32,766 parameters
 DEAF_MS = 250  # for so long a signal may go unheard
 MINIMUM_SQLITE = (3, 38, 0)  # unixepoch(), RETURNING, DROP COLUMN

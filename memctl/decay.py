@@ -11,24 +11,21 @@ memory_idle_times, and the next run charges that idle time as if it had done so 
 import itertools
 import math
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from operator import itemgetter
 from sqlite3 import Connection
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from memctl.agents import OF_AGENT, agent_parameter, require_agent
-from memctl.database import table_exists, temporary_tables
+from memctl.database import GREATEST_REAL, table_exists, temporary_tables
 from memctl.due import Due
-from memctl.events import DecayEvent
+from memctl.events import DecayEvent, Table
 from memctl.jobs import Batch, JobResult, Run
 from memctl.policies import Policy, put_for_parameters
 from memctl.timestamps import to_text, to_unix, unix_seconds
-
-if TYPE_CHECKING:
-    from memctl.candidates import Candidates
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ def owed(days: str) -> str:
 
 def _rate_or_null(number: str) -> str:
     """Return SQL for a decay rate of the memory's own: a finite number that is not negative."""
-    return f"CASE WHEN {number} BETWEEN 0 AND 1.7976931348623157e308 THEN {number} END"
+    return f"CASE WHEN {number} BETWEEN 0 AND {GREATEST_REAL} THEN {number} END"
 
 
 def _own_rate(row: str = "") -> str:
@@ -118,25 +115,29 @@ SETTLED_IMPORTANCE = """
     ) AS importance
 """
 
-# How long the memories of a `{where}` have been idle; `{columns}` are more of their columns.
-# LIMIT -1 keeps SQLite from merging the levels, which would compute each inner value many times.
-ANY_IDLE_MEMORIES = f"""
-    SELECT *,
-        (:now - idle_since) / 86400 AS idle_days,
-        {CHARGED_DAYS} AS charged_days
-    FROM (
-        SELECT rowid, id, agent_id, type, key, {STORED_IMPORTANCE}{{columns}},
-            min(:now, {IDLE_SINCE}) AS idle_since,
-            min(:now, {CHARGED_UNTIL}) AS charged_until,
-            {_own_rate()} AS rate{{overridden}}
-        FROM agent_memory
-        {{where}}
-        LIMIT -1
-    )
-    LIMIT -1
-"""
 
-IDLE_MEMORIES = ANY_IDLE_MEMORIES.replace("{columns}", "")
+def idle_memories(where: str, *more_columns: str) -> str:
+    """Return SQL for how long memories have been idle, and for more of their columns.
+
+    LIMIT -1 keeps SQLite from merging the levels, which would compute each inner value many times.
+    """
+    columns = ", ".join(("rowid, id, agent_id, type, key", STORED_IMPORTANCE, *more_columns))
+    return f"""
+        SELECT *,
+            (:now - idle_since) / 86400 AS idle_days,
+            {CHARGED_DAYS} AS charged_days
+        FROM (
+            SELECT {columns},
+                min(:now, {IDLE_SINCE}) AS idle_since,
+                min(:now, {CHARGED_UNTIL}) AS charged_until,
+                {_own_rate()} AS rate{{overridden}}
+            FROM agent_memory
+            {where}
+            LIMIT -1
+        )
+        LIMIT -1
+    """
+
 
 CAN_FADE = f"typeof(importance) IN ('integer', 'real') AND importance > :floor AND {OF_AGENT}"
 
@@ -147,7 +148,7 @@ FADING_MEMORIES = f"""
             max(:floor, round(
                 round(importance, 6) - ({owed("idle_days")} - {owed("charged_days")}), 6
             )) AS decayed
-        FROM ({IDLE_MEMORIES.replace("{where}", f"{{where}} {CAN_FADE}")})
+        FROM ({idle_memories(f"{{where}} {CAN_FADE}")})
         WHERE idle_days > charged_days
         LIMIT -1
     )
@@ -175,7 +176,7 @@ def memories_at(moment: str, columns: str) -> str:
             ), importance) END AS importance_then
         FROM (
             SELECT *, ({moment} - idle_since) / 86400 AS days_then
-            FROM ({ANY_IDLE_MEMORIES.replace("{columns}", f", {columns}")})
+            FROM ({idle_memories("{where}", columns)})
             LIMIT -1
         )
         LIMIT -1
@@ -303,15 +304,12 @@ def _importance_after(ended: Sequence[EndedIdleTime], importance: Any, accesses:
     return settled
 
 
-MemoryTable = Literal["agent_memory", "archived_memories"]
-
-
 def _settled_importances(
     db: Connection,
     policy: DecayPolicy,
-    table: MemoryTable,
-    where: str = "",
-    parameters: Mapping[str, object] | None = None,
+    table: Table,
+    where: str,
+    parameters: Mapping[str, object],
 ) -> Iterator[tuple[Any, int]]:
     """Yield the importance that charging the ended idle times leaves, and the memory's row.
 
@@ -319,7 +317,7 @@ def _settled_importances(
     """
     query = ENDED_IDLE_TIMES.replace("{table}", table).replace("{where}", where)
     query, chosen = under_policy(db, policy, query)
-    rows = db.execute(query, {**chosen, **(parameters or {})})
+    rows = db.execute(query, {**chosen, **parameters})
     for (row, importance, accesses), ended in itertools.groupby(rows, key=itemgetter(0, 1, 2)):
         times = [EndedIdleTime(*columns[3:]) for columns in ended]
         settled = _importance_after(times, importance, accesses)
@@ -333,7 +331,7 @@ def charge_ended_idle_times(run: Run, policy: DecayPolicy, agent: str | None) ->
     if run.batches is None or not table_exists(db, "memory_idle_times"):
         return
 
-    def charge(table: MemoryTable, batch: Batch) -> int:
+    def charge(table: Table, batch: Batch) -> int:
         rowids = {"rowids": batch.rowids}
         where = "WHERE memory.rowid IN (SELECT value FROM json_each(:rowids))"
         settled = list(_settled_importances(db, policy, table, where, rowids))
@@ -341,8 +339,7 @@ def charge_ended_idle_times(run: Run, policy: DecayPolicy, agent: str | None) ->
         db.execute(FORGET_IDLE_TIMES.format(table=table), rowids)
         return len(batch.memories)
 
-    tables: tuple[MemoryTable, ...] = ("agent_memory", "archived_memories")
-    for table in tables:
+    for table in get_args(Table):
         query = MEMORIES_WITH_ENDED_IDLE_TIMES.format(table=table)
         run.settle(Due(query, agent_parameter(agent)), partial(charge, table))
     gone = array("q", (row[0] for row in db.execute(IDLE_TIMES_OF_NO_MEMORY)))
@@ -359,9 +356,7 @@ def settled_importance(db: Connection, policy: DecayPolicy, *, rowid: int | None
     if not table_exists(db, "memory_idle_times"):
         return STORED_IMPORTANCE
     where = "" if rowid is None else "WHERE memory.rowid = :rowid"
-    settled = list(
-        _settled_importances(db, policy, "agent_memory", where, {"rowid": rowid} if where else {})
-    )
+    settled = list(_settled_importances(db, policy, "agent_memory", where, {"rowid": rowid}))
     if not settled:
         return STORED_IMPORTANCE
     with temporary_tables(db):
@@ -379,12 +374,12 @@ def decay(
     policy: DecayPolicy,
     *,
     agent: str | None = None,
-    candidates: "Candidates | None" = None,
+    before_charging: Callable[[str], object] | None = None,
 ) -> DecayResult:
     """Charge every memory, of one agent or of all, for the idle days not charged yet.
 
-    The importance that `candidates` for promotion have is noted before they are charged. Raises
-    NotFoundError for an agent without any memory.
+    `before_charging` is called with the rows of each batch, a JSON array, in its transaction.
+    Raises NotFoundError for an agent without any memory.
     """
     require_agent(run.db, agent)
     charge_ended_idle_times(run, policy, agent)
@@ -394,13 +389,11 @@ def decay(
     parameters |= {"now": to_unix(run.now), **agent_parameter(agent)}
     due = Due(query, parameters, policy=policy)
     event = DecayEvent(run.db, now=run.now, run_id=run.run_id)
-
     charged_at = to_text(run.now)
-    note_importance = candidates.noting_importance(run.db) if candidates else None
 
     def charge(batch: Batch) -> int:
-        if note_importance:
-            note_importance(batch.rowids)
+        if before_charging:
+            before_charging(batch.rowids)
         charged = run.db.executemany(
             CHARGE_MEMORY,
             ((memory.details[DECAYED], charged_at, memory.rowid) for memory in batch.memories),
@@ -409,6 +402,4 @@ def decay(
         return charged
 
     tally = run.settle(due, charge)
-    if candidates and run.batches:
-        candidates.delete_notes_on_nothing(run.db)
     return DecayResult(decayed=tally.count, tally=tally)

@@ -11,10 +11,10 @@ from memctl.agents import agent_parameter
 from memctl.decay import (
     CHARGED_UNTIL,
     FADING_MEMORIES,
-    IDLE_MEMORIES,
     IDLE_SINCE,
     STORED_IMPORTANCE,
     DecayPolicy,
+    idle_memories,
     owed,
     settled_importance,
     under_policy,
@@ -28,7 +28,6 @@ class IdleTime:
 
     since: int | None  # unix seconds
     days: int | None
-    charged_days: int | None
     owed: float | None  # for all the days
     charged: float | None  # for those charged already
     rate: float | None  # points a day of its own; None: the policy's
@@ -43,9 +42,9 @@ UNREADABLE_COLUMN = f"""
 """
 
 IDLE_TIME_OF_MEMORY = f"""
-    SELECT idle_since, idle_days, charged_days, {owed("idle_days")}, {owed("charged_days")}, rate,
+    SELECT idle_since, idle_days, {owed("idle_days")}, {owed("charged_days")}, rate,
         (SELECT {UNREADABLE_COLUMN} FROM agent_memory WHERE rowid = :rowid), importance
-    FROM ({IDLE_MEMORIES.replace("{where}", "WHERE rowid = :rowid")})
+    FROM ({idle_memories("WHERE rowid = :rowid")})
 """
 
 START_OF_IDLE_TIME = f"SELECT {IDLE_SINCE} FROM agent_memory WHERE rowid = ?"

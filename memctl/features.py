@@ -5,7 +5,6 @@ memctl itself does: the two for accesses look at access_count, which only a clie
 and the one for deletes looks for the mark that memctl's own deletes set.
 """
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from sqlite3 import Connection
@@ -20,8 +19,9 @@ from memctl.decay import (
     HIGHEST_IMPORTANCE,
 )
 from memctl.events import CAUSES, reason_detail
-from memctl.migrations import FEATURE_TRIGGERS
+from memctl.state import delete_state, read_state, write_state
 from memctl.timestamps import to_text
+from memctl.triggers import FEATURE_TRIGGERS
 
 Feature = Literal["access-boost", "access-counting", "archive-on-delete"]
 FeatureState = Literal["off", "on", "outdated", "missing"]
@@ -121,10 +121,7 @@ def enable(db: Connection, feature: Feature, *, now: datetime) -> bool:
             db.execute(CREATE_IDLE_TIMES)
             db.execute(CREATE_INDEX_OF_IDLE_TIMES)
         db.execute(TRIGGERS[feature])
-        db.execute(
-            "INSERT OR REPLACE INTO memory_state (key, value) VALUES (?, ?)",
-            (_state_key(feature), json.dumps({"since": since or to_text(now)})),
-        )
+        write_state(db, _state_key(feature), {"since": since or to_text(now)})
     return True
 
 
@@ -132,8 +129,7 @@ def disable(db: Connection, feature: Feature) -> bool:
     """Turn a feature off; returns whether it was on. The caller holds memctl's lock."""
     with transaction(db):
         db.execute(f"DROP TRIGGER IF EXISTS {FEATURE_TRIGGERS[feature]}")
-        forgotten = db.execute("DELETE FROM memory_state WHERE key = ?", (_state_key(feature),))
-    return forgotten.rowcount > 0
+        return delete_state(db, _state_key(feature))
 
 
 def read_features(db: Connection) -> list[FeatureStatus]:
@@ -143,14 +139,12 @@ def read_features(db: Connection) -> list[FeatureStatus]:
 
 def feature_status(db: Connection, feature: Feature) -> FeatureStatus:
     """Compare a feature's trigger with the one that this memctl makes; reads only."""
-    known = db.execute(
-        "SELECT value FROM memory_state WHERE key = ?", (_state_key(feature),)
-    ).fetchone()
+    known = read_state(db, _state_key(feature))
     present = db.execute(
         "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?",
         (FEATURE_TRIGGERS[feature],),
     ).fetchone()
-    since = json.loads(known[0])["since"] if known else None
+    since = known["since"] if known else None
     state: FeatureState = "off"
     if present:
         state = "on" if since and present[0] == TRIGGERS[feature] else "outdated"

@@ -6,7 +6,6 @@ an identity of its own before its first backup. In doubt a file is a copy: its b
 for longer, and never those of another database removed.
 """
 
-import json
 import os
 import sqlite3
 import uuid
@@ -16,25 +15,19 @@ from typing import NamedTuple
 
 from memctl import migrations
 from memctl.database import is_busy, transaction
+from memctl.state import read_state, write_state
 
 STEP_WITH_STATE = 2  # creates memory_state
-
-FIND_IDENTITY = "SELECT value FROM memory_state WHERE key = 'database_id'"
-SET_IDENTITY = "INSERT OR REPLACE INTO memory_state (key, value) VALUES ('database_id', ?)"
+STATE_KEY = "database_id"
 
 
 class Identity(NamedTuple):
     """The identity of a database, and where its file was when it was last looked at."""
 
     id: str
-    host: str
+    host: str  # this machine or container
     path: str
     file: str  # the file system and the inode
-
-
-def host_name() -> str:
-    """Return the name of this machine or container."""
-    return os.uname().nodename
 
 
 def database_id(db: Connection, path: Path) -> str | None:
@@ -62,18 +55,18 @@ def database_id(db: Connection, path: Path) -> str | None:
 
 def new_identity(path: Path) -> Identity:
     """Return an identity that no database has yet, for the file at a path."""
-    return Identity(uuid.uuid4().hex, host_name(), str(path.resolve()), _file_id(path))
+    return Identity(uuid.uuid4().hex, os.uname().nodename, str(path.resolve()), _file_id(path))
 
 
 def store_identity(db: Connection, identity: Identity) -> None:
     """Make an identity that of the database; call it in a transaction."""
-    db.execute(SET_IDENTITY, (json.dumps(identity._asdict()),))
+    write_state(db, STATE_KEY, identity._asdict())
 
 
 def known_identity(db: Connection) -> Identity | None:
     """Return the identity that a database has, perhaps as a copy of another; reads only."""
-    stored = db.execute(FIND_IDENTITY).fetchone() if _has_state(db) else None
-    return Identity(**json.loads(stored[0])) if stored else None
+    stored = read_state(db, STATE_KEY) if _has_state(db) else None
+    return Identity(**stored) if stored else None
 
 
 def _has_state(db: Connection) -> bool:

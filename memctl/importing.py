@@ -29,14 +29,12 @@ from memctl.due import Tally
 from memctl.errors import RefusedError
 from memctl.events import Table, record_events
 from memctl.jobs import JobResult, Run
-from memctl.migrations import require_equal_counts
 from memctl.row_rules import SECTION_OF_ROW, UNKNOWN_TYPE, problems_of_rows
 from memctl.timestamps import is_before, to_unix
+from memctl.triggers import require_equal_counts
 
 # Rows that hold the write lock for two to three seconds when they are written at once: the service
 # has patience for five. To replace one takes three to five times as long as to insert one.
-MANY_ROWS = 200_000
-ROWS_AT_ONCE = 5000  # of the first look
 MANY_ROWS = 200_000
 ROWS_AT_ONCE = 5000  # of the first look
 
@@ -62,7 +60,7 @@ class ImportResult(JobResult):
     unknown_types: int
 
     @property
-    def finding(self) -> str | None:
+    def warning(self) -> str | None:
         """What was skipped, and why."""
         if not self.active.skipped + self.archived.skipped + self.promotions.skipped:
             return None
@@ -192,7 +190,7 @@ class _Import:
             )
 
     def _problems(
-        self, condition: str, problem: str, rows: str | None = None, *, table: str = "incoming"
+        self, condition: str, problem: str, rows: str | None, *, table: str = "incoming"
     ) -> list[str]:
         """Say what is wrong with the rows, of these or of all, for which a condition is true."""
         among = "TRUE" if rows is None else f"row {AMONG}"

@@ -25,6 +25,7 @@ from memctl.errors import MemctlError, NotFoundError, RefusedError, SchemaError,
 from memctl.locking import exclusive
 from memctl.pause import Pause, current_pause
 from memctl.spool import FailureStatus
+from memctl.triggers import require_equal_counts
 from memctl.watchdog import Watch, after_run, deliver_alerts, keep_failure, take_in_spool
 
 MOST_LOCK_WAIT = 86400  # seconds
@@ -53,7 +54,7 @@ class JobResult:
     at_once: bool = False  # in one transaction, however long that held the write lock
 
     @property
-    def finding(self) -> str | None:
+    def warning(self) -> str | None:
         """What its user must see although the job succeeded, even off a terminal."""
         return None
 
@@ -132,7 +133,7 @@ class Run(NamedTuple):
         def change_batch(rowids: str) -> None:
             still = due.still(self.db, rowids)
             changed = change(Batch(still)) if still else 0
-            migrations.require_equal_counts(self.db, due=len(still), changed=changed)
+            require_equal_counts(self.db, due=len(still), changed=changed)
             tally.add(still)
 
         found = due.rowids(self.db)

@@ -22,6 +22,7 @@ from memctl.errors import SchemaError
 from memctl.identity import STEP_WITH_STATE, new_identity, store_identity
 from memctl.migrations import SERVICE_COLUMNS, Migration
 from memctl.timestamps import to_text
+from memctl.triggers import foreign_triggers, require_harmless_triggers
 
 # The runner's own record; it goes when the last step is rolled back.
 CREATE_RECORD = """
@@ -84,7 +85,7 @@ def migrate(
             created=False,
             baseline=False,
             backup=None,
-            triggers=migrations.foreign_triggers(db),
+            triggers=foreign_triggers(db),
         )
     migrations.require_utf8(db)
     fresh = is_empty(db)
@@ -92,7 +93,7 @@ def migrate(
     if found:
         verify_baseline(db, steps[0])
         refuse_references(db)
-    migrations.require_harmless_triggers(db)
+    require_harmless_triggers(db)
     refuse_taken_names(db, steps[1:] if found else steps)
     copy = back_up_before("migrate", db, path, now=now) if backup and not fresh else None
     if fresh:
@@ -108,7 +109,7 @@ def migrate(
         created=fresh,
         baseline=not executed[0],
         backup=str(copy) if copy else None,
-        triggers=migrations.foreign_triggers(db),
+        triggers=foreign_triggers(db),
     )
 
 

@@ -1,12 +1,14 @@
 """The pause: while it lasts, jobs do nothing and say nothing."""
 
-import json
 from datetime import datetime
 from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl.database import transaction
+from memctl.state import delete_state, read_state, write_state
 from memctl.timestamps import parse_moment, to_text
+
+STATE_KEY = "pause"
 
 
 class Pause(NamedTuple):
@@ -21,24 +23,21 @@ def pause(db: Connection, *, now: datetime, until: datetime | None, reason: str)
     """Make jobs do nothing from now on; a second pause takes the place of the first."""
     paused = Pause(since=to_text(now), until=to_text(until) if until else None, reason=reason)
     with transaction(db):
-        db.execute(
-            "INSERT OR REPLACE INTO memory_state (key, value) VALUES ('pause', ?)",
-            (json.dumps(paused._asdict()),),
-        )
+        write_state(db, STATE_KEY, paused._asdict())
     return paused
 
 
 def resume(db: Connection) -> bool:
     """End the pause; returns whether there was one."""
     with transaction(db):
-        return db.execute("DELETE FROM memory_state WHERE key = 'pause'").rowcount > 0
+        return delete_state(db, STATE_KEY)
 
 
 def current_pause(db: Connection, *, now: datetime) -> Pause | None:
     """Return the pause that is in force."""
-    row = db.execute("SELECT value FROM memory_state WHERE key = 'pause'").fetchone()
-    if row is None:
+    stored = read_state(db, STATE_KEY)
+    if stored is None:
         return None
-    pause = Pause(**json.loads(row[0]))
+    pause = Pause(**stored)
     over = pause.until is not None and parse_moment(pause.until) <= now
     return None if over else pause

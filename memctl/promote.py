@@ -26,9 +26,9 @@ from memctl.decay import DecayPolicy, charge_ended_idle_times
 from memctl.events import record_events
 from memctl.jobs import Batch, JobResult, Run
 from memctl.knowledge import Entry, Source, entry_of, hash_of
-from memctl.migrations import require_equal_counts
 from memctl.similarity import Corpus, Words, are_alike, words_of
 from memctl.timestamps import to_text
+from memctl.triggers import require_equal_counts
 
 GAIN_FROM_ITSELF = 0.05  # a memory says its entry again in slightly other words
 GAIN_FROM_ANOTHER = 0.10  # another agent has learnt the same

@@ -5,7 +5,6 @@ would have kept looks like a mistake: it needs --force once. What has only becom
 however much it is; small archives are exempt.
 """
 
-import json
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from memctl.due import Due
 from memctl.errors import RefusedError
 from memctl.jobs import JobResult, Run
 from memctl.policies import Override, Policy, put_for_parameters
+from memctl.state import read_state, write_state
 from memctl.timestamps import is_our_text, to_text, unix_seconds
 
 SMALL_ARCHIVE = 100
@@ -194,12 +194,12 @@ def _refusal(guarded: Sequence[Loss]) -> RefusedError | None:
 
 def last_policy(db: Connection) -> PrunePolicy:
     """Return the policy of the last prune, agent by agent; the defaults before the first."""
-    stored = db.execute("SELECT value FROM memory_state WHERE key = ?", (STATE_KEY,)).fetchone()
+    stored = read_state(db, STATE_KEY)
     if stored is None:
         return PrunePolicy()
     overrides = [
         Override(key, timedelta(seconds=value) if key == "retention" else value, *of)
-        for key, value, *of in json.loads(stored[0])
+        for key, value, *of in stored
     ]
     general = {one.key: one.value for one in overrides if one.agent is one.type is None}
     return PrunePolicy(
@@ -235,10 +235,7 @@ def _remember_policy(
         for key, value, *of in (*general, *held.overrides)
     ]
     with transaction(db):
-        db.execute(
-            "INSERT OR REPLACE INTO memory_state (key, value) VALUES (?, ?)",
-            (STATE_KEY, json.dumps(stored)),
-        )
+        write_state(db, STATE_KEY, stored)
 
 
 def forget_old_records(

@@ -18,8 +18,9 @@ from memctl.due import Due
 from memctl.errors import RefusedError, UsageError
 from memctl.jobs import Batch, JobResult, Run
 from memctl.ledger import require_run
-from memctl.migrations import MEMORY_COLUMNS, require_equal_counts
+from memctl.migrations import MEMORY_COLUMNS
 from memctl.timestamps import is_before, to_service_text, to_text, to_unix
+from memctl.triggers import require_equal_counts
 
 OnConflict = Literal["fail", "skip", "replace"]
 

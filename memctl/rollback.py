@@ -4,7 +4,6 @@ What memctl's own tables hold is kept in the backup that is always made first.
 """
 
 import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from sqlite3 import Connection
 from sqlite_utils import Database
 
 from memctl import migrations
-from memctl.backup import back_up_before, remove_backup
+from memctl.backup import back_up_before, opened_backup, remove_backup
 from memctl.database import count_rows, table_exists, transaction
 from memctl.errors import RefusedError, SchemaError, UsageError
 from memctl.migrate import schema_database
@@ -122,7 +121,7 @@ def _require_same_archive(db: Connection, copy: Path) -> None:
     if not table_exists(db, "archived_memories"):
         return
     newest = "SELECT count(*), max(archive_id) FROM archived_memories"
-    with closing(sqlite3.connect(copy)) as backup:
+    with opened_backup(copy) as backup:
         same = backup.execute(newest).fetchone() == db.execute(newest).fetchone()
     if not same:
         raise RefusedError(

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from sqlite3 import Connection
 from typing import NamedTuple
 
+from memctl.database import GREATEST_REAL
 from memctl.document import PROBLEMS_SHOWN
 from memctl.memory import TYPES
 from memctl.timestamps import unix_seconds
-
-GREATEST_REAL = "1.7976931348623157e308"
 
 
 class Rule(NamedTuple):

@@ -49,11 +49,9 @@ def _cleanup(run: Run, _settings: Settings) -> JobResult:
 
 
 def _decay(run: Run, settings: Settings) -> JobResult:
-    from memctl.candidates import Candidates
-    from memctl.decay import decay
+    from memctl.candidates import decay_with_notes
 
-    candidates = Candidates(settings.promote, settings.decay, None, run.now)
-    return decay(run, settings.decay, candidates=candidates)
+    return decay_with_notes(run, settings.decay, settings.promote)
 
 
 def _promote(run: Run, settings: Settings) -> JobResult:

@@ -3,18 +3,10 @@
 from collections.abc import Sequence
 
 from memctl.errors import MemctlError
+from memctl.job_output import memory_row, report_document, tell_report
 from memctl.jobs import Request
 from memctl.messages import Message
-from memctl.output import (
-    error_document,
-    memory_row,
-    report_document,
-    show_document,
-    show_error,
-    show_rows,
-    tell,
-    tell_report,
-)
+from memctl.output import error_document, show_document, show_error, show_rows, tell
 from memctl.run import Turn
 from memctl.timestamps import to_text
 

@@ -17,7 +17,7 @@ from memctl.timestamps import to_text
 
 Outcome = Literal["ok", "failed", "refused", "running", "crashed"]
 
-Identity = tuple[str, str, str, int]
+RunIdentity = tuple[str, str, str, int]
 
 # Whether a row is a crash is told by the lock, not by the table.
 STATUS = "iif(run_id IN (SELECT value FROM json_each(:crashed)), 'crashed', status)"
@@ -40,7 +40,7 @@ class RunRecord(NamedTuple):
     pid: int
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> RunIdentity:
         """What no other run has in common with it."""
         return self.job, self.started_at, self.host, self.pid
 

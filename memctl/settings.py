@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from memctl.alerts import AlertPolicy
 from memctl.database import database_path, reachable
 from memctl.errors import MemctlError, UsageError
+from memctl.spool import spool_path
 
 if TYPE_CHECKING:  # each costs a start more than it is worth to the commands without it
-    from memctl.alerts import AlertPolicy
     from memctl.candidates import PromotePolicy
     from memctl.configuration import Configuration
     from memctl.decay import DecayPolicy
@@ -56,17 +57,13 @@ class Settings(NamedTuple):
         return self.configuration.promote.policy() if self.configuration else PromotePolicy()
 
     @property
-    def alerts(self) -> "AlertPolicy":
+    def alerts(self) -> AlertPolicy:
         """From which figures on somebody is told."""
-        from memctl.alerts import AlertPolicy
-
         return self.configuration.alerts.policy() if self.configuration else AlertPolicy()
 
     @property
     def spool(self) -> Path | None:
         """The file for failures that the database cannot be told of; None: there is no place."""
-        from memctl.spool import spool_path
-
         return self.state and spool_path(self.state, self.database)
 
     @property

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from memctl.ownership import OPEN, create_directory, open_or_create
-from memctl.runs import Identity
+from memctl.runs import RunIdentity
 
 MOST_BYTES = 1 << 20  # of a year without a database, the first few thousand failures are enough
 
@@ -37,7 +37,7 @@ class Failure:
     status: FailureStatus = "failed"
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> RunIdentity:
         """What no other run has in common with it."""
         return self.job, self.started_at, self.host, self.pid
 

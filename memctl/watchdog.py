@@ -1,6 +1,6 @@
 """What follows every run, so that somebody learns how it ended: alerts, the spool, the bridge.
 
-It comes after the work and never fails it. A run that went well pays for two look-ups; once an
+It comes after the work and never fails it. A run that went well pays for a few look-ups; once an
 hour it also counts the memories of every agent.
 """
 
@@ -40,7 +40,7 @@ from memctl.errors import MemctlError, RefusedError
 from memctl.ledger import record_failure
 from memctl.locking import exclusive
 from memctl.migrations import require_current
-from memctl.runs import Identity, RunFilter, RunRecord, crashed_runs, list_runs
+from memctl.runs import RunFilter, RunIdentity, RunRecord, crashed_runs, list_runs
 from memctl.spool import (
     DeliveredAlert,
     Entry,
@@ -208,7 +208,7 @@ def take_in_spool(db: Connection, watch: Watch) -> None:
         spool.remove()
 
 
-def _runs_since(db: Connection, moment: str | None) -> dict[Identity, RunRecord]:
+def _runs_since(db: Connection, moment: str | None) -> dict[RunIdentity, RunRecord]:
     if moment is None:
         return {}
     which = RunFilter(since=parse_moment(moment))

@@ -29,7 +29,8 @@ from memctl.errors import (
 )
 from memctl.features import enable
 from memctl.memory import MOST_BYTES, TYPES, MemoryType
-from memctl.migrations import FEATURE_TRIGGERS, MEMORY_COLUMNS
+from memctl.migrations import MEMORY_COLUMNS
+from memctl.triggers import FEATURE_TRIGGERS
 from tests.conftest import NOW, Memctl, connect, everything, insert_memory, is_sound, rows, text_of
 from tests.service import COLUMNS, LIST, LIST_TYPE, Service
 from tests.test_contention import write_lock

@@ -753,7 +753,7 @@ def test_an_import_can_be_taken_back(
 
     after = [memory for memory in read(target) if not memory.archived_reason]
     assert archived.result is not None
-    assert archived.result.finding is None
+    assert archived.result.warning is None
     assert restored.result is not None
     assert sorted(after, key=str) == sorted(before, key=str)
     assert export_from(target)  # which refuses a memory that is active and archived

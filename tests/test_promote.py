@@ -1,6 +1,5 @@
 """Promotion: what has proved itself reaches the knowledge base, once, and stays where it is."""
 
-import functools
 import json
 import re
 import shutil
@@ -20,9 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memctl.candidates import Candidates, PromotePolicy
+from memctl.candidates import Candidates, PromotePolicy, decay_with_notes
 from memctl.database import open_database, table_exists
-from memctl.decay import DecayPolicy, decay
+from memctl.decay import DecayPolicy
 from memctl.errors import SchemaError
 from memctl.jobs import Request, Run, perform
 from memctl.policies import Override
@@ -1215,12 +1214,12 @@ def test_any_schedule_promotes_the_same_memories_with_the_same_confidence(
 
         for hours, jobs in schedule:
             now = NOW + timedelta(hours=hours)
-            candidates = Candidates(PromotePolicy(), policy, None, now)
             request = Request(shared, now, force=True)
             for job in jobs:
                 if job == "decay":
-                    work = functools.partial(decay, policy=policy, candidates=candidates)
-                    perform("decay", work, request)
+                    perform(
+                        "decay", lambda run: decay_with_notes(run, policy, PromotePolicy()), request
+                    )
                 else:
                     perform("promote", lambda run: promote(run, PromotePolicy(), policy), request)
 

@@ -22,6 +22,10 @@ from memctl.restore import OnConflict
 from memctl.restore import restore as restore_memories
 from memctl.timestamps import parse_duration, parse_past
 
+AgentOfIds = Annotated[
+    str | None, typer.Argument(metavar="AGENT", help="May be left out with --run.")
+]
+IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="ID...")]
 ReasonOption = Annotated[
     str | None, typer.Option("--reason", metavar="REASON", help="Archived for this reason.")
 ]
@@ -77,10 +81,8 @@ def archived(
 def archive(
     call: Call,
     job: JobOptions,
-    agent: Annotated[
-        str | None, typer.Argument(metavar="AGENT", help="May be left out with --run.")
-    ] = None,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...")] = None,
+    agent: AgentOfIds = None,
+    ids: IdsArgument = None,
     run: Annotated[
         int | None,
         typer.Option("--run", metavar="N", min=1, max=MOST_ROWS, help="All that run N imported."),
@@ -99,10 +101,8 @@ def archive(
 def restore(
     call: Call,
     job: JobOptions,
-    agent: Annotated[
-        str | None, typer.Argument(metavar="AGENT", help="May be left out with --run.")
-    ] = None,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...")] = None,
+    agent: AgentOfIds = None,
+    ids: IdsArgument = None,
     run: Annotated[
         int | None,
         typer.Option("--run", metavar="N", min=1, max=MOST_ROWS, help="All that run N archived."),

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import Call
+from memctl.database import open_database
 from memctl.errors import UsageError
 from memctl.files import output_path
 
@@ -30,7 +31,6 @@ def demo(
     """
     from memctl import demo_output
     from memctl.cli.insight import SPARKLINE
-    from memctl.database import open_database
     from memctl.demo import demo_database, live
     from memctl.metrics import read_metrics
 

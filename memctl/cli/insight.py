@@ -11,6 +11,7 @@ from memctl.database import open_database
 from memctl.errors import UsageError
 from memctl.files import output_path, write_file
 from memctl.migrations import require_current
+from memctl.output import document_text, say, show_document, show_rows, show_table, show_text
 from memctl.timestamps import parse_duration, parse_past
 
 ReportFormat = Literal["text", "markdown", "json", "html"]
@@ -39,7 +40,6 @@ def metrics(
     """Tell how much memory agents have and how it changes, as JSON."""
     from memctl import metrics_output
     from memctl.metrics import read_metrics
-    from memctl.output import say, show_document, show_rows, show_table
 
     form = output.form(call)
     if prometheus and (call.json or form != "json" or history):
@@ -74,8 +74,6 @@ def metrics(
 
 def write_or_show(text: str, file: Path | None, *, database: Path, mode: int = 0o600) -> None:
     """Write a text into a file, or print it when there is none, or a dash."""
-    from memctl.output import show_text
-
     if file is None or str(file) == "-":
         show_text([text])
     else:
@@ -94,7 +92,6 @@ def report(
 ) -> None:
     """Make a health report of the last week: what changed, what is remarkable, what to do."""
     from memctl.cli.watch import look
-    from memctl.output import document_text
     from memctl.report import read_report
     from memctl.report_html import report_html
     from memctl.report_text import report_document, report_markdown, report_text

@@ -46,16 +46,12 @@ def cleanup(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
 
 def decay(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
     """Lower the importance of memories that nobody has read lately."""
-    from memctl.candidates import Candidates
-    from memctl.decay import decay as charge_idle
+    from memctl.candidates import decay_with_notes
 
-    policy = call.settings.decay
-    candidates = Candidates(call.settings.promote, policy, None, call.moment)
+    policy, promotion = call.settings.decay, call.settings.promote
     request = job.request(call, partial=agent is not None)
     report = perform(
-        "decay",
-        lambda run: charge_idle(run, policy, agent=agent, candidates=candidates),
-        request,
+        "decay", lambda run: decay_with_notes(run, policy, promotion, agent=agent), request
     )
     finish(report, call, job)
 

@@ -22,6 +22,7 @@ from memctl.alerts import UNDER_ALERT, Alert, Undelivered, run_command
 from memctl.database import database_path, open_database, require_file
 from memctl.errors import MemctlError, UsageError, shortage
 from memctl.files import output_path
+from memctl.job_output import show_report
 from memctl.jobs import MOST_LOCK_WAIT, JobResult, Report, Request
 from memctl.locking import exclusive
 from memctl.messages import LogFormat, MessageStyle
@@ -30,7 +31,6 @@ from memctl.output import (
     say,
     set_message_style,
     show_error,
-    show_report,
     show_text,
     to_json,
     visible,
