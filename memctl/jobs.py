@@ -19,7 +19,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from memctl import ledger, migrations
 from memctl.batches import Batches
-from memctl.database import open_database, require_file
+from memctl.database import complaints_about, open_database, require_file
 from memctl.due import Affected, Due, Tally
 from memctl.errors import MemctlError, NotFoundError, RefusedError, SchemaError, UsageError
 from memctl.locking import exclusive
@@ -347,7 +347,8 @@ def _record(
         if wrong_clock:
             ending.wrong_clock = wrong_clock
             raise wrong_clock
-        result = work(run)
+        with complaints_about(request.database):
+            result = work(run)
         finish("refused" if result.refusal else "ok", result, result.refusal)
     except BaseException as error:
         with suppress(sqlite3.Error):  # what stopped the work may stop this too: say the former

@@ -97,6 +97,14 @@ def statuses(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
 # Failures that the ledger knows
 
 
+def not_today(memctl: Memctl) -> str:
+    """Return what a job says that `REFUSE_EVENTS` stops."""
+    return (
+        f"a constraint or a trigger in {memctl.database} refuses what memctl writes (not today); "
+        "the interrupted step was rolled back: the program that made it has to change it"
+    )
+
+
 def test_the_third_failure_in_a_row_is_told_and_the_fourth_is_not(
     db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
 ) -> None:
@@ -114,11 +122,11 @@ def test_the_third_failure_in_a_row_is_told_and_the_fourth_is_not(
             "schema": 1,
             "at": "2026-11-22T09:43:58Z",
             "database": str(migrated.database),
-            "message": "cleanup has failed 3 times in a row: IntegrityError: not today",
+            "message": f"cleanup has failed 3 times in a row: {not_today(migrated)}",
             "condition": "failures",
             "job": "cleanup",
             "failures": 3,
-            "error": "IntegrityError: not today",
+            "error": not_today(migrated),
         }
     ]
     assert alert_events(db) == [
@@ -129,7 +137,7 @@ def test_the_third_failure_in_a_row_is_told_and_the_fourth_is_not(
                 "condition": "failures",
                 "job": "cleanup",
                 "failures": 3,
-                "error": "IntegrityError: not today",
+                "error": not_today(migrated),
             },
         )
     ]
@@ -1086,7 +1094,7 @@ def test_the_service_is_told_of_every_run_in_one_row(
                 "warning",
                 "refused: no agent 'nobody' has any memory here; names are case-sensitive (run 2)",
             ),
-            ("error", "failed: IntegrityError: not today (run 3)"),
+            ("error", f"failed: {not_today(migrated)} (run 3)"),
         ]
     ]
     assert json.loads(rows(db, "observability_events", "payload")[0][0]) == {
