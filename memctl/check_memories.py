@@ -78,7 +78,7 @@ RULES = (
         "warning",
         f"{unix_seconds('created_at')} IS NULL",
         "have a created_at that is not a time: they are never promoted, "
-        "and do not decay until they are read",
+        "and do not decay if they have no last_accessed",
         WRITE_TIMES,
     ),
     Rule(

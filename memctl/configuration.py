@@ -32,7 +32,10 @@ Days = Annotated[int, Field(ge=0, le=36500)]
 
 def _date(value: object) -> object:
     """Read the text of a date; TOML has dates of its own, too."""
-    return date.fromisoformat(value) if isinstance(value, str) else value
+    try:
+        return date.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("It must be a date such as 2026-11-22") from None
 
 
 def _path(value: str | None) -> str | None:

@@ -1,6 +1,7 @@
 """What a document to import must look like, value by value: the door that pydantic guards."""
 
 import base64
+import json
 import reprlib
 import uuid
 from collections.abc import Sequence
@@ -146,12 +147,17 @@ class Frame(Strict):
     sha256: str
 
 
-def completed(section: Section, row: Any, *, now: datetime) -> Any:
-    """Return a memory with the values that the service would store in the columns it omits."""
+def completed(section: Section, row: Any, *, now: datetime, agent: str | None) -> Any:
+    """Return a memory with the values that the service would store in the columns it omits.
+
+    `agent` is the one to which all are given, or None. An archived memory without an id gets the
+    same one at each import, or a second import would bring it in again.
+    """
     if section is PROMOTIONS or not isinstance(row, dict):
         return row
+    content = json.dumps([agent, row], sort_keys=True)
     defaults = {
-        "id": str(uuid.uuid4()),
+        "id": str(uuid.uuid5(uuid.NAMESPACE_OID, content) if section is ARCHIVED else uuid.uuid4()),
         **dict.fromkeys(section.columns[5:]),  # all but id, agent_id, type, key and value
         "importance": 5,
         "access_count": 0,

@@ -16,7 +16,7 @@ from sqlite3 import Connection
 from typing import Any, NamedTuple, cast
 
 from memctl.agents import agent_parameter
-from memctl.database import temporary_tables, to_bytes, transaction
+from memctl.database import from_bytes, temporary_tables, to_bytes, transaction
 from memctl.document import (
     ARCHIVED,
     FORMAT,
@@ -30,7 +30,7 @@ from memctl.document import (
     row_text,
 )
 from memctl.document_models import Frame, check_frame, check_rows, completed
-from memctl.encoding import is_unicode
+from memctl.encoding import encodable, is_unicode
 from memctl.errors import DocumentError, MemctlError
 from memctl.json_stream import JsonStream
 from memctl.migrations import require_current
@@ -130,7 +130,7 @@ def stage(
     with temporary_tables(db):
         for statement in CREATE_INCOMING:
             db.execute(statement)
-        agent = _Reading(db, JsonStream(unpacked(file)), progress, complete_at).read()
+        agent = _Reading(db, JsonStream(unpacked(file)), progress, complete_at, wanted).read()
         for statement in INDEX_INCOMING:
             db.execute(statement)
         _refuse_contradictions(db, agent)
@@ -174,11 +174,13 @@ class _Reading:
         stream: JsonStream,
         progress: Progress,
         complete_at: datetime | None,
+        wanted: Wanted,
     ) -> None:
         self._db = db
         self._stream = stream
         self._progress = progress
         self._complete_at = complete_at
+        self._wanted = wanted
         self._checksum = Checksum()
         self._counts = dict.fromkeys(SECTIONS, 0)
         self._frame: dict[str, Any] = {}
@@ -200,7 +202,9 @@ class _Reading:
             if name in SECTIONS:
                 section = SECTIONS[name]
                 if self._complete_at:
-                    value = completed(section, value, now=self._complete_at)
+                    value = completed(
+                        section, value, now=self._complete_at, agent=self._wanted.new_agent
+                    )
                 rows.append(value)
                 size += self._stream.length
                 self._counts[name] += 1
@@ -322,7 +326,7 @@ class _Reading:
                 "format": FORMAT,
                 "version": VERSION,
                 "exported_at": to_text(self._complete_at),
-                "agent_id": None,
+                "agent_id": self._only_agent(),
                 "counts": self._counts,
                 "sha256": str(self._checksum),
             } | found
@@ -340,6 +344,12 @@ class _Reading:
         if frame.sha256 != str(self._checksum):
             refuse_document(["sha256: the rows are not those that were exported"])
         return cast("str | None", frame.agent_id)  # pydantic has decoded it
+
+    def _only_agent(self) -> object:
+        """Return whose all the memories are, as in a document; None if they are of several."""
+        agents = self._db.execute("SELECT DISTINCT CAST(agent_id AS BLOB) FROM incoming LIMIT 2")
+        found = [from_bytes(agent) for (agent,) in agents]
+        return encodable(found[0]) if len(found) == 1 else None
 
 
 def odd_texts(row: Sequence[object]) -> tuple[int, ...]:

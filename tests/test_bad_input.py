@@ -1030,7 +1030,11 @@ def test_a_wrong_configuration_stops_every_command(
         pytest.param(
             b"[decay]\nstale_days = 3\n", ": decay.stale_days: ", id="stale before the grace ends"
         ),
-        pytest.param(b'[decay]\nsince = "soon"\n', ": decay.since: ", id="not a date"),
+        pytest.param(
+            b'[decay]\nsince = "2026-11-22T11:00:00Z"\n',
+            ": decay.since: It must be a date such as 2026-11-22",
+            id="not a date",
+        ),
         pytest.param(b'database = ""\n', ": database: ", id="an empty database"),
         pytest.param(b"database = 1\n", ": database: ", id="a number for a database"),
     ],

@@ -241,6 +241,21 @@ def test_memories_are_counted_over_all_portions_and_the_first_is_named(
     assert answer.json["memories"] == PORTION_ROWS + 2
 
 
+def test_without_a_time_of_creation_only_memories_that_were_never_read_do_not_decay(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    read = insert_memory(db, created_at="soon", last_accessed="2026-10-01 00:00:00")
+    insert_memory(db, created_at="soon", last_accessed=None)
+
+    told = migrated("check").out
+    migrated.ok("decay")
+
+    assert "2 memories have a created_at that is not a time" in told
+    assert "do not decay if they have no last_accessed" in told
+    fallen = db.execute("SELECT id FROM agent_memory WHERE importance < 5").fetchall()
+    assert fallen == [(read,)]
+
+
 def test_archived_memories_that_are_never_pruned_are_counted(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:

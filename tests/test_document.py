@@ -611,6 +611,58 @@ def test_a_document_written_by_hand_needs_only_what_a_memory_cannot_do_without(
     }
 
 
+def test_an_archived_memory_without_an_id_comes_in_once(target: Path) -> None:
+    written = {
+        "agent_id": "hand",
+        "type": "learning",
+        "key": "k",
+        "value": "v",
+        "archived_at": "2026-11-01T00:00:00Z",
+        "archived_reason": "manual",
+    }
+    content = json.dumps({"archived": [written]}).encode()
+    other = Wanted(new_agent="other")
+
+    results = [
+        import_into(target, content, wanted=wanted, no_checksum=True)
+        for wanted in (ALL, ALL, other, other)
+    ]
+
+    assert [result.archived.inserted for result in results] == [1, 0, 1, 0]
+
+
+def test_a_document_by_hand_that_names_no_agent_is_that_of_its_only_one(target: Path) -> None:
+    row = {"agent_id": "hand", "type": "learning", "key": "k", "value": "v"}
+    of_two = {"active": [row, {**row, "agent_id": "other"}]}
+    of_odd = {"active": [{**row, "agent_id": {"base64": "/w=="}}]}
+    undecided = Wanted()
+
+    with pytest.raises(DocumentError) as refusal:
+        import_into(target, json.dumps(of_two).encode(), wanted=undecided, no_checksum=True)
+    results = [
+        import_into(target, json.dumps(document).encode(), wanted=undecided, no_checksum=True)
+        for document in ({"active": [row]}, of_odd)
+    ]
+
+    assert refusal.value.message == "the document is of all agents"
+    assert [result.active.inserted for result in results] == [1, 1]
+
+
+def test_memories_are_given_to_an_agent_with_a_name(target: Path) -> None:
+    written = {"agent_id": "", "type": "learning", "key": "k", "value": "v"}
+    content = json.dumps({"active": [written]}).encode()
+
+    with pytest.raises(DocumentError) as refusal:
+        import_into(target, content, no_checksum=True, allow_invalid=False)
+    answer = Memctl(target)("import", "-", "--reassign-agent", "", given=content)
+
+    assert refusal.value.message == "active row 1, agent_id: must be text, and not empty"
+    assert (answer.exit_code, answer.err) == (
+        2,
+        "memctl: a memory needs an agent; name one after --reassign-agent\n",
+    )
+
+
 def test_without_a_checksum_all_else_is_still_checked(target: Path, exported: bytes) -> None:
     document = json.loads(exported)
     document["active"][0] |= {**NEW, "value": "edited"}

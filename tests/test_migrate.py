@@ -760,6 +760,19 @@ def backup_of(path: Path, action: str = "migrate") -> Path:
     return path.with_name(f"{path.name}.before-{action}-{STAMP}")
 
 
+@pytest.mark.parametrize("before", [["migrate --to 1"], ["migrate", "rollback"]], ids=str)
+def test_idle_time_that_decay_will_charge_is_told_of_whenever_decay_comes_to_memories(
+    service: Service, memctl: Memctl, before: list[str]
+) -> None:
+    service.remember("a", "learning", "k", "v")
+    for command in before:
+        memctl.ok(*command.split(), "--quiet")
+
+    answer = memctl.ok("migrate")
+
+    assert BASELINE_MESSAGES.splitlines()[1] in answer.err.splitlines()
+
+
 def test_the_backup_is_the_database_as_it_was(service: Service, path: Path, memctl: Memctl) -> None:
     service.remember("build_agent", "learning", "k", "v", importance=7.5)
     service.db.execute("UPDATE agent_memory SET value = CAST(x'f09f00ff' AS TEXT)")

@@ -122,6 +122,8 @@ def import_(
     agent = words[0] if len(words) == 2 else None
     if all_agents and not (agent is None and reassign_agent is None):
         raise UsageError("--all is of no single agent", "leave out --all, or the agent")
+    if reassign_agent == "":
+        raise UsageError("a memory needs an agent", "name one after --reassign-agent")
     wanted = Wanted(agent, all_agents=all_agents, new_agent=reassign_agent)
     with ExitStack() as stack:
         progress = stack.enter_context(Progress("import", quiet=call.quiet))

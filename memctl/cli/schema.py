@@ -77,7 +77,8 @@ def migrate(
     say(f"migrate: applied {', '.join(result.applied)} to {path}", quiet=call.quiet)
     if result.baseline:
         say("migrate: agent_memory was there already and is unchanged by 001", quiet=call.quiet)
-    if result.baseline and len(result.applied) > 1:
+    had_memories = result.baseline or "001_agent_memory" not in result.applied
+    if had_memories and "002_memory_persistence" in result.applied:
         say(
             "migrate: the first `memctl decay` charges all the idle time up to now; see it with "
             "--dry-run, or start counting later with [decay] since in the configuration",
