@@ -86,7 +86,7 @@ def test_a_clock_over_60_days_ahead_of_runs_and_writes_is_refused(
         3,
         "the clock says 2027-01-21T09:43:59Z, but run 1 (decay) was at 2026-11-22T09:43:58Z, and "
         "no memory was written or read in the last 60 days; set the clock; if it is right, "
-        "say --force once",
+        "use --force once",
     )
     assert content(copy) == before
 
@@ -237,6 +237,16 @@ def test_a_check_names_the_wrong_clock(copy: Path, looking: sqlite3.Connection) 
 
     assert next(code for code, _ in findings(looking, copy, now=LEAP)) == "clock"
     assert findings(looking, copy, now=NOW) == []
+
+
+def test_a_check_leaves_out_the_timestamp_of_an_alert_that_reports_a_refused_clock(
+    copy: Path, looking: sqlite3.Connection
+) -> None:
+    perform_at(copy, NOW)
+    with pytest.raises(ClockLeapError):
+        perform_at(copy, LEAP)
+
+    assert [code for code, _ in findings(looking, copy, now=NOW)] == ["refused"]
 
 
 def test_a_check_finds_every_timestamp_that_a_clock_ahead_has_left(
