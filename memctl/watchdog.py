@@ -64,7 +64,7 @@ class Watch(NamedTuple):
 
     alerts: AlertPolicy = AlertPolicy()
     deliver: Callable[[Undelivered, float], bool] | None = None
-    spool: Path | None = None  # for failures that the database cannot be told of
+    spool: Path | None = None  # for failures that cannot be recorded in the database
     service_events: bool = False  # a row for each run in the service's own table
 
 

@@ -301,9 +301,7 @@ def test_a_list_is_planned_as_the_services_so_that_ties_come_out_the_same(
     assert plan == expected
 
 
-def test_a_summary_is_of_one_moment_whatever_is_written_meanwhile(
-    db: sqlite3.Connection, api: AgentMemory
-) -> None:
+def test_a_summary_is_of_one_moment(db: sqlite3.Connection, api: AgentMemory) -> None:
     def remember_more(statement: str) -> None:
         if "FROM agent_memory" in statement:
             insert_memory(db, agent_id="a")

@@ -250,7 +250,9 @@ def test_a_prune_refused_for_a_new_policy_raises_one_alert_at_once(
 
     assert (by_hand.exit_code, told_by_hand) == (3, [])
     assert len(told_of) == 1
-    assert told_of[0]["message"].startswith("prune was refused 2 times in a row: not pruned: ")
+    assert told_of[0]["message"].startswith(
+        "prune was refused 2 times in a row: not pruned, because "
+    )
     assert "150 of 150 memories of 'a'" in told_of[0]["message"]
     assert raised(db) == []
 

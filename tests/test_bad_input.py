@@ -1269,7 +1269,7 @@ def test_a_refusal_is_in_the_ledger_and_does_not_count_as_a_run(memories: Memctl
 
 @pytest.fixture
 def archives(migrated: Memctl, service: Service) -> Memctl:
-    """The program, pointed at archives of which a new policy makes most, half, few and all old."""
+    """The program on archives of which a new policy would prune most, half, few and all rows."""
     with closing(connect(migrated.database)) as db:
         db.execute("BEGIN")
         for agent, old, new in (
@@ -1302,10 +1302,10 @@ def test_prune_spares_the_agents_that_would_lose_most_of_their_archive(archives:
 
     assert answer.exit_code == 3
     assert complaint(answer) == (
-        "memctl: not pruned: the policy has changed since the last prune and would remove more than"
-        " half of what the earlier policy keeps: 101 of 101 memories of '[bold]most[/]\\n', 61 of"
-        " 121 memories of 'most'; check [prune] in the configuration; if it is right, run"
-        " `memctl prune --force` once"
+        "memctl: not pruned, because the policy has changed since the last prune and would remove"
+        " more than half of what the earlier policy keeps: 101 of 101 memories of"
+        " '[bold]most[/]\\n', 61 of 121 memories of 'most'; check [prune] in the configuration; if"
+        " it is right, run `memctl prune --force` once"
     )
     assert archive_sizes(archives.database) == {
         "most": 121,

@@ -659,7 +659,7 @@ def test_a_conflict_that_arises_between_two_batches_ends_the_import_which_can_be
     assert rows(db, "agent_memory", "id") == [("m-1",), ("m-2",)]
 
 
-def test_an_atomic_import_says_how_long_it_held_the_lock(
+def test_an_atomic_import_reports_how_long_it_held_the_lock(
     db: sqlite3.Connection, migrated: Memctl, backup: Path
 ) -> None:
     db.execute("DELETE FROM agent_memory")
@@ -690,7 +690,7 @@ def test_too_much_at_once_needs_force(
     assert len(rows(db, "agent_memory")) == 2
 
 
-def test_a_copy_for_another_agent_beside_the_originals_is_skipped_and_said_to_be(
+def test_a_copy_for_another_agent_beside_the_originals_is_skipped_with_a_message(
     db: sqlite3.Connection, migrated: Memctl, backup: Path
 ) -> None:
     db.execute(
@@ -784,7 +784,7 @@ def test_a_replaced_memory_gets_its_id_back_to_the_byte(
     assert migrated.ok("export", "--all").out
 
 
-def test_taking_an_import_back_leaves_what_was_used_since_and_says_so(
+def test_taking_an_import_back_leaves_and_counts_what_was_used_since(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     for name in ("as imported", "read", "written anew", "deleted", "archived"):
