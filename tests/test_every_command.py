@@ -33,7 +33,6 @@ CASES = {
     "enable": ("enable", "access-boost"),
     "disable": ("disable", "access-boost"),
     "completion": ("completion", "bash"),
-    "alerts": ("alerts", "test", "--config", "memctl.toml"),
     "demo": ("demo",),
     **{f"config {action}": ("config", action) for action in get_args(Action)},
     # Where there is no file yet: `config init` makes one, and `config path` wants one.
@@ -43,7 +42,7 @@ CASES = {
 # What prints something else than an object with the number of its schema.
 ARRAYS = ("archived", "list", "events", "runs")
 DOCUMENT = "export"
-# How a command fails without the database, or for some the configuration, that it needs.
+# How a command fails that has no database, or for `config` no configuration, to work with.
 NOTHING = (
     dict.fromkeys(NAMES, (10, "no_database", ("--db", "missing/harness.db")))
     | {
@@ -85,7 +84,7 @@ def run(
 @pytest.fixture
 def place(memories: Memctl) -> Memctl:  # noqa: F811
     """The program, in a directory with an active and an archived memory and a configuration."""
-    memories.database.with_name("memctl.toml").write_text('[alerts]\ncommand = ["/bin/true"]\n')
+    memories.database.with_name("memctl.toml").write_text("")
     return memories
 
 
