@@ -136,7 +136,7 @@ class AgentMemory:
         if path is None:
             path = load_settings(database=None, configuration=None, environ=os.environ).database
         if not isinstance(path, str | os.PathLike):
-            raise UsageError(f"{path!r} is no path", "give a str or a Path")
+            raise UsageError(f"invalid path {path!r}", "pass a str or a Path")
         self._clock = clock
         self._lock_wait = _seconds(lock_wait)
         self._owner = _this_thread()
@@ -287,7 +287,8 @@ class AgentMemory:
         """Do what `memctl cleanup` does: archive what has expired, of all agents; return how many.
 
         It runs as that job, in the ledger and one at a time, and archives nothing while memctl is
-        paused. Raises RefusedError when the clock is over an hour behind the last run, or leapt.
+        paused. Raises RefusedError when the clock is over an hour behind the last run, or
+        leapt ahead.
         """
         request = Request(self._path, self._now(), lock_wait=self._lock_wait)
         with self._reading():
@@ -355,7 +356,7 @@ class AgentMemory:
         if not isinstance(now, datetime) or now.tzinfo is None:
             raise UsageError(f"the clock says {now}, without an offset", "return an aware datetime")
         if not is_possible(now):
-            raise UsageError(f"the clock says {now}", "return a time that can be")
+            raise UsageError(f"the clock says {now}", "return a time in the years 1971 to 8999")
         return now
 
     def _require_usable(self) -> None:
@@ -398,15 +399,15 @@ class AgentMemory:
 
 
 def _this_thread() -> tuple[int, int]:
-    """Return what tells this thread from those of this process and of others."""
+    """Return what identifies this thread among those of all processes."""
     return os.getpid(), get_ident()
 
 
 def _seconds(lock_wait: float) -> float:
-    """Return how long to wait for a lock. Raises UsageError for what is no time to wait."""
+    """Return how long to wait for a lock. Raises UsageError for anything else."""
     if not isinstance(lock_wait, int | float) or not 0 <= lock_wait <= MOST_LOCK_WAIT:
         raise UsageError(
-            f"{lock_wait!r} is no time to wait", f"use seconds from 0 to {MOST_LOCK_WAIT}"
+            f"invalid lock_wait {lock_wait!r}", f"pass seconds from 0 to {MOST_LOCK_WAIT}"
         )
     return lock_wait
 

@@ -97,12 +97,13 @@ def run_command(command: Sequence[str], document: str, *, seconds: float = COMMA
 
 
 def failure_alerts(
-    job: str, failures: int, error: str, *, enough: int = FAILURES_IN_A_ROW
+    job: str, failures: int, error: str, *, refused: bool, enough: int = FAILURES_IN_A_ROW
 ) -> list[Alert]:
     """Return an alert when a job has failed, or was refused, often enough in a row."""
     if failures < enough:
         return []
-    times = "has failed" if failures == 1 else f"has failed {failures} times in a row"
+    outcome = "was refused" if refused else "has failed"
+    times = outcome if failures == 1 else f"{outcome} {failures} times in a row"
     return [
         Alert(
             f"failures:{job}",
@@ -141,7 +142,7 @@ class Before(NamedTuple):
 
 
 def drop_alerts(memories: int, before: Before) -> list[Alert]:
-    """Return an alert when over half of the memories are gone that were not archived."""
+    """Return an alert when over half of the memories that were not archived are gone."""
     expected = before.memories - before.archived
     if expected <= FEW_MEMORIES or memories * 2 >= expected:
         return []

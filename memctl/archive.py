@@ -152,8 +152,8 @@ class ArchiveResult(JobResult):
         if not self.in_use + self.gone:
             return None
         return (
-            f"of those imported, {self.in_use} have been written or read since and stay active, "
-            f"{self.gone} are no longer there"
+            f"not archived because written or read since the import: {self.in_use}; "
+            f"no longer there as imported: {self.gone}"
         )
 
 
@@ -252,7 +252,9 @@ def archive(
     of the agent, and for an unknown run.
     """
     if bool(ids) == (of_run is not None):
-        raise UsageError("nothing says what to archive", "name ids, or --run")
+        raise UsageError(
+            "either ids or --run must be given", "memctl archive AGENT ID…, or --run N"
+        )
     require_agent(run.db, agent)
     if of_run is not None:
         return _archive_imported(run, agent, of_run)
@@ -268,7 +270,9 @@ def archive(
 def _archive_imported(run: Run, agent: str | None, of_run: int) -> ArchiveResult:
     job, started_at = require_run(run.db, of_run)
     if job != "import":
-        raise UsageError(f"run {of_run} was {job}, which imports nothing", "see `memctl runs`")
+        raise UsageError(
+            f"run {of_run} is a run of {job}, not an import", "see `memctl runs --job import`"
+        )
     parameters = {
         **agent_parameter(agent),
         "import": of_run,

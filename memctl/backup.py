@@ -132,7 +132,7 @@ def reserve_name(stem: Path, begun: Manifest, *, stamped: bool, now: datetime) -
                 continue
             taken = copy if os.path.lexists(copy) else note
             raise UsageError(
-                f"{taken} exists already", "name another file, or say --keep N"
+                f"{taken} exists already", "name another file, or use --keep N"
             ) from None
         try:
             os.write(descriptor, to_document(replace(begun, file=copy.name)).encode("ascii"))
@@ -201,7 +201,7 @@ def verify(file: Path) -> Manifest:
     if manifest is None:
         raise NotFoundError(
             f"{file} has no manifest: no .json file beside it has its checksum",
-            "it was not made by `memctl backup`, not to its end, or has been moved or changed",
+            "`memctl backup` has not made or not finished it, or it was moved or changed",
         )
     with opened_backup(file) as copy:
         require_sound(copy, f"the backup {file}")
@@ -322,7 +322,7 @@ def no_backup(directory: Path, error: OSError, way_out: str) -> MemctlError:
     """Return the error that says why a backup cannot be written."""
     return MemctlError(
         f"no backup can be written to {directory} ({error.strerror})",
-        f"make room and the directory writable{way_out}",
+        f"check the free space and the permissions of the directory{way_out}",
     )
 
 

@@ -4,7 +4,7 @@ A memory must be of a type that others can learn from, important, often read, an
 Its importance counts as it was when the last other condition was met: when the memory was old
 enough, or at its last read if that came later. Decay that is due or charged after that moment
 changes nothing, so it does not matter when the jobs run.
-What is there already is told by a link and its hash, not by a mark on the memory, which the
+What is there already is known by a link and its hash, not by a mark on the memory, which the
 service clears whenever it learns the same thing anew.
 """
 

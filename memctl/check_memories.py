@@ -56,7 +56,7 @@ class Rule(NamedTuple):
     advice: str
 
 
-WRITE_TIMES = "let the program that writes them write times such as 2026-11-22T09:43:58Z"
+WRITE_TIMES = "make the program that writes them use times such as 2026-11-22T09:43:58Z"
 
 RULES = (
     Rule(

@@ -71,8 +71,8 @@ STAMPS = (
     Stamps(
         "memory_state",
         f"SELECT key AS name, {STATE_SINCE} AS stamp FROM memory_state"
-        f" WHERE {STATE_SINCE} > :latest",
-        "resume, or disable and enable again, what it names",
+        f" WHERE {STATE_SINCE} > :latest AND key NOT GLOB 'alert:*'",
+        "end the pause with `memctl resume`, or disable and enable the feature",
     ),
     Stamps(
         "memctl_migrations.applied_at",

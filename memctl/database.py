@@ -64,7 +64,7 @@ COMPLAINTS: dict[int, tuple[type[MemctlError], str, str]] = {
     sqlite3.SQLITE_IOERR | (25 << 8): (  # SQLITE_IOERR_GETTEMPPATH
         MemctlError,
         "there is no directory for the temporary files of {path}",
-        "name one that can be written with SQLITE_TMPDIR, then run the command again",
+        "set SQLITE_TMPDIR to a directory that can be written, then run the command again",
     ),
     sqlite3.SQLITE_CORRUPT: (
         MemctlError,
@@ -74,7 +74,7 @@ COMPLAINTS: dict[int, tuple[type[MemctlError], str, str]] = {
     sqlite3.SQLITE_CONSTRAINT: (
         SchemaError,
         "a constraint or a trigger in {path} refuses what memctl writes",
-        "the interrupted step was rolled back: the program that made it has to change it",
+        "the interrupted step was rolled back: change it in the program that made it",
     ),
     sqlite3.SQLITE_NOTADB: (
         NoDatabaseError,

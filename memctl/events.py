@@ -1,6 +1,6 @@
 """The outbox: one row per change of one memory, written in the transaction of the change.
 
-Decay is the exception: it touches nearly everything, so each run tells of it in one row. What goes
+Decay is the exception: it touches nearly everything, so each run records it in one row. What goes
 to the archive for a reason that is an event has two rows: that event and then `memory:archived`,
 which everything that goes there has, with the reason in its detail.
 """
@@ -64,7 +64,7 @@ def reason_detail(reason: Reason) -> str:
 def record_archiving(
     db: Connection, rowids: str, *, reason: Reason, now: datetime, run_id: int | None
 ) -> int:
-    """Tell that the memories in these rows (a JSON array) go to the archive; returns how many.
+    """Record that the memories in these rows (a JSON array) go to the archive; returns how many.
 
     Call it while the rows are still in `agent_memory`.
     """

@@ -64,10 +64,10 @@ class ImportResult(JobResult):
         """What was skipped, and why."""
         if not self.active.skipped + self.archived.skipped + self.promotions.skipped:
             return None
-        foreign = f", {self.foreign_ids} with the id of another agent's memory"
+        foreign = f"; with the id of another agent's memory: {self.foreign_ids}"
         return (
-            f"skipping {self.active.skipped} active and {self.archived.skipped} archived memories "
-            f"and {self.promotions.skipped} promotions that are here in another version"
+            f"skipped because the database has another version: {self.active.skipped} active, "
+            f"{self.archived.skipped} archived, {self.promotions.skipped} promotions"
             f"{foreign if self.foreign_ids else ''}"
         )
 
@@ -186,7 +186,7 @@ class _Import:
             raise RefusedError(
                 f"writing {inserted + replaced} memories at once would hold the write lock for "
                 "seconds, and its other users would fail meanwhile",
-                "leave out --atomic, or say --force when they are stopped",
+                "leave out --atomic, or stop them and use --force",
             )
 
     def _problems(

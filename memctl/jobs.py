@@ -177,7 +177,7 @@ class Ending:
 
     recorded: bool = False  # the ledger says how it ended
     wrong_clock: RefusedError | None = None  # why it was refused before it could begin
-    undelivered: bool = False  # alerts wait for somebody
+    undelivered: bool = False  # alerts wait to be delivered
 
 
 def perform(

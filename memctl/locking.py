@@ -72,7 +72,7 @@ def _write_note(descriptor: int, note: dict[str, object]) -> None:
 
 
 def somebody_is_at_work(database: Path) -> bool:
-    """Tell whether a memctl that may change this database is running; it is never in its way.
+    """Tell whether a memctl that may change this database is running, without blocking it.
 
     Where nobody can tell, one is assumed to be.
     """

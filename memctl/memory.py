@@ -78,7 +78,7 @@ def require_importance(importance: float) -> None:
 def require_limit(limit: int) -> None:
     """Raise UsageError unless it is a number of rows that SQLite can count to."""
     if not isinstance(limit, int) or isinstance(limit, bool) or not 0 <= limit <= MOST_ROWS:
-        raise UsageError(f"{limit!r} is no limit", f"use a whole number from 0 to {MOST_ROWS:,}")
+        raise UsageError(f"invalid limit {limit!r}", f"use a whole number from 0 to {MOST_ROWS:,}")
 
 
 def to_stored(**texts: str) -> dict[str, bytes]:

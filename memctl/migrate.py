@@ -175,7 +175,8 @@ def verify_baseline(db: Connection, step: Migration) -> None:
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_ERROR:
             raise
         raise SchemaError(
-            f"agent_memory uses what this SQLite does not have: {error}", "nothing was changed"
+            f"agent_memory uses what this SQLite does not have: {error}",
+            "use an SQLite that has it; nothing was changed",
         ) from None
 
 

@@ -1,7 +1,7 @@
 """Retention: the archive forgets what is old and was not important, and so do our own records.
 
 A new policy under which an agent would lose more than half of what the policy of the last prune
-would have kept looks like a mistake: it needs --force once. What has only become old never does,
+would have kept looks like a mistake: it needs --force once. What has merely become old never does,
 however much it is; small archives are exempt.
 """
 
@@ -182,13 +182,13 @@ class Loss(NamedTuple):
 def _refusal(guarded: Sequence[Loss]) -> RefusedError | None:
     if not guarded:
         return None
-    named = [f"{loss.lost} of {loss.kept} of '{loss.agent!s}'" for loss in guarded[:3]]
+    named = [f"{loss.lost} of {loss.kept} memories of '{loss.agent!s}'" for loss in guarded[:3]]
     if len(guarded) > len(named):
-        named.append(f"and of {len(guarded) - len(named)} more agents")
+        named.append(f"and those of {len(guarded) - len(named)} more agents")
     return RefusedError(
         "not pruned, because the policy has changed since the last prune and would remove more"
-        f" than half of what that one kept: {', '.join(named)}",
-        "check [prune] in the configuration; if it is meant, run `memctl prune --force` once",
+        f" than half of what the earlier policy keeps: {', '.join(named)}",
+        "check [prune] in the configuration; if it is right, run `memctl prune --force` once",
     )
 
 

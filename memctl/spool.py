@@ -1,4 +1,4 @@
-"""Failures that the database could not be told of, kept in a file until it can.
+"""Failures that could not be recorded in the database, kept in a file until they can.
 
 One JSON object a line: a run that failed or was refused, an alert that was raised, or one that was
 delivered. The next run that can write moves them into the database and removes the file. Both
@@ -54,7 +54,7 @@ class RaisedAlert:
 
 @dataclass(frozen=True)
 class DeliveredAlert:
-    """An alert that was delivered while the database could not be told."""
+    """An alert that was delivered while that could not be recorded in the database."""
 
     condition: str
 

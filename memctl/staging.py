@@ -121,9 +121,9 @@ def stage(
 ) -> None:
     """Read a document, packed by gzip or not, into the tables `incoming` and `incoming_promotions`.
 
-    `progress` is told how many rows of how many are read. The document must have a checksum and
-    every column of its rows, unless `complete_at` says at which time memories are created whose
-    columns it omits. Raises DocumentError for everything that is wrong with the document,
+    `progress` is called with how many rows of how many are read. The document must have a checksum
+    and every column of its rows, unless `complete_at` gives the time at which memories are created
+    whose columns it omits. Raises DocumentError for everything that is wrong with the document,
     SchemaError when the database is not ready for it.
     """
     require_current(db)

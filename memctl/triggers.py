@@ -58,14 +58,15 @@ def require_harmless_triggers(db: Connection) -> None:
             raise
         raise SchemaError(
             f"{table} cannot be written by this SQLite: {error}",
-            "a trigger or an index of another program uses what is missing; nothing was changed",
+            "a trigger or an index of another program needs what is missing: use an SQLite that"
+            " has it, or change the trigger or index there; nothing was changed",
         ) from None
     finally:
         db.set_authorizer(None)
     for trigger, table in sorted(meddling):
         raise SchemaError(
             f"the trigger {trigger} of another program would write to {table} whenever memctl does",
-            "the memories would not stay as they are: change it there; nothing was changed",
+            "change the trigger in the program that made it; nothing was changed",
         )
 
 

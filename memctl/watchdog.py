@@ -59,12 +59,12 @@ class Watch(NamedTuple):
     """How runs are watched over.
 
     `deliver` gives an alert to somebody within so many seconds, and tells whether it could; None:
-    alerts wait for a run that can.
+    alerts wait for a run that can deliver them.
     """
 
     alerts: AlertPolicy = AlertPolicy()
     deliver: Callable[[Undelivered, float], bool] | None = None
-    spool: Path | None = None  # for failures that the database cannot be told of
+    spool: Path | None = None  # for failures that cannot be recorded in the database
     service_events: bool = False  # a row for each run in the service's own table
 
 
@@ -116,7 +116,13 @@ def after_run(
         if run.status != "ok":
             failures = len(failures_in_a_row(db, database, run.job))
             enough = 1 if held_up else FAILURES_IN_A_ROW
-            found += failure_alerts(run.job, failures, str(run.error), enough=enough)
+            found += failure_alerts(
+                run.job,
+                failures,
+                str(run.error),
+                refused=run.status == "refused",
+                enough=enough,
+            )
     if run.status != "failed" and _is_first_of_the_hour(db, run):
         examined += ["growth:", "drop"]
         memories = count_memories(db)
@@ -161,7 +167,8 @@ def keep_failure(
         entries = spool.read()
         kept = failures_besides(known, [one for one in entries if isinstance(one, Failure)], job)
         raised |= {entry.condition for entry in entries if isinstance(entry, RaisedAlert)}
-        for alert in failure_alerts(job, len(known) + len(kept), failure.error):
+        failures = len(known) + len(kept)
+        for alert in failure_alerts(job, failures, failure.error, refused=status == "refused"):
             if alert.condition not in raised:
                 spool.add(RaisedAlert(alert.condition, alert.message, alert.figures, to_text(now)))
     with (
@@ -218,7 +225,7 @@ def _runs_since(db: Connection, moment: str | None) -> dict[RunIdentity, RunReco
 def deliver_alerts(database: Path, watch: Watch) -> None:
     """Deliver the alerts that wait for it, until one fails or ten seconds are over.
 
-    The rest waits for the next run. The caller has no lock, so that a slow command holds up nobody.
+    The rest waits for the next run. The caller holds no lock, since the command may be slow.
     """
     if watch.deliver is None:
         return

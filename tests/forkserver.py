@@ -125,7 +125,7 @@ def _exchange(
 
 
 def _written(pipe: int, given: bytes) -> bytes:
-    """Write as much as fits, and return the rest: nothing when nobody reads any more."""
+    """Write as much as fits and return the rest; nothing when the reader is gone."""
     try:
         return given[os.write(pipe, given) :] if given else b""
     except BrokenPipeError:
@@ -133,7 +133,7 @@ def _written(pipe: int, given: bytes) -> bytes:
 
 
 def serve(requests: socket.socket) -> None:
-    """Answer requests until nobody can make any; return only in a process that shall run one."""
+    """Answer requests until the client is gone; return only in a process that is to run one."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever answers is not waited for
     while True:
         request, descriptors, _, _ = socket.recv_fds(requests, 16, 4)

@@ -301,9 +301,7 @@ def test_a_list_is_planned_as_the_services_so_that_ties_come_out_the_same(
     assert plan == expected
 
 
-def test_a_summary_is_of_one_moment_whatever_is_written_meanwhile(
-    db: sqlite3.Connection, api: AgentMemory
-) -> None:
+def test_a_summary_is_of_one_moment(db: sqlite3.Connection, api: AgentMemory) -> None:
     def remember_more(statement: str) -> None:
         if "FROM agent_memory" in statement:
             insert_memory(db, agent_id="a")
@@ -894,7 +892,7 @@ def complaints_of(api: AgentMemory) -> list[str]:
 
 
 @pytest.mark.parametrize("elsewhere", ["another thread", "another process", "after its end"])
-def test_an_instance_is_of_use_only_where_and_while_it_is_open(
+def test_an_instance_works_only_in_its_own_thread_and_until_it_is_closed(
     api: AgentMemory, elsewhere: str
 ) -> None:
     wrong = "this AgentMemory belongs to another thread or process"
@@ -923,14 +921,14 @@ def test_an_instance_is_of_use_only_where_and_while_it_is_open(
 
 
 @pytest.mark.parametrize("limit", [2**63, -(2**70), -1, 1.5, "5", True, float("nan")])
-def test_a_limit_that_is_none_is_refused(api: AgentMemory, limit: Any) -> None:
-    with pytest.raises(UsageError, match="is no limit; use a whole number from 0 to"):
+def test_an_invalid_limit_is_refused(api: AgentMemory, limit: Any) -> None:
+    with pytest.raises(UsageError, match=r"invalid limit .*; use a whole number from 0 to"):
         api.recall_all("build_agent", limit=limit)
 
 
 @pytest.mark.parametrize("lock_wait", [float("nan"), float("inf"), -1, "5", None, 2**70])
-def test_a_patience_that_is_none_is_refused(api: AgentMemory, path: Path, lock_wait: Any) -> None:
-    with pytest.raises(UsageError, match="is no time to wait; use seconds"):
+def test_an_invalid_lock_wait_is_refused(api: AgentMemory, path: Path, lock_wait: Any) -> None:
+    with pytest.raises(UsageError, match=r"invalid lock_wait .*; pass seconds"):
         AgentMemory(path, lock_wait=lock_wait)
 
 
@@ -945,7 +943,7 @@ def test_a_patience_that_is_none_is_refused(api: AgentMemory, path: Path, lock_w
         datetime(1, 1, 1, tzinfo=UTC),
     ],
 )
-def test_a_clock_that_says_no_possible_time_is_refused(
+def test_a_clock_that_returns_an_impossible_time_is_refused(
     api: AgentMemory, path: Path, moment: Any
 ) -> None:
     with (
@@ -956,6 +954,6 @@ def test_a_clock_that_says_no_possible_time_is_refused(
 
 
 @pytest.mark.parametrize("path", ["a\0b", "half \ud800", 5, b"x"])
-def test_a_path_that_is_none_is_refused(path: Any) -> None:
+def test_an_invalid_path_is_refused(path: Any) -> None:
     with pytest.raises(MemctlError):
         AgentMemory(path)

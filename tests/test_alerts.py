@@ -231,12 +231,12 @@ def test_refusals_are_failures_in_the_ledger(
         assert migrated.at(NOW + hours * HOUR)(*words, *configured).exit_code == exit_code
 
     (document,) = documents(told)
-    assert document["message"].startswith(f"cleanup has failed 3 times in a row: {reason}")
+    assert document["message"].startswith(f"cleanup was refused 3 times in a row: {reason}")
     assert statuses(db) == [("decay", "ok"), *[("cleanup", "refused")] * 3]
     assert not spool_of(migrated).exists()
 
 
-def test_a_prune_that_waits_for_a_decision_is_told_at_once_and_once(
+def test_a_prune_refused_for_a_new_policy_raises_one_alert_at_once(
     db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
 ) -> None:
     Path(configured[1]).write_text(
@@ -258,7 +258,10 @@ def test_a_prune_that_waits_for_a_decision_is_told_at_once_and_once(
 
     assert (by_hand.exit_code, told_by_hand) == (3, [])
     assert len(told_of) == 1
-    assert "150 of 150 of 'a'" in told_of[0]["message"]
+    assert told_of[0]["message"].startswith(
+        "prune was refused 2 times in a row: not pruned, because "
+    )
+    assert "150 of 150 memories of 'a'" in told_of[0]["message"]
     assert raised(db) == []
 
 
@@ -812,7 +815,7 @@ def is_gone(pid: int) -> bool:
 
 
 class Somebody:
-    """Who is told of alerts, and does not always listen."""
+    """A receiver of alerts, which fails when it is meant to."""
 
     def __init__(self) -> None:
         self.listens = True
@@ -833,7 +836,7 @@ def run_cleanup(migrated: Memctl, somebody: Somebody, hours: float) -> None:
         perform("cleanup", cleanup, request)
 
 
-def test_an_alert_is_delivered_again_until_somebody_listens(
+def test_an_alert_is_delivered_again_until_the_command_succeeds(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     somebody = Somebody()
@@ -855,7 +858,7 @@ def test_an_alert_is_delivered_again_until_somebody_listens(
     assert len(alert_events(db)) == 1
 
 
-def test_an_alert_that_nobody_takes_holds_up_no_other(
+def test_an_alert_that_cannot_be_delivered_does_not_hold_up_others(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     somebody = Somebody()
@@ -956,7 +959,7 @@ def test_the_alert_command_can_be_tried(
             "condition": "test",
         }
     ]
-    assert (good.out, good.err) == ("", "alerts: sh took the test alert\n")
+    assert (good.out, good.err) == ("", "alerts: sh accepted the test alert\n")
     assert (bad.exit_code, bad.err) == (
         1,
         "memctl: the alert command ended with 7; check [alerts] in the configuration\n",

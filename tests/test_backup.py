@@ -119,7 +119,7 @@ def test_a_file_that_exists_is_not_overwritten(memories: Memctl, tmp_path: Path)
 
     assert answer.exit_code == 2
     assert complaint(answer) == (
-        f"memctl: {file} exists already; name another file, or say --keep N"
+        f"memctl: {file} exists already; name another file, or use --keep N"
     )
     assert file.read_bytes() == content
 

@@ -1232,7 +1232,7 @@ def test_a_clock_more_than_an_hour_back_is_refused(words: Words, memories: Memct
     assert complaint(answer) == (
         "memctl: the clock says 2026-11-22T08:43:57Z, but run 1 (cleanup) was at"
         " 2026-11-22T09:43:58Z; set the clock; if that run's clock was the wrong one,"
-        " say --force once"
+        " use --force once"
     )
     assert memory_tables(memories.database) == before
 
@@ -1274,7 +1274,7 @@ def test_a_refusal_is_in_the_ledger_and_does_not_count_as_a_run(memories: Memctl
 
 @pytest.fixture
 def archives(migrated: Memctl, service: Service) -> Memctl:
-    """The program, pointed at archives of which a new policy makes most, half, few and all old."""
+    """The program on archives of which a new policy would prune most, half, few and all rows."""
     with closing(connect(migrated.database)) as db:
         db.execute("BEGIN")
         for agent, old, new in (
@@ -1308,9 +1308,9 @@ def test_prune_spares_the_agents_that_would_lose_most_of_their_archive(archives:
     assert answer.exit_code == 3
     assert complaint(answer) == (
         "memctl: not pruned, because the policy has changed since the last prune and would remove"
-        " more than half of what that one kept: 101 of 101 of '[bold]most[/]\\n', 61 of 121 of"
-        " 'most'; check [prune] in the configuration; if it is meant, run"
-        " `memctl prune --force` once"
+        " more than half of what the earlier policy keeps: 101 of 101 memories of"
+        " '[bold]most[/]\\n', 61 of 121 memories of 'most'; check [prune] in the configuration; if"
+        " it is right, run `memctl prune --force` once"
     )
     assert archive_sizes(archives.database) == {
         "most": 121,

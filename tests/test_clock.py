@@ -67,7 +67,7 @@ def statuses(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
 
 
 def content(path: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Return all but what tells of a refusal."""
+    """Return all rows but those that record a refusal."""
     told = ("memory_runs", "memory_events", "memory_state")
     return {table: found for table, found in everything(path).items() if table not in told}
 
@@ -86,7 +86,7 @@ def test_a_clock_over_60_days_ahead_of_runs_and_writes_is_refused(
         3,
         "the clock says 2027-01-21T09:43:59Z, but run 1 (decay) was at 2026-11-22T09:43:58Z, and "
         "no memory was written or read in the last 60 days; set the clock; if it is right, "
-        "say --force once",
+        "use --force once",
     )
     assert content(copy) == before
 
@@ -143,7 +143,7 @@ def test_the_first_run_of_all_is_never_refused(copy: Path, looking: sqlite3.Conn
 
 
 def spooled(db: sqlite3.Connection) -> None:
-    """Record a failure of 2036 that the database could not be told of at once."""
+    """Record a failure of 2036 that could not be recorded in the database at once."""
     failure = Failure("decay", "2036-02-07T06:28:16Z", "h", 1, "locked", "0.1.0")
     ledger.record_failure(db, failure, run_id=None)
 
@@ -154,7 +154,7 @@ def refused(db: sqlite3.Connection) -> None:
 
 
 @pytest.mark.parametrize("leave", [spooled, refused])
-def test_what_was_not_run_in_2036_neither_makes_it_credible_nor_stops_the_right_clock(
+def test_a_refused_run_of_2036_neither_makes_2036_credible_nor_stops_the_right_clock(
     copy: Path, looking: sqlite3.Connection, leave: Callable[[sqlite3.Connection], None]
 ) -> None:
     perform_at(copy, NOW)
@@ -168,7 +168,7 @@ def test_what_was_not_run_in_2036_neither_makes_it_credible_nor_stops_the_right_
 
 
 def taking(delivered: list[Alert]) -> Callable[[Undelivered, float], bool]:
-    """Return what takes every alert, and keeps it."""
+    """Return a delivery that succeeds and keeps every alert."""
 
     def take(waiting: Undelivered, _seconds: float) -> bool:
         delivered.append(waiting.alert)
@@ -237,6 +237,16 @@ def test_a_check_names_the_wrong_clock(copy: Path, looking: sqlite3.Connection) 
 
     assert next(code for code, _ in findings(looking, copy, now=LEAP)) == "clock"
     assert findings(looking, copy, now=NOW) == []
+
+
+def test_a_check_leaves_out_the_timestamp_of_an_alert_that_reports_a_refused_clock(
+    copy: Path, looking: sqlite3.Connection
+) -> None:
+    perform_at(copy, NOW)
+    with pytest.raises(ClockLeapError):
+        perform_at(copy, LEAP)
+
+    assert [code for code, _ in findings(looking, copy, now=NOW)] == ["refused"]
 
 
 def test_a_check_finds_every_timestamp_that_a_clock_ahead_has_left(

@@ -330,7 +330,7 @@ def test_importance_fades_while_nobody_reads(
         pytest.param({"last_accessed": "20261023T114358,5+0200"}, 2.7, id="the basic format"),
     ],
 )
-def test_in_doubt_nothing_fades(
+def test_a_memory_with_an_unreadable_time_does_not_decay(
     db: sqlite3.Connection,
     migrated: Memctl,
     remember: Callable[..., str],

@@ -419,7 +419,7 @@ def test_events_that_are_pruned_meanwhile_are_not_left_out_silently(
     assert rows(db, "memory_events", "event_id") == [(5,), (6,), (7,), (8,)]
 
 
-def test_what_is_archived_is_told_after_its_cause_memory_by_memory(
+def test_each_archiving_is_recorded_after_its_cause_memory_by_memory(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     for number in range(3):
@@ -438,7 +438,7 @@ def test_what_is_archived_is_told_after_its_cause_memory_by_memory(
 EARLIER_EVENTS = ("expired", "forgotten", "archived", "expired")
 
 
-def test_each_archiving_counts_once_whether_one_event_tells_of_it_or_two(
+def test_each_archiving_counts_once_whether_it_has_one_event_or_two(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     for event in EARLIER_EVENTS:

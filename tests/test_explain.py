@@ -507,7 +507,7 @@ def test_the_conditions_of_promotion_that_fail_are_told_with_what_lacks(
         ),
     ],
 )
-def test_what_promotion_waits_for_is_told_in_words(
+def test_explain_states_what_a_promotion_lacks(
     db: sqlite3.Connection, migrated: Memctl, columns: dict[str, Any], line: str
 ) -> None:
     insert_memory(db, **{"id": "m-1", **PROVEN, **columns})
@@ -517,7 +517,7 @@ def test_what_promotion_waits_for_is_told_in_words(
     assert [fact.split(maxsplit=1)[1] for fact in facts if fact.startswith("promotion")] == [line]
 
 
-def test_a_promoted_memory_is_told_as_promoted_until_its_text_changes(
+def test_a_memory_is_shown_as_promoted_until_its_text_changes(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     insert_memory(db, **{"id": "m-1", **PROVEN})

@@ -659,7 +659,7 @@ def test_a_conflict_that_arises_between_two_batches_ends_the_import_which_can_be
     assert rows(db, "agent_memory", "id") == [("m-1",), ("m-2",)]
 
 
-def test_an_atomic_import_says_how_long_it_held_the_lock(
+def test_an_atomic_import_reports_how_long_it_held_the_lock(
     db: sqlite3.Connection, migrated: Memctl, backup: Path
 ) -> None:
     db.execute("DELETE FROM agent_memory")
@@ -684,13 +684,13 @@ def test_too_much_at_once_needs_force(
     assert refusal.value.exit_code == 3
     assert str(refusal.value) == (
         "writing 2 memories at once would hold the write lock for seconds, and its other users"
-        " would fail meanwhile; leave out --atomic, or say --force when they are stopped"
+        " would fail meanwhile; leave out --atomic, or stop them and use --force"
     )
     assert refused == []
     assert len(rows(db, "agent_memory")) == 2
 
 
-def test_a_copy_for_another_agent_beside_the_originals_is_skipped_and_said_to_be(
+def test_a_copy_for_another_agent_beside_the_originals_is_skipped_with_a_message(
     db: sqlite3.Connection, migrated: Memctl, backup: Path
 ) -> None:
     db.execute(
@@ -703,8 +703,8 @@ def test_a_copy_for_another_agent_beside_the_originals_is_skipped_and_said_to_be
     answer = migrated.ok("import", str(backup), "--reassign-agent", "qa_agent", "--allow-invalid")
 
     assert (
-        "skipping 2 active and 0 archived memories and 1 promotions that are here in another "
-        "version, 2 with the id of another agent's memory" in answer.err
+        "skipped because the database has another version: 2 active, 0 archived, 1 promotions; "
+        "with the id of another agent's memory: 2; " in answer.err
     )
     assert (rows(db, "agent_memory"), db.execute(promotions).fetchall()) == before
 
@@ -784,7 +784,7 @@ def test_a_replaced_memory_gets_its_id_back_to_the_byte(
     assert migrated.ok("export", "--all").out
 
 
-def test_taking_an_import_back_leaves_what_was_used_since_and_says_so(
+def test_taking_an_import_back_leaves_and_counts_what_was_used_since(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     for name in ("as imported", "read", "written anew", "deleted", "archived"):
@@ -805,8 +805,8 @@ def test_taking_an_import_back_leaves_what_was_used_since_and_says_so(
 
     assert (preview["archived"], preview["in_use"], preview["gone"]) == (1, 1, 2)
     assert (
-        "archive: archived 1 memories; of those imported, 1 have been written or read since and "
-        "stay active, 2 are no longer there; run " in answer.err
+        "archive: archived 1 memories; not archived because written or read since the import: 1; "
+        "no longer there as imported: 2; run " in answer.err
     )
     assert (again["archived"], again["in_use"], again["gone"]) == (0, 1, 2)
     assert [key for (key,) in rows(db, "agent_memory", "key")] == ["read", "written anew"]

@@ -196,7 +196,7 @@ def test_a_pipe_that_has_nothing_yet_but_does_not_block_is_an_error() -> None:
 
 
 class Counted:
-    """A pattern that adds up how many bytes it was let loose on."""
+    """A pattern that adds up how many bytes it is used on."""
 
     def __init__(self, pattern: "re.Pattern[bytes]", counts: list[int]) -> None:
         self._pattern = pattern

@@ -404,7 +404,7 @@ def test_a_collation_that_only_the_service_has_is_named(path: Path, memctl: Memc
     assert (answer.exit_code, answer.out) == (12, "")
     assert answer.err == (
         "memctl: agent_memory uses what this SQLite does not have: no such collation sequence:"
-        " theirs; nothing was changed\n"
+        " theirs; use an SQLite that has it; nothing was changed\n"
     )
     assert path.read_bytes() == before
 

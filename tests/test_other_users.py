@@ -336,7 +336,7 @@ def test_a_directory_that_was_swapped_is_not_given_away(
     assert (folder / "new").stat().st_uid == 0
 
 
-def test_the_own_links_are_followed(database: Path) -> None:
+def test_links_of_the_user_are_followed(database: Path) -> None:
     link = database.with_name("latest")
     link.symlink_to("report.txt")
 

@@ -250,5 +250,5 @@ def test_options_that_contradict_each_other_are_refused(
     assert answer.err.count("\n") == 1
 
 
-def test_two_options_that_agree_are_taken(migrated: Memctl) -> None:
+def test_two_options_that_agree_are_accepted(migrated: Memctl) -> None:
     assert migrated.ok("report", "--json", "--format", "json").json["schema"] == 1

@@ -150,8 +150,9 @@ def test_a_policy_that_would_take_most_of_an_archive_waits_for_force(
         assert answer.exit_code == 3
         assert answer.err == (
             "memctl: not pruned, because the policy has changed since the last prune and would"
-            " remove more than half of what that one kept: 101 of 101 of 'quiet'; check [prune] in"
-            " the configuration; if it is meant, run `memctl prune --force` once\n"
+            " remove more than half of what the earlier policy keeps: 101 of 101 memories of"
+            " 'quiet'; check [prune] in the configuration; if it is right, run"
+            " `memctl prune --force` once\n"
         )
     assert quiet == before
     assert lively == [(101,)]
@@ -293,7 +294,7 @@ def test_a_refusal_of_one_agent_leaves_the_policy_of_the_others_accepted(
     assert first.tally.agents == {"accepted": 75}
     assert later.tally.agents == {"accepted": 225}
     assert later.refusal is not None
-    assert "150 of 150 of 'refused'" in str(later.refusal)
+    assert "150 of 150 memories of 'refused'" in str(later.refusal)
     assert run(PrunePolicy(), 40).refusal is None  # the mistake was corrected
     assert run(MONTH, 40).refusal is not None
     assert run(MONTH, 40, force=True).pruned == 150
@@ -468,7 +469,7 @@ def test_more_than_half_is_half_of_what_goes_by_each_memorys_own_policy(
     answer = migrated("prune", "--config", special)
 
     assert answer.exit_code == 3
-    assert "61 of 121 of 'quiet'" in answer.err
+    assert "61 of 121 memories of 'quiet'" in answer.err
     assert len(rows(db, "archived_memories")) == 121
 
 
@@ -552,8 +553,8 @@ def test_many_guarded_agents_are_counted_not_listed(
     answer = migrated("prune", "--config", harsh)
 
     assert (
-        "101 of 101 of 'agent-0', 101 of 101 of 'agent-1', 101 of 101 of 'agent-2',"
-        " and of 2 more agents; "
+        "101 of 101 memories of 'agent-0', 101 of 101 memories of 'agent-1',"
+        " 101 of 101 memories of 'agent-2', and those of 2 more agents; "
     ) in answer.err
 
 

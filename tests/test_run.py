@@ -460,7 +460,7 @@ def test_a_clock_that_went_back_is_told_in_one_line(migrated: Memctl) -> None:
         "",
         "memctl: cleanup: the clock says 2026-11-22T07:43:58Z, but run 5 (prune) was at "
         "2026-11-22T09:43:58Z; set the clock; if that run's clock was the wrong one, "
-        "say --force once\n",
+        "use --force once\n",
     )
     assert runs(migrated.database)[len(JOBS) :] == [("cleanup", "refused", 0)]
 

@@ -234,7 +234,7 @@ def test_migrate_refuses_a_trigger_that_writes_to_the_memories(path: Path, templ
     assert (answer.exit_code, answer.out) == (12, "")
     assert answer.err == (
         "memctl: the trigger meddler of another program would write to agent_memory whenever memctl"
-        " does; the memories would not stay as they are: change it there; nothing was changed\n"
+        " does; change the trigger in the program that made it; nothing was changed\n"
     )
     assert everything(path) == before
 

@@ -85,10 +85,16 @@ def archive(
     ids: IdsArgument = None,
     run: Annotated[
         int | None,
-        typer.Option("--run", metavar="N", min=1, max=MOST_ROWS, help="All that run N imported."),
+        typer.Option(
+            "--run",
+            metavar="N",
+            min=1,
+            max=MOST_ROWS,
+            help="The active memories that run N imported.",
+        ),
     ] = None,
 ) -> None:
-    """Put memories into the archive by hand: by ids, or by the run that imported them."""
+    """Archive memories by hand: by ids, or by the run that imported them."""
     report = perform(
         "archive",
         lambda job_run: archive_memories(job_run, agent=agent, ids=ids or (), of_run=run),

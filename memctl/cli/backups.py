@@ -32,7 +32,7 @@ def export(
             "-o",
             metavar="FILE",
             parser=output_path,
-            help="Write there; `-` is stdout, even a terminal.",
+            help="Write to this file; `-` is stdout, even a terminal.",
         ),
     ] = None,
     nl: Annotated[bool, typer.Option("--nl", help="Write one JSON object a line.")] = False,
@@ -106,14 +106,16 @@ def import_(
     ] = False,
     no_checksum: Annotated[
         bool,
-        typer.Option("--no-checksum", help="Accept a document without sha256."),
+        typer.Option(
+            "--no-checksum", help="Accept a document without sha256; it may omit columns."
+        ),
     ] = False,
     atomic: Annotated[
         bool,
-        typer.Option("--atomic", help="Write in one transaction: others cannot write meanwhile."),
+        typer.Option("--atomic", help="Write in one transaction; other writers wait meanwhile."),
     ] = False,
 ) -> None:
-    """Bring in the memories of a document that `export` wrote."""
+    """Import the memories of a document that `export` wrote."""
     from memctl.importing import import_staged
     from memctl.staging import Wanted, stage
 

@@ -121,7 +121,7 @@ def alerts(
 ) -> None:
     """Try the alert command of the configuration.
 
-    test: give it an alert that is only a test, as a job would, and report how that went.
+    test: send it a test alert, as a job would send an alert, and report the result.
     """
     from memctl.alerts import Alert, run_command
 
@@ -135,4 +135,4 @@ def alerts(
     if call.json:
         show_document({"command": list(command), "delivered": True})
         return
-    say(f"alerts: {command[0]} took the test alert", quiet=call.quiet)
+    say(f"alerts: {command[0]} accepted the test alert", quiet=call.quiet)

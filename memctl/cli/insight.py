@@ -20,7 +20,7 @@ SPARKLINE = timedelta(days=30)
 
 FileOption = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", parser=output_path, help="Write it there."),
+    typer.Option("--output", "-o", metavar="FILE", parser=output_path, help="Write to this file."),
 ]
 
 
@@ -30,7 +30,7 @@ def metrics(
     agent: AgentOption = None,
     history: Annotated[
         str | None,
-        typer.Option(metavar="DURATION", help="Also the snapshots of, say, the last 30d."),
+        typer.Option(metavar="DURATION", help="Also each day of, say, the last 30d."),
     ] = None,
     prometheus: Annotated[
         bool, typer.Option("--prometheus", help="Print them in the text format of Prometheus.")
@@ -86,7 +86,7 @@ def report(
         str, typer.Option("--since", metavar="TIME", help="From when on; a time, or such as 7d.")
     ] = "7d",
     form: Annotated[
-        ReportFormat | None, typer.Option("--format", help="What to make of it; else text.")
+        ReportFormat | None, typer.Option("--format", help="Format of the report; else text.")
     ] = None,
     file: FileOption = None,
 ) -> None:
