@@ -377,7 +377,7 @@ class AgentMemory:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         self._require_usable()
-        with complaints_about(self._path), transaction(self._db):
+        with complaints_about(self._path, self._db), transaction(self._db):
             self._require_known_schema()
             yield
 

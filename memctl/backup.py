@@ -19,7 +19,14 @@ from sqlite3 import Connection
 
 from memctl import __version__, migrations
 from memctl.database import complaints_about, count_rows, is_busy, reachable, table_exists
-from memctl.errors import LockedError, MemctlError, NotFoundError, RefusedError, UsageError
+from memctl.errors import (
+    LockedError,
+    MemctlError,
+    NoDatabaseError,
+    NotFoundError,
+    RefusedError,
+    UsageError,
+)
 from memctl.files import Draft, require_place, whole_file
 from memctl.identity import database_id, known_identity
 from memctl.manifests import Manifest, manifest_path, manifests_in, read_manifest, to_document
@@ -356,8 +363,11 @@ def opened_backup(file: Path) -> Iterator[Connection]:
     """Open a backup, which nobody writes, so that nothing is written beside it."""
     with reachable(file):
         uri = f"{file.resolve().as_uri()}?mode=ro&immutable=1"
-    with complaints_about(file), closing(sqlite3.connect(uri, uri=True)) as backup:
-        yield backup
+    try:
+        with complaints_about(file), closing(sqlite3.connect(uri, uri=True)) as backup:
+            yield backup
+    except NoDatabaseError as error:
+        raise MemctlError(error.message, "name a backup; nothing was changed") from None
 
 
 def describe(copy: Path, begun: Manifest) -> Manifest:

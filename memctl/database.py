@@ -71,6 +71,13 @@ COMPLAINTS: dict[int, tuple[type[MemctlError], str, str]] = {
         "{path} is damaged",
         "stop its users and restore a backup, or try `sqlite3 FILE .recover`",
     ),
+    sqlite3.SQLITE_CORRUPT | (1 << 8): (  # SQLITE_CORRUPT_VTAB
+        SchemaError,
+        "an index of another program in {path} does not match the memories, such as a full-text"
+        " index that was not built for the rows that were there before it",
+        "the interrupted step was rolled back: build that index anew, for instance with"
+        " `INSERT INTO INDEX (INDEX) VALUES ('rebuild')`",
+    ),
     sqlite3.SQLITE_CONSTRAINT: (
         SchemaError,
         "a constraint or a trigger in {path} refuses what memctl writes",
@@ -83,19 +90,42 @@ COMPLAINTS: dict[int, tuple[type[MemctlError], str, str]] = {
     ),
 }
 
+# What other programs have added to the memories that computes something: it may fail on a value.
+FOREIGN_CODE = """
+    SELECT group_concat(name, ', ') FROM sqlite_schema
+    WHERE lower(tbl_name) IN ('agent_memory', 'archived_memories') AND name NOT GLOB 'memctl_*'
+        AND (type = 'trigger' OR type = 'index' AND sql LIKE '%(%(%')
+"""
+
 
 @contextmanager
-def complaints_about(path: Path) -> Iterator[None]:
-    """Turn what SQLite says of a file into an error with advice; let bugs through."""
+def complaints_about(path: Path, db: Connection | None = None) -> Iterator[None]:
+    """Turn what SQLite says of a file into an error with advice; let bugs through.
+
+    With an open `db`, what triggers and indexes of other programs raise is no bug either.
+    """
     try:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0)
         complaint = COMPLAINTS.get(code) or COMPLAINTS.get(code & 0xFF)
         if complaint is None:
+            if db is not None and code == sqlite3.SQLITE_ERROR:
+                _blame_foreign_code(db, error)
             raise
         kind, message, hint = complaint
         raise kind(f"{message.format(path=path)} ({error})", hint) from error
+
+
+def _blame_foreign_code(db: Connection, error: sqlite3.Error) -> None:
+    """Raise SchemaError when other programs have added what may have failed."""
+    (names,) = db.execute(FOREIGN_CODE).fetchone()
+    if names:
+        raise SchemaError(
+            f"a trigger or an index of another program fails on what memctl writes ({names}):"
+            f" {error}",
+            "the interrupted step was rolled back: the program that made it has to change it",
+        ) from error
 
 
 @contextmanager
@@ -125,7 +155,8 @@ def open_database(
             db.execute("PRAGMA cache_size = -16000")
             if read_only:
                 db.execute("PRAGMA query_only = ON")
-            yield db
+            with complaints_about(path, db):
+                yield db
         finally:
             db.close()
 
@@ -148,17 +179,18 @@ def open_or_create_database(path: Path, *, lock_wait: float = 10.0) -> Iterator[
             yield db
     except BaseException:
         if created and _holds_nothing(place):
-            place.unlink()
+            for end in ("", "-wal", "-shm"):
+                place.with_name(f"{place.name}{end}").unlink(missing_ok=True)
         raise
 
 
 def _holds_nothing(path: Path) -> bool:
-    """Tell whether a database that nobody has open is empty."""
-    if path.with_name(f"{path.name}-wal").exists():
-        return False
-    uri = f"{path.as_uri()}?mode=ro&immutable=1"
-    with closing(sqlite3.connect(uri, uri=True)) as db:
+    """Tell whether a database is empty and nobody else has it open."""
+    uri = f"{path.as_uri()}?mode=rw"
+    with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True, timeout=0)) as db:
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # needs no -shm, for which there is no room
         return is_empty(db)
+    return False
 
 
 def is_empty(db: Connection) -> bool:
@@ -238,7 +270,14 @@ def require_file(path: Path) -> None:
 
 
 def database_path(text: str) -> Path:
-    """Return the path that a text names. Raises NoDatabaseError for a directory without a file."""
+    """Return the path that a text names.
+
+    Raises NoDatabaseError for no text, and for a directory that does not exist.
+    """
+    if not text:
+        raise NoDatabaseError(
+            "the name of the database is empty", "is a variable of the shell not set?"
+        )
     if names_missing_directory(text):
         raise NoDatabaseError(f"there is no directory {text}", "--db names the database file")
     return Path(text)
@@ -258,13 +297,14 @@ def prepare_place(path: Path, *, make_directory: bool) -> None:
     """
     with reachable(path):
         exists = path.resolve().exists()
+        directory = path.resolve().parent
         if make_directory:
-            create_directory(path.parent)
-        parent_exists = path.parent.is_dir()
+            create_directory(directory)
+        directory_exists = directory.is_dir()
     if exists:
         require_file(path)
-    if not parent_exists:
-        raise NoDatabaseError(f"there is no directory {path.parent}", "check --db")
+    if not directory_exists:
+        raise NoDatabaseError(f"there is no directory {directory}", "check --db")
 
 
 @contextmanager

@@ -118,7 +118,12 @@ def _open_stream(path: Path) -> int | None:
 
 
 def output_path(text: str) -> Path:
-    """Return the path that a text names. Raises UsageError for a directory that does not exist."""
+    """Return the path that a text names.
+
+    Raises UsageError for no text, and for a directory that does not exist.
+    """
+    if not text:
+        raise UsageError("the name of the file is empty", "is a variable of the shell not set?")
     if names_missing_directory(text):
         raise UsageError(f"there is no directory {text}", "make it, or name a file")
     return Path(text)
@@ -133,14 +138,14 @@ def require_place(target: Path, *, database: Path) -> Path:
     database = database.resolve()
     with reachable(target):
         place = target.resolve()  # refuses a loop
+        if target.exists() and not target.is_file():  # a pipe has no other name
+            raise UsageError(f"{target} is not a regular file", "name a file")
         while target.is_symlink():
             if target.lstat().st_uid not in (0, os.geteuid()):
                 raise UsageError(
                     f"{target} is a link that another user made", "name the file itself"
                 )
             target = target.parent / target.readlink()
-        if place.exists() and not place.is_file():
-            raise UsageError(f"{place} is not a regular file", "name a file, or /dev/stdout")
     if place in [database.with_name(f"{database.name}{end}") for end in IN_USE]:
         raise UsageError(f"{place} belongs to the database", "name another file")
     return place

@@ -347,7 +347,7 @@ def _record(
         if wrong_clock:
             ending.wrong_clock = wrong_clock
             raise wrong_clock
-        with complaints_about(request.database):
+        with complaints_about(request.database, db):
             result = work(run)
         finish("refused" if result.refusal else "ok", result, result.refusal)
     except BaseException as error:

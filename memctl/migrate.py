@@ -93,8 +93,8 @@ def migrate(
     if found:
         verify_baseline(db, steps[0])
         refuse_references(db)
-    require_harmless_triggers(db)
     refuse_taken_names(db, steps[1:] if found else steps)
+    require_harmless_triggers(db)
     copy = back_up_before("migrate", db, path, now=now) if backup and not fresh else None
     if fresh:
         db.execute("PRAGMA journal_mode = WAL")

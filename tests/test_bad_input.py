@@ -600,6 +600,20 @@ def test_a_full_disk_stops_a_command_that_then_works_when_there_is_room(
     assert snapshot(memctl.database) == after
 
 
+@pytest.mark.parametrize("room", [0, 12 * 1024, 32 * 1024])
+def test_migrate_leaves_no_database_behind_when_there_is_no_room_for_its_first_step(
+    small_disk: Path, room: int
+) -> None:
+    memctl = Memctl(small_disk / "new.db")
+    filler = fill_disk(small_disk, room=room)
+
+    answer = memctl("migrate")
+
+    assert answer.exit_code == 1
+    assert "full" in complaint(answer)
+    assert {file.name for file in small_disk.iterdir()} == {filler.name, "new.db.memctl.lock"}
+
+
 @pytest.mark.parametrize(
     "job",
     [pytest.param(job, id=job.name) for job in JOBS if job.name in ("cleanup", "prune", "restore")],
@@ -1382,6 +1396,51 @@ def test_a_rollback_that_changes_nothing_leaves_no_backup(migrated: Memctl) -> N
 
     assert answer.exit_code == 11
     assert [name for name in names_beside(migrated.database) if "before" in name] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code"),
+    [
+        pytest.param(("status", "--db", ""), 10, id="database"),
+        pytest.param(("backup", "-o", ""), 2, id="backup"),
+        pytest.param(("export", "--all", "-o", ""), 2, id="export"),
+        pytest.param(("report", "-o", ""), 2, id="report"),
+        pytest.param(("config", "init", "--config", ""), 2, id="configuration"),
+    ],
+)
+def test_an_empty_name_of_a_file_is_not_the_current_directory(
+    migrated: Memctl, words: tuple[str, ...], exit_code: int
+) -> None:
+    before = names_beside(migrated.database)
+
+    answer = migrated(*words)
+
+    assert (answer.exit_code, answer.out) == (exit_code, "")
+    assert complaint(answer).endswith(" is empty; is a variable of the shell not set?")
+    assert names_beside(migrated.database) == before
+
+
+def test_a_backup_is_not_written_into_a_pipe(migrated: Memctl) -> None:
+    answer = migrated("backup", "-o", "/dev/stdout")
+
+    assert (answer.exit_code, answer.out) == (2, "")
+    assert complaint(answer) == "memctl: /dev/stdout is not a regular file; name a file"
+
+
+def test_a_backup_that_is_no_database_is_not_called_the_database(
+    migrated: Memctl, tmp_path: Path
+) -> None:
+    other = tmp_path / "backup.gz"
+    other.write_bytes(b"\x1f\x8b" * 1000)
+
+    answer = migrated("backup", "--restore", str(other))
+
+    assert answer == Answer(
+        1,
+        "",
+        f"memctl: {other} is not a SQLite database (file is not a database); name a backup;"
+        " nothing was changed\n",
+    )
 
 
 @pytest.mark.parametrize(

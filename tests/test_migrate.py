@@ -599,6 +599,28 @@ def test_a_link_leads_to_the_database_and_stays_a_link(path: Path, tmp_path: Pat
     assert len(recorded(path)) == 2
 
 
+def test_a_view_in_the_place_of_a_table_is_named(path: Path, memctl: Memctl) -> None:
+    make_legacy(path, memories=0)
+    with closing(connect(path)) as db:
+        db.execute("CREATE VIEW archived_memories AS SELECT 1")
+
+    answer = memctl("migrate")
+
+    assert answer.exit_code == 12
+    assert "the database already has something else called archived_memories" in answer.err
+
+
+def test_a_link_into_a_missing_directory_is_a_typo(tmp_path: Path) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "typo" / "harness.db")
+
+    answer = Memctl(link)("migrate")
+
+    assert answer == Answer(
+        10, "", f"memctl: there is no directory {tmp_path / 'typo'}; check --db\n"
+    )
+
+
 def test_a_missing_directory_is_a_typo(tmp_path: Path) -> None:
     memctl = Memctl(tmp_path / "typo" / "harness.db")
 

@@ -262,6 +262,65 @@ def test_a_trigger_that_cannot_run_here_ends_a_job_with_one_line(
     assert len(rows(db, "agent_memory")) == 1
 
 
+def test_an_index_that_lacks_older_memories_is_not_called_damage_of_the_database(
+    db: sqlite3.Connection, path: Path
+) -> None:
+    insert_memory(db, expired_for=timedelta(days=1))
+    db.executescript(TEXT_INDEX)
+    lacks_memories = "an index of another program in .* does not match the memories.*'rebuild'"
+
+    with pytest.raises(SchemaError, match=lacks_memories):
+        perform("cleanup", cleanup, Request(path, NOW))
+
+    ((error,),) = rows(db, "memory_runs", "error")
+    assert error.startswith("an index of another program in ")
+    assert len(rows(db, "agent_memory")) == 1
+    db.execute("INSERT INTO memory_text (memory_text) VALUES ('rebuild')")
+    perform("cleanup", cleanup, Request(path, NOW))
+    assert rows(db, "agent_memory") == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER theirs AFTER INSERT ON agent_memory"
+        " BEGIN SELECT json_extract(NEW.value, '$.x'); END",
+        "CREATE INDEX theirs ON agent_memory (json_extract(value, '$.x'))",
+        "CREATE INDEX theirs ON agent_memory (key) WHERE json_extract(value, '$.x') > 1",
+    ],
+    ids=["trigger", "index of an expression", "partial index"],
+)
+def test_a_function_of_another_program_that_fails_on_a_value_is_one_line(
+    db: sqlite3.Connection, migrated: Memctl, statement: str
+) -> None:
+    db.execute(statement)
+
+    answer = migrated("remember", "build_agent", "learning", "k", "no JSON")
+
+    assert (answer.exit_code, answer.out) == (12, "")
+    assert answer.err == (
+        "memctl: a trigger or an index of another program fails on what memctl writes (theirs):"
+        " malformed JSON; the interrupted step was rolled back: the program that made it has to"
+        " change it\n"
+    )
+    assert rows(db, "agent_memory") == []
+
+
+def test_a_function_that_fails_in_a_job_is_one_line(db: sqlite3.Connection, path: Path) -> None:
+    insert_memory(db, expired_for=timedelta(days=1), value="no JSON")
+    db.execute(
+        "CREATE TRIGGER theirs AFTER DELETE ON agent_memory"
+        " BEGIN SELECT json_extract(OLD.value, '$.x'); END"
+    )
+
+    with pytest.raises(
+        SchemaError, match=r"fails on what memctl writes \(theirs\): malformed JSON"
+    ):
+        perform("cleanup", cleanup, Request(path, NOW))
+
+    assert len(rows(db, "agent_memory")) == 1
+
+
 @pytest.mark.parametrize(
     ("trigger", "message"),
     [
