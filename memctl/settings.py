@@ -142,9 +142,14 @@ def find_configuration(named: Path | None, environ: Mapping[str, str]) -> Path |
     for path in (users_configuration(environ), SYSTEM_CONFIGURATION):
         if path is None:
             continue
-        with reachable(path):
-            if path.is_file():
-                return path
+        try:
+            with reachable(path):
+                if path.is_file():
+                    return path
+        except MemctlError as error:
+            raise MemctlError(
+                error.message, "set HOME to that of this user, or name a file with --config"
+            ) from None
     return None
 
 

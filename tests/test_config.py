@@ -466,6 +466,21 @@ def test_a_named_file_is_made_only_in_a_directory_that_exists(
     assert file.exists()
 
 
+def test_a_home_directory_that_cannot_be_reached_is_named_with_the_way_out(
+    memctl: Memctl,
+) -> None:
+    home = Path("/") / ("x" * 300)
+
+    answer = config(memctl, "path", HOME=str(home))
+
+    assert answer == Answer(
+        1,
+        "",
+        f"memctl: {home}/.config/memctl/config.toml cannot be reached (File name too long); "
+        "set HOME to that of this user, or name a file with --config\n",
+    )
+
+
 def test_without_a_home_directory_there_is_no_place_for_a_file(memctl: Memctl) -> None:
     answer = config(memctl, "init", without="HOME")
 
