@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and whose names survive a power cut."""
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -110,11 +111,19 @@ def write_file(path: Path, parts: Iterable[str], *, database: Path, mode: int = 
 
 
 def _open_stream(path: Path) -> int | None:
-    """Return a copy of the descriptor that a path names, or None when it names a file."""
+    """Return a copy of the descriptor that a path names, or None when it names a file.
+
+    Raises OSError for one that is not open, or that this process has opened, such as the database:
+    only those that it was given are inheritable.
+    """
     number = STREAMS.get(str(path))
     if number is None and (named := DESCRIPTOR.fullmatch(str(path))):
         number = int(named[1])
-    return None if number is None else os.dup(number)
+    if number is None:
+        return None
+    if not os.get_inheritable(number):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return os.dup(number)
 
 
 def output_path(text: str) -> Path:

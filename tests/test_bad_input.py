@@ -8,7 +8,7 @@ import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -1418,6 +1418,30 @@ def test_an_empty_name_of_a_file_is_not_the_current_directory(
     assert (answer.exit_code, answer.out) == (exit_code, "")
     assert complaint(answer).endswith(" is empty; is a variable of the shell not set?")
     assert names_beside(migrated.database) == before
+
+
+@pytest.mark.parametrize("number", range(3, 8))
+def test_a_descriptor_that_memctl_opens_itself_is_not_written_to(
+    migrated: Memctl, number: int
+) -> None:
+    """Whoever forgets `3>FILE` names the database, or its log, which then have that number."""
+    with closing(connect(migrated.database)) as db:
+        insert_memory(db)
+    before = everything(migrated.database)
+
+    answer = replace(migrated, prefix=("env",))("export", "--all", "-o", f"/dev/fd/{number}")
+
+    assert (answer.exit_code, answer.out) == (1, "")
+    assert f"memctl: /dev/fd/{number} cannot be written" in complaint(answer)
+    assert everything(migrated.database) == before
+
+
+def test_a_descriptor_that_memctl_was_given_is_written_to(migrated: Memctl, tmp_path: Path) -> None:
+    shell = ("sh", "-c", f'exec "$@" 9>{tmp_path / "document"}', "sh")
+
+    replace(migrated, prefix=shell).ok("export", "--all", "-o", "/dev/fd/9")
+
+    assert '"memctl.export"' in (tmp_path / "document").read_text()
 
 
 def test_a_backup_is_not_written_into_a_pipe(migrated: Memctl) -> None:
