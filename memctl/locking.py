@@ -14,6 +14,7 @@ from memctl.errors import LockedError, MemctlError
 from memctl.ownership import open_or_create, owner_can_use_new_files
 
 POLL_SECONDS = 0.05
+NOTE_BEGINS = b'{"job"'
 MOST_NOTE_BYTES = 4096
 LOCKS = Path("/proc/locks")
 PROCESS_NAMESPACE = Path("/proc/self/ns/pid")
@@ -64,8 +65,13 @@ def _opened(path: Path, database: Path) -> Iterator[int]:
 
 
 def _write_note(descriptor: int, note: dict[str, object]) -> None:
-    """Say in the lock file who holds the lock; on a full disk the lock holds without it."""
+    """Say in the lock file who holds the lock; on a full disk the lock holds without it.
+
+    What is no note stays: the name may be a link to a file of somebody else.
+    """
     with suppress(OSError):
+        if os.pread(descriptor, len(NOTE_BEGINS), 0) not in (b"", NOTE_BEGINS):
+            return
         os.ftruncate(descriptor, 0)
         if note:
             os.pwrite(descriptor, json.dumps(note).encode(), 0)

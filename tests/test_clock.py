@@ -302,6 +302,17 @@ def test_a_check_finds_every_timestamp_that_a_clock_ahead_has_left(
     ]
 
 
+def test_an_alert_that_a_clock_ahead_has_raised_is_nothing_to_resume(
+    copy: Path, looking: sqlite3.Connection
+) -> None:
+    perform_at(copy, NOW)
+    with pytest.raises(ClockLeapError):
+        perform_at(copy, LEAP)
+
+    assert ("alert:clock",) in raised(looking)
+    assert "stamp_to_come" not in dict(findings(looking, copy, now=NOW))
+
+
 def test_a_job_that_succeeded_under_a_clock_ahead_can_be_overdue(
     copy: Path, looking: sqlite3.Connection
 ) -> None:

@@ -78,3 +78,16 @@ def test_a_holder_is_found_where_the_kernel_lists_no_locks(
     fcntl.flock(holder, fcntl.LOCK_UN)
 
     assert not somebody_is_at_work(path)
+
+
+def test_a_file_of_somebody_else_that_has_the_name_of_the_lock_keeps_its_content(
+    path: Path, tmp_path: Path
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("content")
+    lock_path(path).hardlink_to(precious)
+
+    with exclusive(path, job="cleanup", wait=0):
+        assert precious.read_text() == "content"
+
+    assert precious.read_text() == "content"
