@@ -101,7 +101,7 @@ def not_today(memctl: Memctl) -> str:
     """Return what a job says that `REFUSE_EVENTS` stops."""
     return (
         f"a constraint or a trigger in {memctl.database} refuses what memctl writes (not today); "
-        "the interrupted step was rolled back: the program that made it has to change it"
+        "the interrupted step was rolled back: change it in the program that made it"
     )
 
 
