@@ -28,7 +28,7 @@ from memctl.errors import (
     UsageError,
 )
 from memctl.files import Draft, require_place, whole_file
-from memctl.identity import database_id, known_identity
+from memctl.identity import database_id, keep_identity, known_identity
 from memctl.manifests import Manifest, manifest_path, manifests_in, read_manifest, to_document
 from memctl.migrations import require_utf8
 from memctl.ownership import create_file
@@ -265,6 +265,7 @@ def restore_backup(
             raise RefusedError(f"{file} has no table agent_memory", "nothing was changed")
         require_utf8(backup)
         before = back_up_before("restore", db, path, now=now)
+        identity = known_identity(db)
 
         def give_up_when_locked(status: int, _remaining: int, _whole: int) -> None:
             if status & 0xFF == sqlite3.SQLITE_BUSY:  # after SQLite has waited as long as it may
@@ -279,6 +280,7 @@ def restore_backup(
         except LockedError:
             remove_backup(before)  # nothing was changed, so there is nothing to go back to
             raise
+    keep_identity(db, identity, path)
     return before
 
 

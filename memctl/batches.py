@@ -14,7 +14,7 @@ from sqlite3 import Connection
 
 from memctl.database import data_version, transaction
 
-FIRST_BATCH_ROWS = 10  # values may be megabytes each; it doubles as long as there is time
+FIRST_BATCH_ROWS = 1  # values may be megabytes each; it doubles as long as there is time
 MOST_BATCH_ROWS = 5000
 POLITE_SECONDS = 0.010
 ALONE_SECONDS = 0.050

@@ -63,6 +63,18 @@ def store_identity(db: Connection, identity: Identity) -> None:
     write_state(db, STATE_KEY, identity._asdict())
 
 
+def keep_identity(db: Connection, identity: Identity | None, path: Path) -> None:
+    """Give a database, after a restore, the identity it had, unless the backup was made here.
+
+    The backup of another database would make it that one, and its rotation remove their backups.
+    """
+    restored = known_identity(db)
+    here = new_identity(path)
+    if identity and restored and (restored.host, restored.path) != (here.host, here.path):
+        with transaction(db):
+            store_identity(db, identity)
+
+
 def known_identity(db: Connection) -> Identity | None:
     """Return the identity that a database has, perhaps as a copy of another; reads only."""
     stored = read_state(db, STATE_KEY) if _has_state(db) else None

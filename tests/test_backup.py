@@ -649,6 +649,25 @@ def test_a_database_that_was_moved_goes_on_with_its_backups(
     assert removed == ["harness.db.backup-20261122T094358Z"]
 
 
+def test_who_restores_a_backup_of_another_database_never_rotates_its_backups(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.back_up(day=0)
+    (made,) = machine.directory.glob("*Z")
+    (tmp_path / "new").mkdir()
+    moved = replace(machine, path=machine.path.rename(tmp_path / "new" / "harness.db"))
+    moved.back_up(day=1)
+    copy = replace(machine, path=tmp_path / "copy.db")
+    shutil.copyfile(moved.path, copy.path)
+    copy.back_up(day=2)
+    with open_database(copy.path) as db:
+        restore_backup(db, copy.path, made, now=NOW, lock_wait=0)
+
+    removed = copy.back_up(day=3, keep=1)
+
+    assert removed == ["copy.db.backup-20261124T094358Z"]
+
+
 def test_a_database_that_was_moved_to_another_disk_goes_on_with_its_backups(
     machine: Machine, tmp_path: Path
 ) -> None:
