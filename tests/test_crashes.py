@@ -166,7 +166,10 @@ def broken_promises(before: Snapshot, after: Snapshot, found: Snapshot) -> list[
 
 def count_changed(before: Snapshot, found: Snapshot) -> int:
     """Return how many memories are not as they were."""
-    return sum(found.states.get(key, NOWHERE) != state for key, state in before.states.items())
+    return sum(
+        found.states.get(key, NOWHERE) != before.states.get(key, NOWHERE)
+        for key in before.states.keys() | found.states.keys()
+    )
 
 
 # What there is to do

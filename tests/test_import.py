@@ -327,8 +327,8 @@ def test_what_is_replaced_is_archived_and_can_be_had_back(
     )
     assert events == [
         ("memory:archived", "m-1", 1),
-        ("memory:archived", "m-3", 1),
         ("memory:imported", "m-1", 1),
+        ("memory:archived", "m-3", 1),
         ("memory:imported", "m-2", 1),
     ]
     assert rows(db, "agent_memory", "id, value") == [("m-1", "tuesday"), ("m-3", "tuesday")]

@@ -333,7 +333,7 @@ def alert_document(call: Call, alert: Alert, *, at: str) -> str:
         {
             "schema": 1,
             "at": at,
-            "database": str(call.settings.database),
+            "database": str(call.settings.database.resolve()),
             "message": visible(alert.message),
             **({} if alert.agent is None else {"agent_id": alert.agent}),
             **alert.detail,
