@@ -60,7 +60,7 @@ NO_JSON = """
 RULES = {
     "incoming": (
         _name("id"),
-        _name("agent_id"),
+        _text("agent_id"),
         Rule("type", UNKNOWN_TYPE, "is none of the known ones"),
         _name("key"),
         _text("value"),
@@ -86,7 +86,7 @@ RULES = {
         _optional(Rule("run_id", "typeof(run_id) <> 'integer'", "must be an integer")),
     ),
     "incoming_promotions": (
-        _name("agent_id"),
+        _text("agent_id"),
         _name("type"),
         _name("key"),
         _name("entry_id"),
