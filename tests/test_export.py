@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 import shutil
 import stat
 from collections.abc import Callable
@@ -197,6 +198,7 @@ def test_an_open_file_is_written_where_it_is(odd: Memctl, tmp_path: Path) -> Non
     file.write_text("before\n")
 
     with file.open("a") as opened:
+        os.set_inheritable(opened.fileno(), True)  # as what a shell opened for the program
         write_file(Path(f"/dev/fd/{opened.fileno()}"), ["after\n"], database=odd.database)
 
     assert file.read_text() == "before\nafter\n"
