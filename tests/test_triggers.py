@@ -145,8 +145,8 @@ def test_an_imported_memory_is_in_an_index_that_triggers_keep(
 def test_an_import_of_which_a_trigger_skips_a_row_is_one_line(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
-    for key in ("kept", "skipped"):
-        insert_memory(db, key=key)
+    for key in ("skipped", "taken in"):
+        insert_memory(db, id=key, key=key)
     document = migrated.ok("export", "--all").out.encode()
     db.execute("DELETE FROM agent_memory")
     db.execute(
@@ -158,8 +158,8 @@ def test_an_import_of_which_a_trigger_skips_a_row_is_one_line(
 
     assert (answer.exit_code, answer.out) == (12, "")
     assert answer.err == (
-        "memctl: a trigger of another program changes what memctl does (theirs): due 2, imported 1,"
-        " recorded 1; the interrupted step was rolled back: change the trigger in the program that"
+        "memctl: a trigger of another program changes what memctl does (theirs): due 1, imported 0,"
+        " recorded 0; the interrupted step was rolled back: change the trigger in the program that"
         " made it\n"
     )
     assert rows(db, "agent_memory") == []
