@@ -37,13 +37,10 @@ CREATE_RECORD = """
 """
 
 
-# Which codes of SQLite belong to which constraint, and its names for what then happens.
-CONSTRAINTS = {
-    sqlite3.SQLITE_CONSTRAINT_CHECK: "CHECK",
-    sqlite3.SQLITE_CONSTRAINT_NOTNULL: "NOT NULL",
-    sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY: "PRIMARY KEY",
-    sqlite3.SQLITE_CONSTRAINT_UNIQUE: "UNIQUE",
-}
+# Which extended result codes of SQLite belong to which constraint, and its names for what then
+# happens. Not every module that stands in for sqlite3 has names for the codes.
+# https://www.sqlite.org/rescode.html
+CONSTRAINTS = {275: "CHECK", 1299: "NOT NULL", 1555: "PRIMARY KEY", 2067: "UNIQUE"}
 ON_CONFLICT = {1: "ROLLBACK", 2: "ABORT", 3: "FAIL"}
 
 REFERENCES = """

@@ -62,6 +62,12 @@ def fork_server() -> ForkServer:
     return ForkServer()
 
 
+def pytest_unconfigure() -> None:
+    """End the server with the tests."""
+    if fork_server.cache_info().currsize:
+        fork_server().close()
+
+
 @dataclass(frozen=True)
 class Memctl:
     """The installed program, pointed at one database at one time, in an empty environment."""
