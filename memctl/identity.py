@@ -1,9 +1,10 @@
 """Which database a file holds, wherever the file is and whatever it is called.
 
-The identity is kept in the database: it moves with the file, and a restored backup brings it back.
-A copy of the file has it too. Therefore the place of the file is noted beside it, and a copy gets
-an identity of its own before its first backup. In doubt a file is a copy: its backups are then kept
-for longer, and never those of another database removed.
+The identity is kept in the database: it moves with the file, and a restored backup brings it back,
+unless the backup was made at another place. A copy of the file has it too. Therefore the place of
+the file is noted beside it, and a copy gets an identity of its own before its first backup. In
+doubt a file is a copy: its backups are then kept for longer, and those of another database are
+never removed.
 """
 
 import os
@@ -66,7 +67,7 @@ def store_identity(db: Connection, identity: Identity) -> None:
 def keep_identity(db: Connection, identity: Identity | None, path: Path) -> None:
     """Give a database, after a restore, the identity it had, unless the backup was made here.
 
-    The backup of another database would make it that one, and its rotation remove their backups.
+    With the identity of another database it would remove the backups of that one as its own.
     """
     restored = known_identity(db)
     here = new_identity(path)
