@@ -11,8 +11,8 @@ from pathlib import Path
 from string import ascii_lowercase
 
 from benchmarks import PROGRAM
-from memctl.entries import CREATE_TABLE
-from memctl.memory import TYPES
+from memctl.jobs.entries import CREATE_TABLE
+from memctl.storage.sqlite.memories import TYPES
 
 NOW = datetime(2026, 11, 22, 9, 43, 58, tzinfo=UTC)
 

@@ -13,9 +13,9 @@ from typing import Any
 import typer
 
 from memctl import __version__
-from memctl.cli import build_app, commands_by_heading
 from memctl.cli.examples import EXAMPLES, FIRST_STEPS, Example
 from memctl.cli.options import Call, spread_out
+from memctl.cli.program import build_app, commands_by_heading
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"

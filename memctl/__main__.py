@@ -21,7 +21,7 @@ def main() -> None:
     sys.unraisablehook = _raise_again
     gc.disable()  # a short-lived process makes little garbage; collecting it slows the start by 9 %
     try:
-        from memctl.cli import main as run_command_line
+        from memctl.cli.program import main as run_command_line
 
         run_command_line()
     except KeyboardInterrupt:  # while still importing; later Typer sees to it

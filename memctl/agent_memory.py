@@ -14,15 +14,16 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any, Self
 
-from memctl.archive import archive_rows, own_deletes
-from memctl.batches import Batches
-from memctl.cleanup import cleanup
-from memctl.database import complaints_about, one_view, open_database, transaction
-from memctl.due import Due
+from memctl.config.settings import load_settings
 from memctl.errors import UsageError
-from memctl.events import Reason
-from memctl.jobs import MOST_LOCK_WAIT, Request, Run, perform
-from memctl.memory import (
+from memctl.jobs.archive import archive_rows, own_deletes
+from memctl.jobs.batches import Batches
+from memctl.jobs.cleanup import cleanup
+from memctl.jobs.engine import MOST_LOCK_WAIT, Request, Run, perform
+from memctl.jobs.selection import Due
+from memctl.storage.sqlite.database import complaints_about, one_view, open_database, transaction
+from memctl.storage.sqlite.events import Reason
+from memctl.storage.sqlite.memories import (
     OF_NAME,
     Memory,
     MemoryType,
@@ -35,14 +36,13 @@ from memctl.memory import (
     to_json,
     to_stored,
 )
-from memctl.migrations import (
+from memctl.storage.sqlite.schema import (
     MEMORY_COLUMNS,
     require_current,
     schema_version,
 )
-from memctl.settings import load_settings
-from memctl.timestamps import is_possible, to_sqlite_text
-from memctl.triggers import require_equal_counts
+from memctl.storage.sqlite.triggers import require_equal_counts
+from memctl.storage.times import is_possible, to_sqlite_text
 
 DEFAULT_IMPORTANCE = 5
 CONTEXT_IMPORTANCE = 3

@@ -11,13 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from memctl.conflicts import OnConflict
-from memctl.database import open_database
-from memctl.document import SECTIONS, Checksum, Form, Section
-from memctl.export import export
-from memctl.importing import ImportResult, import_staged
-from memctl.jobs import Request, perform
-from memctl.staging import Wanted, stage
+from memctl.documents.conflicts import OnConflict
+from memctl.documents.document import SECTIONS, Checksum, Form, Section
+from memctl.documents.export import export
+from memctl.documents.importing import ImportResult, import_staged
+from memctl.documents.staging import Wanted, stage
+from memctl.jobs.engine import Request, perform
+from memctl.storage.sqlite.database import open_database
 from tests.conftest import NOW, connect
 
 # How many random databases each property is tried on; MEMCTL_EXAMPLES=1000 for a thorough proof.

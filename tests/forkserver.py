@@ -22,12 +22,12 @@ from pathlib import Path
 # What the program imports only when a command needs it.
 LAZY_MODULES = (
     "memctl.agent_memory",
-    "memctl.importing",
-    "memctl.metrics",
-    "memctl.migrate",
-    "memctl.report",
-    "memctl.rollback",
-    "memctl.run",
+    "memctl.documents.importing",
+    "memctl.insight.metrics",
+    "memctl.storage.sqlite.migrate",
+    "memctl.insight.report",
+    "memctl.storage.sqlite.rollback",
+    "memctl.jobs.due",
     "pydantic",
     "rich.console",
     "rich.table",
@@ -184,7 +184,7 @@ def _answer(stdin: int, stdout: int, stderr: int, reply: int) -> None:
 if __name__ == "__main__":
     del sys.path[0]  # the program is the one that is installed
     from memctl.__main__ import main
-    from memctl.cli import MODULES
+    from memctl.cli.program import MODULES
 
     for module in (*LAZY_MODULES, *(f"memctl.cli.{name}" for name in MODULES)):
         importlib.import_module(module)

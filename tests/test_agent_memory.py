@@ -27,10 +27,10 @@ from memctl.errors import (
     SchemaError,
     UsageError,
 )
-from memctl.features import enable
-from memctl.memory import MOST_BYTES, TYPES, MemoryType
-from memctl.migrations import MEMORY_COLUMNS
-from memctl.triggers import FEATURE_TRIGGERS
+from memctl.jobs.features import enable
+from memctl.storage.sqlite.memories import MOST_BYTES, TYPES, MemoryType
+from memctl.storage.sqlite.schema import MEMORY_COLUMNS
+from memctl.storage.sqlite.triggers import FEATURE_TRIGGERS
 from tests.conftest import NOW, Memctl, connect, everything, insert_memory, is_sound, rows, text_of
 from tests.service import COLUMNS, LIST, LIST_TYPE, Service
 from tests.test_contention import write_lock

@@ -13,7 +13,7 @@ import pytest
 
 from memctl import AgentMemory
 from memctl.errors import LockedError, NoDatabaseError, SchemaError, UsageError
-from memctl.memory import MemoryType
+from memctl.storage.sqlite.memories import MemoryType
 from tests.conftest import NOW, Memctl, everything, insert_memory, is_sound, rows
 from tests.service import Service
 from tests.test_contention import write_lock

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from memctl.alerts import AlertPolicy, Undelivered, run_command
-from memctl.cleanup import cleanup
 from memctl.errors import MemctlError, UsageError
-from memctl.jobs import JobResult, Request, Run, perform, watched
-from memctl.spool import Failure, delivery_lock, opened_spool, spool_path
-from memctl.watchdog import Watch
+from memctl.jobs.alerts import AlertPolicy, Undelivered, run_command
+from memctl.jobs.cleanup import cleanup
+from memctl.jobs.engine import JobResult, Request, Run, perform, watched
+from memctl.jobs.watchdog import Watch
+from memctl.storage.spool import Failure, delivery_lock, opened_spool, spool_path
 from tests.conftest import NOW, PROGRAM, Memctl, connect, insert_memory, rows
 from tests.service import Service
 from tests.test_bad_input import fill_disk, small_disk  # noqa: F401  a fixture

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from memctl.backup import back_up, restore_backup, verify
-from memctl.database import open_database
 from memctl.errors import LockedError, MemctlError, SchemaError
+from memctl.storage.sqlite.backup import back_up, restore_backup, verify
+from memctl.storage.sqlite.database import open_database
 from tests.conftest import (
     NOW,
     Memctl,

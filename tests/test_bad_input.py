@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from memctl.config.settings import load_settings
 from memctl.errors import NoDatabaseError
-from memctl.locking import lock_path
-from memctl.run import JOBS as DUE_JOBS
-from memctl.settings import load_settings
+from memctl.jobs.due import JOBS as DUE_JOBS
+from memctl.storage.sqlite.locking import lock_path
 from tests.conftest import (
     NOW,
     PROGRAM,

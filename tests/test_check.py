@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from memctl import check as checking
-from memctl.check_memories import PORTION_ROWS
-from memctl.locking import lock_path
+from memctl.insight import check as checking
+from memctl.insight.check_memories import PORTION_ROWS
+from memctl.storage.sqlite.locking import lock_path
 from tests.conftest import NOW, Answer, Memctl, connect, everything, insert_memory, rows
 from tests.service import Service
 from tests.test_alerts import SERVICE_EVENTS, fail, locked, take_snapshot
@@ -599,7 +599,7 @@ def test_a_huge_log_is_found_and_moved_into_the_database(
     path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from memctl.mend import mend
+    from memctl.insight.fixes import mend
 
     monkeypatch.setattr(checking, "HUGE_WAL_BYTES", 10_000)
     for _ in range(50):

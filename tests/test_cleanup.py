@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from memctl.cleanup import CleanupResult, cleanup
 from memctl.errors import SchemaError
-from memctl.jobs import Request, Run, perform
+from memctl.jobs.cleanup import CleanupResult, cleanup
+from memctl.jobs.engine import Request, Run, perform
 from tests.conftest import NOW, Memctl, connect, rows
 from tests.service import Service
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from memctl import ledger
-from memctl.alerts import Alert, Undelivered
-from memctl.check import Wanted, check
-from memctl.cleanup import cleanup
-from memctl.decay import DecayPolicy, decay
+from memctl.config.settings import load_settings
 from memctl.errors import ClockLeapError, RefusedError
-from memctl.jobs import JobResult, Report, Request, Run, perform
-from memctl.run import run_due_jobs
-from memctl.settings import load_settings
-from memctl.spool import Failure
-from memctl.watchdog import Watch
+from memctl.insight.check import Wanted, check
+from memctl.jobs.alerts import Alert, Undelivered
+from memctl.jobs.cleanup import cleanup
+from memctl.jobs.decay import DecayPolicy, decay
+from memctl.jobs.due import run_due_jobs
+from memctl.jobs.engine import JobResult, Report, Request, Run, perform
+from memctl.jobs.watchdog import Watch
+from memctl.storage.spool import Failure
+from memctl.storage.sqlite import ledger
 from tests.conftest import NOW, Memctl, Row, connect, everything, insert_memory, rows, text_of
 from tests.test_alerts import raised
 

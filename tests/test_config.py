@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from memctl.configuration import Configuration
-from memctl.findings import OVERDUE_DAYS
+from memctl.config.file import Configuration
+from memctl.insight.findings import OVERDUE_DAYS
 from tests.conftest import PROGRAM, Answer, Memctl
 
 DEFAULTS: list[tuple[str, Any]] = [

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from memctl.manifests import manifests_in
+from memctl.storage.sqlite.manifests import manifests_in
 from tests.conftest import Memctl, connect, is_sound, text_of
 from tests.service import Service
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from memctl import database
-from memctl.database import complaints_about, open_database, transaction
 from memctl.errors import MemctlError
+from memctl.storage.sqlite import database
+from memctl.storage.sqlite.database import complaints_about, open_database, transaction
 
 
 class SignalledConnection(sqlite3.Connection):

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memctl.configuration import Configuration
-from memctl.decay import DecayPolicy, decay
-from memctl.features import disable, enable
-from memctl.jobs import Request, perform
+from memctl.config.file import Configuration
+from memctl.jobs.decay import DecayPolicy, decay
+from memctl.jobs.engine import Request, perform
+from memctl.jobs.features import disable, enable
 from tests.configurations import AGENTS, DECAY_KEYS, TYPES, Document, documents, said
 from tests.conftest import NOW, Memctl, connect, insert_memory, rows, text_of
 from tests.service import Service

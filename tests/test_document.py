@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from memctl.documents.staging import Wanted
 from memctl.errors import DocumentError
-from memctl.staging import Wanted
 from tests.conftest import PROGRAM, Memctl, connect
 from tests.documents import (
     ALL,

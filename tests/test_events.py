@@ -14,8 +14,8 @@ import pytest
 
 from memctl.cli import watch
 from memctl.cli.options import Call, OutputOptions
-from memctl.database import open_database
-from memctl.outbox import EventFilter, follow
+from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.event_log import EventFilter, follow
 from tests.conftest import NOW, Answer, Memctl, connect, insert_memory, rows, text_of
 from tests.service import Service
 

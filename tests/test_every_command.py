@@ -14,8 +14,8 @@ from typing import Any, get_args
 
 import pytest
 
-from memctl.cli import MODULES
-from memctl.cli.configuring import Action
+from memctl.cli.config import Action
+from memctl.cli.program import MODULES
 from tests.conftest import PROGRAM, Answer, Memctl, connect, fork_server
 from tests.test_bad_input import COMMANDS, NEED_NO_DATABASE, complaint, memories, prepared  # noqa: F401  fixtures
 

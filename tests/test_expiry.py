@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from memctl.cleanup import EXPIRED_MEMORIES
 from memctl.errors import UsageError
-from memctl.timestamps import is_before, parse_moment, to_unix, unix_seconds
+from memctl.jobs.cleanup import EXPIRED_MEMORIES
+from memctl.storage.times import is_before, parse_moment, to_unix, unix_seconds
 from tests.conftest import NOW
 
 YEAR = r"(?P<year>[0-9]{4}|[-+][0-9]{6})"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from memctl.errors import RefusedError
-from memctl.files import write_file
+from memctl.storage.sqlite.files import write_file
 from tests.conftest import NOW, Memctl, connect, everything, insert_memory
 from tests.documents import export_from
 from tests.service import Service

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from memctl.cli import MODULES
+from memctl.cli.program import MODULES
 from tests.conftest import NOW, Answer, Memctl, connect, insert_memory, is_sound
 from tests.test_bad_input import (  # noqa: F401  fixtures
     COMMANDS,

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memctl.archive import archive
-from memctl.archived import ArchiveFilter
-from memctl.database import table_exists
-from memctl.decay import DecayPolicy, decay
-from memctl.jobs import JobResult, Request, Run, perform
-from memctl.restore import restore
+from memctl.jobs.archive import archive
+from memctl.jobs.decay import DecayPolicy, decay
+from memctl.jobs.engine import JobResult, Request, Run, perform
+from memctl.jobs.restore import restore
+from memctl.storage.sqlite.archive import ArchiveFilter
+from memctl.storage.sqlite.database import table_exists
 from tests.conftest import NOW, Answer, Memctl, connect, insert_memory, rows, text_of
 from tests.service import SCHEMA, Service
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from memctl.cli import NAMES
 from memctl.cli.examples import EXAMPLES, FIRST_STEPS, MORE
+from memctl.cli.program import NAMES
 from tests.conftest import PROGRAM, Memctl, connect, insert_memory
 
 ROOT = Path(__file__).parent.parent

@@ -14,15 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memctl import AgentMemory
-from memctl.archive import archive
-from memctl.archived import ArchiveFilter
-from memctl.conflicts import OnConflict
+from memctl.documents.conflicts import OnConflict
+from memctl.documents.importing import ImportResult, import_staged
+from memctl.documents.staging import Wanted, stage
 from memctl.errors import DocumentError, RefusedError
-from memctl.importing import ImportResult, import_staged
-from memctl.jobs import Request, Run, perform
-from memctl.memory import TYPES
-from memctl.restore import restore
-from memctl.staging import Wanted, stage
+from memctl.jobs.archive import archive
+from memctl.jobs.engine import Request, Run, perform
+from memctl.jobs.restore import restore
+from memctl.storage.sqlite.archive import ArchiveFilter
+from memctl.storage.sqlite.memories import TYPES
 from tests.conftest import NOW, PROGRAM, Answer, Memctl, connect, everything, rows
 from tests.documents import EXAMPLES, copy_of, export_from, import_into, put
 from tests.service import Service

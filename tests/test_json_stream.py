@@ -14,10 +14,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from memctl import json_stream
+from memctl.documents import json_stream
+from memctl.documents.json_stream import JsonStream
+from memctl.documents.staging import unpacked
 from memctl.errors import DocumentError
-from memctl.json_stream import JsonStream
-from memctl.staging import unpacked
 from tests.documents import EXAMPLES
 
 

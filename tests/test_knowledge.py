@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memctl.knowledge import Entry, Source, content_hash, entry_of
+from memctl.jobs.knowledge import Entry, Source, content_hash, entry_of
 
 
 def entry(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from memctl import locking
-from memctl.locking import exclusive, lock_path, somebody_is_at_work
+from memctl.storage.sqlite import locking
+from memctl.storage.sqlite.locking import exclusive, lock_path, somebody_is_at_work
 
 
 @pytest.fixture

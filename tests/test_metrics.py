@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from memctl.metrics import read_metrics
+from memctl.insight.metrics import read_metrics
 from tests.conftest import NOW, Memctl, insert_memory
 from tests.test_bad_input import ODD_NAMES
 from tests.test_output import on_a_terminal

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from memctl import __version__, migrations
+from memctl import __version__
+from memctl.storage.sqlite import schema as migrations
 from tests.conftest import NOW, Answer, Memctl, connect, everything, insert_memory, is_sound, rows
 from tests.service import SCHEMA, Service
 

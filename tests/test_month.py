@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from memctl.archive import archive
-from memctl.archived import ArchiveFilter
-from memctl.cleanup import cleanup
-from memctl.decay import DecayPolicy, decay
-from memctl.jobs import Request, perform
-from memctl.prune import PrunePolicy, prune
-from memctl.restore import restore
-from memctl.snapshot import snapshot
+from memctl.jobs.archive import archive
+from memctl.jobs.cleanup import cleanup
+from memctl.jobs.decay import DecayPolicy, decay
+from memctl.jobs.engine import Request, perform
+from memctl.jobs.prune import PrunePolicy, prune
+from memctl.jobs.restore import restore
+from memctl.jobs.snapshot import snapshot
+from memctl.storage.sqlite.archive import ArchiveFilter
 from tests.conftest import NOW, Memctl, connect, text_of
 from tests.service import COUNT_ACCESS, FIND, REMEMBER, Service
 

@@ -16,14 +16,15 @@ from typing import Any
 import pytest
 import typer
 
-from memctl import AgentMemory, ownership
-from memctl.backup import back_up
+from memctl import AgentMemory
 from memctl.cli.completion import OFFERED
-from memctl.database import open_database
 from memctl.errors import MemctlError, UsageError
-from memctl.files import require_place, write_file
-from memctl.locking import exclusive, lock_path
-from memctl.spool import delivery_lock
+from memctl.storage.spool import delivery_lock
+from memctl.storage.sqlite import ownership
+from memctl.storage.sqlite.backup import back_up
+from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.files import require_place, write_file
+from memctl.storage.sqlite.locking import exclusive, lock_path
 from tests.conftest import NOW, PROGRAM, Memctl, connect, fork_server
 
 SERVICE, READER, GROUP = 4101, 4102, 4100

@@ -16,7 +16,7 @@ from fcntl import ioctl
 
 import pytest
 
-from memctl.output import to_json, visible
+from memctl.output.terminal import to_json, visible
 from tests.conftest import PROGRAM, Memctl
 
 DANGEROUS = "\x1b]0;owned\x07[bold]red[/] \x7f\x9b31m \u202e\u200f"

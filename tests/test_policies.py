@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memctl.configuration import Configuration
-from memctl.decay import DecayPolicy
-from memctl.policies import Override, dotted
+from memctl.config.file import Configuration
+from memctl.config.policies import Override, dotted
+from memctl.jobs.decay import DecayPolicy
 from tests.configurations import AGENTS, DECAY_KEYS, TYPES, Document, documents, said
 
 

@@ -19,13 +19,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memctl.candidates import Candidates, PromotePolicy, decay_with_notes
-from memctl.database import open_database, table_exists
-from memctl.decay import DecayPolicy
+from memctl.config.policies import Override
 from memctl.errors import SchemaError
-from memctl.jobs import Request, Run, perform
-from memctl.policies import Override
-from memctl.promote import PromoteResult, Promotion, promote
+from memctl.jobs.candidates import Candidates, PromotePolicy, decay_with_notes
+from memctl.jobs.decay import DecayPolicy
+from memctl.jobs.engine import Request, Run, perform
+from memctl.jobs.promote import PromoteResult, Promotion, promote
+from memctl.storage.sqlite.database import open_database, table_exists
 from tests.conftest import NOW, Memctl, connect, everything, insert_memory, is_sound, rows, text_of
 from tests.service import Service
 

@@ -13,12 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memctl.configuration import Configuration
-from memctl.database import open_database
-from memctl.due import Due
-from memctl.jobs import Request, Run, perform
-from memctl.policies import Override
-from memctl.prune import (
+from memctl.config.file import Configuration
+from memctl.config.policies import Override
+from memctl.jobs.engine import Request, Run, perform
+from memctl.jobs.prune import (
     GREAT_LOSSES,
     OLD_MEMORIES,
     PrunePolicy,
@@ -26,6 +24,8 @@ from memctl.prune import (
     last_policy,
     prune,
 )
+from memctl.jobs.selection import Due
+from memctl.storage.sqlite.database import open_database
 from tests.configurations import AGENTS, PRUNE_KEYS, TYPES, Document, documents, said
 from tests.conftest import NOW, Memctl, connect, insert_memory, rows, text_of
 from tests.service import Service

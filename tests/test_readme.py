@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from memctl.cli import build_app
-from memctl.config import default_file
+from memctl.cli.program import build_app
+from memctl.config.describe import default_file
 from tests.conftest import NOW, PROGRAM, Answer, Memctl, connect, insert_memory
 from tests.service import Service
 

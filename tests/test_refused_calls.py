@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from memctl.locking import lock_path
+from memctl.storage.sqlite.locking import lock_path
 from tests.conftest import NOW, Answer, Memctl, connect, everything, is_sound
 from tests.test_bad_input import prepared  # noqa: F401  a fixture
 

@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from memctl import advice
-from memctl.alerts import AlertPolicy
-from memctl.candidates import PromotePolicy
-from memctl.charts import Series, horizontal_bars, line_chart, stacked_bars
-from memctl.database import open_database
-from memctl.decay import DecayPolicy
-from memctl.figures import Figures
-from memctl.metrics import DayFigures
-from memctl.metrics_output import readable_bytes
-from memctl.output import visible
-from memctl.report import AgentReport, HealthReport, JobReport, Memory, read_report
-from memctl.report_html import report_html
-from memctl.report_text import report_markdown, report_text
+from memctl.insight import advice
+from memctl.insight.metrics import DayFigures
+from memctl.insight.report import AgentReport, HealthReport, JobReport, Memory, read_report
+from memctl.jobs.alerts import AlertPolicy
+from memctl.jobs.candidates import PromotePolicy
+from memctl.jobs.decay import DecayPolicy
+from memctl.output.charts import Series, horizontal_bars, line_chart, stacked_bars
+from memctl.output.metrics import readable_bytes
+from memctl.output.report import report_markdown, report_text
+from memctl.output.report_html import report_html
+from memctl.output.terminal import visible
+from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.figures import Figures
 from tests.conftest import NOW, Memctl, insert_memory, text_of
 from tests.test_metrics import ODD_AGENTS as ODD_BYTES
 

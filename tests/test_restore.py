@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from memctl.archived import ArchiveFilter
-from memctl.due import AMONG
-from memctl.jobs import Request, Run, perform
-from memctl.restore import RESTORABLE_MEMORIES, RestoreResult, restore
+from memctl.jobs.engine import Request, Run, perform
+from memctl.jobs.restore import RESTORABLE_MEMORIES, RestoreResult, restore
+from memctl.jobs.selection import AMONG
+from memctl.storage.sqlite.archive import ArchiveFilter
 from tests.conftest import NOW, Memctl, insert_memory, is_sound, rows
 from tests.service import COLUMNS
 

@@ -11,8 +11,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memctl.document import Form
-from memctl.staging import Wanted
+from memctl.documents.document import Form
+from memctl.documents.staging import Wanted
 from tests.conftest import NOW
 from tests.documents import (
     EXAMPLES,

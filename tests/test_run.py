@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memctl.ledger import Standing
-from memctl.run import JOBS, Every, due_at
+from memctl.jobs.due import JOBS, Every, due_at
+from memctl.storage.sqlite.ledger import Standing
 from tests.conftest import NOW, Answer, Memctl, connect, everything, rows
 from tests.test_contention import undisturbed, write_lock
 from tests.test_crashes import (

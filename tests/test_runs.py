@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from memctl import __version__
-from memctl.locking import lock_path
+from memctl.storage.sqlite.locking import lock_path
 from tests.conftest import NOW, Answer, Memctl, insert_memory, rows
 
 

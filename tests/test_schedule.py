@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memctl.errors import UsageError
-from memctl.run import JOBS
-from memctl.schedule import Installation, crontab, systemd_units
+from memctl.jobs.due import JOBS
+from memctl.output.schedule import Installation, crontab, systemd_units
 from tests.conftest import PROGRAM, Memctl
 from tests.test_crashes import eventually
 from tests.test_run import jobs_run

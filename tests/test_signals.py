@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from memctl.locking import somebody_is_at_work
+from memctl.storage.sqlite.locking import somebody_is_at_work
 from tests.conftest import Memctl, everything
 from tests.test_contention import write_lock
 from tests.test_crashes import eventually
@@ -93,7 +93,8 @@ def test_a_signal_ends_a_command_whose_reader_is_slow(
 
 SIGNALLED_IN_A_DESTRUCTOR = """
 import os, sys, time
-from memctl import __main__, cli
+from memctl import __main__
+from memctl.cli import program as cli
 
 class Signalled:
     def __del__(self):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memctl.similarity import Corpus, are_alike, similarity, words_of
+from memctl.jobs.similarity import Corpus, are_alike, similarity, words_of
 
 
 @pytest.mark.parametrize(

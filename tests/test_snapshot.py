@@ -15,16 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memctl.alerts import AlertPolicy
-from memctl.archive import archive
-from memctl.candidates import PromotePolicy
-from memctl.cleanup import cleanup
-from memctl.decay import DecayPolicy
-from memctl.jobs import JobResult, Request, Run, perform
-from memctl.metrics import read_history
-from memctl.prune import PrunePolicy, prune
-from memctl.report import read_report
-from memctl.snapshot import COLUMNS, snapshot
+from memctl.insight.metrics import read_history
+from memctl.insight.report import read_report
+from memctl.jobs.alerts import AlertPolicy
+from memctl.jobs.archive import archive
+from memctl.jobs.candidates import PromotePolicy
+from memctl.jobs.cleanup import cleanup
+from memctl.jobs.decay import DecayPolicy
+from memctl.jobs.engine import JobResult, Request, Run, perform
+from memctl.jobs.prune import PrunePolicy, prune
+from memctl.jobs.snapshot import COLUMNS, snapshot
 from tests.conftest import NOW, Memctl, connect, insert_memory, rows, text_of
 from tests.service import Service
 

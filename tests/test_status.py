@@ -12,7 +12,7 @@ import pytest
 
 from memctl.cli import schema
 from memctl.cli.options import Call
-from memctl.database import open_database
+from memctl.storage.sqlite.database import open_database
 from tests.conftest import NOW, Answer, Memctl, connect, insert_memory, rows, text_of
 from tests.service import Service
 

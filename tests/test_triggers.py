@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 
 from memctl import AgentMemory
-from memctl.archive import archive
-from memctl.archived import ArchiveFilter
-from memctl.candidates import PromotePolicy
-from memctl.cleanup import cleanup
-from memctl.database import open_database
-from memctl.decay import DecayPolicy, decay
 from memctl.errors import SchemaError
-from memctl.features import enable
-from memctl.jobs import JobResult, Request, Run, perform
-from memctl.migrations import require_current
-from memctl.promote import promote
-from memctl.prune import PrunePolicy, prune
-from memctl.restore import restore
-from memctl.rollback import roll_back
+from memctl.jobs.archive import archive
+from memctl.jobs.candidates import PromotePolicy
+from memctl.jobs.cleanup import cleanup
+from memctl.jobs.decay import DecayPolicy, decay
+from memctl.jobs.engine import JobResult, Request, Run, perform
+from memctl.jobs.features import enable
+from memctl.jobs.promote import promote
+from memctl.jobs.prune import PrunePolicy, prune
+from memctl.jobs.restore import restore
+from memctl.storage.sqlite.archive import ArchiveFilter
+from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.rollback import roll_back
+from memctl.storage.sqlite.schema import require_current
 from tests.conftest import NOW, Memctl, connect, everything, insert_memory, is_sound, rows
 
 TEXT_INDEX = """

@@ -65,7 +65,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
 
 def test_the_program_migrates_with_what_is_in_the_wheel(installed: Installation) -> None:
     database = installed.home / ".local" / "share" / "memctl" / "memory.db"
-    places = "import json, memctl.migrations as m; print(json.dumps([m.__file__, str(m.folder())]))"
+    places = (
+        "import json, memctl; from memctl.storage.sqlite.schema import folder;"
+        " print(json.dumps([memctl.__file__, str(folder())]))"
+    )
 
     code, sql = json.loads(installed.run("python", "-c", places))
     applied = json.loads(installed.run("memctl", "migrate", "--json"))

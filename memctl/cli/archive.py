@@ -4,9 +4,6 @@ from typing import Annotated
 
 import typer
 
-from memctl.agents import require_agent
-from memctl.archive import archive as archive_memories
-from memctl.archived import ArchiveFilter, list_archived
 from memctl.cli.options import (
     AgentArgument,
     Call,
@@ -14,13 +11,16 @@ from memctl.cli.options import (
     OutputOptions,
     finish,
 )
-from memctl.database import MOST_ROWS, open_database
-from memctl.jobs import perform
-from memctl.migrations import require_current
-from memctl.output import say, show_rows
-from memctl.restore import OnConflict
-from memctl.restore import restore as restore_memories
-from memctl.timestamps import parse_duration, parse_past
+from memctl.jobs.archive import archive as archive_memories
+from memctl.jobs.engine import perform
+from memctl.jobs.restore import OnConflict
+from memctl.jobs.restore import restore as restore_memories
+from memctl.output.terminal import say, show_rows
+from memctl.storage.sqlite.agents import require_agent
+from memctl.storage.sqlite.archive import ArchiveFilter, list_archived
+from memctl.storage.sqlite.database import MOST_ROWS, open_database
+from memctl.storage.sqlite.schema import require_current
+from memctl.storage.times import parse_duration, parse_past
 
 AgentOfIds = Annotated[
     str | None, typer.Argument(metavar="AGENT", help="May be left out with --run.")

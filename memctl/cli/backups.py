@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import Call, ChangeOptions, LockOptions, alone_with_database, finish
-from memctl.conflicts import OnConflict
-from memctl.database import open_database
+from memctl.documents.conflicts import OnConflict
 from memctl.errors import MemctlError, UsageError
-from memctl.files import output_path, write_file
-from memctl.jobs import perform
-from memctl.migrations import require_current
-from memctl.output import Progress, on_terminal, say, show_document, show_text
+from memctl.jobs.engine import perform
+from memctl.output.terminal import Progress, on_terminal, say, show_document, show_text
+from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.files import output_path, write_file
+from memctl.storage.sqlite.schema import require_current
 
 
 def export(
@@ -44,8 +44,8 @@ def export(
     ] = False,
 ) -> None:
     """Write an agent's memories, active and archived, as a document that `import` reads."""
-    from memctl.document import ACTIVE, ARCHIVED, PROMOTIONS
-    from memctl.export import export as read_memories
+    from memctl.documents.document import ACTIVE, ARCHIVED, PROMOTIONS
+    from memctl.documents.export import export as read_memories
 
     if (agent is None) != all_agents:
         raise UsageError("whose memories?", "memctl export AGENT, or memctl export --all")
@@ -116,8 +116,8 @@ def import_(
     ] = False,
 ) -> None:
     """Import the memories of a document that `export` wrote."""
-    from memctl.importing import import_staged
-    from memctl.staging import Wanted, stage
+    from memctl.documents.importing import import_staged
+    from memctl.documents.staging import Wanted, stage
 
     if len(words) > 2:
         raise UsageError("there is one agent and one file", "memctl import [AGENT] FILE|-")
@@ -182,8 +182,8 @@ def backup(
     ] = None,
 ) -> None:
     """Copy the whole database while it is in use; or check a copy, or go back to it."""
-    from memctl.backup import back_up, restore_backup
-    from memctl.backup import verify as verify_backup
+    from memctl.storage.sqlite.backup import back_up, restore_backup
+    from memctl.storage.sqlite.backup import verify as verify_backup
 
     making = output is not None or keep is not None
     if (verify is not None) + (restore is not None) + making > 1:

@@ -14,16 +14,16 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
-from memctl.agents import agents
-from memctl.archived import REASONS
 from memctl.cli.options import ASKED_BY, Call
-from memctl.database import open_database
+from memctl.config.settings import load_settings
 from memctl.errors import MemctlError
-from memctl.memory import TYPES
-from memctl.outbox import EVENTS
-from memctl.output import show_document, show_text
-from memctl.run import JOBS
-from memctl.settings import load_settings
+from memctl.jobs.due import JOBS
+from memctl.output.terminal import show_document, show_text
+from memctl.storage.sqlite.agents import agents
+from memctl.storage.sqlite.archive import REASONS
+from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.event_log import EVENTS
+from memctl.storage.sqlite.memories import TYPES
 
 Shell = Literal["bash", "zsh", "fish"]
 

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import Call
-from memctl.database import open_database
 from memctl.errors import UsageError
-from memctl.files import output_path
+from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.files import output_path
 
 
 def demo(
@@ -29,10 +29,10 @@ def demo(
     default. No other database and no configuration file is looked at. --quiet prints the metrics
     alone.
     """
-    from memctl import demo_output
     from memctl.cli.insight import SPARKLINE
-    from memctl.demo import demo_database, live
-    from memctl.metrics import read_metrics
+    from memctl.demo import output as demo_output
+    from memctl.demo.story import demo_database, live
+    from memctl.insight.metrics import read_metrics
 
     if call.db or call.config:
         raise UsageError(

@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from memctl import features
 from memctl.cli.options import Call, LockOptions, alone_with_database
-from memctl.features import Feature
-from memctl.migrations import require_current
-from memctl.output import say, show_document
+from memctl.jobs import features
+from memctl.jobs.features import Feature
+from memctl.output.terminal import say, show_document
+from memctl.storage.sqlite.schema import require_current
 
 FeatureArgument = Annotated[Feature, typer.Argument(metavar="FEATURE")]
 

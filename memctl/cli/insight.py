@@ -7,12 +7,19 @@ from typing import Annotated, Literal
 import typer
 
 from memctl.cli.options import AgentOption, Call, OutputOptions
-from memctl.database import open_database
 from memctl.errors import UsageError
-from memctl.files import output_path, write_file
-from memctl.migrations import require_current
-from memctl.output import document_text, say, show_document, show_rows, show_table, show_text
-from memctl.timestamps import parse_duration, parse_past
+from memctl.output.terminal import (
+    document_text,
+    say,
+    show_document,
+    show_rows,
+    show_table,
+    show_text,
+)
+from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.files import output_path, write_file
+from memctl.storage.sqlite.schema import require_current
+from memctl.storage.times import parse_duration, parse_past
 
 ReportFormat = Literal["text", "markdown", "json", "html"]
 
@@ -38,8 +45,8 @@ def metrics(
     file: FileOption = None,
 ) -> None:
     """Tell how much memory agents have and how it changes, as JSON."""
-    from memctl import metrics_output
-    from memctl.metrics import read_metrics
+    from memctl.insight.metrics import read_metrics
+    from memctl.output import metrics as metrics_output
 
     form = output.form(call)
     if prometheus and (call.json or form != "json" or history):
@@ -58,7 +65,7 @@ def metrics(
             history=SPARKLINE if form == "table" and span is None else span,
         )
     if prometheus:
-        from memctl.prometheus import prometheus_text
+        from memctl.output.prometheus import prometheus_text
 
         write_or_show(prometheus_text(found), file, database=path, mode=0o644)
     elif form == "json":
@@ -92,9 +99,9 @@ def report(
 ) -> None:
     """Make a health report of the last week: what changed, what is remarkable, what to do."""
     from memctl.cli.watch import look
-    from memctl.report import read_report
-    from memctl.report_html import report_html
-    from memctl.report_text import report_document, report_markdown, report_text
+    from memctl.insight.report import read_report
+    from memctl.output.report import report_document, report_markdown, report_text
+    from memctl.output.report_html import report_html
 
     if call.json and form not in (None, "json"):
         raise UsageError(f"--json and --format {form} exclude each other", "choose one")

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import AgentOption, Call, ChangeOptions, JobOptions, finish
-from memctl.jobs import perform
-from memctl.timestamps import parse_duration
+from memctl.jobs.engine import perform
+from memctl.storage.times import parse_duration
 
 
 def run(call: Call, job: JobOptions) -> None:
@@ -16,8 +16,8 @@ def run(call: Call, job: JobOptions) -> None:
 
     The ledger tells when each was last done, and [run] in the configuration how often it is due.
     """
-    from memctl.run import run_due_jobs, worst
-    from memctl.run_output import show_failures, show_turns, tell_turn
+    from memctl.jobs.due import run_due_jobs, worst
+    from memctl.output.run import show_failures, show_turns, tell_turn
 
     clock = time.monotonic()
     request = job.request(call)
@@ -37,7 +37,7 @@ def run(call: Call, job: JobOptions) -> None:
 
 def cleanup(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
     """Archive the memories that have expired."""
-    from memctl.cleanup import cleanup as archive_expired
+    from memctl.jobs.cleanup import cleanup as archive_expired
 
     request = job.request(call, partial=agent is not None)
     report = perform("cleanup", lambda run: archive_expired(run, agent=agent), request)
@@ -46,7 +46,7 @@ def cleanup(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
 
 def decay(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
     """Lower the importance of memories that nobody has read lately."""
-    from memctl.candidates import decay_with_notes
+    from memctl.jobs.candidates import decay_with_notes
 
     policy, promotion = call.settings.decay, call.settings.promote
     request = job.request(call, partial=agent is not None)
@@ -66,7 +66,7 @@ def prune(
     ] = None,
 ) -> None:
     """Remove old, unimportant memories from the archive for good."""
-    from memctl.prune import prune as remove_old
+    from memctl.jobs.prune import prune as remove_old
 
     policy = call.settings.prune
     if older_than is not None:
@@ -81,7 +81,7 @@ def promote(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
 
     With --list also those are printed that are no candidates, and why not.
     """
-    from memctl.promote import promote as promote_proven
+    from memctl.jobs.promote import promote as promote_proven
 
     policy, decay_policy = call.settings.promote, call.settings.decay
     request = job.request(call, partial=agent is not None)
@@ -93,6 +93,6 @@ def promote(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
 
 def snapshot(call: Call, job: ChangeOptions) -> None:
     """Keep the figures of the day, of every agent, for `metrics --history` and `report`."""
-    from memctl.snapshot import snapshot as keep_figures
+    from memctl.jobs.snapshot import snapshot as keep_figures
 
     finish(perform("snapshot", keep_figures, job.request(call)), call, job)

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from memctl.agent_memory import DEFAULT_IMPORTANCE, AgentMemory
-from memctl.agents import require_agent
 from memctl.cli.options import AgentArgument, Call, LockOptions, OutputOptions
-from memctl.database import MOST_ROWS, from_bytes, open_database
 from memctl.errors import MemctlError, NotFoundError, UsageError
-from memctl.memory import MOST_BYTES, TYPES, MemoryType
-from memctl.messages import Message
-from memctl.output import say, show_document, show_facts, show_rows, show_value, tell
-from memctl.timestamps import parse_duration
+from memctl.output.messages import Message
+from memctl.output.terminal import say, show_document, show_facts, show_rows, show_value, tell
+from memctl.storage.sqlite.agents import require_agent
+from memctl.storage.sqlite.database import MOST_ROWS, from_bytes, open_database
+from memctl.storage.sqlite.memories import MOST_BYTES, TYPES, MemoryType
+from memctl.storage.times import parse_duration
 
 TYPE = typer.Argument(metavar="TYPE", help=f"One of {', '.join(TYPES)}.")
 KeyArgument = Annotated[

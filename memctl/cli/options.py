@@ -18,15 +18,14 @@ from typing import Annotated, Any
 
 import typer
 
-from memctl.alerts import UNDER_ALERT, Alert, Undelivered, run_command
-from memctl.database import database_path, open_database, require_file
+from memctl.config.settings import Settings, load_settings
 from memctl.errors import MemctlError, UsageError, shortage
-from memctl.files import output_path
-from memctl.job_output import show_report
-from memctl.jobs import MOST_LOCK_WAIT, JobResult, Report, Request
-from memctl.locking import exclusive
-from memctl.messages import LogFormat, MessageStyle
-from memctl.output import (
+from memctl.jobs.alerts import UNDER_ALERT, Alert, Undelivered, run_command
+from memctl.jobs.engine import MOST_LOCK_WAIT, JobResult, Report, Request
+from memctl.jobs.watchdog import Watch
+from memctl.output.messages import LogFormat, MessageStyle
+from memctl.output.results import show_report
+from memctl.output.terminal import (
     Format,
     say,
     set_message_style,
@@ -35,9 +34,10 @@ from memctl.output import (
     to_json,
     visible,
 )
-from memctl.settings import Settings, load_settings
-from memctl.timestamps import is_possible, parse_moment, to_text
-from memctl.watchdog import Watch
+from memctl.storage.sqlite.database import database_path, open_database, require_file
+from memctl.storage.sqlite.files import output_path
+from memctl.storage.sqlite.locking import exclusive
+from memctl.storage.times import is_possible, parse_moment, to_text
 
 # By this variable of the environment a shell asks memctl what a line may go on with.
 ASKED_BY = "_MEMCTL_COMPLETE"

@@ -9,11 +9,11 @@ import typer
 
 import memctl
 from memctl.cli.options import Call
-from memctl.database import open_database
 from memctl.errors import UsageError
-from memctl.migrations import require_current
-from memctl.output import show_document, show_text
-from memctl.schedule import Installation, crontab, systemd_units
+from memctl.output.schedule import Installation, crontab, systemd_units
+from memctl.output.terminal import show_document, show_text
+from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.schema import require_current
 
 
 def schedule(

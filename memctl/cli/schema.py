@@ -5,20 +5,20 @@ from typing import Annotated
 
 import typer
 
-from memctl import migrations
 from memctl.cli.options import Call, LockOptions, alone_with_database
-from memctl.database import (
+from memctl.errors import SchemaError, UsageError
+from memctl.insight.status import read_status
+from memctl.output.terminal import say, show_document, show_facts, show_rows
+from memctl.storage.sqlite import schema as migrations
+from memctl.storage.sqlite.database import (
     one_view,
     open_database,
     open_or_create_database,
     prepare_place,
     table_exists,
 )
-from memctl.errors import SchemaError, UsageError
-from memctl.locking import exclusive
-from memctl.output import say, show_document, show_facts, show_rows
-from memctl.pause import current_pause
-from memctl.status import read_status
+from memctl.storage.sqlite.locking import exclusive
+from memctl.storage.sqlite.pause import current_pause
 
 FEATURE_STATES = {
     "on": "on since {since}",
@@ -55,7 +55,7 @@ def migrate(
             )
         _show_steps(call, listing=listing, exit_code=exit_code)
         return
-    from memctl.migrate import migrate as apply_migrations
+    from memctl.storage.sqlite.migrate import migrate as apply_migrations
 
     if to is not None:
         migrations.require_step(to)
@@ -112,7 +112,7 @@ def rollback(
 
     What memctl's own tables hold, the archive above all, remains in the backup made first.
     """
-    from memctl.rollback import roll_back
+    from memctl.storage.sqlite.rollback import roll_back
 
     if to is not None and steps is not None:
         raise UsageError("--to and --steps exclude each other", "give one of them")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memctl import outbox
 from memctl.cli.options import (
     AgentArgument,
     AgentOption,
@@ -18,18 +17,26 @@ from memctl.cli.options import (
     OutputOptions,
     alone_with_database,
 )
-from memctl.database import MOST_ROWS, one_view, open_database
 from memctl.errors import MemctlError, UsageError
-from memctl.migrations import require_current
-from memctl.outbox import EventFilter
-from memctl.output import say, show_document, show_facts, show_lines, show_rows, wait_for_reader
-from memctl.runs import Outcome, RunFilter, RunRecord, crashed_runs, list_runs
-from memctl.spool import spooled_failures
-from memctl.timestamps import parse_past, to_text
+from memctl.output.terminal import (
+    say,
+    show_document,
+    show_facts,
+    show_lines,
+    show_rows,
+    wait_for_reader,
+)
+from memctl.storage.spool import spooled_failures
+from memctl.storage.sqlite import event_log as outbox
+from memctl.storage.sqlite.database import MOST_ROWS, one_view, open_database
+from memctl.storage.sqlite.event_log import EventFilter
+from memctl.storage.sqlite.runs import Outcome, RunFilter, RunRecord, crashed_runs, list_runs
+from memctl.storage.sqlite.schema import require_current
+from memctl.storage.times import parse_past, to_text
 
 if TYPE_CHECKING:
-    from memctl.check import CheckResult, Depth
-    from memctl.findings import Finding
+    from memctl.insight.check import CheckResult, Depth
+    from memctl.insight.findings import Finding
 
 POLL_SECONDS = 0.2
 USUAL_ROWS = 50
@@ -155,9 +162,9 @@ def explain(
 
     What will become of it is told for the present policy, and for a memory that nobody reads.
     """
-    from memctl.explain import Policies
-    from memctl.explain import explain as tell_story
-    from memctl.story import story
+    from memctl.insight.explain import Policies
+    from memctl.insight.explain import explain as tell_story
+    from memctl.output.explain import story
 
     if len(memory) > 2:
         raise UsageError("a memory has an id, or a type and a key", "explain AGENT ID | TYPE KEY")
@@ -197,7 +204,7 @@ def check(
     Infos alone are no reason to exit with 3, and --quiet leaves them out. While SQLite reads the
     whole file for --quick or --full, the service's checkpoints cannot finish.
     """
-    from memctl.check_text import finding_lines, plugin_failure, plugin_line
+    from memctl.output.check import finding_lines, plugin_failure, plugin_line
 
     if quick and full:
         raise UsageError("--full does all that --quick does", "choose one")
@@ -237,7 +244,7 @@ def check(
 
 def look(call: Call, depth: "Depth | None" = None) -> "CheckResult":
     """Check the database with all that the settings say."""
-    from memctl.check import Wanted, check
+    from memctl.insight.check import Wanted, check
 
     settings = call.settings
     with open_database(settings.database, read_only=True) as db:
@@ -252,7 +259,7 @@ def look(call: Call, depth: "Depth | None" = None) -> "CheckResult":
 
 
 def _mend(call: Call, lock: LockOptions, findings: "Sequence[Finding]") -> None:
-    from memctl.mend import mend
+    from memctl.insight.fixes import mend
 
     with alone_with_database(call, lock, job="check") as db:
         mend(db, call.settings.database, findings, now=call.moment)

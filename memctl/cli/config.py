@@ -1,0 +1,138 @@
+"""The configuration: which settings hold and why, where the file is, and whether it is right."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
+
+import typer
+
+from memctl.cli.options import Call, alert_document
+from memctl.config.settings import find_configuration, new_configuration, users_configuration
+from memctl.errors import MemctlError, NotFoundError, UsageError
+from memctl.output.terminal import say, show_document, show_line, show_rows
+from memctl.storage.sqlite.database import open_database
+from memctl.storage.times import to_text
+
+if TYPE_CHECKING:  # pydantic is slow to import
+    from memctl.config.file import Configuration, Problem
+
+Action = Literal["show", "path", "validate", "init"]
+AlertsAction = Literal["test"]
+
+NO_FILE = "there is no configuration file, and the defaults hold"
+
+
+def config(
+    call: Call,
+    action: Annotated[Action, typer.Argument(metavar="|".join(get_args(Action)))],
+) -> None:
+    """Show the settings and where they come from; find, check or make the configuration file.
+
+    show: each value in force, and whether an option, the environment, the file or a default says
+    so. path: which file is in force. validate: what is wrong in it. init: write one that
+    has every key with its default, commented out, at --config or in the user's own place.
+    """
+    actions = {"show": _show, "path": _path, "validate": _validate, "init": _init}
+    actions[action](call)
+
+
+def _show(call: Call) -> None:
+    from memctl.config.describe import effective_settings
+
+    rows = [asdict(setting) for setting in effective_settings(call.settings)]
+    if call.json:
+        file = call.settings.file
+        show_document({"file": None if file is None else str(file), "settings": rows})
+        return
+    show_rows(rows, "table")
+
+
+def _path(call: Call) -> None:
+    file = find_configuration(call.config, os.environ)
+    if file is None:
+        place = new_configuration(call.config, os.environ)
+        raise NotFoundError(NO_FILE, f"`memctl config init` makes {place}")
+    if call.json:
+        show_document({"file": str(file)})
+        return
+    show_line(str(file))
+
+
+def _validate(call: Call) -> None:
+    from memctl.config.file import (
+        Configuration,
+        ConfigurationError,
+        command_problems,
+        read_configuration,
+    )
+
+    file = find_configuration(call.config, os.environ)
+    problems: Sequence[Problem] = []
+    unused = None
+    try:
+        configuration = read_configuration(file) if file else Configuration.model_validate({})
+        problems = command_problems(configuration)
+        unused = _unused_names(call, configuration)
+    except ConfigurationError as error:
+        problems = error.problems
+    rows = [problem._asdict() for problem in problems]
+    if call.json:
+        name = None if file is None else str(file)
+        show_document({"file": name, "problems": rows, "unused_names": unused})
+    else:
+        show_rows(rows, "table")
+    if problems:
+        raise UsageError(f"{file} is wrong", "correct it")
+    if call.json:
+        return
+    message = f"{file} is valid" if file else NO_FILE
+    if unused is None:
+        message += "; there is no database to compare its names with"
+    for sentence in (message, *(unused or ())):
+        say(f"config: {sentence}", quiet=call.quiet)
+
+
+def _unused_names(call: Call, configuration: "Configuration") -> list[str] | None:
+    """Return what the file names and no memory has, or None when there is no database to ask."""
+    from memctl.config.describe import unused_names
+
+    try:
+        with open_database(call.settings.database, read_only=True) as db:
+            return unused_names(db, configuration)
+    except MemctlError:
+        return None
+
+
+def _init(call: Call) -> None:
+    from memctl.config.describe import write_default_file
+
+    file = new_configuration(call.config, os.environ)
+    write_default_file(file, make_directory=file == users_configuration(os.environ))
+    if call.json:
+        show_document({"file": str(file)})
+        return
+    say(f"config: wrote {file}", quiet=call.quiet)
+
+
+def alerts(
+    call: Call,
+    action: Annotated[AlertsAction, typer.Argument(metavar="|".join(get_args(AlertsAction)))],
+) -> None:
+    """Try the alert command of the configuration.
+
+    test: send it a test alert, as a job would send an alert, and report the result.
+    """
+    from memctl.jobs.alerts import Alert, run_command
+
+    command = call.settings.alert_command
+    if not command:
+        raise MemctlError(
+            "no alert command is configured", "set `command` in [alerts] of the configuration"
+        )
+    alert = Alert("test", "this is a test of the alert command", {})
+    run_command(command, alert_document(call, alert, at=to_text(call.moment)))
+    if call.json:
+        show_document({"command": list(command), "delivered": True})
+        return
+    say(f"alerts: {command[0]} accepted the test alert", quiet=call.quiet)

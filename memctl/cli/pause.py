@@ -1,0 +1,46 @@
+"""The switch that makes scheduled jobs do nothing for a while."""
+
+from typing import Annotated
+
+import typer
+
+from memctl.cli.options import Call, LockOptions
+from memctl.output.terminal import say, show_document
+from memctl.storage.sqlite import pause as switch
+from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.schema import require_current
+from memctl.storage.times import parse_duration, to_text
+
+
+def pause(
+    call: Call,
+    lock: LockOptions,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; jobs and status show it.")],
+    for_: Annotated[
+        str | None,
+        typer.Option("--for", metavar="DURATION", help="Such as 2h; else until `resume`."),
+    ] = None,
+) -> None:
+    """Make the jobs do nothing, silently, until `resume` or for a while."""
+    until = None if for_ is None else call.moment + parse_duration(for_)
+    with open_database(call.settings.database, lock_wait=lock.lock_wait) as db:
+        require_current(db)
+        paused = switch.pause(db, now=call.moment, until=until, reason=reason)
+    if call.json:
+        show_document({"paused": paused._asdict()})
+        return
+    say(
+        f"pause: jobs do nothing until {to_text(until) if until else '`memctl resume`'}",
+        quiet=call.quiet,
+    )
+
+
+def resume(call: Call, lock: LockOptions) -> None:
+    """End the pause."""
+    with open_database(call.settings.database, lock_wait=lock.lock_wait) as db:
+        require_current(db)
+        ended = switch.resume(db)
+    if call.json:
+        show_document({"resumed": ended})
+        return
+    say("resume: the jobs run again" if ended else "resume: there was no pause", quiet=call.quiet)

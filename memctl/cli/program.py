@@ -1,0 +1,194 @@
+"""The command line: parse, call one function, show the result; nothing else."""
+
+import importlib
+import inspect
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from memctl import __version__
+from memctl.cli.options import ASKED_BY, Call, command, set_parameters, spread_out
+from memctl.errors import MemctlError, UsageError, name_like
+from memctl.output.terminal import show_error, show_line, show_usage
+
+# Which module has which commands, in the order of the help.
+MODULES = {
+    "schema": ("migrate", "rollback", "status"),
+    "jobs": ("run", "cleanup", "decay", "prune", "promote", "snapshot"),
+    "archive": ("archived", "archive", "restore"),
+    "memories": ("remember", "recall", "list", "forget", "summary"),
+    "insight": ("metrics", "report"),
+    "watch": ("events", "runs", "explain", "check"),
+    "features": ("enable", "disable"),
+    "backups": ("export", "import", "backup"),
+    "pause": ("pause", "resume"),
+    "schedule": ("schedule",),
+    "config": ("config", "alerts"),
+    "completion": ("completion",),
+    "demo": ("demo",),
+}
+HEADINGS = {
+    "schema": "Database",
+    "jobs": "Jobs",
+    "archive": "Archive",
+    "memories": "Memories",
+    "insight": "Figures",
+    "watch": "What happened",
+    "features": "Features for every client",
+    "backups": "Backups",
+    "pause": "Pause",
+    "schedule": "Set-up",
+    "config": "Set-up",
+    "completion": "Set-up",
+    "demo": "To try it out",
+}
+
+NAMES = [name for names in MODULES.values() for name in names]
+
+
+def commands_by_heading() -> dict[str, list[str]]:
+    """Return the names of the commands under the headings that the help gives them, in order."""
+    groups: dict[str, list[str]] = {}
+    for module, names in MODULES.items():
+        groups.setdefault(HEADINGS[module], []).extend(names)
+    return groups
+
+
+class CommandsInGroups(typer.core.TyperGroup):
+    """The program, whose help has the commands under headings, each with its whole first line."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write them in the order of the modules."""
+        for heading, names in commands_by_heading().items():
+            with formatter.section(heading):
+                formatter.write_dl(
+                    (name, (self.commands[name].help or "").partition("\n\n")[0]) for name in names
+                )
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the first steps, and where there is more."""
+        from memctl.cli.examples import FIRST_STEPS, MORE, examples_text
+
+        formatter.write(examples_text(FIRST_STEPS) + MORE)
+
+
+def main() -> None:
+    """Run the command line."""
+    signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it
+        signal.signal(signal.SIGHUP, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # None when closed
+            stream.reconfigure(errors="backslashreplace")
+    words = sys.argv[1:]
+    if ASKED_BY in os.environ:
+        from typer._completion_classes import completion_init
+
+        completion_init()
+    try:
+        sys.exit(build_app(words)(standalone_mode=False))
+    except typer.TyperException as misunderstood:
+        if not words:
+            show_usage(misunderstood.message)
+            sys.exit(2)
+        error: MemctlError = _usage_error(misunderstood, words)
+    except MemctlError as unprinted:
+        error = unprinted
+    show_error(error, as_json="--json" in words)
+    sys.exit(error.exit_code)
+
+
+def _usage_error(error: typer.TyperException, words: Sequence[str]) -> UsageError:
+    """Return what Typer says of a command line that it does not understand, in our form."""
+    said = " ".join(error.format_message().split())
+    message, *advice = re.split("[.] (?=Did you mean|Choose from)", said)
+    alike = None
+    if hasattr(error, "possibilities"):  # which Typer does not offer well: an unknown option
+        message, alike = error.message, _option_like(error)
+    elif choice := re.search(": '(.*)' is not one of (.*)", said):
+        alike = name_like(choice[1], re.findall("'(.*?)'", choice[2]))
+    command = next((word for word in words if word in NAMES), None)
+    if alike:
+        hint = f"did you mean {alike}?"
+    elif advice:
+        hint = advice[0][0].lower() + advice[0][1:]
+    elif command:
+        hint = f"`memctl {command} --help` tells what it takes"
+    else:
+        hint = "`memctl --help` lists the commands"
+    return UsageError(message[0].lower() + message[1:].rstrip("."), hint)
+
+
+def _option_like(error: Any) -> str | None:
+    """Return the option that an unknown one was probably meant to be; no hidden one is."""
+    options = {
+        name.lstrip("-"): name
+        for parameter in error.ctx.command.get_params(error.ctx)
+        if not getattr(parameter, "hidden", False)
+        for name in parameter.opts
+        if name.startswith("--")
+    }
+    return options.get(name_like(error.option_name.lstrip("-"), options) or "")
+
+
+def build_app(words: Sequence[str] = ()) -> typer.Typer:
+    """Return the program with the command that `words` begin with, or else with all.
+
+    A scheduled job starts a quarter faster when Typer does not prepare the other commands.
+    """
+    app = typer.Typer(
+        name="memctl",
+        cls=CommandsInGroups,
+        no_args_is_help=True,
+        add_completion=False,
+        context_settings={"help_option_names": []},  # we have our own
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root())
+    first = words[0] if words else None
+    for module, names in MODULES.items():
+        for name in names:
+            if first not in NAMES or first == name:
+                commands = vars(importlib.import_module(f"memctl.cli.{module}"))
+                # A function may not be called like a word of Python: `import_` is `import`.
+                command(app, name, commands.get(name) or commands[f"{name}_"])
+    return app
+
+
+def _root() -> Any:
+    """Return the callback that takes the common options before the command's name."""
+
+    def memctl(context: typer.Context, version: bool, help_: bool, **given: Any) -> None:
+        """Keep the memory of a fleet of AI agents healthy.
+
+        Expiry, archive, decay and retention on one SQLite file, next to the service that writes it.
+        """
+        context.obj = Call(**given)
+
+    version = Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
+    ]
+    option = inspect.Parameter(
+        "version", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=version
+    )
+    set_parameters(memctl, [option, *spread_out(Call)])
+    return memctl
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        show_line(f"memctl {__version__}")
+        raise typer.Exit
+
+
+def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
+    """End with the status of a terminated process, after undoing what is not committed."""
+    raise SystemExit(128 + number)

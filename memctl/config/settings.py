@@ -1,0 +1,209 @@
+"""Where the database is and which policies hold: from options, environment, file and defaults."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from memctl.errors import MemctlError, UsageError
+from memctl.jobs.alerts import AlertPolicy
+from memctl.storage.spool import spool_path
+from memctl.storage.sqlite.database import database_path, reachable
+
+if TYPE_CHECKING:  # each costs a start more than it is worth to the commands without it
+    from memctl.config.file import Configuration
+    from memctl.insight.findings import CheckPolicy
+    from memctl.jobs.candidates import PromotePolicy
+    from memctl.jobs.decay import DecayPolicy
+    from memctl.jobs.due import RunPolicy
+    from memctl.jobs.prune import PrunePolicy
+
+SYSTEM_CONFIGURATION = Path("/etc/memctl/config.toml")
+
+
+class Settings(NamedTuple):
+    """Where the database is, what says so, and the configuration file if there is one."""
+
+    database: Path
+    database_source: str  # such as `option --db`, or `default`
+    file: Path | None
+    configuration: "Configuration | None"
+    state: Path | None = None  # the directory for what cannot be kept in the database
+
+    @property
+    def database_is_default(self) -> bool:
+        """Tell whether nothing names the database."""
+        return self.database_source == "default"
+
+    @property
+    def decay(self) -> "DecayPolicy":
+        """The decay policy in force."""
+        from memctl.jobs.decay import DecayPolicy
+
+        return self.configuration.decay_policy() if self.configuration else DecayPolicy()
+
+    @property
+    def prune(self) -> "PrunePolicy":
+        """The retention in force."""
+        from memctl.jobs.prune import PrunePolicy
+
+        return self.configuration.prune_policy() if self.configuration else PrunePolicy()
+
+    @property
+    def promote(self) -> "PromotePolicy":
+        """What a memory must have to be promoted."""
+        from memctl.jobs.candidates import PromotePolicy
+
+        return self.configuration.promote.policy() if self.configuration else PromotePolicy()
+
+    @property
+    def alerts(self) -> AlertPolicy:
+        """From which figures on somebody is told."""
+        return self.configuration.alerts.policy() if self.configuration else AlertPolicy()
+
+    @property
+    def spool(self) -> Path | None:
+        """The file for failures that the database cannot be told of; None: there is no place."""
+        return self.state and spool_path(self.state, self.database)
+
+    @property
+    def alert_command(self) -> Sequence[str]:
+        """The program that is given each alert, and its arguments; empty: none."""
+        return self.configuration.alerts.command if self.configuration else ()
+
+    @property
+    def service_events(self) -> bool:
+        """Whether the service's own table of events is told of each run."""
+        return self.configuration is not None and self.configuration.observability.events
+
+    @property
+    def check(self) -> "CheckPolicy":
+        """What the check finds wrong."""
+        from memctl.insight.findings import CheckPolicy
+
+        return self.configuration.check.policy() if self.configuration else CheckPolicy()
+
+    @property
+    def run(self) -> "RunPolicy":
+        """How often each job is due."""
+        from memctl.jobs.due import RunPolicy
+
+        return self.configuration.run.policy() if self.configuration else RunPolicy()
+
+
+def load_settings(
+    *, database: Path | None, configuration: Path | None, environ: Mapping[str, str]
+) -> Settings:
+    """Put the settings together; `database` and `configuration` are what the options say.
+
+    Raises UsageError when the configuration file is missing, unreadable or wrong.
+    """
+    file = find_configuration(configuration, environ)
+    configured = None
+    if file is not None:
+        # pydantic doubles the time of a start: only who configures pays for it.
+        from memctl.config.file import read_configuration
+
+        configured = read_configuration(file)
+    source, path = _database(database, environ, file, configured)
+    return Settings(path, source, file, configured, state=state_directory(environ))
+
+
+def _database(
+    option: Path | None,
+    environ: Mapping[str, str],
+    file: Path | None,
+    configured: "Configuration | None",
+) -> tuple[str, Path]:
+    """Return what names the database, and its path."""
+    if option:
+        return "option --db", option
+    for name in ("MEMCTL_DB", "HARNESS_DB_PATH"):
+        if environ.get(name):
+            return f"environment {name}", database_path(environ[name])
+    if file and configured and configured.database:
+        with reachable(Path(configured.database)):
+            return f"file {file}", file.parent / database_path(configured.database).expanduser()
+    return "default", default_database(environ)
+
+
+def find_configuration(named: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the configuration file in force, or None when there is none.
+
+    Raises UsageError when one is named and does not exist.
+    """
+    named = named or _path(environ, "MEMCTL_CONFIG")
+    if named is not None:
+        with reachable(named):
+            exists = named.is_file()
+        if not exists:
+            raise UsageError(f"there is no configuration file {named}", "check --config")
+        return named
+    for path in (users_configuration(environ), SYSTEM_CONFIGURATION):
+        if path is None:
+            continue
+        try:
+            with reachable(path):
+                if path.is_file():
+                    return path
+        except MemctlError as error:
+            raise MemctlError(
+                error.message, "set HOME to that of this user, or name a file with --config"
+            ) from None
+    return None
+
+
+def new_configuration(named: Path | None, environ: Mapping[str, str]) -> Path:
+    """Return where a configuration file would be found, whether there is one or not.
+
+    Raises MemctlError when the environment does not even tell the home directory.
+    """
+    path = named or _path(environ, "MEMCTL_CONFIG") or users_configuration(environ)
+    if path is None:
+        raise MemctlError(
+            "nothing names a configuration file, and there is no home directory",
+            "name one with --config",
+        )
+    return path
+
+
+def users_configuration(environ: Mapping[str, str]) -> Path | None:
+    """Return where the user's own configuration file is, if it can be told."""
+    home = _directory(environ, "XDG_CONFIG_HOME", ".config")
+    return home / "memctl" / "config.toml" if home else None
+
+
+def default_database(environ: Mapping[str, str]) -> Path:
+    """Return where the database is when nothing names one.
+
+    Raises MemctlError when the environment does not even tell the home directory.
+    """
+    if states := environ.get("STATE_DIRECTORY"):  # set by systemd; may list several
+        return Path(states.split(":")[0]) / "memory.db"
+    data = _directory(environ, "XDG_DATA_HOME", ".local/share")
+    if data is None:
+        raise MemctlError(
+            "nothing names a database, and there is no home directory", "name one with --db"
+        )
+    return data / "memctl" / "memory.db"
+
+
+def state_directory(environ: Mapping[str, str]) -> Path | None:
+    """Return where memctl keeps what it cannot keep in the database; None when nothing tells."""
+    state = Path(environ.get("STATE_DIRECTORY", "").split(":")[0])  # by systemd; may list several
+    if state.is_absolute():
+        return state
+    home = _directory(environ, "XDG_STATE_HOME", ".local/state")
+    return home / "memctl" if home else None
+
+
+def _path(environ: Mapping[str, str], name: str) -> Path | None:
+    return Path(environ[name]) if environ.get(name) else None
+
+
+def _directory(environ: Mapping[str, str], name: str, below_home: str) -> Path | None:
+    """Return an XDG directory: absolute when set, else its place in the home directory."""
+    if os.path.isabs(environ.get(name, "")):  # noqa: PTH117  the specification ignores relative ones
+        return Path(environ[name])
+    home = environ.get("HOME")
+    return Path(home) / below_home if home else None

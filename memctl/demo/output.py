@@ -1,0 +1,83 @@
+"""What `memctl demo` prints: a line for each scene, a table at the end, and what to try next."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from memctl.demo.fleet import FLEET, FORGOTTEN
+from memctl.demo.story import Month, Scene
+from memctl.insight.metrics import Metrics
+from memctl.output.metrics import metrics_document, metrics_note, metrics_table
+from memctl.output.terminal import show_document, show_styled, show_table
+
+KEPT_AS = Path("demo.db")
+
+LEFT = 11  # cells before the command of a scene
+
+# What one may want to know, and the command that tells it.
+TRY_NEXT = {
+    "what to do about it": "report",
+    "what was forgotten": f"explain {FORGOTTEN[0]} {FORGOTTEN[1].type} {FORGOTTEN[1].key}",
+    "what can be restored": "archived qa_agent --table --limit 5",
+    "what is due next": "run --dry-run",
+    "what is wrong": "check",
+    "how cron does it": "schedule --cron",
+}
+
+
+def show_beginning() -> None:
+    """Print what the story is about."""
+    sentence = f"Four months of {len(FLEET)} agents that keep their memories in one SQLite file"
+    show_styled((sentence, "bold"))
+    show_styled()
+
+
+def show_happened(happened: Scene | Month) -> None:
+    """Print a scene, or the sum of a month."""
+    if isinstance(happened, Scene):
+        show_styled(
+            (f"{happened.day:{LEFT}}", "dim"),
+            (f"{happened.command:10}", "cyan"),
+            (happened.sentence, ""),
+        )
+        return
+    counts = happened._asdict()
+    sums = [f"{counts.pop('written'):,} written", f"{counts.pop('reads'):,} reads"]
+    name = f"month {counts.pop('month')}"
+    sums += [f"{count:,} {what}" for what, count in counts.items() if count]
+    show_styled((f"{name:{LEFT}}{', '.join(sums)}", "bold"))
+
+
+def show_end(metrics: Metrics, *, program: str, kept: Path | None) -> None:
+    """Print the metrics, and commands that can be given next, by the name of the program."""
+    show_styled()
+    show_metrics(metrics)
+    show_styled((metrics_note(metrics), "dim"))
+    show_styled()
+    database = shlex.quote(str(kept or KEPT_AS))
+    commands = {what: f"--db {database} {words}" for what, words in TRY_NEXT.items()}
+    if kept is None:
+        commands = {"keep it, and then": f"demo --keep {database}", **commands}
+    show_styled(("Try next", "bold"))
+    width = max(map(len, commands))
+    for what, words in commands.items():
+        show_styled((f"  {what:{width}}  ", "dim"), (f"{program} {words}", "green"))
+
+
+def show_metrics(metrics: Metrics) -> None:
+    """Print the table that `memctl metrics --table` prints."""
+    show_table(*metrics_table(metrics))
+
+
+def show_json(metrics: Metrics, happened: Sequence[Scene | Month], *, kept: Path | None) -> None:
+    """Print all of it as one JSON document."""
+    figures = metrics_document(metrics)
+    del figures["database"], figures["jobs"]  # the one is gone, the others tell of this machine
+    show_document(
+        {
+            "database": None if kept is None else str(kept),
+            "scenes": [one._asdict() for one in happened if isinstance(one, Scene)],
+            "months": [one._asdict() for one in happened if isinstance(one, Month)],
+            "metrics": figures,
+        }
+    )

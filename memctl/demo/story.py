@@ -1,0 +1,243 @@
+"""Four months in the life of a fleet of agents, lived in about a second.
+
+The agents write as the service does; by night the jobs that are due run as `memctl run` runs them,
+on a clock that is put forward. Nothing of it is pretended: what is told of the four months is what
+the jobs have reported.
+"""
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from sqlite3 import Connection
+from typing import NamedTuple
+
+from memctl.agent_memory import AgentMemory
+from memctl.config.settings import Settings
+from memctl.demo.fleet import FORGOTTEN, Fleet
+from memctl.errors import MemctlError, UsageError
+from memctl.jobs import features
+from memctl.jobs.due import run_due_jobs
+from memctl.jobs.engine import Request, perform
+from memctl.jobs.features import Feature
+from memctl.jobs.restore import restore
+from memctl.storage.sqlite.archive import ArchiveFilter
+from memctl.storage.sqlite.database import open_or_create_database, transaction
+from memctl.storage.sqlite.files import Draft, whole_file
+from memctl.storage.sqlite.migrate import migrate
+from memctl.storage.times import to_day
+
+DAYS = 120
+NIGHT = timedelta(days=1, minutes=7)  # after the beginning of the day that it ends
+
+MONTHS_END = (29, 59, 89, DAYS)  # days, counted from 0
+
+POST_MORTEM = 48
+FORGETS = 61
+NIGHTLY = 90  # from this day on; before, there is a turn each week
+
+FEATURES: tuple[Feature, ...] = ("access-boost", "access-counting")
+
+# What a month calls the memories that a job has changed.
+COUNTED_AS = {"cleanup": "expired", "promote": "promoted", "prune": "pruned"}
+
+# Told when a job has something to do for the first time.
+FIRST_TIME = {
+    "cleanup": "{count} contexts of finished tasks have expired: to the archive",
+    "decay": "{count} memories that nobody reads begin to lose importance",
+    "promote": "{key}, read {accesses} times, enters the knowledge base",
+    "prune": "{count} were archived 90 days ago and are not important: gone",
+}
+
+MOST_READ_PROMOTED = """
+    SELECT key, access_count FROM agent_memory
+    WHERE promoted_at IS NOT NULL
+    ORDER BY access_count DESC, id
+    LIMIT 1
+"""
+
+
+class Scene(NamedTuple):
+    """Something worth telling: the day, the command that did it, and what it did."""
+
+    day: str
+    command: str
+    sentence: str
+
+
+class Month(NamedTuple):
+    """What became of memories in a month."""
+
+    month: int
+    written: int
+    reads: int
+    expired: int
+    promoted: int
+    restored: int
+    pruned: int
+
+
+@contextmanager
+def demo_database(keep: Path | None) -> Iterator[Path]:
+    """Give the block a place for a database, which it closes; afterwards it is at `keep`, or gone.
+
+    Raises UsageError when there is something at `keep` already, and MemctlError when nothing can
+    be written there, or in the directory for temporary files.
+    """
+    if keep is not None:
+        require_free(keep)
+        with _written_at(keep) as draft, _temporary_database() as database:
+            yield database
+            with (
+                database.open("rb") as content,
+                os.fdopen(draft.descriptor, "wb", closefd=False) as copy,
+            ):
+                shutil.copyfileobj(content, copy)
+            require_free(keep)  # it may have come meanwhile
+        return
+    with _temporary_database() as database:
+        yield database
+
+
+def require_free(keep: Path) -> None:
+    """Raise UsageError when anything is there that a new database would replace, or take over."""
+    for end in ("", "-wal", "-shm", "-journal"):
+        path = f"{keep}{end}"
+        if os.path.lexists(path):
+            raise UsageError(f"{path} exists already", "name another file")
+
+
+@contextmanager
+def _written_at(keep: Path) -> Iterator[Draft]:
+    try:
+        with whole_file(keep, owner_of=keep) as draft:
+            yield draft
+    except OSError as error:
+        raise MemctlError(
+            f"{keep} cannot be written ({error.strerror})", "make room, or name another file"
+        ) from None
+
+
+@contextmanager
+def _temporary_database() -> Iterator[Path]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="memctl-demo-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise MemctlError(
+            f"there is no place for temporary files ({error.strerror})",
+            "make room, or name a directory that can be written with TMPDIR",
+        ) from None
+    with folder as name:
+        yield Path(name) / "demo.db"
+
+
+def live(path: Path, *, now: datetime) -> Iterator[Scene | Month]:
+    """Make the database and let four months pass that end now; yields what is worth telling.
+
+    Raises MemctlError when it cannot be written.
+    """
+    begin = now.replace(hour=0, minute=0, second=0) - timedelta(days=DAYS)
+    with open_or_create_database(path) as db:
+        migrate(db, path, now=begin)
+        for feature in FEATURES:
+            features.enable(db, feature, now=begin)
+        yield _scene(begin, "migrate", "an empty database; once a week somebody runs what is due")
+        yield from Life(db, path, begin, now).days()
+
+
+class Life:
+    """The agents by day and the jobs by night."""
+
+    def __init__(self, db: Connection, path: Path, begin: datetime, now: datetime) -> None:
+        self._db = db
+        self._path = path
+        self._begin = begin
+        self._now = now
+        self._settings = Settings(path, "demo", file=None, configuration=None)
+        self._fleet = Fleet(db, begin)
+        self._counts: Counter[str] = Counter()  # of this month
+        self._told: set[str] = set()  # the jobs of which it has been told what they do
+
+    def days(self) -> Iterator[Scene | Month]:
+        """Let the days pass until now."""
+        for day in range(DAYS + 1):
+            today = self._begin + timedelta(days=day)
+            night = min(today + NIGHT, self._now)
+            with transaction(self._db):
+                self._counts += self._fleet.work(today, until=night)
+            if day == FORGETS:
+                yield self._forget(today + timedelta(hours=23))
+            if day == NIGHTLY:
+                yield _scene(night, "schedule", "from now on cron does it, every night")
+            if day >= NIGHTLY or day % 7 == 6:
+                yield from self._turn(night)
+            if day == POST_MORTEM:
+                yield self._restore_contexts(night)
+            if day == FORGETS + 1:
+                yield self._restore_forgotten(night)
+            if day in MONTHS_END:
+                counts = (self._counts[name] for name in Month._fields[1:])
+                yield Month(1 + MONTHS_END.index(day), *counts)
+                self._counts.clear()
+
+    def _turn(self, night: datetime) -> Iterator[Scene]:
+        """Do what one line in crontab does, and tell of what was new in it."""
+        for turn in run_due_jobs(self._settings, Request(self._path, night)):
+            if problem := turn.bug or turn.failure:
+                raise problem
+            if not (turn.report and turn.report.result):
+                continue
+            tally = turn.report.result.tally
+            if turn.job in COUNTED_AS:
+                self._counts[COUNTED_AS[turn.job]] += tally.count
+            worth_telling = tally.count >= 3 and turn.job in FIRST_TIME
+            if worth_telling and turn.job not in self._told:
+                self._told.add(turn.job)
+                yield self._first_time(turn.job, night, tally.count)
+
+    def _first_time(self, job: str, night: datetime, count: int) -> Scene:
+        facts: dict[str, object] = {"count": count}
+        if job == "promote":
+            row = self._db.execute(MOST_READ_PROMOTED).fetchone()
+            facts |= zip(("key", "accesses"), row, strict=True)
+        return _scene(night, job, FIRST_TIME[job].format(**facts))
+
+    def _forget(self, moment: datetime) -> Scene:
+        agent, lesson = FORGOTTEN
+        with AgentMemory(self._path, clock=lambda: moment) as memories:
+            memories.forget(agent, lesson.type, lesson.key)
+        return _scene(moment, "forget", f"{agent} forgets {lesson.key} by mistake ...")
+
+    def _restore_forgotten(self, night: datetime) -> Scene:
+        agent, _ = FORGOTTEN
+        lately = night - timedelta(days=3)
+        self._restore(ArchiveFilter(agent=agent, reason="forgotten", since=lately), night)
+        return _scene(night, "restore", "... and has it back the next day, as it was")
+
+    def _restore_contexts(self, night: datetime) -> Scene:
+        lately = night - timedelta(days=3)
+        contexts = ArchiveFilter(agent="qa_agent", type="context", since=lately)
+        count = self._restore(contexts, night, expires_in=timedelta(days=14))
+        sentence = f"{count} contexts of qa_agent are needed again, for two weeks"
+        return _scene(night, "restore", sentence)
+
+    def _restore(
+        self, which: ArchiveFilter, night: datetime, *, expires_in: timedelta | None = None
+    ) -> int:
+        report = perform(
+            "restore",
+            lambda run: restore(run, which, expires_in=expires_in),
+            Request(self._path, night),
+            by_hand=True,
+        )
+        count = report.result.restored if report.result else 0
+        self._counts["restored"] += count
+        return count
+
+
+def _scene(moment: datetime, command: str, sentence: str) -> Scene:
+    return Scene(to_day(moment), command, sentence)

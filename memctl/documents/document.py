@@ -1,0 +1,154 @@
+"""The export document: what it consists of, and how it is written.
+
+A header, the rows of three sections in a stable order with every column, and the SHA-256 of these
+rows. It is written as one JSON object with a row a line, or (`nl`) as a JSON object a line:
+
+    {"format": "memctl.export", "version": 1, "exported_at": …, "agent_id": …, "counts": {…}}
+    {"active": {"id": …, …}}
+    {"archived": {"id": …, …}}
+    {"promotions": {"agent_id": …, …}}
+    {"sha256": …}
+
+The checksum is that of the lines between the first and the last, as `nl` writes them. Rows are
+columns and values, so that a document may be laid out anew without becoming another.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import Literal, NamedTuple, NoReturn
+
+from memctl.documents.json_stream import MOST_BYTES
+from memctl.errors import LONGEST_TEXT, DocumentError, RefusedError
+from memctl.storage.sqlite.schema import MEMORY_COLUMNS
+from memctl.storage.text import encodable, to_ascii
+from memctl.storage.times import to_text
+
+FORMAT = "memctl.export"
+VERSION = 1
+PROBLEMS_SHOWN = 20
+AND_MORE = "; and more"
+ESCAPED_BYTE = "\\udc"  # how the surrogate of a byte that is not UTF-8 looks in JSON
+
+Form = Literal["json", "nl"]
+
+
+class Section(NamedTuple):
+    """One part of the document, and the table whose rows it has."""
+
+    name: str
+    table: str
+    columns: tuple[str, ...]
+    order: str
+
+
+ACTIVE = Section("active", "agent_memory", MEMORY_COLUMNS, "rowid")
+# Without archive_id, which is the key of a row in one database; the order says what is newer.
+ARCHIVED = Section(
+    "archived", "archived_memories", (*MEMORY_COLUMNS, "archived_reason", "run_id"), "archive_id"
+)
+PROMOTIONS = Section(
+    "promotions",
+    "memory_promotions",
+    ("agent_id", "type", "key", "entry_id", "content_hash", "promoted_at"),
+    "agent_id, type, key",
+)
+SECTIONS = {section.name: section for section in (ACTIVE, ARCHIVED, PROMOTIONS)}
+
+
+class Header(NamedTuple):
+    """What the document says of itself; `agent` is None when it is of all agents."""
+
+    exported_at: datetime
+    agent: str | None
+    counts: Mapping[str, int]
+
+
+class Checksum:
+    """The SHA-256 of the rows of a document."""
+
+    def __init__(self) -> None:
+        self._sum = sha256()
+
+    def add(self, section: Section, row: str) -> None:
+        """Count in a row, given as JSON: as the line that `nl` writes."""
+        self._sum.update(f'{{"{section.name}": '.encode("ascii"))
+        self._sum.update(row.encode("ascii"))  # a copy of what may be large is enough
+        self._sum.update(b"}\n")
+
+    def __str__(self) -> str:
+        return self._sum.hexdigest()
+
+
+def write_document(
+    header: Header, rows: Callable[[Section], Iterable[Sequence[object]]], form: Form
+) -> Iterator[str]:
+    """Yield the document, some text at a time; `rows` gives those of a section, in their order.
+
+    Raises RefusedError for a memory that is too large to be imported.
+    """
+    checksum = Checksum()
+    opening = to_ascii(
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "exported_at": to_text(header.exported_at),
+            "agent_id": encodable(header.agent),
+            "counts": dict(header.counts),
+        }
+    )
+    yield f"{opening}\n" if form == "nl" else f"{opening[:-1]},\n"
+    for section in SECTIONS.values():
+        if form == "json":
+            yield f'"{section.name}": ['
+        between = "\n"
+        for values in rows(section):
+            row = _stored_row_text(section, values)
+            if len(row) > MOST_BYTES:
+                _refuse_large(section, values)
+            checksum.add(section, row)
+            yield f'{{"{section.name}": {row}}}\n' if form == "nl" else f"{between}{row}"
+            between = ",\n"
+        if form == "json":
+            yield "],\n" if between == "\n" else "\n],\n"
+    closing = f'"sha256": "{checksum}"}}\n'
+    yield f"{{{closing}" if form == "nl" else closing
+
+
+def row_text(section: Section, values: Iterable[object]) -> str:
+    """Return a row as JSON on one line, its columns in their order; the values are encodable."""
+    return to_ascii(dict(zip(section.columns, values, strict=True)))
+
+
+def _stored_row_text(section: Section, values: Sequence[object]) -> str:
+    """Return a row as it is stored as JSON; nearly every one is encodable as it is."""
+    try:
+        text = row_text(section, values)
+    except (TypeError, ValueError):  # a BLOB, or infinity
+        text = ESCAPED_BYTE
+    if ESCAPED_BYTE in text:
+        text = row_text(section, map(encodable, values))
+    return text
+
+
+def _refuse_large(section: Section, values: Sequence[object]) -> NoReturn:
+    """Refuse to write what could not be imported."""
+    columns = dict(zip(section.columns, values, strict=True))
+    raise RefusedError(
+        f"memory '{columns['id']}' of '{columns['agent_id']}' takes more than {MOST_BYTES >> 20}"
+        " MiB as JSON, and could not be imported",
+        "use `memctl backup`, or delete the memory",
+    )
+
+
+def refuse_document(problems: Sequence[str], hint: str = "nothing was changed") -> None:
+    """Raise DocumentError that names what is wrong with a document, if anything is.
+
+    It names whole problems, as many as there is room for in a message.
+    """
+    if problems:
+        shown = list(problems[:PROBLEMS_SHOWN])
+        while len(shown) > 1 and len("; ".join(shown)) > LONGEST_TEXT - len(AND_MORE):
+            shown.pop()
+        more = AND_MORE if len(problems) > len(shown) else ""
+        raise DocumentError(f"{'; '.join(shown)}{more}", hint)

@@ -1,0 +1,232 @@
+"""What a document to import must look like, value by value: the door that pydantic guards."""
+
+import base64
+import json
+import reprlib
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
+
+from memctl.documents.document import ACTIVE, ARCHIVED, PROMOTIONS, Section
+from memctl.storage.sqlite.database import from_bytes
+from memctl.storage.times import to_sqlite_text
+
+
+class Strict(BaseModel):
+    """An object with exactly these names, in which a text is not a number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def _unpack(packed: str) -> bytes:
+    try:
+        return base64.b64decode(packed, validate=True)
+    except ValueError:
+        raise PydanticCustomError("base64", "not base64") from None
+
+
+class EncodedText(Strict):
+    """A text that is not valid UTF-8."""
+
+    base64: str
+
+    def decoded(self) -> str:
+        """Return it as it is read from a database."""
+        return from_bytes(_unpack(self.base64))
+
+
+class EncodedBlob(Strict):
+    """A value of bytes."""
+
+    blob_base64: str
+
+    def decoded(self) -> bytes:
+        """Return the bytes."""
+        return _unpack(self.blob_base64)
+
+
+class EncodedReal(Strict):
+    """A number that JSON has no word for."""
+
+    real: Literal["inf", "-inf"]
+
+    def decoded(self) -> float:
+        """Return the number."""
+        return float(self.real)
+
+
+def _no_integer(value: object) -> object:
+    """Keep an integer of more than 64 bits from becoming a float near it."""
+    if isinstance(value, int):
+        raise ValueError("an integer")
+    return value
+
+
+# The length, though no limit, makes pydantic look for halves of characters.
+PlainText = Annotated[str, Field(max_length=1 << 30)]
+OddText = Annotated[EncodedText, AfterValidator(EncodedText.decoded)]
+Blob = Annotated[EncodedBlob, AfterValidator(EncodedBlob.decoded)]
+Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Real = Annotated[float, BeforeValidator(_no_integer), Field(allow_inf_nan=False)]
+Infinity = Annotated[EncodedReal, AfterValidator(EncodedReal.decoded)]
+
+in_order = Field(union_mode="left_to_right")
+# A column keeps a BLOB whatever its type; into one for numbers goes any text that is none.
+Name = Annotated[PlainText | OddText | Blob, in_order]
+Detail = Annotated[PlainText | OddText | Blob | None, in_order]
+Number = Annotated[Integer | Real | PlainText | OddText | Blob | Infinity | None, in_order]
+
+
+class Memory(Strict):
+    """A row of the section `active`."""
+
+    id: Detail
+    agent_id: Name
+    type: Name
+    key: Name
+    value: Name
+    metadata: Detail
+    importance: Number
+    access_count: Number
+    last_accessed: Detail
+    created_at: Detail
+    expires_at: Detail
+    archived_at: Detail
+    importance_decay_rate: Number
+    last_decay_at: Detail
+    promoted_at: Detail
+
+
+class ArchivedMemory(Memory):
+    """A row of the section `archived`."""
+
+    archived_at: Name
+    archived_reason: Name
+    run_id: Number
+
+
+class Promotion(Strict):
+    """A row of the section `promotions`."""
+
+    agent_id: Name
+    type: Name
+    key: Name
+    entry_id: Name
+    content_hash: Name
+    promoted_at: Name
+
+
+class Counts(Strict):
+    """How many rows each section has."""
+
+    active: int = Field(ge=0)
+    archived: int = Field(ge=0)
+    promotions: int = Field(ge=0)
+
+
+class Frame(Strict):
+    """All of the document but its rows."""
+
+    format: str
+    version: int
+    exported_at: str
+    agent_id: Annotated[PlainText | OddText | None, in_order]
+    counts: Counts
+    sha256: str
+
+
+def completed(section: Section, row: Any, *, now: datetime, agent: str | None) -> Any:
+    """Return a memory with the values that the service would store in the columns it omits.
+
+    `agent` is the one to which all are given, or None. An archived memory without an id gets the
+    same one at each import, or a second import would bring it in again.
+    """
+    if section is PROMOTIONS or not isinstance(row, dict):
+        return row
+    content = json.dumps([agent, row], sort_keys=True)
+    defaults = {
+        "id": str(uuid.uuid5(uuid.NAMESPACE_OID, content) if section is ARCHIVED else uuid.uuid4()),
+        **dict.fromkeys(section.columns[5:]),  # all but id, agent_id, type, key and value
+        "importance": 5,
+        "access_count": 0,
+        "last_accessed": to_sqlite_text(now),
+        "created_at": to_sqlite_text(now),
+    }
+    return defaults | row
+
+
+ROWS: dict[str, TypeAdapter[list[Any]]] = {
+    ACTIVE.name: TypeAdapter(list[Memory]),
+    ARCHIVED.name: TypeAdapter(list[ArchivedMemory]),
+    PROMOTIONS.name: TypeAdapter(list[Promotion]),
+}
+
+
+def check_rows(section: Section, rows: Sequence[object], *, first: int) -> list[tuple[Any, ...]]:
+    """Return the values of rows, in the order of the columns; `first` is the number of the first.
+
+    Raises ValueError whose arguments are the problems, each naming row and column.
+    """
+    try:
+        checked = ROWS[section.name].validate_python(rows)
+    except ValidationError as error:
+        raise ValueError(*_problems(error, section, first)) from None
+    return [tuple(vars(row).values()) for row in checked]
+
+
+def check_frame(found: object) -> Frame:
+    """Return all of the document but its rows.
+
+    Raises ValueError whose arguments are the problems.
+    """
+    try:
+        return Frame.model_validate(found)
+    except ValidationError as error:
+        problems = [
+            _problem(".".join(map(str, detail["loc"][:2])), [detail]) for detail in error.errors()
+        ]
+        raise ValueError(*dict.fromkeys(problems)) from None
+
+
+def _problems(error: ValidationError, section: Section, first: int) -> list[str]:
+    """Say what is wrong, once for each row and column, however many types were tried."""
+    found: dict[str, list[Any]] = {}
+    for detail in error.errors(include_url=False, include_context=False):
+        number, *column = detail["loc"]
+        where = f"{section.name} row {first + int(number)}"
+        if column:
+            where += f", {str(column[0])[:40]}"
+        found.setdefault(where, []).append(detail)
+    return [_problem(where, details) for where, details in found.items()]
+
+
+# Where several types were tried, the first of these says it better than the others.
+TELLING = {
+    "string_unicode": "has half a character",
+    "base64": "is not base64",
+    "missing": "is missing",
+    "extra_forbidden": "is not known",
+    "model_type": "is not an object",
+}
+
+
+def _problem(where: str, details: Sequence[Any]) -> str:
+    kinds = {detail["type"] for detail in details}
+    if len(details) > 1:
+        kinds &= {"string_unicode", "base64"}
+    for kind, problem in TELLING.items():
+        if kind in kinds:
+            return f"{where}: {problem}"
+    return f"{where}: {reprlib.repr(details[0]['input'])} cannot be stored there"

@@ -1,0 +1,371 @@
+"""One memory's whole story: where it is, what became of it, and what will.
+
+What will become of it is what the jobs would do under the present policy, if they ran at every
+moment and nobody read the memory any more; it is asked of the jobs' own SQL. A memory is followed
+by its name, agent, type and key: its id changes whenever a client writes it anew.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from sqlite3 import Connection
+from typing import Any, Literal, NamedTuple
+
+from memctl.errors import NotFoundError, name_like
+from memctl.insight.fading import idle_time, importance_after_decay, moment_of_fading
+from memctl.jobs.candidates import Considered, PromotePolicy, foreseen_candidates
+from memctl.jobs.decay import DecayPolicy
+from memctl.jobs.knowledge import ENTRY_TYPES
+from memctl.jobs.prune import PrunePolicy
+from memctl.storage.sqlite.agents import require_agent
+from memctl.storage.sqlite.database import from_bytes, one_view, to_bytes
+from memctl.storage.sqlite.event_log import EventFilter, Told, read_events
+from memctl.storage.sqlite.memories import OF_NAME
+from memctl.storage.times import to_text, to_unix, unix_seconds
+
+MOST_NAMES = 10_000  # are compared with a name that is not known
+YEAR_10000 = 253402300800  # in unix seconds; Python's calendar ends there
+DAY = 86400
+
+State = Literal["active", "archived", "pruned", "gone"]
+ExpiryState = Literal["never", "unreadable", "to_come", "expired"]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition of promotion. `lacks`: by how much it fails, where that is a number."""
+
+    condition: str
+    needed: object
+    found: object
+    met: bool
+    lacks: float | None
+
+
+@dataclass(frozen=True)
+class Expiry:
+    """When a memory expires: cleanup archives it after `at`, None for years beyond 9999."""
+
+    stored: Any
+    state: ExpiryState
+    at: str | None
+
+
+@dataclass(frozen=True)
+class Retention:
+    """When prune removes an archived copy: after `at`, unless its importance protects it."""
+
+    at: str | None
+    importance: Any
+    protected: bool
+
+
+@dataclass(frozen=True)
+class Fading:
+    """How a memory loses importance. The moments are those from which on a decay does it."""
+
+    unreadable: str | None  # the column that is not a time, for which it does not decay
+    idle_since: str | None
+    idle_days: int | None
+    rate: float | None  # points a day of its own; None: the policy's
+    charged: float | None  # points for the idle days up to the last charge
+    due: float  # points for those since, of which the next decay charges what is above the floor
+    importance_after_next: Any
+    unprotected_at: str | None  # below what protects it in the archive; None: never, or already
+    floor_at: str | None  # None: never, or already
+
+
+@dataclass(frozen=True)
+class ActiveMemory:
+    """The active memory of a name."""
+
+    id: str | None
+    importance: Any
+    access_count: Any
+    created_at: Any
+    last_accessed: Any
+    archived_at: Any
+    promoted_at: Any
+    known_since: str | None  # when its present text came to the knowledge base; None: not yet
+    fading: Fading
+    expiry: Expiry
+    promotion: list[Condition]
+    retention: Retention | None  # of the copy that its expiry will leave in the archive
+
+
+@dataclass(frozen=True)
+class ArchivedCopy:
+    """One archived copy of a name."""
+
+    archive_id: int
+    id: str | None
+    archived_at: str
+    archived_reason: str
+    run_id: int | None
+    retention: Retention
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The answer to `memctl explain`."""
+
+    at: str
+    agent_id: str
+    type: str
+    key: str
+    state: State
+    policy: list[str]  # the tables of the configuration that decide on it
+    active: ActiveMemory | None
+    archived: list[ArchivedCopy]
+    history: list[Told]
+
+
+class Policies(NamedTuple):
+    """By what a memory's future is told."""
+
+    decay: DecayPolicy = DecayPolicy()
+    prune: PrunePolicy = PrunePolicy()
+    promotion: PromotePolicy = PromotePolicy()
+
+    def of(self, agent: str, type: str) -> "Policies":
+        """Return those that hold for an agent's memories of a type."""
+        return self._replace(decay=self.decay.of(agent, type), prune=self.prune.of(agent, type))
+
+    def tables(self, agent: str, type: str) -> list[str]:
+        """Name the tables of the configuration that decide on such memories."""
+        return [self.decay.tables(agent, type), self.prune.tables(agent, type)]
+
+
+def explain(
+    db: Connection, agent: str, words: Sequence[str], policies: Policies, *, now: datetime
+) -> Explanation:
+    """Tell the story of the memory that one word names by its id, or two by type and key.
+
+    Raises NotFoundError for one that never existed, as far as anything tells.
+    """
+    with one_view(db):
+        kind, key = _find_by_id(db, agent, words[0]) if len(words) == 1 else words
+        name = {"agent": to_bytes(agent), "type": to_bytes(kind), "key": to_bytes(key)}
+        held = policies.of(agent, kind)
+        active = _read_active(db, name, held, now=now)
+        archived = _read_archived(db, name, held.prune)
+        history = read_events(db, EventFilter(agent=agent, type=kind, key=key), after=0, limit=-1)
+    if not (active or archived or history):
+        raise _never_heard_of(db, agent, kind, key)
+    state: State = "active" if active else "archived" if archived else "gone"
+    if state == "gone" and history[-1].event == "memory:pruned":
+        state = "pruned"
+    return Explanation(
+        at=to_text(now),
+        agent_id=agent,
+        type=kind,
+        key=key,
+        state=state,
+        policy=policies.tables(agent, kind),
+        active=active,
+        archived=archived,
+        history=history,
+    )
+
+
+def _find_by_id(db: Connection, agent: str, memory_id: str) -> tuple[str, str]:
+    """Return the type and key of a memory, wherever anything tells of its id."""
+    parameters = {"agent": to_bytes(agent), "id": to_bytes(memory_id)}
+    for table, column in (
+        ("agent_memory", "id"),
+        ("archived_memories", "id"),
+        ("memory_events", "memory_id"),
+    ):
+        found = db.execute(
+            f"SELECT type, key FROM {table} WHERE {column} = CAST(:id AS TEXT)"
+            " AND agent_id = CAST(:agent AS TEXT) LIMIT 1",
+            parameters,
+        ).fetchone()
+        if found:
+            return str(found[0]), str(found[1])
+    require_agent(db, agent)
+    same_key = db.execute(
+        "SELECT type FROM agent_memory WHERE agent_id = CAST(:agent AS TEXT)"
+        " AND key = CAST(:id AS TEXT)",
+        parameters,
+    ).fetchone()
+    raise NotFoundError(
+        f"agent '{agent}' never had a memory with the id '{memory_id}'",
+        f"did you mean its key, with the type: {same_key[0]} '{memory_id}'?"
+        if same_key
+        else "name it by its id, or by its type and key",
+    )
+
+
+def _never_heard_of(db: Connection, agent: str, kind: str, key: str) -> NotFoundError:
+    """Return the error for a name that nothing tells of, with the one that was probably meant."""
+    require_agent(db, agent)
+    known = db.execute(
+        """
+        SELECT type, key FROM agent_memory WHERE agent_id = CAST(:agent AS TEXT)
+        UNION
+        SELECT type, key FROM archived_memories WHERE agent_id = CAST(:agent AS TEXT)
+        LIMIT :most
+        """,
+        {"agent": to_bytes(agent), "most": MOST_NAMES},
+    ).fetchall()
+    names = {f"{known_type} '{known_key}'": known_key for known_type, known_key in known}
+    wanted = f"{kind} '{key}'"
+    close: list[str | None] = [name for name, known_key in names.items() if known_key == key]
+    close.append(name_like(wanted, names))
+    return NotFoundError(
+        f"agent '{agent}' never had a memory {wanted}",
+        f"did you mean {close[0]}?" if close[0] else "names are case-sensitive",
+    )
+
+
+READ_ACTIVE = f"""
+    SELECT rowid, id, importance, access_count, created_at, last_accessed, archived_at, promoted_at,
+        expires_at, {unix_seconds("expires_at")}
+    FROM agent_memory
+    WHERE {OF_NAME}
+"""
+
+
+def _read_active(
+    db: Connection, name: dict[str, bytes], policies: Policies, *, now: datetime
+) -> ActiveMemory | None:
+    row = db.execute(READ_ACTIVE, name).fetchone()
+    if row is None:
+        return None
+    rowid, *columns, expires_at, expires = row
+    memory_id, importance, accesses, created_at, last_accessed, archived_at, promoted_at = columns
+    candidates = foreseen_candidates(db, policies.promotion, policies.decay, agent=None, now=now)
+    ((_, considered),) = candidates.judge(db, rows="rowid = :rowid", rowid=rowid)
+    return ActiveMemory(
+        id=memory_id,
+        importance=importance,
+        access_count=accesses,
+        created_at=created_at,
+        last_accessed=last_accessed,
+        archived_at=archived_at,
+        promoted_at=promoted_at,
+        known_since=considered.known_since,
+        fading=_fading(db, rowid, importance, policies, now=now),
+        expiry=_expiry(expires_at, expires, now=now),
+        promotion=promotion_conditions(
+            from_bytes(name["type"]), considered, policy=policies.promotion
+        ),
+        retention=_coming_retention(db, rowid, importance, expires, policies, now=now),
+    )
+
+
+def _expiry(stored: object, unix: int | None, *, now: datetime) -> Expiry:
+    if stored is None:
+        return Expiry(None, "never", None)
+    if unix is None:
+        return Expiry(stored, "unreadable", None)
+    return Expiry(stored, "expired" if unix < to_unix(now) else "to_come", text_of_unix(unix))
+
+
+def _fading(
+    db: Connection, rowid: int, importance: Any, policies: Policies, *, now: datetime
+) -> Fading:
+    policy, protected = policies.decay, policies.prune.protected_importance
+    idle = idle_time(db, rowid, policy, now=now)
+    after_next = importance_after_decay(db, rowid, policy, at=to_unix(now))
+    settled = idle.importance
+    owed_before = 0.0 if importance == settled else importance - settled
+    unprotected_at = floor_at = None
+    if _is_number(settled) and settled >= protected:
+        unprotected_at = moment_of_fading(db, rowid, policy, lambda left: left < protected)
+    if _is_number(settled) and settled > policy.floor:
+        floor_at = moment_of_fading(db, rowid, policy, lambda left: left <= policy.floor)
+    return Fading(
+        unreadable=idle.unreadable,
+        idle_since=text_of_unix(idle.since),
+        idle_days=idle.days,
+        rate=idle.rate,
+        charged=idle.charged,
+        due=round(owed_before + max(0.0, (idle.owed or 0.0) - (idle.charged or 0.0)), 6),
+        importance_after_next=settled if after_next is None else after_next,
+        unprotected_at=text_of_unix(unprotected_at),
+        floor_at=text_of_unix(floor_at),
+    )
+
+
+def _coming_retention(
+    db: Connection,
+    rowid: int,
+    importance: Any,
+    expires: int | None,
+    policies: Policies,
+    *,
+    now: datetime,
+) -> Retention | None:
+    """Return what becomes of the copy in the archive if cleanup runs as soon as it can."""
+    if expires is None:
+        return None
+    archived_at = max(to_unix(now), expires + 1)
+    left = importance_after_decay(db, rowid, policies.decay, at=archived_at)
+    return retention(importance if left is None else left, archived_at, policies.prune)
+
+
+def promotion_conditions(
+    kind: str, considered: Considered, *, policy: PromotePolicy
+) -> list[Condition]:
+    """Return by how much a memory of a type meets, or fails, the conditions of promotion."""
+    importance = considered.importance_that_counts
+    days = None if considered.age is None else round(considered.age / DAY, 5)
+    return [
+        Condition("type", list(ENTRY_TYPES), kind, bool(considered.is_type), None),
+        _at_least("importance", policy.importance, importance, met=considered.is_important),
+        _at_least("accesses", policy.accesses, considered.access_count, met=considered.is_read),
+        _at_least("age_days", policy.age.days, days, met=considered.is_old),
+    ]
+
+
+def _at_least(condition: str, needed: float, found: Any, *, met: int) -> Condition:
+    lacks = max(0, round(needed - found, 6)) if _is_number(found) else None
+    return Condition(condition, needed, found, bool(met), lacks)
+
+
+READ_ARCHIVED = f"""
+    SELECT archive_id, id, archived_at, archived_reason, run_id, importance,
+        {unix_seconds("archived_at")}
+    FROM archived_memories
+    WHERE {OF_NAME}
+    ORDER BY archive_id DESC
+"""
+
+
+def _read_archived(
+    db: Connection, name: dict[str, bytes], policy: PrunePolicy
+) -> list[ArchivedCopy]:
+    return [
+        ArchivedCopy(
+            archive_id=archive_id,
+            id=memory_id,
+            archived_at=archived_at,
+            archived_reason=reason,
+            run_id=run_id,
+            retention=retention(importance, archived, policy),
+        )
+        for archive_id, memory_id, archived_at, reason, run_id, importance, archived in db.execute(
+            READ_ARCHIVED, name
+        )
+    ]
+
+
+def retention(importance: Any, archived_at: int | None, policy: PrunePolicy) -> Retention:
+    """Return when the archive forgets a copy that was archived at a moment, in unix seconds."""
+    protected = not _is_number(importance) or importance >= policy.protected_importance
+    kept = int(policy.retention.total_seconds())
+    forgotten = None if archived_at is None else archived_at + kept
+    return Retention(text_of_unix(forgotten), importance, protected)
+
+
+def text_of_unix(seconds: int | None) -> str | None:
+    """Return our form of a moment; None for none, and for years that Python cannot say."""
+    if seconds is None or not -62135596800 <= seconds < YEAR_10000:
+        return None
+    return to_text(datetime.fromtimestamp(seconds, UTC))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)

@@ -1,0 +1,379 @@
+"""One run of a job: what it is given, and how it is begun, recorded and ended.
+
+At most one run changes a database at a time. Each has one cutoff, `now`, and a row in the ledger;
+a dry run has neither lock nor row and cannot write.
+"""
+
+import json
+import sqlite3
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from sqlite3 import Connection
+from typing import Generic, NamedTuple, TypeVar
+
+from memctl.errors import MemctlError, NotFoundError, RefusedError, SchemaError, UsageError
+from memctl.jobs.batches import Batches
+from memctl.jobs.selection import Affected, Due, Tally
+from memctl.jobs.watchdog import Watch, after_run, deliver_alerts, keep_failure, take_in_spool
+from memctl.storage.spool import FailureStatus
+from memctl.storage.sqlite import ledger
+from memctl.storage.sqlite import schema as migrations
+from memctl.storage.sqlite.database import complaints_about, open_database, require_file
+from memctl.storage.sqlite.locking import exclusive
+from memctl.storage.sqlite.pause import Pause, current_pause
+from memctl.storage.sqlite.triggers import require_equal_counts
+
+MOST_LOCK_WAIT = 86400  # seconds
+
+
+class Request(NamedTuple):
+    """How a job is to be run."""
+
+    database: Path
+    now: datetime
+    dry_run: bool = False
+    listing: bool = False
+    force: bool = False
+    lock_wait: float = 10.0
+    max_seconds: float | None = None
+    watch: Watch = Watch()
+    partial: bool = False  # one agent only, or not the policy in force: the job stays due
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """What a job did; each job adds its own counts as fields."""
+
+    tally: Tally
+    refusal: RefusedError | None = None
+    at_once: bool = False  # in one transaction, however long that held the write lock
+
+    @property
+    def warning(self) -> str | None:
+        """What its user must see although the job succeeded, even off a terminal."""
+        return None
+
+    @property
+    def counts(self) -> dict[str, object]:
+        """The job's own counts by their names."""
+        common = {field.name for field in fields(JobResult)}
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in common
+        }
+
+
+Result = TypeVar("Result", bound=JobResult, covariant=True)
+
+
+class Report(NamedTuple, Generic[Result]):
+    """A finished run. While memctl is paused there is no result: nothing was done."""
+
+    job: str
+    run_id: int | None
+    dry_run: bool
+    cutoff: datetime
+    result: Result | None
+    pause: Pause | None
+    duration_ms: int
+    longest_lock_ms: float
+
+
+class Batch(NamedTuple):
+    """The memories that one transaction changes."""
+
+    memories: list[Affected]
+
+    @property
+    def rowids(self) -> str:
+        """Their rows, as a JSON array."""
+        return json.dumps([memory.rowid for memory in self.memories])
+
+
+class Run(NamedTuple):
+    """What a job works with.
+
+    A dry run has no number and no batches; what a client does, without a job, has no number.
+    """
+
+    db: Connection
+    request: Request
+    run_id: int | None = None
+    batches: Batches | None = None
+
+    @property
+    def now(self) -> datetime:
+        """The run's only cutoff."""
+        return self.request.now
+
+    @property
+    def number(self) -> int:
+        """The run's number in the ledger; a dry run has none."""
+        if self.run_id is None:
+            raise AssertionError("a dry run has no number")
+        return self.run_id
+
+    def settle(self, due: Due, change: Callable[[Batch], int]) -> Tally:
+        """Apply `change` to all that is due, in batches; in a dry run, only count it.
+
+        `change` returns how many rows it changed; a batch in which that is not all of them is
+        rolled back.
+        """
+        tally = Tally(listing=self.request.listing, policy=due.policy)
+        if self.batches is None:
+            tally.add(due.rows(self.db))
+            return tally
+
+        def change_batch(rowids: str) -> None:
+            still = due.still(self.db, rowids)
+            changed = change(Batch(still)) if still else 0
+            require_equal_counts(self.db, due=len(still), changed=changed)
+            tally.add(still)
+
+        found = due.rowids(self.db)
+        tally.remaining = self.apply(found, change_batch)
+        tally.changed_meanwhile = len(found) - tally.count - tally.remaining
+        return tally
+
+    def apply(
+        self, rowids: "array[int]", change: Callable[[str], object], *, at_once: bool = False
+    ) -> int:
+        """Call `change` with rowids, a JSON array, in batches or all at once, in transactions.
+
+        Returns how many were not reached in time. Raises SchemaError when the schema changes
+        meanwhile.
+        """
+        if self.batches is None:
+            raise AssertionError("a dry run changes nothing")
+        schema = migrations.schema_version(self.db)
+        migrations.require_columns(self.db, migrations.MEMORY_COLUMNS)
+
+        def change_checked(rowids: str) -> None:
+            nonlocal schema
+            if migrations.schema_version(self.db) != schema:
+                raise SchemaError(
+                    "the schema was changed while the job ran",
+                    "what was done stays done: run it again for the rest",
+                )
+            change(rowids)
+            schema = migrations.schema_version(self.db)  # the batch itself may have made a table
+
+        if not at_once:
+            return self.batches.apply(rowids, change_checked)
+        if rowids:
+            self.batches.apply_at_once(partial(change_checked, json.dumps(rowids.tolist())))
+        return 0
+
+
+@dataclass
+class Ending:
+    """What is known of a run when it is over."""
+
+    recorded: bool = False  # the ledger says how it ended
+    wrong_clock: RefusedError | None = None  # why it was refused before it could begin
+    undelivered: bool = False  # alerts wait to be delivered
+
+
+def perform(
+    job: str,
+    work: Callable[[Run], Result],
+    request: Request,
+    *,
+    by_hand: bool = False,
+    prepare: Callable[[Connection], None] | None = None,
+) -> Report[Result]:
+    """Run a job with everything that all jobs have in common.
+
+    What a person does by hand is done while memctl is paused, too. `prepare` may take its time with
+    the connection before others are kept out.
+
+    Raises LockedError when another memctl is at work for longer than `lock_wait` seconds,
+    SchemaError when the schema is not current, RefusedError when the clock cannot be right (unless
+    forced), and whatever stops `work`, after recording it in the ledger. Alerts are delivered when
+    the locks are free again.
+    """
+    with watched(job, request, by_hand=by_hand) as ending, _opened(request) as db:
+        if prepare is not None:
+            prepare(db)
+        with alone(job, request):
+            return _perform(job, work, db, request, ending, by_hand=by_hand)
+
+
+def perform_alone(job: str, work: Callable[[Run], Result], request: Request) -> Report[Result]:
+    """Do the same where the caller keeps others out."""
+    with watched(job, request, by_hand=False) as ending, _opened(request) as db:
+        return _perform(job, work, db, request, ending, by_hand=False)
+
+
+@contextmanager
+def alone(job: str, request: Request) -> Iterator[None]:
+    """Keep other memctl processes that change the database out of the block, but for a preview."""
+    if request.dry_run:
+        yield
+        return
+    require_file(request.database)
+    with exclusive(request.database, job=job, wait=request.lock_wait):
+        yield
+
+
+@contextmanager
+def migrated_database(request: Request) -> Iterator[Connection]:
+    """Open the database for a job, or for its preview; the schema must be current."""
+    with _opened(request) as db:
+        migrations.require_current(db)
+        yield db
+
+
+def _opened(request: Request) -> AbstractContextManager[Connection]:
+    return open_database(request.database, read_only=request.dry_run, lock_wait=request.lock_wait)
+
+
+@contextmanager
+def watched(job: str, request: Request, *, by_hand: bool) -> Iterator[Ending]:
+    """Keep a failure that is not in the ledger, and deliver alerts at the very end.
+
+    A mistake of the caller is no failure of the job.
+    """
+    ending = Ending()
+    try:
+        yield ending
+    except Exception as error:
+        unknown = not (ending.recorded or isinstance(error, UsageError))
+        if unknown and not (request.dry_run or by_hand):
+            keep_failure(
+                job,
+                request.database,
+                error,
+                request.watch,
+                now=request.now,
+                status=_status(error),
+            )
+            ending.undelivered = True
+        if ending.undelivered:
+            deliver_alerts(request.database, request.watch)
+        raise
+    if ending.undelivered:
+        deliver_alerts(request.database, request.watch)
+
+
+def _perform(
+    job: str,
+    work: Callable[[Run], Result],
+    db: Connection,
+    request: Request,
+    ending: Ending,
+    *,
+    by_hand: bool,
+) -> Report[Result]:
+    clock = time.monotonic()
+    migrations.require_current(db)
+    pause = None
+    if not (request.dry_run or by_hand):
+        pause = current_pause(db, now=request.now)
+    run = Run(db, request)
+    result = None
+    if request.dry_run:
+        if wrong_clock := _clock_error(db, request):
+            raise wrong_clock
+        result = work(run)
+    elif not pause:
+        take_in_spool(db, request.watch)
+        try:
+            run, result = _record(job, work, db, request, ending)
+        finally:
+            if ending.recorded:
+                with suppress(sqlite3.Error):  # what comes after the work never fails it
+                    ending.undelivered = after_run(
+                        db,
+                        request.database,
+                        request.watch,
+                        now=request.now,
+                        by_hand=by_hand,
+                        wrong_clock=ending.wrong_clock,
+                        held_up=bool(result and result.refusal and not request.partial),
+                    )
+    return Report(
+        job=job,
+        run_id=run.run_id,
+        dry_run=request.dry_run,
+        cutoff=request.now,
+        result=result,
+        pause=pause,
+        duration_ms=round((time.monotonic() - clock) * 1000),
+        longest_lock_ms=round(run.batches.longest_lock_ms, 1) if run.batches else 0.0,
+    )
+
+
+def _record(
+    job: str,
+    work: Callable[[Run], Result],
+    db: Connection,
+    request: Request,
+    ending: Ending,
+) -> tuple[Run, Result]:
+    """Do the work between two entries in the ledger."""
+    clock = time.monotonic()
+    batches = Batches(db, max_seconds=request.max_seconds)
+    wrong_clock = _clock_error(db, request)
+    run_id = ledger.start_run(
+        db, job, now=request.now, status="refused" if wrong_clock else "running"
+    )
+    run = Run(db, request, run_id, batches)
+
+    def finish(
+        status: ledger.Status, result: JobResult | None, error: BaseException | None
+    ) -> None:
+        seconds = time.monotonic() - clock
+        ledger.finish_run(
+            db,
+            run_id,
+            status=status,
+            finished_at=request.now + timedelta(seconds=seconds),
+            duration_ms=round(seconds * 1000),
+            longest_lock_ms=batches.longest_lock_ms,
+            complete=bool(result and not (result.tally.remaining or request.partial)),
+            counts=result.counts if result else None,
+            error=_name(error),
+        )
+        ending.recorded = True
+
+    try:
+        if wrong_clock:
+            ending.wrong_clock = wrong_clock
+            raise wrong_clock
+        with complaints_about(request.database, db):
+            result = work(run)
+        finish("refused" if result.refusal else "ok", result, result.refusal)
+    except BaseException as error:
+        with suppress(sqlite3.Error):  # what stopped the work may stop this too: say the former
+            db.rollback()  # a signal may come between the start of a transaction and its block
+            db.execute("PRAGMA busy_timeout = 1000")
+            if isinstance(error, UsageError):
+                ledger.forget_run(db, run_id)
+            else:
+                finish(_status(error), None, error)
+        raise
+    return run, result
+
+
+def _clock_error(db: Connection, request: Request) -> RefusedError | None:
+    return None if request.force else ledger.clock_error(db, now=request.now)
+
+
+def _status(error: BaseException) -> FailureStatus:
+    return "refused" if isinstance(error, (RefusedError, NotFoundError)) else "failed"
+
+
+def _name(error: BaseException | None) -> str | None:
+    if error is None:
+        return None
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        return "stopped by a signal"
+    return str(error) if isinstance(error, MemctlError) else f"{type(error).__name__}: {error}"

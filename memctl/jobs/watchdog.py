@@ -1,0 +1,262 @@
+"""What follows every run, so that somebody learns how it ended: alerts, the spool, the bridge.
+
+It comes after the work and never fails it. A run that went well pays for a few look-ups; once an
+hour it also counts the memories of every agent.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import datetime
+from itertools import takewhile
+from pathlib import Path
+from sqlite3 import Connection
+from typing import NamedTuple
+
+from memctl import __version__
+from memctl.errors import MemctlError, RefusedError
+from memctl.jobs.alerts import (
+    COMMAND_SECONDS,
+    FAILURES_IN_A_ROW,
+    Alert,
+    AlertPolicy,
+    Undelivered,
+    any_undelivered,
+    before_today,
+    claim_undelivered,
+    clock_alerts,
+    count_memories,
+    drop_alerts,
+    failure_alerts,
+    forget_undelivered,
+    growth_alerts,
+    raise_alert,
+    raised_conditions,
+    settle_alerts,
+)
+from memctl.storage.spool import (
+    DeliveredAlert,
+    Entry,
+    Failure,
+    FailureStatus,
+    RaisedAlert,
+    delivery_lock,
+    opened_spool,
+)
+from memctl.storage.sqlite.database import open_database, transaction
+from memctl.storage.sqlite.ledger import record_failure
+from memctl.storage.sqlite.locking import exclusive
+from memctl.storage.sqlite.runs import RunFilter, RunIdentity, RunRecord, crashed_runs, list_runs
+from memctl.storage.sqlite.schema import require_current
+from memctl.storage.times import parse_moment, to_text
+
+MOST_FAILURES = 1000  # so far back a row of failures is counted
+
+
+class Watch(NamedTuple):
+    """How runs are watched over.
+
+    `deliver` gives an alert to somebody within so many seconds, and tells whether it could; None:
+    alerts wait for a run that can deliver them.
+    """
+
+    alerts: AlertPolicy = AlertPolicy()
+    deliver: Callable[[Undelivered, float], bool] | None = None
+    spool: Path | None = None  # for failures that cannot be recorded in the database
+    service_events: bool = False  # a row for each run in the service's own table
+
+
+def failures_in_a_row(db: Connection, database: Path, job: str) -> list[RunRecord]:
+    """Return the runs of a job since it last did its work, the newest first.
+
+    They have failed, crashed, or were refused.
+    """
+    crashed = crashed_runs(db, database)
+    runs = list_runs(db, RunFilter(job=job), crashed=crashed, limit=MOST_FAILURES)
+    ended = (run for run in runs if run.status != "running")
+    return list(takewhile(lambda run: run.status != "ok", ended))
+
+
+def failures_besides(
+    recorded: Iterable[RunRecord], spooled: Iterable[Failure], job: str
+) -> list[Failure]:
+    """Return the failures of a job in the spool that are not among those that the ledger has."""
+    known = {run.identity for run in recorded}
+    return [one for one in spooled if one.job == job and one.identity not in known]
+
+
+def after_run(
+    db: Connection,
+    database: Path,
+    watch: Watch,
+    *,
+    now: datetime,
+    by_hand: bool,
+    wrong_clock: RefusedError | None,
+    held_up: bool,
+) -> bool:
+    """Look at the run that is just over, and at the memories if it is time.
+
+    The caller holds memctl's lock. What a person does by hand may fail without an alert; what is
+    `held_up` until a person decides is one at once. Returns whether any alert is to be delivered.
+    """
+    (run,) = list_runs(db, RunFilter(), crashed=(), limit=1)
+    if watch.service_events:
+        from memctl.jobs.bridge import tell_service
+
+        with suppress(sqlite3.Error):  # the check tells what is in its way
+            tell_service(db, run)
+    found: list[Alert] = []
+    examined: list[str] = []
+    if not by_hand:
+        examined += [f"failures:{run.job}", "clock"]
+        found += clock_alerts(wrong_clock)
+        if run.status != "ok":
+            failures = len(failures_in_a_row(db, database, run.job))
+            enough = 1 if held_up else FAILURES_IN_A_ROW
+            found += failure_alerts(
+                run.job,
+                failures,
+                str(run.error),
+                refused=run.status == "refused",
+                enough=enough,
+            )
+    if run.status != "failed" and _is_first_of_the_hour(db, run):
+        examined += ["growth:", "drop"]
+        memories = count_memories(db)
+        found += growth_alerts(memories, watch.alerts)
+        found += drop_alerts(sum(memories.values()), before_today(db, now=now))
+    settle_alerts(db, found, examined=examined, now=now, run_id=run.run_id)
+    return any_undelivered(db)
+
+
+def _is_first_of_the_hour(db: Connection, run: RunRecord) -> bool:
+    """Tell whether no run has gone well before in the same hour of the clock."""
+    earlier = db.execute(
+        "SELECT started_at FROM memory_runs WHERE status = 'ok' AND run_id < ?"
+        " ORDER BY run_id DESC LIMIT 1",
+        (run.run_id,),
+    ).fetchone()
+    hour = len("2026-11-22T09")
+    return earlier is None or earlier[0][:hour] != run.started_at[:hour]
+
+
+def keep_failure(
+    job: str,
+    database: Path,
+    error: Exception,
+    watch: Watch,
+    *,
+    now: datetime,
+    status: FailureStatus,
+) -> None:
+    """Keep a run that the ledger does not have, because it failed or was refused too early.
+
+    It is kept in the spool, which is moved into the database at once if that is possible. Where not
+    even the spool can be written, what the command says on stderr is all there is.
+    """
+    if watch.spool is None:
+        return
+    host, version = os.uname().nodename, __version__
+    failure = Failure(job, to_text(now), host, os.getpid(), str(error), version, status)
+    known, raised = _what_the_database_knows(job, database)
+    with suppress(OSError), opened_spool(watch.spool, create=True) as spool:
+        spool.add(failure)
+        entries = spool.read()
+        kept = failures_besides(known, [one for one in entries if isinstance(one, Failure)], job)
+        raised |= {entry.condition for entry in entries if isinstance(entry, RaisedAlert)}
+        failures = len(known) + len(kept)
+        for alert in failure_alerts(job, failures, failure.error, refused=status == "refused"):
+            if alert.condition not in raised:
+                spool.add(RaisedAlert(alert.condition, alert.message, alert.figures, to_text(now)))
+    with (
+        suppress(MemctlError, sqlite3.Error),
+        open_database(database, lock_wait=0) as db,
+        exclusive(database, job=job, wait=0),
+    ):
+        require_current(db)
+        take_in_spool(db, watch)
+
+
+def _what_the_database_knows(job: str, database: Path) -> tuple[list[RunRecord], set[str]]:
+    """Return the failures in a row and the raised conditions, as far as they can be read."""
+    with (
+        suppress(MemctlError, sqlite3.Error),
+        open_database(database, read_only=True, lock_wait=0) as db,
+    ):
+        return failures_in_a_row(db, database, job), raised_conditions(db)
+    return [], set()
+
+
+def take_in_spool(db: Connection, watch: Watch) -> None:
+    """Move what the spool holds into the database. The caller holds memctl's lock.
+
+    It can be repeated: what is known already is not recorded again.
+    """
+    if watch.spool is None:
+        return
+    with suppress(OSError), opened_spool(watch.spool, create=False) as spool:
+        entries = spool.read()
+        failures = [entry for entry in entries if isinstance(entry, Failure)]
+        known = _runs_since(db, min((failure.started_at for failure in failures), default=None))
+        with transaction(db):
+            for failure in failures:
+                run = known.get(failure.identity)
+                if run is None or run.status == "running":
+                    record_failure(db, failure, run_id=run and run.run_id)
+            for entry in entries:
+                if isinstance(entry, RaisedAlert):
+                    alert = Alert(entry.condition, entry.message, entry.figures)
+                    raise_alert(db, alert, raised_at=entry.raised_at, run_id=None)
+                elif isinstance(entry, DeliveredAlert):
+                    forget_undelivered(db, entry.condition)
+        spool.remove()
+
+
+def _runs_since(db: Connection, moment: str | None) -> dict[RunIdentity, RunRecord]:
+    if moment is None:
+        return {}
+    which = RunFilter(since=parse_moment(moment))
+    return {run.identity: run for run in list_runs(db, which, crashed=(), limit=-1)}
+
+
+def deliver_alerts(database: Path, watch: Watch) -> None:
+    """Deliver the alerts that wait for it, until one fails or ten seconds are over.
+
+    The rest waits for the next run. The caller holds no lock, since the command may be slow.
+    """
+    if watch.deliver is None:
+        return
+    deadline = time.monotonic() + COMMAND_SECONDS
+
+    def deliver(alert: Undelivered) -> bool:
+        left = deadline - time.monotonic()
+        return left > 0 and watch.deliver is not None and watch.deliver(alert, left)
+
+    with delivery_lock(watch.spool) as alone, suppress(MemctlError, sqlite3.Error):
+        if alone and _deliver_spooled(watch.spool, deliver):
+            with open_database(database, lock_wait=1) as db:
+                while waiting := claim_undelivered(db):
+                    if not deliver(waiting):
+                        break
+                    forget_undelivered(db, waiting.alert.condition)
+
+
+def _deliver_spooled(path: Path | None, deliver: Callable[[Undelivered], bool]) -> bool:
+    """Deliver the alerts in the spool; returns whether that went well."""
+    entries: list[Entry] = []
+    if path is not None:
+        with suppress(OSError), opened_spool(path, create=False) as spool:
+            entries = spool.read()
+    delivered = {entry.condition for entry in entries if isinstance(entry, DeliveredAlert)}
+    for entry in entries:
+        if not isinstance(entry, RaisedAlert) or entry.condition in delivered:
+            continue
+        alert = Alert(entry.condition, entry.message, entry.figures)
+        if path is None or not deliver(Undelivered(alert, entry.raised_at)):
+            return False
+        with suppress(OSError), opened_spool(path, create=True) as spool:
+            spool.add(DeliveredAlert(entry.condition))
+    return True

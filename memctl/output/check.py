@@ -1,0 +1,51 @@
+"""What a check found, as a person reads it and as monitoring plug-ins say it."""
+
+from collections.abc import Iterable
+
+from memctl.errors import MemctlError, UsageError
+from memctl.insight.check import CheckResult
+from memctl.insight.findings import Finding
+
+MOST_TOLD = 3  # findings in the one line that a plug-in may print
+
+
+def finding_lines(findings: Iterable[Finding]) -> list[str]:
+    """Return a line for each finding."""
+    return [
+        f"{finding.severity:<7}  {finding.message}"
+        + (f"; {finding.advice}" if finding.advice else "")
+        for finding in findings
+    ]
+
+
+def plugin_line(result: CheckResult) -> tuple[str, int]:
+    """Return the line and the exit code that monitoring plug-ins give.
+
+    https://nagios-plugins.org/doc/guidelines.html
+    """
+    errors, warnings = result.count("error"), result.count("warning")
+    word, exit_code = ("CRITICAL", 2) if errors else ("WARNING", 1) if warnings else ("OK", 0)
+    messages = [finding.message for finding in result.findings if finding.severity != "info"]
+    told = "; ".join(messages[:MOST_TOLD]) or "nothing is wrong"
+    if len(messages) > MOST_TOLD:
+        told += f"; and {len(messages) - MOST_TOLD} more"
+    figures = {
+        "memories": result.memories or 0,
+        "errors": errors,
+        "warnings": warnings,
+        "size": f"{result.size_bytes}B",
+        "wal": f"{result.wal_bytes}B",
+    }
+    drawn = " ".join(f"{name}={figure};;;0" for name, figure in figures.items())
+    return f"{_plugin_text(word, told)}|{drawn}", exit_code
+
+
+def plugin_failure(error: MemctlError) -> tuple[str, int]:
+    """Return the same for a check that could not be made."""
+    if isinstance(error, UsageError):
+        return _plugin_text("UNKNOWN", str(error)), 3
+    return _plugin_text("CRITICAL", str(error)), 2
+
+
+def _plugin_text(word: str, told: str) -> str:
+    return f"MEMCTL {word} - {told}".replace("|", "/")  # what follows a bar are figures

@@ -1,0 +1,143 @@
+"""A memory's explanation as a person reads it: names and sentences."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from memctl.insight.explain import (
+    ActiveMemory,
+    ArchivedCopy,
+    Condition,
+    Explanation,
+    Policies,
+    Retention,
+)
+from memctl.jobs.decay import DecayPolicy
+
+STATES = {
+    "active": "active",
+    "archived": "in the archive; `memctl restore` brings it back",
+    "pruned": "removed from the archive for good",
+    "gone": "gone: a client has deleted it, or it left before its events were pruned",
+}
+
+
+def story(explanation: Explanation, policies: Policies) -> dict[str, object]:
+    """Return what is to be said of a memory, by the name of what it is about."""
+    facts: dict[str, object] = {
+        "memory": f"'{explanation.agent_id}' {explanation.type} '{explanation.key}'",
+        "state": STATES[explanation.state],
+    }
+    if explanation.policy != ["decay", "prune"]:
+        facts["policy"] = ", ".join(explanation.policy)
+    if explanation.active:
+        facts |= dict(_of_active(explanation.active, policies))
+    for copy in explanation.archived:
+        facts[f"copy {copy.archive_id}"] = _of_copy(copy, policies)
+    return facts
+
+
+def _of_active(memory: ActiveMemory, policies: Policies) -> Iterator[tuple[str, object]]:
+    fading = memory.fading
+    yield "id", memory.id
+    yield "written", memory.created_at
+    yield "read", f"{memory.access_count} times, last {memory.last_accessed or 'never'}"
+    yield "importance", _number(memory.importance)
+    if fading.unreadable:
+        yield "idle", f"does not decay: {fading.unreadable} is not a time"
+    else:
+        yield (
+            "idle",
+            f"{fading.idle_days} days: {_number(fading.charged)} points charged, "
+            f"{_number(fading.due)} due; the next decay leaves "
+            f"{_number(fading.importance_after_next)}",
+        )
+    yield "decay", _rate(fading.rate, policies.decay)
+    protected = policies.prune.protected_importance
+    if fading.unprotected_at:
+        yield f"below {_number(protected)}", f"{fading.unprotected_at}, if nobody reads it"
+    if fading.floor_at:
+        yield "at the floor", f"{fading.floor_at}, if nobody reads it"
+    yield "expires", _expiry(memory)
+    if memory.retention:
+        yield "pruned", f"its copy in the archive {_retention(memory.retention, protected)}"
+    yield "promotion", _promotion(memory)
+
+
+def _rate(rate: float | None, policy: DecayPolicy) -> str:
+    if rate is not None:
+        return (
+            f"{_number(rate)} points a day after {policy.grace_days} idle days, a rate of its own"
+        )
+    return (
+        f"{_number(policy.idle_rate)} points a day after {policy.grace_days} idle days, "
+        f"{_number(policy.stale_rate)} after {policy.stale_days}, down to {_number(policy.floor)}"
+    )
+
+
+def _expiry(memory: ActiveMemory) -> str:
+    expiry = memory.expiry
+    if expiry.state == "never":
+        return "never"
+    if expiry.state == "unreadable":
+        return f"never: '{expiry.stored}' is no time"
+    moment = expiry.at or expiry.stored
+    if expiry.state == "expired":
+        return f"{moment}: the next cleanup archives it"
+    return f"{moment}: the first cleanup after that archives it"
+
+
+def _promotion(memory: ActiveMemory) -> str:
+    if memory.known_since:
+        return f"promoted at {memory.known_since}, unchanged since"
+    missing = [_lack(condition, memory) for condition in memory.promotion if not condition.met]
+    earlier = f"promoted at {memory.promoted_at}; " if memory.promoted_at else ""
+    return earlier + (
+        f"not due: {', '.join(missing)}" if missing else "all four conditions are met"
+    )
+
+
+def _lack(condition: Condition, memory: ActiveMemory) -> str:
+    name, found = condition.condition, condition.found
+    number: Callable[[Any], str] = _number
+    if name == "type":
+        return f"type '{found}' is not among {', '.join(_names(condition.needed))}"
+    if name == "age_days":
+        if found is None:
+            return f"its age is unknown, since '{memory.created_at}' is not a time"
+        name, number = "age", _days
+    elif name == "importance" and found != memory.importance:
+        name = "importance after decay"
+    lacks = "" if condition.lacks is None else f" ({number(condition.lacks)} too little)"
+    return f"{name} {number(found)} of {number(condition.needed)}{lacks}"
+
+
+def _names(value: object) -> list[str]:
+    return [str(name) for name in value] if isinstance(value, list) else [str(value)]
+
+
+def _of_copy(copy: ArchivedCopy, policies: Policies) -> str:
+    run = "by a client" if copy.run_id is None else f"by run {copy.run_id}"
+    kept = _retention(copy.retention, policies.prune.protected_importance)
+    return f"id '{copy.id}', {copy.archived_reason} at {copy.archived_at} {run}; it {kept}"
+
+
+def _retention(retention: Retention, protected: float) -> str:
+    if not retention.protected:
+        return f"goes with the first prune after {retention.at}"
+    return (
+        f"is kept for good: importance {_number(retention.importance)} "
+        f"is not below {_number(protected)}"
+    )
+
+
+def _days(days: float) -> str:
+    """Return a number of days in its two largest units, such as `13 days 22 hours`."""
+    minutes = round(abs(days) * 1440)
+    counts = {"day": minutes // 1440, "hour": minutes // 60 % 24, "minute": minutes % 60}
+    units = [f"{count} {unit}{'s' * (count != 1)}" for unit, count in counts.items() if count]
+    return ("-" if days < 0 else "") + (" ".join(units[:2]) or "less than a minute")
+
+
+def _number(value: Any) -> str:
+    """Return a number without a needless `.0`; what is no number as it is."""
+    return f"{value:g}" if isinstance(value, float) else f"{value}"

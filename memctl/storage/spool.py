@@ -1,0 +1,171 @@
+"""Failures that could not be recorded in the database, kept in a file until they can.
+
+One JSON object a line: a run that failed or was refused, an alert that was raised, or one that was
+delivered. The next run that can write moves them into the database and removes the file. Both
+happen under a lock of the file's own, because a job that could not get memctl's lock is a failure,
+too.
+"""
+
+import fcntl
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from memctl.storage.sqlite.ownership import OPEN, create_directory, open_or_create
+from memctl.storage.sqlite.runs import RunIdentity
+
+MOST_BYTES = 1 << 20  # of a year without a database, the first few thousand failures are enough
+
+FailureStatus = Literal["failed", "refused"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that failed, or was refused."""
+
+    job: str
+    started_at: str
+    host: str
+    pid: int
+    error: str
+    memctl_version: str
+    status: FailureStatus = "failed"
+
+    @property
+    def identity(self) -> RunIdentity:
+        """What no other run has in common with it."""
+        return self.job, self.started_at, self.host, self.pid
+
+
+@dataclass(frozen=True)
+class RaisedAlert:
+    """An alert that was raised while the database could not be told, about a job."""
+
+    condition: str
+    message: str
+    figures: dict[str, object]
+    raised_at: str
+
+
+@dataclass(frozen=True)
+class DeliveredAlert:
+    """An alert that was delivered while that could not be recorded in the database."""
+
+    condition: str
+
+
+Entry = Failure | RaisedAlert | DeliveredAlert
+KINDS: dict[str, type[Entry]] = {
+    kind.__name__: kind for kind in (Failure, RaisedAlert, DeliveredAlert)
+}
+
+
+def spool_path(directory: Path, database: Path) -> Path:
+    """Return the file for a database, whatever link it is named by."""
+    real = os.path.realpath(database)
+    name = Path(real).name[:50]
+    return directory / f"{name}.{zlib.crc32(os.fsencode(real)):08x}.failures"
+
+
+class Spool:
+    """The opened file, which nobody else reads or writes meanwhile."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self._descriptor = descriptor
+        self._path = path
+
+    def read(self) -> list[Entry]:
+        """Return what it holds; a line that was not written to its end is left out."""
+        content = os.pread(self._descriptor, MOST_BYTES * 2, 0)
+        return [entry for line in content.splitlines() if (entry := _entry(line))]
+
+    def add(self, entry: Entry) -> None:
+        """Append an entry, whole or not at all. Raises OSError when it cannot be written."""
+        kind = type(entry).__name__
+        line = (json.dumps({kind: asdict(entry)}) + "\n").encode("ascii")
+        size = os.fstat(self._descriptor).st_size
+        if isinstance(entry, Failure) and size + len(line) > MOST_BYTES:
+            return
+        try:
+            if os.pwrite(self._descriptor, line, size) < len(line):
+                raise OSError("the disk is full")
+        except OSError:
+            os.ftruncate(self._descriptor, size)
+            raise
+
+    def remove(self) -> None:
+        """Remove the file; who waits for it will notice."""
+        self._path.unlink()
+
+
+def _entry(line: bytes) -> Entry | None:
+    try:
+        ((kind, content),) = json.loads(line).items()
+        entry: Entry = KINDS[kind](**content)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return entry
+
+
+@contextmanager
+def opened_spool(path: Path, *, create: bool) -> Iterator[Spool]:
+    """Open the file and keep others out.
+
+    Raises OSError when it cannot be opened: FileNotFoundError when there is none and none shall be
+    made.
+    """
+    if create:
+        create_directory(path.parent)
+    while True:
+        descriptor = open_or_create(path, like=path) if create else os.open(path, OPEN)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink == 0:
+                continue  # it was removed while we waited
+            yield Spool(descriptor, path)
+            return
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def delivery_lock(path: Path | None) -> Iterator[bool]:
+    """Tell whether no other process delivers alerts; keep others from it during the block.
+
+    `path` is that of the spool. Where no lock can be had, an alert may be delivered twice.
+    """
+    if path is None:
+        yield True
+        return
+    descriptor = -1
+    alone = True
+    try:
+        create_directory(path.parent)
+        descriptor = open_or_create(path.with_suffix(".delivery"), like=path)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        alone = False
+    except OSError:
+        pass
+    try:
+        yield alone
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def spooled_failures(path: Path | None) -> list[Failure]:
+    """Return the failures that the database has not been told of; none when nobody can tell."""
+    if path is None:
+        return []
+    try:
+        with opened_spool(path, create=False) as spool:
+            entries = spool.read()
+    except OSError:
+        return []
+    return [entry for entry in entries if isinstance(entry, Failure)]

@@ -1,0 +1,405 @@
+"""Verified copies of the whole database, made while others go on writing, and the way back.
+
+A copy is one read of the whole file; it stands alone, without a write-ahead log, and is checked
+before it gets its name, beside its manifest. To go back means to write the pages of a backup into
+the live database in one transaction: no file is ever put in the place of one that is in use.
+"""
+
+import hashlib
+import itertools
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from sqlite3 import Connection
+
+from memctl import __version__
+from memctl.errors import (
+    LockedError,
+    MemctlError,
+    NoDatabaseError,
+    NotFoundError,
+    RefusedError,
+    UsageError,
+)
+from memctl.storage.sqlite import schema as migrations
+from memctl.storage.sqlite.database import (
+    complaints_about,
+    count_rows,
+    is_busy,
+    reachable,
+    table_exists,
+)
+from memctl.storage.sqlite.files import Draft, require_place, whole_file
+from memctl.storage.sqlite.identity import database_id, keep_identity, known_identity
+from memctl.storage.sqlite.manifests import (
+    Manifest,
+    manifest_path,
+    manifests_in,
+    read_manifest,
+    to_document,
+)
+from memctl.storage.sqlite.ownership import create_file
+from memctl.storage.sqlite.schema import require_utf8
+from memctl.storage.times import to_text
+
+# The copy of a database in WAL mode says in its header that it needs a write-ahead log.
+# https://www.sqlite.org/fileformat.html#file_format_version_numbers
+HEADER_VERSIONS = 18  # bytes
+ROLLBACK_JOURNAL = b"\1\1"
+
+STAMP = "%Y%m%dT%H%M%SZ"
+STAMPED = "[0-9]{8}T[0-9]{6}Z(-[0-9]+)?"
+
+
+@dataclass(frozen=True)
+class BackupResult:
+    """The backup that was made, and the older ones that were removed."""
+
+    path: str
+    manifest: Manifest
+    removed: list[str]
+
+
+def back_up(
+    db: Connection, path: Path, *, target: Path | None, keep: int | None, now: datetime
+) -> BackupResult:
+    """Copy the database, with a manifest, and remove all but the newest `keep` such backups.
+
+    The name is `target`; the time is added to it when several are kept, when it is a directory,
+    and when there is none: then the backup lies beside the database. The caller holds memctl's
+    lock. Raises UsageError when there is such a file already, MemctlError when the copy cannot be
+    written or fails its check; then there is no copy, and none was removed.
+    """
+    path = path.resolve()
+    stem = target or path.parent
+    with reachable(stem):
+        named_after_database = stem.is_dir()
+        if named_after_database:
+            stem = stem / f"{path.name}.backup"
+    stem = require_place(stem, database=path)
+    stamped = named_after_database or keep is not None
+    try:
+        owner = database_id(db, path)
+        copy, manifest = write_backup(db, path, stem, owner=owner, stamped=stamped, now=now)
+        removed = []
+        if keep is not None:
+            series = None if named_after_database else stem.name
+            removed = remove_old(copy, manifest, series=series, keep=keep, now=now)
+    except OSError as error:
+        raise no_backup(stem.parent, error, ", or name another place with -o") from None
+    return BackupResult(str(copy), manifest, [str(file) for file in removed])
+
+
+def write_backup(
+    db: Connection, path: Path, stem: Path, *, owner: str | None, stamped: bool, now: datetime
+) -> tuple[Path, Manifest]:
+    """Copy the database and describe the copy; returns the copy and its manifest.
+
+    The name is reserved first, so that of several machines that write into one directory each has
+    its own. `owner` is the identity of the database. The caller holds memctl's lock.
+    """
+    begun = Manifest(
+        file=stem.name,
+        database=str(path),
+        created_at=to_text(now),
+        size_bytes=0,
+        sha256=None,
+        schema_step=0,
+        memories=None,
+        archived=None,
+        memctl_version=__version__,
+        database_id=owner,
+        host=os.uname().nodename,
+    )
+    remove_unfinished(stem.parent, begun)
+    copy = reserve_name(stem, begun, stamped=stamped, now=now)
+    try:
+        with whole_file(copy, owner_of=path) as draft:
+            fill_copy(db, draft)
+            manifest = describe(draft.path, replace(begun, file=copy.name))
+        try:
+            with whole_file(manifest_path(copy), owner_of=path) as draft:
+                draft.write([to_document(manifest)])
+        except BaseException:
+            copy.unlink()
+            raise
+    except BaseException:
+        manifest_path(copy).unlink(missing_ok=True)
+        raise
+    return copy, manifest
+
+
+def reserve_name(stem: Path, begun: Manifest, *, stamped: bool, now: datetime) -> Path:
+    """Return the name of a new backup, after writing its manifest, as it is at the beginning.
+
+    Raises UsageError when the name, which is not stamped with the time, is taken.
+    """
+    wanted = stem.with_name(f"{stem.name}-{now:{STAMP}}") if stamped else stem
+    for number in itertools.count(1):
+        copy = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        note = manifest_path(copy)
+        try:
+            if os.path.lexists(copy):
+                raise FileExistsError
+            descriptor = create_file(note, like=Path(begun.database))
+        except FileExistsError:
+            if stamped:
+                continue
+            taken = copy if os.path.lexists(copy) else note
+            raise UsageError(
+                f"{taken} exists already", "name another file, or use --keep N"
+            ) from None
+        try:
+            os.write(descriptor, to_document(replace(begun, file=copy.name)).encode("ascii"))
+        except BaseException:
+            note.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+        return copy
+    raise AssertionError("there is always another number")
+
+
+def remove_unfinished(directory: Path, begun: Manifest) -> None:
+    """Remove what backups of this database that were killed have left."""
+    for note, manifest in manifests_in(directory):
+        if manifest.sha256 is None and manifest.is_of_same_database(begun):
+            draft = rf"\.{re.escape(manifest.file)}(\.json)?\.[a-z0-9_]{{8}}(-[a-z]+)?"
+            for file in directory.iterdir():
+                if re.fullmatch(draft, file.name) or file.name == manifest.file:
+                    file.unlink(missing_ok=True)
+            note.unlink(missing_ok=True)
+
+
+def remove_old(
+    newest: Path, made: Manifest, *, series: str | None, keep: int, now: datetime
+) -> list[Path]:
+    """Remove the oldest backups of a database until `keep` are left; returns which.
+
+    Those of one series count: they have the same name but for the stamp, or are all named after
+    the database, whatever it was called. A backup counts and goes only if it has a manifest of
+    this database, its name and its size. The newest, which has just been checked, always stays,
+    and so does one from the future.
+    """
+    found = []
+    for note, manifest in manifests_in(newest.parent):
+        file = note.with_name(note.name.removesuffix(".json"))
+        stem = series or f"{Path(manifest.database).name}.backup"
+        if (
+            file != newest
+            and file.name == manifest.file
+            and re.fullmatch(f"{re.escape(stem)}-{STAMPED}", file.name)
+            and manifest.is_of_same_database(made)
+            and not manifest.is_from_future(now=now)
+            and file.is_file()
+            and file.stat().st_size == manifest.size_bytes
+        ):
+            found.append((manifest.created_at, file))
+    old = sorted(found, reverse=True)[keep - 1 :]
+    for _, file in old:
+        remove_backup(file)
+    return sorted(file for _, file in old)
+
+
+def remove_backup(file: Path) -> None:
+    """Remove a backup and its manifest."""
+    file.unlink()
+    manifest_path(file).unlink()
+
+
+def verify(file: Path) -> Manifest:
+    """Compare a backup with its manifest, and let SQLite check it; writes nothing.
+
+    Raises NotFoundError when one of the two is missing, and MemctlError when they differ.
+    """
+    manifest = verify_checksum(file)
+    if manifest is None:
+        raise NotFoundError(
+            f"{file} has no manifest: no .json file beside it has its checksum",
+            "`memctl backup` has not made or not finished it, or it was moved or changed",
+        )
+    with opened_backup(file) as copy:
+        require_sound(copy, f"the backup {file}")
+    return manifest
+
+
+def verify_checksum(file: Path) -> Manifest | None:
+    """Compare a backup with its manifest and return that; None: there is no manifest.
+
+    A backup that was renamed has its manifest under the new name, or under the old one. Raises
+    NotFoundError when there is no such file, and MemctlError when its content has changed.
+    """
+    with reachable(file):
+        if not file.is_file():
+            raise NotFoundError(f"there is no backup {file}", "check the name")
+        own = read_manifest(manifest_path(file))
+        if own and own.sha256:
+            candidates = [(manifest_path(file), own)]
+        else:
+            size = file.stat().st_size
+            candidates = [
+                found for found in manifests_in(file.parent) if found[1].size_bytes == size
+            ]
+        checksum = sha256_of(file) if candidates else None
+        for _, manifest in candidates:
+            if (manifest.size_bytes, manifest.sha256) == (file.stat().st_size, checksum):
+                return manifest
+        for note, manifest in candidates:
+            if note == manifest_path(file) or not file.with_name(manifest.file).exists():
+                raise MemctlError(
+                    f"{file} is not what was backed up: its SHA-256 is {checksum}, not"
+                    f" {manifest.sha256} as {note.name} says",
+                    "use another backup",
+                )
+    return None
+
+
+def restore_backup(
+    db: Connection, path: Path, file: Path, *, now: datetime, lock_wait: float
+) -> Path:
+    """Make the database what a backup is, in one transaction; returns a copy of what it was.
+
+    Other programs that have the database open go on with what was restored. A backup that has no
+    manifest is checked by SQLite alone. The caller holds memctl's lock. Raises NotFoundError or
+    MemctlError for a backup that is missing or damaged, RefusedError or SchemaError for one that
+    does not fit, LockedError when others write for longer than `lock_wait` seconds.
+    """
+    verify_checksum(file)
+    if file.samefile(path) or file.with_name(f"{file.name}-wal").exists():
+        raise RefusedError(f"{file} is a database in use, not a backup", "nothing was changed")
+    with opened_backup(file) as backup:
+        require_sound(backup, f"the backup {file}")
+        if not table_exists(backup, "agent_memory"):
+            raise RefusedError(f"{file} has no table agent_memory", "nothing was changed")
+        require_utf8(backup)
+        before = back_up_before("restore", db, path, now=now)
+        identity = known_identity(db)
+
+        def give_up_when_locked(status: int, _remaining: int, _whole: int) -> None:
+            if status & 0xFF == sqlite3.SQLITE_BUSY:  # after SQLite has waited as long as it may
+                raise LockedError(
+                    f"{path} is locked by another program",
+                    f"waited {lock_wait:g} s; nothing was changed",
+                )
+
+        try:
+            with pages_like(backup, db, path):
+                backup.backup(db, pages=-1, progress=give_up_when_locked)
+        except LockedError:
+            remove_backup(before)  # nothing was changed, so there is nothing to go back to
+            raise
+    keep_identity(db, identity, path)
+    return before
+
+
+@contextmanager
+def pages_like(backup: Connection, db: Connection, path: Path) -> Iterator[None]:
+    """Let the block write pages of the backup's size, which a write-ahead log would not take.
+
+    Raises LockedError when the size is another one and somebody uses the database.
+    """
+    page_size, journal_mode = "PRAGMA page_size", "PRAGMA journal_mode"
+    same = backup.execute(page_size).fetchone() == db.execute(page_size).fetchone()
+    if same or db.execute(journal_mode).fetchone() != ("wal",):
+        yield
+        return
+    try:
+        db.execute("PRAGMA journal_mode = DELETE")
+    except sqlite3.OperationalError as error:
+        if not is_busy(error):
+            raise
+        raise LockedError(
+            f"the backup has pages of another size than {path}, which is in use",
+            "stop the programs that use it, then run the command again; nothing was changed",
+        ) from None
+    try:
+        yield
+    finally:
+        db.execute("PRAGMA journal_mode = WAL")
+
+
+def back_up_before(action: str, db: Connection, path: Path, *, now: datetime) -> Path:
+    """Copy the database beside itself, named for the action it precedes, and return the copy.
+
+    The caller holds memctl's lock. Raises MemctlError when the copy cannot be written or fails
+    its check; then there is no copy.
+    """
+    path = path.resolve()
+    stem = path.with_name(f"{path.name}.before-{action}")
+    known = known_identity(db)
+    owner = known.id if known else None
+    try:
+        return write_backup(db, path, stem, owner=owner, stamped=True, now=now)[0]
+    except OSError as error:
+        way_out = ", or choose --no-backup" if action == "migrate" else ""
+        raise no_backup(path.parent, error, way_out) from None
+
+
+def no_backup(directory: Path, error: OSError, way_out: str) -> MemctlError:
+    """Return the error that says why a backup cannot be written."""
+    return MemctlError(
+        f"no backup can be written to {directory} ({error.strerror})",
+        f"check the free space and the permissions of the directory{way_out}",
+    )
+
+
+def fill_copy(db: Connection, draft: Draft) -> None:
+    """Copy the database online into an empty file that then stands alone and passes quick_check.
+
+    The copy is one read of the whole file: in steps it would never finish beside a writer.
+    Raises MemctlError when the copy is damaged, or the draft was replaced by another file.
+    """
+    with closing(sqlite3.connect(draft.path, isolation_level=None)) as copy:
+        draft.require_opened()
+        copy.execute("PRAGMA journal_mode = OFF")  # a copy that fails is removed, not rolled back
+        db.backup(copy, pages=-1)
+    os.pwrite(draft.descriptor, ROLLBACK_JOURNAL, HEADER_VERSIONS)
+    with opened_backup(draft.path) as copy:
+        require_sound(copy, "the backup of the database")
+
+
+def require_sound(copy: Connection, what: str) -> None:
+    """Raise MemctlError when SQLite finds a copy damaged."""
+    verdict = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise MemctlError(
+            f"{what} is damaged ({verdict})",
+            "the database itself probably is: run `PRAGMA integrity_check` on it",
+        )
+
+
+@contextmanager
+def opened_backup(file: Path) -> Iterator[Connection]:
+    """Open a backup, which nobody writes, so that nothing is written beside it."""
+    with reachable(file):
+        uri = f"{file.resolve().as_uri()}?mode=ro&immutable=1"
+    try:
+        with complaints_about(file), closing(sqlite3.connect(uri, uri=True)) as backup:
+            yield backup
+    except NoDatabaseError as error:
+        raise MemctlError(error.message, "name a backup; nothing was changed") from None
+
+
+def describe(copy: Path, begun: Manifest) -> Manifest:
+    """Return the manifest of a finished copy."""
+    with opened_backup(copy) as backup:
+        steps = migrations.applied(backup)
+        return replace(
+            begun,
+            size_bytes=copy.stat().st_size,
+            sha256=sha256_of(copy),
+            schema_step=steps[-1].version if steps else 0,
+            memories=count_rows(backup, "agent_memory"),
+            archived=count_rows(backup, "archived_memories"),
+        )
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file, as `sha256sum` prints it."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

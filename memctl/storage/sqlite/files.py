@@ -1,0 +1,169 @@
+"""Files that appear whole or not at all, and whose names survive a power cut."""
+
+import errno
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from memctl.errors import MemctlError, UsageError
+from memctl.storage.sqlite.database import names_missing_directory, reachable
+from memctl.storage.sqlite.ownership import create_file
+
+# What SQLite and memctl keep beside a database, and the database itself.
+IN_USE = ("", "-wal", "-shm", "-journal", ".memctl.lock")
+
+# Names of open descriptors, whatever these are: pipes, terminals, files.
+STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/([0-9]{1,6})")
+
+
+class Draft(NamedTuple):
+    """A file that does not have its final name yet, and the descriptor that created it."""
+
+    path: Path
+    descriptor: int
+
+    def write(self, parts: Iterable[str]) -> None:
+        """Write a text; raises OSError."""
+        with os.fdopen(self.descriptor, "w", encoding="utf-8", closefd=False) as file:
+            file.writelines(parts)
+
+    def require_same(self) -> None:
+        """Raise MemctlError when the path no longer names this file."""
+        held = os.fstat(self.descriptor)
+        try:
+            same = os.path.samestat(held, self.path.lstat())
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise self.replaced()
+
+    def require_opened(self) -> None:
+        """Raise MemctlError unless SQLite, which opens files by name, has just opened this one."""
+        held = os.fstat(self.descriptor)
+        numbers = [int(link.name) for link in Path("/dev/fd").iterdir()]
+        if not any(number != self.descriptor and _is_file(number, held) for number in numbers):
+            raise self.replaced()
+
+    def replaced(self) -> MemctlError:
+        """Return the error that says that the path names another file now."""
+        return MemctlError(
+            f"another program replaced the temporary file {self.path}",
+            "nothing was changed: make sure that nobody else can write the directory",
+        )
+
+
+def _is_file(descriptor: int, status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(status, os.fstat(descriptor))
+    except OSError:  # the descriptor that listed the directory
+        return False
+
+
+@contextmanager
+def whole_file(target: Path, *, owner_of: Path, mode: int = 0o600) -> Iterator[Draft]:
+    """Give the block a draft to write that takes the target's name when it ends well.
+
+    The file belongs to the owner of `owner_of`, when root makes it. Raises OSError when it cannot
+    be written, and MemctlError when its name was given to another file meanwhile; then, and after
+    any other error, the target is as it was.
+    """
+    path = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
+    draft = Draft(path, create_file(path, like=owner_of))
+    try:
+        yield draft
+        os.fchmod(draft.descriptor, mode)
+        os.fsync(draft.descriptor)
+        draft.require_same()
+        draft.path.rename(target)
+    except BaseException:
+        draft.path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(draft.descriptor)
+    sync_directory(target.parent)
+
+
+def write_file(path: Path, parts: Iterable[str], *, database: Path, mode: int = 0o600) -> None:
+    """Write a text into a file that others see whole or not at all.
+
+    An open descriptor, such as /dev/stdout, is written to as it is.
+    Raises UsageError for a place where none can be, and MemctlError when it cannot be written.
+    """
+    try:
+        stream = _open_stream(path)
+        if stream is not None:
+            with os.fdopen(stream, "w", encoding="utf-8") as file:
+                file.writelines(parts)
+            return
+        target = require_place(path, database=database)
+        with whole_file(target, owner_of=database, mode=mode) as draft:
+            draft.write(parts)
+    except BrokenPipeError:
+        raise SystemExit(141) from None
+    except OSError as error:
+        raise MemctlError(
+            f"{path} cannot be written ({error.strerror})", "make room, or name another file"
+        ) from None
+
+
+def _open_stream(path: Path) -> int | None:
+    """Return a copy of the descriptor that a path names, or None when it names a file.
+
+    Raises OSError for one that is not open, or that this process has opened, such as the database:
+    only those that it was given are inheritable.
+    """
+    number = STREAMS.get(str(path))
+    if number is None and (named := DESCRIPTOR.fullmatch(str(path))):
+        number = int(named[1])
+    if number is None:
+        return None
+    if not os.get_inheritable(number):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return os.dup(number)
+
+
+def output_path(text: str) -> Path:
+    """Return the path that a text names.
+
+    Raises UsageError for no text, and for a directory that does not exist.
+    """
+    if not text:
+        raise UsageError("the name of the file is empty", "is a variable of the shell not set?")
+    if names_missing_directory(text):
+        raise UsageError(f"there is no directory {text}", "make it, or name a file")
+    return Path(text)
+
+
+def require_place(target: Path, *, database: Path) -> Path:
+    """Return where a file will be written, following the user's own links and those of root.
+
+    Raises UsageError for a directory, a device, a link of another user, or a file that SQLite or
+    memctl uses.
+    """
+    database = database.resolve()
+    with reachable(target):
+        place = target.resolve()  # refuses a loop
+        if target.exists() and not target.is_file():  # a pipe has no other name
+            raise UsageError(f"{target} is not a regular file", "name a file")
+        while target.is_symlink():
+            if target.lstat().st_uid not in (0, os.geteuid()):
+                raise UsageError(
+                    f"{target} is a link that another user made", "name the file itself"
+                )
+            target = target.parent / target.readlink()
+    if place in [database.with_name(f"{database.name}{end}") for end in IN_USE]:
+        raise UsageError(f"{place} belongs to the database", "name another file")
+    return place
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,194 @@
+"""The ledger of runs: what ran when, how it ended, and how long it held the lock.
+
+A row that was started and never finished is a crash.
+"""
+
+import json
+import os
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from sqlite3 import Connection
+from typing import Literal, NamedTuple
+
+from memctl import __version__
+from memctl.errors import ClockLeapError, NotFoundError, RefusedError
+from memctl.storage.spool import Failure
+from memctl.storage.sqlite.database import to_bytes, transaction
+from memctl.storage.times import parse_moment, to_text, to_unix, unix_seconds
+
+Status = Literal["ok", "failed", "refused"]
+CLOCK_TOLERANCE = timedelta(hours=1)
+LONGEST_SILENCE = timedelta(days=60)
+
+# Runs whose clock was accepted. A refused run may have been refused because of its clock, and a
+# failure out of the spool, which has no duration, never came to be asked for it.
+CLOCK_WAS_ACCEPTED = "status <> 'refused' AND (status <> 'failed' OR duration_ms IS NOT NULL)"
+
+# From the newest row on, for that is where an active service has written last.
+WRITTEN_BY_SERVICE = f"""
+    SELECT 1 FROM agent_memory
+    WHERE {unix_seconds("created_at")} BETWEEN :since AND :until
+        OR {unix_seconds("last_accessed")} BETWEEN :since AND :until
+    ORDER BY rowid DESC
+    LIMIT 1
+"""
+
+
+class LastRun(NamedTuple):
+    """The newest run whose clock was accepted."""
+
+    run_id: int
+    job: str
+    started_at: datetime
+
+
+class Standing(NamedTuple):
+    """When a job was last done completely, and when it last failed unless it went well since."""
+
+    done_at: datetime | None
+    failed_at: datetime | None
+
+
+def last_run(db: Connection) -> LastRun | None:
+    """Return the newest run whose clock was accepted."""
+    row = db.execute(
+        f"SELECT run_id, job, started_at FROM memory_runs WHERE {CLOCK_WAS_ACCEPTED}"
+        " ORDER BY run_id DESC LIMIT 1"
+    ).fetchone()
+    return LastRun(row[0], row[1], parse_moment(row[2])) if row else None
+
+
+def require_run(db: Connection, run_id: int) -> tuple[str, datetime]:
+    """Return the job of a run and its cutoff.
+
+    Raises NotFoundError when there is no such run.
+    """
+    row = db.execute(
+        "SELECT job, started_at FROM memory_runs WHERE run_id = ?", (run_id,)
+    ).fetchone()
+    if row is None:
+        raise NotFoundError(f"there is no run {run_id}", "see `memctl runs`; nothing was changed")
+    return row[0], parse_moment(row[1])
+
+
+def standing(db: Connection, job: str) -> Standing:
+    """Return how things stand with a job; a crash is a failure."""
+    done = db.execute(
+        "SELECT started_at FROM memory_runs WHERE job = ? AND complete"
+        " ORDER BY run_id DESC LIMIT 1",
+        (job,),
+    ).fetchone()
+    newest = db.execute(
+        "SELECT started_at, status FROM memory_runs WHERE job = ? ORDER BY run_id DESC LIMIT 1",
+        (job,),
+    ).fetchone()
+    failed = newest is not None and newest[1] in ("failed", "running")
+    return Standing(
+        done_at=parse_moment(done[0]) if done else None,
+        failed_at=parse_moment(newest[0]) if failed else None,
+    )
+
+
+def clock_error(db: Connection, *, now: datetime) -> RefusedError | None:
+    """Return what is wrong with the clock, or None; reads only.
+
+    It must not be over an hour behind the newest run, nor over 60 days ahead of both that run and
+    the newest write of the service. A time that lies ahead of the clock itself proves nothing.
+    Before the first run there is nothing to compare it with.
+    """
+    last = last_run(db)
+    if last is None:
+        return None
+    if now < last.started_at - CLOCK_TOLERANCE:
+        return RefusedError(
+            f"the clock says {to_text(now)}, but run {last.run_id} ({last.job}) was at "
+            f"{to_text(last.started_at)}",
+            "set the clock; if that run's clock was the wrong one, use --force once",
+        )
+    if now > last.started_at + LONGEST_SILENCE and not _service_wrote(db, now=now):
+        return ClockLeapError(
+            f"the clock says {to_text(now)}, but run {last.run_id} ({last.job}) was at "
+            f"{to_text(last.started_at)}, and no memory was written or read in the last "
+            f"{LONGEST_SILENCE.days} days",
+            "set the clock; if it is right, use --force once",
+        )
+    return None
+
+
+def _service_wrote(db: Connection, *, now: datetime) -> bool:
+    """Tell whether the service has written or read a memory lately, by the given clock."""
+    span = {"since": to_unix(now - LONGEST_SILENCE), "until": to_unix(now + CLOCK_TOLERANCE)}
+    return db.execute(WRITTEN_BY_SERVICE, span).fetchone() is not None
+
+
+def start_run(
+    db: Connection, job: str, *, now: datetime, status: Literal["running", "refused"] = "running"
+) -> int:
+    """Record that a run has begun, or is about to be refused, and return its number."""
+    with transaction(db):
+        cursor = db.execute(
+            """
+            INSERT INTO memory_runs (job, started_at, status, memctl_version, host, pid)
+            VALUES (?, ?, ?, ?, ?, ?)
+            """,
+            (job, to_text(now), status, __version__, os.uname().nodename, os.getpid()),
+        )
+    return int(cursor.lastrowid or 0)
+
+
+def forget_run(db: Connection, run_id: int) -> None:
+    """Remove the row of a run that has just begun and turned out to be a mistake of the caller."""
+    with transaction(db):
+        db.execute("DELETE FROM memory_runs WHERE run_id = ?", (run_id,))
+
+
+def record_failure(db: Connection, failure: Failure, *, run_id: int | None) -> None:
+    """Record a run that failed or was refused earlier: in the row that it began, or in a new one.
+
+    Call it in a transaction.
+    """
+    db.execute(
+        """
+        INSERT OR REPLACE INTO memory_runs
+            (run_id, job, started_at, finished_at, status, error, memctl_version, host, pid)
+        VALUES
+            (:run_id, :job, :started_at, :started_at, :status, CAST(:error AS TEXT),
+                :memctl_version, :host, :pid)
+        """,
+        {**asdict(failure), "run_id": run_id, "error": to_bytes(failure.error)},
+    )
+
+
+def finish_run(
+    db: Connection,
+    run_id: int,
+    *,
+    status: Status,
+    finished_at: datetime,
+    duration_ms: int,
+    longest_lock_ms: float,
+    complete: bool = False,
+    counts: dict[str, object] | None = None,
+    error: str | None = None,
+) -> None:
+    """Record how a run ended; `complete` says that it did all that was due."""
+    with transaction(db):
+        db.execute(
+            """
+            UPDATE memory_runs
+            SET finished_at = :finished_at, duration_ms = :duration_ms, status = :status,
+                complete = :complete, counts = :counts, longest_lock_ms = :longest_lock_ms,
+                error = CAST(:error AS TEXT)
+            WHERE run_id = :run_id
+            """,
+            {
+                "run_id": run_id,
+                "finished_at": to_text(finished_at),
+                "duration_ms": duration_ms,
+                "status": status,
+                "complete": complete,
+                "counts": None if counts is None else json.dumps(counts),
+                "longest_lock_ms": round(longest_lock_ms, 1),
+                "error": None if error is None else to_bytes(error),
+            },
+        )

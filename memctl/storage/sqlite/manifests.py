@@ -1,0 +1,79 @@
+"""The manifest beside each backup: which database it is of, from when, and its SHA-256.
+
+A manifest without a SHA-256 reserves the name of a backup that is not finished.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+
+from memctl.errors import UsageError
+from memctl.storage.times import parse_moment
+
+MANIFEST_FORMAT = "memctl.backup"
+MOST_MANIFEST_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the file beside a backup says of it."""
+
+    file: str
+    database: str
+    created_at: str
+    size_bytes: int
+    sha256: str | None  # None: the backup is not finished
+    schema_step: int
+    memories: int | None  # None: no such table
+    archived: int | None
+    memctl_version: str
+    format: str = MANIFEST_FORMAT
+    version: int = 1
+    database_id: str | None = None  # None: not migrated, or made by an earlier memctl
+    host: str | None = None  # None: made by an earlier memctl
+
+    def is_of_same_database(self, other: "Manifest") -> bool:
+        """Tell whether two backups are of one database, wherever it was when they were made."""
+        if self.database_id or other.database_id:
+            return self.database_id == other.database_id
+        return (self.host, self.database) == (other.host, other.database)
+
+    def is_from_future(self, *, now: datetime) -> bool:
+        """Tell whether a backup was made by a clock that was ahead of this moment."""
+        return parse_moment(self.created_at) > now
+
+
+def manifest_path(backup: Path) -> Path:
+    """Return where the manifest of a backup is."""
+    return backup.with_name(f"{backup.name}.json")
+
+
+def manifests_in(directory: Path) -> Iterator[tuple[Path, Manifest]]:
+    """Read the manifests in a directory; yields the file and the manifest."""
+    for note in sorted(directory.glob("*.json")):
+        manifest = read_manifest(note)
+        if manifest:
+            yield note, manifest
+
+
+def read_manifest(note: Path) -> Manifest | None:
+    """Read a manifest; None: there is none of memctl. What a later memctl adds is ignored."""
+    try:
+        if not note.is_file():
+            return None
+        with note.open("rb") as file:
+            found = json.loads(file.read(MOST_MANIFEST_BYTES))
+        known = {field.name for field in fields(Manifest)}
+        manifest = Manifest(**{name: value for name, value in found.items() if name in known})
+        parse_moment(manifest.created_at)
+        is_name = manifest.file == Path(manifest.file).name
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, UsageError):
+        return None
+    return manifest if manifest.format == MANIFEST_FORMAT and is_name else None
+
+
+def to_document(manifest: Manifest) -> str:
+    """Return a manifest as it is written."""
+    return json.dumps(asdict(manifest), indent=2) + "\n"

@@ -1,0 +1,43 @@
+"""The pause: while it lasts, jobs do nothing and say nothing."""
+
+from datetime import datetime
+from sqlite3 import Connection
+from typing import NamedTuple
+
+from memctl.storage.sqlite.database import transaction
+from memctl.storage.sqlite.state import delete_state, read_state, write_state
+from memctl.storage.times import parse_moment, to_text
+
+STATE_KEY = "pause"
+
+
+class Pause(NamedTuple):
+    """Since when, until when (None: until `resume`) and why jobs do nothing."""
+
+    since: str
+    until: str | None
+    reason: str
+
+
+def pause(db: Connection, *, now: datetime, until: datetime | None, reason: str) -> Pause:
+    """Make jobs do nothing from now on; a second pause takes the place of the first."""
+    paused = Pause(since=to_text(now), until=to_text(until) if until else None, reason=reason)
+    with transaction(db):
+        write_state(db, STATE_KEY, paused._asdict())
+    return paused
+
+
+def resume(db: Connection) -> bool:
+    """End the pause; returns whether there was one."""
+    with transaction(db):
+        return delete_state(db, STATE_KEY)
+
+
+def current_pause(db: Connection, *, now: datetime) -> Pause | None:
+    """Return the pause that is in force."""
+    stored = read_state(db, STATE_KEY)
+    if stored is None:
+        return None
+    pause = Pause(**stored)
+    over = pause.until is not None and parse_moment(pause.until) <= now
+    return None if over else pause

@@ -1,0 +1,180 @@
+"""The numbered SQL files that make up the schema, and which of them a database has.
+
+`NNN_name.sql` goes up and `NNN_name_down.sql` comes back. What was applied is recorded in
+`memctl_migrations` with the SHA-256 of the file, so that a file changed afterwards is noticed.
+"""
+
+import re
+from pathlib import Path
+from sqlite3 import Connection
+from typing import NamedTuple
+
+from memctl.errors import SchemaError, UsageError
+from memctl.storage.sqlite.checksum import sha256
+from memctl.storage.sqlite.database import table_exists
+from memctl.storage.sqlite.triggers import require_harmless_triggers
+
+# What memctl knows of a memory. The service's own columns come first, in its order.
+SERVICE_COLUMNS = (
+    "id",
+    "agent_id",
+    "type",
+    "key",
+    "value",
+    "metadata",
+    "importance",
+    "access_count",
+    "last_accessed",
+    "created_at",
+    "expires_at",
+)
+MEMORY_COLUMNS = (
+    *SERVICE_COLUMNS,
+    "archived_at",
+    "importance_decay_rate",
+    "last_decay_at",
+    "promoted_at",
+)
+
+
+class Migration(NamedTuple):
+    """One step of the schema, as it stands in the files."""
+
+    version: int
+    name: str
+    path: Path
+
+    @property
+    def up(self) -> str:
+        """The SQL that applies the step."""
+        return self.path.read_text(encoding="utf-8")
+
+    @property
+    def down(self) -> str:
+        """The SQL that takes the step back."""
+        return self.path.with_name(f"{self.path.stem}_down.sql").read_text(encoding="utf-8")
+
+    @property
+    def checksum(self) -> str:
+        """The SHA-256 of the up file."""
+        return sha256(self.up.encode())
+
+
+class Applied(NamedTuple):
+    """One step of the schema, as a database recorded it."""
+
+    version: int
+    name: str
+    checksum: str
+    applied_at: str
+    baseline: int  # 1: the step was found, not executed
+
+
+def folder() -> Path:
+    """Return where the SQL files are: inside an installed package, or at the top of a checkout."""
+    package = Path(__file__).parents[2]
+    installed = package / "sql"
+    return installed if installed.is_dir() else package.parent / "migrations"
+
+
+def available() -> list[Migration]:
+    """Return the steps this program knows, in order."""
+    found = []
+    for path in folder().glob("*.sql"):
+        match = re.fullmatch(r"([0-9]{3})_(.+)", path.stem)
+        if match and not path.stem.endswith("_down"):
+            found.append(Migration(int(match[1]), match[2], path))
+    return sorted(found, key=lambda step: step.version)
+
+
+def require_step(version: int) -> None:
+    """Raise UsageError unless this program knows a step of that number."""
+    known = [step.version for step in available()]
+    if version not in known:
+        raise UsageError(f"there is no step {version}", f"memctl knows {known[0]} to {known[-1]}")
+
+
+def applied(db: Connection) -> list[Applied]:
+    """Return the steps a database has, in order; none when it has never been migrated."""
+    if not table_exists(db, "memctl_migrations"):
+        return []
+    rows = db.execute(
+        "SELECT version, name, sha256, applied_at, baseline FROM memctl_migrations ORDER BY version"
+    )
+    return [Applied(*row) for row in rows]
+
+
+def pending(db: Connection) -> list[Migration]:
+    """Return the steps still to apply, in order.
+
+    Raises SchemaError when the database has steps this program lacks, or applied another text.
+    """
+    known = {step.version: step for step in available()}
+    present = applied(db)
+    for record in present:
+        step = known.get(record.version)
+        if step is None:
+            raise SchemaError(
+                f"the schema has step {record.version:03} ({record.name}), which memctl lacks",
+                "the database is newer than this program: upgrade memctl",
+            )
+        if step.checksum != record.checksum:
+            raise SchemaError(
+                f"step {record.version:03} ({record.name}) was changed after it was applied",
+                f"reinstall memctl: {step.path.name} is not the file this database was made with",
+            )
+    have = {record.version for record in present}
+    return [step for step in known.values() if step.version not in have]
+
+
+def require_current(db: Connection) -> None:
+    """Make sure that jobs find the schema they were written for.
+
+    Raises SchemaError when steps are pending, unknown or changed, when agent_memory has other
+    columns than memctl knows (archiving would lose what they hold), or when a trigger of another
+    program would change the memories.
+    """
+    require_utf8(db)
+    missing = pending(db)
+    if missing:
+        names = ", ".join(f"{step.version:03}_{step.name}" for step in missing)
+        raise SchemaError(f"the schema is not current: {names} pending", "run `memctl migrate`")
+    require_columns(db, MEMORY_COLUMNS)
+    require_harmless_triggers(db)
+
+
+def require_utf8(db: Connection) -> None:
+    """Make sure that the database stores text as UTF-8, which memctl reads and writes as bytes.
+
+    Raises SchemaError for UTF-16, which only the PRAGMA of an empty database can choose.
+    """
+    (encoding,) = db.execute("PRAGMA encoding").fetchone()
+    if encoding != "UTF-8":
+        raise SchemaError(
+            f"the database stores text as {encoding}, and memctl needs UTF-8",
+            "copy it into a database made with UTF-8, for instance by `sqlite3 OLD .dump`;"
+            " nothing was changed",
+        )
+
+
+def schema_version(db: Connection) -> int:
+    """Return SQLite's counter of schema changes.
+
+    What archives compares it in each transaction: a column added meanwhile would not be archived.
+    """
+    (version,) = db.execute("PRAGMA schema_version").fetchone()
+    return int(version)
+
+
+def require_columns(db: Connection, expected: tuple[str, ...]) -> None:
+    """Make sure that agent_memory has exactly these columns.
+
+    Raises SchemaError naming those that are missing or unknown.
+    """
+    present = {str(row[1]) for row in db.execute("PRAGMA table_xinfo(agent_memory)")}
+    for column in sorted(present.symmetric_difference(expected)):
+        what = "lacks" if column in expected else "has the unknown column"
+        raise SchemaError(
+            f"agent_memory {what} {column}",
+            "this is not the table memctl was made for; nothing was changed",
+        )

@@ -1,0 +1,29 @@
+"""What memctl keeps in the table `memory_state`: JSON under a key, such as the pause."""
+
+import json
+from sqlite3 import Connection
+from typing import Any
+
+from memctl.storage.sqlite.database import to_bytes
+
+
+def read_state(db: Connection, key: str) -> Any:
+    """Return what is kept under a key; None when nothing is."""
+    found = db.execute(
+        "SELECT value FROM memory_state WHERE key = CAST(? AS TEXT)", (to_bytes(key),)
+    ).fetchone()
+    return json.loads(found[0]) if found else None
+
+
+def write_state(db: Connection, key: str, value: object) -> None:
+    """Keep a value under a key, in place of an earlier one; call it in a transaction."""
+    db.execute(
+        "INSERT OR REPLACE INTO memory_state (key, value) VALUES (CAST(? AS TEXT), ?)",
+        (to_bytes(key), json.dumps(value)),
+    )
+
+
+def delete_state(db: Connection, key: str) -> bool:
+    """Keep nothing under a key any more; returns whether anything was. In a transaction."""
+    deleted = db.execute("DELETE FROM memory_state WHERE key = CAST(? AS TEXT)", (to_bytes(key),))
+    return deleted.rowcount > 0

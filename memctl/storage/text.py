@@ -1,0 +1,47 @@
+"""What a database may hold, as JSON, and back: every value of every SQLite type, exactly.
+
+JSON has no word for four of them, which become objects: text that is not UTF-8 `{"base64": "…"}`,
+a BLOB `{"blob_base64": "…"}`, and the infinities `{"real": "inf"}` and `{"real": "-inf"}`.
+"""
+
+import json
+import math
+from typing import Any
+
+from memctl.storage.sqlite.database import to_bytes
+
+ON_ONE_LINE = json.JSONEncoder(allow_nan=False)  # made once: it is used for every row
+
+
+def encodable(value: Any) -> Any:
+    """Return what stands for one stored value in JSON."""
+    if isinstance(value, str):
+        return value if is_unicode(value) else {"base64": _base64(to_bytes(value))}
+    if isinstance(value, float) and math.isinf(value):
+        return {"real": str(value)}
+    if isinstance(value, bytes):
+        return {"blob_base64": _base64(value)}
+    return value
+
+
+def to_ascii(value: object, *, indent: int | None = None) -> str:
+    """Return JSON in pure ASCII for what is encodable, without any control character."""
+    encoder = ON_ONE_LINE if indent is None else json.JSONEncoder(indent=indent, allow_nan=False)
+    return encoder.encode(value).replace("\x7f", "\\u007f")
+
+
+def is_unicode(text: str) -> bool:
+    """Tell whether a text that was read with `surrogateescape` was valid UTF-8."""
+    if text.isascii():  # which costs nothing, and is nearly always so
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _base64(content: bytes) -> str:
+    import base64
+
+    return base64.b64encode(content).decode("ascii")
