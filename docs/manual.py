@@ -4,21 +4,14 @@ python docs/manual.py            write it anew
 python docs/manual.py --print    print it
 """
 
-import re
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
 
-import typer
+from program import DOCS, Command, exit_codes, program
 
 from memctl import __version__
-from memctl.cli.examples import EXAMPLES, FIRST_STEPS, Example
-from memctl.cli.options import Call, spread_out
-from memctl.cli.program import build_app, commands_by_heading
+from memctl.cli.examples import FIRST_STEPS, Example
 
-HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
 REVISED = "2026-11-28"
 
 ENVIRONMENT = {
@@ -39,10 +32,8 @@ FILES = {
 
 def page() -> str:
     """Return the manual page, in the language of man(7)."""
-    root = typer.main.get_command(build_app())
-    context = typer.Context(root, info_name="memctl")
-    first, *rest = paragraphs(root.help)
-    common = {parameter.name for parameter in spread_out(Call)}
+    described = program()
+    first, *rest = described.paragraphs
     lines = [
         f'.TH MEMCTL 1 {REVISED} "memctl {__version__}" "User commands"',
         *[".nh", ".ad l"],  # a name that is cut in two cannot be searched
@@ -54,9 +45,9 @@ def page() -> str:
         *text(rest),
         ".SH OPTIONS",
         "All commands take these, which may also stand before the command:",
-        *options(root, context),
+        *definitions(described.options),
         ".SH COMMANDS",
-        *commands(root, context, common),
+        *commands(described.commands),
         ".SH EXIT STATUS",
         *definitions(exit_codes()),
         ".SH ENVIRONMENT",
@@ -73,28 +64,17 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def commands(root: Any, context: typer.Context, common: set[str]) -> Iterator[str]:
+def commands(described: dict[str, list[Command]]) -> Iterator[str]:
     """Write of each command what its help says, without the options that all have."""
-    for heading, names in commands_by_heading().items():
+    for heading, under_it in described.items():
         yield f'.SS "{heading}"'
-        for name in names:
-            command = root.commands[name]
-            own = typer.Context(command, info_name=name, parent=context)
-            usage = " ".join(command.collect_usage_pieces(own))
-            yield from (".TP 4", f"\\fBmemctl {plain(name)}\\fR {plain(usage)}")
-            yield from text(paragraphs(command.help))
+        for command in under_it:
+            yield from (".TP 4", f"\\fBmemctl {plain(command.name)}\\fR {plain(command.usage)}")
+            yield from text(command.paragraphs)
             yield ".RS 4"
-            yield from options(command, own, without=common)
-            yield from examples(EXAMPLES[name])
+            yield from definitions(command.parameters)
+            yield from examples(command.examples)
             yield ".RE"
-
-
-def options(command: Any, context: typer.Context, without: Iterable[str] = ()) -> Iterator[str]:
-    """Write the arguments that have an explanation, and the options."""
-    for parameter in command.get_params(context):
-        record = parameter.get_help_record(context)
-        if record and record[1] and parameter.name not in {*without, "help_"}:
-            yield from definitions({record[0]: record[1]})
 
 
 def examples(shown: Iterable[Example]) -> Iterator[str]:
@@ -104,21 +84,10 @@ def examples(shown: Iterable[Example]) -> Iterator[str]:
         yield from (".fi", ".RE")
 
 
-def exit_codes() -> dict[str, str]:
-    """Return what the README says of the exit codes."""
-    table = README.read_text(encoding="utf-8").partition("## Exit codes")[2].partition("\n## ")[0]
-    return dict(re.findall(r"^\| (\d[\d, ]*) \| (.*) \|$", table, re.MULTILINE))
-
-
 def definitions(entries: dict[str, str]) -> Iterator[str]:
     """Write words and what they mean."""
     for word, meaning in entries.items():
-        yield from (".TP", f"\\fB{plain(word)}\\fR", plain(" ".join(meaning.split())))
-
-
-def paragraphs(help_text: str | None) -> list[str]:
-    """Return the paragraphs of a help text, a line each."""
-    return [" ".join(part.split()) for part in (help_text or "").split("\n\n")]
+        yield from (".TP", f"\\fB{plain(word)}\\fR", plain(meaning))
 
 
 def text(shown: Iterable[str]) -> Iterator[str]:
@@ -147,4 +116,4 @@ if __name__ == "__main__":
     if "--print" in sys.argv:
         sys.stdout.write(page())
     else:
-        (HERE / "memctl.1").write_text(page(), encoding="utf-8")
+        (DOCS / "memctl.1").write_text(page(), encoding="utf-8")
