@@ -151,7 +151,7 @@ FAULTS = [
             **dict.fromkeys(("remember", "recall", "forget", "forget all", "pause", "resume"), 0),
             "backup": 11,
         },
-        says="another memctl is running",
+        says="another memctl is at work",
         make=lock_file,
     ),
     Fault(
