@@ -36,7 +36,7 @@ from memctl.storage.sqlite.memories import (
     to_json,
     to_stored,
 )
-from memctl.storage.sqlite.schema import (
+from memctl.storage.sqlite.migrations import (
     MEMORY_COLUMNS,
     require_current,
     schema_version,

@@ -29,7 +29,7 @@ from memctl.errors import (
 )
 from memctl.jobs.features import enable
 from memctl.storage.sqlite.memories import MOST_BYTES, TYPES, MemoryType
-from memctl.storage.sqlite.schema import MEMORY_COLUMNS
+from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.sqlite.triggers import FEATURE_TRIGGERS
 from tests.conftest import NOW, Memctl, connect, everything, insert_memory, is_sound, rows, text_of
 from tests.service import COLUMNS, LIST, LIST_TYPE, Service

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from memctl import __version__
-from memctl.storage.sqlite import schema as migrations
+from memctl.storage.sqlite import migrations
 from tests.conftest import NOW, Answer, Memctl, connect, everything, insert_memory, is_sound, rows
 from tests.service import SCHEMA, Service
 

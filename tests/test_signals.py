@@ -94,7 +94,7 @@ def test_a_signal_ends_a_command_whose_reader_is_slow(
 SIGNALLED_IN_A_DESTRUCTOR = """
 import os, sys, time
 from memctl import __main__
-from memctl.cli import program as cli
+from memctl.cli import program
 
 class Signalled:
     def __del__(self):
@@ -104,7 +104,7 @@ def wait(words):
     Signalled()
     time.sleep(600)
 
-cli.build_app = wait
+program.build_app = wait
 __main__.main()
 """
 

@@ -8,7 +8,7 @@ from hashlib import sha256
 import pytest
 
 from memctl import __version__
-from memctl.storage.sqlite import schema as migrations
+from memctl.storage.sqlite import migrations
 from tests.conftest import PROGRAM, Memctl
 
 HEAVY = ("pydantic", "rich", "sqlite_utils", "click", "tomllib", "_hashlib")

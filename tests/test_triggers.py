@@ -22,8 +22,8 @@ from memctl.jobs.prune import PrunePolicy, prune
 from memctl.jobs.restore import restore
 from memctl.storage.sqlite.archive import ArchiveFilter
 from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.sqlite.rollback import roll_back
-from memctl.storage.sqlite.schema import require_current
 from tests.conftest import NOW, Memctl, connect, everything, insert_memory, is_sound, rows
 
 TEXT_INDEX = """

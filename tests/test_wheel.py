@@ -66,7 +66,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
 def test_the_program_migrates_with_what_is_in_the_wheel(installed: Installation) -> None:
     database = installed.home / ".local" / "share" / "memctl" / "memory.db"
     places = (
-        "import json, memctl; from memctl.storage.sqlite.schema import folder;"
+        "import json, memctl; from memctl.storage.sqlite.migrations import folder;"
         " print(json.dumps([memctl.__file__, str(folder())]))"
     )
 

@@ -19,7 +19,7 @@ from memctl.output.terminal import say, show_rows
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.archive import ArchiveFilter, list_archived
 from memctl.storage.sqlite.database import MOST_ROWS, open_database
-from memctl.storage.sqlite.schema import require_current
+from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.times import parse_duration, parse_past
 
 AgentOfIds = Annotated[

@@ -16,7 +16,7 @@ from memctl.jobs.engine import perform
 from memctl.output.terminal import Progress, on_terminal, say, show_document, show_text
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.files import output_path, write_file
-from memctl.storage.sqlite.schema import require_current
+from memctl.storage.sqlite.migrations import require_current
 
 
 def export(

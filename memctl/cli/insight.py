@@ -18,7 +18,7 @@ from memctl.output.terminal import (
 )
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.files import output_path, write_file
-from memctl.storage.sqlite.schema import require_current
+from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.times import parse_duration, parse_past
 
 ReportFormat = Literal["text", "markdown", "json", "html"]

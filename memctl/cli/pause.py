@@ -8,7 +8,7 @@ from memctl.cli.options import Call, LockOptions
 from memctl.output.terminal import say, show_document
 from memctl.storage.sqlite import pause as switch
 from memctl.storage.sqlite.database import open_database
-from memctl.storage.sqlite.schema import require_current
+from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.times import parse_duration, to_text
 
 

@@ -13,7 +13,7 @@ from memctl.errors import UsageError
 from memctl.output.schedule import Installation, crontab, systemd_units
 from memctl.output.terminal import show_document, show_text
 from memctl.storage.sqlite.database import open_database
-from memctl.storage.sqlite.schema import require_current
+from memctl.storage.sqlite.migrations import require_current
 
 
 def schedule(

@@ -9,7 +9,7 @@ from memctl.cli.options import Call, LockOptions, alone_with_database
 from memctl.errors import SchemaError, UsageError
 from memctl.insight.status import read_status
 from memctl.output.terminal import say, show_document, show_facts, show_rows
-from memctl.storage.sqlite import schema as migrations
+from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.database import (
     one_view,
     open_database,

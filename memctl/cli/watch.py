@@ -27,11 +27,11 @@ from memctl.output.terminal import (
     wait_for_reader,
 )
 from memctl.storage.spool import spooled_failures
-from memctl.storage.sqlite import event_log as outbox
+from memctl.storage.sqlite import event_log
 from memctl.storage.sqlite.database import MOST_ROWS, one_view, open_database
 from memctl.storage.sqlite.event_log import EventFilter
+from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.sqlite.runs import Outcome, RunFilter, RunRecord, crashed_runs, list_runs
-from memctl.storage.sqlite.schema import require_current
 from memctl.storage.times import parse_past, to_text
 
 if TYPE_CHECKING:
@@ -96,21 +96,21 @@ def events(
     path = call.settings.database
     with open_database(path, read_only=True) as db, one_view(db):
         require_current(db)
-        pruned = outbox.pruned_after(db, cursor)
+        pruned = event_log.pruned_after(db, cursor)
         if since is None:
-            found = outbox.read_newest_events(db, which, limit=most)
-            cursor = outbox.newest_told(db)
+            found = event_log.read_newest_events(db, which, limit=most)
+            cursor = event_log.newest_told(db)
         else:
-            found = outbox.read_events(db, which, after=cursor, limit=most + 1)
+            found = event_log.read_events(db, which, after=cursor, limit=most + 1)
     tell = functools.partial(_tell, call)
     if pruned:
         tell(f"those up to {pruned} have been pruned")
     if follow:
         wait = functools.partial(wait_for_reader, POLL_SECONDS)
-        coming = outbox.follow(path, which, after=cursor, wait=wait, tell=tell)
+        coming = event_log.follow(path, which, after=cursor, wait=wait, tell=tell)
         show_rows((told._asdict() for told in itertools.islice(coming, limit)), "nl")
         return
-    columns = TABLE_OF_EVENTS if form == "table" else outbox.Told._fields
+    columns = TABLE_OF_EVENTS if form == "table" else event_log.Told._fields
     show_rows(_only(columns, (told._asdict() for told in found[:most])), form)
     if len(found) > most:
         tell(f"there are more: go on with --since {found[most - 1].event_id}")

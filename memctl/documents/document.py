@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple, NoReturn
 
 from memctl.documents.json_stream import MOST_BYTES
 from memctl.errors import LONGEST_TEXT, DocumentError, RefusedError
-from memctl.storage.sqlite.schema import MEMORY_COLUMNS
+from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.text import encodable, to_ascii
 from memctl.storage.times import to_text
 

@@ -33,7 +33,7 @@ from memctl.documents.row_rules import note_invalid_rows
 from memctl.errors import DocumentError, MemctlError
 from memctl.storage.sqlite.agents import agent_parameter
 from memctl.storage.sqlite.database import from_bytes, temporary_tables, to_bytes, transaction
-from memctl.storage.sqlite.schema import require_current
+from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.text import encodable, is_unicode
 from memctl.storage.times import to_text
 

@@ -22,7 +22,7 @@ from memctl.jobs import bridge
 from memctl.jobs.alerts import AlertPolicy, count_memories
 from memctl.jobs.features import read_features
 from memctl.storage.spool import Failure
-from memctl.storage.sqlite import schema as migrations
+from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup import STAMP
 from memctl.storage.sqlite.database import table_exists
 from memctl.storage.sqlite.locking import somebody_is_at_work

@@ -6,7 +6,7 @@ from sqlite3 import Connection
 
 from memctl.errors import SchemaError
 from memctl.jobs.features import FeatureStatus, read_features
-from memctl.storage.sqlite import schema as migrations
+from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.database import count_rows, table_exists
 
 NEWEST_RUN_OF_EACH_JOB = """

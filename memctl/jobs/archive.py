@@ -17,7 +17,7 @@ from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter, require_agen
 from memctl.storage.sqlite.database import bind_texts
 from memctl.storage.sqlite.events import Event, Reason, record_archiving, record_events
 from memctl.storage.sqlite.ledger import require_run
-from memctl.storage.sqlite.schema import MEMORY_COLUMNS
+from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.sqlite.triggers import require_equal_counts
 from memctl.storage.times import to_text, to_unix, unix_seconds
 

@@ -22,8 +22,7 @@ from memctl.jobs.batches import Batches
 from memctl.jobs.selection import Affected, Due, Tally
 from memctl.jobs.watchdog import Watch, after_run, deliver_alerts, keep_failure, take_in_spool
 from memctl.storage.spool import FailureStatus
-from memctl.storage.sqlite import ledger
-from memctl.storage.sqlite import schema as migrations
+from memctl.storage.sqlite import ledger, migrations
 from memctl.storage.sqlite.database import complaints_about, open_database, require_file
 from memctl.storage.sqlite.locking import exclusive
 from memctl.storage.sqlite.pause import Pause, current_pause

@@ -18,7 +18,7 @@ from memctl.jobs.selection import Due
 from memctl.storage.sqlite.agents import require_agent, require_ids
 from memctl.storage.sqlite.archive import ArchiveFilter
 from memctl.storage.sqlite.ledger import require_run
-from memctl.storage.sqlite.schema import MEMORY_COLUMNS
+from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.sqlite.triggers import require_equal_counts
 from memctl.storage.times import is_before, to_service_text, to_text, to_unix
 

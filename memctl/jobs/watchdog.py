@@ -48,8 +48,8 @@ from memctl.storage.spool import (
 from memctl.storage.sqlite.database import open_database, transaction
 from memctl.storage.sqlite.ledger import record_failure
 from memctl.storage.sqlite.locking import exclusive
+from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.sqlite.runs import RunFilter, RunIdentity, RunRecord, crashed_runs, list_runs
-from memctl.storage.sqlite.schema import require_current
 from memctl.storage.times import parse_moment, to_text
 
 MOST_FAILURES = 1000  # so far back a row of failures is counted

@@ -26,7 +26,7 @@ from memctl.errors import (
     RefusedError,
     UsageError,
 )
-from memctl.storage.sqlite import schema as migrations
+from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.database import (
     complaints_about,
     count_rows,
@@ -43,8 +43,8 @@ from memctl.storage.sqlite.manifests import (
     read_manifest,
     to_document,
 )
+from memctl.storage.sqlite.migrations import require_utf8
 from memctl.storage.sqlite.ownership import create_file
-from memctl.storage.sqlite.schema import require_utf8
 from memctl.storage.times import to_text
 
 # The copy of a database in WAL mode says in its header that it needs a write-ahead log.

@@ -23,7 +23,7 @@ from memctl.storage.sqlite.database import (
     text_conditions,
 )
 from memctl.storage.sqlite.events import Event
-from memctl.storage.sqlite.schema import require_current
+from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.times import to_text
 
 EVENTS = (*get_args(Event), "memory:decayed", "memory:alert")

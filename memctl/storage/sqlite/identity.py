@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import NamedTuple
 
-from memctl.storage.sqlite import schema as migrations
+from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.database import is_busy, transaction
 from memctl.storage.sqlite.state import read_state, write_state
 

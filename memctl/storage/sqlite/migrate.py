@@ -17,11 +17,11 @@ from sqlite_utils import Database
 
 from memctl import __version__
 from memctl.errors import SchemaError
-from memctl.storage.sqlite import schema as migrations
+from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup import back_up_before, remove_backup
 from memctl.storage.sqlite.database import is_empty, table_exists, transaction
 from memctl.storage.sqlite.identity import STEP_WITH_STATE, new_identity, store_identity
-from memctl.storage.sqlite.schema import SERVICE_COLUMNS, Migration
+from memctl.storage.sqlite.migrations import SERVICE_COLUMNS, Migration
 from memctl.storage.sqlite.triggers import foreign_triggers, require_harmless_triggers
 from memctl.storage.times import to_text
 

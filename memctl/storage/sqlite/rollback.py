@@ -12,11 +12,11 @@ from sqlite3 import Connection
 from sqlite_utils import Database
 
 from memctl.errors import RefusedError, SchemaError, UsageError
-from memctl.storage.sqlite import schema as migrations
+from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup import back_up_before, opened_backup, remove_backup
 from memctl.storage.sqlite.database import count_rows, table_exists, transaction
 from memctl.storage.sqlite.migrate import schema_database
-from memctl.storage.sqlite.schema import Applied
+from memctl.storage.sqlite.migrations import Applied
 
 # From here on the write lock is held noticeably: 0.7 s at 100,000 memories, 9.4 s at 1,000,000.
 MANY_MEMORIES = 100_000
