@@ -23,8 +23,8 @@ from benchmarks import features as feature_costs
 from benchmarks.calls import pairs, percentile, time_calls
 from benchmarks.database import NOW, build, copy, prove
 from memctl import AgentMemory
-from memctl.jobs.archive import KEPT_COLUMNS
 from memctl.jobs.cleanup import EXPIRED_MEMORIES
+from memctl.storage.sqlite.archive import KEPT_COLUMNS
 
 MOMENT = NOW.strftime("%Y-%m-%dT%H:%M:%SZ")
 RUNS = 3

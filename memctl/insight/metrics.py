@@ -18,6 +18,7 @@ from memctl.storage.sqlite.database import one_view
 from memctl.storage.sqlite.figures import (
     DAY,
     KEPT_FIGURES,
+    RATES_OVER,
     DayKey,
     Figures,
     Key,
@@ -30,8 +31,6 @@ from memctl.storage.sqlite.figures import (
     total,
 )
 from memctl.storage.times import parse_moment, to_day, to_text
-
-RATES_OVER = timedelta(days=30)
 
 # A run that was started and not finished has crashed, unless it is the newest: it may be at work.
 HEALTH_OF_EACH_JOB = """

@@ -14,15 +14,12 @@ from memctl.errors import RefusedError, UsageError
 from memctl.jobs.engine import Batch, JobResult, Run
 from memctl.jobs.selection import Due
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter, require_agent, require_ids
+from memctl.storage.sqlite.archive import KEPT_COLUMNS
 from memctl.storage.sqlite.database import bind_texts
 from memctl.storage.sqlite.events import Event, Reason, record_archiving, record_events
 from memctl.storage.sqlite.ledger import require_run
-from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.sqlite.triggers import require_equal_counts
 from memctl.storage.times import to_text, to_unix, unix_seconds
-
-# The archive has its own archived_at: the time of this archiving, not of an earlier one.
-KEPT_COLUMNS = ", ".join(column for column in MEMORY_COLUMNS if column != "archived_at")
 
 COPY_TO_ARCHIVE = f"""
     INSERT INTO archived_memories ({KEPT_COLUMNS}, archived_at, archived_reason, run_id)

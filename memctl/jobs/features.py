@@ -10,13 +10,13 @@ from datetime import datetime
 from sqlite3 import Connection
 from typing import Literal, get_args
 
-from memctl.jobs.archive import KEPT_COLUMNS
 from memctl.jobs.decay import (
     BOOST,
     CREATE_IDLE_TIMES,
     CREATE_INDEX_OF_IDLE_TIMES,
     HIGHEST_IMPORTANCE,
 )
+from memctl.storage.sqlite.archive import KEPT_COLUMNS
 from memctl.storage.sqlite.database import transaction
 from memctl.storage.sqlite.events import CAUSES, reason_detail
 from memctl.storage.sqlite.state import delete_state, read_state, write_state

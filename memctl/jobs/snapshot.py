@@ -11,12 +11,12 @@ from datetime import datetime
 from sqlite3 import Connection
 from typing import NamedTuple
 
-from memctl.insight.metrics import RATES_OVER
 from memctl.jobs.engine import JobResult, Run
 from memctl.jobs.selection import Tally
 from memctl.storage.sqlite.database import one_view, to_bytes
 from memctl.storage.sqlite.figures import (
     KEPT_FIGURES,
+    RATES_OVER,
     Figures,
     Key,
     Period,

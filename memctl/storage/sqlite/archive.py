@@ -7,13 +7,15 @@ from sqlite3 import Connection
 from typing import Any, get_args
 
 from memctl.errors import UsageError
-from memctl.jobs.archive import KEPT_COLUMNS
 from memctl.storage.sqlite.database import bind_texts, text_conditions, to_bytes
 from memctl.storage.sqlite.events import Reason
+from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.times import to_text
 
 REASONS = get_args(Reason)
 
+# The archive has its own archived_at: the time of this archiving, not of an earlier one.
+KEPT_COLUMNS = ", ".join(column for column in MEMORY_COLUMNS if column != "archived_at")
 ARCHIVED_COLUMNS = f"archive_id, {KEPT_COLUMNS}, archived_at, archived_reason, run_id"
 
 # The ledger knows the time, and by that there is an index.

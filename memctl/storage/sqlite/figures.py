@@ -18,6 +18,7 @@ Key = tuple[str, str]  # agent and type
 DayKey = tuple[str, str, str]  # day, agent and type
 
 DAY = timedelta(days=1)
+RATES_OVER = timedelta(days=30)
 
 
 class Figures(NamedTuple):
