@@ -23,9 +23,8 @@ lint: $(INSTALLED) ## check style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(INSTALLED) ## regenerate the reference, the manual page and the picture; build the site
+docs: $(INSTALLED) ## regenerate the manual page, the reference and the picture; build the site
 	$(BIN)/python docs/reference.py
-	$(BIN)/python docs/manual.py
 	$(BIN)/python docs/picture.py
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env --quiet docs build/site
 

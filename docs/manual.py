@@ -1,13 +1,12 @@
-"""Make the manual page, docs/memctl.1, from the program's own help.
+"""The manual page, docs/memctl.1, from the program's own help.
 
-python docs/manual.py            write it anew
-python docs/manual.py --print    print it
+`python docs/manual.py` prints it; docs/reference.py writes it, with all else that is generated.
 """
 
 import sys
 from collections.abc import Iterable, Iterator
 
-from program import DOCS, Command, exit_codes, program
+from program import Command, Program, exit_codes, program
 
 from memctl import __version__
 from memctl.cli.examples import FIRST_STEPS, Example
@@ -30,9 +29,8 @@ FILES = {
 }
 
 
-def page() -> str:
+def page(described: Program) -> str:
     """Return the manual page, in the language of man(7)."""
-    described = program()
     first, *rest = described.paragraphs
     lines = [
         f'.TH MEMCTL 1 {REVISED} "memctl {__version__}" "User commands"',
@@ -113,7 +111,4 @@ def plain(written: str) -> str:
 
 
 if __name__ == "__main__":
-    if "--print" in sys.argv:
-        sys.stdout.write(page())
-    else:
-        (DOCS / "memctl.1").write_text(page(), encoding="utf-8")
+    sys.stdout.write(page(program()))

@@ -1,10 +1,10 @@
-"""Write the generated parts of the documentation: the program's help, configuration and API.
+"""Write the generated parts of the documentation: manual page, help, configuration and API.
 
 python docs/reference.py            write them
 python docs/reference.py --check    name the files that are out of date; exit with 1 if any is
 
-A whole file is generated (reference/commands.md), or what stands between `<!-- NAME -->` and
-`<!-- end of NAME -->` in one.
+A whole file is generated (memctl.1, reference/commands.md), or what stands between
+`<!-- NAME -->` and `<!-- end of NAME -->` in one.
 """
 
 import inspect
@@ -14,11 +14,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from program import DOCS, program
+from manual import page
+from program import DOCS, Program, program
 
 from memctl import AgentMemory, Memory, Summary
 from memctl.config.describe import default_file
 
+MANUAL = DOCS / "memctl.1"
 COMMANDS = DOCS / "reference" / "commands.md"
 README = DOCS.parent / "README.md"
 API = DOCS / "reference" / "python-api.md"
@@ -35,9 +37,11 @@ All commands accept these options, before or after the command's name:
 
 def files() -> dict[Path, str]:
     """Return each file that has a generated part, with its text as it must be."""
+    described = program()
     return {
-        COMMANDS: command_reference(),
-        README: replaced(README, "commands", command_table()),
+        MANUAL: page(described),
+        COMMANDS: command_reference(described),
+        README: replaced(README, "commands", command_table(described)),
         CONFIGURATION: replaced(CONFIGURATION, "default file", f"```toml\n{default_file()}```"),
         API: replaced(API, "classes", "\n".join(classes())),
     }
@@ -52,19 +56,18 @@ def replaced(file: Path, name: str, text: str) -> str:
     return "".join([before, start, text, "\n", end, after])
 
 
-def command_table() -> str:
+def command_table(described: Program) -> str:
     """Return a table of all commands with their first sentence."""
     rows = [
         f"| `{command.name}` | {command.paragraphs[0]} |"
-        for commands in program().commands.values()
+        for commands in described.commands.values()
         for command in commands
     ]
     return "\n".join(["| command | effect |", "|---|---|", *rows])
 
 
-def command_reference() -> str:
+def command_reference(described: Program) -> str:
     """Return the page with the help of every command."""
-    described = program()
     lines = [INTRODUCTION, *table("option", described.options)]
     for heading, commands in described.commands.items():
         lines += ["", f"## {heading}"]
