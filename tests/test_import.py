@@ -181,7 +181,7 @@ def read(database: Path) -> list[Memory]:
 def batches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a batch have so many rows."""
     for limit in ("FIRST_BATCH_ROWS", "MOST_BATCH_ROWS"):
-        monkeypatch.setattr(f"memctl.batches.{limit}", request.param)
+        monkeypatch.setattr(f"memctl.jobs.batches.{limit}", request.param)
 
 
 @pytest.mark.usefixtures("batches")
@@ -673,7 +673,7 @@ def test_an_atomic_import_reports_how_long_it_held_the_lock(
 def test_too_much_at_once_needs_force(
     db: sqlite3.Connection, migrated: Memctl, backup: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memctl.importing.MANY_ROWS", 1)
+    monkeypatch.setattr("memctl.documents.importing.MANY_ROWS", 1)
     db.execute("DELETE FROM agent_memory")
 
     with pytest.raises(RefusedError) as refusal:
