@@ -6,8 +6,8 @@ import typer
 
 from memctl.cli.options import Call, LockOptions, alone_with_database
 from memctl.jobs import features
-from memctl.jobs.features import Feature
 from memctl.output.terminal import say, show_document
+from memctl.storage.sqlite.features import Feature
 from memctl.storage.sqlite.migrations import require_current
 
 FeatureArgument = Annotated[Feature, typer.Argument(metavar="FEATURE")]

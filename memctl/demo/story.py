@@ -23,10 +23,10 @@ from memctl.errors import MemctlError, UsageError
 from memctl.jobs import features
 from memctl.jobs.due import run_due_jobs
 from memctl.jobs.engine import Request, perform
-from memctl.jobs.features import Feature
 from memctl.jobs.restore import restore
 from memctl.storage.sqlite.archive import ArchiveFilter
 from memctl.storage.sqlite.database import open_or_create_database, transaction
+from memctl.storage.sqlite.features import Feature
 from memctl.storage.sqlite.files import Draft, whole_file
 from memctl.storage.sqlite.migrate import migrate
 from memctl.storage.times import to_day

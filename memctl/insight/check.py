@@ -20,11 +20,11 @@ from memctl.insight.findings import CheckPolicy, Finding
 from memctl.insight.metrics import database_size
 from memctl.jobs import bridge
 from memctl.jobs.alerts import AlertPolicy, count_memories
-from memctl.jobs.features import read_features
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup import STAMP
 from memctl.storage.sqlite.database import table_exists
+from memctl.storage.sqlite.features import read_features
 from memctl.storage.sqlite.locking import somebody_is_at_work
 from memctl.storage.sqlite.manifests import manifest_path, read_manifest
 

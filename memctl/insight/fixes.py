@@ -7,8 +7,9 @@ from sqlite3 import Connection
 
 from memctl.insight.check import drafts_left
 from memctl.insight.findings import Finding
-from memctl.jobs.features import enable, read_features
+from memctl.jobs.features import enable
 from memctl.storage.sqlite.database import transaction
+from memctl.storage.sqlite.features import read_features
 from memctl.storage.times import to_text
 
 TRUNCATE_WAIT_MS = 100  # nobody can write while it waits

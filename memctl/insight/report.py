@@ -26,6 +26,7 @@ from memctl.jobs.candidates import (
 )
 from memctl.jobs.decay import DecayPolicy
 from memctl.storage.sqlite.database import one_view
+from memctl.storage.sqlite.features import counting_since
 from memctl.storage.sqlite.figures import (
     CHANGES,
     DAY,
@@ -33,7 +34,6 @@ from memctl.storage.sqlite.figures import (
     Key,
     Period,
     by_agent,
-    counting_since,
     first_moment,
     read_figures,
     total,

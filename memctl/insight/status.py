@@ -5,9 +5,9 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from memctl.errors import SchemaError
-from memctl.jobs.features import FeatureStatus, read_features
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.database import count_rows, table_exists
+from memctl.storage.sqlite.features import FeatureStatus, read_features
 
 NEWEST_RUN_OF_EACH_JOB = """
     SELECT job, max(run_id) AS run_id, started_at, status, duration_ms, error

@@ -25,6 +25,7 @@ from memctl.jobs.selection import Due
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter, require_agent
 from memctl.storage.sqlite.database import GREATEST_REAL, table_exists, temporary_tables
 from memctl.storage.sqlite.events import DecayEvent, Table
+from memctl.storage.sqlite.features import BOOST, HIGHEST_IMPORTANCE
 from memctl.storage.times import to_text, to_unix, unix_seconds
 
 
@@ -200,20 +201,6 @@ def under_policy(db: Connection, policy: DecayPolicy, query: str) -> tuple[str, 
     chosen = put_for_parameters(query, {key: key for key in depending})
     return chosen.replace("{overridden}", columns), parameters
 
-
-BOOST = 0.1  # points for each access
-HIGHEST_IMPORTANCE = 10  # a boost ends here
-
-# Memories as they were before an access that ended an idle time of about a day or more. Without
-# types and constraints, because a client may have stored anything.
-CREATE_IDLE_TIMES = """
-    CREATE TABLE IF NOT EXISTS memory_idle_times (
-        memory_id, importance, access_count, last_accessed, last_decay_at, accessed_at
-    )
-"""
-CREATE_INDEX_OF_IDLE_TIMES = """
-    CREATE INDEX IF NOT EXISTS memory_idle_times_by_memory ON memory_idle_times (memory_id)
-"""
 
 # A memory and its ended idle times, oldest first. LIMIT -1 as above.
 ENDED_IDLE_TIMES = f"""

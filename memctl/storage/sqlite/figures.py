@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
-from memctl.jobs.features import feature_status
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
 from memctl.storage.sqlite.events import CAUSES, reason_detail
+from memctl.storage.sqlite.features import counting_since
 from memctl.storage.times import parse_moment, to_day, to_unix, unix_seconds
 
 Key = tuple[str, str]  # agent and type
@@ -247,14 +247,6 @@ def first_moment(db: Connection) -> datetime:
         "SELECT applied_at FROM memctl_migrations WHERE version = 2"
     ).fetchone()
     return parse_moment(applied_at)
-
-
-def counting_since(db: Connection) -> datetime | None:
-    """Return since when every access has been counted, or None while none is."""
-    status = feature_status(db, "access-counting")
-    if status.since is None or status.state == "missing":
-        return None
-    return parse_moment(status.since)
 
 
 def counted_since_day(db: Connection) -> str | None:
