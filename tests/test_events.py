@@ -15,7 +15,7 @@ import pytest
 from memctl.cli import watch
 from memctl.cli.options import Call, OutputOptions
 from memctl.storage.sqlite.database import open_database
-from memctl.storage.sqlite.event_log import EventFilter, follow
+from memctl.storage.sqlite.events import EventFilter, follow_events
 from tests.conftest import NOW, Answer, Memctl, connect, insert_memory, rows, text_of
 from tests.service import Service
 
@@ -151,8 +151,8 @@ def test_a_cursor_from_another_life_is_refused(happened: Memctl, follow: list[st
 
     assert (answer.exit_code, answer.out) == (1, "")
     assert answer.err == (
-        "memctl: there is no event 9, the newest is 8; has the database been restored from a "
-        "backup? start over with --since 0\n"
+        "memctl: there is no event 9, the newest is 8; if the database was restored from a "
+        "backup, start over with --since 0\n"
     )
 
 
@@ -355,7 +355,7 @@ def test_a_follower_waits_for_a_locked_database(
         if move == "BEGIN EXCLUSIVE":
             db.execute("INSERT INTO memory_events (at, event) VALUES ('2026', 'memory:pruned')")
 
-    events = follow(path, EventFilter(), after=7, wait=wait, tell=said.append)
+    events = follow_events(path, EventFilter(), after=7, wait=wait, report=said.append)
     told = [next(events).event_id, next(events).event_id]
 
     assert told == [8, 9]

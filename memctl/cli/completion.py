@@ -22,7 +22,7 @@ from memctl.output.terminal import show_document, show_text
 from memctl.storage.sqlite.agents import agents
 from memctl.storage.sqlite.archive import REASONS
 from memctl.storage.sqlite.database import open_database
-from memctl.storage.sqlite.event_log import EVENTS
+from memctl.storage.sqlite.events import EVENTS
 from memctl.storage.sqlite.memories import TYPES
 
 Shell = Literal["bash", "zsh", "fish"]

@@ -27,9 +27,16 @@ from memctl.output.terminal import (
     wait_for_reader,
 )
 from memctl.storage.spool import spooled_failures
-from memctl.storage.sqlite import event_log
 from memctl.storage.sqlite.database import MOST_ROWS, one_view, open_database
-from memctl.storage.sqlite.event_log import EventFilter
+from memctl.storage.sqlite.events import (
+    EventFilter,
+    EventRecord,
+    follow_events,
+    newest_visible_event,
+    pruned_after,
+    read_events,
+    read_newest_events,
+)
 from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.sqlite.runs import Outcome, RunFilter, RunRecord, crashed_runs, list_runs
 from memctl.storage.times import parse_past, to_text
@@ -96,21 +103,21 @@ def events(
     path = call.settings.database
     with open_database(path, read_only=True) as db, one_view(db):
         require_current(db)
-        pruned = event_log.pruned_after(db, cursor)
+        pruned = pruned_after(db, cursor)
         if since is None:
-            found = event_log.read_newest_events(db, which, limit=most)
-            cursor = event_log.newest_told(db)
+            found = read_newest_events(db, which, limit=most)
+            cursor = newest_visible_event(db)
         else:
-            found = event_log.read_events(db, which, after=cursor, limit=most + 1)
+            found = read_events(db, which, after=cursor, limit=most + 1)
     tell = functools.partial(_tell, call)
     if pruned:
         tell(f"those up to {pruned} have been pruned")
     if follow:
         wait = functools.partial(wait_for_reader, POLL_SECONDS)
-        coming = event_log.follow(path, which, after=cursor, wait=wait, tell=tell)
+        coming = follow_events(path, which, after=cursor, wait=wait, report=tell)
         show_rows((told._asdict() for told in itertools.islice(coming, limit)), "nl")
         return
-    columns = TABLE_OF_EVENTS if form == "table" else event_log.Told._fields
+    columns = TABLE_OF_EVENTS if form == "table" else EventRecord._fields
     show_rows(_only(columns, (told._asdict() for told in found[:most])), form)
     if len(found) > most:
         tell(f"there are more: go on with --since {found[most - 1].event_id}")

@@ -19,7 +19,7 @@ from memctl.jobs.knowledge import ENTRY_TYPES
 from memctl.jobs.prune import PrunePolicy
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.database import from_bytes, one_view, to_bytes
-from memctl.storage.sqlite.event_log import EventFilter, Told, read_events
+from memctl.storage.sqlite.events import EventFilter, EventRecord, read_events
 from memctl.storage.sqlite.memories import OF_NAME
 from memctl.storage.times import to_text, to_unix, unix_seconds
 
@@ -117,7 +117,7 @@ class Explanation:
     policy: list[str]  # the tables of the configuration that decide on it
     active: ActiveMemory | None
     archived: list[ArchivedCopy]
-    history: list[Told]
+    history: list[EventRecord]
 
 
 class Policies(NamedTuple):
