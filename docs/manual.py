@@ -14,18 +14,18 @@ from memctl.cli.examples import FIRST_STEPS, Example
 REVISED = "2026-11-28"
 
 ENVIRONMENT = {
-    "MEMCTL_DB, HARNESS_DB_PATH": "The database, where there is no --db.",
-    "MEMCTL_CONFIG": "The configuration, where there is no --config.",
-    "STATE_DIRECTORY": "Where memory.db and what failed are kept, as systemd sets it.",
-    "XDG_DATA_HOME, XDG_CONFIG_HOME": "In place of ~/.local/share and ~/.config.",
-    "NO_COLOR, FORCE_COLOR, TERM": "Whether style and progress are shown.",
+    "MEMCTL_DB, HARNESS_DB_PATH": "Database file, if --db is not given.",
+    "MEMCTL_CONFIG": "Configuration file, if --config is not given.",
+    "STATE_DIRECTORY": "Directory for memory.db and for recorded failures; set by systemd.",
+    "XDG_DATA_HOME, XDG_CONFIG_HOME": "Directories to use instead of ~/.local/share and ~/.config.",
+    "NO_COLOR, FORCE_COLOR, TERM": "Whether styles and progress are printed.",
 }
 FILES = {
-    "~/.local/share/memctl/memory.db": "The database, where nothing names another.",
-    "~/.config/memctl/config.toml, /etc/memctl/config.toml": "The configuration.",
-    "DATABASE.memctl.lock": "Held by the one memctl that is at work; never removed.",
-    "DATABASE.before-migrate-*, DATABASE.backup-*": "Checked copies.",
-    "~/.local/state/memctl": "Failures that the database could not be told of.",
+    "~/.local/share/memctl/memory.db": "The default database.",
+    "~/.config/memctl/config.toml, /etc/memctl/config.toml": "The configuration file.",
+    "DATABASE.memctl.lock": "Lock file, locked while a memctl process runs; never removed.",
+    "DATABASE.before-migrate-*, DATABASE.backup-*": "Verified backups.",
+    "~/.local/state/memctl": "Failures that could not be recorded in the database.",
 }
 
 
@@ -42,7 +42,7 @@ def page(described: Program) -> str:
         ".SH DESCRIPTION",
         *text(rest),
         ".SH OPTIONS",
-        "All commands take these, which may also stand before the command:",
+        "All commands accept these options, before or after the command name:",
         *definitions(described.options),
         ".SH COMMANDS",
         *commands(described.commands),

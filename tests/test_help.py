@@ -74,7 +74,7 @@ def test_the_examples_run_as_they_stand(lines: list[str], agents: Memctl) -> Non
 
 def test_the_help_ends_with_the_examples(memctl: Memctl) -> None:
     assert memctl.ok("cleanup", "--help").out.endswith(
-        "  Archive it, for at most a minute:\n    memctl cleanup --max-seconds 60\n"
+        "  Archive for at most one minute:\n    memctl cleanup --max-seconds 60\n"
     )
     assert memctl.ok("--help").out.endswith(f"    {FIRST_STEPS[-1].line}\n{MORE}")
 
@@ -118,8 +118,8 @@ def test_the_manual_page_loses_no_character() -> None:
     read = re.sub("[^\b]\b", "", shown)  # what makes it bold
 
     assert [line for line in chain(*LINES.values()) if f" {line}\n" not in read] == []
-    assert "\nNAME\n       memctl - keep the memory of a fleet of AI agents healthy\n" in read
-    assert "\n       13     a document to import is invalid, or in conflict with the" in read
+    assert "\nNAME\n       memctl - maintain the memory of AI agents in a SQLite database\n" in read
+    assert "\n       13     the document to import is invalid, or conflicts with the" in read
     assert [line for line in read.splitlines() if len(line) > 80] == []
 
 
@@ -175,7 +175,7 @@ def test_fish_completes(agents: Memctl) -> None:
         shell_name="fish",
     )
 
-    assert printed.splitlines() == ["cleanup\tArchive the memories that have expired.", "qa_agent"]
+    assert printed.splitlines() == ["cleanup\tArchive expired memories.", "qa_agent"]
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")

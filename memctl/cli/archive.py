@@ -23,15 +23,22 @@ from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.times import parse_duration, parse_past
 
 AgentOfIds = Annotated[
-    str | None, typer.Argument(metavar="AGENT", help="May be left out with --run.")
+    str | None, typer.Argument(metavar="AGENT", help="Agent name; optional with --run.")
 ]
-IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="ID...")]
+IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Memory ids.")]
 ReasonOption = Annotated[
-    str | None, typer.Option("--reason", metavar="REASON", help="Archived for this reason.")
+    str | None,
+    typer.Option(
+        "--reason", metavar="REASON", help="Limit to this archive reason, such as expired."
+    ),
 ]
 SinceOption = Annotated[
     str | None,
-    typer.Option("--since", metavar="TIME", help="Archived since; a time, or such as 7d."),
+    typer.Option(
+        "--since",
+        metavar="TIME",
+        help="Archived at or after this time, or within a duration such as 7d.",
+    ),
 ]
 
 
@@ -40,25 +47,31 @@ def archived(
     output: OutputOptions,
     agent: AgentArgument,
     type_: Annotated[
-        str | None, typer.Option("--type", metavar="TYPE", help="Only this type.")
+        str | None, typer.Option("--type", metavar="TYPE", help="Limit to this type.")
     ] = None,
-    key: Annotated[str | None, typer.Option(metavar="KEY", help="Only this key.")] = None,
+    key: Annotated[str | None, typer.Option(metavar="KEY", help="Limit to this key.")] = None,
     reason: ReasonOption = None,
     since: SinceOption = None,
     until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Archived until then; as --since.")
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Archived at or before this time; same format as --since."
+        ),
     ] = None,
     search: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Text in the key or the value.")
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Limit to memories whose key or value contains this text."
+        ),
     ] = None,
     limit: Annotated[
-        int, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="At most so many.")
+        int, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Maximum number of rows.")
     ] = 50,
     offset: Annotated[
-        int, typer.Option(metavar="N", min=0, max=MOST_ROWS, help="Skip so many.")
+        int, typer.Option(metavar="N", min=0, max=MOST_ROWS, help="Number of rows to skip.")
     ] = 0,
 ) -> None:
-    """List an agent's archived memories, the newest first, as JSON."""
+    """List an agent's archived memories as JSON, newest first."""
     which = ArchiveFilter(
         agent=agent,
         type=type_,
@@ -90,11 +103,11 @@ def archive(
             metavar="N",
             min=1,
             max=MOST_ROWS,
-            help="The active memories that run N imported.",
+            help="Archive the active memories that run N imported.",
         ),
     ] = None,
 ) -> None:
-    """Archive memories by hand: by ids, or by the run that imported them."""
+    """Archive memories by id, or all that a run imported."""
     report = perform(
         "archive",
         lambda job_run: archive_memories(job_run, agent=agent, ids=ids or (), of_run=run),
@@ -111,19 +124,30 @@ def restore(
     ids: IdsArgument = None,
     run: Annotated[
         int | None,
-        typer.Option("--run", metavar="N", min=1, max=MOST_ROWS, help="All that run N archived."),
+        typer.Option(
+            "--run",
+            metavar="N",
+            min=1,
+            max=MOST_ROWS,
+            help="Restore the memories that run N archived.",
+        ),
     ] = None,
     reason: ReasonOption = None,
     since: SinceOption = None,
     expires_in: Annotated[
         str | None,
-        typer.Option(metavar="DURATION", help="Let them expire after, say, 30d; else as before."),
+        typer.Option(
+            metavar="DURATION",
+            help="New time to live, such as 30d. Defaults to the original expiry, unless that has"
+            " passed.",
+        ),
     ] = None,
     on_conflict: Annotated[
-        OnConflict, typer.Option(help="What to do where the memory has been written anew.")
+        OnConflict,
+        typer.Option(help="Action if an active memory has the same id, or the same type and key."),
     ] = "fail",
 ) -> None:
-    """Bring memories back: by ids, by the run that archived them, or by reason and time."""
+    """Restore archived memories by id, by run, or by reason and time."""
     which = ArchiveFilter(
         agent=agent,
         ids=ids or (),

@@ -22,9 +22,11 @@ from memctl.storage.sqlite.migrations import require_current
 def export(
     call: Call,
     agent: Annotated[
-        str | None, typer.Argument(metavar="AGENT", help="Whose memories; or say --all.")
+        str | None, typer.Argument(metavar="AGENT", help="Agent name; or use --all.")
     ] = None,
-    all_agents: Annotated[bool, typer.Option("--all", help="The memories of all agents.")] = False,
+    all_agents: Annotated[
+        bool, typer.Option("--all", help="Export the memories of all agents.")
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -32,18 +34,18 @@ def export(
             "-o",
             metavar="FILE",
             parser=output_path,
-            help="Write to this file; `-` is stdout, even a terminal.",
+            help="Output file; `-` is stdout, even if it is a terminal.",
         ),
     ] = None,
-    nl: Annotated[bool, typer.Option("--nl", help="Write one JSON object a line.")] = False,
+    nl: Annotated[bool, typer.Option("--nl", help="Write one JSON object per line.")] = False,
     active_only: Annotated[
-        bool, typer.Option("--active-only", help="Leave out the archive.")
+        bool, typer.Option("--active-only", help="Export active memories only.")
     ] = False,
     archived_only: Annotated[
-        bool, typer.Option("--archived-only", help="Leave out all but the archive.")
+        bool, typer.Option("--archived-only", help="Export archived memories only.")
     ] = False,
 ) -> None:
-    """Write an agent's memories, active and archived, as a document that `import` reads."""
+    """Export an agent's active and archived memories as a document for `import`."""
     from memctl.documents.document import ACTIVE, ARCHIVED, PROMOTIONS
     from memctl.documents.export import export as read_memories
 
@@ -89,33 +91,36 @@ def import_(
     change: ChangeOptions,
     words: Annotated[
         list[str],
-        typer.Argument(metavar="[AGENT] FILE|-", help="A file of `export`, gzip'd or not, or `-`."),
+        typer.Argument(
+            metavar="[AGENT] FILE|-",
+            help="Document written by `export`, optionally gzipped; `-` is stdin.",
+        ),
     ],
     on_conflict: Annotated[
-        OnConflict, typer.Option(help="What to do where the database has another version.")
+        OnConflict, typer.Option(help="Action if the database has a different version of a memory.")
     ] = "skip",
     all_agents: Annotated[
-        bool, typer.Option("--all", help="Take a document of all agents.")
+        bool, typer.Option("--all", help="Import the memories of all agents in the document.")
     ] = False,
     reassign_agent: Annotated[
-        str | None, typer.Option(metavar="AGENT", help="Make the memories those of this agent.")
+        str | None, typer.Option(metavar="AGENT", help="Assign the memories to this agent.")
     ] = None,
     allow_invalid: Annotated[
         bool,
-        typer.Option("--allow-invalid", help="Import rows with invalid values as they are."),
+        typer.Option("--allow-invalid", help="Import rows with invalid values unchanged."),
     ] = False,
     no_checksum: Annotated[
         bool,
         typer.Option(
-            "--no-checksum", help="Accept a document without sha256; it may omit columns."
+            "--no-checksum", help="Accept a document without sha256, which may omit columns."
         ),
     ] = False,
     atomic: Annotated[
         bool,
-        typer.Option("--atomic", help="Write in one transaction; other writers wait meanwhile."),
+        typer.Option("--atomic", help="Use one transaction; other writers wait until it ends."),
     ] = False,
 ) -> None:
-    """Import the memories of a document that `export` wrote."""
+    """Import memories from a document written by `export`."""
     from memctl.documents.importing import import_staged
     from memctl.documents.staging import Wanted, stage
 
@@ -166,22 +171,22 @@ def backup(
             "-o",
             metavar="FILE",
             parser=output_path,
-            help="A file or directory; else beside the database.",
+            help="Backup file or directory. Defaults to the directory of the database.",
         ),
     ] = None,
     keep: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Then remove all but the newest N backups."),
+        typer.Option(metavar="N", min=1, help="Keep the newest N backups and remove older ones."),
     ] = None,
     verify: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Check a backup instead of making one.")
+        Path | None, typer.Option(metavar="FILE", help="Verify this backup instead of making one.")
     ] = None,
     restore: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Make the database what it was in this backup."),
+        typer.Option(metavar="FILE", help="Restore the database from this backup."),
     ] = None,
 ) -> None:
-    """Copy the whole database while it is in use; or check a copy, or go back to it."""
+    """Back up the database online, or verify or restore a backup."""
     from memctl.storage.sqlite.backup import back_up, restore_backup
     from memctl.storage.sqlite.backup import verify as verify_backup
 

@@ -32,11 +32,12 @@ def completion(
     call: Call,
     shell: Annotated[Shell, typer.Argument(metavar="|".join(get_args(Shell)))],
 ) -> None:
-    """Print what makes a shell complete commands, options, files and agents.
+    """Print a shell completion script for commands, options, files and agents.
 
-    In ~/.bashrc, or with zsh for bash in ~/.zshrc after compinit: `source <(memctl completion
-    bash)`. For fish: `memctl completion fish > ~/.config/fish/completions/memctl.fish`. Agents
-    are those of the database that the line, or else the environment, names.
+    For bash, add `source <(memctl completion bash)` to ~/.bashrc. For zsh, add
+    `source <(memctl completion zsh)` to ~/.zshrc, after compinit. For fish, run
+    `memctl completion fish > ~/.config/fish/completions/memctl.fish`. Agent names are read from
+    the database that the command line or the environment specifies.
     """
     from typer._completion_shared import get_completion_script
 

@@ -27,11 +27,11 @@ def config(
     call: Call,
     action: Annotated[Action, typer.Argument(metavar="|".join(get_args(Action)))],
 ) -> None:
-    """Show the settings and where they come from; find, check or make the configuration file.
+    """Show the settings and their sources; locate, validate or create the configuration file.
 
-    show: each value in force, and whether an option, the environment, the file or a default says
-    so. path: which file is in force. validate: what is wrong in it. init: write one that
-    has every key with its default, commented out, at --config or in the user's own place.
+    show: print each setting and its source: an option, the environment, the file or the default.
+    path: print the file in use. validate: report problems in the file. init: create a file with
+    every key and its default, commented out, at --config or in the user's configuration directory.
     """
     actions = {"show": _show, "path": _path, "validate": _validate, "init": _init}
     actions[action](call)
@@ -119,9 +119,9 @@ def alerts(
     call: Call,
     action: Annotated[AlertsAction, typer.Argument(metavar="|".join(get_args(AlertsAction)))],
 ) -> None:
-    """Try the alert command of the configuration.
+    """Test the configured alert command.
 
-    test: send it a test alert, as a job would send an alert, and report the result.
+    test: send the command a test alert, as a job would, and report the result.
     """
     from memctl.jobs.alerts import Alert, run_command
 

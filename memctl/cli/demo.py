@@ -19,15 +19,14 @@ def demo(
     keep: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", parser=output_path, help="Keep the database, as this new file."
+            metavar="FILE", parser=output_path, help="Save the demo database to this new file."
         ),
     ] = None,
 ) -> None:
-    """Live through four months of a fleet of agents in about a second, with the real jobs.
+    """Simulate four months of a fleet of agents in about a second, using the real jobs.
 
-    The database is a temporary one, which --keep makes a file of, and the configuration the
-    default. No other database and no configuration file is looked at. --quiet prints the metrics
-    alone.
+    Uses a temporary database, which --keep saves to a file, and the default configuration; reads
+    no other database and no configuration file. With --quiet, prints only the metrics.
     """
     from memctl.cli.insight import SPARKLINE
     from memctl.demo import output as demo_output

@@ -15,143 +15,153 @@ class Example(NamedTuple):
 
 
 FIRST_STEPS = (
-    Example("Look at four months of an invented fleet", "memctl demo"),
-    Example("Bring the database that MEMCTL_DB names up to date", "memctl migrate"),
-    Example("What would happen, and to which memories", "memctl cleanup --dry-run --list"),
-    Example("One line that runs everything from now on", "memctl schedule --cron"),
-    Example("How is memory doing, what is wrong", "memctl metrics --table; memctl check"),
+    Example("Try memctl on four months of sample data", "memctl demo"),
+    Example("Create or upgrade the database that MEMCTL_DB names", "memctl migrate"),
+    Example("Preview which memories would be archived", "memctl cleanup --dry-run --list"),
+    Example("Print a crontab line that runs all jobs", "memctl schedule --cron"),
+    Example("Show metrics, and check for problems", "memctl metrics --table; memctl check"),
 )
 
 MORE = """
-Examples of a command: memctl COMMAND --help. All on one page: man memctl.
-The settings in force, and where each comes from: memctl config show.
+Examples for a command: memctl COMMAND --help. Full manual: man memctl.
+Settings and their sources: memctl config show.
 """
 
 EXAMPLES = {
     "demo": (
-        Example("See what memctl does, on a database that goes again", "memctl demo"),
-        Example("Keep it, to try commands on", "memctl demo --keep demo.db"),
+        Example("Run the demo on a temporary database", "memctl demo"),
+        Example("Save the database, to try commands on", "memctl demo --keep demo.db"),
     ),
     "migrate": (
-        Example("Which steps are applied, and which pending", "memctl migrate --list"),
-        Example("Apply them, with a checked copy made before", "memctl migrate"),
+        Example("List applied and pending steps", "memctl migrate --list"),
+        Example("Apply the pending steps, after a verified backup", "memctl migrate"),
     ),
     "rollback": (
-        Example("Back to the table that the service made", "memctl rollback --to 1 --yes"),
+        Example("Return to the table that the service created", "memctl rollback --to 1 --yes"),
     ),
-    "status": (Example("In one look", "memctl status"),),
+    "status": (Example("Show the state of the database", "memctl status"),),
     "run": (
-        Example("What is due, and what it would do", "memctl run --dry-run"),
-        Example("Do it, and tell what was not due", "memctl run --verbose"),
+        Example("Show which jobs are due, and what they would do", "memctl run --dry-run"),
+        Example("Run them, and report skipped jobs", "memctl run --verbose"),
     ),
     "cleanup": (
-        Example("What would be archived, memory by memory", "memctl cleanup --dry-run --list"),
-        Example("Archive it, for at most a minute", "memctl cleanup --max-seconds 60"),
+        Example("List the memories that would be archived", "memctl cleanup --dry-run --list"),
+        Example("Archive for at most one minute", "memctl cleanup --max-seconds 60"),
     ),
     "decay": (
         Example(
-            "How much importance each memory of an agent would lose",
+            "Preview how much importance an agent's memories would lose",
             "memctl decay --agent build_agent --dry-run --list",
         ),
     ),
-    "prune": (
-        Example("What a shorter retention would remove", "memctl prune --older-than 30d -n --list"),
-    ),
+    "prune": (Example("Preview a shorter retention", "memctl prune --older-than 30d -n --list"),),
     "promote": (
-        Example("Why each memory is promoted, or is not", "memctl promote --dry-run --list"),
+        Example(
+            "Show why each memory would or would not be promoted", "memctl promote --dry-run --list"
+        ),
     ),
-    "snapshot": (Example("Keep today's figures", "memctl snapshot"),),
+    "snapshot": (Example("Record today's figures", "memctl snapshot"),),
     "archived": (
         Example(
-            "What was archived in the last week and speaks of npm",
+            "Search memories archived in the last week for npm",
             "memctl archived build_agent --since 7d --search npm --table",
         ),
     ),
-    "archive": (Example("Put a memory aside", "memctl archive build_agent m-1"),),
+    "archive": (Example("Archive a memory by id", "memctl archive build_agent m-1"),),
     "restore": (
         Example(
-            "What would come back of all that expired yesterday and since",
+            "Preview restoring everything that expired in the last day",
             "memctl restore build_agent --reason expired --since 1d -n --list",
         ),
         Example(
-            "Take back a memory, for another month",
+            "Restore a memory for another 30 days",
             "memctl restore build_agent m-1 --expires-in 30d",
         ),
     ),
     "remember": (
         Example(
-            "A value for a day",
+            "Store a value for one day",
             "memctl remember build_agent context task:7 'step 3' --expires-in 1d",
         ),
         Example(
-            "A value from a file, byte for byte",
+            "Store the content of a file",
             "memctl remember build_agent learning readme - < README",
         ),
     ),
-    "recall": (Example("The bare value", "memctl recall build_agent learning toolchain --value"),),
+    "recall": (
+        Example("Print only the value", "memctl recall build_agent learning toolchain --value"),
+    ),
     "list": (
-        Example("What an agent has learnt", "memctl list build_agent --type learning --table"),
+        Example(
+            "List an agent's learnings as a table",
+            "memctl list build_agent --type learning --table",
+        ),
     ),
-    "forget": (
-        Example("One memory, into the archive", "memctl forget build_agent learning toolchain"),
+    "forget": (Example("Archive one memory", "memctl forget build_agent learning toolchain"),),
+    "summary": (
+        Example("Summarize an agent's memories as tables", "memctl summary build_agent --table"),
     ),
-    "summary": (Example("What matters most to an agent", "memctl summary build_agent --table"),),
     "metrics": (
-        Example("All agents, the largest first", "memctl metrics --table"),
-        Example("A month, day by day, for a spreadsheet", "memctl metrics --history 30d --csv"),
-        Example("For Prometheus' node exporter", "memctl metrics --prometheus -o memctl.prom"),
+        Example("Show all agents, largest first", "memctl metrics --table"),
+        Example("Export 30 days of daily figures as CSV", "memctl metrics --history 30d --csv"),
+        Example(
+            "Write a file for Prometheus' node exporter",
+            "memctl metrics --prometheus -o memctl.prom",
+        ),
     ),
     "report": (
-        Example("The last week, in a terminal", "memctl report"),
+        Example("Print a report of the last week", "memctl report"),
         Example(
-            "A month as a page with charts",
+            "Write a report of 30 days as an HTML page with charts",
             "memctl report --since 30d --format html -o report.html",
         ),
     ),
     "events": (
-        Example("What became of an agent's memories", "memctl events --agent build_agent --table"),
-        Example("All from the first on, one a line", "memctl events --since 0 --nl"),
+        Example(
+            "Show the events of an agent's memories", "memctl events --agent build_agent --table"
+        ),
+        Example("Print the first events, one per line", "memctl events --since 0 --nl"),
     ),
-    "runs": (Example("The runs that failed", "memctl runs --status failed --table"),),
-    "explain": (Example("Why is it where it is", "memctl explain build_agent learning toolchain"),),
+    "runs": (Example("List failed runs", "memctl runs --status failed --table"),),
+    "explain": (Example("Explain a memory", "memctl explain build_agent learning toolchain"),),
     "check": (
-        Example("Is anything wrong", "memctl check"),
-        Example("The same for a monitoring system", "memctl check --nagios"),
+        Example("Check for problems", "memctl check"),
+        Example("Check from a monitoring system", "memctl check --nagios"),
     ),
-    "enable": (
-        Example("Let nothing that a client deletes be lost", "memctl enable archive-on-delete"),
-    ),
-    "disable": (Example("And off again", "memctl disable archive-on-delete"),),
+    "enable": (Example("Archive what any client deletes", "memctl enable archive-on-delete"),),
+    "disable": (Example("Disable it again", "memctl disable archive-on-delete"),),
     "export": (
-        Example("All that an agent has and had", "memctl export build_agent -o build_agent.json"),
-        Example("Everything, packed", "memctl export --all | gzip > all.json.gz"),
+        Example(
+            "Export an agent's memories to a file", "memctl export build_agent -o build_agent.json"
+        ),
+        Example("Export all agents, compressed", "memctl export --all | gzip > all.json.gz"),
     ),
     "import": (
         Example(
-            "What would a document bring",
+            "Preview an import",
             "memctl export --all | memctl import --all - --dry-run --json",
         ),
     ),
     "backup": (
-        Example("A checked copy, and only the newest seven kept", "memctl backup --keep 7"),
-        Example("Somewhere else, to try things on", "memctl backup -o copy.db"),
+        Example("Make a verified backup and keep the newest seven", "memctl backup --keep 7"),
+        Example("Copy the database to another file", "memctl backup -o copy.db"),
     ),
-    "pause": (
-        Example("Leave memory alone for two hours", "memctl pause --reason deploying --for 2h"),
-    ),
-    "resume": (Example("Go on", "memctl resume"),),
+    "pause": (Example("Pause all jobs for two hours", "memctl pause --reason deploying --for 2h"),),
+    "resume": (Example("End the pause", "memctl resume"),),
     "schedule": (
-        Example("A line for `crontab -e`", "memctl schedule --cron"),
-        Example("A service and a timer for systemd", "memctl schedule --systemd"),
+        Example("Print a line for `crontab -e`", "memctl schedule --cron"),
+        Example("Print a service and a timer for systemd", "memctl schedule --systemd"),
     ),
     "config": (
-        Example("Every setting, and where it comes from", "memctl config show"),
-        Example("A commented file to begin with", "memctl config init --config memctl.toml"),
+        Example("Show every setting and its source", "memctl config show"),
+        Example("Create a commented configuration file", "memctl config init --config memctl.toml"),
     ),
-    "alerts": (Example("Does the alert command work", "memctl alerts test || echo it does not"),),
+    "alerts": (Example("Test the alert command", "memctl alerts test || echo failed"),),
     "completion": (
-        Example("In this shell from now on", "source <(memctl completion bash)"),
-        Example("A file for ~/.config/fish/completions", "memctl completion fish > memctl.fish"),
+        Example("Enable completion in this shell", "source <(memctl completion bash)"),
+        Example(
+            "Write a file for ~/.config/fish/completions", "memctl completion fish > memctl.fish"
+        ),
     ),
 }
 

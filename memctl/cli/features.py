@@ -14,11 +14,11 @@ FeatureArgument = Annotated[Feature, typer.Argument(metavar="FEATURE")]
 
 
 def enable(call: Call, lock: LockOptions, feature: FeatureArgument) -> None:
-    """Turn on access-boost, access-counting or archive-on-delete, for every client.
+    """Enable access-boost, access-counting or archive-on-delete for all clients.
 
     access-boost: each access adds 0.1 to the importance, up to 10, and the next decay charges the
-    idle time that the access has ended. access-counting: accesses are counted by day.
-    archive-on-delete: what any client deletes is archived.
+    idle time before it. access-counting: accesses are counted per day. archive-on-delete: memories
+    that any client deletes are archived.
     """
     with alone_with_database(call, lock, job="enable") as db:
         require_current(db)
@@ -30,7 +30,7 @@ def enable(call: Call, lock: LockOptions, feature: FeatureArgument) -> None:
 
 
 def disable(call: Call, lock: LockOptions, feature: FeatureArgument) -> None:
-    """Turn a feature off again; what it did stays as it is."""
+    """Disable a feature; its past effects remain."""
     with alone_with_database(call, lock, job="disable") as db:
         require_current(db)
         changed = features.disable(db, feature)

@@ -27,7 +27,13 @@ SPARKLINE = timedelta(days=30)
 
 FileOption = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", parser=output_path, help="Write to this file."),
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        parser=output_path,
+        help="Write to this file instead of stdout.",
+    ),
 ]
 
 
@@ -37,14 +43,16 @@ def metrics(
     agent: AgentOption = None,
     history: Annotated[
         str | None,
-        typer.Option(metavar="DURATION", help="Also each day of, say, the last 30d."),
+        typer.Option(
+            metavar="DURATION", help="Include daily figures for this period, such as 30d."
+        ),
     ] = None,
     prometheus: Annotated[
-        bool, typer.Option("--prometheus", help="Print them in the text format of Prometheus.")
+        bool, typer.Option("--prometheus", help="Print the metrics in the Prometheus text format.")
     ] = False,
     file: FileOption = None,
 ) -> None:
-    """Tell how much memory agents have and how it changes, as JSON."""
+    """Print the number, size and rate of change of memories by agent, as JSON."""
     from memctl.insight.metrics import read_metrics
     from memctl.output import metrics as metrics_output
 
@@ -90,14 +98,17 @@ def write_or_show(text: str, file: Path | None, *, database: Path, mode: int = 0
 def report(
     call: Call,
     since: Annotated[
-        str, typer.Option("--since", metavar="TIME", help="From when on; a time, or such as 7d.")
+        str,
+        typer.Option(
+            "--since", metavar="TIME", help="Start of the report: a time, or a duration such as 7d."
+        ),
     ] = "7d",
     form: Annotated[
-        ReportFormat | None, typer.Option("--format", help="Format of the report; else text.")
+        ReportFormat | None, typer.Option("--format", help="Report format. Defaults to text.")
     ] = None,
     file: FileOption = None,
 ) -> None:
-    """Make a health report of the last week: what changed, what is remarkable, what to do."""
+    """Print a health report: changes, notable memories and recommended actions."""
     from memctl.cli.watch import look
     from memctl.insight.report import read_report
     from memctl.output.report import report_document, report_markdown, report_text

@@ -12,9 +12,9 @@ from memctl.storage.times import parse_duration
 
 
 def run(call: Call, job: JobOptions) -> None:
-    """Run the jobs that are due, each on its own; what one line in crontab calls.
+    """Run all jobs that are due; this is the command to schedule.
 
-    The ledger tells when each was last done, and [run] in the configuration how often it is due.
+    The ledger records when each job last ran; [run] in the configuration sets how often it is due.
     """
     from memctl.jobs.due import run_due_jobs, worst
     from memctl.output.run import show_failures, show_turns, tell_turn
@@ -36,7 +36,7 @@ def run(call: Call, job: JobOptions) -> None:
 
 
 def cleanup(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
-    """Archive the memories that have expired."""
+    """Archive expired memories."""
     from memctl.jobs.cleanup import cleanup as archive_expired
 
     request = job.request(call, partial=agent is not None)
@@ -45,7 +45,7 @@ def cleanup(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
 
 
 def decay(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
-    """Lower the importance of memories that nobody has read lately."""
+    """Lower the importance of memories that have not been read recently."""
     from memctl.jobs.candidates import decay_with_notes
 
     policy, promotion = call.settings.decay, call.settings.promote
@@ -62,10 +62,12 @@ def prune(
     agent: AgentOption = None,
     older_than: Annotated[
         str | None,
-        typer.Option(metavar="DURATION", help="Such as 30d, in place of the general retention."),
+        typer.Option(
+            metavar="DURATION", help="Retention to apply instead of the general one, such as 30d."
+        ),
     ] = None,
 ) -> None:
-    """Remove old, unimportant memories from the archive for good."""
+    """Permanently delete old, unimportant memories from the archive."""
     from memctl.jobs.prune import prune as remove_old
 
     policy = call.settings.prune
@@ -77,9 +79,9 @@ def prune(
 
 
 def promote(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
-    """Bring what memories have proved to be worth knowing into the knowledge base.
+    """Promote proven memories to the knowledge base.
 
-    With --list also those are printed that are no candidates, and why not.
+    --list also prints the memories that are not candidates, with the reason.
     """
     from memctl.jobs.promote import promote as promote_proven
 
@@ -92,7 +94,7 @@ def promote(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
 
 
 def snapshot(call: Call, job: ChangeOptions) -> None:
-    """Keep the figures of the day, of every agent, for `metrics --history` and `report`."""
+    """Record today's figures for each agent, for `metrics --history` and `report`."""
     from memctl.jobs.snapshot import snapshot as keep_figures
 
     finish(perform("snapshot", keep_figures, job.request(call)), call, job)

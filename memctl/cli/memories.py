@@ -19,7 +19,10 @@ from memctl.storage.times import parse_duration
 
 TYPE = typer.Argument(metavar="TYPE", help=f"One of {', '.join(TYPES)}.")
 KeyArgument = Annotated[
-    str, typer.Argument(metavar="KEY", help="Write `--` before one that begins with a dash.")
+    str,
+    typer.Argument(
+        metavar="KEY", help="Memory key; put `--` before a key that starts with a dash."
+    ),
 ]
 
 
@@ -30,22 +33,24 @@ def remember(
     type_: Annotated[MemoryType, TYPE],
     key: KeyArgument,
     value: Annotated[
-        str, typer.Argument(metavar="VALUE|-", help="`-` takes standard input, byte for byte.")
+        str,
+        typer.Argument(metavar="VALUE|-", help="Value to store; `-` reads stdin, byte for byte."),
     ],
     importance: Annotated[
-        float, typer.Option(metavar="N", help="From 1 to 10.")
+        float, typer.Option(metavar="N", help="Importance, from 1 to 10.")
     ] = DEFAULT_IMPORTANCE,
     expires_in: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="Such as 24h; else it never expires.")
+        str | None,
+        typer.Option(metavar="DURATION", help="Time to live, such as 24h. Defaults to no expiry."),
     ] = None,
     metadata: Annotated[
-        str | None, typer.Option(metavar="JSON", help="What else to know of it.")
+        str | None, typer.Option(metavar="JSON", help="Additional data, as JSON.")
     ] = None,
     keep_replaced: Annotated[
         bool, typer.Option("--keep-replaced", help="Archive the memory that this one replaces.")
     ] = False,
 ) -> None:
-    """Store a value in place of what the agent remembers under that type and key."""
+    """Store a value under a type and key, replacing the existing one."""
     if value == "-":
         value = _standard_input()
     document = None if metadata is None else _from_json(metadata)
@@ -74,10 +79,10 @@ def recall(
     type_: Annotated[str, TYPE],
     key: KeyArgument,
     value: Annotated[
-        bool, typer.Option("--value", help="Print the value alone, byte for byte.")
+        bool, typer.Option("--value", help="Print only the value, byte for byte.")
     ] = False,
 ) -> None:
-    """Print a memory as JSON, and count an access; exit with 1 when there is none."""
+    """Print a memory as JSON and count the access; exit 1 if there is none."""
     if value and call.json:
         raise UsageError("--json and --value exclude each other", "choose one")
     with _memories(call, lock) as memories:
@@ -95,13 +100,13 @@ def list_(
     output: OutputOptions,
     agent: AgentArgument,
     type_: Annotated[
-        str | None, typer.Option("--type", metavar="TYPE", help="Only this type.")
+        str | None, typer.Option("--type", metavar="TYPE", help="Limit to this type.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="At most so many.")
+        int | None, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Maximum number of rows.")
     ] = None,
 ) -> None:
-    """List what an agent remembers, the most important first, as JSON; counts no access."""
+    """List an agent's memories as JSON, most important first; counts no access."""
     form = output.form(call)
     with _memories(call) as memories:
         found = memories.recall_all(agent, type_, limit=limit)
@@ -116,10 +121,11 @@ def forget(
     agent: AgentArgument,
     type_: Annotated[str, TYPE],
     key: Annotated[
-        str | None, typer.Argument(metavar="[KEY]", help="Else all of that type.")
+        str | None,
+        typer.Argument(metavar="[KEY]", help="Memory key. Defaults to all keys of that type."),
     ] = None,
 ) -> None:
-    """Move a memory, or all of a type, to the archive; exit with 1 when there is none."""
+    """Archive a memory, or all of a type; exit 1 if there is none."""
     with _memories(call, lock) as memories:
         if key is None:
             forgotten = memories.forget_all(agent, type_)
@@ -139,7 +145,7 @@ def summary(
     agent: AgentArgument,
     table: Annotated[bool, typer.Option("--table", "-t", help="Print tables.")] = False,
 ) -> None:
-    """Print how much an agent remembers, of which types, and what matters most, as JSON."""
+    """Summarize an agent's memories as JSON: number, types, and the most important."""
     if table and call.json:
         raise UsageError("--json and --table exclude each other", "choose one")
     with _memories(call) as memories:

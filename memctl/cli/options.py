@@ -52,27 +52,29 @@ class Call:
         typer.Option(
             metavar="FILE",
             parser=database_path,
-            help="The database; else MEMCTL_DB, HARNESS_DB_PATH, the configuration, or memory.db"
-            " in the user's data directory.",
+            help="Database file. Defaults to MEMCTL_DB, HARNESS_DB_PATH, the configuration, then"
+            " memory.db in the user's data directory.",
         ),
     ] = None
     config: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", parser=output_path, help="The configuration; else MEMCTL_CONFIG."
+            metavar="FILE",
+            parser=output_path,
+            help="Configuration file. Defaults to MEMCTL_CONFIG.",
         ),
     ] = None
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no messages but errors.")] = (
-        False
-    )
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, including errors.")] = False
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print no messages except errors.")
+    ] = False
     verbose: Annotated[
         bool,
-        typer.Option("--verbose", "-v", help="Tell of success off a terminal too, and more."),
+        typer.Option("--verbose", "-v", help="Also report successes and skipped jobs."),
     ] = False
     log_format: Annotated[
         LogFormat,
-        typer.Option(help="The form of what is told on stderr: for people, or a log."),
+        typer.Option(help="Message format on stderr."),
     ] = "text"
     now: Annotated[str | None, typer.Option(metavar="TIME", envvar="MEMCTL_NOW", hidden=True)] = (
         None
@@ -130,7 +132,7 @@ class ChangeOptions(LockOptions):
     """What a command is told that changes memories, all of them at once."""
 
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Show what would happen; change nothing.")
+        bool, typer.Option("--dry-run", "-n", help="Show what would change, but change nothing.")
     ] = False
     force: Annotated[
         bool,
@@ -162,11 +164,11 @@ class JobOptions(ChangeOptions):
     """What every job is told."""
 
     listing: Annotated[
-        bool, typer.Option("--list", help="Print each memory that is, or would be, changed.")
+        bool, typer.Option("--list", help="List each memory that is, or would be, changed.")
     ] = False
     max_seconds: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", callback=_seconds, help="Stop cleanly after that long."),
+        typer.Option(metavar="SECONDS", callback=_seconds, help="Stop cleanly after this time."),
     ] = None
 
     def request(self, call: Call, *, partial: bool = False) -> Request:
@@ -181,7 +183,7 @@ class OutputOptions:
 
     table: Annotated[bool, typer.Option("--table", "-t", help="Print a table.")] = False
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False
-    nl: Annotated[bool, typer.Option("--nl", help="Print one JSON object a line.")] = False
+    nl: Annotated[bool, typer.Option("--nl", help="Print one JSON object per line.")] = False
 
     def form(self, call: Call) -> Format:
         """Return the one that was chosen.
@@ -200,9 +202,10 @@ class OutputOptions:
         return chosen[0] if chosen else "json"
 
 
-AgentArgument = Annotated[str, typer.Argument(metavar="AGENT")]
+AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="Agent name.")]
 AgentOption = Annotated[
-    str | None, typer.Option("--agent", metavar="AGENT", help="Only the memories of this agent.")
+    str | None,
+    typer.Option("--agent", metavar="AGENT", help="Limit to the memories of this agent."),
 ]
 
 
@@ -266,7 +269,9 @@ def _show_help(context: typer.Context, wanted: bool) -> None:
 
 HelpOption = Annotated[
     bool,
-    typer.Option("--help", "-h", callback=_show_help, is_eager=True, help="Print this text."),
+    typer.Option(
+        "--help", "-h", callback=_show_help, is_eager=True, help="Show this help and exit."
+    ),
 ]
 
 

@@ -15,13 +15,19 @@ from memctl.storage.times import parse_duration, to_text
 def pause(
     call: Call,
     lock: LockOptions,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; jobs and status show it.")],
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Reason, shown by jobs and `status`.")
+    ],
     for_: Annotated[
         str | None,
-        typer.Option("--for", metavar="DURATION", help="Such as 2h; else until `resume`."),
+        typer.Option(
+            "--for",
+            metavar="DURATION",
+            help="Duration of the pause, such as 2h. Defaults to until `resume`.",
+        ),
     ] = None,
 ) -> None:
-    """Make the jobs do nothing, silently, until `resume` or for a while."""
+    """Pause all jobs until `resume`, or for a limited time."""
     until = None if for_ is None else call.moment + parse_duration(for_)
     with open_database(call.settings.database, lock_wait=lock.lock_wait) as db:
         require_current(db)

@@ -39,15 +39,15 @@ HEADINGS = {
     "jobs": "Jobs",
     "archive": "Archive",
     "memories": "Memories",
-    "insight": "Figures",
-    "watch": "What happened",
-    "features": "Features for every client",
-    "backups": "Backups",
+    "insight": "Metrics and reports",
+    "watch": "History and checks",
+    "features": "Optional features",
+    "backups": "Export and backup",
     "pause": "Pause",
-    "schedule": "Set-up",
-    "config": "Set-up",
-    "completion": "Set-up",
-    "demo": "To try it out",
+    "schedule": "Setup",
+    "config": "Setup",
+    "completion": "Setup",
+    "demo": "Demo",
 }
 
 NAMES = [name for names in MODULES.values() for name in names]
@@ -167,14 +167,17 @@ def _root() -> Any:
     """Return the callback that takes the common options before the command's name."""
 
     def memctl(context: typer.Context, version: bool, help_: bool, **given: Any) -> None:
-        """Keep the memory of a fleet of AI agents healthy.
+        """Maintain the memory of AI agents in a SQLite database.
 
-        Expiry, archive, decay and retention on one SQLite file, next to the service that writes it.
+        Expires, archives, decays and prunes memories, beside the service that writes them.
         """
         context.obj = Call(**given)
 
     version = Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
     ]
     option = inspect.Parameter(
         "version", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=version

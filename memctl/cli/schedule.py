@@ -23,9 +23,9 @@ def schedule(
         bool, typer.Option("--systemd", help="Print a service and a timer.")
     ] = False,
 ) -> None:
-    """Print what makes cron or systemd run all that is due, for this database.
+    """Print a crontab line or systemd units that run all due jobs on this database.
 
-    Nothing is installed. With --systemd each unit begins with the name of its file.
+    Installs nothing. With --systemd, each unit starts with the name of its file.
     """
     if cron == systemd:
         raise UsageError("say for which it is to be", "--cron or --systemd")

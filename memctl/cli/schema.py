@@ -31,22 +31,22 @@ def migrate(
     call: Call,
     lock: LockOptions,
     to: Annotated[
-        int | None, typer.Option(metavar="N", help="Stop after step N; else apply all.")
+        int | None, typer.Option(metavar="N", help="Last step to apply. Defaults to all.")
     ] = None,
     listing: Annotated[
-        bool, typer.Option("--list", help="Print the steps and whether they are applied.")
+        bool, typer.Option("--list", help="List the steps and whether each is applied.")
     ] = False,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Apply nothing; exit 12 if a step is pending.")
     ] = False,
     backup: Annotated[
-        bool, typer.Option("--backup/--no-backup", help="Copy an existing database first.")
+        bool, typer.Option("--backup/--no-backup", help="Back up an existing database first.")
     ] = True,
 ) -> None:
-    """Create the database, or bring its schema up to date.
+    """Create the database, or upgrade its schema.
 
-    A table that a service already made is verified and left as it is; memctl's columns and tables
-    are added beside it. Nothing behaves differently until a job is run.
+    An agent_memory table that a service created is verified and kept; memctl adds its own columns
+    and tables. Nothing changes for the service until a job runs.
     """
     if listing or exit_code:
         if to is not None or not backup:
@@ -97,20 +97,25 @@ def migrate(
 def rollback(
     call: Call,
     lock: LockOptions,
-    to: Annotated[int | None, typer.Option(metavar="N", help="Take back all above step N.")] = None,
+    to: Annotated[
+        int | None, typer.Option(metavar="N", help="Roll back all steps above N.")
+    ] = None,
     steps: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Take back the newest N; else one.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Number of steps to roll back. Defaults to 1."),
     ] = None,
     yes: Annotated[
         bool,
         typer.Option(
-            "--yes", help="Do it although the archive leaves the database, or it takes long."
+            "--yes",
+            help="Confirm that the archive leaves the database, or that a long lock is acceptable.",
         ),
     ] = False,
 ) -> None:
-    """Take schema steps back; every active memory stays as it is.
+    """Roll back schema steps, keeping every active memory unchanged.
 
-    What memctl's own tables hold, the archive above all, remains in the backup made first.
+    The contents of memctl's own tables, including the archive, remain only in the backup that is
+    made first.
     """
     from memctl.storage.sqlite.rollback import roll_back
 
@@ -135,7 +140,7 @@ def rollback(
 
 
 def status(call: Call) -> None:
-    """Tell what the database is: schema, memories, and how each job last went."""
+    """Show the schema version, the number of memories, and the last run of each job."""
     path = call.settings.database
     with open_database(path, read_only=True) as db, one_view(db):
         found = read_status(db, path)

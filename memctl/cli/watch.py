@@ -54,7 +54,7 @@ TABLE_OF_RUNS = ("run_id", "job", "started_at", "status", "duration_ms", "counts
 
 LimitOption = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, max=MOST_ROWS, help="At most so many; else 50."),
+    typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Maximum number of rows. Defaults to 50."),
 ]
 
 
@@ -63,33 +63,35 @@ def events(
     output: OutputOptions,
     agent: AgentOption = None,
     type_: Annotated[
-        str | None, typer.Option("--type", metavar="TYPE", help="Only this type of memory.")
+        str | None, typer.Option("--type", metavar="TYPE", help="Limit to this type of memory.")
     ] = None,
-    key: Annotated[str | None, typer.Option(metavar="KEY", help="Only this key.")] = None,
+    key: Annotated[str | None, typer.Option(metavar="KEY", help="Limit to this key.")] = None,
     event: Annotated[
-        str | None, typer.Option(metavar="EVENT", help="Only this event, such as expired.")
+        str | None, typer.Option(metavar="EVENT", help="Limit to this event, such as expired.")
     ] = None,
     run: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Only of this run.")
+        int | None, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Limit to this run.")
     ] = None,
     since: Annotated[
         str | None,
         typer.Option(
             metavar="CURSOR|TIME",
-            help="After the event of this number; or since a time, or such as 7d.",
+            help="Start after this event number, at this time, or a duration such as 7d ago.",
         ),
     ] = None,
     limit: LimitOption = None,
     follow: Annotated[
         bool,
         typer.Option(
-            "--follow", "-f", help="Go on, one JSON object a line, as events come; 50 is no limit."
+            "--follow",
+            "-f",
+            help="Wait for new events and print each as a JSON line, without the default limit.",
         ),
     ] = False,
 ) -> None:
-    """Tell what became of memories: events in their order, the newest 50, as JSON.
+    """Print events of memories as JSON, oldest first; by default, the newest 50.
 
-    With --since they are the first after it; event_id of the last one is the cursor to go on from.
+    With --since, prints the first events after it; pass the last event_id to continue from there.
     """
     now = call.moment
     is_cursor = since is not None and re.fullmatch("[0-9]{1,12}", since) is not None
@@ -137,14 +139,17 @@ def _tell(call: Call, sentence: str) -> None:
 def runs(
     call: Call,
     output: OutputOptions,
-    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only of this job.")] = None,
-    status: Annotated[Outcome | None, typer.Option(help="Only those that ended so.")] = None,
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="Limit to this job.")] = None,
+    status: Annotated[Outcome | None, typer.Option(help="Limit to runs with this status.")] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Begun since; a time, or such as 7d.")
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Started at or after this time, or within a duration such as 7d."
+        ),
     ] = None,
     limit: LimitOption = None,
 ) -> None:
-    """List the runs of jobs, the newest first, as JSON: when, how they ended, what they did."""
+    """List job runs as JSON, newest first: start, status and counts."""
     now = call.moment
     moment = None if since is None else parse_past(since, now=now)
     which = RunFilter(job=job, status=status, since=moment)
@@ -165,9 +170,9 @@ def explain(
     agent: AgentArgument,
     memory: Annotated[list[str], typer.Argument(metavar="ID | TYPE KEY")],
 ) -> None:
-    """Tell one memory's whole story: where it is, what became of it and why, and what will.
+    """Explain a memory: its state, its history with reasons, and what will happen to it.
 
-    What will become of it is told for the present policy, and for a memory that nobody reads.
+    Predictions assume the current policies, and that the memory is not accessed again.
     """
     from memctl.insight.explain import Policies
     from memctl.insight.explain import explain as tell_story
@@ -191,25 +196,32 @@ def check(
     call: Call,
     lock: LockOptions,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Let SQLite look through the whole file as well.")
+        bool, typer.Option("--quick", help="Also run SQLite's quick_check on the whole file.")
     ] = False,
     full: Annotated[
-        bool, typer.Option("--full", help="The same, with all indexes; reads long on a big file.")
+        bool,
+        typer.Option(
+            "--full",
+            help="Also run SQLite's integrity_check, including indexes; slow on a large file.",
+        ),
     ] = False,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Mend what can be mended without touching a memory.")
+        bool, typer.Option("--fix", help="Fix what can be fixed without changing a memory.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="With --fix: only say what it would do.")
+        bool, typer.Option("--dry-run", "-n", help="With --fix, only show what would be fixed.")
     ] = False,
     nagios: Annotated[
-        bool, typer.Option("--nagios", help="One line and the exit codes of monitoring plug-ins.")
+        bool,
+        typer.Option(
+            "--nagios", help="Print one line and use the exit codes of monitoring plug-ins."
+        ),
     ] = False,
 ) -> None:
-    """Look for what is wrong: with the file, the memories, the jobs. Exits 3 if anything is.
+    """Check the file, the memories and the jobs for problems; exit 3 if there are any.
 
-    Infos alone are no reason to exit with 3, and --quiet leaves them out. While SQLite reads the
-    whole file for --quick or --full, the service's checkpoints cannot finish.
+    Findings of severity info do not cause exit 3, and --quiet omits them. While --quick or --full
+    reads the whole file, the service's checkpoints cannot complete.
     """
     from memctl.output.check import finding_lines, plugin_failure, plugin_line
 
