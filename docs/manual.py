@@ -11,7 +11,7 @@ from program import Command, Program, exit_codes, program
 from memctl import __version__
 from memctl.cli.examples import FIRST_STEPS, Example
 
-REVISED = "2026-11-28"
+REVISED = "2026-11-29"
 
 ENVIRONMENT = {
     "MEMCTL_DB, HARNESS_DB_PATH": "Database file, if --db is not given.",
