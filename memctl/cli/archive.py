@@ -15,7 +15,8 @@ from memctl.jobs.archive import archive as archive_memories
 from memctl.jobs.engine import perform
 from memctl.jobs.restore import OnConflict
 from memctl.jobs.restore import restore as restore_memories
-from memctl.output.terminal import say, show_rows
+from memctl.output.tables import show_rows
+from memctl.output.terminal import show_notice
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.archive import ArchiveFilter, list_archived
 from memctl.storage.sqlite.database import MOST_ROWS, open_database
@@ -88,7 +89,7 @@ def archived(
         rows = list(list_archived(db, which, limit=limit + 1, offset=offset))
     show_rows(rows[:limit], form)
     if len(rows) > limit:
-        say(f"archived: there are more than these {limit}: see --limit", quiet=call.quiet)
+        show_notice(f"archived: there are more than these {limit}: see --limit", quiet=call.quiet)
 
 
 def archive(

@@ -13,7 +13,7 @@ from memctl.cli.options import Call, ChangeOptions, LockOptions, alone_with_data
 from memctl.documents.conflicts import OnConflict
 from memctl.errors import MemctlError, UsageError
 from memctl.jobs.engine import perform
-from memctl.output.terminal import Progress, on_terminal, say, show_document, show_text
+from memctl.output.terminal import Progress, on_terminal, show_document, show_notice, show_text
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.files import output_path, write_file
 from memctl.storage.sqlite.migrations import require_current
@@ -198,7 +198,9 @@ def backup(
         if call.json:
             show_document({"path": str(verify), "manifest": asdict(manifest)})
             return
-        say(f"backup: {verify} is whole; it was made at {manifest.created_at}", quiet=call.quiet)
+        show_notice(
+            f"backup: {verify} is whole; it was made at {manifest.created_at}", quiet=call.quiet
+        )
         return
     path = call.settings.database
     with alone_with_database(call, lock, job="backup") as db:
@@ -207,8 +209,8 @@ def backup(
             if call.json:
                 show_document({"restored": str(restore), "before": str(before)})
                 return
-            say(f"backup: {path} is now what it was in {restore}", quiet=call.quiet)
-            say(f"backup: what it was before is in {before}", quiet=call.quiet)
+            show_notice(f"backup: {path} is now what it was in {restore}", quiet=call.quiet)
+            show_notice(f"backup: what it was before is in {before}", quiet=call.quiet)
             return
         result = back_up(db, path, target=output, keep=keep, now=call.moment)
     if call.json:
@@ -216,4 +218,4 @@ def backup(
         return
     number = len(result.removed)
     removed = f", removed {number} older {'one' if number == 1 else 'ones'}" if number else ""
-    say(f"backup: made {result.path}{removed}", quiet=call.quiet, only_on_terminal=True)
+    show_notice(f"backup: made {result.path}{removed}", quiet=call.quiet, only_on_terminal=True)

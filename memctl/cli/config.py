@@ -10,7 +10,8 @@ import typer
 from memctl.cli.options import Call, alert_document
 from memctl.config.settings import find_configuration, new_configuration, users_configuration
 from memctl.errors import MemctlError, NotFoundError, UsageError
-from memctl.output.terminal import say, show_document, show_line, show_rows
+from memctl.output.tables import show_rows
+from memctl.output.terminal import show_document, show_line, show_notice
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.times import to_text
 
@@ -90,7 +91,7 @@ def _validate(call: Call) -> None:
     if unused is None:
         message += "; there is no database to compare its names with"
     for sentence in (message, *(unused or ())):
-        say(f"config: {sentence}", quiet=call.quiet)
+        show_notice(f"config: {sentence}", quiet=call.quiet)
 
 
 def _unused_names(call: Call, configuration: "Configuration") -> list[str] | None:
@@ -112,7 +113,7 @@ def _init(call: Call) -> None:
     if call.json:
         show_document({"file": str(file)})
         return
-    say(f"config: wrote {file}", quiet=call.quiet)
+    show_notice(f"config: wrote {file}", quiet=call.quiet)
 
 
 def alerts(
@@ -135,4 +136,4 @@ def alerts(
     if call.json:
         show_document({"command": list(command), "delivered": True})
         return
-    say(f"alerts: {command[0]} accepted the test alert", quiet=call.quiet)
+    show_notice(f"alerts: {command[0]} accepted the test alert", quiet=call.quiet)

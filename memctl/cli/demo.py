@@ -39,14 +39,14 @@ def demo(
             "leave out --db and --config; --keep FILE says where its own database shall stay",
         )
     now = call.moment
-    tells = not (call.json or call.quiet)
+    narrated = not (call.json or call.quiet)
     story = []
     with demo_database(keep) as path:
-        if tells:
+        if narrated:
             demo_output.show_beginning()
         for happened in live(path, now=now):
             story.append(happened)
-            if tells:
+            if narrated:
                 demo_output.show_happened(happened)
         with open_database(path, read_only=True) as db:
             metrics = read_metrics(db, path, now=now, history=SPARKLINE)

@@ -6,7 +6,7 @@ import typer
 
 from memctl.cli.options import Call, LockOptions, alone_with_database
 from memctl.jobs import features
-from memctl.output.terminal import say, show_document
+from memctl.output.terminal import show_document, show_notice
 from memctl.storage.sqlite.features import Feature
 from memctl.storage.sqlite.migrations import require_current
 
@@ -26,7 +26,9 @@ def enable(call: Call, lock: LockOptions, feature: FeatureArgument) -> None:
     if call.json:
         show_document({"feature": feature, "enabled": True, "changed": changed})
         return
-    say(f"enable: {feature} {'is on now' if changed else 'was on already'}", quiet=call.quiet)
+    show_notice(
+        f"enable: {feature} {'is on now' if changed else 'was on already'}", quiet=call.quiet
+    )
 
 
 def disable(call: Call, lock: LockOptions, feature: FeatureArgument) -> None:
@@ -37,4 +39,6 @@ def disable(call: Call, lock: LockOptions, feature: FeatureArgument) -> None:
     if call.json:
         show_document({"feature": feature, "enabled": False, "changed": changed})
         return
-    say(f"disable: {feature} {'is off now' if changed else 'was off already'}", quiet=call.quiet)
+    show_notice(
+        f"disable: {feature} {'is off now' if changed else 'was off already'}", quiet=call.quiet
+    )

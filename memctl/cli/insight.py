@@ -8,14 +8,8 @@ import typer
 
 from memctl.cli.options import AgentOption, Call, OutputOptions
 from memctl.errors import UsageError
-from memctl.output.terminal import (
-    document_text,
-    say,
-    show_document,
-    show_rows,
-    show_table,
-    show_text,
-)
+from memctl.output.tables import show_rows, show_table
+from memctl.output.terminal import document_text, show_document, show_notice, show_text
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.files import output_path, write_file
 from memctl.storage.sqlite.migrations import require_current
@@ -80,7 +74,7 @@ def metrics(
         show_document(metrics_output.metrics_document(found))
     elif form == "table":
         show_table(*metrics_output.metrics_table(found))
-        say(f"metrics: {metrics_output.metrics_note(found)}", quiet=call.quiet)
+        show_notice(f"metrics: {metrics_output.metrics_note(found)}", quiet=call.quiet)
     elif found.history:
         show_rows(metrics_output.history_rows(found.history), form)
     else:

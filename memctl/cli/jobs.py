@@ -17,13 +17,13 @@ def run(call: Call, job: JobOptions) -> None:
     The ledger records when each job last ran; [run] in the configuration sets how often it is due.
     """
     from memctl.jobs.due import run_due_jobs, worst
-    from memctl.output.run import show_failures, show_turns, tell_turn
+    from memctl.output.run import show_failures, show_turn, show_turns
 
     clock = time.monotonic()
     request = job.request(call)
     turns = []
     for turn in run_due_jobs(call.settings, request):
-        tell_turn(turn, as_json=call.json, quiet=call.quiet, dry_run=job.dry_run)
+        show_turn(turn, as_json=call.json, quiet=call.quiet, dry_run=job.dry_run)
         turns.append(turn)
     duration_ms = round((time.monotonic() - clock) * 1000)
     show_turns(turns, request, as_json=call.json, listing=job.listing, duration_ms=duration_ms)

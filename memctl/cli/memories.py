@@ -11,7 +11,8 @@ from memctl.agent_memory import DEFAULT_IMPORTANCE, AgentMemory
 from memctl.cli.options import AgentArgument, Call, LockOptions, OutputOptions
 from memctl.errors import MemctlError, NotFoundError, UsageError
 from memctl.output.messages import Message
-from memctl.output.terminal import say, show_document, show_facts, show_rows, show_value, tell
+from memctl.output.tables import show_facts, show_rows
+from memctl.output.terminal import show_document, show_message, show_notice, show_value
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.database import MOST_ROWS, from_bytes, open_database
 from memctl.storage.sqlite.memories import MOST_BYTES, TYPES, MemoryType
@@ -69,7 +70,9 @@ def remember(
     if call.json:
         show_document(asdict(memory))
         return
-    say(f"remember: {type_} '{key}' of {agent} is stored", quiet=call.quiet, only_on_terminal=True)
+    show_notice(
+        f"remember: {type_} '{key}' of {agent} is stored", quiet=call.quiet, only_on_terminal=True
+    )
 
 
 def recall(
@@ -137,7 +140,9 @@ def forget(
         show_document({"forgotten": forgotten})
         return
     sentence = f"forget: archived {forgotten} memories"
-    tell(Message(sentence, event="finished", facts={"archived": forgotten}), quiet=call.quiet)
+    show_message(
+        Message(sentence, event="finished", facts={"archived": forgotten}), quiet=call.quiet
+    )
 
 
 def summary(

@@ -25,11 +25,11 @@ from memctl.jobs.engine import MOST_LOCK_WAIT, JobResult, Report, Request
 from memctl.jobs.watchdog import Watch
 from memctl.output.messages import LogFormat, MessageStyle
 from memctl.output.results import show_report
+from memctl.output.tables import Format
 from memctl.output.terminal import (
-    Format,
-    say,
     set_message_style,
     show_error,
+    show_notice,
     show_text,
     to_json,
     visible,
@@ -80,14 +80,15 @@ class Call:
         None
     )
 
-    def over(self, earlier: "Call | None", said: Collection[str]) -> "Call":
-        """Return this call, completed by what was said before the command's name.
+    def over(self, earlier: "Call | None", given: Collection[str]) -> "Call":
+        """Return these options, completed by those before the command name.
 
-        `said` are the options that were given after it: they win, even with a default's value.
+        `given` names the options after the command name, which take precedence even with a default
+        value.
         """
         if earlier is None:
             return self
-        return replace(earlier, **{name: getattr(self, name) for name in said})
+        return replace(earlier, **{name: getattr(self, name) for name in given})
 
     @functools.cached_property
     def moment(self) -> datetime:
@@ -236,12 +237,12 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
             bundled_as: bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
             for bundled_as, bundle in bundles.items()
         }
-        said = {
+        given_here = {
             field.name
             for field in fields(Call)
             if (source := context.get_parameter_source(field.name)) and source.name == "COMMANDLINE"
         }
-        call = bundled["call"] = bundled["call"].over(context.obj, said)
+        call = bundled["call"] = bundled["call"].over(context.obj, given_here)
         set_message_style(MessageStyle(call.log_format, call.verbose, command=name))
         try:
             call.check()
@@ -327,7 +328,7 @@ def deliver(call: Call, waiting: Undelivered, seconds: float) -> bool:
             document = alert_document(call, waiting.alert, at=waiting.raised_at)
             run_command(command, document, seconds=seconds)
     except MemctlError as error:
-        say(f"memctl: {error}; the next run tries again")
+        show_notice(f"memctl: {error}; the next run tries again")
         return False
     return True
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import Call, LockOptions
-from memctl.output.terminal import say, show_document
+from memctl.output.terminal import show_document, show_notice
 from memctl.storage.sqlite import pause as switch
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.migrations import require_current
@@ -35,7 +35,7 @@ def pause(
     if call.json:
         show_document({"paused": paused._asdict()})
         return
-    say(
+    show_notice(
         f"pause: jobs do nothing until {to_text(until) if until else '`memctl resume`'}",
         quiet=call.quiet,
     )
@@ -49,4 +49,6 @@ def resume(call: Call, lock: LockOptions) -> None:
     if call.json:
         show_document({"resumed": ended})
         return
-    say("resume: the jobs run again" if ended else "resume: there was no pause", quiet=call.quiet)
+    show_notice(
+        "resume: the jobs run again" if ended else "resume: there was no pause", quiet=call.quiet
+    )

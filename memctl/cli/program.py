@@ -107,12 +107,12 @@ def main() -> None:
 
 def _usage_error(error: typer.TyperException, words: Sequence[str]) -> UsageError:
     """Return what Typer says of a command line that it does not understand, in our form."""
-    said = " ".join(error.format_message().split())
-    message, *advice = re.split("[.] (?=Did you mean|Choose from)", said)
+    text = " ".join(error.format_message().split())
+    message, *advice = re.split("[.] (?=Did you mean|Choose from)", text)
     alike = None
     if hasattr(error, "possibilities"):  # which Typer does not offer well: an unknown option
         message, alike = error.message, _option_like(error)
-    elif choice := re.search(": '(.*)' is not one of (.*)", said):
+    elif choice := re.search(": '(.*)' is not one of (.*)", text):
         alike = name_like(choice[1], re.findall("'(.*?)'", choice[2]))
     command = next((word for word in words if word in NAMES), None)
     if alike:

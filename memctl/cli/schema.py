@@ -8,7 +8,8 @@ import typer
 from memctl.cli.options import Call, LockOptions, alone_with_database
 from memctl.errors import SchemaError, UsageError
 from memctl.insight.status import read_status
-from memctl.output.terminal import say, show_document, show_facts, show_rows
+from memctl.output.tables import show_facts, show_rows
+from memctl.output.terminal import show_document, show_notice
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.database import (
     one_view,
@@ -70,28 +71,30 @@ def migrate(
         show_document(asdict(result))
         return
     if not result.applied:
-        say(f"migrate: {path} is up to date", quiet=call.quiet)
+        show_notice(f"migrate: {path} is up to date", quiet=call.quiet)
         return
     if result.created:
-        say(f"migrate: created {path}", quiet=call.quiet)
-    say(f"migrate: applied {', '.join(result.applied)} to {path}", quiet=call.quiet)
+        show_notice(f"migrate: created {path}", quiet=call.quiet)
+    show_notice(f"migrate: applied {', '.join(result.applied)} to {path}", quiet=call.quiet)
     if result.baseline:
-        say("migrate: agent_memory was there already and is unchanged by 001", quiet=call.quiet)
+        show_notice(
+            "migrate: agent_memory was there already and is unchanged by 001", quiet=call.quiet
+        )
     had_memories = result.baseline or "001_agent_memory" not in result.applied
     if had_memories and "002_memory_persistence" in result.applied:
-        say(
+        show_notice(
             "migrate: the first `memctl decay` charges all the idle time up to now; see it with "
             "--dry-run, or start counting later with [decay] since in the configuration",
             quiet=call.quiet,
         )
     if result.triggers:
-        say(
+        show_notice(
             f"migrate: triggers of other programs fire for what memctl writes, too: "
             f"{', '.join(result.triggers)}",
             quiet=call.quiet,
         )
     if result.backup:
-        say(f"migrate: the database as it was is in {result.backup}", quiet=call.quiet)
+        show_notice(f"migrate: the database as it was is in {result.backup}", quiet=call.quiet)
 
 
 def rollback(
@@ -129,10 +132,10 @@ def rollback(
     if call.json:
         show_document(asdict(result))
     elif not result.rolled_back:
-        say(f"rollback: {path} has no step to take back", quiet=call.quiet)
+        show_notice(f"rollback: {path} has no step to take back", quiet=call.quiet)
     else:
-        say(f"rollback: took back {', '.join(result.rolled_back)}", quiet=call.quiet)
-        say(
+        show_notice(f"rollback: took back {', '.join(result.rolled_back)}", quiet=call.quiet)
+        show_notice(
             f"rollback: the database as it was, with {result.archived_in_backup} archived "
             f"memories, is in {result.backup}",
             quiet=call.quiet,

@@ -1,4 +1,4 @@
-"""The commands that tell what happened, and what is wrong."""
+"""Commands for history and checks: events, runs, explain, check."""
 
 import functools
 import itertools
@@ -18,14 +18,8 @@ from memctl.cli.options import (
     alone_with_database,
 )
 from memctl.errors import MemctlError, UsageError
-from memctl.output.terminal import (
-    say,
-    show_document,
-    show_facts,
-    show_lines,
-    show_rows,
-    wait_for_reader,
-)
+from memctl.output.tables import show_facts, show_rows
+from memctl.output.terminal import show_document, show_lines, show_notice, wait_for_reader
 from memctl.storage.spool import spooled_failures
 from memctl.storage.sqlite.database import MOST_ROWS, one_view, open_database
 from memctl.storage.sqlite.events import (
@@ -111,18 +105,18 @@ def events(
             cursor = newest_visible_event(db)
         else:
             found = read_events(db, which, after=cursor, limit=most + 1)
-    tell = functools.partial(_tell, call)
+    notify = functools.partial(_show_event_notice, call)
     if pruned:
-        tell(f"those up to {pruned} have been pruned")
+        notify(f"those up to {pruned} have been pruned")
     if follow:
         wait = functools.partial(wait_for_reader, POLL_SECONDS)
-        coming = follow_events(path, which, after=cursor, wait=wait, report=tell)
-        show_rows((told._asdict() for told in itertools.islice(coming, limit)), "nl")
+        coming = follow_events(path, which, after=cursor, wait=wait, report=notify)
+        show_rows((record._asdict() for record in itertools.islice(coming, limit)), "nl")
         return
     columns = TABLE_OF_EVENTS if form == "table" else EventRecord._fields
-    show_rows(_only(columns, (told._asdict() for told in found[:most])), form)
+    show_rows(_only(columns, (record._asdict() for record in found[:most])), form)
     if len(found) > most:
-        tell(f"there are more: go on with --since {found[most - 1].event_id}")
+        notify(f"there are more: go on with --since {found[most - 1].event_id}")
 
 
 def _only(
@@ -132,8 +126,8 @@ def _only(
     return ({name: row[name] for name in columns} for row in rows)
 
 
-def _tell(call: Call, sentence: str) -> None:
-    say(f"events: {sentence}", quiet=call.quiet)
+def _show_event_notice(call: Call, sentence: str) -> None:
+    show_notice(f"events: {sentence}", quiet=call.quiet)
 
 
 def runs(
@@ -162,7 +156,7 @@ def runs(
     columns = TABLE_OF_RUNS if form == "table" else RunRecord._fields
     show_rows(_only(columns, (run._asdict() for run in found[:most])), form)
     if len(found) > most:
-        say(f"runs: there are more than these {most}: see --limit", quiet=call.quiet)
+        show_notice(f"runs: there are more than these {most}: see --limit", quiet=call.quiet)
 
 
 def explain(
@@ -175,7 +169,7 @@ def explain(
     Predictions assume the current policies, and that the memory is not accessed again.
     """
     from memctl.insight.explain import Policies
-    from memctl.insight.explain import explain as tell_story
+    from memctl.insight.explain import explain as explain_memory
     from memctl.output.explain import story
 
     if len(memory) > 2:
@@ -183,12 +177,12 @@ def explain(
     policies = Policies(call.settings.decay, call.settings.prune, call.settings.promote)
     with open_database(call.settings.database, read_only=True) as db:
         require_current(db)
-        told = tell_story(db, agent, memory, policies, now=call.moment)
-    history = [event._asdict() for event in told.history]
+        found = explain_memory(db, agent, memory, policies, now=call.moment)
+    history = [event._asdict() for event in found.history]
     if call.json:
-        show_document({**asdict(told), "history": history})
+        show_document({**asdict(found), "history": history})
         return
-    show_facts(story(told, policies.of(told.agent_id, told.type)))
+    show_facts(story(found, policies.of(found.agent_id, found.type)))
     show_rows(_only(TABLE_OF_HISTORY, history), "table")
 
 
@@ -250,13 +244,13 @@ def check(
         document = {"at": to_text(call.moment), "ok": ok, **asdict(result), "fixed": fixed}
         show_document(document)
     else:
-        told = [one for one in result.findings if not (call.quiet and one.severity == "info")]
-        show_lines(finding_lines(told))
+        shown = [one for one in result.findings if not (call.quiet and one.severity == "info")]
+        show_lines(finding_lines(shown))
         if dry_run:
-            show_lines(f"would    {one.fix}" for one in told if one.fix)
+            show_lines(f"would    {one.fix}" for one in shown if one.fix)
         show_lines(f"fixed    {what}" for what in fixed)
         if ok:
-            say("check: nothing is wrong", quiet=call.quiet, only_on_terminal=True)
+            show_notice("check: nothing is wrong", quiet=call.quiet, only_on_terminal=True)
     if not ok:
         raise typer.Exit(3)
 

@@ -8,7 +8,8 @@ from memctl.demo.fleet import FLEET, FORGOTTEN
 from memctl.demo.story import Month, Scene
 from memctl.insight.metrics import Metrics
 from memctl.output.metrics import metrics_document, metrics_note, metrics_table
-from memctl.output.terminal import show_document, show_styled, show_table
+from memctl.output.tables import show_table
+from memctl.output.terminal import show_document, show_styled
 
 KEPT_AS = Path("demo.db")
 

@@ -43,9 +43,10 @@ def line_chart(name: str, labels: Sequence[str], values: Sequence[int | None]) -
             f'L{points[-1][0]:.1f} {floor} Z"/><path class="line" d="M{path}"/>'
         )
         for number, (x, y) in zip(stretch, points, strict=True):
-            told = f"{labels[number]}: {values[number]:,}"
+            label = f"{labels[number]}: {values[number]:,}"
             shapes.append(
-                f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{_told(told)}</circle>'
+                f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">'
+                f"{_tooltip(label)}</circle>"
             )
     return _svg(name, [*_axis(step, top), *_names(labels, first=0, across=across), *shapes])
 
@@ -78,8 +79,8 @@ def stacked_bars(name: str, labels: Sequence[str], series: Sequence[Series]) -> 
             height = one.values[number] * (floor - TOP) / top
             y -= height
             if height:
-                told = _told(f"{label}: {one.values[number]:,} {one.name}")
-                shapes.append(_bar(one.colour, x, y, width, height, told))
+                tooltip = _tooltip(f"{label}: {one.values[number]:,} {one.name}")
+                shapes.append(_bar(one.colour, x, y, width, height, tooltip))
     return _svg(
         name, [*_axis(step, top), *_names(labels, first=across / 2, across=across), *shapes]
     )
@@ -96,7 +97,7 @@ def horizontal_bars(name: str, labels: Sequence[str], values: Sequence[int]) -> 
         width = max(value * room / top, 1)
         shapes += [
             f'<text x="{LABEL - 8}" y="{y + 16}" text-anchor="end">{escape(cut)}</text>',
-            _bar("one", LABEL, y + 5, width, LINE - 9, _told(f"{label}: {value:,}")),
+            _bar("one", LABEL, y + 5, width, LINE - 9, _tooltip(f"{label}: {value:,}")),
             f'<text x="{LABEL + width + 6:.1f}" y="{y + 16}">{value:,}</text>',
         ]
     return _svg(name, shapes, height=max(len(labels), 1) * LINE)
@@ -107,8 +108,8 @@ def _bar(colour: str, x: float, y: float, width: float, height: float, inside: s
     return f'<rect class="{colour}" {place}>{inside}</rect>'
 
 
-def _told(text: str) -> str:
-    """Return what a browser tells of a shape under the pointer."""
+def _tooltip(text: str) -> str:
+    """Return the text that a browser shows when the pointer is over a shape."""
     return f"<title>{escape(text)}</title>"
 
 

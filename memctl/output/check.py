@@ -6,7 +6,7 @@ from memctl.errors import MemctlError, UsageError
 from memctl.insight.check import CheckResult
 from memctl.insight.findings import Finding
 
-MOST_TOLD = 3  # findings in the one line that a plug-in may print
+MOST_SHOWN = 3  # findings in the one line that a plug-in may print
 
 
 def finding_lines(findings: Iterable[Finding]) -> list[str]:
@@ -26,9 +26,9 @@ def plugin_line(result: CheckResult) -> tuple[str, int]:
     errors, warnings = result.count("error"), result.count("warning")
     word, exit_code = ("CRITICAL", 2) if errors else ("WARNING", 1) if warnings else ("OK", 0)
     messages = [finding.message for finding in result.findings if finding.severity != "info"]
-    told = "; ".join(messages[:MOST_TOLD]) or "nothing is wrong"
-    if len(messages) > MOST_TOLD:
-        told += f"; and {len(messages) - MOST_TOLD} more"
+    text = "; ".join(messages[:MOST_SHOWN]) or "nothing is wrong"
+    if len(messages) > MOST_SHOWN:
+        text += f"; and {len(messages) - MOST_SHOWN} more"
     figures = {
         "memories": result.memories or 0,
         "errors": errors,
@@ -37,7 +37,7 @@ def plugin_line(result: CheckResult) -> tuple[str, int]:
         "wal": f"{result.wal_bytes}B",
     }
     drawn = " ".join(f"{name}={figure};;;0" for name, figure in figures.items())
-    return f"{_plugin_text(word, told)}|{drawn}", exit_code
+    return f"{_plugin_text(word, text)}|{drawn}", exit_code
 
 
 def plugin_failure(error: MemctlError) -> tuple[str, int]:
@@ -47,5 +47,5 @@ def plugin_failure(error: MemctlError) -> tuple[str, int]:
     return _plugin_text("CRITICAL", str(error)), 2
 
 
-def _plugin_text(word: str, told: str) -> str:
-    return f"MEMCTL {word} - {told}".replace("|", "/")  # what follows a bar are figures
+def _plugin_text(word: str, text: str) -> str:
+    return f"MEMCTL {word} - {text}".replace("|", "/")  # what follows a bar are figures

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import dropwhile
 
 from memctl.insight.metrics import DayFigures, History, Metrics
-from memctl.output.terminal import Cell, Column, json_key
+from memctl.output.tables import Cell, Column
+from memctl.output.terminal import json_key
 from memctl.storage.sqlite.figures import Figures, by_agent, total
 from memctl.storage.times import to_text
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from memctl.insight.advice import advise
 from memctl.insight.report import Candidate, Changes, HealthReport, Memory
 from memctl.output.report_sections import Section, sections, title
-from memctl.output.terminal import Cell, table_text, visible
+from memctl.output.tables import Cell, table_text
+from memctl.output.terminal import visible
 from memctl.storage.sqlite.figures import Figures
 from memctl.storage.times import to_text
 

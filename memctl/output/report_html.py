@@ -8,7 +8,8 @@ from memctl.insight.report import HealthReport
 from memctl.output.charts import Series, horizontal_bars, line_chart, stacked_bars
 from memctl.output.metrics import readable_bytes
 from memctl.output.report_sections import Section, growth, sections
-from memctl.output.terminal import Cell, visible
+from memctl.output.tables import Cell
+from memctl.output.terminal import visible
 from memctl.storage.times import to_text
 
 STYLE = """
@@ -79,7 +80,7 @@ IN_CARDS = ("Summary", "What to do", "Findings")  # shown by tiles and notes
 
 def report_html(report: HealthReport) -> str:
     """Return the whole page; every text is spelled out and escaped."""
-    told = sections(report)
+    shown = sections(report)
     since, until = (to_text(moment)[:16].replace("T", " ") for moment in (report.since, report.at))
     body = [
         "<h1>Agent memory report</h1>",
@@ -88,7 +89,7 @@ def report_html(report: HealthReport) -> str:
         _note("What to do", advise(report)),
         _note("Findings", report.findings),
         _charts(report),
-        *(_section(section) for section in told if section.title not in IN_CARDS),
+        *(_section(section) for section in shown if section.title not in IN_CARDS),
     ]
     content = "\n".join(part for part in body if part)
     return (

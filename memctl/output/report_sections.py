@@ -9,7 +9,7 @@ from typing import NamedTuple
 from memctl.insight.advice import advise
 from memctl.insight.report import AGE_BEFORE_UNREAD_COUNTS, MOST, HealthReport, Memory
 from memctl.output.metrics import readable_average, readable_bytes, sparkline
-from memctl.output.terminal import Cell, Column
+from memctl.output.tables import Cell, Column
 from memctl.storage.times import to_text
 
 LONGEST_NAME = 60
@@ -125,10 +125,10 @@ def _expiries(report: HealthReport) -> Section:
     section = _memories("Next to expire", report.expiring, "expires_at")
     if not section.rows and not report.overdue:
         return section
-    said = (
+    sentence = (
         f"{report.expiring_soon:,} expire within a week; {report.overdue:,} have expired already."
     )
-    return section._replace(sentences=[said])
+    return section._replace(sentences=[sentence])
 
 
 def _values(report: HealthReport) -> Section:
@@ -163,12 +163,12 @@ def _candidates(report: HealthReport) -> Section:
     if not rows:
         return Section("Promotion")
     least = report.promotion
-    said = (
+    sentence = (
         f"{report.candidate_count:,} memories meet every condition of promotion: importance "
         f"{least.importance:g}, {least.accesses:,} reads, {least.age.days:,} days of age, and a "
         f"pattern or a learning; {report.near_candidate_count:,} meet all but one."
     )
-    return Section("Promotion", [said], columns, rows)
+    return Section("Promotion", [sentence], columns, rows)
 
 
 def _jobs(report: HealthReport) -> Section:

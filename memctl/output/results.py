@@ -3,7 +3,8 @@
 from memctl.jobs.engine import JobResult, Report
 from memctl.jobs.selection import Affected
 from memctl.output.messages import Message
-from memctl.output.terminal import json_key, show_document, show_rows, tell
+from memctl.output.tables import show_rows
+from memctl.output.terminal import json_key, show_document, show_message
 from memctl.storage.times import to_text
 
 # What each job did, with its counts filled in; and the same as a preview.
@@ -53,10 +54,10 @@ def show_report(report: Report[JobResult], *, as_json: bool, listing: bool, quie
         show_document(report_document(report, listing=listing))
     elif listing and report.result:
         show_rows((memory_row(memory) for memory in report.result.tally.memories), "table")
-    tell_report(report, as_json=as_json, quiet=quiet)
+    show_outcome(report, as_json=as_json, quiet=quiet)
 
 
-def tell_report(report: Report[JobResult], *, as_json: bool, quiet: bool) -> None:
+def show_outcome(report: Report[JobResult], *, as_json: bool, quiet: bool) -> None:
     """Print on stderr what a job did."""
     event = "previewed" if report.dry_run else "finished"
     document = report_document(report, listing=False)
@@ -67,7 +68,7 @@ def tell_report(report: Report[JobResult], *, as_json: bool, quiet: bool) -> Non
         facts={name: fact for name, fact in document.items() if name not in ("job", "agents")},
     )
     warning = report.result and report.result.warning
-    tell(
+    show_message(
         message,
         as_json=as_json,
         quiet=quiet,

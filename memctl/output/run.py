@@ -6,15 +6,16 @@ from memctl.errors import MemctlError
 from memctl.jobs.due import Turn
 from memctl.jobs.engine import Request
 from memctl.output.messages import Message
-from memctl.output.results import memory_row, report_document, tell_report
-from memctl.output.terminal import error_document, show_document, show_error, show_rows, tell
+from memctl.output.results import memory_row, report_document, show_outcome
+from memctl.output.tables import show_rows
+from memctl.output.terminal import error_document, show_document, show_error, show_message
 from memctl.storage.times import to_text
 
 
-def tell_turn(turn: Turn, *, as_json: bool, quiet: bool, dry_run: bool) -> None:
+def show_turn(turn: Turn, *, as_json: bool, quiet: bool, dry_run: bool) -> None:
     """Print on stderr what became of one of the jobs of `memctl run`."""
     if turn.report:
-        tell_report(turn.report, as_json=as_json, quiet=quiet)
+        show_outcome(turn.report, as_json=as_json, quiet=quiet)
     elif not turn.error:
         when = f"before {to_text(turn.due_at)}" if turn.due_at else "ever"
         why = "no time left for it; it is still due" if turn.due else f"not due {when}"
@@ -24,7 +25,7 @@ def tell_turn(turn: Turn, *, as_json: bool, quiet: bool, dry_run: bool) -> None:
             event="out_of_time" if turn.due else "not_due",
             job=turn.job,
         )
-        tell(message, as_json=as_json, quiet=quiet, only_on_terminal=not dry_run)
+        show_message(message, as_json=as_json, quiet=quiet, only_on_terminal=not dry_run)
 
 
 def show_turns(

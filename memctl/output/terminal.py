@@ -7,36 +7,18 @@ job which succeeds says so only there: cron mails every byte.
 
 import io
 import os
-import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import IO, Any, AnyStr, Literal, NamedTuple
+from typing import IO, Any, AnyStr
 
 from memctl.errors import MemctlError, RefusedError, shortened
 from memctl.output.messages import Message, MessageStyle
 from memctl.storage.sqlite.database import from_bytes, to_bytes
 from memctl.storage.text import encodable, to_ascii
 
-Format = Literal["json", "nl", "csv", "table"]
-Cell = str | int | float | None
-
-
-class Column(NamedTuple):
-    """A column of a table; those of the highest rank are the first to be left out, 0 never is."""
-
-    heading: str
-    numeric: bool = False
-    rank: int = 0
-
-
-# Spreadsheets run a cell that begins with one of these, or with its full-width form; see OWASP,
-# "CSV Injection". What else they run are control characters, which are spelled out anyway.
-BEGIN_A_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-
 GATHERED_CHARACTERS = 1 << 16
 LONGEST_SENTENCE = 1600  # bytes
-LEAST_CELLS = 6  # that a narrow table leaves of a text
 
 _style = MessageStyle()
 
@@ -47,12 +29,12 @@ def set_message_style(style: MessageStyle) -> None:
     _style = style
 
 
-def say(sentence: str, *, quiet: bool = False, only_on_terminal: bool = False) -> None:
+def show_notice(sentence: str, *, quiet: bool = False, only_on_terminal: bool = False) -> None:
     """Print a message for a person on stderr."""
-    tell(Message(sentence), quiet=quiet, only_on_terminal=only_on_terminal)
+    show_message(Message(sentence), quiet=quiet, only_on_terminal=only_on_terminal)
 
 
-def tell(
+def show_message(
     message: Message, *, as_json: bool = False, quiet: bool = False, only_on_terminal: bool = False
 ) -> None:
     """Print a message on stderr, in the form that was chosen.
@@ -68,7 +50,7 @@ def tell(
     if silent and not (sys.stderr and sys.stderr.isatty()):
         return
     safe = message._replace(sentence=shortened(visible(message.sentence), LONGEST_SENTENCE))
-    _write(sys.stderr, _style.line(safe) + "\n")
+    write(sys.stderr, _style.line(safe) + "\n")
 
 
 def show_error(error: MemctlError, *, as_json: bool = False, jobs: Sequence[str] = ()) -> None:
@@ -80,7 +62,7 @@ def show_error(error: MemctlError, *, as_json: bool = False, jobs: Sequence[str]
     if jobs:
         document["jobs"] = list(jobs)
     if as_json and _style.form == "text":
-        _write(sys.stderr, to_json({"error": document}) + "\n")
+        write(sys.stderr, to_json({"error": document}) + "\n")
         return
     refused = isinstance(error, RefusedError)
     message = Message(
@@ -89,12 +71,12 @@ def show_error(error: MemctlError, *, as_json: bool = False, jobs: Sequence[str]
         event="refused" if refused else "failed",
         facts={"error": document},
     )
-    tell(message)
+    show_message(message)
 
 
 def show_usage(text: str) -> None:
     """Print on stderr, as it is, how the program wants to be called."""
-    _write(sys.stderr, text + "\n")
+    write(sys.stderr, text + "\n")
 
 
 def error_document(error: MemctlError) -> dict[str, object]:
@@ -117,20 +99,6 @@ def document_text(document: Mapping[str, object]) -> str:
     return to_json({"schema": 1, **document}, indent=2) + "\n"
 
 
-def show_rows(rows: Iterable[Mapping[str, object]], form: Format) -> None:
-    """Print records as a JSON array, as JSON a line, as CSV, or as a table."""
-    if form == "nl":
-        for row in rows:
-            _write(sys.stdout, to_json(row) + "\n")
-    elif form == "json":
-        lines = ",\n".join(f" {to_json(row)}" for row in rows)
-        _write(sys.stdout, f"[\n{lines}\n]\n" if lines else "[]\n")
-    elif form == "csv":
-        _show_csv(rows)
-    else:
-        _show_table(list(rows))
-
-
 def show_value(stored: str | bytes) -> None:
     """Print nothing but a stored text: its bytes, or on a terminal what is safe to show of it."""
     if sys.stdout is None:
@@ -138,9 +106,9 @@ def show_value(stored: str | bytes) -> None:
     content = to_bytes(stored) if isinstance(stored, str) else stored
     if sys.stdout.isatty():
         lines = from_bytes(content).removesuffix("\n").split("\n")
-        _write(sys.stdout, "\n".join(map(visible, lines)) + "\n")
+        write(sys.stdout, "\n".join(map(visible, lines)) + "\n")
     else:
-        _write(sys.stdout.buffer, content)
+        write(sys.stdout.buffer, content)
 
 
 def show_text(parts: Iterable[str]) -> None:
@@ -151,9 +119,9 @@ def show_text(parts: Iterable[str]) -> None:
         gathered.append(part)
         length += len(part)
         if length > GATHERED_CHARACTERS:
-            _write(sys.stdout, "".join(gathered))
+            write(sys.stdout, "".join(gathered))
             gathered, length = [], 0
-    _write(sys.stdout, "".join(gathered))
+    write(sys.stdout, "".join(gathered))
 
 
 def on_terminal() -> bool:
@@ -161,7 +129,7 @@ def on_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
-def _styled() -> bool:
+def is_styled() -> bool:
     """Tell whether what is printed may be styled, as its reader wants: see no-color.org."""
     if os.environ.get("NO_COLOR"):
         return False
@@ -189,48 +157,39 @@ class Progress:
         self._next = time.monotonic() + 0.2
         self._shown = True
         of_whole = f" of {whole:,}" if whole else ""
-        _write(sys.stderr, f"\r{self._what}: {done:,}{of_whole} rows")
+        write(sys.stderr, f"\r{self._what}: {done:,}{of_whole} rows")
 
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *_raised: object) -> None:
         if self._shown:
-            _write(sys.stderr, "\r\x1b[K")
+            write(sys.stderr, "\r\x1b[K")
 
 
 def show_line(text: str) -> None:
     """Print nothing but a text of one line."""
-    _write(sys.stdout, visible(text) + "\n")
-
-
-def show_facts(facts: Mapping[str, object]) -> None:
-    """Print names and values, a line each."""
-    from rich.cells import cell_len, set_cell_size
-
-    width = max(cell_len(visible(name)) for name in facts)
-    for name, fact in facts.items():
-        _write(sys.stdout, f"{set_cell_size(visible(name), width)}  {_plain(fact)}\n")
+    write(sys.stdout, visible(text) + "\n")
 
 
 def show_lines(lines: Iterable[str]) -> None:
     """Print sentences, a line each."""
     for line in lines:
-        _write(sys.stdout, visible(line) + "\n")
+        write(sys.stdout, visible(line) + "\n")
 
 
 def show_styled(*parts: tuple[str, str]) -> None:
     """Print a line of texts, each with a style of rich where styles are shown."""
     texts = [(visible(text), style) for text, style in parts]
     line = "".join(text for text, _ in texts) + "\n"
-    if _styled():
+    if is_styled():
         from rich.text import Text
 
-        line = _rendered(Text.assemble(*texts), styled=True)
-    _write(sys.stdout, line)
+        line = rendered(Text.assemble(*texts), styled=True)
+    write(sys.stdout, line)
 
 
-def _rendered(content: Any, *, styled: bool, width: int | None = None) -> str:
+def rendered(content: Any, *, styled: bool, width: int | None = None) -> str:
     """Return what rich makes of a text or a table; with a `width`, of so many cells."""
     from rich.console import Console
 
@@ -243,121 +202,6 @@ def _rendered(content: Any, *, styled: bool, width: int | None = None) -> str:
         width=width,
     ).print(content, soft_wrap=width is None)
     return printed.getvalue()
-
-
-def _show_csv(rows: Iterable[Mapping[str, object]]) -> None:
-    import csv
-
-    for number, row in enumerate(rows):
-        line = io.StringIO()
-        writer = csv.writer(line, lineterminator="\n")
-        if number == 0:
-            writer.writerow(row)
-        writer.writerow(_csv_cell(value) for value in row.values())
-        _write(sys.stdout, line.getvalue())
-
-
-def _csv_cell(value: object) -> str:
-    """Return a cell that no spreadsheet runs: text that looks like a formula follows a `'`."""
-    cell = _plain(value)
-    return f"'{cell}" if isinstance(value, str) and cell.startswith(BEGIN_A_FORMULA) else cell
-
-
-def _show_table(rows: Sequence[Mapping[str, object]]) -> None:
-    if not rows:
-        return
-    columns = [
-        Column(
-            name,
-            numeric=all(isinstance(row[name], int | float | None) for row in rows),
-            rank=int(all(row[name] in (None, "") for row in rows)),
-        )
-        for name in rows[0]
-    ]
-    show_table(columns, [[_plain(value) for value in row.values()] for row in rows])
-
-
-def show_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
-    """Print a table; a terminal that is too narrow goes without the columns it may leave out."""
-    import shutil
-
-    # Off a terminal the table is as wide as it needs.
-    width = shutil.get_terminal_size().columns if on_terminal() else None
-    _write(sys.stdout, table_text(columns, rows, width=width, styled=_styled()))
-
-
-def table_text(
-    columns: Sequence[Column],
-    rows: Sequence[Sequence[Cell]],
-    *,
-    width: int | None = None,
-    styled: bool = False,
-) -> str:
-    """Return a table as text, `width` cells wide where that can be; `styled` with escape codes.
-
-    A narrow table cuts texts, but no numbers and times: half of one would mislead. It rather
-    becomes wider than the terminal, which then breaks its lines.
-    """
-    from rich.cells import cell_len
-    from rich.table import Table
-    from rich.text import Text
-
-    lines = [column.heading.split("\n") for column in columns]
-    texts = [[_plain(value) for value in row] for row in rows]
-    wanted = [
-        max(map(cell_len, (*lines[number], *(row[number] for row in texts))))
-        for number in range(len(columns))
-    ]
-    widths = dict(enumerate(wanted)) if width is None else _fitted(columns, wanted, width)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, cells in widths.items():
-        column = columns[number]
-        table.add_column(
-            column.heading,
-            justify="right" if column.numeric else "left",
-            vertical="bottom",
-            no_wrap=True,
-            width=cells,
-        )
-    for row in texts:
-        table.add_row(*(Text(row[number]) for number in widths))
-    printed = _rendered(table, styled=styled, width=sum(widths.values()) + 2 * len(widths))
-    return "".join(f"{line.rstrip()}\n" for line in printed.splitlines())
-
-
-def _fitted(columns: Sequence[Column], wanted: Sequence[int], width: int) -> dict[int, int]:
-    """Return how many cells each column gets that a table of `width` cells keeps, by its number."""
-    widths = dict(enumerate(wanted))
-
-    def is_too_wide() -> bool:
-        return sum(widths.values()) + 2 * (len(widths) - 1) > width
-
-    while is_too_wide():
-        last = max(widths, key=lambda number: columns[number].rank)
-        if not columns[last].rank:
-            break
-        del widths[last]
-    texts = [
-        number
-        for number in widths
-        if not columns[number].numeric and not re.search("(^|_)at$", columns[number].heading)
-    ]
-    for number in texts:
-        widths[number] = min(widths[number], width)
-    while is_too_wide() and texts:
-        widest = max(texts, key=widths.__getitem__)
-        if widths[widest] <= LEAST_CELLS:
-            break
-        widths[widest] -= 1
-    return widths
-
-
-def _plain(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, Mapping | list):
-        return to_json(value)
-    return visible(value if isinstance(value, str) else str(value))
 
 
 def visible(text: str) -> str:
@@ -398,7 +242,7 @@ def json_key(text: str | bytes) -> str:
     return content.decode("utf-8", "backslashreplace")
 
 
-def _write(stream: IO[AnyStr] | None, content: AnyStr) -> None:
+def write(stream: IO[AnyStr] | None, content: AnyStr) -> None:
     """Print, and end with 141 when nobody reads any more, as a shell's own tools do.
 
     Raises MemctlError when data cannot be written. A message that cannot be is lost: the exit
