@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from memctl.config.policies import AlertPolicy
 from memctl.errors import MemctlError, UsageError
-from memctl.jobs.alerts import AlertPolicy, Undelivered, run_command
+from memctl.jobs.alerts import Undelivered, run_command
 from memctl.jobs.cleanup import cleanup
-from memctl.jobs.engine import JobResult, Request, Run, perform, watched
+from memctl.jobs.engine import JobResult, Request, Run, Session, perform
 from memctl.jobs.watchdog import Watch
 from memctl.storage.spool import Failure, delivery_lock, opened_spool, spool_path
 from tests.conftest import NOW, PROGRAM, Memctl, connect, insert_memory, rows
@@ -278,7 +279,7 @@ def test_a_mistake_of_the_caller_is_in_no_ledger(
             perform("cleanup", mistaken, Request(migrated.database, NOW))
         with (
             pytest.raises(UsageError),
-            watched("cleanup", spooled_request(migrated), by_hand=False),
+            Session(spooled_request(migrated)).failures_of("cleanup"),
         ):
             raise UsageError("that makes no sense", "say something else")
 

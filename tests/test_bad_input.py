@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from memctl.config.jobs import JOBS as DUE_JOBS
 from memctl.config.settings import load_settings
 from memctl.errors import NoDatabaseError
-from memctl.jobs.due import JOBS as DUE_JOBS
 from memctl.storage.sqlite.locking import lock_path
 from tests.conftest import (
     NOW,

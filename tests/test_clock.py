@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from memctl.config.policies import DecayPolicy
 from memctl.config.settings import load_settings
 from memctl.errors import ClockLeapError, RefusedError
 from memctl.insight.check import Wanted, check
 from memctl.jobs.alerts import Alert, Undelivered
 from memctl.jobs.cleanup import cleanup
-from memctl.jobs.decay import DecayPolicy, decay
+from memctl.jobs.decay import decay
 from memctl.jobs.due import run_due_jobs
 from memctl.jobs.engine import JobResult, Report, Request, Run, perform
 from memctl.jobs.watchdog import Watch

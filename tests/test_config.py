@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from memctl.config.file import Configuration
-from memctl.insight.findings import OVERDUE_DAYS
+from memctl.config.policies import CheckPolicy
 from tests.conftest import PROGRAM, Answer, Memctl
 
 DEFAULTS: list[tuple[str, Any]] = [
@@ -29,7 +29,7 @@ DEFAULTS: list[tuple[str, Any]] = [
     ("alerts.agent_memories", 10_000),
     ("alerts.command", []),
     ("check.backup_days", 8),
-    ("check.overdue_days", dict(OVERDUE_DAYS)),
+    ("check.overdue_days", dict(CheckPolicy().overdue_days)),
     ("observability.events", False),
     ("run.cleanup", "always"),
     ("run.decay", "daily"),

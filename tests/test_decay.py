@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memctl.config.file import Configuration
-from memctl.jobs.decay import DecayPolicy, decay
+from memctl.config.policies import DecayPolicy
+from memctl.jobs.decay import decay
 from memctl.jobs.engine import Request, perform
 from memctl.jobs.features import disable, enable
 from tests.configurations import AGENTS, DECAY_KEYS, TYPES, Document, documents, said

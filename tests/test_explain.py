@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memctl.config.policies import DecayPolicy, PrunePolicy
 from memctl.insight.explain import Explanation, Policies, explain
 from memctl.jobs.cleanup import cleanup
-from memctl.jobs.decay import DecayPolicy, decay
+from memctl.jobs.decay import decay
 from memctl.jobs.engine import JobResult, Request, Run, perform
-from memctl.jobs.prune import PrunePolicy, prune
+from memctl.jobs.prune import prune
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.times import parse_moment
 from tests.conftest import NOW, Memctl, connect, insert_memory, rows, text_of

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memctl.config.policies import DecayPolicy
 from memctl.jobs.archive import archive
-from memctl.jobs.decay import DecayPolicy, decay
+from memctl.jobs.decay import decay
 from memctl.jobs.engine import JobResult, Request, Run, perform
 from memctl.jobs.restore import restore
 from memctl.storage.sqlite.archive import ArchiveFilter

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from memctl.config.policies import DecayPolicy, PrunePolicy
 from memctl.jobs.archive import archive
 from memctl.jobs.cleanup import cleanup
-from memctl.jobs.decay import DecayPolicy, decay
+from memctl.jobs.decay import decay
 from memctl.jobs.engine import Request, perform
-from memctl.jobs.prune import PrunePolicy, prune
+from memctl.jobs.prune import prune
 from memctl.jobs.restore import restore
 from memctl.jobs.snapshot import snapshot
 from memctl.storage.sqlite.archive import ArchiveFilter

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memctl.config.file import Configuration
-from memctl.config.policies import Override, dotted
-from memctl.jobs.decay import DecayPolicy
+from memctl.config.policies import DecayPolicy, Override, dotted
 from tests.configurations import AGENTS, DECAY_KEYS, TYPES, Document, documents, said
 
 

@@ -19,10 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memctl.config.policies import Override
+from memctl.config.policies import DecayPolicy, Override, PromotePolicy
 from memctl.errors import SchemaError
-from memctl.jobs.candidates import Candidates, PromotePolicy, decay_with_notes
-from memctl.jobs.decay import DecayPolicy
+from memctl.jobs.candidates import Candidates, decay_with_notes
 from memctl.jobs.engine import Request, Run, perform
 from memctl.jobs.promote import PromoteResult, Promotion, promote
 from memctl.storage.sqlite.database import open_database, table_exists

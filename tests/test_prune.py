@@ -14,16 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memctl.config.file import Configuration
-from memctl.config.policies import Override
+from memctl.config.policies import Override, PrunePolicy
 from memctl.jobs.engine import Request, Run, perform
-from memctl.jobs.prune import (
-    GREAT_LOSSES,
-    OLD_MEMORIES,
-    PrunePolicy,
-    PruneResult,
-    last_policy,
-    prune,
-)
+from memctl.jobs.prune import GREAT_LOSSES, OLD_MEMORIES, PruneResult, last_policy, prune
 from memctl.jobs.selection import Due
 from memctl.storage.sqlite.database import open_database
 from tests.configurations import AGENTS, PRUNE_KEYS, TYPES, Document, documents, said

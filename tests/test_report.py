@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
+from memctl.config.jobs import JOBS
+from memctl.config.policies import AlertPolicy, DecayPolicy, PromotePolicy
 from memctl.insight import advice
 from memctl.insight.metrics import DayFigures
 from memctl.insight.report import AgentReport, HealthReport, JobReport, Memory, read_report
-from memctl.jobs.alerts import AlertPolicy
-from memctl.jobs.candidates import PromotePolicy
-from memctl.jobs.decay import DecayPolicy
 from memctl.output.charts import Series, horizontal_bars, line_chart, stacked_bars
 from memctl.output.metrics import readable_bytes
 from memctl.output.report import report_markdown, report_text
@@ -64,7 +63,7 @@ def read(path: Path, **changes: Any) -> HealthReport:
 @pytest.fixture
 def report(migrated: Memctl) -> HealthReport:
     """The report of an empty database, in which every rule is content; to be changed."""
-    jobs = [job_report(job) for job in advice.REGULAR_JOBS]
+    jobs = [job_report(job) for job in JOBS]
     return read(migrated.database, jobs=jobs, counts_accesses=True)
 
 
@@ -125,8 +124,8 @@ def test_a_report_tells_what_happened(
         "advice": [
             "1 memories have expired and are still given to agents: run `memctl cleanup` more "
             "often.",
-            "In this time prune did not run: `memctl schedule --cron` prints the line that runs "
-            "every job.",
+            "In this time promote and prune did not run: `memctl schedule --cron` prints the line "
+            "that runs every job.",
             "1 memories meet every condition of promotion and wait for it.",
             "How often agents read is not counted: to know, `memctl enable access-counting`.",
         ],
@@ -346,8 +345,8 @@ def test_where_all_is_well_there_is_no_advice(report: HealthReport) -> None:
         pytest.param(
             advice.schedule_missing_jobs,
             {"jobs": [job_report("cleanup"), job_report("prune")]},
-            "In this time decay and snapshot did not run: `memctl schedule --cron` prints the line "
-            "that runs every job.",
+            "In this time decay, promote and snapshot did not run: `memctl schedule --cron` prints "
+            "the line that runs every job.",
             id="jobs that never ran",
         ),
         pytest.param(
@@ -585,8 +584,8 @@ def test_a_report_of_an_empty_database_says_so(migrated: Memctl) -> None:
         "\n"
         "What to do\n"
         "----------\n"
-        "* In this time cleanup, decay, prune and snapshot did not run: `memctl schedule --cron` "
-        "prints the line that runs every job.\n"
+        "* In this time cleanup, decay, promote, snapshot and prune did not run: `memctl schedule "
+        "--cron` prints the line that runs every job.\n"
         "* How often agents read is not counted: to know, `memctl enable access-counting`.\n"
         "\n"
         "Summary\n"

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memctl.jobs.due import JOBS, Every, due_at
+from memctl.config.jobs import JOBS, Every
+from memctl.jobs.due import due_at
 from memctl.storage.sqlite.ledger import Standing
 from tests.conftest import NOW, Answer, Memctl, connect, everything, rows
 from tests.test_contention import undisturbed, write_lock

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memctl.config.jobs import JOBS
 from memctl.errors import UsageError
-from memctl.jobs.due import JOBS
 from memctl.output.schedule import Installation, crontab, systemd_units
 from tests.conftest import PROGRAM, Memctl
 from tests.test_crashes import eventually

@@ -15,15 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memctl.config.policies import AlertPolicy, DecayPolicy, PromotePolicy, PrunePolicy
 from memctl.insight.metrics import read_history
 from memctl.insight.report import read_report
-from memctl.jobs.alerts import AlertPolicy
 from memctl.jobs.archive import archive
-from memctl.jobs.candidates import PromotePolicy
 from memctl.jobs.cleanup import cleanup
-from memctl.jobs.decay import DecayPolicy
 from memctl.jobs.engine import JobResult, Request, Run, perform
-from memctl.jobs.prune import PrunePolicy, prune
+from memctl.jobs.prune import prune
 from memctl.jobs.snapshot import COLUMNS, snapshot
 from tests.conftest import NOW, Memctl, connect, insert_memory, rows, text_of
 from tests.service import Service

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from memctl import AgentMemory
+from memctl.config.policies import DecayPolicy, PromotePolicy, PrunePolicy
 from memctl.errors import SchemaError
 from memctl.jobs.archive import archive
-from memctl.jobs.candidates import PromotePolicy
 from memctl.jobs.cleanup import cleanup
-from memctl.jobs.decay import DecayPolicy, decay
+from memctl.jobs.decay import decay
 from memctl.jobs.engine import JobResult, Request, Run, perform
 from memctl.jobs.features import enable
 from memctl.jobs.promote import promote
-from memctl.jobs.prune import PrunePolicy, prune
+from memctl.jobs.prune import prune
 from memctl.jobs.restore import restore
 from memctl.storage.sqlite.archive import ArchiveFilter
 from memctl.storage.sqlite.database import open_database

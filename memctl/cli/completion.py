@@ -15,9 +15,9 @@ from typing import Annotated, Literal, get_args
 import typer
 
 from memctl.cli.options import ASKED_BY, Call
+from memctl.config.jobs import JOBS
 from memctl.config.settings import load_settings
 from memctl.errors import MemctlError
-from memctl.jobs.due import JOBS
 from memctl.output.terminal import show_document, show_text
 from memctl.storage.sqlite.agents import agents
 from memctl.storage.sqlite.archive import REASONS

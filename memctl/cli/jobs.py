@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import AgentOption, Call, ChangeOptions, JobOptions, finish
+from memctl.jobs.due import job_work, run_due_jobs, worst
 from memctl.jobs.engine import perform
 from memctl.storage.times import parse_duration
 
@@ -16,7 +17,6 @@ def run(call: Call, job: JobOptions) -> None:
 
     The ledger records when each job last ran; [run] in the configuration sets how often it is due.
     """
-    from memctl.jobs.due import run_due_jobs, worst
     from memctl.output.run import show_failures, show_turn, show_turns
 
     clock = time.monotonic()
@@ -37,23 +37,12 @@ def run(call: Call, job: JobOptions) -> None:
 
 def cleanup(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
     """Archive expired memories."""
-    from memctl.jobs.cleanup import cleanup as archive_expired
-
-    request = job.request(call, partial=agent is not None)
-    report = perform("cleanup", lambda run: archive_expired(run, agent=agent), request)
-    finish(report, call, job)
+    _perform("cleanup", call, job, agent=agent)
 
 
 def decay(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
     """Lower the importance of memories that have not been read recently."""
-    from memctl.jobs.candidates import decay_with_notes
-
-    policy, promotion = call.settings.decay, call.settings.promote
-    request = job.request(call, partial=agent is not None)
-    report = perform(
-        "decay", lambda run: decay_with_notes(run, policy, promotion, agent=agent), request
-    )
-    finish(report, call, job)
+    _perform("decay", call, job, agent=agent)
 
 
 def prune(
@@ -68,13 +57,15 @@ def prune(
     ] = None,
 ) -> None:
     """Permanently delete old, unimportant memories from the archive."""
-    from memctl.jobs.prune import prune as remove_old
-
     policy = call.settings.prune
     if older_than is not None:
         policy = replace(policy, retention=parse_duration(older_than))
-    request = job.request(call, partial=agent is not None or older_than is not None)
-    report = perform("prune", lambda run: remove_old(run, policy, agent=agent), request)
+    partial = agent is not None or older_than is not None
+    report = perform(
+        "prune",
+        job_work("prune", call.settings, policies=[policy], agent=agent),
+        job.request(call, partial=partial),
+    )
     finish(report, call, job)
 
 
@@ -83,18 +74,15 @@ def promote(call: Call, job: JobOptions, agent: AgentOption = None) -> None:
 
     --list also prints the memories that are not candidates, with the reason.
     """
-    from memctl.jobs.promote import promote as promote_proven
-
-    policy, decay_policy = call.settings.promote, call.settings.decay
-    request = job.request(call, partial=agent is not None)
-    report = perform(
-        "promote", lambda run: promote_proven(run, policy, decay_policy, agent=agent), request
-    )
-    finish(report, call, job)
+    _perform("promote", call, job, agent=agent)
 
 
 def snapshot(call: Call, job: ChangeOptions) -> None:
     """Record today's figures for each agent, for `metrics --history` and `report`."""
-    from memctl.jobs.snapshot import snapshot as keep_figures
+    finish(perform("snapshot", job_work("snapshot", call.settings), job.request(call)), call, job)
 
-    finish(perform("snapshot", keep_figures, job.request(call)), call, job)
+
+def _perform(name: str, call: Call, job: JobOptions, *, agent: str | None) -> None:
+    """Run a scheduled job for one agent, or for all of them."""
+    work = job_work(name, call.settings, agent=agent)
+    finish(perform(name, work, job.request(call, partial=agent is not None)), call, job)

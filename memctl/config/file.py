@@ -10,21 +10,37 @@ from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 from pathlib import Path
 from shutil import which
-from typing import Annotated, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+)
 from pydantic_core import ErrorDetails
 
-from memctl.config.policies import Override, dotted
+from memctl.config.jobs import JOBS, Every
+from memctl.config.policies import (
+    AlertPolicy,
+    CheckPolicy,
+    DecayPolicy,
+    Override,
+    PromotePolicy,
+    PrunePolicy,
+    dotted,
+)
 from memctl.errors import UsageError, name_like
-from memctl.insight.findings import OVERDUE_DAYS, CheckPolicy, ScheduledJob
-from memctl.jobs.alerts import AlertPolicy
-from memctl.jobs.candidates import PromotePolicy
-from memctl.jobs.decay import DecayPolicy
-from memctl.jobs.due import Every, RunPolicy
-from memctl.jobs.prune import PrunePolicy
 
 MOST_PROBLEMS = 10  # that are reported at once
+
+if TYPE_CHECKING:
+    JobName = str
+else:  # pydantic refuses every other name
+    JobName = Literal[tuple(JOBS)]
 
 Points = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Days = Annotated[int, Field(ge=0, le=36500)]
@@ -155,13 +171,13 @@ class CheckSection(Section):
     backup_days: int = Field(
         CheckPolicy.backup_days, gt=0, le=36500, description="a newest backup must not be older"
     )
-    overdue_days: dict[ScheduledJob, Annotated[int, Field(gt=0, le=36500)]] = Field(
-        dict(OVERDUE_DAYS), description="without a success"
+    overdue_days: dict[JobName, Annotated[int, Field(gt=0, le=36500)]] = Field(
+        dict(CheckPolicy().overdue_days), description="without a success"
     )
 
     def policy(self) -> CheckPolicy:
         """Return the policy that the section describes; a job it leaves out has its default."""
-        return CheckPolicy(self.backup_days, {**OVERDUE_DAYS, **self.overdue_days})
+        return CheckPolicy(self.backup_days, {**CheckPolicy().overdue_days, **self.overdue_days})
 
 
 class ObservabilitySection(Section):
@@ -170,20 +186,12 @@ class ObservabilitySection(Section):
     events: bool = Field(False, description="a row for each run in the service's own table")
 
 
-class RunSection(Section):
-    """`[run]`"""
-
-    cleanup: Every = Field(
-        RunPolicy.cleanup, description='here and below "always", "daily", "weekly" or "never"'
-    )
-    decay: Every = Field(RunPolicy.decay, description="by the days and weeks of UTC")
-    promote: Every = Field(RunPolicy.promote, description="what has proved itself")
-    snapshot: Every = Field(RunPolicy.snapshot, description="the figures of the day")
-    prune: Every = Field(RunPolicy.prune, description="what is old in the archive")
-
-    def policy(self) -> RunPolicy:
-        """Return the policy that the section describes."""
-        return RunPolicy(**self.model_dump())
+RunSection = create_model(
+    "RunSection",
+    __base__=Section,
+    __doc__="`[run]`",
+    **{name: (Every, Field(job.every, description=job.summary)) for name, job in JOBS.items()},  # type: ignore[call-overload]
+)
 
 
 class Configuration(Section):
@@ -198,7 +206,7 @@ class Configuration(Section):
     alerts: AlertsSection = AlertsSection.model_construct()
     check: CheckSection = CheckSection.model_construct()
     observability: ObservabilitySection = ObservabilitySection.model_construct()
-    run: RunSection = RunSection.model_construct()
+    run: RunSection = RunSection.model_construct()  # type: ignore[valid-type]
     agents: dict[str, AgentSection] = {}
 
     def decay_policy(self) -> DecayPolicy:
@@ -206,6 +214,11 @@ class Configuration(Section):
         sections = {agent: tables.decay for agent, tables in self.agents.items()}
         overrides = _overrides(self.decay, sections)
         return DecayPolicy(**self.decay.policy_keys(), overrides=tuple(overrides))
+
+    @property
+    def every(self) -> Mapping[str, Every]:
+        """How often each job is due."""
+        return {name: getattr(self.run, name) for name in JOBS}
 
     def prune_policy(self) -> PrunePolicy:
         """Return what the file says of retention."""

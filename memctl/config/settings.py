@@ -5,18 +5,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from memctl.config.jobs import JOBS, Every
+from memctl.config.policies import (
+    AlertPolicy,
+    CheckPolicy,
+    DecayPolicy,
+    PromotePolicy,
+    PrunePolicy,
+)
 from memctl.errors import MemctlError, UsageError
-from memctl.jobs.alerts import AlertPolicy
 from memctl.storage.spool import spool_path
 from memctl.storage.sqlite.database import database_path, reachable
 
-if TYPE_CHECKING:  # each costs a start more than it is worth to the commands without it
+if TYPE_CHECKING:  # it imports pydantic, which doubles the time of a start
     from memctl.config.file import Configuration
-    from memctl.insight.findings import CheckPolicy
-    from memctl.jobs.candidates import PromotePolicy
-    from memctl.jobs.decay import DecayPolicy
-    from memctl.jobs.due import RunPolicy
-    from memctl.jobs.prune import PrunePolicy
 
 SYSTEM_CONFIGURATION = Path("/etc/memctl/config.toml")
 
@@ -36,29 +38,23 @@ class Settings(NamedTuple):
         return self.database_source == "default"
 
     @property
-    def decay(self) -> "DecayPolicy":
+    def decay(self) -> DecayPolicy:
         """The decay policy in force."""
-        from memctl.jobs.decay import DecayPolicy
-
         return self.configuration.decay_policy() if self.configuration else DecayPolicy()
 
     @property
-    def prune(self) -> "PrunePolicy":
+    def prune(self) -> PrunePolicy:
         """The retention in force."""
-        from memctl.jobs.prune import PrunePolicy
-
         return self.configuration.prune_policy() if self.configuration else PrunePolicy()
 
     @property
-    def promote(self) -> "PromotePolicy":
+    def promote(self) -> PromotePolicy:
         """What a memory must have to be promoted."""
-        from memctl.jobs.candidates import PromotePolicy
-
         return self.configuration.promote.policy() if self.configuration else PromotePolicy()
 
     @property
     def alerts(self) -> AlertPolicy:
-        """From which figures on somebody is told."""
+        """The figures above which an alert is raised."""
         return self.configuration.alerts.policy() if self.configuration else AlertPolicy()
 
     @property
@@ -77,18 +73,16 @@ class Settings(NamedTuple):
         return self.configuration is not None and self.configuration.observability.events
 
     @property
-    def check(self) -> "CheckPolicy":
-        """What the check finds wrong."""
-        from memctl.insight.findings import CheckPolicy
-
+    def check(self) -> CheckPolicy:
+        """The figures above which the check reports a finding."""
         return self.configuration.check.policy() if self.configuration else CheckPolicy()
 
     @property
-    def run(self) -> "RunPolicy":
+    def every(self) -> Mapping[str, Every]:
         """How often each job is due."""
-        from memctl.jobs.due import RunPolicy
-
-        return self.configuration.run.policy() if self.configuration else RunPolicy()
+        if self.configuration:
+            return self.configuration.every
+        return {name: job.every for name, job in JOBS.items()}
 
 
 def load_settings(

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
+from memctl.config.jobs import JOBS
 from memctl.insight.report import HealthReport
 
 LONG_LOCK_MS = 50.0
 BIG_VALUE_BYTES = 1_000_000
 ENOUGH_TO_JUDGE = 100  # memories
 FAST_GROWTH = 1.5
-REGULAR_JOBS = ("cleanup", "decay", "prune", "snapshot")
 
 Rule = Callable[[HealthReport], str | None]
 
@@ -41,7 +41,7 @@ def archive_what_has_expired(report: HealthReport) -> str | None:
 def schedule_missing_jobs(report: HealthReport) -> str | None:
     """A job that never ran is probably not scheduled."""
     ran = {job.job for job in report.jobs}
-    missing = [job for job in REGULAR_JOBS if job not in ran]
+    missing = [job for job in JOBS if job not in ran]
     if not missing:
         return None
     *others, last = missing

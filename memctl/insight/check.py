@@ -12,14 +12,15 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Literal, NamedTuple
 
+from memctl.config.policies import AlertPolicy, CheckPolicy
 from memctl.errors import SchemaError
 from memctl.insight.check_jobs import find_in_jobs, find_in_numbers
 from memctl.insight.check_memories import find_in_memories
 from memctl.insight.check_stamps import find_in_stamps
-from memctl.insight.findings import CheckPolicy, Finding
+from memctl.insight.findings import Finding
 from memctl.insight.metrics import database_size
 from memctl.jobs import bridge
-from memctl.jobs.alerts import AlertPolicy, count_memories
+from memctl.jobs.alerts import count_memories
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup import STAMP

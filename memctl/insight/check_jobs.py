@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from sqlite3 import Connection
 
-from memctl.insight.findings import CheckPolicy, Finding
+from memctl.config.policies import AlertPolicy, CheckPolicy
+from memctl.insight.findings import Finding
 from memctl.jobs.alerts import (
     FAILURES_IN_A_ROW,
     FEW_MEMORIES,
-    AlertPolicy,
     before_today,
     drop_alerts,
     growth_alerts,

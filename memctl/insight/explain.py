@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from sqlite3 import Connection
 from typing import Any, Literal, NamedTuple
 
+from memctl.config.policies import DecayPolicy, PromotePolicy, PrunePolicy
 from memctl.errors import NotFoundError, name_like
 from memctl.insight.fading import idle_time, importance_after_decay, moment_of_fading
-from memctl.jobs.candidates import Considered, PromotePolicy, foreseen_candidates
-from memctl.jobs.decay import DecayPolicy
+from memctl.jobs.candidates import Considered, foreseen_candidates
 from memctl.jobs.knowledge import ENTRY_TYPES
-from memctl.jobs.prune import PrunePolicy
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.database import from_bytes, one_view, to_bytes
 from memctl.storage.sqlite.events import EventFilter, EventRecord, read_events

@@ -7,12 +7,12 @@ from datetime import datetime
 from sqlite3 import Connection
 from typing import Any
 
+from memctl.config.policies import DecayPolicy
 from memctl.jobs.decay import (
     CHARGED_UNTIL,
     FADING_MEMORIES,
     IDLE_SINCE,
     STORED_IMPORTANCE,
-    DecayPolicy,
     idle_memories,
     owed,
     settled_importance,

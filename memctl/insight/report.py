@@ -14,17 +14,10 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
+from memctl.config.policies import AlertPolicy, DecayPolicy, PromotePolicy
 from memctl.errors import UsageError
 from memctl.insight.metrics import DatabaseSize, DayFigures, database_size, read_history
-from memctl.jobs.alerts import AlertPolicy
-from memctl.jobs.candidates import (
-    LACKS_ONE_AT_MOST,
-    MAY_LACK_ONE,
-    Candidates,
-    PromotePolicy,
-    foreseen_candidates,
-)
-from memctl.jobs.decay import DecayPolicy
+from memctl.jobs.candidates import LACKS_ONE_AT_MOST, MAY_LACK_ONE, Candidates, foreseen_candidates
 from memctl.storage.sqlite.database import one_view
 from memctl.storage.sqlite.features import counting_since
 from memctl.storage.sqlite.figures import (

@@ -11,11 +11,11 @@ import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from sqlite3 import Connection
 from typing import NamedTuple
 
+from memctl.config.policies import AlertPolicy
 from memctl.errors import ClockLeapError, MemctlError, RefusedError
 from memctl.storage.sqlite.database import to_bytes, transaction
 from memctl.storage.sqlite.state import delete_state, read_state, write_state
@@ -29,13 +29,6 @@ STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 UNDER_ALERT = "MEMCTL_UNDER_ALERT"  # in its environment the command and what it starts have this
 FAILURES_IN_A_ROW = 3
 FEW_MEMORIES = 100  # may come and go without anybody being told
-
-
-@dataclass(frozen=True)
-class AlertPolicy:
-    """From which figures on somebody is told."""
-
-    agent_memories: int = 10_000  # more of one agent are too many
 
 
 class Alert(NamedTuple):

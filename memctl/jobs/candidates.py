@@ -9,16 +9,15 @@ service clears whenever it learns the same thing anew.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
+from memctl.config.policies import DecayPolicy, PromotePolicy
 from memctl.errors import RefusedError
 from memctl.jobs import entries
 from memctl.jobs.decay import (
     STORED_IMPORTANCE,
-    DecayPolicy,
     DecayResult,
     decay,
     memories_at,
@@ -31,23 +30,6 @@ from memctl.jobs.selection import AMONG, Affected, Due
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
 from memctl.storage.sqlite.database import from_bytes, to_bytes, transaction
 from memctl.storage.times import to_unix, unix_seconds
-
-
-@dataclass(frozen=True)
-class PromotePolicy:
-    """What a memory must at least have to be promoted."""
-
-    importance: float = 8.0
-    accesses: int = 5
-    age: timedelta = timedelta(days=14)  # since it was written
-
-    def parameters(self) -> dict[str, float]:
-        """Return the policy as SQL parameters, for the conditions below."""
-        return {
-            "importance": self.importance,
-            "accesses": self.accesses,
-            "age": int(self.age.total_seconds()),  # whole, and so are the days made of it
-        }
 
 
 def _at_least(column: str, parameter: str) -> str:
@@ -277,7 +259,9 @@ class Candidates(NamedTuple):
         return query, {
             **parameters,
             "now": to_unix(self.now),
-            **self.policy.parameters(),
+            "importance": self.policy.importance,
+            "accesses": self.policy.accesses,
+            "age": int(self.policy.age.total_seconds()),  # whole, and so are the days made of it
             **agent_parameter(self.agent),
         }
 

@@ -19,28 +19,15 @@ from operator import itemgetter
 from sqlite3 import Connection
 from typing import Any, NamedTuple, get_args
 
-from memctl.config.policies import Policy, put_for_parameters
+from memctl.config.policies import DecayPolicy
 from memctl.jobs.engine import Batch, JobResult, Run
 from memctl.jobs.selection import Due
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter, require_agent
 from memctl.storage.sqlite.database import GREATEST_REAL, table_exists, temporary_tables
 from memctl.storage.sqlite.events import DecayEvent, Table
 from memctl.storage.sqlite.features import BOOST, HIGHEST_IMPORTANCE
+from memctl.storage.sqlite.policies import policy_sql, put_for_parameters
 from memctl.storage.times import to_text, to_unix, unix_seconds
-
-
-@dataclass(frozen=True)
-class DecayPolicy(Policy):
-    """How importance fades, in points per whole day without a read."""
-
-    SECTION = "decay"
-
-    floor: float = 1.0
-    grace_days: int = 7
-    idle_rate: float = 0.1  # after the grace days
-    stale_days: int = 30
-    stale_rate: float = 0.2  # after the stale days
-    since: datetime | None = None  # a day of idling that began before is never charged
 
 
 def _to_sql(value: Any) -> Any:
@@ -192,7 +179,10 @@ def under_policy(db: Connection, policy: DecayPolicy, query: str) -> tuple[str, 
 
     In it each key that depends on the memory is a column of its own.
     """
-    choices = {key: policy.choice(db, key, to_sql=_to_sql) for key in policy.keys}
+    choices = {
+        key: policy_sql(db, key, getattr(policy, key), policy.overrides_of(key), to_sql=_to_sql)
+        for key in policy.keys
+    }
     depending = {key: choice.sql for key, choice in choices.items() if choice.depends}
     parameters: dict[str, Any] = {}
     for choice in choices.values():

@@ -6,80 +6,19 @@ and whoever ran the job by hand that day has done it. After a failure a job wait
 """
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from importlib import import_module
+from typing import NamedTuple
 
+from memctl.config.jobs import JOBS, Every
 from memctl.config.settings import Settings
 from memctl.errors import MemctlError, RefusedError, shortage
-from memctl.jobs.engine import (
-    JobResult,
-    Report,
-    Request,
-    Run,
-    alone,
-    migrated_database,
-    perform_alone,
-    watched,
-)
-from memctl.jobs.watchdog import deliver_alerts
-from memctl.storage.sqlite.ledger import Standing, clock_error, standing
-
-Every = Literal["always", "daily", "weekly", "never"]
+from memctl.jobs.engine import JobResult, Report, Request, Run, Session, clock_error
+from memctl.storage.sqlite.ledger import Standing, standing
+from memctl.storage.sqlite.migrations import require_current
 
 RETRY_AFTER = timedelta(hours=1)
-
-
-@dataclass(frozen=True)
-class RunPolicy:
-    """How often each job is due."""
-
-    cleanup: Every = "always"
-    decay: Every = "daily"
-    promote: Every = "daily"
-    snapshot: Every = "daily"
-    prune: Every = "weekly"
-
-
-def _cleanup(run: Run, _settings: Settings) -> JobResult:
-    from memctl.jobs.cleanup import cleanup
-
-    return cleanup(run)
-
-
-def _decay(run: Run, settings: Settings) -> JobResult:
-    from memctl.jobs.candidates import decay_with_notes
-
-    return decay_with_notes(run, settings.decay, settings.promote)
-
-
-def _promote(run: Run, settings: Settings) -> JobResult:
-    from memctl.jobs.promote import promote
-
-    return promote(run, settings.promote, settings.decay)
-
-
-def _snapshot(run: Run, _settings: Settings) -> JobResult:
-    from memctl.jobs.snapshot import snapshot
-
-    return snapshot(run)
-
-
-def _prune(run: Run, settings: Settings) -> JobResult:
-    from memctl.jobs.prune import prune
-
-    return prune(run, settings.prune)
-
-
-# In this order: what has expired is not worth charging, and what is pruned is gone for good.
-JOBS: dict[str, Callable[[Run, Settings], JobResult]] = {
-    "cleanup": _cleanup,
-    "decay": _decay,
-    "promote": _promote,
-    "snapshot": _snapshot,
-    "prune": _prune,
-}
 
 
 class Turn(NamedTuple):
@@ -107,33 +46,37 @@ def run_due_jobs(settings: Settings, request: Request) -> Iterator[Turn]:
     """Run every job that is due and yield what became of each of them, as it happens.
 
     Nobody else changes the database in between; alerts are delivered afterwards. `max_seconds` is
-    for all of them together. Raises as `perform` does, but only before the first job, and keeps it
-    as a failure of that job.
+    for all of them together. Raises as `Session.run` does, but only before the first job, and keeps
+    it as a failure of that job.
     """
-    watch = request.watch
-    request = request._replace(watch=watch._replace(deliver=None))
-    try:
-        with watched(_first(settings.run), request, by_hand=False), alone("run", request):
+    first = _first(settings.every)
+    with Session(request) as session:
+        session.deliver_alerts_at_end()
+        with session.failures_of(first), session.exclusive("run"):
             clock = time.monotonic()
-            for job, due_at in _plan(settings.run, request):
+            for job, due_at in _plan(settings.every, session):
                 left = request.max_seconds
                 if left is not None:
                     left -= time.monotonic() - clock
-                yield _turn(job, due_at, settings, request._replace(max_seconds=left))
-    except Exception:
-        deliver_alerts(request.database, watch)
-        raise
-    deliver_alerts(request.database, watch)
+                yield _turn(job, due_at, settings, session, left)
 
 
-def _turn(job: str, due_at: datetime | None, settings: Settings, request: Request) -> Turn:
+def _turn(
+    job: str,
+    due_at: datetime | None,
+    settings: Settings,
+    session: Session,
+    seconds_left: float | None,
+) -> Turn:
     """Run a job if it is due and there is time left."""
-    due = due_at is not None and due_at <= request.now
+    due = due_at is not None and due_at <= session.request.now
     turn = Turn(job, due, due_at)
-    if not due or (request.max_seconds is not None and request.max_seconds <= 0):
+    if not due or (seconds_left is not None and seconds_left <= 0):
         return turn
     try:
-        return turn._replace(report=_perform(job, settings, request))
+        return turn._replace(
+            report=session.run(job, job_work(job, settings), max_seconds=seconds_left)
+        )
     except MemctlError as failure:
         return turn._replace(error=failure)
     except Exception as bug:
@@ -143,26 +86,41 @@ def _turn(job: str, due_at: datetime | None, settings: Settings, request: Reques
         return turn._replace(error=error, bug=bug)
 
 
-def _perform(job: str, settings: Settings, request: Request) -> Report[JobResult]:
-    return perform_alone(job, lambda run: JOBS[job](run, settings), request)
+def job_work(
+    name: str,
+    settings: Settings,
+    *,
+    policies: Sequence[object] | None = None,
+    **options: object,
+) -> Callable[[Run], JobResult]:
+    """Return the work of a scheduled job under its policies: those of the settings, or others.
+
+    `options` are passed on to the job's function.
+    """
+    job = JOBS[name]
+    if policies is None:
+        policies = [getattr(settings, policy) for policy in job.policies]
+    module, function = job.work.split(":")
+    work = getattr(import_module(module), function)
+    return lambda run: work(run, *policies, **options)
 
 
-def _plan(policy: RunPolicy, request: Request) -> list[tuple[str, datetime | None]]:
+def _plan(every: Mapping[str, Every], session: Session) -> list[tuple[str, datetime | None]]:
     """Return all jobs in their order, and when each is due.
 
     While the clock is wrong it is only the first, which is refused and recorded for all of them.
     """
-    with migrated_database(request) as db:
-        if not request.force and clock_error(db, now=request.now):
-            return [(_first(policy), request.now)]
-        return [
-            (job, due_at(getattr(policy, job), standing(db, job), now=request.now)) for job in JOBS
-        ]
+    now = session.request.now
+    with session.open_database() as db:
+        require_current(db)
+        if clock_error(db, session.request):
+            return [(_first(every), now)]
+        return [(job, due_at(every[job], standing(db, job), now=now)) for job in every]
 
 
-def _first(policy: RunPolicy) -> str:
+def _first(every: Mapping[str, Every]) -> str:
     """Return the job that suffers when none can be begun."""
-    return next((job for job in JOBS if getattr(policy, job) != "never"), "cleanup")
+    return next((job for job in every if every[job] != "never"), next(iter(JOBS)))
 
 
 def due_at(every: Every, last: Standing, *, now: datetime) -> datetime | None:

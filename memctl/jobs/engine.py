@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Self, TypeVar
 
 from memctl.errors import MemctlError, NotFoundError, RefusedError, SchemaError, UsageError
 from memctl.jobs.batches import Batches
@@ -172,12 +172,155 @@ class Run(NamedTuple):
 
 
 @dataclass
-class Ending:
+class RunOutcome:
     """What is known of a run when it is over."""
 
-    recorded: bool = False  # the ledger says how it ended
+    recorded: bool = False  # the ledger has its end
     wrong_clock: RefusedError | None = None  # why it was refused before it could begin
-    undelivered: bool = False  # alerts wait to be delivered
+
+
+class Session:
+    """A use of the database by jobs: it holds memctl's lock, records each run, delivers alerts.
+
+    `run` runs one job. A session that is `exclusive` keeps other memctl processes out from its
+    beginning to its end, for several runs; otherwise each run does so itself. Alerts are delivered
+    when the session ends and the lock is free again. What a person does `by_hand` is done while
+    memctl is paused, too, and its failures raise no alerts.
+    """
+
+    def __init__(self, request: Request, *, by_hand: bool = False) -> None:
+        self.request = request
+        self._by_hand = by_hand
+        self._undelivered = False
+        self._exclusive = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if self._undelivered and (error is None or isinstance(error, Exception)):
+            deliver_alerts(self.request.database, self.request.watch)
+
+    def run(
+        self,
+        job: str,
+        work: Callable[[Run], Result],
+        *,
+        max_seconds: float | None = None,
+        prepare: Callable[[Connection], None] | None = None,
+    ) -> Report[Result]:
+        """Run a job with everything that all jobs have in common.
+
+        `max_seconds`, if given, takes the place of the request's. `prepare` may take its time with
+        the connection before others are kept out.
+
+        Raises LockedError when another memctl is at work for longer than `lock_wait` seconds,
+        SchemaError when the schema is not current, RefusedError when the clock cannot be right
+        (unless forced), and whatever stops `work`, after recording it in the ledger.
+        """
+        with self.failures_of(job) as outcome, self.open_database() as db:
+            if prepare is not None:
+                prepare(db)
+            with self.exclusive(job):
+                return self._run(job, work, db, outcome, max_seconds)
+
+    @contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        """Keep other memctl processes that change the database out, unless this is a preview."""
+        if self.request.dry_run or self._exclusive:
+            yield
+            return
+        require_file(self.request.database)
+        with exclusive(self.request.database, job=name, wait=self.request.lock_wait):
+            self._exclusive = True
+            try:
+                yield
+            finally:
+                self._exclusive = False
+
+    def open_database(self) -> AbstractContextManager[Connection]:
+        """Open the database for a job, or for its preview."""
+        request = self.request
+        return open_database(
+            request.database, read_only=request.dry_run, lock_wait=request.lock_wait
+        )
+
+    @contextmanager
+    def failures_of(self, job: str) -> Iterator[RunOutcome]:
+        """Keep a failure of a job that the ledger does not have.
+
+        A mistake of the caller is no failure of the job.
+        """
+        outcome = RunOutcome()
+        try:
+            yield outcome
+        except Exception as error:
+            unknown = not (outcome.recorded or isinstance(error, UsageError))
+            if unknown and not (self.request.dry_run or self._by_hand):
+                keep_failure(
+                    job,
+                    self.request.database,
+                    error,
+                    self.request.watch,
+                    now=self.request.now,
+                    status=_status(error),
+                )
+                self._undelivered = True
+            raise
+
+    def deliver_alerts_at_end(self) -> None:
+        """Deliver alerts that wait from earlier runs, even if none of this session has any."""
+        self._undelivered = True
+
+    def _run(
+        self,
+        job: str,
+        work: Callable[[Run], Result],
+        db: Connection,
+        outcome: RunOutcome,
+        max_seconds: float | None,
+    ) -> Report[Result]:
+        clock = time.monotonic()
+        request = self.request
+        migrations.require_current(db)
+        pause = None
+        if not (request.dry_run or self._by_hand):
+            pause = current_pause(db, now=request.now)
+        run = Run(db, request)
+        result = None
+        if request.dry_run:
+            if wrong_clock := clock_error(db, request):
+                raise wrong_clock
+            result = work(run)
+        elif not pause:
+            take_in_spool(db, request.watch)
+            batches = Batches(
+                db, max_seconds=request.max_seconds if max_seconds is None else max_seconds
+            )
+            try:
+                run, result = _record(job, work, db, batches, request, outcome)
+            finally:
+                if outcome.recorded:
+                    with suppress(sqlite3.Error):  # what comes after the work never fails it
+                        self._undelivered |= after_run(
+                            db,
+                            request.database,
+                            request.watch,
+                            now=request.now,
+                            by_hand=self._by_hand,
+                            wrong_clock=outcome.wrong_clock,
+                            held_up=bool(result and result.refusal and not request.partial),
+                        )
+        return Report(
+            job=job,
+            run_id=run.run_id,
+            dry_run=request.dry_run,
+            cutoff=request.now,
+            result=result,
+            pause=pause,
+            duration_ms=round((time.monotonic() - clock) * 1000),
+            longest_lock_ms=round(run.batches.longest_lock_ms, 1) if run.batches else 0.0,
+        )
 
 
 def perform(
@@ -188,139 +331,22 @@ def perform(
     by_hand: bool = False,
     prepare: Callable[[Connection], None] | None = None,
 ) -> Report[Result]:
-    """Run a job with everything that all jobs have in common.
-
-    What a person does by hand is done while memctl is paused, too. `prepare` may take its time with
-    the connection before others are kept out.
-
-    Raises LockedError when another memctl is at work for longer than `lock_wait` seconds,
-    SchemaError when the schema is not current, RefusedError when the clock cannot be right (unless
-    forced), and whatever stops `work`, after recording it in the ledger. Alerts are delivered when
-    the locks are free again.
-    """
-    with watched(job, request, by_hand=by_hand) as ending, _opened(request) as db:
-        if prepare is not None:
-            prepare(db)
-        with alone(job, request):
-            return _perform(job, work, db, request, ending, by_hand=by_hand)
-
-
-def perform_alone(job: str, work: Callable[[Run], Result], request: Request) -> Report[Result]:
-    """Do the same where the caller keeps others out."""
-    with watched(job, request, by_hand=False) as ending, _opened(request) as db:
-        return _perform(job, work, db, request, ending, by_hand=False)
-
-
-@contextmanager
-def alone(job: str, request: Request) -> Iterator[None]:
-    """Keep other memctl processes that change the database out of the block, but for a preview."""
-    if request.dry_run:
-        yield
-        return
-    require_file(request.database)
-    with exclusive(request.database, job=job, wait=request.lock_wait):
-        yield
-
-
-@contextmanager
-def migrated_database(request: Request) -> Iterator[Connection]:
-    """Open the database for a job, or for its preview; the schema must be current."""
-    with _opened(request) as db:
-        migrations.require_current(db)
-        yield db
-
-
-def _opened(request: Request) -> AbstractContextManager[Connection]:
-    return open_database(request.database, read_only=request.dry_run, lock_wait=request.lock_wait)
-
-
-@contextmanager
-def watched(job: str, request: Request, *, by_hand: bool) -> Iterator[Ending]:
-    """Keep a failure that is not in the ledger, and deliver alerts at the very end.
-
-    A mistake of the caller is no failure of the job.
-    """
-    ending = Ending()
-    try:
-        yield ending
-    except Exception as error:
-        unknown = not (ending.recorded or isinstance(error, UsageError))
-        if unknown and not (request.dry_run or by_hand):
-            keep_failure(
-                job,
-                request.database,
-                error,
-                request.watch,
-                now=request.now,
-                status=_status(error),
-            )
-            ending.undelivered = True
-        if ending.undelivered:
-            deliver_alerts(request.database, request.watch)
-        raise
-    if ending.undelivered:
-        deliver_alerts(request.database, request.watch)
-
-
-def _perform(
-    job: str,
-    work: Callable[[Run], Result],
-    db: Connection,
-    request: Request,
-    ending: Ending,
-    *,
-    by_hand: bool,
-) -> Report[Result]:
-    clock = time.monotonic()
-    migrations.require_current(db)
-    pause = None
-    if not (request.dry_run or by_hand):
-        pause = current_pause(db, now=request.now)
-    run = Run(db, request)
-    result = None
-    if request.dry_run:
-        if wrong_clock := _clock_error(db, request):
-            raise wrong_clock
-        result = work(run)
-    elif not pause:
-        take_in_spool(db, request.watch)
-        try:
-            run, result = _record(job, work, db, request, ending)
-        finally:
-            if ending.recorded:
-                with suppress(sqlite3.Error):  # what comes after the work never fails it
-                    ending.undelivered = after_run(
-                        db,
-                        request.database,
-                        request.watch,
-                        now=request.now,
-                        by_hand=by_hand,
-                        wrong_clock=ending.wrong_clock,
-                        held_up=bool(result and result.refusal and not request.partial),
-                    )
-    return Report(
-        job=job,
-        run_id=run.run_id,
-        dry_run=request.dry_run,
-        cutoff=request.now,
-        result=result,
-        pause=pause,
-        duration_ms=round((time.monotonic() - clock) * 1000),
-        longest_lock_ms=round(run.batches.longest_lock_ms, 1) if run.batches else 0.0,
-    )
+    """Run one job in a session of its own; see `Session.run`."""
+    with Session(request, by_hand=by_hand) as session:
+        return session.run(job, work, prepare=prepare)
 
 
 def _record(
     job: str,
     work: Callable[[Run], Result],
     db: Connection,
+    batches: Batches,
     request: Request,
-    ending: Ending,
+    outcome: RunOutcome,
 ) -> tuple[Run, Result]:
     """Do the work between two entries in the ledger."""
     clock = time.monotonic()
-    batches = Batches(db, max_seconds=request.max_seconds)
-    wrong_clock = _clock_error(db, request)
+    wrong_clock = clock_error(db, request)
     run_id = ledger.start_run(
         db, job, now=request.now, status="refused" if wrong_clock else "running"
     )
@@ -341,11 +367,11 @@ def _record(
             counts=result.counts if result else None,
             error=_name(error),
         )
-        ending.recorded = True
+        outcome.recorded = True
 
     try:
         if wrong_clock:
-            ending.wrong_clock = wrong_clock
+            outcome.wrong_clock = wrong_clock
             raise wrong_clock
         with complaints_about(request.database, db):
             result = work(run)
@@ -362,7 +388,8 @@ def _record(
     return run, result
 
 
-def _clock_error(db: Connection, request: Request) -> RefusedError | None:
+def clock_error(db: Connection, request: Request) -> RefusedError | None:
+    """Return why the clock cannot be right; None: it can, or the check is overridden."""
     return None if request.force else ledger.clock_error(db, now=request.now)
 
 

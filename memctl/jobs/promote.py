@@ -11,16 +11,16 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from memctl.config.policies import DecayPolicy, PromotePolicy
 from memctl.jobs import entries
 from memctl.jobs.candidates import (
     IS_CANDIDATE,
     JUDGED_MEMORIES,
     NO_ENTRIES,
     Candidates,
-    PromotePolicy,
     find_candidates,
 )
-from memctl.jobs.decay import DecayPolicy, charge_ended_idle_times
+from memctl.jobs.decay import charge_ended_idle_times
 from memctl.jobs.engine import Batch, JobResult, Run
 from memctl.jobs.knowledge import Entry, Source, entry_of, hash_of
 from memctl.jobs.similarity import Corpus, Words, are_alike, words_of

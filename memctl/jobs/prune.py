@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
-from memctl.config.policies import Override, Policy, put_for_parameters
+from memctl.config.policies import Override, PrunePolicy
 from memctl.errors import RefusedError
 from memctl.jobs.archive import remove_archived
 from memctl.jobs.batches import Batches
@@ -20,31 +20,13 @@ from memctl.jobs.engine import JobResult, Run
 from memctl.jobs.selection import Due
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter, require_agent
 from memctl.storage.sqlite.database import transaction
+from memctl.storage.sqlite.policies import policy_sql, put_for_parameters
 from memctl.storage.sqlite.state import read_state, write_state
 from memctl.storage.times import is_our_text, to_text, unix_seconds
 
 SMALL_ARCHIVE = 100
 STATE_KEY = "prune:policy"
 OWN_RECORDS_KEPT = timedelta(days=365)
-
-
-@dataclass(frozen=True)
-class PrunePolicy(Policy):
-    """How long the archive keeps a memory, and from which importance on it keeps it for good."""
-
-    SECTION = "prune"
-
-    retention: timedelta = timedelta(days=90)
-    protected_importance: float = 8.0
-
-    @property
-    def shortest_retention(self) -> timedelta:
-        """No memory goes before it has been in the archive for that long."""
-        shortest = self.retention
-        for override in self.overrides:
-            if override.key == "retention":
-                shortest = min(shortest, override.value)
-        return shortest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,14 +135,18 @@ def _queries(
     """Return the three queries as they are under two policies, and their parameters."""
     choices = {}
     for prefix, one in (("", policy), ("last_", last)):
-        choices[f"{prefix}cutoff"] = one.choice(
+        name = f"{prefix}cutoff"
+        choices[name] = policy_sql(
             run.db,
-            "retention",
-            name=f"{prefix}cutoff",
+            name,
+            one.retention,
+            one.overrides_of("retention"),
             to_sql=lambda retention: to_text(run.now - retention),
         )
         name = f"{prefix}protected_importance"
-        choices[name] = one.choice(run.db, "protected_importance", name=name)
+        choices[name] = policy_sql(
+            run.db, name, one.protected_importance, one.overrides_of("protected_importance")
+        )
     texts = {name: choice.sql for name, choice in choices.items()}
     old_memories, count_protected, great_losses = (
         put_for_parameters(query, texts) for query in (OLD_MEMORIES, COUNT_PROTECTED, GREAT_LOSSES)

@@ -16,12 +16,12 @@ from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl import __version__
+from memctl.config.policies import AlertPolicy
 from memctl.errors import MemctlError, RefusedError
 from memctl.jobs.alerts import (
     COMMAND_SECONDS,
     FAILURES_IN_A_ROW,
     Alert,
-    AlertPolicy,
     Undelivered,
     any_undelivered,
     before_today,

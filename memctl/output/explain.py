@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from memctl.config.policies import DecayPolicy
 from memctl.insight.explain import (
     ActiveMemory,
     ArchivedCopy,
@@ -11,7 +12,6 @@ from memctl.insight.explain import (
     Policies,
     Retention,
 )
-from memctl.jobs.decay import DecayPolicy
 
 STATES = {
     "active": "active",

@@ -1,0 +1,67 @@
+"""The scheduled jobs, in one table: all that differs from job to job and is not its work.
+
+Whatever lists jobs reads it from here: `memctl run`, `[run]` and `[check]` in the configuration,
+the checks, the advice and the groups of the help.
+"""
+
+from typing import Literal, NamedTuple
+
+Every = Literal["always", "daily", "weekly", "never"]
+
+
+class Job(NamedTuple):
+    """One scheduled job."""
+
+    name: str
+    work: str  # its function, as `module:name`; it takes a JobContext, `policies` and `agent`
+    policies: tuple[str, ...]  # the settings that its function takes, in their order
+    every: Every  # how often it is due by default
+    overdue_days: int  # by default, the check reports it after this many days without success
+    summary: str  # in the configuration file
+
+
+# In the order of a run: what has expired need not be charged, and what is pruned is gone for good.
+_TABLE = (
+    Job(
+        "cleanup",
+        work="memctl.jobs.cleanup:cleanup",
+        policies=(),
+        every="always",
+        overdue_days=2,
+        summary='archive expired memories: "always", "daily", "weekly" or "never"',
+    ),
+    Job(
+        "decay",
+        work="memctl.jobs.candidates:decay_with_notes",
+        policies=("decay", "promote"),
+        every="daily",
+        overdue_days=2,
+        summary="lower the importance of idle memories",
+    ),
+    Job(
+        "promote",
+        work="memctl.jobs.promote:promote",
+        policies=("promote", "decay"),
+        every="daily",
+        overdue_days=8,
+        summary="copy proven memories into the knowledge base",
+    ),
+    Job(
+        "snapshot",
+        work="memctl.jobs.snapshot:snapshot",
+        policies=(),
+        every="daily",
+        overdue_days=2,
+        summary="keep the figures of the day",
+    ),
+    Job(
+        "prune",
+        work="memctl.jobs.prune:prune",
+        policies=("prune",),
+        every="weekly",
+        overdue_days=15,
+        summary="delete old memories from the archive",
+    ),
+)
+
+JOBS = {job.name: job for job in _TABLE}
