@@ -31,10 +31,11 @@ from memctl.jobs.features import enable
 from memctl.storage.sqlite.memories import MOST_BYTES, TYPES, MemoryType
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.sqlite.triggers import FEATURE_TRIGGERS
-from tests.conftest import NOW, Memctl, connect, everything, insert_memory, is_sound, rows, text_of
-from tests.service import COLUMNS, LIST, LIST_TYPE, Service
-from tests.test_contention import write_lock
-from tests.test_restore import ODDITIES
+from tests.support.database import connect, everything, insert_memory, is_sound, rows, text_of
+from tests.support.locks import write_lock
+from tests.support.odd_values import ODDITIES
+from tests.support.program import NOW, Memctl
+from tests.support.service import COLUMNS, LIST, LIST_TYPE, Service
 
 NAME: tuple[str, MemoryType, str] = ("build_agent", "learning", "toolchain")
 EXACT_COLUMNS = ", ".join(

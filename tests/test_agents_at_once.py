@@ -14,9 +14,10 @@ import pytest
 from memctl import AgentMemory
 from memctl.errors import LockedError, NoDatabaseError, SchemaError, UsageError
 from memctl.storage.sqlite.memories import MemoryType
-from tests.conftest import NOW, Memctl, everything, insert_memory, is_sound, rows
-from tests.service import Service
-from tests.test_contention import write_lock
+from tests.support.database import everything, insert_memory, is_sound, rows
+from tests.support.locks import write_lock
+from tests.support.program import NOW, Memctl
+from tests.support.service import Service
 
 NAME: tuple[str, MemoryType, str] = ("build_agent", "learning", "toolchain")
 

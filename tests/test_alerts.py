@@ -18,11 +18,13 @@ from memctl.jobs.cleanup import cleanup
 from memctl.jobs.engine import JobResult, Request, Run, Session, perform
 from memctl.jobs.watchdog import Watch
 from memctl.storage.spool import Failure, delivery_lock, opened_spool, spool_path
-from tests.conftest import NOW, PROGRAM, Memctl, connect, insert_memory, rows
-from tests.service import Service
-from tests.test_bad_input import fill_disk, small_disk  # noqa: F401  a fixture
-from tests.test_contention import lock_file
-from tests.test_crashes import eventually
+from tests.support.alerts import SERVICE_EVENTS, fail, raised, take_snapshot
+from tests.support.database import connect, insert_memory, rows
+from tests.support.disks import fill_disk
+from tests.support.locks import lock_file, locked
+from tests.support.processes import eventually
+from tests.support.program import NOW, PROGRAM, Memctl
+from tests.support.service import Service
 
 HOUR = timedelta(hours=1)
 
@@ -67,22 +69,6 @@ def alert_events(db: sqlite3.Connection) -> list[tuple[str, str | None, Any]]:
         for at, event, agent, detail in rows(db, "memory_events", "at, event, agent_id, detail")
         if event == "memory:alert"
     ]
-
-
-def raised(db: sqlite3.Connection) -> list[tuple[str]]:
-    """Return the state that is kept: which alerts have not cleared, or wait to be delivered."""
-    return db.execute(
-        "SELECT key FROM memory_state WHERE key GLOB 'alert:*' OR key GLOB 'undelivered:*'"
-    ).fetchall()
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep everybody else from writing."""
-    with closing(connect(path)) as db:
-        db.execute("BEGIN IMMEDIATE")
-        yield
-        db.execute("ROLLBACK")
 
 
 def spool_of(memctl: Memctl) -> Path:
@@ -293,12 +279,6 @@ def spooled_request(migrated: Memctl) -> Request:
 
 
 # Failures that the database cannot be told of
-
-
-def fail(memctl: Memctl, *options: str) -> None:
-    """Run a cleanup while the database is locked."""
-    answer = memctl("cleanup", "--lock-wait", "0", *options)
-    assert (answer.exit_code, answer.out, answer.err.count("\n")) == (11, "", 1)
 
 
 def test_failures_without_the_database_are_told_and_recorded_when_it_is_back(
@@ -549,7 +529,7 @@ def test_a_link_in_the_place_of_the_spool_is_not_followed(migrated: Memctl, tmp_
 
 
 def test_on_a_full_disk_a_failure_is_kept_whole_or_not_at_all(
-    small_disk: Path,  # noqa: F811
+    small_disk: Path,
 ) -> None:
     spool = small_disk / "failures"
     failure = Failure("cleanup", "2026-11-22T09:43:58Z", "h", 1, "x" * 3000, "0.1.0")
@@ -718,22 +698,6 @@ def test_memories_are_compared_with_the_last_snapshot(
     migrated.ok("cleanup", *configured)
 
     assert [document["condition"] for document in documents(told)] == ["drop"] * told_of
-
-
-def take_snapshot(
-    db: sqlite3.Connection, day: str, memories: int, *, at: str = "2026-11-21T00:00:00Z"
-) -> None:
-    """Write what a snapshot would, as far as it matters."""
-    db.execute(
-        """
-        INSERT INTO memory_analytics (
-            snapshot_date, agent_id, type, period_start, period_end, memories, archived_memories,
-            importance_count, importance_sum, accessed_memories, accesses_that_day, expired,
-            archived, restored, pruned, promoted, active_bytes, archived_bytes, last_event_id
-        ) VALUES (?, 'a', 'learning', '', ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-        """,
-        (day, at, memories),
-    )
 
 
 def test_a_few_memories_may_come_and_go(
@@ -1046,23 +1010,6 @@ def test_a_preview_tells_nobody(
 
 
 # The bridge
-
-
-SERVICE_EVENTS = """
-    CREATE TABLE observability_events (
-        id {id},
-        timestamp TEXT DEFAULT (datetime('now')),
-        event_type TEXT NOT NULL,
-        agent_id TEXT NOT NULL,
-        task_id TEXT,
-        session_id TEXT,
-        iteration_number INTEGER,
-        severity TEXT NOT NULL DEFAULT 'info'
-            CHECK (severity IN ('debug', 'info', 'warning', 'error')),
-        message TEXT NOT NULL,
-        payload TEXT
-    )
-"""
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.conftest import NOW, Memctl, insert_memory
+from tests.support.database import insert_memory
+from tests.support.program import NOW, Memctl
 
 
 @pytest.fixture

@@ -20,22 +20,22 @@ import pytest
 from memctl.errors import LockedError, MemctlError, SchemaError
 from memctl.storage.sqlite.backup import back_up, restore_backup, verify
 from memctl.storage.sqlite.database import open_database
-from tests.conftest import (
-    NOW,
-    Memctl,
+from tests.support.database import (
     Row,
     connect,
     everything,
+    exact_rows,
     insert_memory,
     is_sound,
+    names_beside,
     rows,
 )
-from tests.service import SCHEMA, Service
-from tests.test_bad_input import complaint, fill_disk, names_beside, small_disk
-from tests.test_contention import look, service_at_work, use_memories, write_lock
-from tests.test_crashes import backup_begun, eventually, exact_rows
-
-__all__ = ["small_disk"]  # a fixture
+from tests.support.disks import fill_disk
+from tests.support.locks import write_lock
+from tests.support.processes import backup_begun, eventually
+from tests.support.program import NOW, Memctl, complaint
+from tests.support.service import SCHEMA, Service
+from tests.support.service_at_work import look, service_at_work, use_memories
 
 FIRST = "harness.db.backup-20261122T094358Z"
 

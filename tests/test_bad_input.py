@@ -11,7 +11,6 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,92 +18,22 @@ from memctl.config.jobs import JOBS as DUE_JOBS
 from memctl.config.settings import load_settings
 from memctl.errors import NoDatabaseError
 from memctl.storage.sqlite.locking import lock_path
-from tests.conftest import (
-    NOW,
-    PROGRAM,
-    Answer,
-    Memctl,
+from tests.support.commands import COMMANDS, NEED_NO_DATABASE, READING
+from tests.support.database import (
     connect,
     everything,
     insert_memory,
+    memory_tables,
+    names_beside,
     rows,
 )
-from tests.service import Service
-from tests.test_contention import SCHEMA_CHANGES, undisturbed, write_lock
-from tests.test_crashes import (
-    JOBS,
-    Job,
-    Words,
-    broken_promises,
-    count_changed,
-    shape,
-    snapshot,
-)
-from tests.test_prune import last_prune_kept_a_year
-
-# Every command that opens the database, as it succeeds on the one that `memories` makes.
-COMMANDS: dict[str, Words] = {
-    "migrate": ("migrate",),
-    "rollback": ("rollback", "--yes"),
-    "status": ("status",),
-    "run": ("run",),
-    "cleanup": ("cleanup",),
-    "decay": ("decay",),
-    "prune": ("prune",),
-    "promote": ("promote",),
-    "snapshot": ("snapshot",),
-    "archived": ("archived", "build_agent"),
-    "archive": ("archive", "build_agent", "active"),
-    "restore": ("restore", "build_agent", "archived"),
-    "metrics": ("metrics",),
-    "report": ("report",),
-    "remember": ("remember", "build_agent", "learning", "k", "new", "--keep-replaced"),
-    "recall": ("recall", "build_agent", "learning", "k"),
-    "list": ("list", "build_agent"),
-    "forget": ("forget", "build_agent", "learning", "k"),
-    "forget all": ("forget", "build_agent", "learning"),
-    "summary": ("summary", "build_agent"),
-    "export": ("export", "build_agent"),
-    "import": ("import", "--all", str(Path(__file__).with_name("export_of_nothing.json"))),
-    "backup": ("backup",),
-    "pause": ("pause", "--reason", "deploy"),
-    "resume": ("resume",),
-    "preview": ("cleanup", "--dry-run"),
-    "events": ("events",),
-    "runs": ("runs",),
-    "explain": ("explain", "build_agent", "active"),
-    "check": ("check", "-q"),
-    "enable": ("enable", "access-boost"),
-    "disable": ("disable", "access-boost"),
-    "schedule": ("schedule", "--cron"),
-}
-# Those that do without.
-NEED_NO_DATABASE: dict[str, Words] = {
-    "alerts": ("alerts", "test", "--config", str(Path(__file__).with_name("alerts.toml"))),
-    "config show": ("config", "show"),
-    "config path": ("config", "path", "--config", __file__),
-    "config validate": ("config", "validate"),
-    "config init": ("config", "init"),
-    "completion": ("completion", "bash"),
-    "demo": ("demo", "--quiet"),
-}
-# What can be done to a database that may only be read.
-READING = (
-    "status",
-    "archived",
-    "list",
-    "summary",
-    "metrics",
-    "report",
-    "preview",
-    "export",
-    "backup",
-    "events",
-    "runs",
-    "explain",
-    "check",
-    "schedule",
-)
+from tests.support.disks import fill_disk
+from tests.support.jobs import JOBS, SCHEMA_CHANGES, Job, last_prune_kept_a_year, undisturbed
+from tests.support.locks import write_lock
+from tests.support.odd_values import ODD_NAMES
+from tests.support.program import NOW, PROGRAM, Answer, Memctl, Words, complaint
+from tests.support.service import Service
+from tests.support.snapshots import broken_promises, count_changed, shape, snapshot
 
 NEED_NO_CLOCK = ("archived", "resume", "list", "summary", "disable", "schedule")
 
@@ -122,46 +51,6 @@ def commands_but(*names: str) -> pytest.MarkDecorator:
 
 
 every_command = commands_but()
-
-
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An active and an archived memory of each of two agents, to be copied."""
-    memctl = Memctl(tmp_path_factory.mktemp("prepared") / "harness.db")
-    Service(memctl.database).close()
-    memctl.ok("migrate", "--no-backup")
-    with closing(connect(memctl.database)) as db:
-        hour = timedelta(hours=1)
-        insert_memory(db, id="active", key="k", idle_days=20)
-        insert_memory(db, id="archived", expired_for=hour)
-        insert_memory(db, id="of another", agent_id="qa_agent")
-        insert_memory(db, id="archived of another", agent_id="qa_agent", expired_for=hour)
-    memctl.ok("cleanup")
-    return memctl.database
-
-
-@pytest.fixture
-def memories(prepared: Path, memctl: Memctl) -> Memctl:
-    """The program, pointed at an active and an archived memory of each of two agents."""
-    shutil.copyfile(prepared, memctl.database)
-    return memctl
-
-
-def complaint(answer: Answer) -> str:
-    """Return the only line of a command that failed for a reason we know."""
-    assert (answer.out, answer.err.count("\n")) == ("", 1), answer
-    assert answer.err.endswith("\n")
-    return answer.err.rstrip("\n")
-
-
-def memory_tables(path: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Return all that a database holds, but for the ledger, which tells of failures too."""
-    return {table: found for table, found in everything(path).items() if table != "memory_runs"}
-
-
-def names_beside(path: Path) -> list[str]:
-    """Return what is in the database's directory."""
-    return sorted(file.name for file in path.parent.iterdir())
 
 
 # No database
@@ -548,27 +437,6 @@ def test_the_lock_file_that_root_makes_belongs_to_the_owner_of_the_database(
 
 
 # A full disk
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 24 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "memctl-test", str(place)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a small disk cannot be mounted here; root can")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
-
-
-def fill_disk(disk: Path, *, room: int) -> Path:
-    """Fill a disk except for some bytes; returns the file to delete."""
-    filler = disk / "filler"
-    filler.write_bytes(b"\0" * (shutil.disk_usage(disk).free - room))
-    return filler
 
 
 every_change = pytest.mark.parametrize(
@@ -1098,27 +966,6 @@ def test_a_configuration_file_that_may_not_be_read_is_named(
 
 
 # Names
-
-
-ODD_NAMES = [
-    pytest.param(b"-", id="a dash"),
-    pytest.param(b"-rf", id="like an option"),
-    pytest.param(b"--help", id="like a long option"),
-    pytest.param(b"..", id="dots"),
-    pytest.param(b"a/b", id="a slash"),
-    pytest.param(b"two\nlines", id="a newline"),
-    pytest.param(b"[bold]a[/]", id="markup"),
-    pytest.param(b"[/]", id="markup that closes nothing"),
-    pytest.param(b"\x1b[31mred", id="an escape"),
-    pytest.param("\N{RIGHT-TO-LEFT OVERRIDE}abc".encode(), id="right to left"),
-    pytest.param("\N{ELEPHANT}".encode(), id="an emoji"),
-    pytest.param(b"half \xf0\x9f", id="half an emoji"),
-    pytest.param(b"\xff\xfe", id="not UTF-8"),
-    pytest.param(b"' OR 1=1 --", id="SQL"),
-    pytest.param(b"%s{0}", id="a format"),
-    pytest.param(b" ", id="a space"),
-    pytest.param(b"", id="nothing"),
-]
 
 
 @pytest.mark.parametrize(

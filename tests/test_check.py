@@ -13,9 +13,11 @@ import pytest
 from memctl.insight import check as checking
 from memctl.insight.check_memories import PORTION_ROWS
 from memctl.storage.sqlite.locking import lock_path
-from tests.conftest import NOW, Answer, Memctl, connect, everything, insert_memory, rows
-from tests.service import Service
-from tests.test_alerts import SERVICE_EVENTS, fail, locked, take_snapshot
+from tests.support.alerts import SERVICE_EVENTS, fail, take_snapshot
+from tests.support.database import connect, everything, insert_memory, rows
+from tests.support.locks import locked
+from tests.support.program import NOW, Answer, Memctl
+from tests.support.service import Service
 
 DAY = timedelta(days=1)
 

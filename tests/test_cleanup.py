@@ -12,8 +12,9 @@ import pytest
 from memctl.errors import SchemaError
 from memctl.jobs.cleanup import CleanupResult, cleanup
 from memctl.jobs.engine import Request, Run, perform
-from tests.conftest import NOW, Memctl, connect, rows
-from tests.service import Service
+from tests.support.database import connect, rows
+from tests.support.program import NOW, Memctl
+from tests.support.service import Service
 
 
 @pytest.mark.parametrize(

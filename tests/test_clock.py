@@ -22,8 +22,9 @@ from memctl.jobs.engine import JobResult, Report, Request, Run, perform
 from memctl.jobs.watchdog import Watch
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite import ledger
-from tests.conftest import NOW, Memctl, Row, connect, everything, insert_memory, rows, text_of
-from tests.test_alerts import raised
+from tests.support.alerts import raised
+from tests.support.database import Row, connect, everything, insert_memory, rows, text_of
+from tests.support.program import NOW, Memctl
 
 DAY = timedelta(days=1)
 LEAP = datetime(2036, 2, 7, 6, 28, 16, tzinfo=NOW.tzinfo)

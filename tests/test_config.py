@@ -12,7 +12,7 @@ import pytest
 
 from memctl.config.file import Configuration
 from memctl.config.policies import CheckPolicy
-from tests.conftest import PROGRAM, Answer, Memctl
+from tests.support.program import PROGRAM, Answer, Memctl
 
 DEFAULTS: list[tuple[str, Any]] = [
     ("decay.floor", 1.0),

@@ -1,43 +1,43 @@
 """Others use the database at the same time: the service, another memctl, a reader, a signal."""
 
-import fcntl
 import json
 import random
 import shutil
 import signal
 import sqlite3
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import Answer, Memctl, Row, connect, everything, rows, text_of
-from tests.service import COLUMNS, FIND, Service
-from tests.test_crashes import (
+from tests.support.database import Row, connect, everything, rows, text_of
+from tests.support.jobs import (
     JOBS,
+    SCHEMA_CHANGES,
     Job,
-    Snapshot,
-    Words,
-    broken_promises,
-    count_changed,
-    eventually,
-    fill_legacy_table,
-    first_commit,
     prepare_cleanup,
     prepare_decay,
     prepare_import,
-    slow_down,
-    snapshot,
+    undisturbed,
 )
-
-TODAY = datetime.now(UTC).replace(microsecond=0)  # the service has no other clock
-TOMORROW = text_of(TODAY + timedelta(days=1))
+from tests.support.locks import lock_file, write_lock
+from tests.support.processes import eventually, first_commit, slow_down
+from tests.support.program import Answer, Memctl, Words
+from tests.support.service import Service
+from tests.support.service_at_work import (
+    TODAY,
+    TOMORROW,
+    look,
+    memory_of,
+    service_at_work,
+    use_memories,
+)
+from tests.support.snapshots import Snapshot, broken_promises, count_changed, snapshot
 
 
 @pytest.fixture
@@ -45,20 +45,6 @@ def memctl(path: Path) -> Memctl:
     """The installed program today; the database does not exist yet."""
     return Memctl(path, TODAY)
 
-
-def prepare_migrate(memctl: Memctl) -> Words:
-    """Give migrate a table that the service has been using."""
-    fill_legacy_table(memctl.database, now=memctl.now)
-    return ("migrate",)
-
-
-def prepare_rollback(memctl: Memctl) -> Words:
-    """Give rollback active and archived memories."""
-    memctl.ok(*prepare_cleanup(memctl))
-    return ("rollback", "--to", "1", "--yes")
-
-
-SCHEMA_CHANGES = [Job("migrate", prepare_migrate), Job("rollback", prepare_rollback)]
 
 AT_ONCE = [*SCHEMA_CHANGES, Job("import", prepare_import)]
 
@@ -68,45 +54,6 @@ every_change = pytest.mark.parametrize(
 )
 
 
-def undisturbed(memctl: Memctl, words: Words, folder: Path) -> Snapshot:
-    """Return what a command makes of a copy of the database when it is alone with it."""
-    folder.mkdir()
-    alone = Memctl(folder / "harness.db", memctl.now)
-    shutil.copyfile(memctl.database, alone.database)
-    alone.ok(*words)
-    return snapshot(alone.database)
-
-
-@contextmanager
-def write_lock(path: Path) -> Iterator[sqlite3.Connection]:
-    """Hold the database's write lock, as another program with a long transaction does."""
-    with closing(connect(path)) as db:
-        db.execute("PRAGMA busy_timeout = 0")  # SQLite would sleep through a job's short pauses
-        eventually(lambda: begin_immediate(db))
-        yield db
-        db.execute("COMMIT")
-
-
-def begin_immediate(db: sqlite3.Connection) -> bool:
-    """Begin to write, if nobody else does."""
-    try:
-        db.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError:
-        return False
-    return True
-
-
-@contextmanager
-def lock_file(path: Path, note: str = "") -> Iterator[Path]:
-    """Hold memctl's own lock, as another memctl does."""
-    lock = path.with_name(f"{path.name}.memctl.lock")
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(note)
-        file.flush()
-        yield lock
-
-
 def ledger(path: Path) -> list[tuple[Any, ...]]:
     """Return of each run its job, its status and its error."""
     with closing(connect(path)) as db:
@@ -114,78 +61,6 @@ def ledger(path: Path) -> list[tuple[Any, ...]]:
 
 
 # The service
-
-
-class ServiceAtWork(threading.Thread):
-    """The service in a thread of its own: does a chore every few milliseconds."""
-
-    def __init__(self, path: Path, chore: Callable[[Service, int], Row]) -> None:
-        super().__init__()
-        self.acknowledged: dict[tuple[str, str, str], Row] = {}
-        self.errors: list[sqlite3.Error] = []
-        self.rounds = 0
-        self._path = path
-        self._chore = chore
-        self._stop_asked = threading.Event()
-
-    def run(self) -> None:
-        """Work until told to stop; remember the last that the database said of each memory."""
-        try:
-            with closing(Service(self._path)) as service:
-                while not self._stop_asked.wait(0.002):
-                    memory = self._chore(service, self.rounds)
-                    self.acknowledged[memory["agent_id"], memory["type"], memory["key"]] = memory
-                    self.rounds += 1
-        except sqlite3.Error as error:
-            self.errors.append(error)
-
-    def stop(self) -> None:
-        """End the work after the present round."""
-        self._stop_asked.set()
-        self.join()
-
-    def active(self, path: Path) -> dict[tuple[str, str, str], Row]:
-        """Return what the database holds now under the names of the acknowledged memories."""
-        with closing(connect(path)) as db:
-            db.row_factory = sqlite3.Row
-            found = [db.execute(FIND, name).fetchone() for name in self.acknowledged]
-        return {(row["agent_id"], row["type"], row["key"]): memory_of(row) for row in found if row}
-
-
-@contextmanager
-def service_at_work(path: Path, chore: Callable[[Service, int], Row]) -> Iterator[ServiceAtWork]:
-    """Let the service work while the block runs; both overlap for certain."""
-    worker = ServiceAtWork(path, chore)
-    worker.start()
-    try:
-        eventually(lambda: worker.rounds > 10 or not worker.is_alive())
-        yield worker
-        rounds = worker.rounds
-        eventually(lambda: worker.rounds > rounds or not worker.is_alive())
-    finally:
-        worker.stop()
-
-
-def memory_of(row: sqlite3.Row) -> Row:
-    """Return the service's own columns of a row."""
-    return {column: row[column] for column in COLUMNS}
-
-
-def look(service: Service, agent: str, kind: str, key: str) -> Row:
-    """Return a memory without counting an access."""
-    return memory_of(service.db.execute(FIND, (agent, kind, key)).fetchone())
-
-
-def use_memories(service: Service, number: int) -> Row:
-    """Remember something new and read it, or learn something older anew; then list them all."""
-    if number % 3 == 2:
-        memory = memory_of(service.remember("service", "learning", f"key {number // 2}", "again"))
-    else:
-        service.remember("service", "learning", f"key {number}", "first", expires_at=TOMORROW)
-        service.recall("service", "learning", f"key {number}")
-        memory = look(service, "service", "learning", f"key {number}")
-    service.recall_all("service")
-    return memory
 
 
 @every_change

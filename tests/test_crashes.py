@@ -4,307 +4,47 @@ Every memory must at all times be exactly as it was before the command, or exact
 run leaves it, and its events must tell which.
 """
 
-import json
 import random
 import shutil
-import signal
-import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
-import uuid
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
 from memctl.storage.sqlite.manifests import manifests_in
-from tests.conftest import Memctl, connect, is_sound, text_of
-from tests.service import Service
+from tests.support.database import connect, connected_to_copy
+from tests.support.jobs import (
+    MEMORIES,
+    SEED,
+    Job,
+    every_job,
+    fill_legacy_table,
+    prepare_cleanup,
+    prepare_import,
+)
+from tests.support.processes import (
+    Sign,
+    at_once,
+    backup_begun,
+    eventually,
+    first_commit,
+    kill,
+    run_begun,
+    slow_down,
+    speed_up,
+)
+from tests.support.program import Memctl, Words
+from tests.support.snapshots import Shape, Snapshot, broken_promises, count_changed, shape, snapshot
 
 KILLS = 6  # of each command and each way to choose the moment
-MEMORIES = 3000
-SEED = 20261122
-
-Words = tuple[str, ...]
-Sign = Callable[[], bool]
-
-
-# What a database holds, and what may have become of it
-
-
-class State(NamedTuple):
-    """Where a memory is, with the type and bytes of every column, and what events tell of it."""
-
-    copies: tuple[tuple[str, tuple[Any, ...]], ...]
-    events: tuple[str, ...]
-
-    @property
-    def places(self) -> list[str]:
-        """The tables that have a copy."""
-        return [table for table, _ in self.copies]
-
-
-NOWHERE = State((), ())
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """All memories of a database, their order in its tables, and what became knowledge."""
-
-    sound: bool
-    states: dict[str, State]
-    order: dict[str, list[str]]
-    decays_told: int
-    knowledge: list[tuple[Any, ...]]
-
-
-# The entries, but for their ids and times, which differ from run to run.
-KNOWLEDGE = """
-    SELECT type, content, tags, confidence, occurrences, source_agent_id FROM knowledge_entries
-    ORDER BY rowid
-"""
-
-# The links of the active memories, to entries that are there.
-PROMOTED = """
-    SELECT memory.id, link.content_hash, link.promoted_at, entry.content
-    FROM agent_memory AS memory
-    JOIN memory_promotions AS link USING (agent_id, type, key)
-    JOIN knowledge_entries AS entry ON entry.id = link.entry_id
-"""
-
-
-def snapshot(path: Path) -> Snapshot:
-    """Look at a copy of the files, so that the next program to come finds them as they are."""
-    with connected_to_copy(path) as db:
-        copies = defaultdict(list)
-        order = {}
-        for table in ("agent_memory", "archived_memories"):
-            memories = exact_rows(db, table)
-            order[table] = [memory_id for memory_id, *_ in memories]
-            for memory_id, *columns in memories:
-                copies[memory_id].append((table, tuple(columns)))
-        knowledge = []
-        if column_names(db, "knowledge_entries"):
-            knowledge = db.execute(KNOWLEDGE).fetchall()
-            for memory_id, *link in db.execute(PROMOTED):
-                copies[memory_id].append(("knowledge_entries", tuple(link)))
-        events = defaultdict(list)
-        decays_told = 0
-        if column_names(db, "memory_events"):
-            for memory_id, event, detail in db.execute(
-                "SELECT memory_id, event, detail FROM memory_events ORDER BY event_id"
-            ):
-                if event == "memory:decayed":
-                    decays_told += json.loads(detail)["decayed"]
-                elif memory_id is not None:
-                    events[memory_id].append(event)
-        return Snapshot(
-            sound=is_sound(db),
-            states={
-                memory_id: State(tuple(copies[memory_id]), tuple(events[memory_id]))
-                for memory_id in {*copies, *events}
-            },
-            order=order,
-            decays_told=decays_told,
-            knowledge=knowledge,
-        )
-
-
-@contextmanager
-def connected_to_copy(path: Path) -> Iterator[sqlite3.Connection]:
-    """Copy a database with all that its write-ahead log holds, and connect to the copy."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / path.name
-        for name in (path.name, f"{path.name}-wal"):
-            if path.with_name(name).exists():
-                shutil.copyfile(path.with_name(name), copy.with_name(name))
-        with closing(connect(copy)) as db:
-            yield db
-
-
-def exact_rows(db: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
-    """Return the memories of a table in its order: the id, then type and bytes of each column."""
-    numbers_of_rows_and_runs = {"archive_id", "run_id"}
-    names = [name for name in column_names(db, table) if name not in numbers_of_rows_and_runs]
-    if not names:
-        return []
-    exact = ", ".join(f"typeof({name}), CAST({name} AS BLOB)" for name in names if name != "id")
-    # An import appends its number to ids of what it replaces; a rerun has another number.
-    without_number = "iif(instr(id, '~'), substr(id, 1, instr(id, '~')), id)"
-    return db.execute(
-        f"SELECT {without_number}, typeof(id), {exact} FROM {table} ORDER BY rowid"
-    ).fetchall()
-
-
-def column_names(db: sqlite3.Connection, table: str) -> list[str]:
-    """Return the columns of a table; none when there is no such table."""
-    return [str(row[1]) for row in db.execute(f"PRAGMA table_info({table})")]
-
-
-def broken_promises(before: Snapshot, after: Snapshot, found: Snapshot) -> list[str]:
-    """Say of which memories it is not true that all or nothing of the change happened to them."""
-    broken = [] if found.sound else ["the file is damaged"]
-    decayed = 0
-    for memory_id in sorted({*before.states, *found.states}):
-        old = before.states.get(memory_id, NOWHERE)
-        new = after.states.get(memory_id, NOWHERE)
-        state = found.states.get(memory_id, NOWHERE)
-        if state not in (old, new):
-            broken.append(f"{memory_id} is in {state.places}, told of by {list(state.events)}")
-        decayed += state != old and (state.places, state.events) == (old.places, old.events)
-    if decayed != found.decays_told - before.decays_told:
-        broken.append(f"{decayed} memories decayed, {found.decays_told} were told of")
-    return broken
-
-
-def count_changed(before: Snapshot, found: Snapshot) -> int:
-    """Return how many memories are not as they were."""
-    return sum(
-        found.states.get(key, NOWHERE) != before.states.get(key, NOWHERE)
-        for key in before.states.keys() | found.states.keys()
-    )
-
-
-# What there is to do
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job, and how to build a database that gives it thousands of memories to change."""
-
-    name: str
-    prepare: Callable[[Memctl], Words]
-
-
-def fill_legacy_table(path: Path, *, now: datetime, memories: int = MEMORIES) -> None:
-    """Make the service's database, most of it expired and idle, with all kinds of bytes in it."""
-    chance = random.Random(SEED)
-    with closing(Service(path)) as service:
-        service.db.execute("BEGIN")
-        for number in range(memories):
-            read = now - timedelta(days=chance.uniform(0, 90))
-            expiry = now - timedelta(days=chance.uniform(300, 600))
-            service.db.execute(
-                """
-                INSERT INTO agent_memory VALUES
-                    (?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?, ?, ?)
-                """,
-                (
-                    str(uuid.UUID(int=chance.getrandbits(128), version=4)),
-                    chance.choice(
-                        ["build_agent"] * 6 + ["qa_agent", "..", "[bold]a[/]", "two\nlines"]
-                    ),
-                    chance.choice(["context", "learning", "preference", "error_pattern"]),
-                    chance.choice([b"task:%d", b"%d\0nul", b"-%d", b"half \xf0\x9f %d"]) % number,
-                    chance.choice([b"plain text ", b'{"fix": 1} ', b"\xf0\x9f ", b"\x1b[31m\0 "])
-                    * chance.randrange(1, 60),
-                    chance.choice([None, None, "{}", '{"decay_rate": 0.5}', "[1]"]),
-                    chance.choice([1, 3, 5, 7, 7.5, 9, 100, -3, "high"]),
-                    chance.randrange(20),
-                    text_of(read),
-                    text_of(read - timedelta(days=30)),
-                    chance.choice(
-                        [
-                            expiry.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
-                            expiry.strftime("%Y-%m-%dT%H:%M:%S+02:00"),
-                            text_of(expiry),
-                            text_of(expiry),
-                            text_of(now + timedelta(days=1)),
-                            chance.choice([None, "soon", "+011533-07-07T00:00:00.000Z"]),
-                        ]
-                    ),
-                ),
-            )
-        service.db.execute("COMMIT")
-
-
-def prepare_cleanup(memctl: Memctl) -> Words:
-    """Give cleanup expired memories."""
-    fill_legacy_table(memctl.database, now=memctl.now)
-    memctl.ok("migrate", "--no-backup")
-    return ("cleanup",)
-
-
-def prepare_decay(memctl: Memctl) -> Words:
-    """Give decay idle memories."""
-    prepare_cleanup(memctl)
-    return ("decay",)
-
-
-def prepare_prune(memctl: Memctl) -> Words:
-    """Give prune an old archive."""
-    fill_legacy_table(memctl.database, now=memctl.now, memories=2 * MEMORIES)
-    memctl.ok("migrate", "--no-backup")
-    memctl.at(memctl.now - timedelta(days=200)).ok("cleanup")
-    return ("prune", "--force")
-
-
-def prepare_restore(memctl: Memctl) -> Words:
-    """Give restore the work of a whole cleanup."""
-    memctl.ok(*prepare_cleanup(memctl))
-    return ("restore", "--run", "1")
-
-
-def prepare_archive(memctl: Memctl) -> Words:
-    """Give archive many memories of one agent."""
-    prepare_cleanup(memctl)
-    with closing(connect(memctl.database)) as db:
-        chosen = db.execute("SELECT id FROM agent_memory WHERE agent_id = 'build_agent' LIMIT 800")
-        return ("archive", "build_agent", *(memory_id for (memory_id,) in chosen))
-
-
-def prepare_promote(memctl: Memctl) -> Words:
-    """Give promote memories that have proved themselves, many of which say the same."""
-    fill_legacy_table(memctl.database, now=memctl.now)
-    memctl.ok("migrate", "--no-backup")
-    with closing(connect(memctl.database)) as db:
-        db.execute("UPDATE agent_memory SET importance = 9, access_count = 9")
-    return ("promote",)
-
-
-def prepare_import(memctl: Memctl) -> Words:
-    """Give import a document of which half is missing and a quarter is different here."""
-    memctl.ok(*prepare_cleanup(memctl))
-    document = memctl.database.with_name("backup.json")
-    memctl.ok("export", "--all", "-o", str(document))
-    with closing(connect(memctl.database)) as db:
-        db.execute("BEGIN")
-        for table in ("agent_memory", "archived_memories"):
-            db.execute(f"DELETE FROM {table} WHERE rowid % 2")
-            db.execute(f"UPDATE {table} SET value = value || 'anew' WHERE rowid % 4 = 0")
-        db.execute("COMMIT")
-    return ("import", "--all", str(document), "--on-conflict", "replace", "--allow-invalid")
-
-
-JOBS = [
-    Job("cleanup", prepare_cleanup),
-    Job("decay", prepare_decay),
-    Job("prune", prepare_prune),
-    Job("promote", prepare_promote),
-    Job("restore", prepare_restore),
-    Job("archive", prepare_archive),
-    Job("import", prepare_import),
-]
-
-every_job = pytest.mark.parametrize("job", [pytest.param(job, id=job.name) for job in JOBS])
 
 
 # Killing
-
-
-def eventually(sign: Sign, *, within: float = 60) -> None:
-    """Wait for something that another process or thread will do."""
-    deadline = time.monotonic() + within
-    while not sign():
-        assert time.monotonic() < deadline, "what the test waits for did not happen"
-        time.sleep(0.0001)
 
 
 @dataclass(frozen=True)
@@ -326,68 +66,6 @@ def time_unkilled(memctl: Memctl, words: Words, sign: Callable[[Path], Sign]) ->
     assert process.returncode == 0
     ended = time.monotonic()
     return Timing(ended - started, ended - first_sign)
-
-
-def kill(memctl: Memctl, words: Words, *, after: Sign, delay: float) -> bool:
-    """Start a command, and kill it so long after a sign; tells whether it was still running."""
-    process = memctl.start(*words)
-    eventually(after)
-    try:
-        process.communicate(timeout=delay)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-    return process.returncode == -signal.SIGKILL
-
-
-def first_commit(path: Path) -> Sign:
-    """Return what tells whether a job has committed a batch since now."""
-    return more_of(path, "SELECT max(event_id) FROM memory_events")
-
-
-def slow_down(path: Path) -> None:
-    """Give each event of a job a cost, so that a test finds the job at work, however fast it is."""
-    with closing(connect(path)) as db:
-        db.execute(
-            """
-            CREATE TRIGGER slow AFTER INSERT ON memory_events BEGIN
-                SELECT length(hex(randomblob(
-                    CASE new.event WHEN 'memory:decayed' THEN 600000 ELSE 50000 END)));
-            END
-            """
-        )
-
-
-def speed_up(path: Path) -> None:
-    """Take that cost away again."""
-    with closing(connect(path)) as db:
-        db.execute("DROP TRIGGER slow")
-
-
-def run_begun(path: Path) -> Sign:
-    """Return what tells whether a job has begun since now, by its own account."""
-    return more_of(path, "SELECT max(run_id) FROM memory_runs")
-
-
-def more_of(path: Path, query: str) -> Sign:
-    """Return what tells whether a query has another answer than now."""
-
-    def answer() -> Any:
-        with closing(connect(path)) as db:
-            return db.execute(query).fetchone()
-
-    before = answer()
-    return lambda: bool(answer() != before)
-
-
-def backup_begun(path: Path) -> Sign:
-    """Return what tells whether a command has begun to copy the database."""
-    return lambda: any(".before-" in name.name for name in path.parent.iterdir())
-
-
-def at_once(path: Path) -> Sign:
-    """Return what waits for nothing."""
-    return lambda: True
 
 
 def killed(
@@ -539,29 +217,6 @@ def test_a_killed_atomic_import_happened_whole_or_not_at_all(
 
 
 # The schema
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The schema of a database, the steps it records, and its active memories."""
-
-    schema: list[tuple[Any, ...]]
-    steps: list[tuple[Any, ...]]
-    memories: list[tuple[Any, ...]]
-    sound: bool
-
-
-def shape(path: Path) -> Shape:
-    """Look at a copy of the files."""
-    with connected_to_copy(path) as db:
-        schema = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY 1, 2")
-        recorded = column_names(db, "memctl_migrations")
-        return Shape(
-            schema=schema.fetchall(),
-            steps=db.execute("SELECT * FROM memctl_migrations").fetchall() if recorded else [],
-            memories=exact_rows(db, "agent_memory"),
-            sound=is_sound(db),
-        )
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from memctl.config.policies import DecayPolicy
 from memctl.jobs.decay import decay
 from memctl.jobs.engine import Request, perform
 from memctl.jobs.features import disable, enable
-from tests.configurations import AGENTS, DECAY_KEYS, TYPES, Document, documents, said
-from tests.conftest import NOW, Memctl, connect, insert_memory, rows, text_of
-from tests.service import Service
+from tests.support.configurations import AGENTS, DECAY_KEYS, TYPES, Document, documents, said
+from tests.support.database import connect, insert_memory, rows, text_of
+from tests.support.program import NOW, Memctl
+from tests.support.service import Service
 
 MILLIONTH = Decimal("0.000001")
 DEFAULT_POLICY = DecayPolicy()

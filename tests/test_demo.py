@@ -17,10 +17,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import NOW, PROGRAM, Answer, Memctl, connect, is_sound
-from tests.test_bad_input import complaint, fill_disk, small_disk
-
-__all__ = ["small_disk"]  # a fixture
+from tests.support.database import connect, is_sound
+from tests.support.disks import fill_disk
+from tests.support.program import NOW, PROGRAM, Answer, Memctl, complaint
 
 ROOT = Path(__file__).parent.parent
 AT = NOW.strftime("%Y-%m-%dT%H:%M:%SZ")

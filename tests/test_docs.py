@@ -32,8 +32,9 @@ from typing import NamedTuple
 import pytest
 from markdown_it import MarkdownIt
 
-from tests.conftest import NOW, PROGRAM, Answer, Memctl, connect, insert_memory
-from tests.service import Service
+from tests.support.database import connect, insert_memory
+from tests.support.program import NOW, PROGRAM, Answer, Memctl
+from tests.support.service import Service
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

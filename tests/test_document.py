@@ -14,8 +14,8 @@ import pytest
 
 from memctl.documents.staging import Wanted
 from memctl.errors import DocumentError
-from tests.conftest import PROGRAM, Memctl, connect
-from tests.documents import (
+from tests.support.database import connect, memory_tables
+from tests.support.documents import (
     ALL,
     Text,
     copy_of,
@@ -27,8 +27,8 @@ from tests.documents import (
     stored_rows,
     without_time,
 )
-from tests.service import Service
-from tests.test_bad_input import complaint, memory_tables
+from tests.support.program import PROGRAM, Memctl, complaint
+from tests.support.service import Service
 
 Document = dict[str, Any]
 

@@ -16,8 +16,9 @@ from memctl.cli import watch
 from memctl.cli.options import Call, OutputOptions
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.events import EventFilter, follow_events
-from tests.conftest import NOW, Answer, Memctl, connect, insert_memory, rows, text_of
-from tests.service import Service
+from tests.support.database import connect, insert_memory, rows, text_of
+from tests.support.program import NOW, Answer, Memctl
+from tests.support.service import Service
 
 EVENT = {
     "event_id": 1,

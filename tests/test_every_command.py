@@ -16,8 +16,9 @@ import pytest
 
 from memctl.cli.config import Action
 from memctl.cli.program import MODULES
-from tests.conftest import PROGRAM, Answer, Memctl, connect, fork_server
-from tests.test_bad_input import COMMANDS, NEED_NO_DATABASE, complaint, memories, prepared  # noqa: F401  fixtures
+from tests.support.commands import COMMANDS, NEED_NO_DATABASE
+from tests.support.database import connect
+from tests.support.program import PROGRAM, Answer, Memctl, complaint, fork_server
 
 NAMES = [
     name
@@ -82,7 +83,7 @@ def run(
 
 
 @pytest.fixture
-def place(memories: Memctl) -> Memctl:  # noqa: F811
+def place(memories: Memctl) -> Memctl:
     """The program, in a directory with an active and an archived memory and a configuration."""
     memories.database.with_name("memctl.toml").write_text("")
     return memories

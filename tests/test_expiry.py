@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from memctl.errors import UsageError
 from memctl.jobs.cleanup import EXPIRED_MEMORIES
 from memctl.storage.times import is_before, parse_moment, to_unix, unix_seconds
-from tests.conftest import NOW
+from tests.support.program import NOW
 
 YEAR = r"(?P<year>[0-9]{4}|[-+][0-9]{6})"
 DATES = (

@@ -20,8 +20,9 @@ from memctl.jobs.engine import JobResult, Request, Run, perform
 from memctl.jobs.prune import prune
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.times import parse_moment
-from tests.conftest import NOW, Memctl, connect, insert_memory, rows, text_of
-from tests.service import Service
+from tests.support.database import connect, insert_memory, rows, text_of
+from tests.support.program import NOW, Memctl
+from tests.support.service import Service
 
 # Just enough of everything to be promoted.
 PROVEN: dict[str, Any] = {

@@ -15,11 +15,12 @@ import pytest
 
 from memctl.errors import RefusedError
 from memctl.storage.sqlite.files import write_file
-from tests.conftest import NOW, Memctl, connect, everything, insert_memory
-from tests.documents import export_from
-from tests.service import Service
-from tests.test_bad_input import ODD_NAMES, complaint, names_beside
-from tests.test_output import on_a_terminal
+from tests.support.database import connect, everything, insert_memory, names_beside
+from tests.support.documents import export_from
+from tests.support.odd_values import ODD_NAMES
+from tests.support.program import NOW, Memctl, complaint
+from tests.support.service import Service
+from tests.support.terminal import on_a_terminal
 
 DOCUMENT = """\
 {"format": "memctl.export", "version": 1, "exported_at": "2026-11-22T09:43:58Z", \

@@ -17,17 +17,11 @@ from pathlib import Path
 import pytest
 
 from memctl.cli.program import MODULES
-from tests.conftest import NOW, Answer, Memctl, connect, insert_memory, is_sound
-from tests.test_bad_input import (  # noqa: F401  fixtures
-    COMMANDS,
-    NEED_NO_DATABASE,
-    READING,
-    fill_disk,
-    memory_tables,
-    prepared,
-    small_disk,
-)
-from tests.test_contention import lock_file, write_lock
+from tests.support.commands import COMMANDS, NEED_NO_DATABASE, READING
+from tests.support.database import connect, insert_memory, is_sound, memory_tables
+from tests.support.disks import fill_disk
+from tests.support.locks import lock_file, write_lock
+from tests.support.program import NOW, Answer, Memctl
 
 ROOT = Path(__file__).parent.parent
 # Those that take --lock-wait; what only reads waits for ten seconds.
@@ -246,22 +240,22 @@ def mend(folder: Path) -> None:
 @pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in FAULTS])
 def test_every_command_meets_a_fault_and_does_no_harm(
     fault: Fault,
-    prepared: Path,  # noqa: F811
+    prepared: Path,
     tmp_path: Path,
 ) -> None:
     assert meet(fault, tmp_path, prepared, lambda: None) == []
 
 
 def test_every_command_meets_a_full_disk_and_does_no_harm(
-    prepared: Path,  # noqa: F811
-    small_disk: Path,  # noqa: F811
+    prepared: Path,
+    small_disk: Path,
 ) -> None:
     assert meet(FULL_DISK, small_disk, prepared, lambda: fill_disk(small_disk, room=0)) == []
 
 
 def test_every_command_meets_a_read_only_file_system_and_does_no_harm(
-    prepared: Path,  # noqa: F811
-    small_disk: Path,  # noqa: F811
+    prepared: Path,
+    small_disk: Path,
 ) -> None:
     def lock_disk() -> None:
         subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
@@ -270,7 +264,7 @@ def test_every_command_meets_a_read_only_file_system_and_does_no_harm(
 
 
 def test_every_command_that_needs_more_memory_than_there_is_does_no_harm(
-    prepared: Path,  # noqa: F811
+    prepared: Path,
     tmp_path: Path,
 ) -> None:
     program = Memctl(tmp_path / "harness.db", NOW, ("prlimit", "--as=150000000"))

@@ -22,8 +22,9 @@ from memctl.jobs.engine import JobResult, Request, Run, perform
 from memctl.jobs.restore import restore
 from memctl.storage.sqlite.archive import ArchiveFilter
 from memctl.storage.sqlite.database import table_exists
-from tests.conftest import NOW, Answer, Memctl, connect, insert_memory, rows, text_of
-from tests.service import SCHEMA, Service
+from tests.support.database import connect, insert_memory, rows, text_of
+from tests.support.program import NOW, Answer, Memctl
+from tests.support.service import SCHEMA, Service
 
 FEATURES = ("access-boost", "access-counting", "archive-on-delete")
 Name = tuple[str, str, str]

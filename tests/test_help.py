@@ -14,7 +14,8 @@ import pytest
 
 from memctl.cli.examples import EXAMPLES, FIRST_STEPS, MORE
 from memctl.cli.program import NAMES
-from tests.conftest import PROGRAM, Memctl, connect, insert_memory
+from tests.support.database import connect, insert_memory
+from tests.support.program import PROGRAM, Memctl
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "memctl.1"

@@ -23,12 +23,11 @@ from memctl.jobs.engine import Request, Run, perform
 from memctl.jobs.restore import restore
 from memctl.storage.sqlite.archive import ArchiveFilter
 from memctl.storage.sqlite.memories import TYPES
-from tests.conftest import NOW, PROGRAM, Answer, Memctl, connect, everything, rows
-from tests.documents import EXAMPLES, copy_of, export_from, import_into, put
-from tests.service import Service
-from tests.test_bad_input import fill_disk, small_disk
-
-__all__ = ["small_disk"]  # a fixture
+from tests.support.database import connect, everything, rows
+from tests.support.disks import fill_disk
+from tests.support.documents import EXAMPLES, copy_of, export_from, import_into, put
+from tests.support.program import NOW, PROGRAM, Answer, Memctl
+from tests.support.service import Service
 
 RULES: tuple[OnConflict, ...] = get_args(OnConflict)
 every_rule = pytest.mark.parametrize("rule", RULES)

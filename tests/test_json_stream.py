@@ -18,7 +18,7 @@ from memctl.documents import json_stream
 from memctl.documents.json_stream import JsonStream
 from memctl.documents.staging import unpacked
 from memctl.errors import DocumentError
-from tests.documents import EXAMPLES
+from tests.support.documents import EXAMPLES
 
 
 class Pieces(io.RawIOBase):

@@ -19,9 +19,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import NOW, Memctl, connect, text_of
-from tests.documents import without_time
-from tests.service import COLUMNS, Service
+from tests.support.database import connect, text_of
+from tests.support.documents import without_time
+from tests.support.program import NOW, Memctl
+from tests.support.service import COLUMNS, Service
 
 pytestmark = pytest.mark.load
 

@@ -12,9 +12,11 @@ from datetime import timedelta
 import pytest
 
 from memctl import AgentMemory
-from tests.conftest import NOW, PROGRAM, Memctl, rows
-from tests.test_contention import write_lock
-from tests.test_output import DANGEROUS, on_a_terminal
+from tests.support.database import rows
+from tests.support.locks import write_lock
+from tests.support.odd_values import DANGEROUS
+from tests.support.program import NOW, PROGRAM, Memctl
+from tests.support.terminal import on_a_terminal
 
 NAME = ("build_agent", "learning", "toolchain")
 

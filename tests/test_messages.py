@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Answer, Memctl
-from tests.test_run import fill_archive
+from tests.support.jobs import fill_archive
+from tests.support.program import Answer, Memctl
 
 
 def logged(answer: Answer) -> list[dict[str, Any]]:

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from memctl.insight.metrics import read_metrics
-from tests.conftest import NOW, Memctl, insert_memory
-from tests.test_bad_input import ODD_NAMES
-from tests.test_output import on_a_terminal
+from tests.support.database import insert_memory
+from tests.support.odd_values import ODD_AGENTS
+from tests.support.program import NOW, Memctl
+from tests.support.terminal import on_a_terminal
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -356,16 +357,6 @@ def test_the_text_for_prometheus_has_every_figure(fleet: Memctl, db: sqlite3.Con
         f"memctl_database_wal_bytes {wal}",
         "memctl_read_timestamp_seconds 1795686238",
     ]
-
-
-ODD_AGENTS: list[Any] = [
-    *(name.values[0] for name in ODD_NAMES),
-    b"a\\nb",
-    b"a\nb",
-    b'"',
-    b"{}",
-    b"\\",
-]
 
 
 def remember_odd_names(db: sqlite3.Connection) -> None:

@@ -13,8 +13,9 @@ import pytest
 
 from memctl import __version__
 from memctl.storage.sqlite import migrations
-from tests.conftest import NOW, Answer, Memctl, connect, everything, insert_memory, is_sound, rows
-from tests.service import SCHEMA, Service
+from tests.support.database import connect, everything, insert_memory, is_sound, rows
+from tests.support.program import NOW, Answer, Memctl
+from tests.support.service import SCHEMA, Service
 
 STAMP = f"{NOW:%Y%m%dT%H%M%SZ}"
 AT = "2026-11-22T09:43:58Z"

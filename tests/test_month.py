@@ -22,8 +22,9 @@ from memctl.jobs.prune import prune
 from memctl.jobs.restore import restore
 from memctl.jobs.snapshot import snapshot
 from memctl.storage.sqlite.archive import ArchiveFilter
-from tests.conftest import NOW, Memctl, connect, text_of
-from tests.service import COUNT_ACCESS, FIND, REMEMBER, Service
+from tests.support.database import connect, text_of
+from tests.support.program import NOW, Memctl
+from tests.support.service import COUNT_ACCESS, FIND, REMEMBER, Service
 
 Key = tuple[str, str]
 

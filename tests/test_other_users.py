@@ -25,7 +25,8 @@ from memctl.storage.sqlite.backup import back_up
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.files import require_place, write_file
 from memctl.storage.sqlite.locking import exclusive, lock_path
-from tests.conftest import NOW, PROGRAM, Memctl, connect, fork_server
+from tests.support.database import connect
+from tests.support.program import NOW, PROGRAM, Memctl, fork_server
 
 SERVICE, READER, GROUP = 4101, 4102, 4100
 

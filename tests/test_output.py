@@ -3,23 +3,16 @@
 import csv
 import io
 import json
-import os
-import pty
 import sqlite3
-import struct
-import subprocess
-import termios
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from datetime import timedelta
-from fcntl import ioctl
 
 import pytest
 
 from memctl.output.terminal import to_json, visible
-from tests.conftest import PROGRAM, Memctl
-
-DANGEROUS = "\x1b]0;owned\x07[bold]red[/] \x7f\x9b31m \u202e\u200f"
+from tests.support.odd_values import DANGEROUS
+from tests.support.program import Memctl
+from tests.support.terminal import on_a_terminal
 
 
 @pytest.mark.parametrize("form", ["--json", "--nl", "--csv", "--table"])
@@ -138,36 +131,6 @@ def test_a_real_run_names_its_number_on_a_terminal(
 
     assert printed.startswith("cleanup: archived 1 expired memories; run 1, ")
     assert printed.count("\n") == 1
-
-
-UNSTYLED = {"NO_COLOR": "1"}
-
-
-def on_a_terminal(
-    memctl: Memctl,
-    *words: str,
-    exit_code: int = 0,
-    columns: int = 80,
-    variables: Mapping[str, str] = UNSTYLED,
-) -> str:
-    """Run a command with a terminal of that width for stdout and stderr; return what it printed."""
-    ours, theirs = pty.openpty()
-    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    with subprocess.Popen(
-        [PROGRAM, *words],
-        env={**memctl.environment(), "TERM": "xterm", **variables},
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-    ) as process:
-        os.close(theirs)
-        printed = b""
-        with suppress(OSError):  # Linux's way to say that the other end is closed
-            while more := os.read(ours, 65536):
-                printed += more
-    os.close(ours)
-    assert process.returncode == exit_code
-    return printed.decode()
 
 
 def test_a_closed_pipe_ends_quietly_with_141(

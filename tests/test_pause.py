@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.conftest import NOW, Memctl, rows
+from tests.support.database import rows
+from tests.support.program import NOW, Memctl
 
 
 @pytest.mark.parametrize("job", ["cleanup", "decay", "prune"])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from memctl.config.file import Configuration
 from memctl.config.policies import DecayPolicy, Override, dotted
-from tests.configurations import AGENTS, DECAY_KEYS, TYPES, Document, documents, said
+from tests.support.configurations import AGENTS, DECAY_KEYS, TYPES, Document, documents, said
 
 
 @given(

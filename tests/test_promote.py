@@ -25,8 +25,9 @@ from memctl.jobs.candidates import Candidates, decay_with_notes
 from memctl.jobs.engine import Request, Run, perform
 from memctl.jobs.promote import PromoteResult, Promotion, promote
 from memctl.storage.sqlite.database import open_database, table_exists
-from tests.conftest import NOW, Memctl, connect, everything, insert_memory, is_sound, rows, text_of
-from tests.service import Service
+from tests.support.database import connect, everything, insert_memory, is_sound, rows, text_of
+from tests.support.program import NOW, Memctl
+from tests.support.service import Service
 
 # As the service's own migration makes it, years before memctl or after.
 SERVICE_TABLE = """

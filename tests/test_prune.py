@@ -1,6 +1,5 @@
 """Retention: what is old and was not important goes, and nothing else."""
 
-import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -19,36 +18,10 @@ from memctl.jobs.engine import Request, Run, perform
 from memctl.jobs.prune import GREAT_LOSSES, OLD_MEMORIES, PruneResult, last_policy, prune
 from memctl.jobs.selection import Due
 from memctl.storage.sqlite.database import open_database
-from tests.configurations import AGENTS, PRUNE_KEYS, TYPES, Document, documents, said
-from tests.conftest import NOW, Memctl, connect, insert_memory, rows, text_of
-from tests.service import Service
-
-
-def archive_row(
-    db: sqlite3.Connection,
-    *,
-    days_ago: float,
-    agent: str | bytes = "build_agent",
-    type_: str = "learning",
-    importance: Any = 5,
-) -> int:
-    """Insert an archived memory and return its archive id."""
-    archived_at = (NOW - timedelta(days=days_ago)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    cursor = db.execute(
-        """
-        INSERT INTO archived_memories
-            (id, agent_id, type, key, value, importance, archived_at, archived_reason)
-        VALUES (hex(randomblob(8)), CAST(? AS TEXT), ?, 'k', 'v', ?, ?, 'expired')
-        """,
-        (agent, type_, importance, archived_at),
-    )
-    return int(cursor.lastrowid or 0)
-
-
-def last_prune_kept_a_year(db: sqlite3.Connection) -> None:
-    """Let the last prune have had a policy that kept memories longer than the defaults do."""
-    policy = [("retention", 365 * 86400, None, None), ("protected_importance", 8, None, None)]
-    db.execute("INSERT INTO memory_state VALUES ('prune:policy', ?)", (json.dumps(policy),))
+from tests.support.configurations import AGENTS, PRUNE_KEYS, TYPES, Document, documents, said
+from tests.support.database import archive_row, connect, insert_memory, rows, text_of
+from tests.support.program import NOW, Memctl
+from tests.support.service import Service
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from memctl.storage.sqlite.locking import lock_path
-from tests.conftest import NOW, Answer, Memctl, connect, everything, is_sound
-from tests.test_bad_input import prepared  # noqa: F401  a fixture
+from tests.support.database import connect, everything, is_sound
+from tests.support.program import NOW, Answer, Memctl
 
 REFUSALS = {
     "openat": "ENOSPC",
@@ -65,7 +65,7 @@ def _strace() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_refused_call_ends_in_one_line_and_leaves_nothing_half_written(
     name: str,
-    prepared: Path,  # noqa: F811
+    prepared: Path,
     tmp_path: Path,
 ) -> None:
     writing = COMMANDS[name]

@@ -25,8 +25,9 @@ from memctl.output.report_html import report_html
 from memctl.output.terminal import visible
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.figures import Figures
-from tests.conftest import NOW, Memctl, insert_memory, text_of
-from tests.test_metrics import ODD_AGENTS as ODD_BYTES
+from tests.support.database import insert_memory, text_of
+from tests.support.odd_values import ODD_AGENTS as ODD_BYTES
+from tests.support.program import NOW, Memctl
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

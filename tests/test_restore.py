@@ -12,29 +12,10 @@ from memctl.jobs.engine import Request, Run, perform
 from memctl.jobs.restore import RESTORABLE_MEMORIES, RestoreResult, restore
 from memctl.jobs.selection import AMONG
 from memctl.storage.sqlite.archive import ArchiveFilter
-from tests.conftest import NOW, Memctl, insert_memory, is_sound, rows
-from tests.service import COLUMNS
-
-ODDITIES = {
-    "unicode": {"value": "агент-тест🤖 \u202etfel", "key": "ключ"},
-    "invalid UTF-8": {"value": b"half \xf0\x9f", "key": b"k\xff", "agent_id": "build_agent"},
-    "NUL inside": {"value": "a\0b", "key": "k\0l"},
-    "markup and escapes": {"value": "[bold]a[/] \x1b[31mred", "key": "--help"},
-    "a BLOB": {"value": b"\x00\x01"},
-    "fractional importance": {"importance": 7.5},
-    "importance in words": {"importance": "high"},
-    "empty importance": {"importance": ""},
-    "no importance": {"importance": None},
-    "negative importance": {"importance": -3},
-    "a far year": {"expires_at": "+011533-07-07T00:00:00.000Z"},
-    "an expiry that is no time": {"expires_at": "soon"},
-    "odd metadata": {"metadata": "[1]"},
-    "an own rate": {"importance_decay_rate": 0.25, "last_decay_at": "2026-11-01T00:00:00Z"},
-    "promoted": {"promoted_at": "2026-11-01T00:00:00Z"},
-    "many accesses": {"access_count": 9_000_000_000},
-    "a megabyte": {"value": "x" * 1_000_000},
-    "a type of its own": {"type": "task:blocker"},
-}
+from tests.support.database import insert_memory, is_sound, rows
+from tests.support.odd_values import ODDITIES
+from tests.support.program import NOW, Memctl
+from tests.support.service import COLUMNS
 
 FIELDS = (*COLUMNS, "importance_decay_rate", "promoted_at")
 EXACTLY = ", ".join(f"typeof({name}), CAST({name} AS BLOB)" for name in FIELDS)

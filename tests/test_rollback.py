@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import NOW, Answer, Memctl, connect, everything, insert_memory, is_sound, rows
-from tests.service import COLUMNS, SCHEMA, Service
+from tests.support.database import connect, everything, insert_memory, is_sound, rows
+from tests.support.program import NOW, Answer, Memctl
+from tests.support.service import COLUMNS, SCHEMA, Service
 
 STAMP = f"{NOW:%Y%m%dT%H%M%SZ}"
 LONG_AGO = "2020-01-01T00:00:00.000Z"

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from memctl.documents.document import Form
 from memctl.documents.staging import Wanted
-from tests.conftest import NOW
-from tests.documents import (
+from tests.support.documents import (
     EXAMPLES,
     Text,
     copy_of,
@@ -25,6 +24,7 @@ from tests.documents import (
     stored_rows,
     without_time,
 )
+from tests.support.program import NOW
 
 ODD_BYTES = [
     b"",

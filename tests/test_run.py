@@ -15,32 +15,17 @@ from hypothesis import strategies as st
 from memctl.config.jobs import JOBS, Every
 from memctl.jobs.due import due_at
 from memctl.storage.sqlite.ledger import Standing
-from tests.conftest import NOW, Answer, Memctl, connect, everything, rows
-from tests.test_contention import undisturbed, write_lock
-from tests.test_crashes import (
-    broken_promises,
-    first_commit,
-    kill,
-    prepare_cleanup,
-    slow_down,
-    snapshot,
-)
-from tests.test_prune import archive_row, last_prune_kept_a_year
+from tests.support.database import connect, everything, rows
+from tests.support.jobs import fill_archive, prepare_cleanup, undisturbed
+from tests.support.ledger import jobs_run, runs
+from tests.support.locks import write_lock
+from tests.support.processes import first_commit, kill, slow_down
+from tests.support.program import NOW, Answer, Memctl
+from tests.support.snapshots import broken_promises, snapshot
 
 SUNDAY = datetime(2026, 11, 22, tzinfo=UTC)
 NEVER = Standing(None, None)
 HOUR = timedelta(hours=1)
-
-
-def runs(path: Path) -> list[tuple[Any, ...]]:
-    """Return of each run its job, its status and whether it did all that was due."""
-    with closing(connect(path)) as db:
-        return rows(db, "memory_runs", "job, status, complete")
-
-
-def jobs_run(path: Path) -> list[str]:
-    """Return the jobs in the ledger, in their order."""
-    return [job for job, *_ in runs(path)]
 
 
 def all_but(left_out: str) -> list[str]:
@@ -377,13 +362,6 @@ def test_json_tells_which_job_failed(broken: Memctl) -> None:
     assert error.pop("jobs") == ["cleanup"]
     assert (error["code"], error["exit_code"]) == ("failed", 1)
     assert told == [("cleanup", error), *((job, None) for job in all_but("cleanup"))]
-
-
-def fill_archive(db: sqlite3.Connection) -> None:
-    """Give an agent an archive that the last prune, under another policy, would have kept."""
-    for _ in range(101):
-        archive_row(db, days_ago=100, agent="quiet")
-    last_prune_kept_a_year(db)
 
 
 def test_a_refusal_is_told_once_in_its_period(db: sqlite3.Connection, migrated: Memctl) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from memctl import __version__
 from memctl.storage.sqlite.locking import lock_path
-from tests.conftest import NOW, Answer, Memctl, insert_memory, rows
+from tests.support.database import insert_memory, rows
+from tests.support.program import NOW, Answer, Memctl
 
 
 def numbers(answer: Answer) -> list[int]:

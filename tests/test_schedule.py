@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from memctl.config.jobs import JOBS
 from memctl.errors import UsageError
 from memctl.output.schedule import Installation, crontab, systemd_units
-from tests.conftest import PROGRAM, Memctl
-from tests.test_crashes import eventually
-from tests.test_run import jobs_run
+from tests.support.ledger import jobs_run
+from tests.support.processes import eventually
+from tests.support.program import PROGRAM, Memctl
 
 ROOT = Path(__file__).parent.parent
 

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import NOW, Memctl, connect, everything, text_of
-from tests.service import COLUMNS, Service
+from tests.support.database import connect, everything, text_of
+from tests.support.program import NOW, Memctl
+from tests.support.service import COLUMNS, Service
 
 AGENTS = ("build_agent", "qa_agent", "a/b", "[bold]a[/]")
 TYPES = ("context", "learning", "preference", "error_pattern", "success_pattern")

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from memctl.storage.sqlite.locking import somebody_is_at_work
-from tests.conftest import Memctl, everything
-from tests.test_contention import write_lock
-from tests.test_crashes import eventually
+from tests.support.database import everything
+from tests.support.locks import write_lock
+from tests.support.processes import eventually
+from tests.support.program import Memctl
 
 SMALLEST_PIPE = 4096
 

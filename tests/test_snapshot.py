@@ -23,8 +23,9 @@ from memctl.jobs.cleanup import cleanup
 from memctl.jobs.engine import JobResult, Request, Run, perform
 from memctl.jobs.prune import prune
 from memctl.jobs.snapshot import COLUMNS, snapshot
-from tests.conftest import NOW, Memctl, connect, insert_memory, rows, text_of
-from tests.service import Service
+from tests.support.database import connect, insert_memory, rows, text_of
+from tests.support.program import NOW, Memctl
+from tests.support.service import Service
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

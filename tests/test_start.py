@@ -9,7 +9,7 @@ import pytest
 
 from memctl import __version__
 from memctl.storage.sqlite import migrations
-from tests.conftest import PROGRAM, Memctl
+from tests.support.program import PROGRAM, Memctl
 
 HEAVY = ("pydantic", "rich", "sqlite_utils", "click", "tomllib", "_hashlib")
 

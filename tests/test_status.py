@@ -13,8 +13,9 @@ import pytest
 from memctl.cli import schema
 from memctl.cli.options import Call
 from memctl.storage.sqlite.database import open_database
-from tests.conftest import NOW, Answer, Memctl, connect, insert_memory, rows, text_of
-from tests.service import Service
+from tests.support.database import connect, insert_memory, rows, text_of
+from tests.support.program import NOW, Answer, Memctl
+from tests.support.service import Service
 
 ALL_OFF = [
     {"feature": feature, "state": "off", "since": None}

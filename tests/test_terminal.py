@@ -13,8 +13,9 @@ from datetime import timedelta
 
 import pytest
 
-from tests.conftest import PROGRAM, Memctl, insert_memory
-from tests.test_output import on_a_terminal
+from tests.support.database import insert_memory
+from tests.support.program import PROGRAM, Memctl
+from tests.support.terminal import on_a_terminal
 
 ESCAPE = "\x1b"
 

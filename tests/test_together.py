@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import NOW, Memctl, connect, text_of
+from tests.support.database import connect, text_of
+from tests.support.program import NOW, Memctl
 
 Name = tuple[str, str, str]
 

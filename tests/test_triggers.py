@@ -24,7 +24,8 @@ from memctl.storage.sqlite.archive import ArchiveFilter
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.sqlite.rollback import roll_back
-from tests.conftest import NOW, Memctl, connect, everything, insert_memory, is_sound, rows
+from tests.support.database import connect, everything, insert_memory, is_sound, rows
+from tests.support.program import NOW, Memctl
 
 TEXT_INDEX = """
     CREATE VIRTUAL TABLE memory_text USING fts5 (key, value, content = 'agent_memory');

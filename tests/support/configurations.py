@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.conftest import NOW
+from tests.support.program import NOW
 
 Document = Mapping[str, Any]
 

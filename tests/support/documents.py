@@ -18,7 +18,8 @@ from memctl.documents.importing import ImportResult, import_staged
 from memctl.documents.staging import Wanted, stage
 from memctl.jobs.engine import Request, perform
 from memctl.storage.sqlite.database import open_database
-from tests.conftest import NOW, connect
+from tests.support.database import connect
+from tests.support.program import NOW
 
 # How many random databases each property is tried on; MEMCTL_EXAMPLES=1000 for a thorough proof.
 EXAMPLES = int(os.environ.get("MEMCTL_EXAMPLES", "60"))

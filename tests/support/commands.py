@@ -1,0 +1,73 @@
+"""Every command, as it succeeds on a prepared database."""
+
+from pathlib import Path
+
+from tests.support.program import Words
+
+# Every command that opens the database, as it succeeds on the one that `memories` makes.
+COMMANDS: dict[str, Words] = {
+    "migrate": ("migrate",),
+    "rollback": ("rollback", "--yes"),
+    "status": ("status",),
+    "run": ("run",),
+    "cleanup": ("cleanup",),
+    "decay": ("decay",),
+    "prune": ("prune",),
+    "promote": ("promote",),
+    "snapshot": ("snapshot",),
+    "archived": ("archived", "build_agent"),
+    "archive": ("archive", "build_agent", "active"),
+    "restore": ("restore", "build_agent", "archived"),
+    "metrics": ("metrics",),
+    "report": ("report",),
+    "remember": ("remember", "build_agent", "learning", "k", "new", "--keep-replaced"),
+    "recall": ("recall", "build_agent", "learning", "k"),
+    "list": ("list", "build_agent"),
+    "forget": ("forget", "build_agent", "learning", "k"),
+    "forget all": ("forget", "build_agent", "learning"),
+    "summary": ("summary", "build_agent"),
+    "export": ("export", "build_agent"),
+    "import": ("import", "--all", str(Path(__file__).with_name("export_of_nothing.json"))),
+    "backup": ("backup",),
+    "pause": ("pause", "--reason", "deploy"),
+    "resume": ("resume",),
+    "preview": ("cleanup", "--dry-run"),
+    "events": ("events",),
+    "runs": ("runs",),
+    "explain": ("explain", "build_agent", "active"),
+    "check": ("check", "-q"),
+    "enable": ("enable", "access-boost"),
+    "disable": ("disable", "access-boost"),
+    "schedule": ("schedule", "--cron"),
+}
+
+
+# Those that do without.
+NEED_NO_DATABASE: dict[str, Words] = {
+    "alerts": ("alerts", "test", "--config", str(Path(__file__).with_name("alerts.toml"))),
+    "config show": ("config", "show"),
+    "config path": ("config", "path", "--config", __file__),
+    "config validate": ("config", "validate"),
+    "config init": ("config", "init"),
+    "completion": ("completion", "bash"),
+    "demo": ("demo", "--quiet"),
+}
+
+
+# What can be done to a database that may only be read.
+READING = (
+    "status",
+    "archived",
+    "list",
+    "summary",
+    "metrics",
+    "report",
+    "preview",
+    "export",
+    "backup",
+    "events",
+    "runs",
+    "explain",
+    "check",
+    "schedule",
+)

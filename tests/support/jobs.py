@@ -1,0 +1,181 @@
+"""The commands that change memories, and databases that give them work."""
+
+import json
+import random
+import shutil
+import sqlite3
+import uuid
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support.database import archive_row, connect, text_of
+from tests.support.program import Memctl, Words
+from tests.support.service import Service
+from tests.support.snapshots import Snapshot, snapshot
+
+MEMORIES = 3000
+SEED = 20261122
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, and how to build a database that gives it thousands of memories to change."""
+
+    name: str
+    prepare: Callable[[Memctl], Words]
+
+
+def fill_legacy_table(path: Path, *, now: datetime, memories: int = MEMORIES) -> None:
+    """Make the service's database, most of it expired and idle, with all kinds of bytes in it."""
+    chance = random.Random(SEED)
+    with closing(Service(path)) as service:
+        service.db.execute("BEGIN")
+        for number in range(memories):
+            read = now - timedelta(days=chance.uniform(0, 90))
+            expiry = now - timedelta(days=chance.uniform(300, 600))
+            service.db.execute(
+                """
+                INSERT INTO agent_memory VALUES
+                    (?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?, ?, ?)
+                """,
+                (
+                    str(uuid.UUID(int=chance.getrandbits(128), version=4)),
+                    chance.choice(
+                        ["build_agent"] * 6 + ["qa_agent", "..", "[bold]a[/]", "two\nlines"]
+                    ),
+                    chance.choice(["context", "learning", "preference", "error_pattern"]),
+                    chance.choice([b"task:%d", b"%d\0nul", b"-%d", b"half \xf0\x9f %d"]) % number,
+                    chance.choice([b"plain text ", b'{"fix": 1} ', b"\xf0\x9f ", b"\x1b[31m\0 "])
+                    * chance.randrange(1, 60),
+                    chance.choice([None, None, "{}", '{"decay_rate": 0.5}', "[1]"]),
+                    chance.choice([1, 3, 5, 7, 7.5, 9, 100, -3, "high"]),
+                    chance.randrange(20),
+                    text_of(read),
+                    text_of(read - timedelta(days=30)),
+                    chance.choice(
+                        [
+                            expiry.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+                            expiry.strftime("%Y-%m-%dT%H:%M:%S+02:00"),
+                            text_of(expiry),
+                            text_of(expiry),
+                            text_of(now + timedelta(days=1)),
+                            chance.choice([None, "soon", "+011533-07-07T00:00:00.000Z"]),
+                        ]
+                    ),
+                ),
+            )
+        service.db.execute("COMMIT")
+
+
+def prepare_cleanup(memctl: Memctl) -> Words:
+    """Give cleanup expired memories."""
+    fill_legacy_table(memctl.database, now=memctl.now)
+    memctl.ok("migrate", "--no-backup")
+    return ("cleanup",)
+
+
+def prepare_decay(memctl: Memctl) -> Words:
+    """Give decay idle memories."""
+    prepare_cleanup(memctl)
+    return ("decay",)
+
+
+def prepare_prune(memctl: Memctl) -> Words:
+    """Give prune an old archive."""
+    fill_legacy_table(memctl.database, now=memctl.now, memories=2 * MEMORIES)
+    memctl.ok("migrate", "--no-backup")
+    memctl.at(memctl.now - timedelta(days=200)).ok("cleanup")
+    return ("prune", "--force")
+
+
+def prepare_restore(memctl: Memctl) -> Words:
+    """Give restore the work of a whole cleanup."""
+    memctl.ok(*prepare_cleanup(memctl))
+    return ("restore", "--run", "1")
+
+
+def prepare_archive(memctl: Memctl) -> Words:
+    """Give archive many memories of one agent."""
+    prepare_cleanup(memctl)
+    with closing(connect(memctl.database)) as db:
+        chosen = db.execute("SELECT id FROM agent_memory WHERE agent_id = 'build_agent' LIMIT 800")
+        return ("archive", "build_agent", *(memory_id for (memory_id,) in chosen))
+
+
+def prepare_promote(memctl: Memctl) -> Words:
+    """Give promote memories that have proved themselves, many of which say the same."""
+    fill_legacy_table(memctl.database, now=memctl.now)
+    memctl.ok("migrate", "--no-backup")
+    with closing(connect(memctl.database)) as db:
+        db.execute("UPDATE agent_memory SET importance = 9, access_count = 9")
+    return ("promote",)
+
+
+def prepare_import(memctl: Memctl) -> Words:
+    """Give import a document of which half is missing and a quarter is different here."""
+    memctl.ok(*prepare_cleanup(memctl))
+    document = memctl.database.with_name("backup.json")
+    memctl.ok("export", "--all", "-o", str(document))
+    with closing(connect(memctl.database)) as db:
+        db.execute("BEGIN")
+        for table in ("agent_memory", "archived_memories"):
+            db.execute(f"DELETE FROM {table} WHERE rowid % 2")
+            db.execute(f"UPDATE {table} SET value = value || 'anew' WHERE rowid % 4 = 0")
+        db.execute("COMMIT")
+    return ("import", "--all", str(document), "--on-conflict", "replace", "--allow-invalid")
+
+
+JOBS = [
+    Job("cleanup", prepare_cleanup),
+    Job("decay", prepare_decay),
+    Job("prune", prepare_prune),
+    Job("promote", prepare_promote),
+    Job("restore", prepare_restore),
+    Job("archive", prepare_archive),
+    Job("import", prepare_import),
+]
+
+
+every_job = pytest.mark.parametrize("job", [pytest.param(job, id=job.name) for job in JOBS])
+
+
+def prepare_migrate(memctl: Memctl) -> Words:
+    """Give migrate a table that the service has been using."""
+    fill_legacy_table(memctl.database, now=memctl.now)
+    return ("migrate",)
+
+
+def prepare_rollback(memctl: Memctl) -> Words:
+    """Give rollback active and archived memories."""
+    memctl.ok(*prepare_cleanup(memctl))
+    return ("rollback", "--to", "1", "--yes")
+
+
+SCHEMA_CHANGES = [Job("migrate", prepare_migrate), Job("rollback", prepare_rollback)]
+
+
+def undisturbed(memctl: Memctl, words: Words, folder: Path) -> Snapshot:
+    """Return what a command makes of a copy of the database when it is alone with it."""
+    folder.mkdir()
+    alone = Memctl(folder / "harness.db", memctl.now)
+    shutil.copyfile(memctl.database, alone.database)
+    alone.ok(*words)
+    return snapshot(alone.database)
+
+
+def fill_archive(db: sqlite3.Connection) -> None:
+    """Give an agent an archive that the last prune, under another policy, would have kept."""
+    for _ in range(101):
+        archive_row(db, days_ago=100, agent="quiet")
+    last_prune_kept_a_year(db)
+
+
+def last_prune_kept_a_year(db: sqlite3.Connection) -> None:
+    """Let the last prune have had a policy that kept memories longer than the defaults do."""
+    policy = [("retention", 365 * 86400, None, None), ("protected_importance", 8, None, None)]
+    db.execute("INSERT INTO memory_state VALUES ('prune:policy', ?)", (json.dumps(policy),))
