@@ -23,8 +23,9 @@ from benchmarks import features as feature_costs
 from benchmarks.calls import pairs, percentile, time_calls
 from benchmarks.database import NOW, build, copy, prove
 from memctl import AgentMemory
-from memctl.jobs.cleanup import EXPIRED_MEMORIES
 from memctl.storage.sqlite.archive import KEPT_COLUMNS
+from memctl.storage.sqlite.cleanup import expired_memories
+from memctl.storage.sqlite.selection import ALL_ROWS
 
 MOMENT = NOW.strftime("%Y-%m-%dT%H:%M:%SZ")
 RUNS = 3
@@ -265,7 +266,7 @@ def job(database: Path, *words: str | Path, result: dict[str, Any] | None = None
 def shell(original: Path) -> float:
     """Do a cleanup's work in one transaction of the sqlite3 shell and return the seconds."""
     database = copy(original, "shell.db")
-    due = f"SELECT rowid FROM ({EXPIRED_MEMORIES.replace('{where}', 'WHERE')}) ORDER BY rowid"
+    due = f"SELECT rowid FROM ({expired_memories(ALL_ROWS)}) ORDER BY rowid"
     script = f"""
         PRAGMA synchronous = NORMAL;
         PRAGMA cache_size = -16000;

@@ -10,17 +10,17 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from threading import get_ident
 from typing import Any, Self
 
 from memctl.config.settings import load_settings
 from memctl.errors import UsageError
-from memctl.jobs.archive import archive_rows, own_deletes
 from memctl.jobs.batches import Batches
 from memctl.jobs.cleanup import cleanup
 from memctl.jobs.engine import MOST_LOCK_WAIT, Request, Run, perform
-from memctl.jobs.selection import Due
+from memctl.storage.sqlite.archiving import archive_rows, own_deletes
 from memctl.storage.sqlite.database import complaints_about, one_view, open_database, transaction
 from memctl.storage.sqlite.events import Reason
 from memctl.storage.sqlite.memories import (
@@ -41,6 +41,7 @@ from memctl.storage.sqlite.migrations import (
     require_current,
     schema_version,
 )
+from memctl.storage.sqlite.selection import Rows, Selection
 from memctl.storage.sqlite.triggers import require_equal_counts
 from memctl.storage.times import is_possible, to_sqlite_text
 
@@ -77,12 +78,6 @@ LIST = f"""
     FROM agent_memory
     WHERE {{condition}}
     ORDER BY importance DESC, access_count DESC
-"""
-
-FORGETTABLE = """
-    SELECT rowid, id, agent_id, type, key
-    FROM agent_memory
-    {{where}} {condition}
 """
 
 COUNT_BY_TYPE = """
@@ -266,11 +261,11 @@ class AgentMemory:
         """
         now = self._now()
         condition, parameters = _of_agent(agent, type)
-        due = Due(FORGETTABLE.format(condition=condition), parameters)
+        selection = Selection(partial(_forgettable_memories, condition), parameters)
         # A connection of its own, since batches leave no checkpoints to the connection they use.
         with self._reading(), open_database(self._path, lock_wait=self._lock_wait) as db:
             tally = Run(db, Request(self._path, now), batches=Batches(db)).settle(
-                due,
+                selection,
                 lambda batch: archive_rows(
                     db,
                     batch.rowids,
@@ -410,6 +405,14 @@ def _seconds(lock_wait: float) -> float:
             f"invalid lock_wait {lock_wait!r}", f"pass seconds from 0 to {MOST_LOCK_WAIT}"
         )
     return lock_wait
+
+
+def _forgettable_memories(condition: str, rows: Rows) -> str:
+    return f"""
+        SELECT rowid, id, agent_id, type, key
+        FROM agent_memory
+        {rows.where(condition)}
+    """
 
 
 def _of_agent(agent: str, type: str | None) -> tuple[str, dict[str, bytes]]:

@@ -11,7 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from memctl.errors import UsageError
-from memctl.jobs.cleanup import EXPIRED_MEMORIES
+from memctl.storage.sqlite.cleanup import expired_memories
+from memctl.storage.sqlite.selection import ALL_ROWS
 from memctl.storage.times import is_before, parse_moment, to_unix, unix_seconds
 from tests.support.program import NOW
 
@@ -234,7 +235,7 @@ def test_a_time_on_the_command_line_is_read_like_a_stored_one(text: str) -> None
 
 def test_the_index_on_expiry_serves_the_search_for_the_expired(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA automatic_index = OFF")
-    query = EXPIRED_MEMORIES.replace("{where}", "WHERE")
+    query = expired_memories(ALL_ROWS)
     parameters = {"now": to_unix(NOW), "agent": None}
 
     plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}", parameters)]

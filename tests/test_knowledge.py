@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memctl.jobs.knowledge import Entry, Source, content_hash, entry_of
+from memctl.jobs.knowledge import Source, content_hash, entry_of
+from memctl.storage.sqlite.knowledge import KnowledgeEntry
 
 
 def entry(
@@ -20,7 +21,7 @@ def entry(
     value: str = "the value",
     metadata: str | None = None,
     importance: float = 8,
-) -> Entry:
+) -> KnowledgeEntry:
     """Return what a memory becomes of which only this matters."""
     return entry_of(Source(agent, kind, key, value, metadata, importance))
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from memctl.config.policies import DecayPolicy, Override, PromotePolicy
 from memctl.errors import SchemaError
-from memctl.jobs.candidates import Candidates, decay_with_notes
+from memctl.jobs.candidates import decay_with_notes, find_candidates
 from memctl.jobs.engine import Request, Run, perform
 from memctl.jobs.promote import PromoteResult, Promotion, promote
 from memctl.storage.sqlite.database import open_database, table_exists
@@ -1031,7 +1031,9 @@ def test_another_memory_that_has_got_the_row_of_a_candidate_is_not_prepared(
     ((rowid,),) = rows(db, "agent_memory", "rowid")
 
     with open_database(path, read_only=True) as connection:
-        candidates = Candidates(PromotePolicy(), DecayPolicy(), None, NOW)
+        candidates = find_candidates(
+            connection, PromotePolicy(), DecayPolicy(), agent=None, now=NOW
+        )
         promotion = Promotion(Run(connection, Request(path, NOW, dry_run=True)), candidates)
         promotion.prepare(array("q", [rowid]))
 

@@ -15,9 +15,14 @@ from hypothesis import strategies as st
 from memctl.config.file import Configuration
 from memctl.config.policies import Override, PrunePolicy
 from memctl.jobs.engine import Request, Run, perform
-from memctl.jobs.prune import GREAT_LOSSES, OLD_MEMORIES, PruneResult, last_policy, prune
-from memctl.jobs.selection import Due
+from memctl.jobs.prune import (
+    PruneResult,
+    last_policy,
+    prune,
+)
 from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.prune import RetentionKeys, great_losses, old_memories
+from memctl.storage.sqlite.selection import ALL_ROWS
 from tests.support.configurations import AGENTS, PRUNE_KEYS, TYPES, Document, documents, said
 from tests.support.database import archive_row, connect, insert_memory, rows, text_of
 from tests.support.program import NOW, Memctl
@@ -527,8 +532,13 @@ def test_many_guarded_agents_are_counted_not_listed(
 @pytest.mark.parametrize(
     "query",
     [
-        pytest.param(Due(OLD_MEMORIES, {}).first_look, id="the search"),
-        pytest.param(GREAT_LOSSES, id="the guard"),
+        pytest.param(old_memories(RetentionKeys(), ALL_ROWS), id="the search"),
+        pytest.param(
+            great_losses(
+                RetentionKeys(), RetentionKeys(":last_cutoff", ":last_protected_importance")
+            ),
+            id="the guard",
+        ),
     ],
 )
 def test_retention_looks_only_at_what_is_old(

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from memctl.jobs.engine import Request, Run, perform
-from memctl.jobs.restore import RESTORABLE_MEMORIES, RestoreResult, restore
-from memctl.jobs.selection import AMONG
+from memctl.jobs.restore import RestoreResult, restore
 from memctl.storage.sqlite.archive import ArchiveFilter
+from memctl.storage.sqlite.restore import restorable_memories
+from memctl.storage.sqlite.selection import BATCH_ROWS
 from tests.support.database import insert_memory, is_sound, rows
 from tests.support.odd_values import ODDITIES
 from tests.support.program import NOW, Memctl
@@ -279,7 +280,7 @@ def test_a_batch_of_a_restore_looks_its_rows_up_by_number(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     condition, parameters = ArchiveFilter(agent="a", reason="expired", since=NOW).condition()
-    query = RESTORABLE_MEMORIES.format(condition=condition).replace("{where}", AMONG)
+    query = restorable_memories(condition, BATCH_ROWS)
 
     plan = [
         row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}", {**parameters, "rowids": "[1]"})

@@ -12,7 +12,7 @@ from sqlite3 import Connection
 from typing import Literal
 
 from memctl.documents.document import ACTIVE, ARCHIVED, PROMOTIONS
-from memctl.jobs.archive import renamed
+from memctl.storage.sqlite.archiving import renamed
 from memctl.storage.times import unix_seconds
 
 OnConflict = Literal["fail", "skip", "replace", "newest"]

@@ -32,9 +32,9 @@ from memctl.documents.document import (
 )
 from memctl.documents.row_rules import SECTION_OF_ROW, UNKNOWN_TYPE, problems_of_rows
 from memctl.errors import RefusedError
-from memctl.jobs.archive import archive_replaced, give_up_ids
 from memctl.jobs.engine import JobResult, Run
-from memctl.jobs.selection import Tally
+from memctl.jobs.tally import JobTally
+from memctl.storage.sqlite.archiving import archive_replaced, give_up_ids
 from memctl.storage.sqlite.database import temporary_tables
 from memctl.storage.sqlite.events import Table, record_events
 from memctl.storage.sqlite.triggers import require_equal_counts
@@ -232,11 +232,12 @@ class _Import:
     def _write(self, rows: str) -> None:
         """Archive what these rows replace, and take them in; the write lock is held."""
         db, run = self._db, self._run
-        archive_replaced(run, [row for (row,) in db.execute(REPLACED)])
+        replaced = [row for (row,) in db.execute(REPLACED)]
+        archive_replaced(db, replaced, now=run.now, run_id=run.number)
         self._take_in(ACTIVE, "agent_memory", "archived_reason IS NULL", rows)
         self._take_in(ARCHIVED, "archived_memories", "archived_reason IS NOT NULL", rows)
         db.execute(TAKE_IN_PROMOTIONS, {"rows": rows})
-        give_up_ids(run, REPLACED_IN_ARCHIVE, {"rows": rows})
+        give_up_ids(db, REPLACED_IN_ARCHIVE, {"rows": rows}, run_id=run.number)
 
     def _take_in(self, section: Section, table: Table, condition: str, rows: str) -> None:
         """Write those of the rows that belong to a section, and record an event of each."""
@@ -258,7 +259,7 @@ class _Import:
         require_equal_counts(self._db, due=due, imported=len(rowids), recorded=told)
 
     def _result(self, refusal: RefusedError | None) -> ImportResult:
-        tally = Tally()
+        tally = JobTally()
         tally.count = self._count(f"decided_incoming WHERE {TAKEN_IN}")
         tally.remaining = self._count("decided_incoming WHERE fate IS NULL")
         agents = f"SELECT agent_id, count(*) FROM decided_incoming WHERE {TAKEN_IN} GROUP BY 1"

@@ -15,12 +15,20 @@ from memctl.config.policies import DecayPolicy, PromotePolicy, PrunePolicy
 from memctl.errors import NotFoundError, name_like
 from memctl.insight.fading import idle_time, importance_after_decay, moment_of_fading
 from memctl.jobs.candidates import Considered, foreseen_candidates
-from memctl.jobs.knowledge import ENTRY_TYPES
 from memctl.storage.sqlite.agents import require_agent
-from memctl.storage.sqlite.database import from_bytes, one_view, to_bytes
+from memctl.storage.sqlite.database import one_view
 from memctl.storage.sqlite.events import EventFilter, EventRecord, read_events
-from memctl.storage.sqlite.memories import OF_NAME
-from memctl.storage.times import to_text, to_unix, unix_seconds
+from memctl.storage.sqlite.explain import (
+    StoredCopy,
+    StoredMemory,
+    find_by_id,
+    read_active,
+    read_archived,
+    read_names,
+    type_of_key,
+)
+from memctl.storage.sqlite.knowledge import ENTRY_TYPES
+from memctl.storage.times import to_text, to_unix
 
 MOST_NAMES = 10_000  # are compared with a name that is not known
 YEAR_10000 = 253402300800  # in unix seconds; Python's calendar ends there
@@ -144,10 +152,12 @@ def explain(
     """
     with one_view(db):
         kind, key = _find_by_id(db, agent, words[0]) if len(words) == 1 else words
-        name = {"agent": to_bytes(agent), "type": to_bytes(kind), "key": to_bytes(key)}
         held = policies.of(agent, kind)
-        active = _read_active(db, name, held, now=now)
-        archived = _read_archived(db, name, held.prune)
+        stored = read_active(db, agent, kind, key)
+        active = stored and _active_memory(db, stored, kind, held, now=now)
+        archived = [
+            _archived_copy(copy, held.prune) for copy in read_archived(db, agent, kind, key)
+        ]
         history = read_events(db, EventFilter(agent=agent, type=kind, key=key), after=0, limit=-1)
     if not (active or archived or history):
         raise _never_heard_of(db, agent, kind, key)
@@ -168,30 +178,16 @@ def explain(
 
 
 def _find_by_id(db: Connection, agent: str, memory_id: str) -> tuple[str, str]:
-    """Return the type and key of a memory, wherever anything tells of its id."""
-    parameters = {"agent": to_bytes(agent), "id": to_bytes(memory_id)}
-    for table, column in (
-        ("agent_memory", "id"),
-        ("archived_memories", "id"),
-        ("memory_events", "memory_id"),
-    ):
-        found = db.execute(
-            f"SELECT type, key FROM {table} WHERE {column} = CAST(:id AS TEXT)"
-            " AND agent_id = CAST(:agent AS TEXT) LIMIT 1",
-            parameters,
-        ).fetchone()
-        if found:
-            return str(found[0]), str(found[1])
+    """Return type and key of the memory that has, or had, an id."""
+    found = find_by_id(db, agent, memory_id)
+    if found:
+        return found
     require_agent(db, agent)
-    same_key = db.execute(
-        "SELECT type FROM agent_memory WHERE agent_id = CAST(:agent AS TEXT)"
-        " AND key = CAST(:id AS TEXT)",
-        parameters,
-    ).fetchone()
+    type_ = type_of_key(db, agent, memory_id)
     raise NotFoundError(
         f"agent '{agent}' never had a memory with the id '{memory_id}'",
-        f"did you mean its key, with the type: {same_key[0]} '{memory_id}'?"
-        if same_key
+        f"did you mean its key, with the type: {type_} '{memory_id}'?"
+        if type_
         else "name it by its id, or by its type and key",
     )
 
@@ -199,15 +195,7 @@ def _find_by_id(db: Connection, agent: str, memory_id: str) -> tuple[str, str]:
 def _never_heard_of(db: Connection, agent: str, kind: str, key: str) -> NotFoundError:
     """Return the error for a name that nothing tells of, with the one that was probably meant."""
     require_agent(db, agent)
-    known = db.execute(
-        """
-        SELECT type, key FROM agent_memory WHERE agent_id = CAST(:agent AS TEXT)
-        UNION
-        SELECT type, key FROM archived_memories WHERE agent_id = CAST(:agent AS TEXT)
-        LIMIT :most
-        """,
-        {"agent": to_bytes(agent), "most": MOST_NAMES},
-    ).fetchall()
+    known = read_names(db, agent, limit=MOST_NAMES)
     names = {f"{known_type} '{known_key}'": known_key for known_type, known_key in known}
     wanted = f"{kind} '{key}'"
     close: list[str | None] = [name for name, known_key in names.items() if known_key == key]
@@ -218,39 +206,35 @@ def _never_heard_of(db: Connection, agent: str, kind: str, key: str) -> NotFound
     )
 
 
-READ_ACTIVE = f"""
-    SELECT rowid, id, importance, access_count, created_at, last_accessed, archived_at, promoted_at,
-        expires_at, {unix_seconds("expires_at")}
-    FROM agent_memory
-    WHERE {OF_NAME}
-"""
-
-
-def _read_active(
-    db: Connection, name: dict[str, bytes], policies: Policies, *, now: datetime
-) -> ActiveMemory | None:
-    row = db.execute(READ_ACTIVE, name).fetchone()
-    if row is None:
-        return None
-    rowid, *columns, expires_at, expires = row
-    memory_id, importance, accesses, created_at, last_accessed, archived_at, promoted_at = columns
+def _active_memory(
+    db: Connection, memory: StoredMemory, kind: str, policies: Policies, *, now: datetime
+) -> ActiveMemory:
     candidates = foreseen_candidates(db, policies.promotion, policies.decay, agent=None, now=now)
-    ((_, considered),) = candidates.judge(db, rows="rowid = :rowid", rowid=rowid)
+    ((_, considered),) = candidates.judge(db, rowid=memory.rowid)
     return ActiveMemory(
-        id=memory_id,
-        importance=importance,
-        access_count=accesses,
-        created_at=created_at,
-        last_accessed=last_accessed,
-        archived_at=archived_at,
-        promoted_at=promoted_at,
+        id=memory.id,
+        importance=memory.importance,
+        access_count=memory.access_count,
+        created_at=memory.created_at,
+        last_accessed=memory.last_accessed,
+        archived_at=memory.archived_at,
+        promoted_at=memory.promoted_at,
         known_since=considered.known_since,
-        fading=_fading(db, rowid, importance, policies, now=now),
-        expiry=_expiry(expires_at, expires, now=now),
-        promotion=promotion_conditions(
-            from_bytes(name["type"]), considered, policy=policies.promotion
-        ),
-        retention=_coming_retention(db, rowid, importance, expires, policies, now=now),
+        fading=_fading(db, memory.rowid, memory.importance, policies, now=now),
+        expiry=_expiry(memory.expires_at, memory.expires, now=now),
+        promotion=promotion_conditions(kind, considered, policy=policies.promotion),
+        retention=_coming_retention(db, memory, policies, now=now),
+    )
+
+
+def _archived_copy(copy: StoredCopy, policy: PrunePolicy) -> ArchivedCopy:
+    return ArchivedCopy(
+        archive_id=copy.archive_id,
+        id=copy.id,
+        archived_at=copy.archived_at,
+        archived_reason=copy.archived_reason,
+        run_id=copy.run_id,
+        retention=retention(copy.importance, copy.archived, policy),
     )
 
 
@@ -289,20 +273,14 @@ def _fading(
 
 
 def _coming_retention(
-    db: Connection,
-    rowid: int,
-    importance: Any,
-    expires: int | None,
-    policies: Policies,
-    *,
-    now: datetime,
+    db: Connection, memory: StoredMemory, policies: Policies, *, now: datetime
 ) -> Retention | None:
-    """Return what becomes of the copy in the archive if cleanup runs as soon as it can."""
-    if expires is None:
+    """Return the retention of the archived copy if cleanup runs as soon as the memory expires."""
+    if memory.expires is None:
         return None
-    archived_at = max(to_unix(now), expires + 1)
-    left = importance_after_decay(db, rowid, policies.decay, at=archived_at)
-    return retention(importance if left is None else left, archived_at, policies.prune)
+    archived_at = max(to_unix(now), memory.expires + 1)
+    left = importance_after_decay(db, memory.rowid, policies.decay, at=archived_at)
+    return retention(memory.importance if left is None else left, archived_at, policies.prune)
 
 
 def promotion_conditions(
@@ -322,33 +300,6 @@ def promotion_conditions(
 def _at_least(condition: str, needed: float, found: Any, *, met: int) -> Condition:
     lacks = max(0, round(needed - found, 6)) if _is_number(found) else None
     return Condition(condition, needed, found, bool(met), lacks)
-
-
-READ_ARCHIVED = f"""
-    SELECT archive_id, id, archived_at, archived_reason, run_id, importance,
-        {unix_seconds("archived_at")}
-    FROM archived_memories
-    WHERE {OF_NAME}
-    ORDER BY archive_id DESC
-"""
-
-
-def _read_archived(
-    db: Connection, name: dict[str, bytes], policy: PrunePolicy
-) -> list[ArchivedCopy]:
-    return [
-        ArchivedCopy(
-            archive_id=archive_id,
-            id=memory_id,
-            archived_at=archived_at,
-            archived_reason=reason,
-            run_id=run_id,
-            retention=retention(importance, archived, policy),
-        )
-        for archive_id, memory_id, archived_at, reason, run_id, importance, archived in db.execute(
-            READ_ARCHIVED, name
-        )
-    ]
 
 
 def retention(importance: Any, archived_at: int | None, policy: PrunePolicy) -> Retention:

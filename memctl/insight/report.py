@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from memctl.config.policies import AlertPolicy, DecayPolicy, PromotePolicy
 from memctl.errors import UsageError
 from memctl.insight.metrics import DatabaseSize, DayFigures, database_size, read_history
-from memctl.jobs.candidates import LACKS_ONE_AT_MOST, MAY_LACK_ONE, Candidates, foreseen_candidates
+from memctl.jobs.candidates import Candidates, foreseen_candidates
 from memctl.storage.sqlite.database import one_view
 from memctl.storage.sqlite.features import counting_since
 from memctl.storage.sqlite.figures import (
@@ -353,7 +353,7 @@ def _read_candidates(db: Connection, candidates: Candidates) -> list[Candidate]:
             considered.age_days or 0,
             considered.is_due,
         )
-        for memory, considered in candidates.judge(db, LACKS_ONE_AT_MOST, rows=MAY_LACK_ONE)
+        for memory, considered in candidates.judge(db, "lacking one at most")
         if not considered.known_since
     ]
     return sorted(found, key=lambda one: (not one.is_due, -one.importance, -one.access_count))

@@ -8,15 +8,8 @@ from dataclasses import dataclass
 
 from memctl.jobs.archive import archiving
 from memctl.jobs.engine import JobResult, Run
-from memctl.jobs.selection import Due
-from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter, require_agent
-from memctl.storage.times import is_before, to_unix
-
-EXPIRED_MEMORIES = f"""
-    SELECT rowid, id, agent_id, type, key, expires_at
-    FROM agent_memory
-    {{where}} {is_before("expires_at", ":now")} AND {OF_AGENT}
-"""
+from memctl.storage.sqlite.agents import require_agent
+from memctl.storage.sqlite.cleanup import select_expired
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +25,6 @@ def cleanup(run: Run, *, agent: str | None = None) -> CleanupResult:
     Raises NotFoundError for an agent without any memory.
     """
     require_agent(run.db, agent)
-    due = Due(EXPIRED_MEMORIES, {"now": to_unix(run.now), **agent_parameter(agent)})
-    tally = run.settle(due, archiving(run, reason="expired"))
+    expired = select_expired(agent=agent, now=run.now)
+    tally = run.settle(expired, archiving(run, reason="expired"))
     return CleanupResult(archived=tally.count, tally=tally)

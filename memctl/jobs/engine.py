@@ -17,15 +17,17 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Generic, NamedTuple, Self, TypeVar
 
+from memctl.config.policies import Policy
 from memctl.errors import MemctlError, NotFoundError, RefusedError, SchemaError, UsageError
 from memctl.jobs.batches import Batches
-from memctl.jobs.selection import Affected, Due, Tally
+from memctl.jobs.tally import JobTally
 from memctl.jobs.watchdog import Watch, after_run, deliver_alerts, keep_failure, take_in_spool
 from memctl.storage.spool import FailureStatus
 from memctl.storage.sqlite import ledger, migrations
 from memctl.storage.sqlite.database import complaints_about, open_database, require_file
 from memctl.storage.sqlite.locking import exclusive
 from memctl.storage.sqlite.pause import Pause, current_pause
+from memctl.storage.sqlite.selection import AffectedMemory, Selection
 from memctl.storage.sqlite.triggers import require_equal_counts
 
 MOST_LOCK_WAIT = 86400  # seconds
@@ -49,7 +51,7 @@ class Request(NamedTuple):
 class JobResult:
     """What a job did; each job adds its own counts as fields."""
 
-    tally: Tally
+    tally: JobTally
     refusal: RefusedError | None = None
     at_once: bool = False  # in one transaction, however long that held the write lock
 
@@ -88,7 +90,7 @@ class Report(NamedTuple, Generic[Result]):
 class Batch(NamedTuple):
     """The memories that one transaction changes."""
 
-    memories: list[Affected]
+    memories: list[AffectedMemory]
 
     @property
     def rowids(self) -> str:
@@ -119,24 +121,30 @@ class Run(NamedTuple):
             raise AssertionError("a dry run has no number")
         return self.run_id
 
-    def settle(self, due: Due, change: Callable[[Batch], int]) -> Tally:
-        """Apply `change` to all that is due, in batches; in a dry run, only count it.
+    def settle(
+        self,
+        selection: Selection,
+        change: Callable[[Batch], int],
+        *,
+        policy: Policy | None = None,
+    ) -> JobTally:
+        """Apply `change` to the selected memories in batches; in a dry run, only count them.
 
         `change` returns how many rows it changed; a batch in which that is not all of them is
-        rolled back.
+        rolled back. If `policy` has overrides, the listed memories name the tables that apply.
         """
-        tally = Tally(listing=self.request.listing, policy=due.policy)
+        tally = JobTally(listing=self.request.listing, policy=policy)
         if self.batches is None:
-            tally.add(due.rows(self.db))
+            tally.add(selection.memories(self.db))
             return tally
 
         def change_batch(rowids: str) -> None:
-            still = due.still(self.db, rowids)
+            still = selection.still_matching(self.db, rowids)
             changed = change(Batch(still)) if still else 0
             require_equal_counts(self.db, due=len(still), changed=changed)
             tally.add(still)
 
-        found = due.rowids(self.db)
+        found = selection.rowids(self.db)
         tally.remaining = self.apply(found, change_batch)
         tally.changed_meanwhile = len(found) - tally.count - tally.remaining
         return tally

@@ -8,13 +8,12 @@ below 0.8, at which an entry is proposed for documentation: one promotion must n
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from memctl.storage.sqlite.checksum import sha256
 from memctl.storage.sqlite.database import to_bytes
+from memctl.storage.sqlite.knowledge import ENTRY_TYPES, KnowledgeEntry
 
-ENTRY_TYPES = {"error_pattern": "gotcha", "success_pattern": "pattern", "learning": "pattern"}
 LEARNING_MAY_BECOME = ("gotcha", "pattern", "decision")
 
 BASE_CONFIDENCE = 0.50
@@ -41,24 +40,12 @@ class Source(NamedTuple):
     importance: float
 
 
-@dataclass(frozen=True)
-class Entry:
-    """What a memory becomes in the knowledge base."""
-
-    type: str
-    content: str
-    content_hash: str  # its SHA-256: the same text is nothing new
-    tags: str  # a JSON array
-    confidence: float
-    task_id: str | None
-
-
-def entry_of(memory: Source) -> Entry:
+def entry_of(memory: Source) -> KnowledgeEntry:
     """Return what a memory becomes; whatever odd JSON it holds is taken for plain text."""
     value, metadata = _object(memory.value), _object(memory.metadata)
     entry_type = _entry_type(memory.type, metadata)
     content = _content(entry_type, memory.key, memory.value, value)
-    return Entry(
+    return KnowledgeEntry(
         type=entry_type,
         content=content,
         content_hash=hash_of(content),

@@ -12,107 +12,19 @@ from sqlite3 import Connection
 from typing import Literal
 
 from memctl.errors import RefusedError, UsageError
-from memctl.jobs.archive import archive_replaced, give_up_ids, original_id, remove_archived
 from memctl.jobs.engine import Batch, JobResult, Run
-from memctl.jobs.selection import Due
 from memctl.storage.sqlite.agents import require_agent, require_ids
 from memctl.storage.sqlite.archive import ArchiveFilter
+from memctl.storage.sqlite.archiving import archive_replaced
 from memctl.storage.sqlite.ledger import require_run
-from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
-from memctl.storage.sqlite.triggers import require_equal_counts
-from memctl.storage.times import is_before, to_service_text, to_text, to_unix
+from memctl.storage.sqlite.restore import (
+    ArchivedSelection,
+    archived_selection,
+    conflicting_rows,
+    restore_rows,
+)
 
 OnConflict = Literal["fail", "skip", "replace"]
-
-ID = original_id("archived_memories")
-
-CONFLICTS = f"""
-    EXISTS (SELECT 1 FROM agent_memory AS active WHERE active.id = {ID})
-    OR EXISTS (
-        SELECT 1 FROM agent_memory AS active
-        WHERE active.agent_id = archived_memories.agent_id
-            AND active.type = archived_memories.type
-            AND active.key = archived_memories.key
-    )
-"""
-
-# Not even --on-conflict replace may touch a memory of another agent.
-FOREIGN_ID = f"""
-    EXISTS (
-        SELECT 1 FROM agent_memory AS active
-        WHERE active.id = {ID} AND active.agent_id <> archived_memories.agent_id
-    )
-"""
-
-RESTORABLE_MEMORIES = f"""
-    SELECT archive_id AS rowid, {ID} AS id, agent_id, type, key, archived_at, archived_reason
-    FROM archived_memories
-    {{{{where}}}} {{condition}}
-"""
-
-# Not simply the last to come: an import may bring older copies than there are.
-NEWEST_COPIES = f"""
-    archive_id IN (
-        SELECT archive_id
-        FROM (
-            SELECT archive_id,
-                row_number() OVER (
-                    PARTITION BY agent_id, type, key
-                    ORDER BY archived_at DESC, archive_id DESC
-                ) AS age_by_key,
-                row_number() OVER (
-                    PARTITION BY ifnull({ID}, archive_id)
-                    ORDER BY archived_at DESC, archive_id DESC
-                ) AS age_by_id
-            FROM archived_memories
-            WHERE {{condition}}
-        )
-        WHERE age_by_key = 1 AND age_by_id = 1
-    )
-"""
-
-ACTIVE_IN_THE_WAY = f"""
-    SELECT rowid FROM agent_memory
-    WHERE id IN (
-            SELECT {ID} FROM archived_memories
-            WHERE archive_id IN (SELECT value FROM json_each(:rowids))
-        )
-        OR (agent_id, type, key) IN (
-            SELECT agent_id, type, key FROM archived_memories
-            WHERE archive_id IN (SELECT value FROM json_each(:rowids))
-        )
-"""
-
-OTHER_COPIES = """
-    id IN (
-        SELECT id FROM archived_memories
-        WHERE archive_id IN (SELECT value FROM json_each(:rowids))
-    )
-    AND archive_id NOT IN (SELECT value FROM json_each(:rowids))
-"""
-
-TAKE_IDS_BACK = f"""
-    UPDATE archived_memories SET id = {ID}
-    WHERE archive_id IN (SELECT value FROM json_each(:rowids)) AND id IS NOT {ID}
-"""
-
-CHANGED_BY_RESTORE = {
-    "expires_at": f"""
-        CASE WHEN :expires_at IS NOT NULL THEN :expires_at
-            WHEN {is_before("expires_at", ":now")} THEN NULL
-            ELSE expires_at
-        END
-    """,
-    "last_decay_at": ":charged_at",
-}
-
-COPY_TO_ACTIVE = f"""
-    INSERT INTO agent_memory ({", ".join(MEMORY_COLUMNS)})
-    SELECT {", ".join(CHANGED_BY_RESTORE.get(column, column) for column in MEMORY_COLUMNS)}
-    FROM archived_memories
-    WHERE archive_id IN (SELECT value FROM json_each(:rowids))
-    ORDER BY archive_id
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,45 +50,31 @@ def restore(
     Raises NotFoundError for an unknown agent, id or run.
     """
     _require_known(run.db, which)
-    condition, parameters = which.condition()
-    (selected,) = run.db.execute(
-        f"SELECT count(*) FROM archived_memories WHERE {condition}", parameters
-    ).fetchone()
+    archived = archived_selection(which)
+    selected = archived.count(run.db)
     if on_conflict != "skip":
-        _refuse_foreign_ids(run.db, condition, parameters)
+        _refuse_foreign_ids(run.db, archived)
     if on_conflict == "fail":
-        _refuse_conflicts(run.db, condition, parameters)
-    obstacle = FOREIGN_ID if on_conflict == "replace" else CONFLICTS
-    due = Due(
-        RESTORABLE_MEMORIES.format(condition=f"{condition} AND NOT ({obstacle})"),
-        parameters,
-        search_only=NEWEST_COPIES.format(condition=condition),
-    )
+        _refuse_conflicts(run.db, archived)
+    if on_conflict == "replace":
+        restorable = archived.without_foreign_ids()
+    else:
+        restorable = archived.without_conflicts()
+    expires_at = run.now + expires_in if expires_in else None
     replaced = 0
 
     def move_back(batch: Batch) -> int:
         nonlocal replaced
-        rowids = batch.rowids
-        replaced += _make_room(run, rowids)
-        run.db.execute(TAKE_IDS_BACK, {"rowids": rowids})
-        moved = run.db.execute(
-            COPY_TO_ACTIVE,
-            {
-                "rowids": rowids,
-                "now": to_unix(run.now),
-                "charged_at": to_text(run.now),
-                "expires_at": to_service_text(run.now + expires_in) if expires_in else None,
-            },
-        ).rowcount
-        give_up_ids(run, OTHER_COPIES, {"rowids": rowids})
-        removed = remove_archived(run, rowids, "memory:restored")
-        require_equal_counts(run.db, restored=moved, removed=removed)
-        return moved
+        in_the_way = conflicting_rows(run.db, batch.rowids)
+        replaced += archive_replaced(run.db, in_the_way, now=run.now, run_id=run.number)
+        return restore_rows(
+            run.db, batch.rowids, expires_at=expires_at, now=run.now, run_id=run.number
+        )
 
     if run.batches is None:
-        candidates = json.dumps(due.rowids(run.db).tolist())
-        replaced = len(run.db.execute(ACTIVE_IN_THE_WAY, {"rowids": candidates}).fetchall())
-    tally = run.settle(due, move_back)
+        rowids = json.dumps(restorable.rowids(run.db).tolist())
+        replaced = len(conflicting_rows(run.db, rowids))
+    tally = run.settle(restorable, move_back)
     refusal = None
     if on_conflict == "fail" and tally.changed_meanwhile:
         refusal = RefusedError(
@@ -189,13 +87,6 @@ def restore(
         replaced=replaced,
         tally=tally,
         refusal=refusal,
-    )
-
-
-def _make_room(run: Run, rowids: str) -> int:
-    """Archive the active memories that these archived ones replace; returns how many."""
-    return archive_replaced(
-        run, [row for (row,) in run.db.execute(ACTIVE_IN_THE_WAY, {"rowids": rowids})]
     )
 
 
@@ -213,10 +104,8 @@ def _require_known(db: Connection, which: ArchiveFilter) -> None:
         require_run(db, which.run_id)
 
 
-def _refuse_foreign_ids(db: Connection, condition: str, parameters: dict[str, object]) -> None:
-    (count,) = db.execute(
-        f"SELECT count(*) FROM archived_memories WHERE {condition} AND {FOREIGN_ID}", parameters
-    ).fetchone()
+def _refuse_foreign_ids(db: Connection, archived: ArchivedSelection) -> None:
+    count = archived.count_foreign_ids(db)
     if count:
         raise RefusedError(
             f"{count} of these memories have an id that a memory of another agent has now",
@@ -224,15 +113,12 @@ def _refuse_foreign_ids(db: Connection, condition: str, parameters: dict[str, ob
         )
 
 
-def _refuse_conflicts(db: Connection, condition: str, parameters: dict[str, object]) -> None:
-    conflict = f"FROM archived_memories WHERE {condition} AND ({CONFLICTS})"
-    (count,) = db.execute(f"SELECT count(*) {conflict}", parameters).fetchone()
+def _refuse_conflicts(db: Connection, archived: ArchivedSelection) -> None:
+    count = archived.count_conflicts(db)
     if not count:
         return
-    agent_id, kind, key = db.execute(
-        f"SELECT agent_id, type, key {conflict} LIMIT 1", parameters
-    ).fetchone()
+    agent_id, type_, key = archived.first_conflict(db)
     raise RefusedError(
-        f"{count} of these memories have been written anew, the first '{agent_id}' {kind} '{key}'",
+        f"{count} of these memories have been written anew, the first '{agent_id}' {type_} '{key}'",
         "choose --on-conflict skip or replace; nothing was changed",
     )

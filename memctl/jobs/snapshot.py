@@ -12,7 +12,7 @@ from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl.jobs.engine import JobResult, Run
-from memctl.jobs.selection import Tally
+from memctl.jobs.tally import JobTally
 from memctl.storage.sqlite.database import one_view, to_bytes
 from memctl.storage.sqlite.figures import (
     KEPT_FIGURES,
@@ -94,7 +94,7 @@ def snapshot(run: Run) -> SnapshotResult:
         days = [today, *_read_incomplete_days(run.db, today=today.date)]
     if run.batches is not None:
         run.batches.apply_at_once(lambda: _replace_rows(run.db, days))
-    tally = Tally()
+    tally = JobTally()
     for agent, _ in today.figures:
         tally.count += 1
         tally.agents[agent] += 1

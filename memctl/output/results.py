@@ -1,10 +1,10 @@
 """What a job prints: a sentence on stderr, and JSON or the memories it changed on stdout."""
 
 from memctl.jobs.engine import JobResult, Report
-from memctl.jobs.selection import Affected
 from memctl.output.messages import Message
 from memctl.output.tables import show_rows
 from memctl.output.terminal import json_key, show_document, show_message
+from memctl.storage.sqlite.selection import AffectedMemory
 from memctl.storage.times import to_text
 
 # What each job did, with its counts filled in; and the same as a preview.
@@ -122,7 +122,7 @@ def report_sentence(report: Report[JobResult]) -> str:
     return "; ".join(parts)
 
 
-def memory_row(memory: Affected) -> dict[str, object]:
+def memory_row(memory: AffectedMemory) -> dict[str, object]:
     """Return one line of `--list`."""
     return {
         "id": memory.id,

@@ -1,23 +1,29 @@
-"""Policies in SQL: a value that may be another one for an agent's memories, or those of a type."""
+"""Policies in SQL: a key may have another value for the memories of an agent, or of a type."""
 
-import re
 from collections.abc import Callable, Mapping
 from sqlite3 import Connection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from memctl.storage.sqlite.database import temporary_tables, to_bytes
 
 
+class PolicyValues(Protocol):
+    """A policy: its attributes are the values of its keys for all memories."""
+
+    def overrides_of(self, key: str) -> Mapping[tuple[str | None, str | None], Any]:
+        """Return the other values of a key, by agent and type (None: all of them)."""
+
+
 class PolicySql(NamedTuple):
-    """SQL for a value that may depend on a memory's agent and type, and its parameters."""
+    """SQL for the value of a key, and its parameters."""
 
     sql: str
     parameters: Mapping[str, Any]
-    depends: bool  # it is another value for some memories
+    depends: bool  # on the agent or the type of a memory
 
 
-# Values for some memories, by the name of the parameter for all others. Thousands of agents may
-# have policies of their own, so each is looked up by the index, not compared with one by one.
+# Thousands of agents may have values of their own: each is looked up by the index instead of being
+# compared one by one.
 OVERRIDES = """
     CREATE TABLE IF NOT EXISTS temp.policy_overrides (
         name TEXT,
@@ -43,18 +49,19 @@ LEVELS = {
 
 def policy_sql(
     db: Connection,
-    name: str,
-    value: Any,
-    overrides: Mapping[tuple[str | None, str | None], Any],
+    policy: PolicyValues,
+    key: str,
     *,
+    name: str | None = None,
     to_sql: Callable[[Any], Any] = lambda value: value,
 ) -> PolicySql:
-    """Return SQL for the value that a policy has for a memory, to be run on this connection.
+    """Return SQL for the value that a key has for a memory, to be run on this connection.
 
-    `value` is that for all memories, with `name` as its parameter; `overrides` are the others, by
-    agent and type (None: all of them); `to_sql` converts a value into one of SQLite's. A later call
-    with the same name takes the place of an earlier one.
+    `name` is the name of the parameter and defaults to that of the key; `to_sql` converts a value
+    into one of SQLite's. A later call with the same name replaces an earlier one.
     """
+    name = name or key
+    overrides = policy.overrides_of(key)
     levels = {(agent is not None, type_ is not None) for agent, type_ in overrides}
     if overrides:
         rows = (
@@ -71,9 +78,4 @@ def policy_sql(
         if level in levels
     ]
     sql = f"coalesce({', '.join(found)}, :{name})" if found else f":{name}"
-    return PolicySql(sql, {name: to_sql(value)}, bool(found))
-
-
-def put_for_parameters(sql: str, texts: Mapping[str, str]) -> str:
-    """Return SQL with other SQL in place of some of its named parameters."""
-    return re.sub(r":(\w+)", lambda match: texts.get(match[1], match[0]), sql)
+    return PolicySql(sql, {name: to_sql(getattr(policy, key))}, bool(found))

@@ -1,19 +1,21 @@
-"""The table of the knowledge base, which another product owns and memctl adds to.
+"""The table of the knowledge base, which belongs to another product; memctl adds entries to it.
 
-Where there is none memctl makes it, in the owner's shape; another product's table of the same
-name is refused. An entry that no longer holds is superseded by a newer one, never deleted.
+If the table does not exist, memctl creates it as its owner would. A table of the same name with
+other columns is refused. An entry that no longer holds is superseded by a newer one, never deleted.
 """
 
 import sqlite3
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
 from memctl.errors import RefusedError
-from memctl.jobs.knowledge import Entry
 from memctl.storage.sqlite.database import from_bytes, to_bytes
 from memctl.storage.times import to_sqlite_text, unix_seconds
+
+ENTRY_TYPES = {"error_pattern": "gotcha", "success_pattern": "pattern", "learning": "pattern"}
 
 COLUMNS = {
     "id",
@@ -33,12 +35,12 @@ COLUMNS = {
     "superseded_by",
 }
 
-MOST_CONFIDENCE = 0.95  # by being confirmed
+MOST_CONFIDENCE = 0.95
 LEAST_CONFIDENCE = 0.1
 LOSS_WHEN_SUPERSEDED = 0.2
 
-# Without indexes: the owner creates its own by their names, and would fail if they were there.
-CREATE_TABLE = """
+# Without indexes: the owner creates them under names of its own and fails if they already exist.
+CREATE_KNOWLEDGE_BASE = """
     CREATE TABLE knowledge_entries (
         id                  TEXT PRIMARY KEY,
         type                TEXT NOT NULL CHECK (type IN ('gotcha', 'pattern', 'decision')),
@@ -66,10 +68,10 @@ FIND_TABLE = """
 """
 
 
-def table_exists(db: Connection) -> bool:
-    """Tell whether the database has a knowledge base.
+def has_knowledge_base(db: Connection) -> bool:
+    """Return whether the database has a knowledge base.
 
-    Raises RefusedError when what has its name is something else.
+    Raises RefusedError if its name belongs to something else.
     """
     found = db.execute(FIND_TABLE).fetchone()
     if found is None:
@@ -93,8 +95,25 @@ def _difference(kind: str, columns: Mapping[str, int]) -> str:
     return "its rows have no number, or are not named by id"
 
 
-class Known(NamedTuple):
-    """The text of an entry."""
+def create_knowledge_base(db: Connection) -> None:
+    """Create the table; must be called in a transaction."""
+    db.execute(CREATE_KNOWLEDGE_BASE)
+
+
+@dataclass(frozen=True)
+class KnowledgeEntry:
+    """What a memory becomes in the knowledge base."""
+
+    type: str
+    content: str
+    content_hash: str  # SHA-256 of the content
+    tags: str  # a JSON array
+    confidence: float
+    task_id: str | None
+
+
+class KnownEntry(NamedTuple):
+    """An entry with its text."""
 
     number: int  # of its row
     type: str
@@ -112,10 +131,10 @@ KNOWN_ENTRIES = f"""
 """
 
 
-def known_entries(db: Connection) -> Iterator[Known]:
-    """Yield those that hold, the oldest first, then the rest; all are read before the first."""
+def known_entries(db: Connection) -> Iterator[KnownEntry]:
+    """Yield the entries that hold, oldest first, then the others; reads all before the first."""
     for number, entry_type, agent, content, holds in db.execute(KNOWN_ENTRIES).fetchall():
-        yield Known(number, entry_type, from_bytes(agent), from_bytes(content), bool(holds))
+        yield KnownEntry(number, entry_type, from_bytes(agent), from_bytes(content), bool(holds))
 
 
 def content_of(db: Connection, number: int, *, agent: str) -> str | None:
@@ -138,18 +157,18 @@ def content_if_it_holds(db: Connection, number: int) -> str | None:
     return None if found is None else from_bytes(found[0])
 
 
-class Written(NamedTuple):
-    """An entry as it is after a change."""
+class EntryChange(NamedTuple):
+    """An entry after a change."""
 
     number: int
     id: str
     confidence: float
 
 
-def read_entry(db: Connection, number: int) -> Written:
-    """Return an entry as it is."""
+def read_entry(db: Connection, number: int) -> EntryChange:
+    """Return an entry that stays unchanged."""
     query = "SELECT rowid, id, confidence FROM knowledge_entries WHERE rowid = ?"
-    return Written._make(db.execute(query, (number,)).fetchone())
+    return EntryChange._make(db.execute(query, (number,)).fetchone())
 
 
 ADD_ENTRY = """
@@ -165,8 +184,8 @@ ADD_ENTRY = """
 """
 
 
-def add_entry(db: Connection, entry: Entry, *, memory: int) -> Written:
-    """Add what the memory in a row has become."""
+def add_entry(db: Connection, entry: KnowledgeEntry, *, memory: int) -> EntryChange:
+    """Add the entry made from the memory in a row."""
     import uuid
 
     return _write(
@@ -184,7 +203,7 @@ def add_entry(db: Connection, entry: Entry, *, memory: int) -> Written:
     )
 
 
-# Somebody else's confidence may lie beyond the bounds: it is not drawn back to them.
+# The owner may have stored a confidence outside the bounds; it is not changed towards them.
 CONFIRM_ENTRY = """
     UPDATE knowledge_entries
     SET occurrences = ifnull(occurrences, 1) + 1,
@@ -195,8 +214,8 @@ CONFIRM_ENTRY = """
 """
 
 
-def confirm_entry(db: Connection, number: int, *, gain: float, now: datetime) -> Written:
-    """Count one more occurrence of what an entry says, and trust it more."""
+def confirm_entry(db: Connection, number: int, *, gain: float, now: datetime) -> EntryChange:
+    """Count one more occurrence of an entry and raise its confidence."""
     parameters = {
         "number": number,
         "gain": gain,
@@ -216,8 +235,8 @@ SUPERSEDE_ENTRY = """
 """
 
 
-def supersede_entry(db: Connection, number: int, *, by: Written, now: datetime) -> Written:
-    """Let another entry take the place of one, and trust it less."""
+def supersede_entry(db: Connection, number: int, *, by: EntryChange, now: datetime) -> EntryChange:
+    """Mark an entry as superseded by another one and lower its confidence."""
     parameters = {
         "number": number,
         "successor": to_bytes(by.id),
@@ -228,11 +247,8 @@ def supersede_entry(db: Connection, number: int, *, by: Written, now: datetime) 
     return _write(db, SUPERSEDE_ENTRY, parameters)
 
 
-def _write(db: Connection, statement: str, parameters: Mapping[str, Any]) -> Written:
-    """Change one entry; whatever conditions and triggers its owner has put there hold.
-
-    Raises RefusedError when they do not let it happen.
-    """
+def _write(db: Connection, statement: str, parameters: Mapping[str, Any]) -> EntryChange:
+    """Change one entry. Raises RefusedError if a constraint or trigger of the owner prevents it."""
     try:
         changed = db.execute(statement, parameters).fetchall()
     except sqlite3.Error as error:
@@ -241,7 +257,7 @@ def _write(db: Connection, statement: str, parameters: Mapping[str, Any]) -> Wri
         raise _refusal(f" ({error})") from error
     if len(changed) != 1:
         raise _refusal()
-    return Written._make(changed[0])
+    return EntryChange._make(changed[0])
 
 
 def _refusal(reason: str = "") -> RefusedError:

@@ -1,0 +1,249 @@
+"""The queries for candidates: memories that meet the four conditions of promotion.
+
+The conditions are on type, importance, accesses and age. The link from a memory to its entry in the
+knowledge base has the hash of the text it was promoted with, by which a change is noticed.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from sqlite3 import Connection
+from typing import Any, Literal, NamedTuple
+
+from memctl.storage.sqlite.agents import OF_AGENT
+from memctl.storage.sqlite.database import from_bytes, to_bytes, transaction
+from memctl.storage.sqlite.decay import DecaySql, memories_at
+from memctl.storage.sqlite.knowledge import ENTRY_TYPES
+from memctl.storage.sqlite.selection import BATCH_ROWS, AffectedMemory, Rows, Selection
+from memctl.storage.times import unix_seconds
+
+
+def _at_least(column: str, parameter: str) -> str:
+    return f"typeof({column}) IN ('integer', 'real') AND {column} >= {parameter}"
+
+
+IS_TYPE = f"type IN ({', '.join(map(repr, ENTRY_TYPES))})"
+IS_IMPORTANT = f"typeof(importance) IN ('integer', 'real') AND {_at_least('judged', ':importance')}"
+IS_READ = _at_least("access_count", ":accesses")
+IS_OLD = ":now - created >= :age"  # never, if it was not created at a time
+IS_CANDIDATE = f"{IS_TYPE} AND {IS_IMPORTANT} AND {IS_READ} AND {IS_OLD}"
+
+# Decay notes the importance of a candidate before it charges it, and keeps the note as long as the
+# memory exists: it cannot be computed afterwards if the floor was reached or the policy changed.
+NOTE = "candidate:"
+
+# Stands for the table if there is no knowledge base yet.
+NO_ENTRIES = "(SELECT 0 AS rowid, '' AS id, '' AS content, '' AS superseded_by WHERE FALSE)"
+
+
+class CandidateSql(NamedTuple):
+    """What the queries for candidates depend on.
+
+    `parameters` are those of the decay policy, and importance, accesses, age (in seconds), now (in
+    unix seconds) and agent.
+    """
+
+    decay: DecaySql
+    parameters: Mapping[str, Any]
+    has_entries: bool = False  # there is a knowledge base
+
+    @property
+    def entries(self) -> str:
+        """The table of the knowledge base, or what stands for it."""
+        return "knowledge_entries" if self.has_entries else NO_ENTRIES
+
+
+def judged_memories(sql: CandidateSql, where: str) -> str:
+    """Return SQL for memories, with `judged`, the importance by which they are judged.
+
+    It is the importance at the moment when the last other condition was met: when the memory was
+    old enough, or at its last read if that came later.
+    """
+    then = memories_at(
+        "min(:now, max(created + :age, idle_since))",
+        where,
+        sql.decay,
+        f"access_count, promoted_at, {unix_seconds('created_at')} AS created",
+    )
+    return f"""
+        SELECT *, max(importance_then, ifnull(noted, importance_then)) AS judged
+        FROM (
+            SELECT *, (
+                SELECT CAST(value AS REAL) FROM memory_state WHERE key = '{NOTE}' || id
+            ) AS noted
+            FROM ({then})
+            LIMIT -1
+        )
+        LIMIT -1
+    """
+
+
+def _judged(sql: CandidateSql, rows: Rows, condition: str) -> str:
+    """Return the same for the memories whose stored columns meet a condition."""
+    return judged_memories(sql, rows.where(f"{condition} AND {OF_AGENT}"))
+
+
+def _promoted_already(sql: CandidateSql) -> str:
+    """Return SQL for when the memory was promoted with its present text.
+
+    The casts are there because Python's functions do not take text that is not valid UTF-8.
+    """
+    return f"""
+        SELECT link.promoted_at
+        FROM agent_memory AS stored
+        JOIN memory_promotions AS link ON link.agent_id = stored.agent_id
+            AND link.type = stored.type AND link.key = stored.key
+        JOIN {sql.entries} AS entry ON entry.id = link.entry_id
+        WHERE stored.rowid = memory.rowid
+            AND link.content_hash = content_hash(
+                stored.type,
+                CAST(stored.key AS BLOB),
+                CAST(stored.value AS BLOB),
+                CAST(stored.metadata AS BLOB)
+            )
+    """
+
+
+def define_content_hash(
+    db: Connection, content_hash: Callable[[str, str, str, str | None], str]
+) -> None:
+    """Define the SQL function that hashes the text of a memory, for all queries on `db`.
+
+    `content_hash` takes its type, key, value and metadata.
+    """
+
+    def hash_of_stored(type_: str, key: bytes, value: bytes, metadata: bytes | None) -> str:
+        return content_hash(
+            type_,
+            from_bytes(key),
+            from_bytes(value),
+            None if metadata is None else from_bytes(metadata),
+        )
+
+    db.create_function("content_hash", 4, hash_of_stored, deterministic=True)
+
+
+def _candidates(sql: CandidateSql, rows: Rows) -> str:
+    return f"""
+        SELECT rowid, id, agent_id, type, key
+        FROM ({_judged(sql, rows, f"{IS_TYPE} AND {IS_READ}")}) AS memory
+        WHERE {IS_CANDIDATE} AND NOT EXISTS ({_promoted_already(sql)})
+    """
+
+
+def _unmarked_memories(sql: CandidateSql, rows: Rows) -> str:
+    stored = f"{IS_TYPE} AND {IS_READ} AND promoted_at IS NULL"
+    return f"""
+        SELECT rowid, id, agent_id, type, key
+        FROM ({_judged(sql, rows, stored)}) AS memory
+        WHERE {IS_CANDIDATE} AND EXISTS ({_promoted_already(sql)})
+    """
+
+
+def select_not_promoted(sql: CandidateSql) -> Selection:
+    """Select the candidates whose present text is not in the knowledge base."""
+    return Selection(partial(_candidates, sql), sql.parameters)
+
+
+def select_not_marked(sql: CandidateSql) -> Selection:
+    """Select the candidates whose present text is there, but that are not marked as promoted."""
+    return Selection(partial(_unmarked_memories, sql), sql.parameters)
+
+
+class ConditionsMet(NamedTuple):
+    """Which conditions of promotion a memory meets, and by what values."""
+
+    importance: Any
+    access_count: Any
+    age_days: int | None
+    age: int | None  # in seconds
+    judged: float | None  # the importance that counts
+    is_type: int  # this and the following: 1 if the condition is met, else 0
+    is_important: int
+    is_read: int
+    is_old: int
+    known_since: str | None  # since when its text is in the knowledge base
+
+
+Which = Literal["all", "worth listing", "lacking one at most"]
+
+# For each: a condition on the stored columns, and one on the conditions that are met.
+# Worth listing are all memories of the right types, and those that only their type excludes.
+WHICH: Mapping[Which, tuple[str, str]] = {
+    "all": ("TRUE", "TRUE"),
+    "worth listing": ("TRUE", "is_type OR (is_important AND is_read AND is_old)"),
+    "lacking one at most": (
+        f"{IS_TYPE} AND ({IS_READ} OR importance >= :importance)",
+        """
+        is_type AND is_important + is_read + is_old >= 2
+        AND judged IS NOT NULL AND typeof(access_count) IN ('integer', 'real') AND age IS NOT NULL
+        """,
+    ),
+}
+
+
+def _judged_conditions(sql: CandidateSql, stored: str, met: str, rows: Rows) -> str:
+    """Return SQL for the conditions that memories meet: the promoted first, then the nearest."""
+    return f"""
+        SELECT rowid, id, agent_id, type, key, importance, access_count, age / 86400 AS age_days,
+            age, judged, is_type, is_important, is_read, is_old,
+            ({_promoted_already(sql)}) AS known_since
+        FROM (
+            SELECT *,
+                :now - created AS age,
+                ({IS_TYPE}) IS TRUE AS is_type,
+                ({IS_IMPORTANT}) IS TRUE AS is_important,
+                ({IS_READ}) IS TRUE AS is_read,
+                ({IS_OLD}) IS TRUE AS is_old
+            FROM ({_judged(sql, rows, f"{stored} AND TRUE")})
+            LIMIT -1
+        ) AS memory
+        WHERE {met}
+        ORDER BY is_type + is_important + is_read + is_old DESC, known_since, rowid
+    """
+
+
+def judge_memories(
+    db: Connection, sql: CandidateSql, which: Which = "all", *, rowid: int | None = None
+) -> Iterator[tuple[AffectedMemory, ConditionsMet]]:
+    """Yield memories, or the one in a row, and the conditions that they meet."""
+    stored, met = WHICH[which]
+    if rowid is not None:
+        stored = "rowid = :rowid"
+    query = partial(_judged_conditions, sql, stored, met)
+    for memory in Selection(query, {**sql.parameters, "rowid": rowid}).memories(db):
+        yield memory, ConditionsMet(*memory.details)
+
+
+def note_importances(db: Connection, sql: CandidateSql, rowids: str) -> None:
+    """Note the importance of the candidates in these rows (a JSON array); in a transaction."""
+    db.execute(
+        f"""
+        INSERT OR IGNORE INTO memory_state (key, value)
+        SELECT '{NOTE}' || id, CAST(judged AS TEXT)
+        FROM ({_judged(sql, BATCH_ROWS, f"{IS_TYPE} AND {IS_READ}")})
+        WHERE {IS_CANDIDATE} AND id IS NOT NULL
+        """,
+        {**sql.parameters, "rowids": rowids},
+    )
+
+
+NOTES_ON_NOTHING = f"""
+    SELECT key
+    FROM memory_state
+    WHERE key GLOB '{NOTE}*'
+        AND NOT EXISTS (
+            SELECT 1 FROM agent_memory WHERE id = substr(memory_state.key, {len(NOTE) + 1})
+        )
+        AND NOT EXISTS (
+            SELECT 1 FROM archived_memories WHERE id = substr(memory_state.key, {len(NOTE) + 1})
+        )
+    LIMIT 1000  -- the next run deletes the rest: no lock must be held for long
+"""
+
+
+def delete_notes_on_nothing(db: Connection) -> None:
+    """Delete notes on memories that are neither active nor archived any more."""
+    keys = [(to_bytes(key),) for (key,) in db.execute(NOTES_ON_NOTHING)]
+    if keys:
+        with transaction(db):
+            db.executemany("DELETE FROM memory_state WHERE key = CAST(? AS TEXT)", keys)

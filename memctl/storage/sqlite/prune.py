@@ -1,0 +1,197 @@
+"""The queries of prune: old memories in the archive, and old rows of memctl's own tables."""
+
+from array import array
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import partial
+from sqlite3 import Connection
+from typing import Any, Literal, NamedTuple, Protocol
+
+from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
+from memctl.storage.sqlite.policies import PolicyValues, policy_sql
+from memctl.storage.sqlite.selection import Rows, Selection
+from memctl.storage.times import is_our_text, to_text, unix_seconds
+
+SMALL_ARCHIVE = 100  # memories; losses of smaller archives are not guarded
+
+OwnTable = Literal["memory_events", "memory_runs"]
+
+
+class RetentionKeys(NamedTuple):
+    """SQL for the two keys of a retention policy: a parameter, or a value for each memory."""
+
+    cutoff: str = ":cutoff"  # a memory archived before it is old
+    protected_importance: str = ":protected_importance"
+
+
+class Loss(NamedTuple):
+    """What an agent would lose of what the policy of the last prune would have kept."""
+
+    agent: str | bytes  # bytes: a name that is a blob
+    lost: int
+    kept: int
+
+
+class PruneQueries(NamedTuple):
+    """The old memories in the archive, under a policy and under that of the last prune."""
+
+    keys: RetentionKeys
+    last_keys: RetentionKeys
+    parameters: Mapping[str, Any]
+
+    def great_losses(self, db: Connection) -> list[Loss]:
+        """Return the agents that would lose over half of what the last policy would have kept."""
+        query = great_losses(self.keys, self.last_keys)
+        return [Loss(*row) for row in db.execute(query, self.parameters)]
+
+    def select_old(self, *, guarded: bool) -> Selection:
+        """Select the memories to remove; if `guarded`, not of agents with great losses."""
+        guard = "TRUE"
+        if guarded:
+            losses = great_losses(self.keys, self.last_keys)
+            guard = f"agent_id NOT IN (SELECT agent_id FROM ({losses}))"
+        return Selection(partial(old_memories, self.keys), self.parameters, search_only=guard)
+
+    def count_protected(self, db: Connection) -> int:
+        """Return how many memories are old but kept because of their importance."""
+        query = f"""
+            SELECT count(*) FROM archived_memories
+            WHERE {_archived_long_ago(self.keys)}
+                AND (importance < {self.keys.protected_importance}) IS NOT TRUE
+        """
+        (count,) = db.execute(query, self.parameters).fetchone()
+        return int(count)
+
+
+class RetentionValues(PolicyValues, Protocol):
+    """A retention policy."""
+
+    @property
+    def shortest_retention(self) -> timedelta:
+        """The shortest time that any memory is kept in the archive."""
+
+
+def prune_queries(
+    db: Connection,
+    policy: RetentionValues,
+    last: RetentionValues,
+    *,
+    agent: str | None,
+    now: datetime,
+) -> PruneQueries:
+    """Return the queries for one agent or all, under a policy and under that of the last prune."""
+    parameters: dict[str, Any] = {
+        "latest_cutoff": to_text(now - policy.shortest_retention),
+        **agent_parameter(agent),
+    }
+
+    def keys(policy: RetentionValues, prefix: str) -> RetentionKeys:
+        cutoff = policy_sql(
+            db,
+            policy,
+            "retention",
+            name=f"{prefix}cutoff",
+            to_sql=lambda retention: to_text(now - retention),
+        )
+        importance = policy_sql(
+            db, policy, "protected_importance", name=f"{prefix}protected_importance"
+        )
+        parameters.update({**cutoff.parameters, **importance.parameters})
+        return RetentionKeys(cutoff.sql, importance.sql)
+
+    return PruneQueries(keys(policy, ""), keys(last, "last_"), parameters)
+
+
+def _archived_long_ago(keys: RetentionKeys) -> str:
+    """Return SQL that is true for memories that were archived before the cutoff.
+
+    The latest cutoff of all memories is there for the index. An imported memory may have a time in
+    another format, or none: then it is kept.
+    """
+    return f"""
+        archived_at < :latest_cutoff AND archived_at < {keys.cutoff}
+        AND (
+            {is_our_text("archived_at")}
+            OR {unix_seconds("archived_at")} < unixepoch({keys.cutoff})
+        )
+        AND {OF_AGENT}
+    """
+
+
+def _is_old(keys: RetentionKeys) -> str:
+    """Return SQL that is true for memories that are old and not protected by their importance.
+
+    In the comparison, an importance that is not a number is greater than any number, and NULL gives
+    NULL: both are kept.
+    """
+    return f"{_archived_long_ago(keys)} AND importance < {keys.protected_importance}"
+
+
+def old_memories(keys: RetentionKeys, rows: Rows) -> str:
+    """Return SQL for the memories to remove, their times of archiving and importances."""
+    return f"""
+        SELECT archive_id AS rowid, id, agent_id, type, key, archived_at, importance
+        FROM archived_memories
+        {rows.where(_is_old(keys))}
+    """
+
+
+def great_losses(keys: RetentionKeys, last: RetentionKeys) -> str:
+    """Return SQL for the agents that would lose over half of what the last policy kept.
+
+    The plus sign makes SQLite visit only what is old, instead of the whole archive by agent.
+    """
+    old_before = f"archived_at < {last.cutoff} AND importance < {last.protected_importance}"
+    return f"""
+        SELECT agent_id, lost, kept
+        FROM (
+            SELECT agent_id, lost, (
+                SELECT count(*) FROM archived_memories AS whole
+                WHERE whole.agent_id = losers.agent_id AND ({old_before}) IS NOT TRUE
+            ) AS kept
+            FROM (
+                SELECT agent_id, count(*) AS lost
+                FROM archived_memories
+                WHERE {_is_old(keys)} AND ({old_before}) IS NOT TRUE
+                GROUP BY +agent_id
+            ) AS losers
+        )
+        WHERE kept > {SMALL_ARCHIVE} AND lost * 2 > kept
+    """
+
+
+# Both tables grow with time, so the oldest rows come first. The newest row always stays, because
+# its number must not be used again; so does a run that can still be undone.
+OLD_RECORDS: Mapping[OwnTable, str] = {
+    "memory_events": """
+        SELECT event_id FROM memory_events
+        WHERE event_id < (
+            SELECT event_id FROM memory_events WHERE at >= :cutoff ORDER BY event_id LIMIT 1
+        )
+    """,
+    "memory_runs": """
+        SELECT run_id FROM memory_runs
+        WHERE run_id < (
+            SELECT run_id FROM memory_runs WHERE started_at >= :cutoff ORDER BY run_id LIMIT 1
+        )
+        AND NOT EXISTS (
+            SELECT 1 FROM archived_memories
+            WHERE archived_at = memory_runs.started_at
+                AND archived_memories.run_id = memory_runs.run_id
+        )
+    """,
+}
+
+
+def old_records(db: Connection, table: OwnTable, *, before: datetime) -> "array[int]":
+    """Return the rows of one of memctl's own tables that are older than a moment."""
+    found = db.execute(OLD_RECORDS[table], {"cutoff": to_text(before)})
+    return array("q", (row[0] for row in found))
+
+
+def delete_records(db: Connection, table: OwnTable, rowids: str) -> None:
+    """Delete rows (a JSON array) of one of memctl's own tables; must be called in a transaction."""
+    db.execute(
+        f"DELETE FROM {table} WHERE rowid IN (SELECT value FROM json_each(:rowids))",
+        {"rowids": rowids},
+    )

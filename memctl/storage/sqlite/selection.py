@@ -1,0 +1,85 @@
+"""The rows that a job acts on: one query for the preview, the search, and the check of each batch.
+
+The search takes no lock, and rows may change before they are processed. Each batch therefore
+repeats the query for its own rows, in its transaction, and acts on those that still match.
+"""
+
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from sqlite3 import Connection
+from typing import Any, NamedTuple
+
+
+class Rows(NamedTuple):
+    """Which rows of its innermost table a query reads."""
+
+    prefix: str  # SQL between the name of the table and the query's own condition
+
+    def where(self, condition: str) -> str:
+        """Return the WHERE clause that also applies the query's own condition."""
+        return f"{self.prefix} {condition}"
+
+
+def rows_where(condition: str) -> Rows:
+    """Return the rows that meet a condition."""
+    return Rows(f"WHERE {condition} AND")
+
+
+ALL_ROWS = rows_where("TRUE")
+
+# The rows in the JSON array `:rowids`. They are looked up by number: with any other index, the
+# query would also visit the rows of other batches.
+BATCH_ROWS = Rows("NOT INDEXED WHERE rowid IN (SELECT value FROM json_each(:rowids)) AND")
+
+
+class AffectedMemory(NamedTuple):
+    """A memory that a job changed, or would change, as it was before."""
+
+    rowid: int
+    id: str | None
+    agent_id: str
+    type: str
+    key: str
+    detail_names: tuple[str, ...]
+    details: tuple[Any, ...]
+
+
+class Selection(NamedTuple):
+    """The rows of a table that a job acts on.
+
+    `query` returns SQL for rowid, id, agent_id, type, key, and the details to show. `search_only`
+    is a condition for the search alone, which no other program can change while memctl's lock is
+    held.
+    """
+
+    query: Callable[[Rows], str]
+    parameters: Mapping[str, Any]
+    search_only: str = "TRUE"
+
+    def rowids(self, db: Connection) -> "array[int]":
+        """Return the numbers of the rows in ascending order; takes no lock."""
+        # The plus sign keeps SQLite from walking the whole table just to have them in order.
+        search = f"SELECT rowid FROM ({self.search}) ORDER BY +rowid"
+        return array("q", (row[0] for row in db.execute(search, self.parameters)))
+
+    def memories(self, db: Connection) -> Iterator[AffectedMemory]:
+        """Yield every memory that matches now."""
+        return self._run(db, self.search, self.parameters)
+
+    def still_matching(self, db: Connection, rowids: str) -> list[AffectedMemory]:
+        """Return the memories in the given rows (a JSON array) that match now."""
+        parameters = {**self.parameters, "rowids": rowids}
+        return list(self._run(db, self.query(BATCH_ROWS), parameters))
+
+    @property
+    def search(self) -> str:
+        """The query for all rows, with the condition for the search."""
+        return self.query(rows_where(self.search_only))
+
+    def _run(
+        self, db: Connection, query: str, parameters: Mapping[str, Any]
+    ) -> Iterator[AffectedMemory]:
+        rows = db.execute(query, parameters)
+        names = tuple(column[0] for column in rows.description[5:])
+        for row in rows:
+            yield AffectedMemory._make((*row[:5], names, row[5:]))
