@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import typer
 
 from memctl.cli.examples import EXAMPLES, Example
-from memctl.cli.options import Call, spread_out
+from memctl.cli.options import GlobalOptions, spread_out
 from memctl.cli.program import build_app, commands_by_heading
 
 DOCS = Path(__file__).parent
@@ -37,7 +37,7 @@ def program() -> Program:
     """Return the help of the program, as Typer has it."""
     root: Any = typer.main.get_command(build_app())
     context = typer.Context(root, info_name="memctl")
-    common = {parameter.name for parameter in spread_out(Call)}
+    common = {parameter.name for parameter in spread_out(GlobalOptions)}
 
     def described(name: str) -> Command:
         command = root.commands[name]

@@ -19,7 +19,7 @@ from memctl.config.settings import load_settings
 from memctl.errors import UsageError
 from memctl.jobs.batches import Batches
 from memctl.jobs.cleanup import cleanup
-from memctl.jobs.engine import MOST_LOCK_WAIT, Request, Run, perform
+from memctl.jobs.engine import MOST_LOCK_WAIT, JobContext, JobRequest, perform
 from memctl.storage.sqlite.archiving import archive_rows, own_deletes
 from memctl.storage.sqlite.database import complaints_about, one_view, open_database, transaction
 from memctl.storage.sqlite.events import Reason
@@ -264,7 +264,9 @@ class AgentMemory:
         selection = Selection(partial(_forgettable_memories, condition), parameters)
         # A connection of its own, since batches leave no checkpoints to the connection they use.
         with self._reading(), open_database(self._path, lock_wait=self._lock_wait) as db:
-            tally = Run(db, Request(self._path, now), batches=Batches(db)).settle(
+            tally = JobContext(
+                db, JobRequest(self._path, now), batches=Batches(db)
+            ).apply_in_batches(
                 selection,
                 lambda batch: archive_rows(
                     db,
@@ -285,7 +287,7 @@ class AgentMemory:
         paused. Raises RefusedError when the clock is over an hour behind the last run, or
         leapt ahead.
         """
-        request = Request(self._path, self._now(), lock_wait=self._lock_wait)
+        request = JobRequest(self._path, self._now(), lock_wait=self._lock_wait)
         with self._reading():
             result = perform("cleanup", cleanup, request).result
         return result.archived if result else 0

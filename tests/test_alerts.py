@@ -15,7 +15,7 @@ from memctl.config.policies import AlertPolicy
 from memctl.errors import MemctlError, UsageError
 from memctl.jobs.alerts import Undelivered, run_command
 from memctl.jobs.cleanup import cleanup
-from memctl.jobs.engine import JobResult, Request, Run, Session, perform
+from memctl.jobs.engine import JobContext, JobRequest, JobResult, Session, perform
 from memctl.jobs.watchdog import Watch
 from memctl.storage.spool import Failure, delivery_lock, opened_spool, spool_path
 from tests.support.alerts import SERVICE_EVENTS, fail, raised, take_snapshot
@@ -257,12 +257,12 @@ def test_a_mistake_of_the_caller_is_in_no_ledger(
 ) -> None:
     remember()
 
-    def mistaken(run: Run) -> JobResult:
+    def mistaken(run: JobContext) -> JobResult:
         raise UsageError("that makes no sense", "say something else")
 
     for _ in range(3):
         with pytest.raises(UsageError):
-            perform("cleanup", mistaken, Request(migrated.database, NOW))
+            perform("cleanup", mistaken, JobRequest(migrated.database, NOW))
         with (
             pytest.raises(UsageError),
             Session(spooled_request(migrated)).failures_of("cleanup"),
@@ -273,9 +273,9 @@ def test_a_mistake_of_the_caller_is_in_no_ledger(
     assert not spool_of(migrated).exists()
 
 
-def spooled_request(migrated: Memctl) -> Request:
+def spooled_request(migrated: Memctl) -> JobRequest:
     """Return a request that has a spool, at NOW."""
-    return Request(migrated.database, NOW, watch=Watch(spool=spool_of(migrated)))
+    return JobRequest(migrated.database, NOW, watch=Watch(spool=spool_of(migrated)))
 
 
 # Failures that the database cannot be told of
@@ -796,7 +796,7 @@ def run_cleanup(migrated: Memctl, somebody: Somebody, hours: float) -> None:
     """Run a cleanup in this process, so many hours after NOW."""
     policy = AlertPolicy(agent_memories=3)
     watch = Watch(policy, somebody, spool_of(migrated))
-    request = Request(migrated.database, NOW + hours * HOUR, watch=watch, lock_wait=0)
+    request = JobRequest(migrated.database, NOW + hours * HOUR, watch=watch, lock_wait=0)
     with suppress(MemctlError):
         perform("cleanup", cleanup, request)
 
@@ -848,7 +848,7 @@ def test_an_alert_that_was_raised_before_a_kill_is_delivered_by_any_later_run(
     somebody = Somebody()
     grow(db, 4)
     policy = AlertPolicy(agent_memories=3)
-    perform("cleanup", cleanup, Request(migrated.database, NOW, watch=Watch(policy)))
+    perform("cleanup", cleanup, JobRequest(migrated.database, NOW, watch=Watch(policy)))
 
     run_cleanup(migrated, somebody, 0.25)
 

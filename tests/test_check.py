@@ -601,14 +601,14 @@ def test_a_huge_log_is_found_and_moved_into_the_database(
     path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from memctl.insight.fixes import mend
+    from memctl.insight.fixes import fix_findings
 
     monkeypatch.setattr(checking, "HUGE_WAL_BYTES", 10_000)
     for _ in range(50):
         insert_memory(db, value="x" * 1000)
 
     before = checking.check(db, path, checking.Wanted(), now=NOW)
-    mend(db, path, before.findings, now=NOW)
+    fix_findings(db, path, before.findings, now=NOW)
     after = checking.check(db, path, checking.Wanted(), now=NOW)
 
     codes = [{finding.code for finding in result.findings} for result in (before, after)]

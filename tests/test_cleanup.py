@@ -11,7 +11,7 @@ import pytest
 
 from memctl.errors import SchemaError
 from memctl.jobs.cleanup import CleanupResult, cleanup
-from memctl.jobs.engine import Request, Run, perform
+from memctl.jobs.engine import JobContext, JobRequest, perform
 from tests.support.database import connect, rows
 from tests.support.program import NOW, Memctl
 from tests.support.service import Service
@@ -153,7 +153,7 @@ def test_a_column_that_the_service_adds_meanwhile_stops_the_job(
     for _ in range(50):
         remember(expired_for=timedelta(days=1))
 
-    def work(run: Run) -> CleanupResult:
+    def work(run: JobContext) -> CleanupResult:
         assert run.batches is not None
         apply = run.batches.apply
 
@@ -165,7 +165,7 @@ def test_a_column_that_the_service_adds_meanwhile_stops_the_job(
         return cleanup(run)
 
     with pytest.raises(SchemaError, match="the schema was changed while the job ran"):
-        perform("cleanup", work, Request(path, NOW))
+        perform("cleanup", work, JobRequest(path, NOW))
 
     assert rows(db, "agent_memory", "count(*)") == [(50,)]
     assert rows(db, "archived_memories") == []

@@ -18,7 +18,7 @@ from memctl.jobs.alerts import Alert, Undelivered
 from memctl.jobs.cleanup import cleanup
 from memctl.jobs.decay import decay
 from memctl.jobs.due import run_due_jobs
-from memctl.jobs.engine import JobResult, Report, Request, Run, perform
+from memctl.jobs.engine import JobContext, JobReport, JobRequest, JobResult, perform
 from memctl.jobs.watchdog import Watch
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite import ledger
@@ -53,14 +53,14 @@ def delivered() -> list[Alert]:
     return []
 
 
-def charge(run: Run) -> JobResult:
+def charge(run: JobContext) -> JobResult:
     """Do the work of decay."""
     return decay(run, DecayPolicy())
 
 
-def perform_at(path: Path, now: datetime, **request: Any) -> Report[JobResult]:
+def perform_at(path: Path, now: datetime, **request: Any) -> JobReport[JobResult]:
     """Run decay at a time."""
-    return perform("decay", charge, Request(path, now, **request))
+    return perform("decay", charge, JobRequest(path, now, **request))
 
 
 def statuses(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
@@ -204,7 +204,7 @@ def test_what_is_done_by_hand_is_refused_without_an_alert(
     copy: Path, delivered: list[Alert]
 ) -> None:
     perform_at(copy, NOW)
-    request = Request(copy, LEAP, watch=Watch(deliver=taking(delivered)))
+    request = JobRequest(copy, LEAP, watch=Watch(deliver=taking(delivered)))
 
     with pytest.raises(ClockLeapError):
         perform("archive", cleanup, request, by_hand=True)
@@ -216,7 +216,7 @@ def test_run_is_refused_once_for_all_its_jobs(
     copy: Path, looking: sqlite3.Connection, delivered: list[Alert], tmp_path: Path
 ) -> None:
     settings = load_settings(database=copy, configuration=None, environ={"HOME": str(tmp_path)})
-    request = Request(copy, NOW, watch=Watch(deliver=taking(delivered)))
+    request = JobRequest(copy, NOW, watch=Watch(deliver=taking(delivered)))
     list(run_due_jobs(settings, request))
     before = content(copy)
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from memctl.config.file import Configuration
 from memctl.config.policies import DecayPolicy
 from memctl.jobs.decay import decay
-from memctl.jobs.engine import Request, perform
+from memctl.jobs.engine import JobRequest, perform
 from memctl.jobs.features import disable, enable
 from tests.support.configurations import AGENTS, DECAY_KEYS, TYPES, Document, documents, said
 from tests.support.database import connect, insert_memory, rows, text_of
@@ -103,7 +103,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def run(path: Path, now: datetime, policy: DecayPolicy = DEFAULT_POLICY) -> int:
     """Run decay, whatever the clock did before, and return how many memories it charged."""
-    report = perform("decay", lambda run: decay(run, policy), Request(path, now, force=True))
+    report = perform("decay", lambda run: decay(run, policy), JobRequest(path, now, force=True))
     assert report.result is not None
     return report.result.decayed
 

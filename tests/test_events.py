@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from memctl.cli import watch
-from memctl.cli.options import Call, OutputOptions
+from memctl.cli.options import GlobalOptions, OutputOptions
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.events import EventFilter, follow_events
 from tests.support.database import connect, insert_memory, rows, text_of
@@ -413,7 +413,7 @@ def test_events_that_are_pruned_meanwhile_are_not_left_out_silently(
             yield reader
 
     monkeypatch.setattr(watch, "open_database", open_watched)
-    watch.events(Call(db=happened.database, now=text_of(NOW)), OutputOptions(), since="1")
+    watch.events(GlobalOptions(db=happened.database, now=text_of(NOW)), OutputOptions(), since="1")
 
     printed = json.loads(capsys.readouterr().out)
     assert [event["event_id"] for event in printed] == [2, 3, 4, 5, 6, 7, 8]

@@ -16,7 +16,7 @@ from memctl.config.policies import DecayPolicy, PrunePolicy
 from memctl.insight.explain import Explanation, Policies, explain
 from memctl.jobs.cleanup import cleanup
 from memctl.jobs.decay import decay
-from memctl.jobs.engine import JobResult, Request, Run, perform
+from memctl.jobs.engine import JobContext, JobRequest, JobResult, perform
 from memctl.jobs.prune import prune
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.times import parse_moment
@@ -58,9 +58,9 @@ def told(path: Path, *, now: datetime = NOW, policies: Policies | None = None) -
         return explain(db, "build_agent", ["m-1"], policies or Policies(), now=now)
 
 
-def run_job(path: Path, work: Callable[[Run], JobResult], now: datetime) -> None:
+def run_job(path: Path, work: Callable[[JobContext], JobResult], now: datetime) -> None:
     """Run a job, whatever the clock did before."""
-    perform("job", work, Request(path, now, force=True))
+    perform("job", work, JobRequest(path, now, force=True))
 
 
 def importance(path: Path) -> Any:

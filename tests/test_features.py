@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from memctl.config.policies import DecayPolicy
 from memctl.jobs.archive import archive
 from memctl.jobs.decay import decay
-from memctl.jobs.engine import JobResult, Request, Run, perform
+from memctl.jobs.engine import JobContext, JobRequest, JobResult, perform
 from memctl.jobs.restore import restore
 from memctl.storage.sqlite.archive import ArchiveFilter
 from memctl.storage.sqlite.database import table_exists
@@ -42,7 +42,7 @@ def enable_all(memctl: Memctl) -> None:
 
 def run_decay(path: Path, now: datetime) -> None:
     """Run decay, whatever the clock did before."""
-    perform("decay", lambda run: decay(run, DecayPolicy()), Request(path, now, force=True))
+    perform("decay", lambda run: decay(run, DecayPolicy()), JobRequest(path, now, force=True))
 
 
 def triggers(db: sqlite3.Connection) -> list[str]:
@@ -130,11 +130,11 @@ class World:
             self.db.execute(f"DELETE FROM {table}")
         self.db.execute("DELETE FROM archived_memories")  # what the line above has archived
 
-    def job(self, name: str, work: Callable[[Run], JobResult]) -> None:
+    def job(self, name: str, work: Callable[[JobContext], JobResult]) -> None:
         """Run one of memctl's jobs at the world's time."""
-        perform(name, work, Request(self.path, self.now, force=True))
+        perform(name, work, JobRequest(self.path, self.now, force=True))
 
-    def settle(self) -> None:
+    def apply_in_batches(self) -> None:
         """Run decay, and let the oracle write down what it comes to."""
         run_decay(self.path, self.now)
         for known in self.oracle.active.values():
@@ -171,7 +171,7 @@ class World:
 
     def set_importance(self, name: Name, importance: Any) -> None:
         """Write the importance of a memory, and nothing else of it, right after a decay."""
-        self.settle()
+        self.apply_in_batches()
         self.db.execute(
             "UPDATE agent_memory SET importance = ? WHERE (agent_id, type, key) = (?, ?, ?)",
             (importance, *name),
@@ -201,7 +201,7 @@ class World:
     def archive_and_restore(self, name: Name, settled: bool) -> None:
         """Let memctl archive a memory, after a decay or not, and bring it back ten days later."""
         if settled:
-            self.settle()
+            self.apply_in_batches()
         known = self.oracle.active.get(name)
         if known is None:
             return
@@ -212,7 +212,7 @@ class World:
 
     def check(self) -> None:
         """Compare all that there is with the oracle."""
-        self.settle()
+        self.apply_in_batches()
         found = self.db.execute(
             "SELECT agent_id, type, key, id, importance, access_count FROM agent_memory"
         ).fetchall()

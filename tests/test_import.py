@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memctl import AgentMemory
-from memctl.documents.conflicts import OnConflict
+from memctl.documents.conflicts import ImportConflict
 from memctl.documents.importing import ImportResult, import_staged
 from memctl.documents.staging import Wanted, stage
 from memctl.errors import DocumentError, RefusedError
 from memctl.jobs.archive import archive
-from memctl.jobs.engine import Request, Run, perform
+from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.restore import restore
 from memctl.storage.sqlite.archive import ArchiveFilter
 from memctl.storage.sqlite.memories import TYPES
@@ -29,7 +29,7 @@ from tests.support.documents import EXAMPLES, copy_of, export_from, import_into,
 from tests.support.program import NOW, PROGRAM, Answer, Memctl
 from tests.support.service import Service
 
-RULES: tuple[OnConflict, ...] = get_args(OnConflict)
+RULES: tuple[ImportConflict, ...] = get_args(ImportConflict)
 every_rule = pytest.mark.parametrize("rule", RULES)
 
 
@@ -85,7 +85,7 @@ def last_written(new: Memory, coming: list[Memory]) -> tuple[str, str]:
 
 
 def import_by_model(
-    stored: list[Memory], coming: list[Memory], rule: OnConflict, run: int
+    stored: list[Memory], coming: list[Memory], rule: ImportConflict, run: int
 ) -> tuple[list[Memory], list[str]]:
     """Return what the database holds then, and what became of each memory of the document."""
     fates = []
@@ -191,7 +191,7 @@ def batches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_an_import_does_what_the_model_does(
-    template: Path, stored: list[Memory], coming: list[Memory], rule: OnConflict
+    template: Path, stored: list[Memory], coming: list[Memory], rule: ImportConflict
 ) -> None:
     target = write(copy_of(template, template.parent, "target.db"), stored)
     document = export_from(write(copy_of(template, template.parent, "source.db"), coming))
@@ -456,7 +456,7 @@ def test_the_rule_holds_for_promotions_too(
     migrated: Memctl,
     remember: Callable[..., str],
     promoted_at: str,
-    rule: OnConflict,
+    rule: ImportConflict,
     fate: str,
     left: str,
 ) -> None:
@@ -581,7 +581,7 @@ class Interfering:
         self._write = write
         self._before = before_batch
 
-    def __call__(self, run: Run, rule: OnConflict) -> ImportResult:
+    def __call__(self, run: JobContext, rule: ImportConflict) -> ImportResult:
         """Import, with one row in each batch."""
         assert run.batches is not None
         hold = run.batches._hold
@@ -598,13 +598,13 @@ class Interfering:
         run.batches._hold = write_first  # type: ignore[method-assign]
         return import_staged(run, on_conflict=rule, allow_invalid=False)
 
-    def result(self, database: Path, document: Path, rule: OnConflict) -> ImportResult:
+    def result(self, database: Path, document: Path, rule: ImportConflict) -> ImportResult:
         """Return what the import did."""
         with document.open("rb") as file:
             result = perform(
                 "import",
                 lambda run: self(run, rule),
-                Request(database, NOW),
+                JobRequest(database, NOW),
                 by_hand=True,
                 prepare=lambda db: stage(db, file, Wanted(), lambda *_: None),
             ).result
@@ -742,12 +742,12 @@ def test_an_import_can_be_taken_back(
         return  # the id of another agent's memory
 
     archived = perform(
-        "archive", lambda run: archive(run, agent=None, of_run=1), Request(target, NOW)
+        "archive", lambda run: archive(run, agent=None, of_run=1), JobRequest(target, NOW)
     )
     restored = perform(
         "restore",
         lambda run: restore(run, ArchiveFilter(run_id=1), on_conflict="fail"),
-        Request(target, NOW),
+        JobRequest(target, NOW),
     )
 
     after = [memory for memory in read(target) if not memory.archived_reason]

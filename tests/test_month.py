@@ -17,7 +17,7 @@ from memctl.config.policies import DecayPolicy, PrunePolicy
 from memctl.jobs.archive import archive
 from memctl.jobs.cleanup import cleanup
 from memctl.jobs.decay import decay
-from memctl.jobs.engine import Request, perform
+from memctl.jobs.engine import JobRequest, perform
 from memctl.jobs.prune import prune
 from memctl.jobs.restore import restore
 from memctl.jobs.snapshot import snapshot
@@ -226,9 +226,9 @@ class World:
             "accessed_memories": len(read),
         }
 
-    def request(self, at: datetime) -> Request:
+    def request(self, at: datetime) -> JobRequest:
         """Return how a job is run; prune may take more than half."""
-        return Request(database=self.path, now=at, force=True)
+        return JobRequest(database=self.path, now=at, force=True)
 
 
 @pytest.fixture

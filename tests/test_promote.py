@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from memctl.config.policies import DecayPolicy, Override, PromotePolicy
 from memctl.errors import SchemaError
 from memctl.jobs.candidates import decay_with_notes, find_candidates
-from memctl.jobs.engine import Request, Run, perform
+from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.promote import PromoteResult, Promotion, promote
 from memctl.storage.sqlite.database import open_database, table_exists
 from tests.support.database import connect, everything, insert_memory, is_sound, rows, text_of
@@ -125,7 +125,7 @@ def run(path: Path, *, agent: str | None = None, **request: Any) -> PromoteResul
     report = perform(
         "promote",
         lambda run: promote(run, PromotePolicy(), DecayPolicy(), agent=agent),
-        Request(**{"database": path, "now": NOW, **request}),
+        JobRequest(**{"database": path, "now": NOW, **request}),
     )
     assert report.result is not None
     return report.result
@@ -957,7 +957,7 @@ def test_what_is_stored_in_bytes_is_promoted_once(
 def promote_after(path: Path, change: Callable[[], object]) -> PromoteResult:
     """Run the job, and let something happen between its search and its first batch."""
 
-    def change_then_promote(run: Run) -> PromoteResult:
+    def change_then_promote(run: JobContext) -> PromoteResult:
         assert run.batches is not None
         batches, apply = run.batches, run.batches.apply
 
@@ -969,7 +969,7 @@ def promote_after(path: Path, change: Callable[[], object]) -> PromoteResult:
         batches.apply = change_first  # type: ignore[assignment,method-assign]
         return promote(run, PromotePolicy(), DecayPolicy())
 
-    result = perform("promote", change_then_promote, Request(path, NOW)).result
+    result = perform("promote", change_then_promote, JobRequest(path, NOW)).result
     assert result is not None
     return result
 
@@ -1034,7 +1034,9 @@ def test_another_memory_that_has_got_the_row_of_a_candidate_is_not_prepared(
         candidates = find_candidates(
             connection, PromotePolicy(), DecayPolicy(), agent=None, now=NOW
         )
-        promotion = Promotion(Run(connection, Request(path, NOW, dry_run=True)), candidates)
+        promotion = Promotion(
+            JobContext(connection, JobRequest(path, NOW, dry_run=True)), candidates
+        )
         promotion.prepare(array("q", [rowid]))
 
     assert promotion.outcomes == {}
@@ -1216,7 +1218,7 @@ def test_any_schedule_promotes_the_same_memories_with_the_same_confidence(
 
         for hours, jobs in schedule:
             now = NOW + timedelta(hours=hours)
-            request = Request(shared, now, force=True)
+            request = JobRequest(shared, now, force=True)
             for job in jobs:
                 if job == "decay":
                     perform(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from memctl.config.file import Configuration
 from memctl.config.policies import Override, PrunePolicy
-from memctl.jobs.engine import Request, Run, perform
+from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.prune import (
     PruneResult,
     last_policy,
@@ -94,7 +94,7 @@ def test_exactly_the_old_and_unimportant_goes(
             for copy in copies
         }
 
-        report = perform("prune", lambda run: prune(run, policy), Request(database, NOW))
+        report = perform("prune", lambda run: prune(run, policy), JobRequest(database, NOW))
 
         kept = [archive_id for archive_id, copy in ids.items() if not copy.goes(document)]
         assert rows(db, "archived_memories", "archive_id") == [(number,) for number in kept]
@@ -167,7 +167,7 @@ def runner(path: Path) -> Callable[..., PruneResult]:
 
     def run(policy: PrunePolicy, days: float = 0, **words: Any) -> PruneResult:
         agent = words.pop("agent", None)
-        request = Request(path, NOW + timedelta(days=days), **words)
+        request = JobRequest(path, NOW + timedelta(days=days), **words)
         with closing(connect(path)) as db:  # else the clock would be taken for a wrong one
             db.execute("DELETE FROM agent_memory WHERE id = 'read today'")
             insert_memory(db, id="read today", last_accessed=text_of(request.now))
@@ -317,10 +317,10 @@ def test_thousands_of_policies_cost_each_memory_no_more_than_one(
             nonlocal counted
             counted += 1
 
-        request = Request(migrated.database, NOW, dry_run=True, force=True)
+        request = JobRequest(migrated.database, NOW, dry_run=True, force=True)
         with open_database(migrated.database, read_only=True) as opened:
             opened.set_progress_handler(count, 100)
-            result = prune(Run(opened, request), policy)
+            result = prune(JobContext(opened, request), policy)
         assert result.pruned == 2000 * min(agents, 200) // 200
         return counted
 
@@ -348,7 +348,7 @@ def test_what_has_no_readable_time_of_archiving_is_kept(
     db.execute("UPDATE archived_memories SET archived_at = ?", (archived_at,))
 
     report = perform(
-        "prune", lambda run: prune(run, PrunePolicy()), Request(migrated.database, NOW)
+        "prune", lambda run: prune(run, PrunePolicy()), JobRequest(migrated.database, NOW)
     )
 
     assert report.result is not None

@@ -17,7 +17,7 @@ from memctl.config.jobs import JOBS
 from memctl.config.policies import AlertPolicy, DecayPolicy, PromotePolicy
 from memctl.insight import advice
 from memctl.insight.metrics import DayFigures
-from memctl.insight.report import AgentReport, HealthReport, JobReport, Memory, read_report
+from memctl.insight.report import AgentReport, HealthReport, JobFigures, ReportedMemory, read_report
 from memctl.output.charts import Series, horizontal_bars, line_chart, stacked_bars
 from memctl.output.metrics import readable_bytes
 from memctl.output.report import report_markdown, report_text
@@ -68,9 +68,9 @@ def report(migrated: Memctl) -> HealthReport:
     return read(migrated.database, jobs=jobs, counts_accesses=True)
 
 
-def job_report(job: str, **changes: Any) -> JobReport:
+def job_report(job: str, **changes: Any) -> JobFigures:
     """Return how a job went well."""
-    return JobReport(job, 7, 7, 0, 0, 0, 12.0, 9.5, None)._replace(**changes)
+    return JobFigures(job, 7, 7, 0, 0, 0, 12.0, 9.5, None)._replace(**changes)
 
 
 def agent_report(agent: str, memories: int, **changes: Any) -> AgentReport:
@@ -317,7 +317,7 @@ def test_a_run_that_never_ended_has_crashed_unless_it_is_the_newest(
 
     report = read(migrated.database)
 
-    assert report.jobs == [JobReport("prune", 5, 1, 1, 1, 1, 20, 60.5, "disk full")]
+    assert report.jobs == [JobFigures("prune", 5, 1, 1, 1, 1, 20, 60.5, "disk full")]
 
 
 # Advice
@@ -378,7 +378,7 @@ def test_where_all_is_well_there_is_no_advice(report: HealthReport) -> None:
         ),
         pytest.param(
             advice.move_big_values_out,
-            {"biggest": [Memory("qa_agent", "context", "log", (1_500_000,))]},
+            {"biggest": [ReportedMemory("qa_agent", "context", "log", (1_500_000,))]},
             "The largest value, log of qa_agent, has 1.5 MB: keep such things in files, and their "
             "names here.",
             id="a big value",
@@ -440,7 +440,7 @@ def test_advice_follows_from_figures(
         ),
         pytest.param(
             advice.move_big_values_out,
-            {"biggest": [Memory("qa_agent", "context", "log", (999_999,))]},
+            {"biggest": [ReportedMemory("qa_agent", "context", "log", (999_999,))]},
             id="a value that is just small enough",
         ),
     ],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from memctl.jobs.engine import Request, Run, perform
+from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.restore import RestoreResult, restore
 from memctl.storage.sqlite.archive import ArchiveFilter
 from memctl.storage.sqlite.restore import restorable_memories
@@ -254,7 +254,7 @@ def test_what_is_written_anew_during_a_restore_stays_and_is_told_of(
         remember(key=str(number), value="old", expired_for=timedelta(days=1))
     migrated.ok("cleanup")
 
-    def restore_while_the_service_writes(run: Run) -> RestoreResult:
+    def restore_while_the_service_writes(run: JobContext) -> RestoreResult:
         # The conflict arises between the check of all and the first batch.
         assert run.batches is not None
         apply = run.batches.apply
@@ -266,7 +266,7 @@ def test_what_is_written_anew_during_a_restore_stays_and_is_told_of(
         run.batches.apply = write_first  # type: ignore[method-assign]
         return restore(run, ArchiveFilter(run_id=1))
 
-    result = perform("restore", restore_while_the_service_writes, Request(path, NOW)).result
+    result = perform("restore", restore_while_the_service_writes, JobRequest(path, NOW)).result
 
     assert result is not None
     assert (result.restored, result.skipped) == (49, 1)

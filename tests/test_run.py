@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from memctl.config.jobs import JOBS, Every
 from memctl.jobs.due import due_at
-from memctl.storage.sqlite.ledger import Standing
+from memctl.storage.sqlite.ledger import JobHistory
 from tests.support.database import connect, everything, rows
 from tests.support.jobs import fill_archive, prepare_cleanup, undisturbed
 from tests.support.ledger import jobs_run, runs
@@ -24,7 +24,7 @@ from tests.support.program import NOW, Answer, Memctl
 from tests.support.snapshots import broken_promises, snapshot
 
 SUNDAY = datetime(2026, 11, 22, tzinfo=UTC)
-NEVER = Standing(None, None)
+NEVER = JobHistory(None, None)
 HOUR = timedelta(hours=1)
 
 
@@ -68,7 +68,7 @@ def record_run(db: sqlite3.Connection, job: str, status: str, *, at: datetime) -
 def test_a_job_is_due_once_in_its_period(
     every: Every, done: datetime | None, expected: datetime | None
 ) -> None:
-    assert due_at(every, Standing(done, None), now=NOW) == expected
+    assert due_at(every, JobHistory(done, None), now=NOW) == expected
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_job_is_due_once_in_its_period(
     ],
 )
 def test_a_job_that_failed_waits_for_an_hour(failed: datetime, expected: datetime) -> None:
-    assert due_at("daily", Standing(None, failed), now=NOW) == expected
+    assert due_at("daily", JobHistory(None, failed), now=NOW) == expected
 
 
 @given(st.lists(st.timedeltas(min_value=timedelta(minutes=1), max_value=timedelta(days=5))))
@@ -103,7 +103,7 @@ def turns_taken(every: Every, turns: list[datetime]) -> list[datetime]:
     """Return those of the turns at which a job that never fails is run."""
     taken: list[datetime] = []
     for turn in turns:
-        if due_at(every, Standing(taken[-1] if taken else None, None), now=turn) == turn:
+        if due_at(every, JobHistory(taken[-1] if taken else None, None), now=turn) == turn:
             taken.append(turn)
     return taken
 

@@ -20,7 +20,7 @@ from memctl.insight.metrics import read_history
 from memctl.insight.report import read_report
 from memctl.jobs.archive import archive
 from memctl.jobs.cleanup import cleanup
-from memctl.jobs.engine import JobResult, Request, Run, perform
+from memctl.jobs.engine import JobContext, JobRequest, JobResult, perform
 from memctl.jobs.prune import prune
 from memctl.jobs.snapshot import COLUMNS, snapshot
 from tests.support.database import connect, insert_memory, rows, text_of
@@ -427,7 +427,7 @@ def test_whatever_the_schedule_every_event_is_counted_on_its_own_day(
         for table in ("agent_memory", "archived_memories", "memory_events", "memory_analytics"):
             db.execute(f"DELETE FROM {table}")
 
-        def archive_all(run: Run) -> JobResult:
+        def archive_all(run: JobContext) -> JobResult:
             ids = [found for (found,) in db.execute("SELECT id FROM agent_memory WHERE id > 'h'")]
             return archive(run, agent="a", ids=ids)
 
@@ -446,11 +446,11 @@ def test_whatever_the_schedule_every_event_is_counted_on_its_own_day(
                 latest = max(now, latest)
             elif move == "archive":
                 insert_memory(db, agent_id="a", id=f"hand-{number}")
-                perform(move, jobs[move], Request(database, now, force=True))
+                perform(move, jobs[move], JobRequest(database, now, force=True))
             else:
-                perform(move, jobs[move], Request(database, now, force=True))
+                perform(move, jobs[move], JobRequest(database, now, force=True))
 
-        perform("snapshot", snapshot, Request(database, now, force=True))
+        perform("snapshot", snapshot, JobRequest(database, now, force=True))
 
         expected = {
             day: tuple(sum(events[event] for event in EVENTS_OF[name]) for name in EVENTS_OF)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from memctl.cli import schema
-from memctl.cli.options import Call
+from memctl.cli.options import GlobalOptions
 from memctl.storage.sqlite.database import open_database
 from tests.support.database import connect, insert_memory, rows, text_of
 from tests.support.program import NOW, Answer, Memctl
@@ -307,7 +307,7 @@ def test_a_memory_that_is_archived_meanwhile_is_counted_once(
             yield reader
 
     monkeypatch.setattr(schema, "open_database", open_watched)
-    schema.status(Call(db=migrated.database, json=True, now=text_of(NOW)))
+    schema.status(GlobalOptions(db=migrated.database, json=True, now=text_of(NOW)))
 
     printed = json.loads(capsys.readouterr().out)
     assert (printed["memories"], printed["archived"]) == (1, 0)

@@ -15,7 +15,7 @@ from memctl.errors import SchemaError
 from memctl.jobs.archive import archive
 from memctl.jobs.cleanup import cleanup
 from memctl.jobs.decay import decay
-from memctl.jobs.engine import JobResult, Request, Run, perform
+from memctl.jobs.engine import JobContext, JobRequest, JobResult, perform
 from memctl.jobs.features import enable
 from memctl.jobs.promote import promote
 from memctl.jobs.prune import prune
@@ -98,8 +98,8 @@ def test_an_index_that_triggers_keep_is_right_after_every_job(
         for feature in ("access-boost", "access-counting", "archive-on-delete"):
             enable(own, feature, now=NOW)
 
-    def run(job: str, work: Callable[[Run], JobResult], days: float = 0) -> None:
-        request = Request(path, NOW + timedelta(days=days), force=True)
+    def run(job: str, work: Callable[[JobContext], JobResult], days: float = 0) -> None:
+        request = JobRequest(path, NOW + timedelta(days=days), force=True)
         report = perform(job, work, request)
         assert report.result is not None
         assert report.result.tally.count > 0
@@ -258,7 +258,7 @@ def test_a_trigger_that_cannot_run_here_ends_a_job_with_one_line(
     db.executescript(obstacle)
 
     with pytest.raises(SchemaError, match="agent_memory cannot be written by this SQLite: "):
-        perform("cleanup", cleanup, Request(path, NOW))
+        perform("cleanup", cleanup, JobRequest(path, NOW))
 
     assert len(rows(db, "agent_memory")) == 1
 
@@ -271,13 +271,13 @@ def test_an_index_that_lacks_older_memories_is_not_called_damage_of_the_database
     lacks_memories = "an index of another program in .* does not match the memories.*'rebuild'"
 
     with pytest.raises(SchemaError, match=lacks_memories):
-        perform("cleanup", cleanup, Request(path, NOW))
+        perform("cleanup", cleanup, JobRequest(path, NOW))
 
     ((error,),) = rows(db, "memory_runs", "error")
     assert error.startswith("an index of another program in ")
     assert len(rows(db, "agent_memory")) == 1
     db.execute("INSERT INTO memory_text (memory_text) VALUES ('rebuild')")
-    perform("cleanup", cleanup, Request(path, NOW))
+    perform("cleanup", cleanup, JobRequest(path, NOW))
     assert rows(db, "agent_memory") == []
 
 
@@ -317,7 +317,7 @@ def test_a_function_that_fails_in_a_job_is_one_line(db: sqlite3.Connection, path
     with pytest.raises(
         SchemaError, match=r"fails on what memctl writes \(theirs\): malformed JSON"
     ):
-        perform("cleanup", cleanup, Request(path, NOW))
+        perform("cleanup", cleanup, JobRequest(path, NOW))
 
     assert len(rows(db, "agent_memory")) == 1
 
@@ -350,7 +350,7 @@ def test_a_trigger_that_interferes_ends_a_job_with_one_line_and_loses_nothing(
     db.execute(f"CREATE TRIGGER theirs {trigger}")
 
     with pytest.raises(SchemaError, match=message):
-        perform("cleanup", cleanup, Request(path, NOW))
+        perform("cleanup", cleanup, JobRequest(path, NOW))
 
     assert len(rows(db, "agent_memory")) == 1
     assert rows(db, "archived_memories") == []
@@ -389,7 +389,7 @@ def test_a_constraint_that_the_service_added_later_ends_a_job_with_one_line(
     )
 
     with pytest.raises(SchemaError, match=r"CHECK constraint failed: importance > 8\.9"):
-        perform("decay", lambda run: decay(run, DecayPolicy()), Request(path, NOW))
+        perform("decay", lambda run: decay(run, DecayPolicy()), JobRequest(path, NOW))
 
     ((error,),) = rows(db, "memory_runs", "error")
     assert "CHECK constraint failed" in error

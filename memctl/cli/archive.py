@@ -6,14 +6,14 @@ import typer
 
 from memctl.cli.options import (
     AgentArgument,
-    Call,
+    GlobalOptions,
     JobOptions,
     OutputOptions,
     finish,
 )
 from memctl.jobs.archive import archive as archive_memories
 from memctl.jobs.engine import perform
-from memctl.jobs.restore import OnConflict
+from memctl.jobs.restore import RestoreConflict
 from memctl.jobs.restore import restore as restore_memories
 from memctl.output.tables import show_rows
 from memctl.output.terminal import show_notice
@@ -44,7 +44,7 @@ SinceOption = Annotated[
 
 
 def archived(
-    call: Call,
+    call: GlobalOptions,
     output: OutputOptions,
     agent: AgentArgument,
     type_: Annotated[
@@ -93,7 +93,7 @@ def archived(
 
 
 def archive(
-    call: Call,
+    call: GlobalOptions,
     job: JobOptions,
     agent: AgentOfIds = None,
     ids: IdsArgument = None,
@@ -119,7 +119,7 @@ def archive(
 
 
 def restore(
-    call: Call,
+    call: GlobalOptions,
     job: JobOptions,
     agent: AgentOfIds = None,
     ids: IdsArgument = None,
@@ -144,7 +144,7 @@ def restore(
         ),
     ] = None,
     on_conflict: Annotated[
-        OnConflict,
+        RestoreConflict,
         typer.Option(help="Action if an active memory has the same id, or the same type and key."),
     ] = "fail",
 ) -> None:

@@ -9,8 +9,14 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import Call, ChangeOptions, LockOptions, alone_with_database, finish
-from memctl.documents.conflicts import OnConflict
+from memctl.cli.options import (
+    ChangeOptions,
+    GlobalOptions,
+    LockOptions,
+    alone_with_database,
+    finish,
+)
+from memctl.documents.conflicts import ImportConflict
 from memctl.errors import MemctlError, UsageError
 from memctl.jobs.engine import perform
 from memctl.output.terminal import Progress, on_terminal, show_document, show_notice, show_text
@@ -20,7 +26,7 @@ from memctl.storage.sqlite.migrations import require_current
 
 
 def export(
-    call: Call,
+    call: GlobalOptions,
     agent: Annotated[
         str | None, typer.Argument(metavar="AGENT", help="Agent name; or use --all.")
     ] = None,
@@ -87,7 +93,7 @@ def export(
 
 
 def import_(
-    call: Call,
+    call: GlobalOptions,
     change: ChangeOptions,
     words: Annotated[
         list[str],
@@ -97,7 +103,8 @@ def import_(
         ),
     ],
     on_conflict: Annotated[
-        OnConflict, typer.Option(help="Action if the database has a different version of a memory.")
+        ImportConflict,
+        typer.Option(help="Action if the database has a different version of a memory."),
     ] = "skip",
     all_agents: Annotated[
         bool, typer.Option("--all", help="Import the memories of all agents in the document.")
@@ -162,7 +169,7 @@ def _opened(name: str, stack: ExitStack) -> BufferedReader:
 
 
 def backup(
-    call: Call,
+    call: GlobalOptions,
     lock: LockOptions,
     output: Annotated[
         Path | None,

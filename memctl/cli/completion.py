@@ -14,7 +14,7 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
-from memctl.cli.options import ASKED_BY, Call
+from memctl.cli.options import ASKED_BY, GlobalOptions
 from memctl.config.jobs import JOBS
 from memctl.config.settings import load_settings
 from memctl.errors import MemctlError
@@ -29,7 +29,7 @@ Shell = Literal["bash", "zsh", "fish"]
 
 
 def completion(
-    call: Call,
+    call: GlobalOptions,
     shell: Annotated[Shell, typer.Argument(metavar="|".join(get_args(Shell)))],
 ) -> None:
     """Print a shell completion script for commands, options, files and agents.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from memctl.cli.options import Call, alert_document
+from memctl.cli.options import GlobalOptions, alert_document
 from memctl.config.settings import find_configuration, new_configuration, users_configuration
 from memctl.errors import MemctlError, NotFoundError, UsageError
 from memctl.output.tables import show_rows
@@ -25,7 +25,7 @@ NO_FILE = "there is no configuration file, and the defaults hold"
 
 
 def config(
-    call: Call,
+    call: GlobalOptions,
     action: Annotated[Action, typer.Argument(metavar="|".join(get_args(Action)))],
 ) -> None:
     """Show the settings and their sources; locate, validate or create the configuration file.
@@ -38,7 +38,7 @@ def config(
     actions[action](call)
 
 
-def _show(call: Call) -> None:
+def _show(call: GlobalOptions) -> None:
     from memctl.config.describe import effective_settings
 
     rows = [asdict(setting) for setting in effective_settings(call.settings)]
@@ -49,7 +49,7 @@ def _show(call: Call) -> None:
     show_rows(rows, "table")
 
 
-def _path(call: Call) -> None:
+def _path(call: GlobalOptions) -> None:
     file = find_configuration(call.config, os.environ)
     if file is None:
         place = new_configuration(call.config, os.environ)
@@ -60,7 +60,7 @@ def _path(call: Call) -> None:
     show_line(str(file))
 
 
-def _validate(call: Call) -> None:
+def _validate(call: GlobalOptions) -> None:
     from memctl.config.file import (
         Configuration,
         ConfigurationError,
@@ -94,7 +94,7 @@ def _validate(call: Call) -> None:
         show_notice(f"config: {sentence}", quiet=call.quiet)
 
 
-def _unused_names(call: Call, configuration: "Configuration") -> list[str] | None:
+def _unused_names(call: GlobalOptions, configuration: "Configuration") -> list[str] | None:
     """Return what the file names and no memory has, or None when there is no database to ask."""
     from memctl.config.describe import unused_names
 
@@ -105,7 +105,7 @@ def _unused_names(call: Call, configuration: "Configuration") -> list[str] | Non
         return None
 
 
-def _init(call: Call) -> None:
+def _init(call: GlobalOptions) -> None:
     from memctl.config.describe import write_default_file
 
     file = new_configuration(call.config, os.environ)
@@ -117,7 +117,7 @@ def _init(call: Call) -> None:
 
 
 def alerts(
-    call: Call,
+    call: GlobalOptions,
     action: Annotated[AlertsAction, typer.Argument(metavar="|".join(get_args(AlertsAction)))],
 ) -> None:
     """Test the configured alert command.

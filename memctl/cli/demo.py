@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import Call
+from memctl.cli.options import GlobalOptions
 from memctl.errors import UsageError
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.files import output_path
 
 
 def demo(
-    call: Call,
+    call: GlobalOptions,
     keep: Annotated[
         Path | None,
         typer.Option(

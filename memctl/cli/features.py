@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import Call, LockOptions, alone_with_database
+from memctl.cli.options import GlobalOptions, LockOptions, alone_with_database
 from memctl.jobs import features
 from memctl.output.terminal import show_document, show_notice
 from memctl.storage.sqlite.features import Feature
@@ -13,7 +13,7 @@ from memctl.storage.sqlite.migrations import require_current
 FeatureArgument = Annotated[Feature, typer.Argument(metavar="FEATURE")]
 
 
-def enable(call: Call, lock: LockOptions, feature: FeatureArgument) -> None:
+def enable(call: GlobalOptions, lock: LockOptions, feature: FeatureArgument) -> None:
     """Enable access-boost, access-counting or archive-on-delete for all clients.
 
     access-boost: each access adds 0.1 to the importance, up to 10, and the next decay charges the
@@ -31,7 +31,7 @@ def enable(call: Call, lock: LockOptions, feature: FeatureArgument) -> None:
     )
 
 
-def disable(call: Call, lock: LockOptions, feature: FeatureArgument) -> None:
+def disable(call: GlobalOptions, lock: LockOptions, feature: FeatureArgument) -> None:
     """Disable a feature; its past effects remain."""
     with alone_with_database(call, lock, job="disable") as db:
         require_current(db)

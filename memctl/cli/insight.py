@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from memctl.cli.options import AgentOption, Call, OutputOptions
+from memctl.cli.options import AgentOption, GlobalOptions, OutputOptions
 from memctl.errors import UsageError
 from memctl.output.tables import show_rows, show_table
 from memctl.output.terminal import document_text, show_document, show_notice, show_text
@@ -32,7 +32,7 @@ FileOption = Annotated[
 
 
 def metrics(
-    call: Call,
+    call: GlobalOptions,
     output: OutputOptions,
     agent: AgentOption = None,
     history: Annotated[
@@ -90,7 +90,7 @@ def write_or_show(text: str, file: Path | None, *, database: Path, mode: int = 0
 
 
 def report(
-    call: Call,
+    call: GlobalOptions,
     since: Annotated[
         str,
         typer.Option(

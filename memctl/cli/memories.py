@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from memctl.agent_memory import DEFAULT_IMPORTANCE, AgentMemory
-from memctl.cli.options import AgentArgument, Call, LockOptions, OutputOptions
+from memctl.cli.options import AgentArgument, GlobalOptions, LockOptions, OutputOptions
 from memctl.errors import MemctlError, NotFoundError, UsageError
 from memctl.output.messages import Message
 from memctl.output.tables import show_facts, show_rows
@@ -28,7 +28,7 @@ KeyArgument = Annotated[
 
 
 def remember(
-    call: Call,
+    call: GlobalOptions,
     lock: LockOptions,
     agent: AgentArgument,
     type_: Annotated[MemoryType, TYPE],
@@ -76,7 +76,7 @@ def remember(
 
 
 def recall(
-    call: Call,
+    call: GlobalOptions,
     lock: LockOptions,
     agent: AgentArgument,
     type_: Annotated[str, TYPE],
@@ -99,7 +99,7 @@ def recall(
 
 
 def list_(
-    call: Call,
+    call: GlobalOptions,
     output: OutputOptions,
     agent: AgentArgument,
     type_: Annotated[
@@ -119,7 +119,7 @@ def list_(
 
 
 def forget(
-    call: Call,
+    call: GlobalOptions,
     lock: LockOptions,
     agent: AgentArgument,
     type_: Annotated[str, TYPE],
@@ -146,7 +146,7 @@ def forget(
 
 
 def summary(
-    call: Call,
+    call: GlobalOptions,
     agent: AgentArgument,
     table: Annotated[bool, typer.Option("--table", "-t", help="Print tables.")] = False,
 ) -> None:
@@ -168,7 +168,7 @@ def summary(
     )
 
 
-def _memories(call: Call, lock: LockOptions | None = None) -> AgentMemory:
+def _memories(call: GlobalOptions, lock: LockOptions | None = None) -> AgentMemory:
     """Open the database as an agent does, at the time that the command was given."""
     lock = lock or LockOptions()
     return AgentMemory(call.settings.database, clock=lambda: call.moment, lock_wait=lock.lock_wait)
@@ -205,7 +205,7 @@ def _not_found(agent: str, type_: str, key: str | None) -> NotFoundError:
     )
 
 
-def _require_agent(call: Call, agent: str) -> None:
+def _require_agent(call: GlobalOptions, agent: str) -> None:
     """Raise NotFoundError for an agent that no table knows: it is probably a typo."""
     with open_database(call.settings.database, read_only=True) as db:
         require_agent(db, agent)

@@ -21,7 +21,7 @@ import typer
 from memctl.config.settings import Settings, load_settings
 from memctl.errors import MemctlError, UsageError, shortage
 from memctl.jobs.alerts import UNDER_ALERT, Alert, Undelivered, run_command
-from memctl.jobs.engine import MOST_LOCK_WAIT, JobResult, Report, Request
+from memctl.jobs.engine import MOST_LOCK_WAIT, JobReport, JobRequest, JobResult
 from memctl.jobs.watchdog import Watch
 from memctl.output.messages import LogFormat, MessageStyle
 from memctl.output.results import show_report
@@ -44,7 +44,7 @@ ASKED_BY = "_MEMCTL_COMPLETE"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Call:
+class GlobalOptions:
     """What every command is told, before or after its name."""
 
     db: Annotated[
@@ -80,7 +80,7 @@ class Call:
         None
     )
 
-    def over(self, earlier: "Call | None", given: Collection[str]) -> "Call":
+    def over(self, earlier: "GlobalOptions | None", given: Collection[str]) -> "GlobalOptions":
         """Return these options, completed by those before the command name.
 
         `given` names the options after the command name, which take precedence even with a default
@@ -140,9 +140,9 @@ class ChangeOptions(LockOptions):
         typer.Option("--force", help="Override the clock and large-change safety checks."),
     ] = False
 
-    def request(self, call: Call, *, partial: bool = False) -> Request:
+    def request(self, call: GlobalOptions, *, partial: bool = False) -> JobRequest:
         """Return what a job needs to know; `partial` when it is not to do all that is due."""
-        return Request(
+        return JobRequest(
             database=call.settings.database,
             now=call.moment,
             dry_run=self.dry_run,
@@ -172,7 +172,7 @@ class JobOptions(ChangeOptions):
         typer.Option(metavar="SECONDS", callback=_seconds, help="Stop cleanly after this time."),
     ] = None
 
-    def request(self, call: Call, *, partial: bool = False) -> Request:
+    def request(self, call: GlobalOptions, *, partial: bool = False) -> JobRequest:
         """Return what a job needs to know; `partial` when it is not to do all that is due."""
         request = super().request(call, partial=partial)
         return request._replace(listing=self.listing, max_seconds=self.max_seconds)
@@ -186,7 +186,7 @@ class OutputOptions:
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False
     nl: Annotated[bool, typer.Option("--nl", help="Print one JSON object per line.")] = False
 
-    def form(self, call: Call) -> Format:
+    def form(self, call: GlobalOptions) -> Format:
         """Return the one that was chosen.
 
         Raises UsageError when there are several.
@@ -239,7 +239,7 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
         }
         given_here = {
             field.name
-            for field in fields(Call)
+            for field in fields(GlobalOptions)
             if (source := context.get_parameter_source(field.name)) and source.name == "COMMANDLINE"
         }
         call = bundled["call"] = bundled["call"].over(context.obj, given_here)
@@ -305,7 +305,9 @@ def spread_out(bundle: type) -> list[inspect.Parameter]:
 
 
 @contextmanager
-def alone_with_database(call: Call, lock: LockOptions, *, job: str) -> Iterator[Connection]:
+def alone_with_database(
+    call: GlobalOptions, lock: LockOptions, *, job: str
+) -> Iterator[Connection]:
     """Open the database for a change that is no job, and keep other memctl processes out.
 
     `job` is what they are told that is at work. Raises NoDatabaseError when there is none, and
@@ -320,7 +322,7 @@ def alone_with_database(call: Call, lock: LockOptions, *, job: str) -> Iterator[
         yield db
 
 
-def deliver(call: Call, waiting: Undelivered, seconds: float) -> bool:
+def deliver(call: GlobalOptions, waiting: Undelivered, seconds: float) -> bool:
     """Give an alert to the command that is configured; tell whether it need not be tried again."""
     command = call.settings.alert_command
     try:
@@ -333,7 +335,7 @@ def deliver(call: Call, waiting: Undelivered, seconds: float) -> bool:
     return True
 
 
-def alert_document(call: Call, alert: Alert, *, at: str) -> str:
+def alert_document(call: GlobalOptions, alert: Alert, *, at: str) -> str:
     """Return what the alert command is given, as JSON."""
     return to_json(
         {
@@ -347,7 +349,7 @@ def alert_document(call: Call, alert: Alert, *, at: str) -> str:
     )
 
 
-def finish(report: Report[JobResult], call: Call, job: ChangeOptions) -> None:
+def finish(report: JobReport[JobResult], call: GlobalOptions, job: ChangeOptions) -> None:
     """Show what a job did, and fail if it left something undone."""
     listing = isinstance(job, JobOptions) and job.listing
     show_report(report, as_json=call.json, listing=listing, quiet=call.quiet)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import Call, LockOptions
+from memctl.cli.options import GlobalOptions, LockOptions
 from memctl.output.terminal import show_document, show_notice
 from memctl.storage.sqlite import pause as switch
 from memctl.storage.sqlite.database import open_database
@@ -13,7 +13,7 @@ from memctl.storage.times import parse_duration, to_text
 
 
 def pause(
-    call: Call,
+    call: GlobalOptions,
     lock: LockOptions,
     reason: Annotated[
         str, typer.Option(metavar="TEXT", help="Reason, shown by jobs and `status`.")
@@ -41,7 +41,7 @@ def pause(
     )
 
 
-def resume(call: Call, lock: LockOptions) -> None:
+def resume(call: GlobalOptions, lock: LockOptions) -> None:
     """End the pause."""
     with open_database(call.settings.database, lock_wait=lock.lock_wait) as db:
         require_current(db)

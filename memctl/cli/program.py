@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from memctl import __version__
-from memctl.cli.options import ASKED_BY, Call, command, set_parameters, spread_out
+from memctl.cli.options import ASKED_BY, GlobalOptions, command, set_parameters, spread_out
 from memctl.errors import MemctlError, UsageError, name_like
 from memctl.output.terminal import show_error, show_line, show_usage
 
@@ -171,7 +171,7 @@ def _root() -> Any:
 
         Expires, archives, decays and prunes memories, beside the service that writes them.
         """
-        context.obj = Call(**given)
+        context.obj = GlobalOptions(**given)
 
     version = Annotated[
         bool,
@@ -182,7 +182,7 @@ def _root() -> Any:
     option = inspect.Parameter(
         "version", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=version
     )
-    set_parameters(memctl, [option, *spread_out(Call)])
+    set_parameters(memctl, [option, *spread_out(GlobalOptions)])
     return memctl
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import memctl
-from memctl.cli.options import Call
+from memctl.cli.options import GlobalOptions
 from memctl.errors import UsageError
 from memctl.output.schedule import Installation, crontab, systemd_units
 from memctl.output.terminal import show_document, show_text
@@ -17,7 +17,7 @@ from memctl.storage.sqlite.migrations import require_current
 
 
 def schedule(
-    call: Call,
+    call: GlobalOptions,
     cron: Annotated[bool, typer.Option("--cron", help="Print a line for `crontab -e`.")] = False,
     systemd: Annotated[
         bool, typer.Option("--systemd", help="Print a service and a timer.")
@@ -39,7 +39,7 @@ def schedule(
         show_text(["\n".join(texts.values())])
 
 
-def _this_installation(call: Call) -> Installation:
+def _this_installation(call: GlobalOptions) -> Installation:
     """Return this very program, with the database and the configuration that it works with."""
     import pwd
 

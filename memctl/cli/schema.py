@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import Call, LockOptions, alone_with_database
+from memctl.cli.options import GlobalOptions, LockOptions, alone_with_database
 from memctl.errors import SchemaError, UsageError
 from memctl.insight.status import read_status
 from memctl.output.tables import show_facts, show_rows
@@ -29,7 +29,7 @@ FEATURE_STATES = {
 
 
 def migrate(
-    call: Call,
+    call: GlobalOptions,
     lock: LockOptions,
     to: Annotated[
         int | None, typer.Option(metavar="N", help="Last step to apply. Defaults to all.")
@@ -98,7 +98,7 @@ def migrate(
 
 
 def rollback(
-    call: Call,
+    call: GlobalOptions,
     lock: LockOptions,
     to: Annotated[
         int | None, typer.Option(metavar="N", help="Roll back all steps above N.")
@@ -142,7 +142,7 @@ def rollback(
         )
 
 
-def status(call: Call) -> None:
+def status(call: GlobalOptions) -> None:
     """Show the schema version, the number of memories, and the last run of each job."""
     path = call.settings.database
     with open_database(path, read_only=True) as db, one_view(db):
@@ -171,7 +171,7 @@ def status(call: Call) -> None:
     show_rows((asdict(job) for job in found.jobs), "table")
 
 
-def _show_steps(call: Call, *, listing: bool, exit_code: bool) -> None:
+def _show_steps(call: GlobalOptions, *, listing: bool, exit_code: bool) -> None:
     with open_database(call.settings.database, read_only=True) as db:
         present = {record.version: record for record in migrations.applied(db)}
         pending = migrations.pending(db)

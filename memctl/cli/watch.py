@@ -12,7 +12,7 @@ import typer
 from memctl.cli.options import (
     AgentArgument,
     AgentOption,
-    Call,
+    GlobalOptions,
     LockOptions,
     OutputOptions,
     alone_with_database,
@@ -32,7 +32,7 @@ from memctl.storage.sqlite.events import (
     read_newest_events,
 )
 from memctl.storage.sqlite.migrations import require_current
-from memctl.storage.sqlite.runs import Outcome, RunFilter, RunRecord, crashed_runs, list_runs
+from memctl.storage.sqlite.runs import RunFilter, RunRecord, RunStatus, crashed_runs, list_runs
 from memctl.storage.times import parse_past, to_text
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ LimitOption = Annotated[
 
 
 def events(
-    call: Call,
+    call: GlobalOptions,
     output: OutputOptions,
     agent: AgentOption = None,
     type_: Annotated[
@@ -126,15 +126,17 @@ def _only(
     return ({name: row[name] for name in columns} for row in rows)
 
 
-def _show_event_notice(call: Call, sentence: str) -> None:
+def _show_event_notice(call: GlobalOptions, sentence: str) -> None:
     show_notice(f"events: {sentence}", quiet=call.quiet)
 
 
 def runs(
-    call: Call,
+    call: GlobalOptions,
     output: OutputOptions,
     job: Annotated[str | None, typer.Option(metavar="JOB", help="Limit to this job.")] = None,
-    status: Annotated[Outcome | None, typer.Option(help="Limit to runs with this status.")] = None,
+    status: Annotated[
+        RunStatus | None, typer.Option(help="Limit to runs with this status.")
+    ] = None,
     since: Annotated[
         str | None,
         typer.Option(
@@ -160,7 +162,7 @@ def runs(
 
 
 def explain(
-    call: Call,
+    call: GlobalOptions,
     agent: AgentArgument,
     memory: Annotated[list[str], typer.Argument(metavar="ID | TYPE KEY")],
 ) -> None:
@@ -170,7 +172,7 @@ def explain(
     """
     from memctl.insight.explain import Policies
     from memctl.insight.explain import explain as explain_memory
-    from memctl.output.explain import story
+    from memctl.output.explain import explanation_facts
 
     if len(memory) > 2:
         raise UsageError("a memory has an id, or a type and a key", "explain AGENT ID | TYPE KEY")
@@ -182,12 +184,12 @@ def explain(
     if call.json:
         show_document({**asdict(found), "history": history})
         return
-    show_facts(story(found, policies.of(found.agent_id, found.type)))
+    show_facts(explanation_facts(found, policies.of(found.agent_id, found.type)))
     show_rows(_only(TABLE_OF_HISTORY, history), "table")
 
 
 def check(
-    call: Call,
+    call: GlobalOptions,
     lock: LockOptions,
     quick: Annotated[
         bool, typer.Option("--quick", help="Also run SQLite's quick_check on the whole file.")
@@ -255,7 +257,7 @@ def check(
         raise typer.Exit(3)
 
 
-def look(call: Call, depth: "Depth | None" = None) -> "CheckResult":
+def look(call: GlobalOptions, depth: "Depth | None" = None) -> "CheckResult":
     """Check the database with all that the settings say."""
     from memctl.insight.check import Wanted, check
 
@@ -271,8 +273,8 @@ def look(call: Call, depth: "Depth | None" = None) -> "CheckResult":
         )
 
 
-def _mend(call: Call, lock: LockOptions, findings: "Sequence[Finding]") -> None:
-    from memctl.insight.fixes import mend
+def _mend(call: GlobalOptions, lock: LockOptions, findings: "Sequence[Finding]") -> None:
+    from memctl.insight.fixes import fix_findings
 
     with alone_with_database(call, lock, job="check") as db:
-        mend(db, call.settings.database, findings, now=call.moment)
+        fix_findings(db, call.settings.database, findings, now=call.moment)

@@ -22,7 +22,7 @@ from memctl.demo.fleet import FORGOTTEN, Fleet
 from memctl.errors import MemctlError, UsageError
 from memctl.jobs import features
 from memctl.jobs.due import run_due_jobs
-from memctl.jobs.engine import Request, perform
+from memctl.jobs.engine import JobRequest, perform
 from memctl.jobs.restore import restore
 from memctl.storage.sqlite.archive import ArchiveFilter
 from memctl.storage.sqlite.database import open_or_create_database, transaction
@@ -186,7 +186,7 @@ class Life:
 
     def _turn(self, night: datetime) -> Iterator[Scene]:
         """Do what one line in crontab does, and tell of what was new in it."""
-        for turn in run_due_jobs(self._settings, Request(self._path, night)):
+        for turn in run_due_jobs(self._settings, JobRequest(self._path, night)):
             if problem := turn.bug or turn.failure:
                 raise problem
             if not (turn.report and turn.report.result):
@@ -231,7 +231,7 @@ class Life:
         report = perform(
             "restore",
             lambda run: restore(run, which, expires_in=expires_in),
-            Request(self._path, night),
+            JobRequest(self._path, night),
             by_hand=True,
         )
         count = report.result.restored if report.result else 0

@@ -15,7 +15,7 @@ from memctl.documents.document import ACTIVE, ARCHIVED, PROMOTIONS
 from memctl.storage.sqlite.archiving import renamed
 from memctl.storage.times import unix_seconds
 
-OnConflict = Literal["fail", "skip", "replace", "newest"]
+ImportConflict = Literal["fail", "skip", "replace", "newest"]
 
 
 def _same(columns: tuple[str, ...], stored: str = "stored", incoming: str = "incoming") -> str:
@@ -119,7 +119,7 @@ RIVALS = (
 )
 
 # Whether an incoming row takes the place of a stored one.
-WINS: dict[OnConflict, str] = {
+WINS: dict[ImportConflict, str] = {
     "fail": "FALSE",
     "skip": "FALSE",
     "replace": "TRUE",
@@ -145,7 +145,7 @@ DECIDE = f"""
     FROM incoming WHERE rowid {AMONG} AND {UNDECIDED}
 """
 
-PROMOTION_WINS: dict[OnConflict, str] = {
+PROMOTION_WINS: dict[ImportConflict, str] = {
     **WINS,
     "newest": f"{_moment('incoming.promoted_at')} > {_moment('stored.promoted_at')}",
 }
@@ -241,13 +241,13 @@ ROWS_TO_WRITE = f"""
 class Conflicts:
     """Decides what is to become of incoming rows, as often as others may have written meanwhile."""
 
-    def __init__(self, db: Connection, on_conflict: OnConflict, *, suffix: str | None) -> None:
+    def __init__(self, db: Connection, on_conflict: ImportConflict, *, suffix: str | None) -> None:
         """Find archived memories of the same names, agent by agent; takes no lock.
 
         `suffix` is what this import appends to an id that a stored memory has to give up.
         """
         self._db = db
-        self._on_conflict: OnConflict = on_conflict
+        self._on_conflict: ImportConflict = on_conflict
         self._suffix = suffix
         for statement in TEMPORARY_TABLES:
             db.execute(statement)

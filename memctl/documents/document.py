@@ -33,7 +33,7 @@ ESCAPED_BYTE = "\\udc"  # how the surrogate of a byte that is not UTF-8 looks in
 Form = Literal["json", "nl"]
 
 
-class Section(NamedTuple):
+class DocumentSection(NamedTuple):
     """One part of the document, and the table whose rows it has."""
 
     name: str
@@ -42,12 +42,12 @@ class Section(NamedTuple):
     order: str
 
 
-ACTIVE = Section("active", "agent_memory", MEMORY_COLUMNS, "rowid")
+ACTIVE = DocumentSection("active", "agent_memory", MEMORY_COLUMNS, "rowid")
 # Without archive_id, which is the key of a row in one database; the order says what is newer.
-ARCHIVED = Section(
+ARCHIVED = DocumentSection(
     "archived", "archived_memories", (*MEMORY_COLUMNS, "archived_reason", "run_id"), "archive_id"
 )
-PROMOTIONS = Section(
+PROMOTIONS = DocumentSection(
     "promotions",
     "memory_promotions",
     ("agent_id", "type", "key", "entry_id", "content_hash", "promoted_at"),
@@ -70,7 +70,7 @@ class Checksum:
     def __init__(self) -> None:
         self._sum = sha256()
 
-    def add(self, section: Section, row: str) -> None:
+    def add(self, section: DocumentSection, row: str) -> None:
         """Count in a row, given as JSON: as the line that `nl` writes."""
         self._sum.update(f'{{"{section.name}": '.encode("ascii"))
         self._sum.update(row.encode("ascii"))  # a copy of what may be large is enough
@@ -81,7 +81,7 @@ class Checksum:
 
 
 def write_document(
-    header: Header, rows: Callable[[Section], Iterable[Sequence[object]]], form: Form
+    header: Header, rows: Callable[[DocumentSection], Iterable[Sequence[object]]], form: Form
 ) -> Iterator[str]:
     """Yield the document, some text at a time; `rows` gives those of a section, in their order.
 
@@ -115,12 +115,12 @@ def write_document(
     yield f"{{{closing}" if form == "nl" else closing
 
 
-def row_text(section: Section, values: Iterable[object]) -> str:
+def row_text(section: DocumentSection, values: Iterable[object]) -> str:
     """Return a row as JSON on one line, its columns in their order; the values are encodable."""
     return to_ascii(dict(zip(section.columns, values, strict=True)))
 
 
-def _stored_row_text(section: Section, values: Sequence[object]) -> str:
+def _stored_row_text(section: DocumentSection, values: Sequence[object]) -> str:
     """Return a row as it is stored as JSON; nearly every one is encodable as it is."""
     try:
         text = row_text(section, values)
@@ -131,7 +131,7 @@ def _stored_row_text(section: Section, values: Sequence[object]) -> str:
     return text
 
 
-def _refuse_large(section: Section, values: Sequence[object]) -> NoReturn:
+def _refuse_large(section: DocumentSection, values: Sequence[object]) -> NoReturn:
     """Refuse to write what could not be imported."""
     columns = dict(zip(section.columns, values, strict=True))
     raise RefusedError(

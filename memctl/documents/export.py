@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlite3 import Connection
 from typing import Any
 
-from memctl.documents.document import SECTIONS, Form, Header, Section, write_document
+from memctl.documents.document import SECTIONS, DocumentSection, Form, Header, write_document
 from memctl.errors import RefusedError
 from memctl.storage.sqlite.agents import agent_parameter, require_agent
 from memctl.storage.sqlite.database import one_view, temporary_tables
@@ -32,7 +32,7 @@ def export(
     db: Connection,
     *,
     agent: str | None,
-    sections: Sequence[Section],
+    sections: Sequence[DocumentSection],
     form: Form,
     now: datetime,
     progress: Callable[[int, int], object],
@@ -53,7 +53,7 @@ def export(
     whole = sum(counts.values())
     done = 0
 
-    def rows(section: Section) -> Iterator[Sequence[Any]]:
+    def rows(section: DocumentSection) -> Iterator[Sequence[Any]]:
         nonlocal done
         for row in db.execute(f"SELECT * FROM exported_{section.name} ORDER BY rowid"):
             yield row
@@ -63,7 +63,7 @@ def export(
     return write_document(Header(now, agent, counts), rows, form)
 
 
-def _copy_rows(db: Connection, agent: str | None, sections: Iterable[Section]) -> None:
+def _copy_rows(db: Connection, agent: str | None, sections: Iterable[DocumentSection]) -> None:
     of_agent = "TRUE" if agent is None else "agent_id = CAST(:agent AS TEXT)"
     with one_view(db):
         for section in SECTIONS.values():

@@ -19,7 +19,7 @@ from memctl.documents.conflicts import (
     IS_TAKEN_IN,
     TAKEN_IN,
     Conflicts,
-    OnConflict,
+    ImportConflict,
     in_document,
 )
 from memctl.documents.document import (
@@ -27,12 +27,12 @@ from memctl.documents.document import (
     ARCHIVED,
     PROBLEMS_SHOWN,
     PROMOTIONS,
-    Section,
+    DocumentSection,
     refuse_document,
 )
 from memctl.documents.row_rules import SECTION_OF_ROW, UNKNOWN_TYPE, problems_of_rows
 from memctl.errors import RefusedError
-from memctl.jobs.engine import JobResult, Run
+from memctl.jobs.engine import JobContext, JobResult
 from memctl.jobs.tally import JobTally
 from memctl.storage.sqlite.archiving import archive_replaced, give_up_ids
 from memctl.storage.sqlite.database import temporary_tables
@@ -118,7 +118,7 @@ TAKE_IN_PROMOTIONS = f"""
 
 
 def import_staged(
-    run: Run, *, on_conflict: OnConflict, allow_invalid: bool, atomic: bool = False
+    run: JobContext, *, on_conflict: ImportConflict, allow_invalid: bool, atomic: bool = False
 ) -> ImportResult:
     """Make what `stage` has laid out part of the database, in batches or `atomic`.
 
@@ -140,11 +140,11 @@ class _Import:
     """One import: what it decides and does."""
 
     def __init__(
-        self, run: Run, on_conflict: OnConflict, *, allow_invalid: bool, atomic: bool
+        self, run: JobContext, on_conflict: ImportConflict, *, allow_invalid: bool, atomic: bool
     ) -> None:
         self._run = run
         self._db = run.db
-        self._on_conflict: OnConflict = on_conflict
+        self._on_conflict: ImportConflict = on_conflict
         self._allow_invalid = allow_invalid
         self._atomic = atomic
         suffix = None if run.run_id is None else f"~{run.run_id}"
@@ -239,7 +239,7 @@ class _Import:
         db.execute(TAKE_IN_PROMOTIONS, {"rows": rows})
         give_up_ids(db, REPLACED_IN_ARCHIVE, {"rows": rows}, run_id=run.number)
 
-    def _take_in(self, section: Section, table: Table, condition: str, rows: str) -> None:
+    def _take_in(self, section: DocumentSection, table: Table, condition: str, rows: str) -> None:
         """Write those of the rows that belong to a section, and record an event of each."""
         statement = TAKE_IN.format(
             table=table, columns=", ".join(section.columns), condition=condition

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from memctl.documents.document import ACTIVE, ARCHIVED, PROMOTIONS, Section
+from memctl.documents.document import ACTIVE, ARCHIVED, PROMOTIONS, DocumentSection
 from memctl.storage.sqlite.database import from_bytes
 from memctl.storage.times import to_sqlite_text
 
@@ -89,7 +89,7 @@ Detail = Annotated[PlainText | OddText | Blob | None, in_order]
 Number = Annotated[Integer | Real | PlainText | OddText | Blob | Infinity | None, in_order]
 
 
-class Memory(Strict):
+class MemoryModel(Strict):
     """A row of the section `active`."""
 
     id: Detail
@@ -109,7 +109,7 @@ class Memory(Strict):
     promoted_at: Detail
 
 
-class ArchivedMemory(Memory):
+class ArchivedMemory(MemoryModel):
     """A row of the section `archived`."""
 
     archived_at: Name
@@ -117,7 +117,7 @@ class ArchivedMemory(Memory):
     run_id: Number
 
 
-class Promotion(Strict):
+class PromotionModel(Strict):
     """A row of the section `promotions`."""
 
     agent_id: Name
@@ -147,7 +147,7 @@ class Frame(Strict):
     sha256: str
 
 
-def completed(section: Section, row: Any, *, now: datetime, agent: str | None) -> Any:
+def completed(section: DocumentSection, row: Any, *, now: datetime, agent: str | None) -> Any:
     """Return a memory with the values that the service would store in the columns it omits.
 
     `agent` is the one to which all are given, or None. An archived memory without an id gets the
@@ -168,13 +168,15 @@ def completed(section: Section, row: Any, *, now: datetime, agent: str | None) -
 
 
 ROWS: dict[str, TypeAdapter[list[Any]]] = {
-    ACTIVE.name: TypeAdapter(list[Memory]),
+    ACTIVE.name: TypeAdapter(list[MemoryModel]),
     ARCHIVED.name: TypeAdapter(list[ArchivedMemory]),
-    PROMOTIONS.name: TypeAdapter(list[Promotion]),
+    PROMOTIONS.name: TypeAdapter(list[PromotionModel]),
 }
 
 
-def check_rows(section: Section, rows: Sequence[object], *, first: int) -> list[tuple[Any, ...]]:
+def check_rows(
+    section: DocumentSection, rows: Sequence[object], *, first: int
+) -> list[tuple[Any, ...]]:
     """Return the values of rows, in the order of the columns; `first` is the number of the first.
 
     Raises ValueError whose arguments are the problems, each naming row and column.
@@ -200,7 +202,7 @@ def check_frame(found: object) -> Frame:
         raise ValueError(*dict.fromkeys(problems)) from None
 
 
-def _problems(error: ValidationError, section: Section, first: int) -> list[str]:
+def _problems(error: ValidationError, section: DocumentSection, first: int) -> list[str]:
     """Say what is wrong, once for each row and column, however many types were tried."""
     found: dict[str, list[Any]] = {}
     for detail in error.errors(include_url=False, include_context=False):

@@ -23,7 +23,7 @@ from memctl.documents.document import (
     SECTIONS,
     VERSION,
     Checksum,
-    Section,
+    DocumentSection,
     refuse_document,
     row_text,
 )
@@ -274,7 +274,7 @@ class _Reading:
             )
         self._frame[str(name)] = value
 
-    def _take_in(self, section: Section, rows: Sequence[Any]) -> None:
+    def _take_in(self, section: DocumentSection, rows: Sequence[Any]) -> None:
         """Check rows and put them into their table; what is wrong is kept for later."""
         last = self._counts[section.name]
         try:
@@ -300,7 +300,9 @@ class _Reading:
             else "nothing was changed",
         )
 
-    def _store(self, section: Section, rows: Sequence[tuple[Any, ...]], *, first: int) -> None:
+    def _store(
+        self, section: DocumentSection, rows: Sequence[tuple[Any, ...]], *, first: int
+    ) -> None:
         table = "incoming_promotions" if section is PROMOTIONS else "incoming"
         numbered = [(*row, number) for number, row in enumerate(rows, first)]
         width = len(section.columns) + 1

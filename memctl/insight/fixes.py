@@ -22,7 +22,7 @@ END_CRASHED_RUNS = """
 """
 
 
-def mend(db: Connection, path: Path, findings: Sequence[Finding], *, now: datetime) -> None:
+def fix_findings(db: Connection, path: Path, findings: Sequence[Finding], *, now: datetime) -> None:
     """Do what the findings offer as their fix. The caller holds memctl's lock."""
     codes = {finding.code for finding in findings if finding.fix}
     if "crashed" in codes:

@@ -139,7 +139,7 @@ class AgentReport(NamedTuple):
     unread: int
 
 
-class Memory(NamedTuple):
+class ReportedMemory(NamedTuple):
     """A memory, and what is remarkable about it."""
 
     agent: str
@@ -148,7 +148,7 @@ class Memory(NamedTuple):
     remarkable: tuple[Any, ...]
 
 
-class Candidate(NamedTuple):
+class ReportedCandidate(NamedTuple):
     """A memory that meets the conditions of promotion, all or all but one."""
 
     agent: str
@@ -160,7 +160,7 @@ class Candidate(NamedTuple):
     is_due: bool
 
 
-class JobReport(NamedTuple):
+class JobFigures(NamedTuple):
     """How a job went in the period; a run that was begun and never finished has crashed."""
 
     job: str
@@ -191,16 +191,16 @@ class HealthReport:
     history: Sequence[DayFigures]  # from the first snapshot on
     changes: Sequence[Changes]  # every day of the period of which anything is known
     importances: Sequence[int]  # how many memories have 0, 1, … 10 points, rounded down
-    unread: Sequence[Memory]  # the most important first; remarkable: importance, created_at
-    biggest: Sequence[Memory]  # remarkable: the bytes of the value
+    unread: Sequence[ReportedMemory]  # the most important first; remarkable: importance, created_at
+    biggest: Sequence[ReportedMemory]  # remarkable: the bytes of the value
     overdue: int
     expiring_soon: int
-    expiring: Sequence[Memory]  # the nearest first; remarkable: expires_at
-    candidates: Sequence[Candidate]
-    near_candidates: Sequence[Candidate]
+    expiring: Sequence[ReportedMemory]  # the nearest first; remarkable: expires_at
+    candidates: Sequence[ReportedCandidate]
+    near_candidates: Sequence[ReportedCandidate]
     candidate_count: int
     near_candidate_count: int
-    jobs: Sequence[JobReport]
+    jobs: Sequence[JobFigures]
     findings: Sequence[str]
 
     @property
@@ -291,8 +291,8 @@ def _count(db: Connection, query: str, parameters: Mapping[str, Any]) -> int:
     return int(db.execute(query, parameters).fetchone()[0])
 
 
-def _memories(rows: Sequence[tuple[Any, ...]]) -> list[Memory]:
-    return [Memory._make((*row[:3], row[3:])) for row in rows]
+def _memories(rows: Sequence[tuple[Any, ...]]) -> list[ReportedMemory]:
+    return [ReportedMemory._make((*row[:3], row[3:])) for row in rows]
 
 
 def _by_type(figures: Mapping[Key, Figures]) -> list[tuple[str, Figures]]:
@@ -343,10 +343,10 @@ def _read_importances(db: Connection) -> list[int]:
     return [found.get(points, 0) for points in range(11)]
 
 
-def _read_candidates(db: Connection, candidates: Candidates) -> list[Candidate]:
+def _read_candidates(db: Connection, candidates: Candidates) -> list[ReportedCandidate]:
     """Return what meets the conditions of promotion, all or all but one; the nearest first."""
     found = [
-        Candidate(
+        ReportedCandidate(
             *memory[2:5],
             considered.importance_that_counts,
             considered.access_count,
@@ -359,20 +359,20 @@ def _read_candidates(db: Connection, candidates: Candidates) -> list[Candidate]:
     return sorted(found, key=lambda one: (not one.is_due, -one.importance, -one.access_count))
 
 
-def _read_jobs(db: Connection, parameters: Mapping[str, Any]) -> list[JobReport]:
+def _read_jobs(db: Connection, parameters: Mapping[str, Any]) -> list[JobFigures]:
     runs: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)
     for job, *run in db.execute(RUNS, parameters):
         runs[job].append(tuple(run))
     return [_job(job, runs[job]) for job in sorted(runs)]
 
 
-def _job(job: str, runs: Sequence[tuple[Any, ...]]) -> JobReport:
+def _job(job: str, runs: Sequence[tuple[Any, ...]]) -> JobFigures:
     statuses = [status for status, *_ in runs]
     newest_is_at_work = bool(runs[-1][0] == "running" and runs[-1][4])
     durations = [run[1] for run in runs if run[1] is not None]
     locks = [run[2] for run in runs if run[2] is not None]
     errors = [run[3] for run in runs if run[0] == "failed"]
-    return JobReport(
+    return JobFigures(
         job=job,
         runs=len(runs),
         ok=statuses.count("ok"),

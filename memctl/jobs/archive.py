@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from memctl.errors import UsageError
-from memctl.jobs.engine import Batch, JobResult, Run
+from memctl.jobs.engine import Batch, JobContext, JobResult
 from memctl.storage.sqlite.agents import require_agent, require_ids
 from memctl.storage.sqlite.archiving import archive_rows, imported_memories, select_named
 from memctl.storage.sqlite.events import Reason
@@ -38,7 +38,7 @@ class ArchiveResult(JobResult):
         )
 
 
-def archiving(run: Run, *, reason: Reason) -> Callable[[Batch], int]:
+def archiving(run: JobContext, *, reason: Reason) -> Callable[[Batch], int]:
     """Return the change that archives the memories of a batch."""
     return lambda batch: archive_rows(
         run.db, batch.rowids, reason=reason, now=run.now, run_id=run.number
@@ -46,7 +46,7 @@ def archiving(run: Run, *, reason: Reason) -> Callable[[Batch], int]:
 
 
 def archive(
-    run: Run, *, agent: str | None, ids: Sequence[str] = (), of_run: int | None = None
+    run: JobContext, *, agent: str | None, ids: Sequence[str] = (), of_run: int | None = None
 ) -> ArchiveResult:
     """Archive an agent's memories by their ids, or the memories that a run imported.
 
@@ -63,18 +63,18 @@ def archive(
     if agent is None:
         raise UsageError("ids need their agent", "memctl archive AGENT ID…")
     require_ids(run.db, agent, ids)
-    tally = run.settle(select_named(agent, ids), archiving(run, reason="manual"))
+    tally = run.apply_in_batches(select_named(agent, ids), archiving(run, reason="manual"))
     return ArchiveResult(archived=tally.count, tally=tally)
 
 
-def _archive_imported(run: Run, agent: str | None, of_run: int) -> ArchiveResult:
+def _archive_imported(run: JobContext, agent: str | None, of_run: int) -> ArchiveResult:
     job, started_at = require_run(run.db, of_run)
     if job != "import":
         raise UsageError(
             f"run {of_run} is a run of {job}, not an import", "see `memctl runs --job import`"
         )
     imported = imported_memories(run.db, of_run, started_at, agent=agent)
-    tally = run.settle(imported.unused, archiving(run, reason="manual"))
+    tally = run.apply_in_batches(imported.unused, archiving(run, reason="manual"))
     return ArchiveResult(
         archived=tally.count,
         in_use=imported.active - tally.count - tally.remaining,

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from memctl.config.policies import DecayPolicy, PromotePolicy
 from memctl.errors import RefusedError
 from memctl.jobs.decay import DecayResult, decay, settled_decay_sql
-from memctl.jobs.engine import Run
+from memctl.jobs.engine import JobContext
 from memctl.jobs.knowledge import content_hash
 from memctl.storage.sqlite.agents import agent_parameter
 from memctl.storage.sqlite.candidates import (
@@ -155,7 +155,7 @@ def candidate_sql(
 
 
 def decay_with_notes(
-    run: Run, policy: DecayPolicy, promotion: PromotePolicy, *, agent: str | None = None
+    run: JobContext, policy: DecayPolicy, promotion: PromotePolicy, *, agent: str | None = None
 ) -> DecayResult:
     """Do what `decay` does, and note the importance of candidates before they are charged."""
     sql = candidate_sql(promotion, decay_sql(run.db, policy), agent=None, now=run.now)

@@ -7,7 +7,7 @@ What cannot be read as a time never expires.
 from dataclasses import dataclass
 
 from memctl.jobs.archive import archiving
-from memctl.jobs.engine import JobResult, Run
+from memctl.jobs.engine import JobContext, JobResult
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.cleanup import select_expired
 
@@ -19,12 +19,12 @@ class CleanupResult(JobResult):
     archived: int
 
 
-def cleanup(run: Run, *, agent: str | None = None) -> CleanupResult:
+def cleanup(run: JobContext, *, agent: str | None = None) -> CleanupResult:
     """Archive every memory that expired before the cutoff, of one agent or of all.
 
     Raises NotFoundError for an agent without any memory.
     """
     require_agent(run.db, agent)
     expired = select_expired(agent=agent, now=run.now)
-    tally = run.settle(expired, archiving(run, reason="expired"))
+    tally = run.apply_in_batches(expired, archiving(run, reason="expired"))
     return CleanupResult(archived=tally.count, tally=tally)

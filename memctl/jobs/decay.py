@@ -17,7 +17,7 @@ from sqlite3 import Connection
 from typing import Any, get_args
 
 from memctl.config.policies import DecayPolicy
-from memctl.jobs.engine import Batch, JobResult, Run
+from memctl.jobs.engine import Batch, JobContext, JobResult
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.decay import (
     DECAYED,
@@ -93,7 +93,7 @@ def _changed(memories: Iterable[BoostedMemory]) -> list[tuple[Any, int]]:
     ]
 
 
-def charge_ended_idle_times(run: Run, policy: DecayPolicy, agent: str | None) -> None:
+def charge_ended_idle_times(run: JobContext, policy: DecayPolicy, agent: str | None) -> None:
     """Charge the idle times that accesses have ended, of active and of archived memories."""
     db = run.db
     if run.batches is None or not has_idle_times(db):
@@ -106,7 +106,7 @@ def charge_ended_idle_times(run: Run, policy: DecayPolicy, agent: str | None) ->
         return len(batch.memories)
 
     for table in get_args(Table):
-        run.settle(select_boosted(table, agent=agent), partial(charge, table))
+        run.apply_in_batches(select_boosted(table, agent=agent), partial(charge, table))
     run.batches.apply(idle_times_of_no_memory(db), partial(delete_idle_times_of_no_memory, db))
 
 
@@ -123,7 +123,7 @@ def settled_decay_sql(db: Connection, policy: DecayPolicy, *, rowid: int | None 
 
 
 def decay(
-    run: Run,
+    run: JobContext,
     policy: DecayPolicy,
     *,
     agent: str | None = None,
@@ -148,5 +148,7 @@ def decay(
         event.add(charged)
         return charged
 
-    tally = run.settle(select_fading(sql, agent=agent, now=run.now), charge, policy=policy)
+    tally = run.apply_in_batches(
+        select_fading(sql, agent=agent, now=run.now), charge, policy=policy
+    )
     return DecayResult(decayed=tally.count, tally=tally)

@@ -14,14 +14,14 @@ from typing import NamedTuple
 from memctl.config.jobs import JOBS, Every
 from memctl.config.settings import Settings
 from memctl.errors import MemctlError, RefusedError, shortage
-from memctl.jobs.engine import JobResult, Report, Request, Run, Session, clock_error
-from memctl.storage.sqlite.ledger import Standing, standing
+from memctl.jobs.engine import JobContext, JobReport, JobRequest, JobResult, Session, clock_error
+from memctl.storage.sqlite.ledger import JobHistory, job_history
 from memctl.storage.sqlite.migrations import require_current
 
 RETRY_AFTER = timedelta(hours=1)
 
 
-class Turn(NamedTuple):
+class ScheduledOutcome(NamedTuple):
     """What became of one job: not due before a moment (None: never), or run, or failed.
 
     A job that was due and has neither a report nor an error was not reached in time.
@@ -30,7 +30,7 @@ class Turn(NamedTuple):
     job: str
     due: bool
     due_at: datetime | None
-    report: Report[JobResult] | None = None
+    report: JobReport[JobResult] | None = None
     error: MemctlError | None = None
     bug: Exception | None = None  # what the error stands for, if that is none to be foreseen
 
@@ -42,7 +42,7 @@ class Turn(NamedTuple):
         return self.error
 
 
-def run_due_jobs(settings: Settings, request: Request) -> Iterator[Turn]:
+def run_due_jobs(settings: Settings, request: JobRequest) -> Iterator[ScheduledOutcome]:
     """Run every job that is due and yield what became of each of them, as it happens.
 
     Nobody else changes the database in between; alerts are delivered afterwards. `max_seconds` is
@@ -58,32 +58,32 @@ def run_due_jobs(settings: Settings, request: Request) -> Iterator[Turn]:
                 left = request.max_seconds
                 if left is not None:
                     left -= time.monotonic() - clock
-                yield _turn(job, due_at, settings, session, left)
+                yield _run_if_due(job, due_at, settings, session, left)
 
 
-def _turn(
+def _run_if_due(
     job: str,
     due_at: datetime | None,
     settings: Settings,
     session: Session,
     seconds_left: float | None,
-) -> Turn:
+) -> ScheduledOutcome:
     """Run a job if it is due and there is time left."""
     due = due_at is not None and due_at <= session.request.now
-    turn = Turn(job, due, due_at)
+    outcome = ScheduledOutcome(job, due, due_at)
     if not due or (seconds_left is not None and seconds_left <= 0):
-        return turn
+        return outcome
     try:
-        return turn._replace(
+        return outcome._replace(
             report=session.run(job, job_work(job, settings), max_seconds=seconds_left)
         )
     except MemctlError as failure:
-        return turn._replace(error=failure)
+        return outcome._replace(error=failure)
     except Exception as bug:
         if lacking := shortage(bug):
-            return turn._replace(error=lacking)
+            return outcome._replace(error=lacking)
         error = MemctlError(f"{type(bug).__name__}: {bug}", "this is a bug of memctl")
-        return turn._replace(error=error, bug=bug)
+        return outcome._replace(error=error, bug=bug)
 
 
 def job_work(
@@ -92,7 +92,7 @@ def job_work(
     *,
     policies: Sequence[object] | None = None,
     **options: object,
-) -> Callable[[Run], JobResult]:
+) -> Callable[[JobContext], JobResult]:
     """Return the work of a scheduled job under its policies: those of the settings, or others.
 
     `options` are passed on to the job's function.
@@ -115,7 +115,7 @@ def _plan(every: Mapping[str, Every], session: Session) -> list[tuple[str, datet
         require_current(db)
         if clock_error(db, session.request):
             return [(_first(every), now)]
-        return [(job, due_at(every[job], standing(db, job), now=now)) for job in every]
+        return [(job, due_at(every[job], job_history(db, job), now=now)) for job in every]
 
 
 def _first(every: Mapping[str, Every]) -> str:
@@ -123,7 +123,7 @@ def _first(every: Mapping[str, Every]) -> str:
     return next((job for job in every if every[job] != "never"), next(iter(JOBS)))
 
 
-def due_at(every: Every, last: Standing, *, now: datetime) -> datetime | None:
+def due_at(every: Every, last: JobHistory, *, now: datetime) -> datetime | None:
     """Return since when a job is due (`now` will do), or the moment when it will be; None: never.
 
     What was done on a day to come, or failed in the future, does not count: the clock was wrong.
@@ -144,7 +144,7 @@ def due_at(every: Every, last: Standing, *, now: datetime) -> datetime | None:
     return now
 
 
-def worst(failures: list[MemctlError]) -> MemctlError:
+def exit_failure(failures: list[MemctlError]) -> MemctlError:
     """Return the failure that decides the exit code: the first that is more than a refusal."""
     return next(
         (failure for failure in failures if not isinstance(failure, RefusedError)), failures[0]

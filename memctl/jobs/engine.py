@@ -33,7 +33,7 @@ from memctl.storage.sqlite.triggers import require_equal_counts
 MOST_LOCK_WAIT = 86400  # seconds
 
 
-class Request(NamedTuple):
+class JobRequest(NamedTuple):
     """How a job is to be run."""
 
     database: Path
@@ -74,7 +74,7 @@ class JobResult:
 Result = TypeVar("Result", bound=JobResult, covariant=True)
 
 
-class Report(NamedTuple, Generic[Result]):
+class JobReport(NamedTuple, Generic[Result]):
     """A finished run. While memctl is paused there is no result: nothing was done."""
 
     job: str
@@ -98,14 +98,14 @@ class Batch(NamedTuple):
         return json.dumps([memory.rowid for memory in self.memories])
 
 
-class Run(NamedTuple):
+class JobContext(NamedTuple):
     """What a job works with.
 
     A dry run has no number and no batches; what a client does, without a job, has no number.
     """
 
     db: Connection
-    request: Request
+    request: JobRequest
     run_id: int | None = None
     batches: Batches | None = None
 
@@ -121,7 +121,7 @@ class Run(NamedTuple):
             raise AssertionError("a dry run has no number")
         return self.run_id
 
-    def settle(
+    def apply_in_batches(
         self,
         selection: Selection,
         change: Callable[[Batch], int],
@@ -196,7 +196,7 @@ class Session:
     memctl is paused, too, and its failures raise no alerts.
     """
 
-    def __init__(self, request: Request, *, by_hand: bool = False) -> None:
+    def __init__(self, request: JobRequest, *, by_hand: bool = False) -> None:
         self.request = request
         self._by_hand = by_hand
         self._undelivered = False
@@ -212,11 +212,11 @@ class Session:
     def run(
         self,
         job: str,
-        work: Callable[[Run], Result],
+        work: Callable[[JobContext], Result],
         *,
         max_seconds: float | None = None,
         prepare: Callable[[Connection], None] | None = None,
-    ) -> Report[Result]:
+    ) -> JobReport[Result]:
         """Run a job with everything that all jobs have in common.
 
         `max_seconds`, if given, takes the place of the request's. `prepare` may take its time with
@@ -283,18 +283,18 @@ class Session:
     def _run(
         self,
         job: str,
-        work: Callable[[Run], Result],
+        work: Callable[[JobContext], Result],
         db: Connection,
         outcome: RunOutcome,
         max_seconds: float | None,
-    ) -> Report[Result]:
+    ) -> JobReport[Result]:
         clock = time.monotonic()
         request = self.request
         migrations.require_current(db)
         pause = None
         if not (request.dry_run or self._by_hand):
             pause = current_pause(db, now=request.now)
-        run = Run(db, request)
+        run = JobContext(db, request)
         result = None
         if request.dry_run:
             if wrong_clock := clock_error(db, request):
@@ -319,7 +319,7 @@ class Session:
                             wrong_clock=outcome.wrong_clock,
                             held_up=bool(result and result.refusal and not request.partial),
                         )
-        return Report(
+        return JobReport(
             job=job,
             run_id=run.run_id,
             dry_run=request.dry_run,
@@ -333,12 +333,12 @@ class Session:
 
 def perform(
     job: str,
-    work: Callable[[Run], Result],
-    request: Request,
+    work: Callable[[JobContext], Result],
+    request: JobRequest,
     *,
     by_hand: bool = False,
     prepare: Callable[[Connection], None] | None = None,
-) -> Report[Result]:
+) -> JobReport[Result]:
     """Run one job in a session of its own; see `Session.run`."""
     with Session(request, by_hand=by_hand) as session:
         return session.run(job, work, prepare=prepare)
@@ -346,22 +346,22 @@ def perform(
 
 def _record(
     job: str,
-    work: Callable[[Run], Result],
+    work: Callable[[JobContext], Result],
     db: Connection,
     batches: Batches,
-    request: Request,
+    request: JobRequest,
     outcome: RunOutcome,
-) -> tuple[Run, Result]:
+) -> tuple[JobContext, Result]:
     """Do the work between two entries in the ledger."""
     clock = time.monotonic()
     wrong_clock = clock_error(db, request)
     run_id = ledger.start_run(
         db, job, now=request.now, status="refused" if wrong_clock else "running"
     )
-    run = Run(db, request, run_id, batches)
+    run = JobContext(db, request, run_id, batches)
 
     def finish(
-        status: ledger.Status, result: JobResult | None, error: BaseException | None
+        status: ledger.EndStatus, result: JobResult | None, error: BaseException | None
     ) -> None:
         seconds = time.monotonic() - clock
         ledger.finish_run(
@@ -396,7 +396,7 @@ def _record(
     return run, result
 
 
-def clock_error(db: Connection, request: Request) -> RefusedError | None:
+def clock_error(db: Connection, request: JobRequest) -> RefusedError | None:
     """Return why the clock cannot be right; None: it can, or the check is overridden."""
     return None if request.force else ledger.clock_error(db, now=request.now)
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from memctl.config.policies import DecayPolicy, PromotePolicy
 from memctl.jobs.candidates import Candidates, find_candidates
 from memctl.jobs.decay import charge_ended_idle_times
-from memctl.jobs.engine import Batch, JobResult, Run
+from memctl.jobs.engine import Batch, JobContext, JobResult
 from memctl.jobs.knowledge import Source, entry_of, hash_of
 from memctl.jobs.similarity import Corpus, Words, are_alike, words_of
 from memctl.storage.sqlite.agents import require_agent
@@ -43,7 +43,7 @@ from memctl.storage.sqlite.triggers import require_equal_counts
 GAIN_FROM_ITSELF = 0.05  # a memory says its entry again in slightly other words
 GAIN_FROM_ANOTHER = 0.10  # another agent has learnt the same
 
-Outcome = Literal["promoted", "merged", "superseded"]
+PromotionOutcome = Literal["promoted", "merged", "superseded"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ class Decision(NamedTuple):
     supersedes: int | None
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> PromotionOutcome:
         """The one word for it."""
         if self.supersedes is not None:
             return "superseded"
@@ -104,7 +104,7 @@ class Decision(NamedTuple):
 
 
 def promote(
-    run: Run, policy: PromotePolicy, decay: DecayPolicy, *, agent: str | None = None
+    run: JobContext, policy: PromotePolicy, decay: DecayPolicy, *, agent: str | None = None
 ) -> PromoteResult:
     """Bring the text of every candidate, of one agent or of all, into the knowledge base.
 
@@ -120,9 +120,9 @@ def promote(
     not_promoted = select_not_promoted(candidates.sql)
     promotion = Promotion(run, candidates)
     promotion.prepare(not_promoted.rowids(run.db))
-    tally = run.settle(not_promoted, promotion.carry_out)
+    tally = run.apply_in_batches(not_promoted, promotion.carry_out)
     if run.batches:
-        run.settle(
+        run.apply_in_batches(
             select_not_marked(candidates.sql), lambda batch: mark_again(run.db, batch.rowids)
         )
     tally.memories = [
@@ -144,8 +144,8 @@ def promote(
 class Promotion:
     """Decides what becomes of candidates, and lets it happen; in a dry run, it only decides."""
 
-    def __init__(self, run: Run, candidates: Candidates) -> None:
-        self.outcomes: dict[int, Outcome] = {}  # by the row of the memory
+    def __init__(self, run: JobContext, candidates: Candidates) -> None:
+        self.outcomes: dict[int, PromotionOutcome] = {}  # by the row of the memory
         self._run = run
         self._reader = CandidateReader(run.db, candidates.sql)
         self._has_table = candidates.sql.has_entries

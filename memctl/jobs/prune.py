@@ -14,7 +14,7 @@ from typing import get_args
 
 from memctl.config.policies import Override, PrunePolicy
 from memctl.errors import RefusedError
-from memctl.jobs.engine import JobResult, Run
+from memctl.jobs.engine import JobContext, JobResult
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.archiving import remove_archived
 from memctl.storage.sqlite.database import transaction
@@ -39,7 +39,7 @@ class PruneResult(JobResult):
     kept_important: int
 
 
-def prune(run: Run, policy: PrunePolicy, *, agent: str | None = None) -> PruneResult:
+def prune(run: JobContext, policy: PrunePolicy, *, agent: str | None = None) -> PruneResult:
     """Remove archived memories that are older than the retention and below the protection.
 
     Agents that would lose too much by a new policy are left alone, which the result's refusal
@@ -54,7 +54,7 @@ def prune(run: Run, policy: PrunePolicy, *, agent: str | None = None) -> PruneRe
         guarded = archive.great_losses(run.db)
     if run.batches:
         _remember_policy(run.db, policy, last, agent=agent, guarded=guarded)
-    tally = run.settle(
+    tally = run.apply_in_batches(
         archive.select_old(guarded=bool(guarded)),
         lambda batch: remove_archived(
             run.db, batch.rowids, "memory:pruned", now=run.now, run_id=run.number

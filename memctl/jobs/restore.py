@@ -12,7 +12,7 @@ from sqlite3 import Connection
 from typing import Literal
 
 from memctl.errors import RefusedError, UsageError
-from memctl.jobs.engine import Batch, JobResult, Run
+from memctl.jobs.engine import Batch, JobContext, JobResult
 from memctl.storage.sqlite.agents import require_agent, require_ids
 from memctl.storage.sqlite.archive import ArchiveFilter
 from memctl.storage.sqlite.archiving import archive_replaced
@@ -24,7 +24,7 @@ from memctl.storage.sqlite.restore import (
     restore_rows,
 )
 
-OnConflict = Literal["fail", "skip", "replace"]
+RestoreConflict = Literal["fail", "skip", "replace"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +37,10 @@ class RestoreResult(JobResult):
 
 
 def restore(
-    run: Run,
+    run: JobContext,
     which: ArchiveFilter,
     *,
-    on_conflict: OnConflict = "fail",
+    on_conflict: RestoreConflict = "fail",
     expires_in: timedelta | None = None,
 ) -> RestoreResult:
     """Move archived memories back, changing nothing but their expiry and decay stamp.
@@ -74,7 +74,7 @@ def restore(
     if run.batches is None:
         rowids = json.dumps(restorable.rowids(run.db).tolist())
         replaced = len(conflicting_rows(run.db, rowids))
-    tally = run.settle(restorable, move_back)
+    tally = run.apply_in_batches(restorable, move_back)
     refusal = None
     if on_conflict == "fail" and tally.changed_meanwhile:
         refusal = RefusedError(

@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlite3 import Connection
 from typing import NamedTuple
 
-from memctl.jobs.engine import JobResult, Run
+from memctl.jobs.engine import JobContext, JobResult
 from memctl.jobs.tally import JobTally
 from memctl.storage.sqlite.database import one_view, to_bytes
 from memctl.storage.sqlite.figures import (
@@ -84,7 +84,7 @@ class Day(NamedTuple):
     figures: Mapping[Key, Figures]
 
 
-def snapshot(run: Run) -> SnapshotResult:
+def snapshot(run: JobContext) -> SnapshotResult:
     """Keep the figures of all agents, for the day of the cutoff.
 
     It reads without a lock, in one view of the database, and then writes all rows at once.

@@ -38,10 +38,10 @@ from memctl.jobs.alerts import (
 )
 from memctl.storage.spool import (
     DeliveredAlert,
-    Entry,
     Failure,
     FailureStatus,
     RaisedAlert,
+    SpoolEntry,
     delivery_lock,
     opened_spool,
 )
@@ -246,7 +246,7 @@ def deliver_alerts(database: Path, watch: Watch) -> None:
 
 def _deliver_spooled(path: Path | None, deliver: Callable[[Undelivered], bool]) -> bool:
     """Deliver the alerts in the spool; returns whether that went well."""
-    entries: list[Entry] = []
+    entries: list[SpoolEntry] = []
     if path is not None:
         with suppress(OSError), opened_spool(path, create=False) as spool:
             entries = spool.read()

@@ -21,7 +21,7 @@ STATES = {
 }
 
 
-def story(explanation: Explanation, policies: Policies) -> dict[str, object]:
+def explanation_facts(explanation: Explanation, policies: Policies) -> dict[str, object]:
     """Return what is to be said of a memory, by the name of what it is about."""
     facts: dict[str, object] = {
         "memory": f"'{explanation.agent_id}' {explanation.type} '{explanation.key}'",

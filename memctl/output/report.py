@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from memctl.insight.advice import advise
-from memctl.insight.report import Candidate, Changes, HealthReport, Memory
-from memctl.output.report_sections import Section, sections, title
+from memctl.insight.report import Changes, HealthReport, ReportedCandidate, ReportedMemory
+from memctl.output.report_sections import ReportSection, sections, title
 from memctl.output.tables import Cell, table_text
 from memctl.output.terminal import visible
 from memctl.storage.sqlite.figures import Figures
@@ -34,7 +34,7 @@ def report_markdown(report: HealthReport) -> str:
     return "".join(parts)
 
 
-def _markdown_table(section: Section) -> Iterator[str]:
+def _markdown_table(section: ReportSection) -> Iterator[str]:
     if not section.rows:
         return
     if section.sentences:
@@ -119,7 +119,7 @@ def _changes(changes: Changes) -> dict[str, object]:
     }
 
 
-def _memory(memory: Memory, *names: str) -> dict[str, object]:
+def _memory(memory: ReportedMemory, *names: str) -> dict[str, object]:
     return {
         "agent_id": memory.agent,
         "type": memory.type,
@@ -128,9 +128,9 @@ def _memory(memory: Memory, *names: str) -> dict[str, object]:
     }
 
 
-def _candidates(count: int, shown: Sequence[Candidate]) -> dict[str, object]:
+def _candidates(count: int, shown: Sequence[ReportedCandidate]) -> dict[str, object]:
     names = ("importance", "access_count", "age_days")
     return {
         "count": count,
-        "memories": [_memory(Memory(*found[:3], found[3:6]), *names) for found in shown],
+        "memories": [_memory(ReportedMemory(*found[:3], found[3:6]), *names) for found in shown],
     }

@@ -7,7 +7,7 @@ from memctl.insight.advice import advise
 from memctl.insight.report import HealthReport
 from memctl.output.charts import Series, horizontal_bars, line_chart, stacked_bars
 from memctl.output.metrics import readable_bytes
-from memctl.output.report_sections import Section, growth, sections
+from memctl.output.report_sections import ReportSection, growth, sections
 from memctl.output.tables import Cell
 from memctl.output.terminal import visible
 from memctl.storage.times import to_text
@@ -191,12 +191,12 @@ def _legend(series: Sequence[Series]) -> str:
     return f'<p class="legend">{named}</p>'
 
 
-def _section(section: Section) -> str:
+def _section(section: ReportSection) -> str:
     sentences = _list(section.sentences) if section.sentences else ""
     return f'<div class="card"><h2>{section.title}</h2>{sentences}{_table(section)}</div>'
 
 
-def _table(section: Section) -> str:
+def _table(section: ReportSection) -> str:
     if not section.rows:
         return ""
     kinds = [' class="number"' if column.numeric else "" for column in section.columns]

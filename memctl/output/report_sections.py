@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from memctl.insight.advice import advise
-from memctl.insight.report import AGE_BEFORE_UNREAD_COUNTS, MOST, HealthReport, Memory
+from memctl.insight.report import AGE_BEFORE_UNREAD_COUNTS, MOST, HealthReport, ReportedMemory
 from memctl.output.metrics import readable_average, readable_bytes, sparkline
 from memctl.output.tables import Cell, Column
 from memctl.storage.times import to_text
@@ -15,7 +15,7 @@ from memctl.storage.times import to_text
 LONGEST_NAME = 60
 
 
-class Section(NamedTuple):
+class ReportSection(NamedTuple):
     """A heading and what is under it: sentences, and then a table, if they are not empty."""
 
     title: str
@@ -29,11 +29,11 @@ def title(report: HealthReport) -> str:
     return f"Memory report, {to_text(report.since)} to {to_text(report.at)}"
 
 
-def sections(report: HealthReport) -> list[Section]:
+def sections(report: HealthReport) -> list[ReportSection]:
     """Return all that there is to say; sections that would be empty are left out."""
     found = [
-        Section("What to do", advise(report)),
-        Section("Findings", report.findings),
+        ReportSection("What to do", advise(report)),
+        ReportSection("Findings", report.findings),
         _summary(report),
         _agents(report),
         _types(report),
@@ -47,7 +47,7 @@ def sections(report: HealthReport) -> list[Section]:
     return [section for section in found if section.sentences or section.rows]
 
 
-def _summary(report: HealthReport) -> Section:
+def _summary(report: HealthReport) -> ReportSection:
     figures, changes = report.figures, report.sum_of_changes
     written = sum(agent.written for agent in report.agents)
     unread = sum(agent.unread for agent in report.agents)
@@ -68,7 +68,7 @@ def _summary(report: HealthReport) -> Section:
         sentences.append(f"Memories day by day since {report.history[0].date}: {line}")
     if report.first_moment > report.since:
         sentences.append(f"Changes are known since {to_text(report.first_moment)}.")
-    return Section("Summary", sentences)
+    return ReportSection("Summary", sentences)
 
 
 def growth(report: HealthReport) -> str:
@@ -79,14 +79,14 @@ def growth(report: HealthReport) -> str:
     return f"{_signed(report.figures.memories - before.figures.memories)} since {before.date}"
 
 
-def _days(report: HealthReport) -> Section:
+def _days(report: HealthReport) -> ReportSection:
     names = ("expired", "archived otherwise", "restored", "pruned", "promoted", "lost importance")
     columns = [Column("day"), *(Column(name, numeric=True) for name in names)]
     rows: list[list[Cell]] = [list(day) for day in report.changes if any(day[1:])]
-    return Section("Day by day", columns=columns, rows=rows)
+    return ReportSection("Day by day", columns=columns, rows=rows)
 
 
-def _agents(report: HealthReport) -> Section:
+def _agents(report: HealthReport) -> ReportSection:
     names = ("memories", "change", "archived", "importance", "read", "never read", "storage")
     columns = [Column("agent"), *(Column(name, numeric=True) for name in names)]
     rows: list[list[Cell]] = [
@@ -102,10 +102,10 @@ def _agents(report: HealthReport) -> Section:
         ]
         for agent in report.agents[:MOST]
     ]
-    return Section("Biggest agents", columns=columns, rows=rows)
+    return ReportSection("Biggest agents", columns=columns, rows=rows)
 
 
-def _types(report: HealthReport) -> Section:
+def _types(report: HealthReport) -> ReportSection:
     names = ("memories", "archived", "importance", "storage")
     columns = [Column("type"), *(Column(name, numeric=True) for name in names)]
     rows: list[list[Cell]] = [
@@ -118,10 +118,10 @@ def _types(report: HealthReport) -> Section:
         ]
         for type_, figures in report.types[:MOST]
     ]
-    return Section("Types", columns=columns, rows=rows)
+    return ReportSection("Types", columns=columns, rows=rows)
 
 
-def _expiries(report: HealthReport) -> Section:
+def _expiries(report: HealthReport) -> ReportSection:
     section = _memories("Next to expire", report.expiring, "expires_at")
     if not section.rows and not report.overdue:
         return section
@@ -131,7 +131,7 @@ def _expiries(report: HealthReport) -> Section:
     return section._replace(sentences=[sentence])
 
 
-def _values(report: HealthReport) -> Section:
+def _values(report: HealthReport) -> ReportSection:
     sized = [
         memory._replace(remarkable=(readable_bytes(memory.remarkable[0]),))
         for memory in report.biggest
@@ -139,14 +139,14 @@ def _values(report: HealthReport) -> Section:
     return _memories("Biggest values", sized, "size")
 
 
-def _memories(title: str, memories: Sequence[Memory], *names: str) -> Section:
+def _memories(title: str, memories: Sequence[ReportedMemory], *names: str) -> ReportSection:
     columns = [Column(name) for name in ("agent", "type", "key")]
     columns += [Column(name, numeric=name in ("importance", "size")) for name in names]
     rows = [[*(short(str(text)) for text in memory[:3]), *memory.remarkable] for memory in memories]
-    return Section(title, columns=columns, rows=rows)
+    return ReportSection(title, columns=columns, rows=rows)
 
 
-def _candidates(report: HealthReport) -> Section:
+def _candidates(report: HealthReport) -> ReportSection:
     columns = [Column(name) for name in ("agent", "type", "key")]
     columns += [Column(name, numeric=True) for name in ("importance", "reads", "days old")]
     columns.append(Column("meets"))
@@ -161,20 +161,20 @@ def _candidates(report: HealthReport) -> Section:
         for candidate in (*report.candidates, *report.near_candidates)
     ]
     if not rows:
-        return Section("Promotion")
+        return ReportSection("Promotion")
     least = report.promotion
     sentence = (
         f"{report.candidate_count:,} memories meet every condition of promotion: importance "
         f"{least.importance:g}, {least.accesses:,} reads, {least.age.days:,} days of age, and a "
         f"pattern or a learning; {report.near_candidate_count:,} meet all but one."
     )
-    return Section("Promotion", [sentence], columns, rows)
+    return ReportSection("Promotion", [sentence], columns, rows)
 
 
-def _jobs(report: HealthReport) -> Section:
+def _jobs(report: HealthReport) -> ReportSection:
     names = ("runs", "ok", "refused", "failed", "crashed", "median ms", "longest lock ms")
     columns = [Column("job"), *(Column(name, numeric=True) for name in names)]
-    return Section("Jobs", columns=columns, rows=[list(job[:8]) for job in report.jobs])
+    return ReportSection("Jobs", columns=columns, rows=[list(job[:8]) for job in report.jobs])
 
 
 def short(text: str) -> str:

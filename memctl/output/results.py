@@ -1,6 +1,6 @@
 """What a job prints: a sentence on stderr, and JSON or the memories it changed on stdout."""
 
-from memctl.jobs.engine import JobResult, Report
+from memctl.jobs.engine import JobReport, JobResult
 from memctl.output.messages import Message
 from memctl.output.tables import show_rows
 from memctl.output.terminal import json_key, show_document, show_message
@@ -48,21 +48,21 @@ SENTENCES = {
 }
 
 
-def show_report(report: Report[JobResult], *, as_json: bool, listing: bool, quiet: bool) -> None:
+def show_report(report: JobReport[JobResult], *, as_json: bool, listing: bool, quiet: bool) -> None:
     """Print what a job did: JSON, or the list of memories, and a sentence."""
     if as_json:
-        show_document(report_document(report, listing=listing))
+        show_document(job_document(report, listing=listing))
     elif listing and report.result:
         show_rows((memory_row(memory) for memory in report.result.tally.memories), "table")
     show_outcome(report, as_json=as_json, quiet=quiet)
 
 
-def show_outcome(report: Report[JobResult], *, as_json: bool, quiet: bool) -> None:
+def show_outcome(report: JobReport[JobResult], *, as_json: bool, quiet: bool) -> None:
     """Print on stderr what a job did."""
     event = "previewed" if report.dry_run else "finished"
-    document = report_document(report, listing=False)
+    document = job_document(report, listing=False)
     message = Message(
-        report_sentence(report),
+        job_sentence(report),
         event="paused" if report.pause else event,
         job=report.job,
         facts={name: fact for name, fact in document.items() if name not in ("job", "agents")},
@@ -76,7 +76,7 @@ def show_outcome(report: Report[JobResult], *, as_json: bool, quiet: bool) -> No
     )
 
 
-def report_document(report: Report[JobResult], *, listing: bool) -> dict[str, object]:
+def job_document(report: JobReport[JobResult], *, listing: bool) -> dict[str, object]:
     """Return the JSON form of a job's result."""
     document: dict[str, object] = {
         "job": report.job,
@@ -101,7 +101,7 @@ def report_document(report: Report[JobResult], *, listing: bool) -> dict[str, ob
     }
 
 
-def report_sentence(report: Report[JobResult]) -> str:
+def job_sentence(report: JobReport[JobResult]) -> str:
     """Return what a job did in one sentence."""
     if report.pause:
         until = f"until {report.pause.until}" if report.pause.until else "until `memctl resume`"

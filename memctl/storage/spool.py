@@ -59,8 +59,8 @@ class DeliveredAlert:
     condition: str
 
 
-Entry = Failure | RaisedAlert | DeliveredAlert
-KINDS: dict[str, type[Entry]] = {
+SpoolEntry = Failure | RaisedAlert | DeliveredAlert
+KINDS: dict[str, type[SpoolEntry]] = {
     kind.__name__: kind for kind in (Failure, RaisedAlert, DeliveredAlert)
 }
 
@@ -79,12 +79,12 @@ class Spool:
         self._descriptor = descriptor
         self._path = path
 
-    def read(self) -> list[Entry]:
+    def read(self) -> list[SpoolEntry]:
         """Return what it holds; a line that was not written to its end is left out."""
         content = os.pread(self._descriptor, MOST_BYTES * 2, 0)
         return [entry for line in content.splitlines() if (entry := _entry(line))]
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: SpoolEntry) -> None:
         """Append an entry, whole or not at all. Raises OSError when it cannot be written."""
         kind = type(entry).__name__
         line = (json.dumps({kind: asdict(entry)}) + "\n").encode("ascii")
@@ -103,10 +103,10 @@ class Spool:
         self._path.unlink()
 
 
-def _entry(line: bytes) -> Entry | None:
+def _entry(line: bytes) -> SpoolEntry | None:
     try:
         ((kind, content),) = json.loads(line).items()
-        entry: Entry = KINDS[kind](**content)
+        entry: SpoolEntry = KINDS[kind](**content)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
     return entry

@@ -11,12 +11,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from memctl.documents.conflicts import OnConflict
-from memctl.documents.document import SECTIONS, Checksum, Form, Section
+from memctl.documents.conflicts import ImportConflict
+from memctl.documents.document import SECTIONS, Checksum, DocumentSection, Form
 from memctl.documents.export import export
 from memctl.documents.importing import ImportResult, import_staged
 from memctl.documents.staging import Wanted, stage
-from memctl.jobs.engine import Request, perform
+from memctl.jobs.engine import JobRequest, perform
 from memctl.storage.sqlite.database import open_database
 from tests.support.database import connect
 from tests.support.program import NOW
@@ -39,7 +39,7 @@ def export_from(
     *,
     agent: str | None = None,
     form: Form = "json",
-    sections: Sequence[Section] = EVERYTHING,
+    sections: Sequence[DocumentSection] = EVERYTHING,
     now: datetime = NOW,
 ) -> bytes:
     """Return the document of an agent, or of all."""
@@ -55,7 +55,7 @@ def import_into(
     document: bytes,
     *,
     wanted: Wanted = ALL,
-    on_conflict: OnConflict = "skip",
+    on_conflict: ImportConflict = "skip",
     allow_invalid: bool = True,
     dry_run: bool = False,
     no_checksum: bool = False,
@@ -68,7 +68,7 @@ def import_into(
         lambda run: import_staged(
             run, on_conflict=on_conflict, allow_invalid=allow_invalid, atomic=atomic
         ),
-        Request(database, NOW, dry_run=dry_run),
+        JobRequest(database, NOW, dry_run=dry_run),
         by_hand=True,
         prepare=lambda db: stage(
             db, file, wanted, lambda *_: None, complete_at=NOW if no_checksum else None

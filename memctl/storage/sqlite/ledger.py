@@ -16,7 +16,7 @@ from memctl.storage.spool import Failure
 from memctl.storage.sqlite.database import to_bytes, transaction
 from memctl.storage.times import parse_moment, to_text, to_unix, unix_seconds
 
-Status = Literal["ok", "failed", "refused"]
+EndStatus = Literal["ok", "failed", "refused"]
 CLOCK_TOLERANCE = timedelta(hours=1)
 LONGEST_SILENCE = timedelta(days=60)
 
@@ -42,7 +42,7 @@ class LastRun(NamedTuple):
     started_at: datetime
 
 
-class Standing(NamedTuple):
+class JobHistory(NamedTuple):
     """When a job was last done completely, and when it last failed unless it went well since."""
 
     done_at: datetime | None
@@ -71,7 +71,7 @@ def require_run(db: Connection, run_id: int) -> tuple[str, datetime]:
     return row[0], parse_moment(row[1])
 
 
-def standing(db: Connection, job: str) -> Standing:
+def job_history(db: Connection, job: str) -> JobHistory:
     """Return how things stand with a job; a crash is a failure."""
     done = db.execute(
         "SELECT started_at FROM memory_runs WHERE job = ? AND complete"
@@ -83,7 +83,7 @@ def standing(db: Connection, job: str) -> Standing:
         (job,),
     ).fetchone()
     failed = newest is not None and newest[1] in ("failed", "running")
-    return Standing(
+    return JobHistory(
         done_at=parse_moment(done[0]) if done else None,
         failed_at=parse_moment(newest[0]) if failed else None,
     )
@@ -163,7 +163,7 @@ def finish_run(
     db: Connection,
     run_id: int,
     *,
-    status: Status,
+    status: EndStatus,
     finished_at: datetime,
     duration_ms: int,
     longest_lock_ms: float,

@@ -15,7 +15,7 @@ from memctl.storage.sqlite.database import from_json, text_conditions
 from memctl.storage.sqlite.locking import somebody_is_at_work
 from memctl.storage.times import to_text
 
-Outcome = Literal["ok", "failed", "refused", "running", "crashed"]
+RunStatus = Literal["ok", "failed", "refused", "running", "crashed"]
 
 RunIdentity = tuple[str, str, str, int]
 
@@ -31,7 +31,7 @@ class RunRecord(NamedTuple):
     started_at: str
     finished_at: str | None  # None: it runs, or has crashed
     duration_ms: int | None
-    status: Outcome
+    status: RunStatus
     counts: object  # by their names
     longest_lock_ms: float | None
     error: str | None
@@ -50,7 +50,7 @@ class RunFilter:
     """Which runs are meant; what is not given does not narrow."""
 
     job: str | None = None
-    status: Outcome | None = None
+    status: RunStatus | None = None
     since: datetime | None = None  # begun then or later
 
 
