@@ -13,11 +13,12 @@ import pytest
 
 from memctl.config.policies import AlertPolicy
 from memctl.errors import MemctlError, UsageError
-from memctl.jobs.alerts import Undelivered, run_command
+from memctl.jobs.alerts import run_command
 from memctl.jobs.cleanup import cleanup
 from memctl.jobs.engine import JobContext, JobRequest, JobResult, Session, perform
 from memctl.jobs.watchdog import Watch
 from memctl.storage.spool import Failure, delivery_lock, opened_spool, spool_path
+from memctl.storage.sqlite.alerts import Undelivered
 from tests.support.alerts import SERVICE_EVENTS, fail, raised, take_snapshot
 from tests.support.database import connect, insert_memory, rows
 from tests.support.disks import fill_disk

@@ -14,7 +14,6 @@ from memctl.config.policies import DecayPolicy
 from memctl.config.settings import load_settings
 from memctl.errors import ClockLeapError, RefusedError
 from memctl.insight.check import Wanted, check
-from memctl.jobs.alerts import Alert, Undelivered
 from memctl.jobs.cleanup import cleanup
 from memctl.jobs.decay import decay
 from memctl.jobs.due import run_due_jobs
@@ -22,6 +21,7 @@ from memctl.jobs.engine import JobContext, JobReport, JobRequest, JobResult, per
 from memctl.jobs.watchdog import Watch
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite import ledger
+from memctl.storage.sqlite.alerts import Alert, Undelivered
 from tests.support.alerts import raised
 from tests.support.database import Row, connect, everything, insert_memory, rows, text_of
 from tests.support.program import NOW, Memctl

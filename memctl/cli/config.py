@@ -124,7 +124,8 @@ def alerts(
 
     test: send the command a test alert, as a job would, and report the result.
     """
-    from memctl.jobs.alerts import Alert, run_command
+    from memctl.jobs.alerts import run_command
+    from memctl.storage.sqlite.alerts import Alert
 
     command = call.settings.alert_command
     if not command:

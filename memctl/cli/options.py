@@ -20,7 +20,7 @@ import typer
 
 from memctl.config.settings import Settings, load_settings
 from memctl.errors import MemctlError, UsageError, shortage
-from memctl.jobs.alerts import UNDER_ALERT, Alert, Undelivered, run_command
+from memctl.jobs.alerts import UNDER_ALERT, run_command
 from memctl.jobs.engine import MOST_LOCK_WAIT, JobReport, JobRequest, JobResult
 from memctl.jobs.watchdog import Watch
 from memctl.output.messages import LogFormat, MessageStyle
@@ -34,6 +34,7 @@ from memctl.output.terminal import (
     to_json,
     visible,
 )
+from memctl.storage.sqlite.alerts import Alert, Undelivered
 from memctl.storage.sqlite.database import database_path, open_database, require_file
 from memctl.storage.sqlite.files import output_path
 from memctl.storage.sqlite.locking import exclusive

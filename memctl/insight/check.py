@@ -19,15 +19,15 @@ from memctl.insight.check_memories import find_in_memories
 from memctl.insight.check_stamps import find_in_stamps
 from memctl.insight.findings import Finding
 from memctl.insight.metrics import database_size
-from memctl.jobs import bridge
-from memctl.jobs.alerts import count_memories
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite import migrations
+from memctl.storage.sqlite.alerts import count_memories
 from memctl.storage.sqlite.backup import STAMP
 from memctl.storage.sqlite.database import table_exists
 from memctl.storage.sqlite.features import read_features
 from memctl.storage.sqlite.locking import somebody_is_at_work
 from memctl.storage.sqlite.manifests import manifest_path, read_manifest
+from memctl.storage.sqlite.service_events import service_events_obstacle
 
 Depth = Literal["quick", "full"]
 
@@ -140,7 +140,7 @@ def _find_in_features(db: Connection, wanted: Wanted) -> Iterator[Finding]:
                 f"run `memctl enable {feature.feature}`",
                 fix=f"enable {feature.feature} again",
             )
-    obstacle = bridge.obstacle(db) if wanted.service_events else None
+    obstacle = service_events_obstacle(db) if wanted.service_events else None
     if obstacle:
         yield Finding(
             "warning",

@@ -10,13 +10,13 @@ from memctl.insight.findings import Finding
 from memctl.jobs.alerts import (
     FAILURES_IN_A_ROW,
     FEW_MEMORIES,
-    before_today,
     drop_alerts,
     growth_alerts,
 )
 from memctl.jobs.watchdog import failures_besides, failures_in_a_row
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite import ledger
+from memctl.storage.sqlite.alerts import figures_before_today
 from memctl.storage.sqlite.pause import current_pause
 from memctl.storage.sqlite.runs import RunFilter, crashed_runs, list_runs
 from memctl.storage.times import parse_moment
@@ -107,7 +107,7 @@ def find_in_numbers(
             "does it forget what it no longer needs, or set expiries?",
         )
     memories = sum(of_agents.values())
-    for alert in drop_alerts(memories, before_today(db, now=now)):
+    for alert in drop_alerts(memories, figures_before_today(db, now=now)):
         yield Finding("error", "drop", alert.message, "see `memctl runs` and `memctl events`")
     lately = RunFilter(status="ok", since=now - DROPS_REMEMBERED)
     for run in list_runs(db, lately, crashed=(), limit=MOST_RUNS):

@@ -8,7 +8,6 @@ by its name, agent, type and key: its id changes whenever a client writes it ane
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from sqlite3 import Connection
 from typing import Any, Literal, NamedTuple
 
 from memctl.config.policies import DecayPolicy, PromotePolicy, PrunePolicy
@@ -16,7 +15,7 @@ from memctl.errors import NotFoundError, name_like
 from memctl.insight.fading import idle_time, importance_after_decay, moment_of_fading
 from memctl.jobs.candidates import Considered, foreseen_candidates
 from memctl.storage.sqlite.agents import require_agent
-from memctl.storage.sqlite.database import one_view
+from memctl.storage.sqlite.database import Connection, one_view
 from memctl.storage.sqlite.events import EventFilter, EventRecord, read_events
 from memctl.storage.sqlite.explain import (
     StoredCopy,

@@ -3,10 +3,10 @@
 import bisect
 from collections.abc import Callable
 from datetime import datetime
-from sqlite3 import Connection
 
 from memctl.config.policies import DecayPolicy
 from memctl.jobs.decay import settled_decay_sql
+from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.fading import IdleTime, read_decayed, read_idle_since, read_idle_time
 from memctl.storage.times import to_unix
 

@@ -11,7 +11,6 @@ service clears whenever it learns the same thing anew.
 from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
-from sqlite3 import Connection
 from typing import Any, NamedTuple
 
 from memctl.config.policies import DecayPolicy, PromotePolicy
@@ -29,6 +28,7 @@ from memctl.storage.sqlite.candidates import (
     judge_memories,
     note_importances,
 )
+from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.decay import DecaySql, decay_sql
 from memctl.storage.sqlite.knowledge import ENTRY_TYPES, has_knowledge_base
 from memctl.storage.sqlite.selection import AffectedMemory

@@ -13,12 +13,12 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from sqlite3 import Connection
 from typing import Any, get_args
 
 from memctl.config.policies import DecayPolicy
 from memctl.jobs.engine import Batch, JobContext, JobResult
 from memctl.storage.sqlite.agents import require_agent
+from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.decay import (
     DECAYED,
     DecaySql,

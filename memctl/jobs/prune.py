@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from sqlite3 import Connection
 from typing import get_args
 
 from memctl.config.policies import Override, PrunePolicy
@@ -17,7 +16,7 @@ from memctl.errors import RefusedError
 from memctl.jobs.engine import JobContext, JobResult
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.archiving import remove_archived
-from memctl.storage.sqlite.database import transaction
+from memctl.storage.sqlite.database import Connection, transaction
 from memctl.storage.sqlite.prune import (
     Loss,
     OwnTable,

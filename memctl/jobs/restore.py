@@ -8,7 +8,6 @@ whose id went to the one that replaced it gets it back.
 import json
 from dataclasses import dataclass
 from datetime import timedelta
-from sqlite3 import Connection
 from typing import Literal
 
 from memctl.errors import RefusedError, UsageError
@@ -16,6 +15,7 @@ from memctl.jobs.engine import Batch, JobContext, JobResult
 from memctl.storage.sqlite.agents import require_agent, require_ids
 from memctl.storage.sqlite.archive import ArchiveFilter
 from memctl.storage.sqlite.archiving import archive_replaced
+from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.ledger import require_run
 from memctl.storage.sqlite.restore import (
     ArchivedSelection,

@@ -5,14 +5,12 @@ hour it also counts the memories of every agent.
 """
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
-from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl import __version__
@@ -21,19 +19,10 @@ from memctl.errors import MemctlError, RefusedError
 from memctl.jobs.alerts import (
     COMMAND_SECONDS,
     FAILURES_IN_A_ROW,
-    Alert,
-    Undelivered,
-    any_undelivered,
-    before_today,
-    claim_undelivered,
     clock_alerts,
-    count_memories,
     drop_alerts,
     failure_alerts,
-    forget_undelivered,
     growth_alerts,
-    raise_alert,
-    raised_conditions,
     settle_alerts,
 )
 from memctl.storage.spool import (
@@ -45,7 +34,18 @@ from memctl.storage.spool import (
     delivery_lock,
     opened_spool,
 )
-from memctl.storage.sqlite.database import open_database, transaction
+from memctl.storage.sqlite.alerts import (
+    Alert,
+    Undelivered,
+    any_undelivered,
+    claim_undelivered,
+    count_memories,
+    figures_before_today,
+    mark_delivered,
+    raise_alert,
+    raised_conditions,
+)
+from memctl.storage.sqlite.database import Connection, StorageError, open_database, transaction
 from memctl.storage.sqlite.ledger import record_failure
 from memctl.storage.sqlite.locking import exclusive
 from memctl.storage.sqlite.migrations import require_current
@@ -104,10 +104,10 @@ def after_run(
     """
     (run,) = list_runs(db, RunFilter(), crashed=(), limit=1)
     if watch.service_events:
-        from memctl.jobs.bridge import tell_service
+        from memctl.jobs.bridge import record_run_for_service
 
-        with suppress(sqlite3.Error):  # the check tells what is in its way
-            tell_service(db, run)
+        with suppress(StorageError):  # the check tells what is in its way
+            record_run_for_service(db, run)
     found: list[Alert] = []
     examined: list[str] = []
     if not by_hand:
@@ -127,7 +127,7 @@ def after_run(
         examined += ["growth:", "drop"]
         memories = count_memories(db)
         found += growth_alerts(memories, watch.alerts)
-        found += drop_alerts(sum(memories.values()), before_today(db, now=now))
+        found += drop_alerts(sum(memories.values()), figures_before_today(db, now=now))
     settle_alerts(db, found, examined=examined, now=now, run_id=run.run_id)
     return any_undelivered(db)
 
@@ -172,7 +172,7 @@ def keep_failure(
             if alert.condition not in raised:
                 spool.add(RaisedAlert(alert.condition, alert.message, alert.figures, to_text(now)))
     with (
-        suppress(MemctlError, sqlite3.Error),
+        suppress(MemctlError, StorageError),
         open_database(database, lock_wait=0) as db,
         exclusive(database, job=job, wait=0),
     ):
@@ -183,7 +183,7 @@ def keep_failure(
 def _what_the_database_knows(job: str, database: Path) -> tuple[list[RunRecord], set[str]]:
     """Return the failures in a row and the raised conditions, as far as they can be read."""
     with (
-        suppress(MemctlError, sqlite3.Error),
+        suppress(MemctlError, StorageError),
         open_database(database, read_only=True, lock_wait=0) as db,
     ):
         return failures_in_a_row(db, database, job), raised_conditions(db)
@@ -211,7 +211,7 @@ def take_in_spool(db: Connection, watch: Watch) -> None:
                     alert = Alert(entry.condition, entry.message, entry.figures)
                     raise_alert(db, alert, raised_at=entry.raised_at, run_id=None)
                 elif isinstance(entry, DeliveredAlert):
-                    forget_undelivered(db, entry.condition)
+                    mark_delivered(db, entry.condition)
         spool.remove()
 
 
@@ -235,13 +235,13 @@ def deliver_alerts(database: Path, watch: Watch) -> None:
         left = deadline - time.monotonic()
         return left > 0 and watch.deliver is not None and watch.deliver(alert, left)
 
-    with delivery_lock(watch.spool) as alone, suppress(MemctlError, sqlite3.Error):
+    with delivery_lock(watch.spool) as alone, suppress(MemctlError, StorageError):
         if alone and _deliver_spooled(watch.spool, deliver):
             with open_database(database, lock_wait=1) as db:
                 while waiting := claim_undelivered(db):
                     if not deliver(waiting):
                         break
-                    forget_undelivered(db, waiting.alert.condition)
+                    mark_delivered(db, waiting.alert.condition)
 
 
 def _deliver_spooled(path: Path | None, deliver: Callable[[Undelivered], bool]) -> bool:

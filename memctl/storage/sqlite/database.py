@@ -11,11 +11,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from sqlite3 import Connection
+from sqlite3 import Connection as Connection
 from typing import Any
 
 from memctl.errors import LockedError, MemctlError, NoDatabaseError, SchemaError, UsageError
 from memctl.storage.sqlite.ownership import create_directory, create_file, owner_can_use_new_files
+
+StorageError = sqlite3.Error  # for the rooms above storage, which take Connection from here, too
 
 MOST_ROWS = 10**12  # SQLite counts to 2**63
 GREATEST_REAL = "1.7976931348623157e308"  # in SQL; the next one is infinite

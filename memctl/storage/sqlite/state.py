@@ -27,3 +27,9 @@ def delete_state(db: Connection, key: str) -> bool:
     """Keep nothing under a key any more; returns whether anything was. In a transaction."""
     deleted = db.execute("DELETE FROM memory_state WHERE key = CAST(? AS TEXT)", (to_bytes(key),))
     return deleted.rowcount > 0
+
+
+def state_keys(db: Connection, prefix: str) -> set[str]:
+    """Return the keys that begin with a prefix, without it."""
+    keys = db.execute("SELECT key FROM memory_state WHERE key GLOB ?", (f"{prefix}*",))
+    return {row[0].removeprefix(prefix) for row in keys}
