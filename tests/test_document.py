@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from memctl.documents.staging import Wanted
+from memctl.documents.staging import AgentSelection
 from memctl.errors import DocumentError
 from tests.support.database import connect, memory_tables
 from tests.support.documents import (
@@ -75,11 +75,11 @@ def exported(template: Path) -> bytes:
     return export_from(template, agent="a")
 
 
-def problem_of(target: Path, document: bytes, wanted: Wanted = ALL) -> str:
+def problem_of(target: Path, document: bytes, selection: AgentSelection = ALL) -> str:
     """Return what is said of a document that is refused, after which nothing is changed."""
     before = memory_tables(target)
     with pytest.raises(DocumentError) as refusal:
-        import_into(target, document, wanted=wanted, allow_invalid=False)
+        import_into(target, document, selection=selection, allow_invalid=False)
     assert memory_tables(target) == before
     assert refusal.value.exit_code == 13
     return refusal.value.message
@@ -108,32 +108,32 @@ def drop(section: str, number: int, column: str) -> Callable[[Document], None]:
     [
         pytest.param(
             change("active", 2, importance=True),
-            "active row 2, importance: True cannot be stored there",
+            "active row 2, importance: invalid value True",
             id="a truth for a number",
         ),
         pytest.param(
             change("active", 1, importance=2**63),
-            "active row 1, importance: 9223372036854775808 cannot be stored there",
+            "active row 1, importance: invalid value 9223372036854775808",
             id="more than 64 bits",
         ),
         pytest.param(
             change("archived", 2, key=None),
-            "archived row 2, key: None cannot be stored there",
+            "archived row 2, key: invalid value None",
             id="null where there must be something",
         ),
         pytest.param(
             change("active", 1, value=7),
-            "active row 1, value: 7 cannot be stored there",
+            "active row 1, value: invalid value 7",
             id="a number for a text",
         ),
         pytest.param(
             change("active", 1, value=["v"]),
-            "active row 1, value: ['v'] cannot be stored there",
+            "active row 1, value: invalid value ['v']",
             id="a list",
         ),
         pytest.param(
             change("active", 1, value="half \ud800"),
-            "active row 1, value: has half a character",
+            "active row 1, value: has an unpaired surrogate",
             id="half a character",
         ),
         pytest.param(
@@ -143,23 +143,23 @@ def drop(section: str, number: int, column: str) -> Callable[[Document], None]:
         ),
         pytest.param(
             change("active", 1, value={"base64": "AA==", "more": 1}),
-            "active row 1, value: {'base64': 'AA==', 'more': 1} cannot be stored there",
+            "active row 1, value: invalid value {'base64': 'AA==', 'more': 1}",
             id="an unknown object",
         ),
         pytest.param(
             change("active", 1, importance={"real": "nan"}),
-            "active row 1, importance: {'real': 'nan'} cannot be stored there",
+            "active row 1, importance: invalid value {'real': 'nan'}",
             id="not a number",
         ),
         pytest.param(
             drop("active", 2, "metadata"), "active row 2, metadata: is missing", id="missing"
         ),
         pytest.param(
-            change("promotions", 1, more=1), "promotions row 1, more: is not known", id="unknown"
+            change("promotions", 1, more=1), "promotions row 1, more: is unknown", id="unknown"
         ),
         pytest.param(
             change("archived", 1, archived_reason=None),
-            "archived row 1, archived_reason: None cannot be stored there",
+            "archived row 1, archived_reason: invalid value None",
             id="archived for no reason",
         ),
         pytest.param(
@@ -214,11 +214,11 @@ PROMOTED_NEW = {"key": "new"}
 TIME = "must be a time such as 2026-11-22T09:43:58Z"
 
 INVALID = [
-    ("active", {**NEW, "type": "rumour"}, "type: is none of the known ones"),
-    ("active", {**NEW, "id": None}, "id: must be text, and not empty"),
-    ("active", {**NEW, "id": ""}, "id: must be text, and not empty"),
-    ("active", {**NEW, "key": ""}, "key: must be text, and not empty"),
-    ("active", {**NEW, "key": {"blob_base64": "AA=="}}, "key: must be text, and not empty"),
+    ("active", {**NEW, "type": "rumour"}, "type: is not one of the known types"),
+    ("active", {**NEW, "id": None}, "id: must be non-empty text"),
+    ("active", {**NEW, "id": ""}, "id: must be non-empty text"),
+    ("active", {**NEW, "key": ""}, "key: must be non-empty text"),
+    ("active", {**NEW, "key": {"blob_base64": "AA=="}}, "key: must be non-empty text"),
     ("active", {**NEW, "value": {"blob_base64": "AA=="}}, "value: must be text"),
     *[
         ("active", {**NEW, "metadata": metadata}, "metadata: must be JSON")
@@ -255,10 +255,14 @@ INVALID = [
         for rate in (-0.1, "fast", {"real": "inf"})
     ],
     ("archived", {**ARCHIVED_NEW, "access_count": -1}, "access_count: must be an integer of at"),
-    ("archived", {**ARCHIVED_NEW, "archived_reason": ""}, "archived_reason: must be text, and"),
+    (
+        "archived",
+        {**ARCHIVED_NEW, "archived_reason": ""},
+        "archived_reason: must be non-empty text",
+    ),
     ("archived", {**ARCHIVED_NEW, "run_id": "7"}, None),  # the column makes a number of it
     ("archived", {**ARCHIVED_NEW, "run_id": "last"}, "run_id: must be an integer"),
-    ("promotions", {**PROMOTED_NEW, "entry_id": ""}, "entry_id: must be text, and not empty"),
+    ("promotions", {**PROMOTED_NEW, "entry_id": ""}, "entry_id: must be non-empty text"),
 ]
 
 
@@ -314,7 +318,7 @@ def test_the_answer_names_the_option_that_imports_invalid_rows(
         "memctl: active row 1, importance: must be a number from 0 to 10; "
         "active row 1, access_count: must be an integer of at least 0; "
         f"archived row 1, archived_at: {TIME}; "
-        "--allow-invalid imports such rows as they are; nothing was changed"
+        "use --allow-invalid to import such rows unchanged; nothing was changed"
     )
 
 
@@ -337,26 +341,26 @@ MANY = b'{"format": "memctl.export", "active": [' + b"[]," * 3_000_000
     [
         pytest.param(lambda _: b"", "the document is empty, at the beginning", id="empty"),
         pytest.param(
-            lambda _: b" \n ", "the document ends too early, at the beginning", id="blank"
+            lambda _: b" \n ", "the document ends unexpectedly, at the beginning", id="blank"
         ),
         pytest.param(
             lambda _: b"note\n",
-            "the document is not JSON as expected near 'note\\n', at the beginning",
+            "the document is not valid JSON near 'note\\n', at the beginning",
             id="a word",
         ),
         pytest.param(
             lambda _: b"[]",
-            "the document is not JSON as expected near '[]', at the beginning",
+            "the document is not valid JSON near '[]', at the beginning",
             id="a list",
         ),
         pytest.param(
             lambda _: b'{"name": "memctl"}',
-            "the document has 'name', which no export has, at the beginning",
+            "the document has an unknown or repeated 'name', at the beginning",
             id="something else",
         ),
         pytest.param(
             edit(b"memctl.export", b"memory.dump"),
-            "format: this is not an export of memctl",
+            "format: this is not a memctl export",
             id="another format",
         ),
         pytest.param(
@@ -366,7 +370,7 @@ MANY = b'{"format": "memctl.export", "active": [' + b"[]," * 3_000_000
         ),
         pytest.param(
             edit(b'"version": 1', b'"version": true'),
-            "version: True cannot be stored there",
+            "version: invalid value True",
             id="a version that only looks like 1",
         ),
         pytest.param(edit(b'"version": 1, ', b""), "version: is missing", id="no version"),
@@ -377,63 +381,63 @@ MANY = b'{"format": "memctl.export", "active": [' + b"[]," * 3_000_000
         ),
         pytest.param(
             edit(b'"counts": {', b'"counts": {"more": 1, '),
-            "counts.more: is not known",
+            "counts.more: is unknown",
             id="a count of something unknown",
         ),
         pytest.param(
             edit(b'"v"', b'"w"'),
-            "sha256: the rows are not those that were exported",
+            "sha256: the rows differ from those that were exported",
             id="an edited value",
         ),
         pytest.param(
             lambda document: document[: len(document) // 2],
-            "the document ends too early, at archived row 1",
+            "the document ends unexpectedly, at archived row 1",
             id="cut off in the middle",
         ),
         pytest.param(
             lambda document: document[:-3],
-            "the document ends too early, at promotions row 1",
+            "the document ends unexpectedly, at promotions row 1",
             id="cut off at the end",
         ),
         pytest.param(
             lambda document: document + document,
-            "the document goes on after its end, at line 2",
+            "the document has content after its end, at line 2",
             id="two in one",
         ),
         pytest.param(
             edit(b'{"id"', b'{"id": "x", "id"'),
-            "'id' stands twice in one object, at active row 1",
+            "'id' occurs twice in one object, at active row 1",
             id="a name twice",
         ),
         pytest.param(
             edit(b'"version": 1', b'"version": 1, "version": 1'),
-            "the document has 'version', which no export has, at the beginning",
+            "the document has an unknown or repeated 'version', at the beginning",
             id="a version twice",
         ),
         pytest.param(
             edit(b'"active": [', b'"archived": [],\n"active": ['),
-            "the document has archived twice, at active row 2",
+            "the document has the section archived twice, at active row 2",
             id="an empty section and then a full one",
         ),
         pytest.param(
             edit(b'"archived": [', b'"active": ['),
-            "the document has active twice, at active row 2",
+            "the document has the section active twice, at active row 2",
             id="a section twice",
         ),
         pytest.param(
             edit(b'"importance": 5', b'"importance": NaN'),
-            "NaN is no number of JSON, at active row 1",
+            "NaN is not valid in JSON, at active row 1",
             id="NaN",
         ),
         pytest.param(
             edit(b'"importance": 5', b'"importance": 1e999'),
-            "active row 1, importance: inf cannot be stored there",
+            "active row 1, importance: invalid value inf",
             id="a number beyond all",
         ),
         pytest.param(
             edit(b'"importance": 5', b'"importance": ' + b"9" * 5000),
-            "the document has a number of thousands of digits, at active row 1",
-            id="a number of thousands of digits",
+            "the document has a number with thousands of digits, at active row 1",
+            id="a number with thousands of digits",
         ),
         pytest.param(
             edit(b'"importance": 5', b'"importance": ' + DEEP),
@@ -442,7 +446,7 @@ MANY = b'{"format": "memctl.export", "active": [' + b"[]," * 3_000_000
         ),
         pytest.param(
             lambda _: DEEP,
-            "the document is not JSON as expected near '[[[[[[[[[[[[[[[[[[[[', at the beginning",
+            "the document is not valid JSON near '[[[[[[[[[[[[[[[[[[[[', at the beginning",
             id="nothing but depth",
         ),
         pytest.param(
@@ -462,7 +466,7 @@ MANY = b'{"format": "memctl.export", "active": [' + b"[]," * 3_000_000
         ),
         pytest.param(
             lambda document: packed(document)[:-20],
-            "what gzip packed is cut off or damaged (Compressed file ended before the end-of-stream"
+            "the gzip data is truncated or damaged (Compressed file ended before the end-of-stream"
             " marker was reached), at the beginning",
             id="gzip cut off",
         ),
@@ -473,7 +477,7 @@ MANY = b'{"format": "memctl.export", "active": [' + b"[]," * 3_000_000
         ),
         pytest.param(
             lambda document: edit(b'"active": [', b'"active": [,')(document),
-            'the document is not JSON as expected near \',\\n{"id": "active 1",\', at active row 1',
+            'the document is not valid JSON near \',\\n{"id": "active 1",\', at active row 1',
             id="a comma too many",
         ),
         pytest.param(
@@ -522,7 +526,7 @@ def test_a_document_may_be_laid_out_anew(
 @pytest.mark.parametrize(
     ("column", "value", "named"),
     [
-        pytest.param("id", 7, 17, id="what fits into a message"),
+        pytest.param("id", 7_000_000, 19, id="what fits into a message"),
         pytest.param("n", 7, 20, id="at most twenty"),
     ],
 )
@@ -531,7 +535,7 @@ def test_as_many_problems_are_named_as_fit(
 ) -> None:
     document = json.loads(exported)
     document["active"] = [{**document["active"][0], column: value} for _ in range(50)]
-    reason = "is not known" if column == "n" else "7 cannot be stored there"
+    reason = "is unknown" if column == "n" else f"invalid value {value}"
 
     problem = problem_of(target, json.dumps(document).encode())
 
@@ -542,21 +546,25 @@ def test_as_many_problems_are_named_as_fit(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "problem"),
+    ("selection", "problem"),
     [
-        pytest.param(Wanted(), "the document is of all agents", id="all agents without saying so"),
-        pytest.param(Wanted("b"), "the document has no memory of 'b'", id="an agent without any"),
+        pytest.param(
+            AgentSelection(), "the document contains all agents", id="all agents, not requested"
+        ),
+        pytest.param(
+            AgentSelection("b"), "the document has no memory of 'b'", id="an agent without any"
+        ),
     ],
 )
-def test_of_a_document_of_all_agents_it_must_be_said_what_is_wanted(
-    template: Path, target: Path, wanted: Wanted, problem: str
+def test_a_document_of_all_agents_needs_a_selection(
+    template: Path, target: Path, selection: AgentSelection, problem: str
 ) -> None:
-    assert problem_of(target, export_from(template), wanted) == problem
+    assert problem_of(target, export_from(template), selection) == problem
 
 
 def test_a_document_of_another_agent_is_not_taken_for_his(target: Path, exported: bytes) -> None:
-    assert problem_of(target, exported, Wanted("b")) == (
-        "the document is of the agent 'a', not of 'b'"
+    assert problem_of(target, exported, AgentSelection("b")) == (
+        "the document contains the agent 'a', not 'b'"
     )
 
 
@@ -572,13 +580,13 @@ def test_the_program_says_it_in_one_line_and_ends_with_13(
 
     assert (plain.exit_code, as_json.exit_code) == (13, 13)
     assert complaint(plain) == (
-        "memctl: sha256: the rows are not those that were exported; nothing was changed"
+        "memctl: sha256: the rows differ from those that were exported; nothing was changed"
     )
     assert json.loads(as_json.err) == {
         "error": {
             "code": "document",
             "exit_code": 13,
-            "message": "sha256: the rows are not those that were exported",
+            "message": "sha256: the rows differ from those that were exported",
             "hint": "nothing was changed",
         }
     }
@@ -598,7 +606,7 @@ def test_a_document_written_by_hand_needs_only_what_a_memory_cannot_do_without(
     second = import_into(target, content, no_checksum=True)
 
     assert refusal.value.hint == (
-        "--no-checksum accepts a document that is not complete; nothing was changed"
+        "use --no-checksum to import an incomplete document; nothing was changed"
     )
     assert (first.active.inserted, second.active.skipped) == (1, 1)
     assert uuid.UUID(stored.pop("id")).version == 4
@@ -621,11 +629,11 @@ def test_an_archived_memory_without_an_id_comes_in_once(target: Path) -> None:
         "archived_reason": "manual",
     }
     content = json.dumps({"archived": [written]}).encode()
-    other = Wanted(new_agent="other")
+    other = AgentSelection(new_agent="other")
 
     results = [
-        import_into(target, content, wanted=wanted, no_checksum=True)
-        for wanted in (ALL, ALL, other, other)
+        import_into(target, content, selection=selection, no_checksum=True)
+        for selection in (ALL, ALL, other, other)
     ]
 
     assert [result.archived.inserted for result in results] == [1, 0, 1, 0]
@@ -635,16 +643,16 @@ def test_a_document_by_hand_that_names_no_agent_is_that_of_its_only_one(target: 
     row = {"agent_id": "hand", "type": "learning", "key": "k", "value": "v"}
     of_two = {"active": [row, {**row, "agent_id": "other"}]}
     of_odd = {"active": [{**row, "agent_id": {"base64": "/w=="}}]}
-    undecided = Wanted()
+    undecided = AgentSelection()
 
     with pytest.raises(DocumentError) as refusal:
-        import_into(target, json.dumps(of_two).encode(), wanted=undecided, no_checksum=True)
+        import_into(target, json.dumps(of_two).encode(), selection=undecided, no_checksum=True)
     results = [
-        import_into(target, json.dumps(document).encode(), wanted=undecided, no_checksum=True)
+        import_into(target, json.dumps(document).encode(), selection=undecided, no_checksum=True)
         for document in ({"active": [row]}, of_odd)
     ]
 
-    assert refusal.value.message == "the document is of all agents"
+    assert refusal.value.message == "the document contains all agents"
     assert [result.active.inserted for result in results] == [1, 1]
 
 
@@ -675,9 +683,9 @@ def test_without_a_checksum_all_else_is_still_checked(target: Path, exported: by
     result = import_into(target, json.dumps(unsigned).encode(), no_checksum=True)
 
     assert problems == [
-        "sha256: the rows are not those that were exported",
+        "sha256: the rows differ from those that were exported",
         "counts: active is 3, but the document has 2 such rows",
-        "active row 1, colour: is not known",
+        "active row 1, colour: is unknown",
     ]
     assert (result.active.inserted, result.active.unchanged) == (1, 1)
 

@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memctl import AgentMemory
-from memctl.documents.conflicts import ImportConflict
 from memctl.documents.importing import ImportResult, import_staged
-from memctl.documents.staging import Wanted, stage
+from memctl.documents.staging import AgentSelection, stage
 from memctl.errors import DocumentError, RefusedError
 from memctl.jobs.archive import archive
 from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.restore import restore
 from memctl.storage.sqlite.archive import ArchiveFilter
+from memctl.storage.sqlite.conflicts import ImportConflict
 from memctl.storage.sqlite.memories import TYPES
 from tests.support.database import connect, everything, rows
 from tests.support.disks import fill_disk
@@ -216,8 +216,8 @@ def test_an_import_does_what_the_model_does(
     } == counts
     assert sorted(found, key=place_of) == sorted(expected, key=place_of)
     active, archived = (
-        {memory.id for memory in found if bool(memory.archived_reason) is wanted}
-        for wanted in (False, True)
+        {memory.id for memory in found if bool(memory.archived_reason) is is_archived}
+        for is_archived in (False, True)
     )
     assert not (active & archived) - {None}
     told = sum(fate in TAKEN for fate in fates)
@@ -387,8 +387,8 @@ def test_a_conflict_under_fail_is_named_and_nothing_changed(
     assert answer == Answer(
         13,
         "",
-        "memctl: active row 1 is here in another version;"
-        " choose --on-conflict skip, replace or newest; nothing was changed\n",
+        "memctl: active row 1: the database has another version;"
+        " use --on-conflict skip, replace or newest; nothing was changed\n",
     )
     assert rows(db, "agent_memory", "id") == [("m-1",)]
 
@@ -402,7 +402,8 @@ def test_what_another_agent_has_is_not_replaced(
 
     assert [answer.exit_code for answer in answers] == [13, 0]
     assert answers[0].err.startswith(
-        "memctl: active row 1, id: is that of another agent's memory here; active row 2, id: "
+        "memctl: active row 1, id: is that of another agent's memory in the database; "
+        "active row 2, id: "
     )
     assert rows(db, "agent_memory", "agent_id") == [("build_agent",)] * 2
 
@@ -536,7 +537,7 @@ def test_a_file_that_fails_when_it_is_read_is_an_error_of_one_line(migrated: Mem
     answer = migrated("import", "/proc/self/mem")
 
     assert answer == Answer(
-        1, "", "memctl: the document cannot be read (Input/output error); check it\n"
+        1, "", "memctl: the document cannot be read (Input/output error); check the file\n"
     )
 
 
@@ -606,7 +607,7 @@ class Interfering:
                 lambda run: self(run, rule),
                 JobRequest(database, NOW),
                 by_hand=True,
-                prepare=lambda db: stage(db, file, Wanted(), lambda *_: None),
+                prepare=lambda db: stage(db, file, AgentSelection(), lambda *_: None),
             ).result
         assert result is not None
         return result
@@ -647,8 +648,9 @@ def test_a_conflict_that_arises_between_two_batches_ends_the_import_which_can_be
     again = import_into(migrated.database, backup.read_bytes(), on_conflict="fail")
 
     problem = (
-        "active row 2 is here in another version; choose --on-conflict skip, replace or newest; "
-        "what was imported before stays, and importing again brings the rest"
+        "active row 2: the database has another version; "
+        "use --on-conflict skip, replace or newest; "
+        "earlier batches are kept; import the document again to complete it"
     )
     assert str(result.refusal) == problem
     assert (result.active.inserted, result.active.skipped, result.tally.remaining) == (1, 0, 1)
@@ -682,8 +684,8 @@ def test_too_much_at_once_needs_force(
 
     assert refusal.value.exit_code == 3
     assert str(refusal.value) == (
-        "writing 2 memories at once would hold the write lock for seconds, and its other users"
-        " would fail meanwhile; leave out --atomic, or stop them and use --force"
+        "writing 2 memories in one transaction would hold the write lock for seconds, and other"
+        " programs would fail to write; omit --atomic, or stop the other programs and use --force"
     )
     assert refused == []
     assert len(rows(db, "agent_memory")) == 2

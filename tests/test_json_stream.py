@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from memctl.documents import json_stream
 from memctl.documents.json_stream import JsonStream
-from memctl.documents.staging import unpacked
+from memctl.documents.staging import decompressed
 from memctl.errors import DocumentError
 from tests.support.documents import EXAMPLES
 
@@ -175,7 +175,7 @@ def test_short_reads_from_a_pipe_are_put_together(pack: Callable[[bytes], bytes]
     content = pack(json.dumps(TRICKY, ensure_ascii=False).encode())
     pieces = Pieces([bytes([byte]) for byte in content])
 
-    assert read_all(unpacked(io.BufferedReader(pieces))) == [TRICKY]
+    assert read_all(decompressed(io.BufferedReader(pieces))) == [TRICKY]
 
 
 def test_a_pipe_that_has_nothing_yet_but_does_not_block_is_an_error() -> None:
@@ -184,7 +184,7 @@ def test_a_pipe_that_has_nothing_yet_but_does_not_block_is_an_error() -> None:
     os.write(writer, b'["begun')
 
     with io.BufferedReader(io.FileIO(reader)) as file, pytest.raises(DocumentError) as refusal:
-        read_all(unpacked(file))
+        read_all(decompressed(file))
     os.close(writer)
 
     assert refusal.value.message == (

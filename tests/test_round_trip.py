@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memctl.documents.document import Form
-from memctl.documents.staging import Wanted
+from memctl.documents.staging import AgentSelection
 from tests.support.documents import (
     EXAMPLES,
     Text,
@@ -167,10 +167,12 @@ def test_an_agent_that_is_given_to_another_and_back_is_the_same(
     name = agent.decode("utf-8", "surrogateescape")
     document = export_from(source, agent=name, form=form)
 
-    import_into(there, document, wanted=Wanted(name, new_agent="nobody else"))
-    import_into(back, export_from(there, agent="nobody else"), wanted=Wanted(new_agent=name))
+    import_into(there, document, selection=AgentSelection(name, new_agent="nobody else"))
+    import_into(
+        back, export_from(there, agent="nobody else"), selection=AgentSelection(new_agent=name)
+    )
     picked = copy_of(template, folder, "picked.db")
-    import_into(picked, export_from(source), wanted=Wanted(name))
+    import_into(picked, export_from(source), selection=AgentSelection(name))
 
     assert without_time(export_from(back, agent=name, form=form)) == without_time(document)
     assert stored_rows(picked) == stored_rows(back)

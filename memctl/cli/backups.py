@@ -16,10 +16,10 @@ from memctl.cli.options import (
     alone_with_database,
     finish,
 )
-from memctl.documents.conflicts import ImportConflict
 from memctl.errors import MemctlError, UsageError
 from memctl.jobs.engine import perform
 from memctl.output.terminal import Progress, on_terminal, show_document, show_notice, show_text
+from memctl.storage.sqlite.conflicts import ImportConflict
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.files import output_path, write_file
 from memctl.storage.sqlite.migrations import require_current
@@ -52,8 +52,8 @@ def export(
     ] = False,
 ) -> None:
     """Export an agent's active and archived memories as a document for `import`."""
-    from memctl.documents.document import ACTIVE, ARCHIVED, PROMOTIONS
     from memctl.documents.export import export as read_memories
+    from memctl.storage.sqlite.sections import ACTIVE, ARCHIVED, PROMOTIONS
 
     if (agent is None) != all_agents:
         raise UsageError("whose memories?", "memctl export AGENT, or memctl export --all")
@@ -129,7 +129,7 @@ def import_(
 ) -> None:
     """Import memories from a document written by `export`."""
     from memctl.documents.importing import import_staged
-    from memctl.documents.staging import Wanted, stage
+    from memctl.documents.staging import AgentSelection, stage
 
     if len(words) > 2:
         raise UsageError("there is one agent and one file", "memctl import [AGENT] FILE|-")
@@ -138,7 +138,7 @@ def import_(
         raise UsageError("--all is of no single agent", "leave out --all, or the agent")
     if reassign_agent == "":
         raise UsageError("a memory needs an agent", "name one after --reassign-agent")
-    wanted = Wanted(agent, all_agents=all_agents, new_agent=reassign_agent)
+    selection = AgentSelection(agent, all_agents=all_agents, new_agent=reassign_agent)
     with ExitStack() as stack:
         progress = stack.enter_context(Progress("import", quiet=call.quiet))
         file = _opened(words[-1], stack)
@@ -150,7 +150,7 @@ def import_(
             change.request(call),
             by_hand=True,
             prepare=lambda db: stage(
-                db, file, wanted, progress, complete_at=call.moment if no_checksum else None
+                db, file, selection, progress, complete_at=call.moment if no_checksum else None
             ),
         )
     finish(report, call, change)

@@ -1,7 +1,8 @@
-"""The export document: what it consists of, and how it is written.
+"""The export document: its parts, and how it is written.
 
-A header, the rows of three sections in a stable order with every column, and the SHA-256 of these
-rows. It is written as one JSON object with a row a line, or (`nl`) as a JSON object a line:
+It consists of a header, the rows of three sections with every column and in a stable order, and
+the SHA-256 of these rows. It is written as one JSON object with one row per line or, in the form
+`nl`, as one JSON object per line:
 
     {"format": "memctl.export", "version": 1, "exported_at": …, "agent_id": …, "counts": {…}}
     {"active": {"id": …, …}}
@@ -9,8 +10,8 @@ rows. It is written as one JSON object with a row a line, or (`nl`) as a JSON ob
     {"promotions": {"agent_id": …, …}}
     {"sha256": …}
 
-The checksum is that of the lines between the first and the last, as `nl` writes them. Rows are
-columns and values, so that a document may be laid out anew without becoming another.
+The checksum covers the lines between the first and the last as `nl` writes them. Reformatting a
+document does not change it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Literal, NamedTuple, NoReturn
 
 from memctl.documents.json_stream import MOST_BYTES
 from memctl.errors import LONGEST_TEXT, DocumentError, RefusedError
-from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
+from memctl.storage.sqlite.sections import SECTIONS, DocumentSection
 from memctl.storage.text import encodable, to_ascii
 from memctl.storage.times import to_text
 
@@ -28,36 +29,13 @@ FORMAT = "memctl.export"
 VERSION = 1
 PROBLEMS_SHOWN = 20
 AND_MORE = "; and more"
-ESCAPED_BYTE = "\\udc"  # how the surrogate of a byte that is not UTF-8 looks in JSON
+ESCAPED_BYTE = "\\udc"  # begins the surrogate of a byte of invalid UTF-8 in JSON
 
 Form = Literal["json", "nl"]
 
 
-class DocumentSection(NamedTuple):
-    """One part of the document, and the table whose rows it has."""
-
-    name: str
-    table: str
-    columns: tuple[str, ...]
-    order: str
-
-
-ACTIVE = DocumentSection("active", "agent_memory", MEMORY_COLUMNS, "rowid")
-# Without archive_id, which is the key of a row in one database; the order says what is newer.
-ARCHIVED = DocumentSection(
-    "archived", "archived_memories", (*MEMORY_COLUMNS, "archived_reason", "run_id"), "archive_id"
-)
-PROMOTIONS = DocumentSection(
-    "promotions",
-    "memory_promotions",
-    ("agent_id", "type", "key", "entry_id", "content_hash", "promoted_at"),
-    "agent_id, type, key",
-)
-SECTIONS = {section.name: section for section in (ACTIVE, ARCHIVED, PROMOTIONS)}
-
-
 class Header(NamedTuple):
-    """What the document says of itself; `agent` is None when it is of all agents."""
+    """The header; `agent` is None if the document contains all agents."""
 
     exported_at: datetime
     agent: str | None
@@ -71,9 +49,9 @@ class Checksum:
         self._sum = sha256()
 
     def add(self, section: DocumentSection, row: str) -> None:
-        """Count in a row, given as JSON: as the line that `nl` writes."""
+        """Add a row, given as JSON, in the form `nl`."""
         self._sum.update(f'{{"{section.name}": '.encode("ascii"))
-        self._sum.update(row.encode("ascii"))  # a copy of what may be large is enough
+        self._sum.update(row.encode("ascii"))  # on its own, to copy a large row only once
         self._sum.update(b"}\n")
 
     def __str__(self) -> str:
@@ -83,7 +61,7 @@ class Checksum:
 def write_document(
     header: Header, rows: Callable[[DocumentSection], Iterable[Sequence[object]]], form: Form
 ) -> Iterator[str]:
-    """Yield the document, some text at a time; `rows` gives those of a section, in their order.
+    """Yield the document in pieces of text; `rows` returns the rows of a section in their order.
 
     Raises RefusedError for a memory that is too large to be imported.
     """
@@ -116,15 +94,15 @@ def write_document(
 
 
 def row_text(section: DocumentSection, values: Iterable[object]) -> str:
-    """Return a row as JSON on one line, its columns in their order; the values are encodable."""
+    """Return a row as JSON on one line; the values must be encodable."""
     return to_ascii(dict(zip(section.columns, values, strict=True)))
 
 
 def _stored_row_text(section: DocumentSection, values: Sequence[object]) -> str:
-    """Return a row as it is stored as JSON; nearly every one is encodable as it is."""
+    """Return a stored row as JSON; the values of most rows need no encoding."""
     try:
         text = row_text(section, values)
-    except (TypeError, ValueError):  # a BLOB, or infinity
+    except (TypeError, ValueError):  # a BLOB or infinity
         text = ESCAPED_BYTE
     if ESCAPED_BYTE in text:
         text = row_text(section, map(encodable, values))
@@ -132,7 +110,7 @@ def _stored_row_text(section: DocumentSection, values: Sequence[object]) -> str:
 
 
 def _refuse_large(section: DocumentSection, values: Sequence[object]) -> NoReturn:
-    """Refuse to write what could not be imported."""
+    """Raise RefusedError for a row that could not be imported."""
     columns = dict(zip(section.columns, values, strict=True))
     raise RefusedError(
         f"memory '{columns['id']}' of '{columns['agent_id']}' takes more than {MOST_BYTES >> 20}"
@@ -142,9 +120,9 @@ def _refuse_large(section: DocumentSection, values: Sequence[object]) -> NoRetur
 
 
 def refuse_document(problems: Sequence[str], hint: str = "nothing was changed") -> None:
-    """Raise DocumentError that names what is wrong with a document, if anything is.
+    """Raise DocumentError if there are problems.
 
-    It names whole problems, as many as there is room for in a message.
+    The message contains as many complete problems as fit.
     """
     if problems:
         shown = list(problems[:PROBLEMS_SHOWN])

@@ -1,31 +1,19 @@
-"""Export: an agent's memories, or all, as a document from which they can be brought back exactly.
+"""Export: write the memories of one agent, or of all, as a document that restores them exactly.
 
-The rows of one moment are copied to temporary tables at once; whoever is slow to read the document
-then holds up nobody, and it may be larger than memory.
+All rows are first copied to temporary tables in one read transaction. A slow reader of the document
+therefore blocks no other program, and the document may be larger than memory.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from sqlite3 import Connection
 from typing import Any
 
-from memctl.documents.document import SECTIONS, DocumentSection, Form, Header, write_document
+from memctl.documents.document import Form, Header, write_document
 from memctl.errors import RefusedError
-from memctl.storage.sqlite.agents import agent_parameter, require_agent
-from memctl.storage.sqlite.database import one_view, temporary_tables
-
-# Equal agents stand in the index in the order of their rows.
-COPY_ROWS = """
-    CREATE TEMP TABLE exported_{name} AS
-    SELECT {columns} FROM {table} WHERE {condition} ORDER BY {order}
-"""
-
-IN_BOTH = """
-    SELECT agent_id, id, count(*) OVER ()
-    FROM exported_active
-    WHERE id IN (SELECT id FROM exported_archived)
-    LIMIT 1
-"""
+from memctl.storage.sqlite.agents import require_agent
+from memctl.storage.sqlite.database import Connection
+from memctl.storage.sqlite.exports import copied_rows, copied_to_both, copy_rows, count_copied
+from memctl.storage.sqlite.sections import SECTIONS, DocumentSection
 
 
 def export(
@@ -37,53 +25,34 @@ def export(
     now: datetime,
     progress: Callable[[int, int], object],
 ) -> Iterator[str]:
-    """Return the document, some text at a time; the sections not named have no rows in it.
+    """Return the document in pieces of text; sections that are not given have no rows.
 
-    `progress` is told how many rows of how many are written. Raises NotFoundError for an agent
-    without any memory, and RefusedError when a memory is both active and archived.
+    `progress` is called with the number of rows written and their total. Raises NotFoundError for
+    an agent without memories, and RefusedError if a memory is both active and archived.
     """
     require_agent(db, agent)
-    with temporary_tables(db):
-        _copy_rows(db, agent, sections)
-    _refuse_in_both(db)
-    counts = {
-        section.name: int(db.execute(f"SELECT count(*) FROM exported_{section.name}").fetchone()[0])
-        for section in SECTIONS.values()
-    }
-    whole = sum(counts.values())
-    done = 0
+    copy_rows(db, agent, sections)
+    _require_in_one_place(db)
+    counts = {section.name: count_copied(db, section) for section in SECTIONS.values()}
+    total = sum(counts.values())
+    written = 0
 
     def rows(section: DocumentSection) -> Iterator[Sequence[Any]]:
-        nonlocal done
-        for row in db.execute(f"SELECT * FROM exported_{section.name} ORDER BY rowid"):
+        nonlocal written
+        for row in copied_rows(db, section):
             yield row
-            done += 1
-            progress(done, whole)
+            written += 1
+            progress(written, total)
 
     return write_document(Header(now, agent, counts), rows, form)
 
 
-def _copy_rows(db: Connection, agent: str | None, sections: Iterable[DocumentSection]) -> None:
-    of_agent = "TRUE" if agent is None else "agent_id = CAST(:agent AS TEXT)"
-    with one_view(db):
-        for section in SECTIONS.values():
-            statement = COPY_ROWS.format(
-                name=section.name,
-                columns=", ".join(section.columns),
-                table=section.table,
-                condition=of_agent if section in sections else "FALSE",
-                order=section.order,
-            )
-            db.execute(statement, agent_parameter(agent))
-
-
-def _refuse_in_both(db: Connection) -> None:
-    """A memory is active or archived: what is both could not be imported."""
-    found = db.execute(IN_BOTH).fetchone()
+def _require_in_one_place(db: Connection) -> None:
+    """Raise RefusedError if a memory is both active and archived: it could not be imported."""
+    found = copied_to_both(db)
     if found:
-        agent_id, memory_id, count = found
         raise RefusedError(
-            f"{count} memories are both active and archived, the first '{memory_id}' of "
-            f"'{agent_id}', and could not be imported",
+            f"{found.total} memories are both active and archived, the first '{found.memory_id}' "
+            f"of '{found.agent_id}', and could not be imported",
             "archive them by hand, or export with --active-only and --archived-only",
         )

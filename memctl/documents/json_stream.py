@@ -1,7 +1,7 @@
-"""JSON from an untrusted file, read value by value in bounded memory and linear time.
+"""A reader of JSON from untrusted files, value by value, in bounded memory and linear time.
 
-At most one value is held at a time, of at most 64 MiB, and a long one must be text rather than
-structure: `[[],[],…` would take twenty times its size. A name may occur only once in an object.
+One value of at most 64 MiB is held at a time. Long values must consist mainly of text: decoding
+`[[],[],…` would take twenty times its size. A name may occur only once in an object.
 """
 
 import codecs
@@ -17,25 +17,25 @@ from memctl.errors import DocumentError
 CHUNK = 1 << 18  # bytes
 MOST_BYTES = 1 << 26
 LONG = 1 << 20
-MOST_STRUCTURE = 10_000  # bytes outside of texts in a long value
+MOST_STRUCTURE = 10_000  # bytes outside strings in a long value
 MOST_DEPTH = 100
 NEAR = 20  # characters of the document in a message
 
 SPACE = re.compile(rb"[ \t\n\r]*+")
 WORD = re.compile(rb'[^ \t\n\r,:"\[\]{}]*+')
-# As much of a text as there is behind its opening quote; a backslash at the end of a read has to
-# wait for the next read.
+# The part of a string that has been read after its opening quote, without a backslash at its end,
+# which needs the next read.
 _TEXT = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'
 _OUTSIDE = rb'[^"\[\]{}]*+'
 _FLAT = rb'%b(?:"%b"%b)*+' % (_OUTSIDE, _TEXT, _OUTSIDE)
 TEXT = re.compile(_TEXT, re.DOTALL)
 OUTSIDE_TEXT = re.compile(_OUTSIDE)
-# The common case in one match: an object that contains nothing deeper than objects.
+# The usual case in one match: an object that contains at most flat objects.
 ROW = re.compile(rb"\{%b(?:\{%b\}%b)*+\}" % (_FLAT, _FLAT, _FLAT), re.DOTALL)
 
 
 class JsonStream:
-    """A position in a stream of JSON in UTF-8; `place` says in errors where that is."""
+    """A position in a stream of JSON in UTF-8; `place` names it in error messages."""
 
     def __init__(self, source: BufferedIOBase) -> None:
         self.place = "the beginning"
@@ -47,7 +47,7 @@ class JsonStream:
         self._decoder = json.JSONDecoder(object_pairs_hook=self._object, parse_constant=self._word)
 
     def peek(self) -> bytes:
-        """Return the next byte that is no space, without taking it; at the end nothing."""
+        """Return the next byte that is not white space without consuming it; b"" at the end."""
         while True:
             self._at = _end(SPACE, self._buffer, self._at)
             if self._at < len(self._buffer):
@@ -56,24 +56,21 @@ class JsonStream:
                 return b""
 
     def accept(self, character: bytes) -> bool:
-        """Take a character if it is the next one."""
+        """Consume a character if it is next; return whether it was."""
         found = self.peek() == character
         self._at += found
         return found
 
     def expect(self, character: bytes) -> None:
-        """Take a character.
-
-        Raises DocumentError when another one is next.
-        """
+        """Consume a character. Raises DocumentError if another one is next."""
         if not self.accept(character):
             self._fail_at(self._at)
 
     def value(self) -> Any:
-        """Take a whole value: text, number, object and so on.
+        """Consume a complete value: string, number, object and so on.
 
-        Raises DocumentError for what is not JSON, is too large or too deep, or names anything
-        twice.
+        Raises DocumentError for a value that is invalid, too large or too deeply nested, or that
+        repeats a name in an object.
         """
         end = _end(ROW, self._buffer, self._at) if self.peek() == b"{" else self._at
         if end == self._at:
@@ -85,18 +82,18 @@ class JsonStream:
         except json.JSONDecodeError as error:
             self._fail_at(self._at + len(text[: error.pos].encode()))
         except ValueError:
-            self.fail("the document has a number of thousands of digits")
+            self.fail("the document has a number with thousands of digits")
         if length < len(text):
-            self._fail_at(self._at + length)  # behind a number or a word: all ASCII
+            self._fail_at(self._at + length)  # after a number or a word: all ASCII
         self._at = end
         return value
 
     def fail(self, problem: str) -> NoReturn:
-        """Raise DocumentError for a problem at this place."""
+        """Raise DocumentError for a problem at the present place."""
         raise DocumentError(f"{problem}, at {self.place}", "nothing was changed")
 
     def _read_whole(self) -> int:
-        """Read until the value that begins here is complete, and return where it ends.
+        """Read until the value that begins here is complete; return the position of its end.
 
         Each byte is scanned once, wherever the reads of the file end.
         """
@@ -111,7 +108,7 @@ class JsonStream:
             if at > MOST_BYTES:
                 self.fail(f"the document has a value longer than {MOST_BYTES >> 20} MiB")
             if at > LONG and structure > MOST_STRUCTURE:
-                self.fail("the document is not a memory, but something large")
+                self.fail("the document has a long value that is not mainly text")
             mark = bytes(self._buffer[at : at + 1])
             if mark in (b"", b"\\"):
                 if self._read_on():
@@ -120,7 +117,7 @@ class JsonStream:
                     return at
                 self._fail_at(len(self._buffer))
             if not depth and not in_text:
-                if at:  # a number or a word has ended
+                if at:  # the end of a number or a word
                     return at
                 if mark in b",:]}":
                     self._fail_at(at)
@@ -136,11 +133,11 @@ class JsonStream:
                 return at
 
     def _read_on(self) -> bool:
-        """Read some more; returns whether there was anything."""
+        """Read another chunk; return whether there was any."""
         try:
             more = self._source.read(CHUNK)
         except (EOFError, zlib.error) as error:
-            self.fail(f"what gzip packed is cut off or damaged ({error})")
+            self.fail(f"the gzip data is truncated or damaged ({error})")
         except OSError as error:
             self.fail(f"the document cannot be read ({error.strerror or error})")
         del self._buffer[: self._at]
@@ -152,11 +149,11 @@ class JsonStream:
     def _fail_at(self, position: int) -> NoReturn:
         found = self._decoded(position, position + 4 * NEAR, whole=False)[:NEAR]
         if found:
-            self.fail(f"the document is not JSON as expected near {found!r}")
-        self.fail("the document ends too early" if self._begun else "the document is empty")
+            self.fail(f"the document is not valid JSON near {found!r}")
+        self.fail("the document ends unexpectedly" if self._begun else "the document is empty")
 
     def _decoded(self, start: int, end: int, *, whole: bool = True) -> str:
-        """Return bytes as text; the last character may be cut off unless it must be whole."""
+        """Return bytes as text; an incomplete last character is dropped unless `whole` is true."""
         try:
             return codecs.utf_8_decode(memoryview(self._buffer)[start:end], "strict", whole)[0]
         except UnicodeDecodeError:
@@ -168,18 +165,18 @@ class JsonStream:
             seen: set[str] = set()
             for name, _ in pairs:
                 if name in seen:
-                    self.fail(f"{name[:40]!r} stands twice in one object")
+                    self.fail(f"{name[:40]!r} occurs twice in one object")
                 seen.add(name)
         return found
 
     def _word(self, word: str) -> NoReturn:
-        self.fail(f"{word} is no number of JSON")
+        self.fail(f"{word} is not valid in JSON")
 
 
 def _end(pattern: re.Pattern[bytes], buffer: bytearray, start: int) -> int:
-    """Return where what matches from `start` on ends; the buffer cannot grow while a match lives.
+    """Return the end of a match at `start`, or `start` if there is none.
 
-    That is `start` itself when nothing matches.
+    The match object is not returned because the buffer cannot grow while one exists.
     """
     found = pattern.match(buffer, start)
     return found.end() if found else start

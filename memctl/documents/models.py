@@ -1,4 +1,4 @@
-"""What a document to import must look like, value by value: the door that pydantic guards."""
+"""The models with which pydantic validates every value of a document to import."""
 
 import base64
 import json
@@ -19,13 +19,13 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from memctl.documents.document import ACTIVE, ARCHIVED, PROMOTIONS, DocumentSection
 from memctl.storage.sqlite.database import from_bytes
+from memctl.storage.sqlite.sections import ACTIVE, ARCHIVED, PROMOTIONS, DocumentSection
 from memctl.storage.times import to_sqlite_text
 
 
 class Strict(BaseModel):
-    """An object with exactly these names, in which a text is not a number."""
+    """An object with exactly these names; strings are not converted to numbers."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -38,17 +38,17 @@ def _unpack(packed: str) -> bytes:
 
 
 class EncodedText(Strict):
-    """A text that is not valid UTF-8."""
+    """A text that is invalid UTF-8."""
 
     base64: str
 
     def decoded(self) -> str:
-        """Return it as it is read from a database."""
+        """Return the text as it is read from a database, with surrogate escapes."""
         return from_bytes(_unpack(self.base64))
 
 
 class EncodedBlob(Strict):
-    """A value of bytes."""
+    """A BLOB."""
 
     blob_base64: str
 
@@ -58,7 +58,7 @@ class EncodedBlob(Strict):
 
 
 class EncodedReal(Strict):
-    """A number that JSON has no word for."""
+    """An infinite number."""
 
     real: Literal["inf", "-inf"]
 
@@ -68,13 +68,13 @@ class EncodedReal(Strict):
 
 
 def _no_integer(value: object) -> object:
-    """Keep an integer of more than 64 bits from becoming a float near it."""
+    """Prevent an integer of more than 64 bits from being rounded to a float."""
     if isinstance(value, int):
         raise ValueError("an integer")
     return value
 
 
-# The length, though no limit, makes pydantic look for halves of characters.
+# The length is no real limit, but makes pydantic reject unpaired surrogates.
 PlainText = Annotated[str, Field(max_length=1 << 30)]
 OddText = Annotated[EncodedText, AfterValidator(EncodedText.decoded)]
 Blob = Annotated[EncodedBlob, AfterValidator(EncodedBlob.decoded)]
@@ -83,7 +83,7 @@ Real = Annotated[float, BeforeValidator(_no_integer), Field(allow_inf_nan=False)
 Infinity = Annotated[EncodedReal, AfterValidator(EncodedReal.decoded)]
 
 in_order = Field(union_mode="left_to_right")
-# A column keeps a BLOB whatever its type; into one for numbers goes any text that is none.
+# SQLite stores a BLOB in any column, and in a numeric column any text that is not a number.
 Name = Annotated[PlainText | OddText | Blob, in_order]
 Detail = Annotated[PlainText | OddText | Blob | None, in_order]
 Number = Annotated[Integer | Real | PlainText | OddText | Blob | Infinity | None, in_order]
@@ -137,7 +137,7 @@ class Counts(Strict):
 
 
 class Frame(Strict):
-    """All of the document but its rows."""
+    """The document without its rows."""
 
     format: str
     version: int
@@ -148,10 +148,10 @@ class Frame(Strict):
 
 
 def completed(section: DocumentSection, row: Any, *, now: datetime, agent: str | None) -> Any:
-    """Return a memory with the values that the service would store in the columns it omits.
+    """Return a memory with the service's defaults in the columns that it omits.
 
-    `agent` is the one to which all are given, or None. An archived memory without an id gets the
-    same one at each import, or a second import would bring it in again.
+    `agent` is the agent to which all memories are assigned, or None. The id given to an archived
+    memory depends on its contents, so that a second import recognizes it.
     """
     if section is PROMOTIONS or not isinstance(row, dict):
         return row
@@ -177,9 +177,9 @@ ROWS: dict[str, TypeAdapter[list[Any]]] = {
 def check_rows(
     section: DocumentSection, rows: Sequence[object], *, first: int
 ) -> list[tuple[Any, ...]]:
-    """Return the values of rows, in the order of the columns; `first` is the number of the first.
+    """Return the values of rows in the order of the columns; `first` is the first row's number.
 
-    Raises ValueError whose arguments are the problems, each naming row and column.
+    Raises ValueError, whose arguments are the problems, each with row and column.
     """
     try:
         checked = ROWS[section.name].validate_python(rows)
@@ -189,9 +189,9 @@ def check_rows(
 
 
 def check_frame(found: object) -> Frame:
-    """Return all of the document but its rows.
+    """Return the document without its rows.
 
-    Raises ValueError whose arguments are the problems.
+    Raises ValueError, whose arguments are the problems.
     """
     try:
         return Frame.model_validate(found)
@@ -203,7 +203,7 @@ def check_frame(found: object) -> Frame:
 
 
 def _problems(error: ValidationError, section: DocumentSection, first: int) -> list[str]:
-    """Say what is wrong, once for each row and column, however many types were tried."""
+    """Return one problem for each row and column, however many types were tried."""
     found: dict[str, list[Any]] = {}
     for detail in error.errors(include_url=False, include_context=False):
         number, *column = detail["loc"]
@@ -214,12 +214,12 @@ def _problems(error: ValidationError, section: DocumentSection, first: int) -> l
     return [_problem(where, details) for where, details in found.items()]
 
 
-# Where several types were tried, the first of these says it better than the others.
-TELLING = {
-    "string_unicode": "has half a character",
+# If several types were tried, the first of these errors is the most specific.
+SPECIFIC_PROBLEMS = {
+    "string_unicode": "has an unpaired surrogate",
     "base64": "is not base64",
     "missing": "is missing",
-    "extra_forbidden": "is not known",
+    "extra_forbidden": "is unknown",
     "model_type": "is not an object",
 }
 
@@ -228,7 +228,7 @@ def _problem(where: str, details: Sequence[Any]) -> str:
     kinds = {detail["type"] for detail in details}
     if len(details) > 1:
         kinds &= {"string_unicode", "base64"}
-    for kind, problem in TELLING.items():
+    for kind, problem in SPECIFIC_PROBLEMS.items():
         if kind in kinds:
             return f"{where}: {problem}"
-    return f"{where}: {reprlib.repr(details[0]['input'])} cannot be stored there"
+    return f"{where}: invalid value {reprlib.repr(details[0]['input'])}"

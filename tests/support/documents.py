@@ -11,20 +11,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from memctl.documents.conflicts import ImportConflict
-from memctl.documents.document import SECTIONS, Checksum, DocumentSection, Form
+from memctl.documents.document import Checksum, Form
 from memctl.documents.export import export
 from memctl.documents.importing import ImportResult, import_staged
-from memctl.documents.staging import Wanted, stage
+from memctl.documents.staging import AgentSelection, stage
 from memctl.jobs.engine import JobRequest, perform
+from memctl.storage.sqlite.conflicts import ImportConflict
 from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.sections import SECTIONS, DocumentSection
 from tests.support.database import connect
 from tests.support.program import NOW
 
 # How many random databases each property is tried on; MEMCTL_EXAMPLES=1000 for a thorough proof.
 EXAMPLES = int(os.environ.get("MEMCTL_EXAMPLES", "60"))
 
-ALL = Wanted(all_agents=True)
+ALL = AgentSelection(all_agents=True)
 EVERYTHING = tuple(SECTIONS.values())
 
 
@@ -54,7 +55,7 @@ def import_into(
     database: Path,
     document: bytes,
     *,
-    wanted: Wanted = ALL,
+    selection: AgentSelection = ALL,
     on_conflict: ImportConflict = "skip",
     allow_invalid: bool = True,
     dry_run: bool = False,
@@ -71,7 +72,7 @@ def import_into(
         JobRequest(database, NOW, dry_run=dry_run),
         by_hand=True,
         prepare=lambda db: stage(
-            db, file, wanted, lambda *_: None, complete_at=NOW if no_checksum else None
+            db, file, selection, lambda *_: None, complete_at=NOW if no_checksum else None
         ),
     )
     assert report.result is not None

@@ -1,24 +1,34 @@
-"""What rows of a document must hold; --allow-invalid imports the others exactly as they are.
+"""The rules for the values in the rows of a document to import.
 
-Other programs may have stored anything, and a document must be able to bring that back. What is
-more likely a mistake is named instead of imported.
+Other programs may have stored any value, and a document must be able to restore it: the import
+refuses the rows that break a rule, unless --allow-invalid imports them unchanged.
 """
 
 from collections.abc import Mapping
 from sqlite3 import Connection
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from memctl.documents.document import PROBLEMS_SHOWN
 from memctl.storage.sqlite.database import GREATEST_REAL
 from memctl.storage.sqlite.memories import TYPES
 from memctl.storage.times import unix_seconds
 
+StagedTable = Literal["incoming", "incoming_promotions"]
+
 
 class Rule(NamedTuple):
-    """What a column must hold, and SQL that is true for a row in which it does not."""
+    """A rule for a column: SQL that is true for a row that breaks it, and the message for it."""
 
     column: str
     broken: str
+    problem: str
+
+
+class InvalidValue(NamedTuple):
+    """A value that breaks a rule: its section, the number of its row there, and its column."""
+
+    section: str
+    row: int
+    column: str
     problem: str
 
 
@@ -28,7 +38,7 @@ def _text(column: str) -> Rule:
 
 def _name(column: str) -> Rule:
     broken = f"typeof({column}) <> 'text' OR {column} = ''"
-    return Rule(column, broken, "must be text, and not empty")
+    return Rule(column, broken, "must be non-empty text")
 
 
 def _time(column: str) -> Rule:
@@ -49,22 +59,22 @@ def _optional(rule: Rule) -> Rule:
 KNOWN_TYPES = ", ".join(f"'{kind}'" for kind in TYPES)
 UNKNOWN_TYPE = f"type NOT IN ({KNOWN_TYPES})"
 
-NO_JSON = """
+NOT_JSON = """
     CASE
         WHEN typeof(metadata) <> 'text' OR instr(metadata, char(0)) THEN TRUE
         ELSE NOT json_valid(metadata)
     END
 """
 
-# By the table in which a document is laid out; what is active has no archived_reason and run_id.
-RULES = {
+# Active memories have neither archived_reason nor run_id.
+RULES: dict[StagedTable, tuple[Rule, ...]] = {
     "incoming": (
         _name("id"),
         _text("agent_id"),
-        Rule("type", UNKNOWN_TYPE, "is none of the known ones"),
+        Rule("type", UNKNOWN_TYPE, "is not one of the known types"),
         _name("key"),
         _text("value"),
-        _optional(Rule("metadata", NO_JSON, "must be JSON")),
+        _optional(Rule("metadata", NOT_JSON, "must be JSON")),
         _optional(_number("importance", "10", "must be a number from 0 to 10")),
         _optional(
             Rule(
@@ -95,20 +105,15 @@ RULES = {
     ),
 }
 
-# In which section of the document a row of each table stood.
-SECTION_OF_ROW = {
+# SQL for the section of a row.
+SECTION_OF_ROW: dict[StagedTable, str] = {
     "incoming": "iif(archived_reason IS NULL, 'active', 'archived')",
     "incoming_promotions": "'promotions'",
 }
 
-BROKEN_ROWS = """
-    SELECT {section}, number, {place}, '{column}', '{problem}' FROM {table}
-    WHERE rowid IN (SELECT invalid_row FROM invalid_{table}) AND {condition} AND ({broken})
-"""
-
 
 def note_invalid_rows(db: Connection) -> None:
-    """Find the rows that break a rule, in one pass over all; nothing is refused yet."""
+    """Note the rows that break a rule, in one pass over all rows."""
     for table, rules in RULES.items():
         any_broken = " OR ".join(f"({rule.broken})" for rule in rules)
         db.execute(
@@ -117,23 +122,27 @@ def note_invalid_rows(db: Connection) -> None:
         )
 
 
-def problems_of_rows(db: Connection, conditions: Mapping[str, str]) -> list[str]:
-    """Say what is wrong with the first noted rows; each table has a condition on its rows."""
+def find_invalid_values(
+    db: Connection, conditions: Mapping[StagedTable, str], *, limit: int
+) -> list[InvalidValue]:
+    """Return the first invalid values in the noted rows; each table has a condition on its rows."""
     queries = [
-        BROKEN_ROWS.format(
-            section=SECTION_OF_ROW[table],
-            place=place,
-            column=rule.column,
-            problem=rule.problem,
-            table=table,
-            condition=conditions[table],
-            broken=rule.broken,
-        )
+        _invalid_values(table, place, rule, conditions[table])
         for table, rules in RULES.items()
         for place, rule in enumerate(rules)
     ]
-    found = db.execute(f"{' UNION ALL '.join(queries)} ORDER BY 1, 2, 3 LIMIT {PROBLEMS_SHOWN + 1}")
+    found = db.execute(f"{' UNION ALL '.join(queries)} ORDER BY 1, 2, 3 LIMIT {limit}")
     return [
-        f"{section} row {number}, {column}: {problem}"
+        InvalidValue(section, number, column, problem)
         for section, number, _, column, problem in found
     ]
+
+
+def _invalid_values(table: StagedTable, place: int, rule: Rule, condition: str) -> str:
+    """Return SQL for the rows that break a rule, with the place of the rule in their order."""
+    return f"""
+        SELECT {SECTION_OF_ROW[table]}, number, {place}, '{rule.column}', '{rule.problem}'
+        FROM {table}
+        WHERE rowid IN (SELECT invalid_row FROM invalid_{table})
+            AND {condition} AND ({rule.broken})
+    """
