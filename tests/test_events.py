@@ -14,8 +14,9 @@ import pytest
 
 from memctl.cli import watch
 from memctl.cli.options import GlobalOptions, OutputOptions
+from memctl.storage.rows import EventFilter
 from memctl.storage.sqlite.database import open_database
-from memctl.storage.sqlite.events import EventFilter, follow_events
+from memctl.storage.sqlite.events import follow_events
 from tests.support.database import connect, insert_memory, rows, text_of
 from tests.support.program import NOW, Answer, Memctl
 from tests.support.service import Service

@@ -20,7 +20,7 @@ from memctl.jobs.archive import archive
 from memctl.jobs.decay import decay
 from memctl.jobs.engine import JobContext, JobRequest, JobResult, perform
 from memctl.jobs.restore import restore
-from memctl.storage.sqlite.archive import ArchiveFilter
+from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite.database import table_exists
 from tests.support.database import connect, insert_memory, rows, text_of
 from tests.support.program import NOW, Answer, Memctl

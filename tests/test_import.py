@@ -20,7 +20,7 @@ from memctl.errors import DocumentError, RefusedError
 from memctl.jobs.archive import archive
 from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.restore import restore
-from memctl.storage.sqlite.archive import ArchiveFilter
+from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite.conflicts import ImportConflict
 from memctl.storage.sqlite.memories import TYPES
 from tests.support.database import connect, everything, rows

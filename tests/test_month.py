@@ -21,7 +21,7 @@ from memctl.jobs.engine import JobRequest, perform
 from memctl.jobs.prune import prune
 from memctl.jobs.restore import restore
 from memctl.jobs.snapshot import snapshot
-from memctl.storage.sqlite.archive import ArchiveFilter
+from memctl.storage.rows import ArchiveFilter
 from tests.support.database import connect, text_of
 from tests.support.program import NOW, Memctl
 from tests.support.service import COUNT_ACCESS, FIND, REMEMBER, Service

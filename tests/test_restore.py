@@ -10,7 +10,8 @@ import pytest
 
 from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.restore import RestoreResult, restore
-from memctl.storage.sqlite.archive import ArchiveFilter
+from memctl.storage.rows import ArchiveFilter
+from memctl.storage.sqlite.archive import archive_condition
 from memctl.storage.sqlite.restore import restorable_memories
 from memctl.storage.sqlite.selection import BATCH_ROWS
 from tests.support.database import insert_memory, is_sound, rows
@@ -279,7 +280,8 @@ def test_what_is_written_anew_during_a_restore_stays_and_is_told_of(
 def test_a_batch_of_a_restore_looks_its_rows_up_by_number(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
-    condition, parameters = ArchiveFilter(agent="a", reason="expired", since=NOW).condition()
+    which = ArchiveFilter(agent="a", reason="expired", since=NOW)
+    condition, parameters = archive_condition(which)
     query = restorable_memories(condition, BATCH_ROWS)
 
     plan = [

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from memctl.config.jobs import JOBS, Every
 from memctl.jobs.due import due_at
-from memctl.storage.sqlite.ledger import JobHistory
+from memctl.storage.rows import JobHistory
 from tests.support.database import connect, everything, rows
 from tests.support.jobs import fill_archive, prepare_cleanup, undisturbed
 from tests.support.ledger import jobs_run, runs

@@ -20,7 +20,7 @@ from memctl.jobs.features import enable
 from memctl.jobs.promote import promote
 from memctl.jobs.prune import prune
 from memctl.jobs.restore import restore
-from memctl.storage.sqlite.archive import ArchiveFilter
+from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.sqlite.rollback import roll_back

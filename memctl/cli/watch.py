@@ -20,11 +20,10 @@ from memctl.cli.options import (
 from memctl.errors import MemctlError, UsageError
 from memctl.output.tables import show_facts, show_rows
 from memctl.output.terminal import show_document, show_lines, show_notice, wait_for_reader
+from memctl.storage.rows import EventFilter, EventRecord, RunFilter, RunRecord, RunStatus
 from memctl.storage.spool import spooled_failures
 from memctl.storage.sqlite.database import MOST_ROWS, one_view, open_database
 from memctl.storage.sqlite.events import (
-    EventFilter,
-    EventRecord,
     follow_events,
     newest_visible_event,
     pruned_after,
@@ -32,7 +31,7 @@ from memctl.storage.sqlite.events import (
     read_newest_events,
 )
 from memctl.storage.sqlite.migrations import require_current
-from memctl.storage.sqlite.runs import RunFilter, RunRecord, RunStatus, crashed_runs, list_runs
+from memctl.storage.sqlite.runs import crashed_runs, list_runs
 from memctl.storage.times import parse_past, to_text
 
 if TYPE_CHECKING:

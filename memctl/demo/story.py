@@ -24,7 +24,7 @@ from memctl.jobs import features
 from memctl.jobs.due import run_due_jobs
 from memctl.jobs.engine import JobRequest, perform
 from memctl.jobs.restore import restore
-from memctl.storage.sqlite.archive import ArchiveFilter
+from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite.database import open_or_create_database, transaction
 from memctl.storage.sqlite.features import Feature
 from memctl.storage.sqlite.files import Draft, whole_file

@@ -14,11 +14,12 @@ from memctl.jobs.alerts import (
     growth_alerts,
 )
 from memctl.jobs.watchdog import failures_besides, failures_in_a_row
+from memctl.storage.rows import RunFilter
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite import ledger
 from memctl.storage.sqlite.alerts import figures_before_today
 from memctl.storage.sqlite.pause import current_pause
-from memctl.storage.sqlite.runs import RunFilter, crashed_runs, list_runs
+from memctl.storage.sqlite.runs import crashed_runs, list_runs
 from memctl.storage.times import parse_moment
 
 LONG_PAUSE = timedelta(days=1)

@@ -14,9 +14,10 @@ from memctl.config.policies import DecayPolicy, PromotePolicy, PrunePolicy
 from memctl.errors import NotFoundError, name_like
 from memctl.insight.fading import idle_time, importance_after_decay, moment_of_fading
 from memctl.jobs.candidates import Considered, foreseen_candidates
+from memctl.storage.rows import EventFilter, EventRecord
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.database import Connection, one_view
-from memctl.storage.sqlite.events import EventFilter, EventRecord, read_events
+from memctl.storage.sqlite.events import read_events
 from memctl.storage.sqlite.explain import (
     StoredCopy,
     StoredMemory,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from memctl.errors import UsageError
 from memctl.jobs.engine import Batch, JobContext, JobResult
+from memctl.storage.rows import Reason
 from memctl.storage.sqlite.agents import require_agent, require_ids
 from memctl.storage.sqlite.archiving import archive_rows, imported_memories, select_named
-from memctl.storage.sqlite.events import Reason
 from memctl.storage.sqlite.ledger import require_run
 
 

@@ -4,8 +4,8 @@ The table belongs to the service: its clock and its keys apply, and it gets no r
 memories. An obstacle never fails a job; `memctl check` reports it.
 """
 
+from memctl.storage.rows import RunRecord
 from memctl.storage.sqlite.database import Connection
-from memctl.storage.sqlite.runs import RunRecord
 from memctl.storage.sqlite.service_events import add_service_event
 
 SEVERITIES = {"ok": "info", "refused": "warning"}

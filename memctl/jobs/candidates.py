@@ -18,11 +18,10 @@ from memctl.errors import RefusedError
 from memctl.jobs.decay import DecayResult, decay, settled_decay_sql
 from memctl.jobs.engine import JobContext
 from memctl.jobs.knowledge import content_hash
+from memctl.storage.rows import AffectedMemory, ConditionsMet, Which
 from memctl.storage.sqlite.agents import agent_parameter
 from memctl.storage.sqlite.candidates import (
     CandidateSql,
-    ConditionsMet,
-    Which,
     define_content_hash,
     delete_notes_on_nothing,
     judge_memories,
@@ -31,7 +30,6 @@ from memctl.storage.sqlite.candidates import (
 from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.decay import DecaySql, decay_sql
 from memctl.storage.sqlite.knowledge import ENTRY_TYPES, has_knowledge_base
-from memctl.storage.sqlite.selection import AffectedMemory
 from memctl.storage.times import to_unix
 
 

@@ -15,7 +15,8 @@ from memctl.config.jobs import JOBS, Every
 from memctl.config.settings import Settings
 from memctl.errors import MemctlError, RefusedError, shortage
 from memctl.jobs.engine import JobContext, JobReport, JobRequest, JobResult, Session, clock_error
-from memctl.storage.sqlite.ledger import JobHistory, job_history
+from memctl.storage.rows import JobHistory
+from memctl.storage.sqlite.ledger import job_history
 from memctl.storage.sqlite.migrations import require_current
 
 RETRY_AFTER = timedelta(hours=1)

@@ -22,12 +22,13 @@ from memctl.errors import MemctlError, NotFoundError, RefusedError, SchemaError,
 from memctl.jobs.batches import Batches
 from memctl.jobs.tally import JobTally
 from memctl.jobs.watchdog import Watch, after_run, deliver_alerts, keep_failure, take_in_spool
+from memctl.storage.rows import AffectedMemory, EndStatus, Pause
 from memctl.storage.spool import FailureStatus
 from memctl.storage.sqlite import ledger, migrations
 from memctl.storage.sqlite.database import complaints_about, open_database, require_file
 from memctl.storage.sqlite.locking import exclusive
-from memctl.storage.sqlite.pause import Pause, current_pause
-from memctl.storage.sqlite.selection import AffectedMemory, Selection
+from memctl.storage.sqlite.pause import current_pause
+from memctl.storage.sqlite.selection import Selection
 from memctl.storage.sqlite.triggers import require_equal_counts
 
 MOST_LOCK_WAIT = 86400  # seconds
@@ -360,9 +361,7 @@ def _record(
     )
     run = JobContext(db, request, run_id, batches)
 
-    def finish(
-        status: ledger.EndStatus, result: JobResult | None, error: BaseException | None
-    ) -> None:
+    def finish(status: EndStatus, result: JobResult | None, error: BaseException | None) -> None:
         seconds = time.monotonic() - clock
         ledger.finish_run(
             db,

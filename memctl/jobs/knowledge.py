@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from memctl.storage.rows import KnowledgeEntry
 from memctl.storage.sqlite.checksum import sha256
 from memctl.storage.sqlite.database import to_bytes
-from memctl.storage.sqlite.knowledge import ENTRY_TYPES, KnowledgeEntry
+from memctl.storage.sqlite.knowledge import ENTRY_TYPES
 
 LEARNING_MAY_BECOME = ("gotcha", "pattern", "decision")
 

@@ -17,12 +17,12 @@ from memctl.jobs.decay import charge_ended_idle_times
 from memctl.jobs.engine import Batch, JobContext, JobResult
 from memctl.jobs.knowledge import Source, entry_of, hash_of
 from memctl.jobs.similarity import Corpus, Words, are_alike, words_of
+from memctl.storage.rows import CandidateRow, KnowledgeEntry
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.candidates import select_not_marked, select_not_promoted
 from memctl.storage.sqlite.database import from_bytes
 from memctl.storage.sqlite.events import record_events
 from memctl.storage.sqlite.knowledge import (
-    KnowledgeEntry,
     add_entry,
     confirm_entry,
     content_if_it_holds,
@@ -32,12 +32,7 @@ from memctl.storage.sqlite.knowledge import (
     read_entry,
     supersede_entry,
 )
-from memctl.storage.sqlite.promote import (
-    CandidateReader,
-    CandidateRow,
-    link_to_entry,
-    mark_again,
-)
+from memctl.storage.sqlite.promote import CandidateReader, link_to_entry, mark_again
 from memctl.storage.sqlite.triggers import require_equal_counts
 
 GAIN_FROM_ITSELF = 0.05  # a memory says its entry again in slightly other words

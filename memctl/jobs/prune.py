@@ -14,16 +14,11 @@ from typing import get_args
 from memctl.config.policies import Override, PrunePolicy
 from memctl.errors import RefusedError
 from memctl.jobs.engine import JobContext, JobResult
+from memctl.storage.rows import Loss
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.archiving import remove_archived
 from memctl.storage.sqlite.database import Connection, transaction
-from memctl.storage.sqlite.prune import (
-    Loss,
-    OwnTable,
-    delete_records,
-    old_records,
-    prune_queries,
-)
+from memctl.storage.sqlite.prune import OwnTable, delete_records, old_records, prune_queries
 from memctl.storage.sqlite.state import read_state, write_state
 
 STATE_KEY = "prune:policy"

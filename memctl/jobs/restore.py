@@ -12,8 +12,8 @@ from typing import Literal
 
 from memctl.errors import RefusedError, UsageError
 from memctl.jobs.engine import Batch, JobContext, JobResult
+from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite.agents import require_agent, require_ids
-from memctl.storage.sqlite.archive import ArchiveFilter
 from memctl.storage.sqlite.archiving import archive_replaced
 from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.ledger import require_run

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from memctl.config.policies import Policy
-from memctl.storage.sqlite.selection import AffectedMemory
+from memctl.storage.rows import AffectedMemory
 
 
 class JobTally:

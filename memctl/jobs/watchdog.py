@@ -25,6 +25,7 @@ from memctl.jobs.alerts import (
     growth_alerts,
     settle_alerts,
 )
+from memctl.storage.rows import RunFilter, RunIdentity, RunRecord
 from memctl.storage.spool import (
     DeliveredAlert,
     Failure,
@@ -49,7 +50,7 @@ from memctl.storage.sqlite.database import Connection, StorageError, open_databa
 from memctl.storage.sqlite.ledger import record_failure
 from memctl.storage.sqlite.locking import exclusive
 from memctl.storage.sqlite.migrations import require_current
-from memctl.storage.sqlite.runs import RunFilter, RunIdentity, RunRecord, crashed_runs, list_runs
+from memctl.storage.sqlite.runs import crashed_runs, list_runs
 from memctl.storage.times import parse_moment, to_text
 
 MOST_FAILURES = 1000  # so far back a row of failures is counted

@@ -4,7 +4,7 @@ from memctl.jobs.engine import JobReport, JobResult
 from memctl.output.messages import Message
 from memctl.output.tables import show_rows
 from memctl.output.terminal import json_key, show_document, show_message
-from memctl.storage.sqlite.selection import AffectedMemory
+from memctl.storage.rows import AffectedMemory
 from memctl.storage.times import to_text
 
 # What each job did, with its counts filled in; and the same as a preview.

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from memctl.storage.rows import RunIdentity
 from memctl.storage.sqlite.ownership import OPEN, create_directory, open_or_create
-from memctl.storage.sqlite.runs import RunIdentity
 
 MOST_BYTES = 1 << 20  # of a year without a database, the first few thousand failures are enough
 

@@ -13,10 +13,11 @@ from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl.errors import RefusedError
+from memctl.storage.rows import Event, Reason
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
 from memctl.storage.sqlite.archive import KEPT_COLUMNS
 from memctl.storage.sqlite.database import bind_texts
-from memctl.storage.sqlite.events import Event, Reason, record_archiving, record_events
+from memctl.storage.sqlite.events import record_archiving, record_events
 from memctl.storage.sqlite.selection import Rows, Selection
 from memctl.storage.sqlite.triggers import require_equal_counts
 from memctl.storage.times import to_text, to_unix, unix_seconds

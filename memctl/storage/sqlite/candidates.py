@@ -7,13 +7,14 @@ knowledge base has the hash of the text it was promoted with, by which a change 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from sqlite3 import Connection
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from memctl.storage.rows import AffectedMemory, ConditionsMet, Which
 from memctl.storage.sqlite.agents import OF_AGENT
 from memctl.storage.sqlite.database import from_bytes, to_bytes, transaction
 from memctl.storage.sqlite.decay import DecaySql, memories_at
 from memctl.storage.sqlite.knowledge import ENTRY_TYPES
-from memctl.storage.sqlite.selection import BATCH_ROWS, AffectedMemory, Rows, Selection
+from memctl.storage.sqlite.selection import BATCH_ROWS, Rows, Selection
 from memctl.storage.times import unix_seconds
 
 
@@ -148,23 +149,6 @@ def select_not_marked(sql: CandidateSql) -> Selection:
     """Select the candidates whose present text is there, but that are not marked as promoted."""
     return Selection(partial(_unmarked_memories, sql), sql.parameters)
 
-
-class ConditionsMet(NamedTuple):
-    """Which conditions of promotion a memory meets, and by what values."""
-
-    importance: Any
-    access_count: Any
-    age_days: int | None
-    age: int | None  # in seconds
-    judged: float | None  # the importance that counts
-    is_type: int  # this and the following: 1 if the condition is met, else 0
-    is_important: int
-    is_read: int
-    is_old: int
-    known_since: str | None  # since when its text is in the knowledge base
-
-
-Which = Literal["all", "worth listing", "lacking one at most"]
 
 # For each: a condition on the stored columns, and one on the conditions that are met.
 # Worth listing are all memories of the right types, and those that only their type excludes.

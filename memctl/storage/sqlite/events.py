@@ -13,13 +13,13 @@ ended or another run has begun.
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal
 
 from memctl.errors import NotFoundError, UsageError
+from memctl.storage.rows import CAUSES, EVENTS, Event, EventFilter, EventRecord, Reason
 from memctl.storage.sqlite.database import (
     data_version,
     from_json,
@@ -30,27 +30,6 @@ from memctl.storage.sqlite.database import (
 )
 from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.times import to_text
-
-Event = Literal[
-    "memory:expired",
-    "memory:forgotten",
-    "memory:deleted",
-    "memory:archived",
-    "memory:imported",
-    "memory:promoted",
-    "memory:pruned",
-    "memory:restored",
-]
-Reason = Literal["expired", "forgotten", "deleted", "replaced", "imported", "manual"]
-
-EVENTS = (*get_args(Event), "memory:decayed", "memory:alert")
-
-# The reasons of archiving that are themselves events; these come before `memory:archived`.
-CAUSES: Mapping[Reason, Event] = {
-    "expired": "memory:expired",
-    "forgotten": "memory:forgotten",
-    "deleted": "memory:deleted",
-}
 
 Table = Literal["agent_memory", "archived_memories"]
 
@@ -83,53 +62,6 @@ NEWEST_VISIBLE_EVENT = """
         0
     )
 """
-
-
-class EventRecord(NamedTuple):
-    """One event as readers get it."""
-
-    event_id: int
-    at: str
-    event: str
-    memory_id: str | None
-    agent_id: str | None
-    type: str | None
-    key: str | None
-    run_id: int | None
-    detail: object  # what the event's JSON column holds
-
-
-@dataclass(frozen=True)
-class EventFilter:
-    """Selects events; a field that is None matches every event."""
-
-    agent: str | None = None
-    type: str | None = None
-    key: str | None = None
-    event: str | None = None  # with or without `memory:`
-    run_id: int | None = None
-    since: datetime | None = None
-
-    def condition(self) -> tuple[str, dict[str, Any]]:
-        """Return a condition on memory_events and its parameters.
-
-        Raises UsageError for an event that memctl does not record.
-        """
-        event = self.event
-        if event is not None:
-            event = event if event.startswith("memory:") else f"memory:{event}"
-            if event not in EVENTS:
-                raise UsageError(f"there is no event '{event}'", f"use {', '.join(EVENTS)}")
-        terms, parameters = text_conditions(
-            {"agent_id": self.agent, "type": self.type, "key": self.key, "event": event}
-        )
-        if self.run_id is not None:
-            terms.append("run_id = :run_id")
-            parameters["run_id"] = self.run_id
-        if self.since is not None:
-            terms.append("at >= :since")
-            parameters["since"] = to_text(self.since)
-        return " AND ".join(terms) or "TRUE", parameters
 
 
 def reason_detail(reason: Reason) -> str:
@@ -255,7 +187,7 @@ def _select(
     order: Literal["ASC", "DESC"],
     limit: int,
 ) -> list[EventRecord]:
-    condition, parameters = which.condition()
+    condition, parameters = event_condition(which)
     rows = db.execute(
         f"SELECT {', '.join(EventRecord._fields)} FROM memory_events"
         f" WHERE event_id > :after AND event_id <= :until AND {condition}"
@@ -321,3 +253,25 @@ def _is_temporary(db: Connection, error: sqlite3.OperationalError) -> bool:
     if is_busy(error):
         return True
     return error.sqlite_errorcode == sqlite3.SQLITE_ERROR and not table_exists(db, "memory_events")
+
+
+def event_condition(which: EventFilter) -> tuple[str, dict[str, Any]]:
+    """Return a condition on memory_events and its parameters.
+
+    Raises UsageError for an event that memctl does not record.
+    """
+    event = which.event
+    if event is not None:
+        event = event if event.startswith("memory:") else f"memory:{event}"
+        if event not in EVENTS:
+            raise UsageError(f"there is no event '{event}'", f"use {', '.join(EVENTS)}")
+    terms, parameters = text_conditions(
+        {"agent_id": which.agent, "type": which.type, "key": which.key, "event": event}
+    )
+    if which.run_id is not None:
+        terms.append("run_id = :run_id")
+        parameters["run_id"] = which.run_id
+    if which.since is not None:
+        terms.append("at >= :since")
+        parameters["since"] = to_text(which.since)
+    return " AND ".join(terms) or "TRUE", parameters

@@ -10,9 +10,10 @@ from datetime import datetime
 from sqlite3 import Connection
 from typing import Literal, get_args
 
+from memctl.storage.rows import CAUSES
 from memctl.storage.sqlite.archive import KEPT_COLUMNS
 from memctl.storage.sqlite.database import transaction
-from memctl.storage.sqlite.events import CAUSES, reason_detail
+from memctl.storage.sqlite.events import reason_detail
 from memctl.storage.sqlite.state import delete_state, read_state, write_state
 from memctl.storage.sqlite.triggers import FEATURE_TRIGGERS
 from memctl.storage.times import parse_moment

@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
+from memctl.storage.rows import CAUSES
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
-from memctl.storage.sqlite.events import CAUSES, reason_detail
+from memctl.storage.sqlite.events import reason_detail
 from memctl.storage.sqlite.features import counting_since
 from memctl.storage.times import parse_moment, to_day, to_unix, unix_seconds
 

@@ -6,12 +6,12 @@ other columns is refused. An entry that no longer holds is superseded by a newer
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from sqlite3 import Connection
-from typing import Any, NamedTuple
+from typing import Any
 
 from memctl.errors import RefusedError
+from memctl.storage.rows import EntryChange, KnowledgeEntry, KnownEntry
 from memctl.storage.sqlite.database import from_bytes, to_bytes
 from memctl.storage.times import to_sqlite_text, unix_seconds
 
@@ -100,28 +100,6 @@ def create_knowledge_base(db: Connection) -> None:
     db.execute(CREATE_KNOWLEDGE_BASE)
 
 
-@dataclass(frozen=True)
-class KnowledgeEntry:
-    """What a memory becomes in the knowledge base."""
-
-    type: str
-    content: str
-    content_hash: str  # SHA-256 of the content
-    tags: str  # a JSON array
-    confidence: float
-    task_id: str | None
-
-
-class KnownEntry(NamedTuple):
-    """An entry with its text."""
-
-    number: int  # of its row
-    type: str
-    agent: str
-    content: str
-    holds: bool  # it is not superseded
-
-
 KNOWN_ENTRIES = f"""
     SELECT rowid, type, CAST(source_agent_id AS BLOB), CAST(content AS BLOB),
         superseded_by IS NULL AS holds
@@ -155,14 +133,6 @@ def content_if_it_holds(db: Connection, number: int) -> str | None:
         (number,),
     ).fetchone()
     return None if found is None else from_bytes(found[0])
-
-
-class EntryChange(NamedTuple):
-    """An entry after a change."""
-
-    number: int
-    id: str
-    confidence: float
 
 
 def read_entry(db: Connection, number: int) -> EntryChange:

@@ -12,11 +12,11 @@ from typing import Literal, NamedTuple
 
 from memctl import __version__
 from memctl.errors import ClockLeapError, NotFoundError, RefusedError
+from memctl.storage.rows import EndStatus, JobHistory
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite.database import to_bytes, transaction
 from memctl.storage.times import parse_moment, to_text, to_unix, unix_seconds
 
-EndStatus = Literal["ok", "failed", "refused"]
 CLOCK_TOLERANCE = timedelta(hours=1)
 LONGEST_SILENCE = timedelta(days=60)
 
@@ -40,13 +40,6 @@ class LastRun(NamedTuple):
     run_id: int
     job: str
     started_at: datetime
-
-
-class JobHistory(NamedTuple):
-    """When a job was last done completely, and when it last failed unless it went well since."""
-
-    done_at: datetime | None
-    failed_at: datetime | None
 
 
 def last_run(db: Connection) -> LastRun | None:

@@ -2,21 +2,13 @@
 
 from datetime import datetime
 from sqlite3 import Connection
-from typing import NamedTuple
 
+from memctl.storage.rows import Pause
 from memctl.storage.sqlite.database import transaction
 from memctl.storage.sqlite.state import delete_state, read_state, write_state
 from memctl.storage.times import parse_moment, to_text
 
 STATE_KEY = "pause"
-
-
-class Pause(NamedTuple):
-    """Since when, until when (None: until `resume`) and why jobs do nothing."""
-
-    since: str
-    until: str | None
-    reason: str
 
 
 def pause(db: Connection, *, now: datetime, until: datetime | None, reason: str) -> Pause:

@@ -2,28 +2,11 @@
 
 from datetime import datetime
 from sqlite3 import Connection
-from typing import NamedTuple
 
+from memctl.storage.rows import CandidateRow
 from memctl.storage.sqlite.candidates import IS_CANDIDATE, CandidateSql, judged_memories
 from memctl.storage.sqlite.database import to_bytes
 from memctl.storage.times import to_text
-
-
-class CandidateRow(NamedTuple):
-    """A candidate as it is stored, and the entry that it became earlier, if it did.
-
-    Text is in bytes, because it may not be valid UTF-8.
-    """
-
-    agent: bytes
-    type: str
-    key: bytes
-    value: bytes
-    metadata: bytes | None
-    importance: float  # by which it is judged
-    entry_row: int | None
-    entry_content: bytes | None
-    entry_holds: int | None
 
 
 class CandidateReader:

@@ -7,6 +7,7 @@ from functools import partial
 from sqlite3 import Connection
 from typing import Any, Literal, NamedTuple, Protocol
 
+from memctl.storage.rows import Loss
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
 from memctl.storage.sqlite.policies import PolicyValues, policy_sql
 from memctl.storage.sqlite.selection import Rows, Selection
@@ -22,14 +23,6 @@ class RetentionKeys(NamedTuple):
 
     cutoff: str = ":cutoff"  # a memory archived before it is old
     protected_importance: str = ":protected_importance"
-
-
-class Loss(NamedTuple):
-    """What an agent would lose of what the policy of the last prune would have kept."""
-
-    agent: str | bytes  # bytes: a name that is a blob
-    lost: int
-    kept: int
 
 
 class PruneQueries(NamedTuple):

@@ -10,7 +10,8 @@ from functools import partial
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
-from memctl.storage.sqlite.archive import ArchiveFilter
+from memctl.storage.rows import ArchiveFilter
+from memctl.storage.sqlite.archive import archive_condition
 from memctl.storage.sqlite.archiving import give_up_ids, original_id, remove_archived
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.sqlite.selection import Rows, Selection
@@ -89,7 +90,7 @@ class ArchivedSelection(NamedTuple):
 
 def archived_selection(which: ArchiveFilter) -> ArchivedSelection:
     """Return the archived memories that a filter selects."""
-    return ArchivedSelection(*which.condition())
+    return ArchivedSelection(*archive_condition(which))
 
 
 def restorable_memories(condition: str, rows: Rows) -> str:

@@ -5,53 +5,16 @@ A run that is `running` has crashed when no memctl is at work, or when another r
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Literal, NamedTuple
 
+from memctl.storage.rows import RunFilter, RunRecord
 from memctl.storage.sqlite.database import from_json, text_conditions
 from memctl.storage.sqlite.locking import somebody_is_at_work
 from memctl.storage.times import to_text
 
-RunStatus = Literal["ok", "failed", "refused", "running", "crashed"]
-
-RunIdentity = tuple[str, str, str, int]
-
 # Whether a row is a crash is told by the lock, not by the table.
 STATUS = "iif(run_id IN (SELECT value FROM json_each(:crashed)), 'crashed', status)"
-
-
-class RunRecord(NamedTuple):
-    """One run, as the ledger has it."""
-
-    run_id: int
-    job: str
-    started_at: str
-    finished_at: str | None  # None: it runs, or has crashed
-    duration_ms: int | None
-    status: RunStatus
-    counts: object  # by their names
-    longest_lock_ms: float | None
-    error: str | None
-    memctl_version: str
-    host: str
-    pid: int
-
-    @property
-    def identity(self) -> RunIdentity:
-        """What no other run has in common with it."""
-        return self.job, self.started_at, self.host, self.pid
-
-
-@dataclass(frozen=True)
-class RunFilter:
-    """Which runs are meant; what is not given does not narrow."""
-
-    job: str | None = None
-    status: RunStatus | None = None
-    since: datetime | None = None  # begun then or later
 
 
 def crashed_runs(db: Connection, database: Path) -> set[int]:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
+from memctl.storage.rows import AffectedMemory
+
 
 class Rows(NamedTuple):
     """Which rows of its innermost table a query reads."""
@@ -30,18 +32,6 @@ ALL_ROWS = rows_where("TRUE")
 # The rows in the JSON array `:rowids`. They are looked up by number: with any other index, the
 # query would also visit the rows of other batches.
 BATCH_ROWS = Rows("NOT INDEXED WHERE rowid IN (SELECT value FROM json_each(:rowids)) AND")
-
-
-class AffectedMemory(NamedTuple):
-    """A memory that a job changed, or would change, as it was before."""
-
-    rowid: int
-    id: str | None
-    agent_id: str
-    type: str
-    key: str
-    detail_names: tuple[str, ...]
-    details: tuple[Any, ...]
 
 
 class Selection(NamedTuple):
