@@ -1,16 +1,15 @@
-"""The memory of agents, for programs: what the service's own module does, and what that lacks.
+"""The Python API for agents: the functions of the service's own module, and the archive.
 
-Writing is strict: one of the five types, an importance from 1 to 10, a name that is not empty.
-Reading and forgetting take whatever any program has written. Nothing is lost by forgetting: the
-memory goes to the archive in the same transaction, and so does an overwritten one when asked.
+Writing is strict: one of the five types, an importance from 1 to 10, and a name that is not empty.
+Reading and forgetting accept what any program has written. A forgotten memory is archived in the
+same transaction, and on request a replaced one as well.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from threading import get_ident
 from typing import Any, Self
@@ -24,26 +23,31 @@ from memctl.storage.rows import Reason
 from memctl.storage.sqlite.archiving import archive_rows, own_deletes
 from memctl.storage.sqlite.database import complaints_about, one_view, open_database, transaction
 from memctl.storage.sqlite.memories import (
-    OF_NAME,
     Memory,
+    MemoryName,
     MemoryType,
+    NewMemory,
     Summary,
+    count_access,
+    count_by_type,
+    find_memory,
     from_json,
+    list_memories,
+    memory_name,
+    read_memory,
+    replace_memory,
     require_importance,
     require_limit,
     require_type,
+    rows_of_memory,
+    select_memories,
     to_expiry,
     to_json,
     to_stored,
 )
-from memctl.storage.sqlite.migrations import (
-    MEMORY_COLUMNS,
-    require_current,
-    schema_version,
-)
-from memctl.storage.sqlite.selection import Rows, Selection
+from memctl.storage.sqlite.migrations import require_current, schema_version
 from memctl.storage.sqlite.triggers import require_equal_counts
-from memctl.storage.times import is_possible, to_sqlite_text
+from memctl.storage.times import is_possible
 
 DEFAULT_IMPORTANCE = 5
 CONTEXT_IMPORTANCE = 3
@@ -52,73 +56,36 @@ ERROR_IMPORTANCE = 8
 CONTEXT_LASTS = timedelta(hours=24)
 TOP_MEMORIES = 10
 
-FIND = f"SELECT {', '.join(MEMORY_COLUMNS)} FROM agent_memory WHERE {OF_NAME}"
-
-# The service's statement, which also names the two columns that it leaves to the clock of SQLite.
-# REPLACE gives all others their defaults.
-REMEMBER = """
-    INSERT OR REPLACE INTO agent_memory
-        (id, agent_id, type, key, value, metadata, importance,
-         last_accessed, created_at, expires_at)
-    VALUES (
-        :id, CAST(:agent AS TEXT), CAST(:type AS TEXT), CAST(:key AS TEXT),
-        CAST(:value AS TEXT), CAST(:metadata AS TEXT), :importance, :now, :now, :expires_at
-    )
-"""
-
-COUNT_ACCESS = """
-    UPDATE agent_memory
-    SET access_count = access_count + 1, last_accessed = :now
-    WHERE id = CAST(:id AS TEXT)
-"""
-
-# Ties come out as they are found, as they do for the service: nothing may order them here.
-LIST = f"""
-    SELECT {", ".join(MEMORY_COLUMNS)}
-    FROM agent_memory
-    WHERE {{condition}}
-    ORDER BY importance DESC, access_count DESC
-"""
-
-COUNT_BY_TYPE = """
-    SELECT type, count(*)
-    FROM agent_memory
-    WHERE agent_id = CAST(:agent AS TEXT)
-    GROUP BY type
-    ORDER BY type
-"""
-
 
 def utc_now() -> datetime:
-    """Return the time by the clock of the machine."""
+    """Return the time of the system clock."""
     return datetime.now(UTC)
 
 
 class AgentMemory:
-    """The memories in one database, for all agents; each call names the agent it is for.
+    """The memories of all agents in one database; each call names the agent.
 
         with AgentMemory("harness.db") as memories:
             memories.remember("build_agent", "learning", "cache", "keep node_modules")
             found = memories.recall("build_agent", "learning", "cache")
 
-    The database must exist and be migrated: run `memctl migrate` first. Without a path it is the
-    one that the commands use: MEMCTL_DB, HARNESS_DB_PATH, the configuration, or the default.
+    The database must exist and be migrated: run `memctl migrate` first. `path` defaults to the
+    database that the commands use: MEMCTL_DB, HARNESS_DB_PATH, the configuration, or the default.
 
-    Any number of processes may use a database at once. A call takes the write lock for about as
-    long as one statement lasts (`forget_all` for many short moments) and waits for others up to
-    `lock_wait` seconds. An instance belongs to the thread and the process that made it: make one
-    for each. In another one, and after `close`, which the end of a `with` block calls, every call
+    Any number of processes may use a database at the same time. A call holds the write lock for
+    about one statement (`forget_all` repeatedly, for one batch each) and waits for other programs
+    for up to `lock_wait` seconds. An instance must be used in the thread and process that created
+    it. In another one, and after `close`, which the end of a `with` block calls, every method
     raises UsageError.
 
-    `clock` returns the present time, aware of its offset. It is asked anew at each call, since an
-    instance may live as long as its agent.
+    `clock` returns the present time as an aware datetime. It is called for each operation.
 
-    Every call may raise an error of `memctl.errors`, all of them MemctlError: UsageError for an
-    argument that makes no sense, such as a type that is none of the five and has no memory;
-    LockedError when another program held the lock for too long; SchemaError when the schema is
-    not, or is no longer, the one that this memctl knows; at the start NoDatabaseError; and
-    MemctlError itself for a full disk and the like. The call has changed nothing then; only
-    `forget_all` and `cleanup_expired`, which work in batches, may have done a part.
+    All methods raise subclasses of MemctlError from `memctl.errors`: UsageError for an invalid
+    argument, such as an unknown type without memories; LockedError if another program holds the
+    lock for too long; SchemaError if the database is not migrated or its schema has changed;
+    NoDatabaseError if it does not exist; and MemctlError itself for errors such as a full disk. A
+    failed call changes nothing, except for `forget_all` and `cleanup_expired`, which work in
+    batches and may have completed some of them.
     """
 
     def __init__(
@@ -138,8 +105,8 @@ class AgentMemory:
         self._closed = False
         with ExitStack() as opened:
             self._db = opened.enter_context(open_database(Path(path), lock_wait=lock_wait))
-            self._path = Path(path).absolute()  # the program may go elsewhere
-            # What REPLACE takes away fires DELETE triggers, by which others keep an index in step.
+            self._path = Path(path).absolute()  # the current directory may change
+            # REPLACE then fires DELETE triggers, with which other programs update an index.
             self._db.execute("PRAGMA recursive_triggers = ON")
             self._schema = schema_version(self._db)
             require_current(self._db)
@@ -152,7 +119,7 @@ class AgentMemory:
         self.close()
 
     def close(self) -> None:
-        """Disconnect from the database; doing it twice does no harm."""
+        """Close the database; further calls of `close` have no effect."""
         if not self._closed:
             self._require_usable()
             self._closed = True
@@ -170,83 +137,77 @@ class AgentMemory:
         expires_in: float | timedelta | None = None,
         keep_replaced: bool = False,
     ) -> Memory:
-        """Store a value in place of what the agent remembers under that type and key; return it.
+        """Store a memory in place of the agent's memory of that type and key; return it.
 
-        `metadata` is anything that JSON can hold, `importance` a number from 1 to 10. The memory
-        expires after `expires_in`, a timedelta or seconds; 0 or None means never. It is a new one
-        with an id of its own and no accesses. What it replaces is gone, as with the service,
-        unless `keep_replaced` keeps it in the archive for the reason `replaced`.
+        `metadata` is any value that JSON can represent, `importance` a number from 1 to 10. The
+        memory expires after `expires_in`, a timedelta or a number of seconds; 0 or None: never. It
+        gets a new id and an access count of 0. The memory that it replaces is deleted, as by the
+        service; `keep_replaced` archives it instead, for the reason `replaced`.
         """
-        from uuid import uuid4  # only those who write pay for its import
+        from uuid import uuid4  # slow to import, and needed only to write
 
         require_type(type)
         if not (agent and key):
             raise UsageError("a memory needs an agent and a key", "neither may be empty")
         require_importance(importance)
         now = self._now()
-        name = to_stored(agent=agent, type=type, key=key)
-        row = {
-            **name,
-            **to_stored(value=value),
-            "metadata": None,
-            "id": str(uuid4()),
-            "importance": importance,
-            "now": to_sqlite_text(now),
-            "expires_at": to_expiry(expires_in, now=now),
-        }
+        stored = to_stored(value=value)
         if metadata is not None:
-            row |= to_stored(metadata=to_json(metadata))
+            stored |= to_stored(metadata=to_json(metadata))
+        memory = NewMemory(
+            id=str(uuid4()),
+            name=memory_name(agent, type, key),
+            value=stored["value"],
+            metadata=stored.get("metadata"),
+            importance=importance,
+            expires_at=to_expiry(expires_in, now=now),
+        )
         with self._changing():
             if keep_replaced:
-                self._archive(name, reason="replaced", now=now)
-            replaces = bool(self._rows_of(name))
+                self._archive(memory.name, reason="replaced", now=now)
+            replaces = bool(rows_of_memory(self._db, memory.name))
             with own_deletes(self._db) if replaces else nullcontext():
-                written = self._db.execute(REMEMBER, row).rowcount
+                written = replace_memory(self._db, memory, now=now)
             require_equal_counts(self._db, remembered=1, written=written)
-            return Memory(*self._db.execute(FIND, name).fetchone())
+            return read_memory(self._db, memory.name)
 
     def recall(self, agent: str, type: str, key: str) -> Memory | None:
-        """Return a memory, or None when there is none, and count an access.
+        """Return a memory and count an access; None if there is no such memory.
 
-        What is returned is the memory as it was before the access; afterwards `access_count` is
-        one higher and `last_accessed` is now. A memory that has expired is found until a cleanup
-        takes it.
+        The returned memory is as it was before the access, which increments `access_count` and
+        sets `last_accessed` to the present time. An expired memory is found until a cleanup
+        archives it.
         """
         now = self._now()
         with self._reading():
-            row = self._db.execute(FIND, to_stored(agent=agent, type=type, key=key)).fetchone()
-        if row is None:
+            memory = find_memory(self._db, memory_name(agent, type, key))
+        if memory is None:
             require_type(type)
             return None
-        memory = Memory(*row)
-        if isinstance(memory.id, str):  # else the service, too, would not find it again
+        if isinstance(memory.id, str):  # the service's statement finds no other ids either
             with self._changing():
-                access = {**to_stored(id=memory.id), "now": to_sqlite_text(now)}
-                self._db.execute(COUNT_ACCESS, access)
+                count_access(self._db, memory.id, now=now)
         return memory
 
     def recall_all(
         self, agent: str, type: str | None = None, *, limit: int | None = None
     ) -> list[Memory]:
-        """Return what an agent remembers, the most important first, then the most accessed.
+        """Return an agent's memories, the most important first, then the most accessed.
 
-        Of one type if it is given, and at most `limit` of them. It does not count as an access.
+        Only those of `type` if it is given, and at most `limit`. No access is counted.
         """
-        condition, parameters = _of_agent(agent, type)
-        query = LIST.format(condition=condition)
         if limit is not None:
             require_limit(limit)
-            query += " LIMIT :limit"
         with self._reading():
-            rows = self._db.execute(query, {**parameters, "limit": limit}).fetchall()
-        if type is not None and not rows:
+            found = list_memories(self._db, agent, type, limit=limit)
+        if type is not None and not found:
             require_type(type)
-        return [Memory(*row) for row in rows]
+        return found
 
     def forget(self, agent: str, type: str, key: str) -> bool:
-        """Move a memory to the archive, for the reason `forgotten`; tell whether there was one."""
+        """Archive a memory for the reason `forgotten`; return whether there was one."""
         now = self._now()
-        name = to_stored(agent=agent, type=type, key=key)
+        name = memory_name(agent, type, key)
         with self._changing():
             forgotten = self._archive(name, reason="forgotten", now=now)
         if not forgotten:
@@ -254,15 +215,14 @@ class AgentMemory:
         return bool(forgotten)
 
     def forget_all(self, agent: str, type: str | None = None) -> int:
-        """Move an agent's memories, all or those of a type, to the archive; return how many.
+        """Archive an agent's memories, all or those of one type; return their number.
 
-        They go in batches, so that others can write in between: each memory is active or
-        archived, but an interruption may leave some of them active.
+        They are archived in batches, between which other programs can write. Every memory is
+        either active or archived, but an interruption may leave some of them active.
         """
         now = self._now()
-        condition, parameters = _of_agent(agent, type)
-        selection = Selection(partial(_forgettable_memories, condition), parameters)
-        # A connection of its own, since batches leave no checkpoints to the connection they use.
+        selection = select_memories(agent, type)
+        # On another connection, because batches disable automatic checkpoints on theirs.
         with self._reading(), open_database(self._path, lock_wait=self._lock_wait) as db:
             tally = JobContext(
                 db, JobRequest(self._path, now), batches=Batches(db)
@@ -281,11 +241,11 @@ class AgentMemory:
         return tally.count
 
     def cleanup_expired(self) -> int:
-        """Do what `memctl cleanup` does: archive what has expired, of all agents; return how many.
+        """Archive the expired memories of all agents, as `memctl cleanup`; return their number.
 
-        It runs as that job, in the ledger and one at a time, and archives nothing while memctl is
-        paused. Raises RefusedError when the clock is over an hour behind the last run, or
-        leapt ahead.
+        The run is recorded in the ledger and takes memctl's lock. While memctl is paused, nothing
+        is archived. Raises RefusedError if the clock is more than an hour behind the last run, or
+        far ahead of it.
         """
         request = JobRequest(self._path, self._now(), lock_wait=self._lock_wait)
         with self._reading():
@@ -293,19 +253,20 @@ class AgentMemory:
         return result.archived if result else 0
 
     def summary(self, agent: str) -> Summary:
-        """Count what an agent remembers, and return the ten most important memories.
+        """Return the number of an agent's memories and the ten most important ones.
 
-        It does not count as an access.
+        No access is counted.
         """
         with self._reading(), one_view(self._db):
-            by_type = dict(self._db.execute(COUNT_BY_TYPE, to_stored(agent=agent)))
-            top_memories = self.recall_all(agent, limit=TOP_MEMORIES)
+            by_type = count_by_type(self._db, agent)
+            top_memories = list_memories(self._db, agent, limit=TOP_MEMORIES)
         return Summary(sum(by_type.values()), by_type, top_memories)
 
     def set_task_context(self, agent: str, task_id: str, context: object) -> Memory:
-        """Remember the context of a task, anything that JSON can hold, for 24 hours; return it.
+        """Store the context of a task, any value that JSON can represent; return the memory.
 
-        It is the context `task:<task_id>`, of importance 3.
+        It has the type `context`, the key `task:<task_id>` and importance 3, and expires after 24
+        hours.
         """
         return self.remember(
             agent,
@@ -317,9 +278,9 @@ class AgentMemory:
         )
 
     def get_task_context(self, agent: str, task_id: str) -> Any:
-        """Return the context of a task, read from its JSON; None without one, or if it is no JSON.
+        """Return the context of a task, decoded from JSON; None if it is missing or not JSON.
 
-        It counts as an access.
+        An access is counted.
         """
         memory = self.recall(agent, "context", f"task:{task_id}")
         if memory is None:
@@ -327,41 +288,43 @@ class AgentMemory:
         return from_json(memory.value)
 
     def learn_success(self, agent: str, pattern: str, details: object) -> Memory:
-        """Remember what worked, with details that JSON can hold; return the memory.
+        """Store a successful pattern, with details that JSON can represent; return the memory.
 
-        It is the success_pattern of that key, of importance 7.
+        It has the type `success_pattern`, the pattern as key, and importance 7.
         """
         return self.remember(
             agent, "success_pattern", pattern, to_json(details), importance=SUCCESS_IMPORTANCE
         )
 
     def learn_error(self, agent: str, pattern: str, details: object) -> Memory:
-        """Remember what went wrong, with details that JSON can hold; return the memory.
+        """Store an error pattern, with details that JSON can represent; return the memory.
 
-        It is the error_pattern of that key, of importance 8.
+        It has the type `error_pattern`, the pattern as key, and importance 8.
         """
         return self.remember(
             agent, "error_pattern", pattern, to_json(details), importance=ERROR_IMPORTANCE
         )
 
     def has_seen_error(self, agent: str, pattern: str) -> Memory | None:
-        """Return what an agent has learnt of an error, or None; it counts as an access."""
+        """Return an agent's memory of an error pattern, or None; an access is counted."""
         return self.recall(agent, "error_pattern", pattern)
 
     def _now(self) -> datetime:
         now = self._clock()
         if not isinstance(now, datetime) or now.tzinfo is None:
-            raise UsageError(f"the clock says {now}, without an offset", "return an aware datetime")
+            raise UsageError(
+                f"the clock returned {now}, without an offset", "return an aware datetime"
+            )
         if not is_possible(now):
-            raise UsageError(f"the clock says {now}", "return a time in the years 1971 to 8999")
+            raise UsageError(f"the clock returned {now}", "return a time in the years 1971 to 8999")
         return now
 
     def _require_usable(self) -> None:
         if self._closed:
-            raise UsageError("this AgentMemory is closed", "make another one")
+            raise UsageError("this AgentMemory is closed", "create another one")
         if self._owner != _this_thread():
             raise UsageError(
-                "this AgentMemory belongs to another thread or process", "make one in each"
+                "this AgentMemory belongs to another thread or process", "create one in each"
             )
 
     @contextmanager
@@ -379,47 +342,27 @@ class AgentMemory:
             yield
 
     def _require_known_schema(self) -> None:
-        """Look again at a schema that was changed: a new column would not be archived."""
+        """Check a schema that has changed: a column that was added would not be archived."""
         version = schema_version(self._db)
         if version != self._schema:
             require_current(self._db)
             self._schema = version
 
-    def _archive(self, name: Mapping[str, bytes], *, reason: Reason, now: datetime) -> int:
-        """Archive the memory of that name, if there is one; returns how many there were."""
-        rowids = json.dumps(self._rows_of(name))
+    def _archive(self, name: MemoryName, *, reason: Reason, now: datetime) -> int:
+        """Archive the memory of that name, if there is one; return the number of memories."""
+        rowids = json.dumps(rows_of_memory(self._db, name))
         return archive_rows(self._db, rowids, reason=reason, now=now, run_id=None)
-
-    def _rows_of(self, name: Mapping[str, bytes]) -> list[int]:
-        found = self._db.execute(f"SELECT rowid FROM agent_memory WHERE {OF_NAME}", name)
-        return [row[0] for row in found]
 
 
 def _this_thread() -> tuple[int, int]:
-    """Return what identifies this thread among those of all processes."""
+    """Return what identifies this thread among the threads of all processes."""
     return os.getpid(), get_ident()
 
 
 def _seconds(lock_wait: float) -> float:
-    """Return how long to wait for a lock. Raises UsageError for anything else."""
+    """Return `lock_wait` if it is a valid number of seconds. Raises UsageError if not."""
     if not isinstance(lock_wait, int | float) or not 0 <= lock_wait <= MOST_LOCK_WAIT:
         raise UsageError(
             f"invalid lock_wait {lock_wait!r}", f"pass seconds from 0 to {MOST_LOCK_WAIT}"
         )
     return lock_wait
-
-
-def _forgettable_memories(condition: str, rows: Rows) -> str:
-    return f"""
-        SELECT rowid, id, agent_id, type, key
-        FROM agent_memory
-        {rows.where(condition)}
-    """
-
-
-def _of_agent(agent: str, type: str | None) -> tuple[str, dict[str, bytes]]:
-    """Return SQL for an agent's memories, all or those of a type, and its parameters."""
-    condition = "agent_id = CAST(:agent AS TEXT)"
-    if type is None:
-        return condition, to_stored(agent=agent)
-    return f"{condition} AND type = CAST(:type AS TEXT)", to_stored(agent=agent, type=type)

@@ -808,7 +808,7 @@ def test_a_text_that_is_too_large_is_not_remembered(path: Path, api: AgentMemory
     with pytest.raises(UsageError) as caught:
         api.remember(*NAME, "x" * (MOST_BYTES + 1))
 
-    assert str(caught.value) == "the value is too large; 200,000,000 bytes are the most"
+    assert str(caught.value) == "the value is too large; at most 200,000,000 bytes are stored"
     assert everything(path) == before
 
 
@@ -821,7 +821,7 @@ def test_what_json_has_no_form_for_is_refused(path: Path, api: AgentMemory, docu
     before = everything(path)
 
     for learn in (api.set_task_context, api.learn_success, api.learn_error):
-        with pytest.raises(UsageError, match="this cannot be written as JSON"):
+        with pytest.raises(UsageError, match="the value cannot be represented as JSON"):
             learn("build_agent", "k", document)
 
     assert everything(path) == before
@@ -949,7 +949,7 @@ def test_a_clock_that_returns_an_impossible_time_is_refused(
 ) -> None:
     with (
         AgentMemory(path, clock=lambda: moment) as wrong,
-        pytest.raises(UsageError, match="the clock says"),
+        pytest.raises(UsageError, match="the clock returned"),
     ):
         wrong.remember("a", "learning", "k", "v", expires_in=5)
 

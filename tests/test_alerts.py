@@ -1044,7 +1044,7 @@ def test_the_service_is_told_of_every_run_in_one_row(
             ("info", "ok: archived 450 (run 1)"),
             (
                 "warning",
-                "refused: no agent 'nobody' has any memory here; names are case-sensitive (run 2)",
+                "refused: agent 'nobody' has no memories; names are case-sensitive (run 2)",
             ),
             ("error", f"failed: {not_today(migrated)} (run 3)"),
         ]

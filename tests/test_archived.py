@@ -109,5 +109,5 @@ def test_a_misspelt_agent_is_told_the_right_name(archive: Memctl) -> None:
     assert answer.exit_code == 1
     assert answer.out == ""
     assert answer.err == (
-        "memctl: no agent 'biuld_agent' has any memory here; did you mean 'build_agent'?\n"
+        "memctl: agent 'biuld_agent' has no memories; did you mean 'build_agent'?\n"
     )

@@ -347,7 +347,7 @@ def test_names_that_no_memory_has_are_told_of_and_are_no_mistake(
     document = migrated.ok("config", "validate", "--json", "--config", str(file)).json
 
     unused = [
-        "no agent 'qa_agnet' has any memory here; did you mean 'qa_agent'?",
+        "agent 'qa_agnet' has no memories; did you mean 'qa_agent'?",
         "no memory here is of type 'contxt'",
     ]
     assert answer == Answer(
@@ -370,7 +370,7 @@ def test_of_many_agents_without_a_memory_the_first_are_named(
     document = migrated.ok("config", "validate", "--json", "--config", str(file)).json
 
     assert document["unused_names"] == [
-        *(f"no agent 'a-{n}' has any memory here; names are case-sensitive" for n in range(10)),
+        *(f"agent 'a-{n}' has no memories; names are case-sensitive" for n in range(10)),
         "990 more agents have no memory here",
     ]
 

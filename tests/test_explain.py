@@ -380,7 +380,7 @@ def test_a_memory_that_a_client_deleted_is_gone(
         ),
         pytest.param(
             ("build_agnt", "learning", "toolchain"),
-            "no agent 'build_agnt' has any memory here; did you mean 'build_agent'?",
+            "agent 'build_agnt' has no memories; did you mean 'build_agent'?",
             id="a misspelt agent",
         ),
         pytest.param(

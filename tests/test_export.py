@@ -154,7 +154,7 @@ def test_an_unknown_agent_is_an_error_and_leaves_no_file(odd: Memctl) -> None:
 
     assert answer.exit_code == 1
     assert complaint(answer) == (
-        "memctl: no agent 'bild_agent' has any memory here; did you mean 'build_agent'?"
+        "memctl: agent 'bild_agent' has no memories; did you mean 'build_agent'?"
     )
     assert not file.exists()
 

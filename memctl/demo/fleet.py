@@ -8,18 +8,20 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from sqlite3 import Connection
 from typing import NamedTuple
 from uuid import UUID
 
-from memctl.agent_memory import (
-    CONTEXT_IMPORTANCE,
-    CONTEXT_LASTS,
-    COUNT_ACCESS,
-    REMEMBER,
+from memctl.agent_memory import CONTEXT_IMPORTANCE, CONTEXT_LASTS
+from memctl.storage.sqlite.database import Connection
+from memctl.storage.sqlite.memories import (
+    MemoryType,
+    NewMemory,
+    count_access,
+    memory_name,
+    replace_memory,
+    to_expiry,
+    to_json,
 )
-from memctl.storage.sqlite.memories import MemoryType, to_expiry, to_json
-from memctl.storage.times import to_sqlite_text
 
 SEED = 2026
 
@@ -215,25 +217,21 @@ class Fleet:
         if known:
             favourites = known[::5] if self._chance.random() < 0.6 else known[-12:]
             read = self._chance.choice(favourites)
-            access = {"id": read.encode(), "now": to_sqlite_text(at)}
-            self._done["reads"] += self._db.execute(COUNT_ACCESS, access).rowcount
+            self._done["reads"] += count_access(self._db, read, now=at)
 
     def _remember(
         self, agent: Agent, lesson: Lesson, at: datetime, *, expires_in: timedelta | None = None
     ) -> str:
         id = str(UUID(int=self._chance.getrandbits(128), version=4))
-        row = {
-            "id": id,
-            "agent": agent.name.encode(),
-            "type": lesson.type.encode(),
-            "key": lesson.key.encode(),
-            "value": lesson.value.encode(),
-            "metadata": None,
-            "importance": lesson.importance,
-            "now": to_sqlite_text(at),
-            "expires_at": to_expiry(expires_in, now=at),
-        }
-        self._db.execute(REMEMBER, row)
+        memory = NewMemory(
+            id=id,
+            name=memory_name(agent.name, lesson.type, lesson.key),
+            value=lesson.value.encode(),
+            metadata=None,
+            importance=lesson.importance,
+            expires_at=to_expiry(expires_in, now=at),
+        )
+        replace_memory(self._db, memory, now=at)
         self._done["written"] += 1
         return id
 

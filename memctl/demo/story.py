@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl.agent_memory import AgentMemory
@@ -25,9 +24,10 @@ from memctl.jobs.due import run_due_jobs
 from memctl.jobs.engine import JobRequest, perform
 from memctl.jobs.restore import restore
 from memctl.storage.rows import ArchiveFilter
-from memctl.storage.sqlite.database import open_or_create_database, transaction
+from memctl.storage.sqlite.database import Connection, open_or_create_database, transaction
 from memctl.storage.sqlite.features import Feature
 from memctl.storage.sqlite.files import Draft, whole_file
+from memctl.storage.sqlite.memories import most_read_promoted
 from memctl.storage.sqlite.migrate import migrate
 from memctl.storage.times import to_day
 
@@ -52,13 +52,6 @@ FIRST_TIME = {
     "promote": "{key}, read {accesses} times, enters the knowledge base",
     "prune": "{count} were archived 90 days ago and are not important: gone",
 }
-
-MOST_READ_PROMOTED = """
-    SELECT key, access_count FROM agent_memory
-    WHERE promoted_at IS NOT NULL
-    ORDER BY access_count DESC, id
-    LIMIT 1
-"""
 
 
 class Scene(NamedTuple):
@@ -202,7 +195,7 @@ class Life:
     def _first_time(self, job: str, night: datetime, count: int) -> Scene:
         facts: dict[str, object] = {"count": count}
         if job == "promote":
-            row = self._db.execute(MOST_READ_PROMOTED).fetchone()
+            row = most_read_promoted(self._db)
             facts |= zip(("key", "accesses"), row, strict=True)
         return _scene(night, job, FIRST_TIME[job].format(**facts))
 

@@ -1,4 +1,4 @@
-"""Agents are whatever the memories name; one that no table knows is probably a typo."""
+"""The agents named by memories, active or archived. Any other name is probably a typo."""
 
 from collections.abc import Collection, Sequence
 from sqlite3 import Connection
@@ -6,17 +6,17 @@ from sqlite3 import Connection
 from memctl.errors import NotFoundError, name_like
 from memctl.storage.sqlite.database import bind_texts, to_bytes
 
-# A condition on agent_id; NULL stands for every agent.
+# A condition on agent_id; NULL matches every agent.
 OF_AGENT = "(:agent IS NULL OR agent_id = CAST(:agent AS TEXT))"
 
 
 def agent_parameter(agent: str | None) -> dict[str, bytes | None]:
-    """Return the value of `:agent`, whose text may be invalid UTF-8."""
+    """Return the parameter `:agent`; the name may be invalid UTF-8."""
     return {"agent": None if agent is None else to_bytes(agent)}
 
 
 def agents(db: Connection) -> list[str]:
-    """Return the names of all that have memories, active or archived, in their order."""
+    """Return the names of all agents with memories, active or archived, sorted."""
     found = db.execute(
         "SELECT agent_id FROM agent_memory UNION SELECT agent_id FROM archived_memories"
     )
@@ -24,7 +24,7 @@ def agents(db: Connection) -> list[str]:
 
 
 def require_agent(db: Connection, agent: str | None) -> None:
-    """Raise NotFoundError when an agent is named that has no memory, active or archived."""
+    """Raise NotFoundError for an agent without memories; None, for all agents, is valid."""
     if agent is None:
         return
     for table in ("agent_memory", "archived_memories"):
@@ -35,18 +35,18 @@ def require_agent(db: Connection, agent: str | None) -> None:
 
 
 def unknown_agent(agent: str, known: Collection[str]) -> NotFoundError:
-    """Return the error for an agent without any memory; `known` are those that have some."""
+    """Return the error for an agent without memories; `known` are the agents with memories."""
     close = name_like(agent, known)
     return NotFoundError(
-        f"no agent '{agent}' has any memory here",
+        f"agent '{agent}' has no memories",
         f"did you mean '{close}'?" if close else "names are case-sensitive",
     )
 
 
 def require_ids(db: Connection, agent: str, ids: Sequence[str]) -> None:
-    """Raise NotFoundError for an id that is no memory of the agent, active or archived.
+    """Raise NotFoundError for an id that no memory of the agent has, active or archived.
 
-    What a command is to do to a memory may be done already, so that it can be repeated.
+    Both tables are searched so that a command can be repeated.
     """
     listed, parameters = bind_texts("id", ids)
     parameters["agent"] = to_bytes(agent)
@@ -62,5 +62,5 @@ def require_ids(db: Connection, agent: str, ids: Sequence[str]) -> None:
         if memory_id not in known:
             raise NotFoundError(
                 f"agent '{agent}' has no memory '{memory_id}'",
-                "a memory is named by its id, not by its key; nothing was changed",
+                "specify memories by id, not by key; nothing was changed",
             )
