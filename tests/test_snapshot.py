@@ -22,7 +22,8 @@ from memctl.jobs.archive import archive
 from memctl.jobs.cleanup import cleanup
 from memctl.jobs.engine import JobContext, JobRequest, JobResult, perform
 from memctl.jobs.prune import prune
-from memctl.jobs.snapshot import COLUMNS, snapshot
+from memctl.jobs.snapshot import snapshot
+from memctl.storage.sqlite.snapshots import COLUMNS
 from tests.support.database import connect, insert_memory, rows, text_of
 from tests.support.program import NOW, Memctl
 from tests.support.service import Service

@@ -1,23 +1,21 @@
-"""How memory is doing now, and how it got there day by day.
+"""Metrics of the memories: at present, and day by day.
 
-Memories count as accessed when they were read in the last 30 days. Rates are over the same time, or
-since the migration if that is later, and over a day at the least. Accesses are known for whole days
-in UTC on which every one was counted: from the first such day on, or not at all.
+Memories count as accessed if they were read in the last 30 days. Rates are averages over these
+days, or since the migration if that is later, but over at least one day. Accesses are known from
+the first whole day (UTC) on which every access was counted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl.jobs.prune import OWN_RECORDS_KEPT
-from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter, require_agent
-from memctl.storage.sqlite.database import one_view
+from memctl.storage.sqlite.agents import require_agent
+from memctl.storage.sqlite.database import Connection, one_view
 from memctl.storage.sqlite.figures import (
     DAY,
-    KEPT_FIGURES,
     RATES_OVER,
     DayKey,
     Figures,
@@ -30,67 +28,21 @@ from memctl.storage.sqlite.figures import (
     read_figures,
     total,
 )
+from memctl.storage.sqlite.run_summaries import JobHealth, job_health
+from memctl.storage.sqlite.snapshots import read_snapshots, snapshot_days
 from memctl.storage.times import parse_moment, to_day, to_text
-
-# A run that was started and not finished has crashed, unless it is the newest: it may be at work.
-HEALTH_OF_EACH_JOB = """
-    SELECT newest.job, newest.run_id, newest.started_at, newest.status, newest.duration_ms,
-        newest.longest_lock_ms, good.finished_at,
-        (
-            SELECT count(*) FROM memory_runs AS bad
-            WHERE bad.job = newest.job
-                AND bad.run_id > ifnull(good.run_id, 0)
-                AND (bad.status = 'failed' OR bad.status = 'running' AND bad.run_id < last)
-        )
-    FROM (
-        SELECT max(run_id) AS run_id,
-            max(CASE WHEN status = 'ok' THEN run_id END) AS good_run_id,
-            (SELECT max(run_id) FROM memory_runs) AS last
-        FROM memory_runs
-        GROUP BY job
-    ) AS runs
-    JOIN memory_runs AS newest ON newest.run_id = runs.run_id
-    LEFT JOIN memory_runs AS good ON good.run_id = runs.good_run_id
-    ORDER BY newest.job
-"""
-
-HISTORY = f"""
-    SELECT snapshot_date, agent_id, type, {", ".join(KEPT_FIGURES)}
-    FROM memory_analytics
-    WHERE snapshot_date BETWEEN :first_day AND :last_day AND {OF_AGENT}
-    ORDER BY snapshot_date, agent_id, type
-"""
-
-DAYS_WITH_SNAPSHOT = """
-    SELECT DISTINCT snapshot_date FROM memory_analytics
-    WHERE snapshot_date BETWEEN :first_day AND :last_day
-    ORDER BY snapshot_date
-"""
 
 
 class DatabaseSize(NamedTuple):
-    """A database file, and how much of it is still in its write-ahead log."""
+    """A database file, and the size of its write-ahead log."""
 
     path: str
     size_bytes: int
     wal_bytes: int
 
 
-class JobHealth(NamedTuple):
-    """How a job last went; refused runs are neither good nor failures."""
-
-    job: str
-    run_id: int
-    started_at: str
-    status: str
-    duration_ms: int | None
-    longest_lock_ms: float | None
-    last_ok_at: str | None
-    consecutive_failures: int
-
-
 class DayFigures(NamedTuple):
-    """One day: the figures of its snapshot, or None without one, and what happened on it."""
+    """One day: the figures of its snapshot, or None without one, and the changes of the day."""
 
     date: str
     figures: Figures | None
@@ -99,7 +51,7 @@ class DayFigures(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """Day by day: snapshots, on the days that had one, and what happened, on every day."""
+    """The snapshots, on the days that have one, and the changes of every day."""
 
     days: Sequence[str]
     taken: frozenset[str]
@@ -108,11 +60,11 @@ class History:
     changes: Mapping[DayKey, Figures]
 
     def of_all(self) -> list[DayFigures]:
-        """Return the sums over all that was read."""
+        """Return the sums over all agents and types that were read."""
         return self._series(self.snapshots, self.changes)
 
     def by_agent(self) -> dict[str, list[DayFigures]]:
-        """Return each agent's sums; on a day without a row of it, it had nothing."""
+        """Return the sums of each agent; they are 0 on a day without a row of the agent."""
         snapshots, changes = _of_agents(self.snapshots), _of_agents(self.changes)
         return {
             agent: self._series(snapshots.get(agent, {}), changes.get(agent, {}))
@@ -120,14 +72,14 @@ class History:
         }
 
     def by_type(self) -> Iterator[tuple[str, str, DayFigures]]:
-        """Yield agent, type and figures of each day of which there are any."""
+        """Yield agent, type and figures of each day that has any."""
         for day, agent, type_ in sorted({*self.snapshots, *self.changes}):
             key = day, agent, type_
             snapshot = self.snapshots.get(key, Figures()) if day in self.taken else None
             yield agent, type_, DayFigures(day, snapshot, self.changes.get(key, self.nothing(day)))
 
     def nothing(self, day: str) -> Figures:
-        """Return that nothing happened on a day; accesses may be unknown even then."""
+        """Return the figures of a day without changes; accesses may be None."""
         return no_changes(day, self.counted_since)
 
     def _series(
@@ -160,7 +112,7 @@ def _by_day(rows: Mapping[DayKey, Figures]) -> dict[str, list[Figures]]:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The answer to `memctl metrics`."""
+    """The result of `memctl metrics`."""
 
     at: datetime
     database: DatabaseSize
@@ -172,13 +124,13 @@ class Metrics:
 
     @property
     def system(self) -> Figures:
-        """The sums over all that was read."""
+        """The sums over all agents and types that were read."""
         sums = total(self.figures.values())
         return sums if self.accesses_since else sums._replace(accesses=None)
 
     @property
     def days(self) -> float:
-        """Over how many days the rates are."""
+        """The number of days over which rates are averaged."""
         return max(self.at - self.since, DAY) / DAY
 
 
@@ -190,9 +142,10 @@ def read_metrics(
     agent: str | None = None,
     history: timedelta | None = None,
 ) -> Metrics:
-    """Read the figures of an agent or of all, in one view of the database.
+    """Read the figures of an agent, or of all agents, in one read transaction.
 
-    Raises NotFoundError for an agent without any memory.
+    `history` is how far back the daily figures go; None: there are none. Raises NotFoundError for
+    an agent without memories.
     """
     require_agent(db, agent)
     with one_view(db):
@@ -205,7 +158,7 @@ def read_metrics(
             events_since=to_text(since),
         )
         figures = read_figures(db, period, agent=agent)
-        jobs = read_jobs(db)
+        jobs = job_health(db)
         days = read_history(db, now - history, now=now, agent=agent) if history else None
     if accesses_since is None:
         figures = {key: found._replace(accesses=None) for key, found in figures.items()}
@@ -221,7 +174,7 @@ def read_metrics(
 
 
 def _counted_from(db: Connection, *, since: datetime, now: datetime) -> datetime | None:
-    """Return the start of the first whole day, from that of `since` on, that was counted."""
+    """Return the start of the first whole day since `since` on which accesses were counted."""
     counted = counted_since_day(db)
     if counted is None:
         return None
@@ -230,7 +183,7 @@ def _counted_from(db: Connection, *, since: datetime, now: datetime) -> datetime
 
 
 def database_size(path: Path) -> DatabaseSize:
-    """Return how large the database and its write-ahead log are."""
+    """Return the sizes of the database and its write-ahead log."""
     real = path.resolve()
     log = real.with_name(f"{real.name}-wal")
     return DatabaseSize(
@@ -240,24 +193,18 @@ def database_size(path: Path) -> DatabaseSize:
     )
 
 
-def read_jobs(db: Connection) -> list[JobHealth]:
-    """Return how each job last went."""
-    return [JobHealth(*row) for row in db.execute(HEALTH_OF_EACH_JOB)]
-
-
 def read_history(
     db: Connection, since: datetime, *, now: datetime, agent: str | None = None
 ) -> History:
-    """Return the days after `since`, from the first on of which anything is known.
+    """Return the days after `since`, from the first day with any figures.
 
-    What happened is counted in the events, as long as these are kept; after that it is what the
-    snapshots have of it.
+    Changes are counted in the events as long as these are kept, and taken from the snapshots for
+    earlier days.
     """
-    span = {"first_day": to_day(since + DAY), "last_day": to_day(now)}
-    taken = [day for (day,) in db.execute(DAYS_WITH_SNAPSHOT, span)]
-    rows = db.execute(HISTORY, {**span, **agent_parameter(agent)})
-    snapshots = {(day, name, kind): Figures(*figures) for day, name, kind, *figures in rows}
-    changes = read_changes(db, **span, agent=agent)
+    first_day, last_day = to_day(since + DAY), to_day(now)
+    taken = snapshot_days(db, first_day, last_day)
+    snapshots = read_snapshots(db, first_day, last_day, agent=agent)
+    changes = read_changes(db, first_day, last_day, agent=agent)
     counted = counted_since_day(db)
     first_whole_day = to_day(now - OWN_RECORDS_KEPT + DAY)
     for key, kept in snapshots.items():
@@ -268,7 +215,7 @@ def read_history(
             changes[key] = found._replace(accesses=kept.accesses)
     days = sorted({*taken, *(day for day, _, _ in changes)})
     return History(
-        days=_days_between(days[0], span["last_day"]) if days else [],
+        days=_days_between(days[0], last_day) if days else [],
         taken=frozenset(taken),
         counted_since=counted,
         snapshots=snapshots,

@@ -1,37 +1,18 @@
-"""What a database is: its schema, its memories, and how each job last went."""
+"""The status of a database: its schema, its memories, and the last run of each job."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from sqlite3 import Connection
 
 from memctl.errors import SchemaError
 from memctl.storage.sqlite import migrations
-from memctl.storage.sqlite.database import count_rows, table_exists
+from memctl.storage.sqlite.database import Connection, count_rows, table_exists
 from memctl.storage.sqlite.features import FeatureStatus, read_features
-
-NEWEST_RUN_OF_EACH_JOB = """
-    SELECT job, max(run_id) AS run_id, started_at, status, duration_ms, error
-    FROM memory_runs
-    GROUP BY job
-    ORDER BY job
-"""
-
-
-@dataclass(frozen=True)
-class JobStatus:
-    """The newest run of one job."""
-
-    job: str
-    run_id: int
-    started_at: str
-    status: str
-    duration_ms: int | None
-    error: str | None
+from memctl.storage.sqlite.run_summaries import JobStatus, newest_runs
 
 
 @dataclass(frozen=True)
 class Status:
-    """The answer to `memctl status`."""
+    """The result of `memctl status`."""
 
     database: str
     size_bytes: int
@@ -45,7 +26,7 @@ class Status:
 
 
 def read_status(db: Connection, path: Path) -> Status:
-    """Describe a database, migrated or not; reads only."""
+    """Return the status of a database, which need not be migrated; reads only."""
     present = migrations.applied(db)
     pending, problem = [], None
     try:
@@ -54,9 +35,6 @@ def read_status(db: Connection, path: Path) -> Status:
             migrations.require_current(db)
     except SchemaError as error:
         problem = str(error)
-    jobs = []
-    if table_exists(db, "memory_runs"):
-        jobs = [JobStatus(*row) for row in db.execute(NEWEST_RUN_OF_EACH_JOB)]
     return Status(
         database=str(path),
         size_bytes=path.stat().st_size,
@@ -66,5 +44,5 @@ def read_status(db: Connection, path: Path) -> Status:
         memories=count_rows(db, "agent_memory"),
         archived=count_rows(db, "archived_memories"),
         features=read_features(db) if table_exists(db, "memory_state") else [],
-        jobs=jobs,
+        jobs=newest_runs(db) if table_exists(db, "memory_runs") else [],
     )

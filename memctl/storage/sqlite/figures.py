@@ -1,6 +1,6 @@
-"""What there is of each agent and type, and what happened to it in a period or on a day.
+"""Figures by agent and type: the present memories, and the changes in a period or on a day.
 
-An event belongs to the day in UTC that its time names, whenever it is counted.
+An event belongs to the day (UTC) of its time, whenever it is counted.
 """
 
 from collections import Counter, defaultdict
@@ -23,27 +23,27 @@ RATES_OVER = timedelta(days=30)
 
 
 class Figures(NamedTuple):
-    """The figures of one agent and type, or sums of them; bytes are of key, value and metadata."""
+    """The figures of one agent and type, or sums; bytes are those of key, value and metadata."""
 
     memories: int = 0
     archived_memories: int = 0
-    importance_count: int = 0  # memories whose importance is a number
-    importance_sum: float = 0.0  # of those
+    importance_count: int = 0  # memories with a numeric importance
+    importance_sum: float = 0.0  # of these memories
     active_bytes: int = 0
     archived_bytes: int = 0
-    accesses_that_day: int = 0  # counted on the day in which the period ends
-    accessed_memories: int = 0  # active ones that were last read in the period
-    accesses: int | None = 0  # this and the following: in the period; None: not always counted
+    accesses_that_day: int = 0  # counted on the last day of the period
+    accessed_memories: int = 0  # active memories last read in the period
+    accesses: int | None = 0  # this and the following are in the period; None: unknown
     expired: int = 0
-    archived: int = 0  # for whatever reason: expired is a part of it
+    archived: int = 0  # for any reason; includes the expired ones
     restored: int = 0
     pruned: int = 0
     promoted: int = 0
-    accesses_at_least: int = 0  # reads in the period that are certain without counting
+    accesses_at_least: int = 0  # reads in the period that are known without counting
 
     @property
     def importance_average(self) -> float | None:
-        """The average importance, or None when no importance is a number."""
+        """The average importance, or None if no importance is a number."""
         if not self.importance_count:
             return None
         return round(self.importance_sum / self.importance_count, 6)
@@ -58,10 +58,10 @@ KEPT_FIGURES = tuple(name for name in Figures._fields if name != "accesses_at_le
 
 
 class Period(NamedTuple):
-    """A period: until the end of the day of `end`.
+    """A period that ends with the day of `end`.
 
-    `start` is that of reads as the memories tell them, `events_since` that of events, and
-    `access_day` the first day whose counted accesses belong to it.
+    It begins at `start` for the times in memories, at `events_since` for events, and on
+    `access_day` for counted accesses.
     """
 
     start: datetime
@@ -70,8 +70,14 @@ class Period(NamedTuple):
     events_since: str
 
 
-# LIMIT -1 keeps SQLite from merging the levels: what it sorts by agent and type shall be numbers,
-# not values. The comparison with an importance that is text is false.
+# Of key, value and metadata.
+BYTES = """(
+    length(CAST(key AS BLOB)) + length(CAST(value AS BLOB))
+    + ifnull(length(CAST(metadata AS BLOB)), 0)
+)"""
+
+# LIMIT -1 keeps SQLite from flattening the subquery, which would sort whole values by agent and
+# type instead of numbers. An importance that is text is never between numbers.
 ACTIVE = f"""
     SELECT agent_id, type, count(*) AS memories,
         total(is_number) AS importance_count,
@@ -82,7 +88,7 @@ ACTIVE = f"""
     FROM (
         SELECT CAST(agent_id AS TEXT) AS agent_id, CAST(type AS TEXT) AS type, importance,
             importance BETWEEN -1e12 AND 1e12 AS is_number,
-            {{bytes}} AS bytes,
+            {BYTES} AS bytes,
             iif(typeof(access_count) = 'integer', max(access_count, 0), 0) AS reads,
             access_count > 0
                 AND {unix_seconds("last_accessed")} BETWEEN :start AND :end AS accessed,
@@ -98,7 +104,7 @@ ACTIVE = f"""
 ARCHIVED = f"""
     SELECT agent_id, type, count(*) AS archived_memories, total(bytes) AS archived_bytes
     FROM (
-        SELECT CAST(agent_id AS TEXT) AS agent_id, CAST(type AS TEXT) AS type, {{bytes}} AS bytes
+        SELECT CAST(agent_id AS TEXT) AS agent_id, CAST(type AS TEXT) AS type, {BYTES} AS bytes
         FROM archived_memories NOT INDEXED
         WHERE {OF_AGENT}
         LIMIT -1
@@ -106,16 +112,11 @@ ARCHIVED = f"""
     GROUP BY agent_id, type
 """
 
-BYTES = """(
-    length(CAST(key AS BLOB)) + length(CAST(value AS BLOB))
-    + ifnull(length(CAST(metadata AS BLOB)), 0)
-)"""
-
-# Each archiving counts once: by its cause, or by `memory:archived` where it has none.
+# Each archiving counts once: by its cause if that is an event, else by `memory:archived`.
 ARCHIVED_BY_CAUSE = ", ".join(f"'{reason_detail(reason)}'" for reason in CAUSES)
 CAUSE_EVENTS = ", ".join(f"'{cause}'" for cause in CAUSES.values())
 
-# What happened, in memories, as SQL over memory_events.
+# The numbers of changed memories, as columns of a query on memory_events.
 CHANGES = f"""
     total(event = 'memory:expired') AS expired,
     total(
@@ -163,10 +164,10 @@ ACCESSES = f"""
 
 
 def read_figures(db: Connection, period: Period, *, agent: str | None = None) -> dict[Key, Figures]:
-    """Return the figures of every agent and type that there is, or was in the period.
+    """Return the figures of every agent and type, present or changed in the period.
 
-    Several statements, so call it in a transaction if the figures shall agree with each other.
-    Accesses are those of whole days.
+    Runs several queries: call it in a transaction for consistent figures. Accesses are those of
+    whole days.
     """
     parameters = {
         "start": to_unix(period.start),
@@ -179,7 +180,7 @@ def read_figures(db: Connection, period: Period, *, agent: str | None = None) ->
     }
     found: defaultdict[Key, Counter[str]] = defaultdict(Counter)
     for query in (ACTIVE, ARCHIVED, EVENTS, ACCESSES):
-        rows = db.execute(query.replace("{bytes}", BYTES), parameters)
+        rows = db.execute(query, parameters)
         names = [column[0] for column in rows.description[2:]]
         for agent_id, type_, *figures in rows:
             found[agent_id, type_].update(dict(zip(names, figures, strict=True)))
@@ -189,9 +190,9 @@ def read_figures(db: Connection, period: Period, *, agent: str | None = None) ->
 def read_changes(
     db: Connection, first_day: str, last_day: str, *, agent: str | None = None
 ) -> dict[DayKey, Figures]:
-    """Return what happened on each day, by day, agent and type.
+    """Return the changes by day, agent and type.
 
-    Accesses are None on days on which they were not counted all the time.
+    Accesses are None on days for part of which they were not counted.
     """
     parameters = {
         "first_day": first_day,
@@ -215,19 +216,19 @@ def read_changes(
 
 
 def no_changes(day: str, counted_since: str | None) -> Figures:
-    """Return that nothing happened on a day; accesses are unknown if not all were counted then."""
+    """Return the figures of a day without changes; accesses are None if they were not counted."""
     return Figures(accesses=0 if counted_since and day >= counted_since else None)
 
 
 def _figures(counted: Mapping[str, Any]) -> Figures:
-    """Return figures in whole numbers, as far as they are; total() gives real ones."""
+    """Return figures from the results of total(), which are real numbers."""
     importance_sum = round(float(counted.get("importance_sum", 0)), 6)
     whole = {name: int(figure) for name, figure in counted.items() if name != "importance_sum"}
     return Figures(importance_sum=importance_sum, **whole)
 
 
 def total(figures: Iterable[Figures]) -> Figures:
-    """Add figures up; accesses are unknown when one of them is."""
+    """Return the sums of figures; accesses are None if they are None in any of them."""
     columns = list(zip(*figures, strict=True))
     if not columns:
         return Figures()
@@ -235,7 +236,7 @@ def total(figures: Iterable[Figures]) -> Figures:
 
 
 def by_agent(figures: Mapping[Key, Figures]) -> dict[str, dict[str, Figures]]:
-    """Return the figures of each agent's types, agents and types in their order."""
+    """Return the figures by agent, then by type, in the given order."""
     agents: dict[str, dict[str, Figures]] = {}
     for (agent, type_), figure in figures.items():
         agents.setdefault(agent, {})[type_] = figure
@@ -243,7 +244,7 @@ def by_agent(figures: Mapping[Key, Figures]) -> dict[str, dict[str, Figures]]:
 
 
 def first_moment(db: Connection) -> datetime:
-    """Return since when there are events: since the step that made their table."""
+    """Return the time since which events are recorded: that of the migration for their table."""
     (applied_at,) = db.execute(
         "SELECT applied_at FROM memctl_migrations WHERE version = 2"
     ).fetchone()
@@ -251,6 +252,6 @@ def first_moment(db: Connection) -> datetime:
 
 
 def counted_since_day(db: Connection) -> str | None:
-    """Return the first whole day on which every access is counted, or None while none is."""
+    """Return the first whole day on which every access was counted; None if none is counted."""
     since = counting_since(db)
     return None if since is None else to_day(since + DAY - timedelta(seconds=1))

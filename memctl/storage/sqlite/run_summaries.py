@@ -1,0 +1,129 @@
+"""Summaries of the ledger `memory_runs`: how each job has gone."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from sqlite3 import Connection
+from typing import NamedTuple
+
+from memctl.storage.times import parse_moment, to_text
+
+# A run with the status `running` has crashed unless it is the newest run, which may be at work.
+HEALTH_OF_JOBS = """
+    SELECT newest.job, newest.run_id, newest.started_at, newest.status, newest.duration_ms,
+        newest.longest_lock_ms, good.finished_at,
+        (
+            SELECT count(*) FROM memory_runs AS bad
+            WHERE bad.job = newest.job
+                AND bad.run_id > ifnull(good.run_id, 0)
+                AND (bad.status = 'failed' OR bad.status = 'running' AND bad.run_id < last)
+        )
+    FROM (
+        SELECT max(run_id) AS run_id,
+            max(CASE WHEN status = 'ok' THEN run_id END) AS good_run_id,
+            (SELECT max(run_id) FROM memory_runs) AS last
+        FROM memory_runs
+        GROUP BY job
+    ) AS runs
+    JOIN memory_runs AS newest ON newest.run_id = runs.run_id
+    LEFT JOIN memory_runs AS good ON good.run_id = runs.good_run_id
+    ORDER BY newest.job
+"""
+
+NEWEST_RUNS = """
+    SELECT job, max(run_id) AS run_id, started_at, status, duration_ms, error
+    FROM memory_runs
+    GROUP BY job
+    ORDER BY job
+"""
+
+# By number, not by time: a clock may have been ahead.
+LAST_SUCCESSES = """
+    SELECT job, max(run_id), started_at FROM memory_runs WHERE status = 'ok' GROUP BY job
+"""
+
+RUNS_SINCE = """
+    SELECT job, status, duration_ms, longest_lock_ms, error, run_id = last
+    FROM memory_runs, (SELECT max(run_id) AS last FROM memory_runs)
+    WHERE started_at >= :since
+    ORDER BY run_id
+"""
+
+END_CRASHED_RUNS = """
+    UPDATE memory_runs
+    SET status = 'failed', finished_at = :now, error = 'it was killed, or the machine stopped'
+    WHERE status = 'running'
+"""
+
+
+class JobHealth(NamedTuple):
+    """The newest run of a job; refused runs count neither as successes nor as failures."""
+
+    job: str
+    run_id: int
+    started_at: str
+    status: str
+    duration_ms: int | None
+    longest_lock_ms: float | None
+    last_ok_at: str | None
+    consecutive_failures: int
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """The newest run of a job."""
+
+    job: str
+    run_id: int
+    started_at: str
+    status: str
+    duration_ms: int | None
+    error: str | None
+
+
+class Success(NamedTuple):
+    """The last successful run of a job."""
+
+    run_id: int
+    started_at: datetime
+
+
+class RunSummary(NamedTuple):
+    """One run in a period."""
+
+    status: str
+    duration_ms: int | None
+    longest_lock_ms: float | None
+    error: str | None
+    is_newest: int  # 1 for the newest run of all jobs, else 0
+
+
+def job_health(db: Connection) -> list[JobHealth]:
+    """Return the health of each job, sorted by job."""
+    return [JobHealth(*row) for row in db.execute(HEALTH_OF_JOBS)]
+
+
+def newest_runs(db: Connection) -> list[JobStatus]:
+    """Return the newest run of each job, sorted by job."""
+    return [JobStatus(*row) for row in db.execute(NEWEST_RUNS)]
+
+
+def last_successes(db: Connection) -> dict[str, Success]:
+    """Return the last successful run of each job that ever succeeded."""
+    return {
+        job: Success(run_id, parse_moment(started_at))
+        for job, run_id, started_at in db.execute(LAST_SUCCESSES)
+    }
+
+
+def runs_since(db: Connection, since: datetime) -> dict[str, list[RunSummary]]:
+    """Return the runs started since then, by job, oldest first."""
+    runs: defaultdict[str, list[RunSummary]] = defaultdict(list)
+    for job, *columns in db.execute(RUNS_SINCE, {"since": to_text(since)}):
+        runs[job].append(RunSummary._make(columns))
+    return dict(runs)
+
+
+def end_crashed_runs(db: Connection, *, now: datetime) -> None:
+    """Mark all unfinished runs as failed. The caller holds memctl's lock: no job is running."""
+    db.execute(END_CRASHED_RUNS, {"now": to_text(now)})
