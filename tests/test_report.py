@@ -17,7 +17,7 @@ from memctl.config.jobs import JOBS
 from memctl.config.policies import AlertPolicy, DecayPolicy, PromotePolicy
 from memctl.insight import advice
 from memctl.insight.metrics import DayFigures
-from memctl.insight.report import AgentReport, HealthReport, JobFigures, ReportedMemory, read_report
+from memctl.insight.report import AgentReport, HealthReport, JobFigures, read_report
 from memctl.output.charts import Series, horizontal_bars, line_chart, stacked_bars
 from memctl.output.metrics import readable_bytes
 from memctl.output.report import report_markdown, report_text
@@ -25,6 +25,7 @@ from memctl.output.report_html import report_html
 from memctl.output.terminal import visible
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.figures import Figures
+from memctl.storage.sqlite.report import ReportedMemory
 from tests.support.database import insert_memory, text_of
 from tests.support.odd_values import ODD_AGENTS as ODD_BYTES
 from tests.support.program import NOW, Memctl

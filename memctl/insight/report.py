@@ -1,7 +1,7 @@
-"""The health report: what became of the agents' memory in a period, and what to do about it.
+"""The health report: the state of the memories, and their changes in a period.
 
-Here are the figures; `advice` draws the conclusions, and other modules make pages of both. All
-are of one moment, so that they agree with each other.
+This module reads the figures, all in one read transaction; `advice` derives recommendations from
+them.
 """
 
 import statistics
@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import dropwhile
 from pathlib import Path
-from sqlite3 import Connection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from memctl.config.policies import AlertPolicy, DecayPolicy, PromotePolicy
 from memctl.errors import UsageError
 from memctl.insight.metrics import DatabaseSize, DayFigures, database_size, read_history
 from memctl.jobs.candidates import Candidates, foreseen_candidates
-from memctl.storage.sqlite.database import one_view
+from memctl.storage.sqlite.database import Connection, one_view
 from memctl.storage.sqlite.features import counting_since
 from memctl.storage.sqlite.figures import (
-    CHANGES,
     DAY,
     Figures,
     Key,
@@ -31,106 +29,30 @@ from memctl.storage.sqlite.figures import (
     read_figures,
     total,
 )
-from memctl.storage.times import is_before, to_day, to_text, to_unix, unix_seconds
+from memctl.storage.sqlite.report import (
+    AgentActivity,
+    Changes,
+    ReportedMemory,
+    activity_of_agents,
+    biggest_values,
+    changes_by_day,
+    count_by_importance,
+    count_expiring,
+    count_overdue,
+    next_to_expire,
+    unread_memories,
+)
+from memctl.storage.sqlite.run_summaries import RunSummary, runs_since
+from memctl.storage.times import to_day, to_text
 
 MOST = 10  # rows of each list
 
 AGE_BEFORE_UNREAD_COUNTS = timedelta(days=7)
 SOON = timedelta(days=7)
 
-WRITTEN_AND_UNREAD = f"""
-    SELECT agent_id, count(*), total(created > :start),
-        total(ifnull(access_count > 0, 0) = 0 AND created <= :unread_before)
-    FROM (
-        SELECT CAST(agent_id AS TEXT) AS agent_id, access_count,
-            {unix_seconds("created_at")} AS created
-        FROM agent_memory NOT INDEXED
-        LIMIT -1
-    )
-    GROUP BY agent_id
-"""
-
-IMPORTANCES = """
-    SELECT CAST(max(0, min(10, importance)) AS INTEGER) AS points, count(*)
-    FROM agent_memory NOT INDEXED
-    WHERE importance BETWEEN -1e12 AND 1e12
-    GROUP BY points
-"""
-
-UNREAD = f"""
-    SELECT agent_id, type, key, importance, created_at
-    FROM agent_memory NOT INDEXED
-    WHERE ifnull(access_count > 0, 0) = 0
-        AND importance BETWEEN -1e12 AND 1e12
-        AND {unix_seconds("created_at")} <= :unread_before
-    ORDER BY importance DESC, rowid
-    LIMIT {MOST}
-"""
-
-BIGGEST = f"""
-    SELECT agent_id, type, key, bytes
-    FROM (
-        SELECT rowid, agent_id, type, key, length(CAST(value AS BLOB)) AS bytes
-        FROM agent_memory NOT INDEXED
-        LIMIT -1
-    )
-    ORDER BY bytes DESC, rowid
-    LIMIT {MOST}
-"""
-
-EXPIRIES = f"""(
-    SELECT rowid, agent_id, type, key, expires_at, {unix_seconds("expires_at")} AS expires
-    FROM agent_memory
-    WHERE expires_at IS NOT NULL
-    LIMIT -1
-)"""
-
-EXPIRING = f"""
-    SELECT agent_id, type, key, expires_at
-    FROM {EXPIRIES}
-    WHERE expires >= :now
-    ORDER BY expires, rowid
-    LIMIT {MOST}
-"""
-
-EXPIRING_SOON = f"SELECT count(*) FROM {EXPIRIES} WHERE expires >= :now AND expires < :soon"
-
-OVERDUE = f"SELECT count(*) FROM agent_memory WHERE {is_before('expires_at', ':now')}"
-
-CHANGES_BY_DAY = f"""
-    SELECT day, expired, archived - expired, restored, pruned, promoted, decayed
-    FROM (
-        SELECT substr(at, 1, 10) AS day, {CHANGES},
-            total(CASE WHEN event = 'memory:decayed' THEN json_extract(detail, '$.decayed') END)
-                AS decayed
-        FROM memory_events
-        WHERE at >= :since AND at < :next_day
-        GROUP BY day
-    )
-"""
-
-RUNS = """
-    SELECT job, status, duration_ms, longest_lock_ms, error, run_id = last
-    FROM memory_runs, (SELECT max(run_id) AS last FROM memory_runs)
-    WHERE started_at >= :since
-    ORDER BY run_id
-"""
-
-
-class Changes(NamedTuple):
-    """What happened on a day, in memories."""
-
-    day: str
-    expired: int = 0
-    archived: int = 0  # for other reasons
-    restored: int = 0
-    pruned: int = 0
-    promoted: int = 0
-    decayed: int = 0
-
 
 class AgentReport(NamedTuple):
-    """How an agent is doing; `before` are its memories at the first snapshot, if there is one."""
+    """The figures of an agent; `before` is its number of memories at the first snapshot."""
 
     agent: str
     figures: Figures
@@ -139,29 +61,20 @@ class AgentReport(NamedTuple):
     unread: int
 
 
-class ReportedMemory(NamedTuple):
-    """A memory, and what is remarkable about it."""
-
-    agent: str
-    type: str
-    key: str
-    remarkable: tuple[Any, ...]
-
-
 class ReportedCandidate(NamedTuple):
-    """A memory that meets the conditions of promotion, all or all but one."""
+    """A memory that meets all conditions of promotion, or all but one."""
 
     agent: str
     type: str
     key: str
-    importance: float  # that counts for it
+    importance: float  # as the conditions see it
     access_count: int
     age_days: int
     is_due: bool
 
 
 class JobFigures(NamedTuple):
-    """How a job went in the period; a run that was begun and never finished has crashed."""
+    """The runs of a job in the period; an unfinished run has crashed."""
 
     job: str
     runs: int
@@ -176,26 +89,26 @@ class JobFigures(NamedTuple):
 
 @dataclass(frozen=True)
 class HealthReport:
-    """The answer to `memctl report`."""
+    """The result of `memctl report`."""
 
     at: datetime
     since: datetime
     database: DatabaseSize
-    first_moment: datetime  # nothing is known of what happened before
+    first_moment: datetime  # changes before it are unknown
     counts_accesses: bool
-    promotion: PromotePolicy  # this and the next: the policies in force
+    promotion: PromotePolicy  # the policies in force
     alerts: AlertPolicy
     figures: Figures
     types: Sequence[tuple[str, Figures]]  # the largest first
     agents: Sequence[AgentReport]  # the largest first
     history: Sequence[DayFigures]  # from the first snapshot on
-    changes: Sequence[Changes]  # every day of the period of which anything is known
-    importances: Sequence[int]  # how many memories have 0, 1, … 10 points, rounded down
+    changes: Sequence[Changes]  # of every day of the period since first_moment
+    importances: Sequence[int]  # numbers of memories with 0, 1, … 10 points, rounded down
     unread: Sequence[ReportedMemory]  # the most important first; remarkable: importance, created_at
     biggest: Sequence[ReportedMemory]  # remarkable: the bytes of the value
     overdue: int
     expiring_soon: int
-    expiring: Sequence[ReportedMemory]  # the nearest first; remarkable: expires_at
+    expiring: Sequence[ReportedMemory]  # the next first; remarkable: expires_at
     candidates: Sequence[ReportedCandidate]
     near_candidates: Sequence[ReportedCandidate]
     candidate_count: int
@@ -205,13 +118,13 @@ class HealthReport:
 
     @property
     def before(self) -> DayFigures | None:
-        """The first snapshot of the period, if it is not also the newest figures."""
+        """The first snapshot of the period, unless it is of the present day."""
         first = next((day for day in self.history if day.figures), None)
         return first if first and first.date < to_day(self.at) else None
 
     @property
     def sum_of_changes(self) -> Changes:
-        """What happened in the whole period."""
+        """The changes of the whole period."""
         columns = list(zip(*self.changes, strict=True))[1:]
         return Changes("", *(sum(column) for column in columns))
 
@@ -227,21 +140,14 @@ def read_report(
     now: datetime,
     findings: Sequence[str] = (),
 ) -> HealthReport:
-    """Read what the report is made of; `findings` are sentences of others.
+    """Read the figures of the period since `since`; `findings` are further sentences.
 
-    Raises UsageError when the period has not begun.
+    Raises UsageError if the period begins in the future.
     """
     if since >= now:
-        raise UsageError(f"{to_text(since)} is not in the past", "let --since name an earlier time")
-    parameters: dict[str, Any] = {
-        "start": to_unix(since),
-        "now": to_unix(now),
-        "soon": to_unix(now + SOON),
-        "unread_before": to_unix(now - AGE_BEFORE_UNREAD_COUNTS),
-        "since": to_text(since),
-        "next_day": to_day(now + DAY),
-        "agent": None,
-    }
+        raise UsageError(
+            f"{to_text(since)} is not in the past", "specify an earlier time with --since"
+        )
     with one_view(db):
         period = Period(since, now, to_day(since), to_text(since))
         figures = read_figures(db, period)
@@ -269,30 +175,22 @@ def read_report(
             alerts=alerts,
             figures=total(figures.values()),
             types=_by_type(figures),
-            agents=_read_agents(db, figures, before, parameters),
+            agents=_agent_reports(db, figures, before, since=since, now=now),
             history=list(dropwhile(lambda day: day.figures is None, history.of_all())),
-            changes=_read_changes(db, max(since, began), now, parameters),
-            importances=_read_importances(db),
-            unread=_memories(db.execute(UNREAD, parameters).fetchall()),
-            biggest=_memories(db.execute(BIGGEST).fetchall()),
-            overdue=_count(db, OVERDUE, parameters),
-            expiring_soon=_count(db, EXPIRING_SOON, parameters),
-            expiring=_memories(db.execute(EXPIRING, parameters).fetchall()),
+            changes=_daily_changes(db, since, began, now),
+            importances=count_by_importance(db),
+            unread=unread_memories(db, written_before=now - AGE_BEFORE_UNREAD_COUNTS, limit=MOST),
+            biggest=biggest_values(db, limit=MOST),
+            overdue=count_overdue(db, now=now),
+            expiring_soon=count_expiring(db, now=now, until=now + SOON),
+            expiring=next_to_expire(db, now=now, limit=MOST),
             candidates=due[:MOST],
             near_candidates=near[:MOST],
             candidate_count=len(due),
             near_candidate_count=len(near),
-            jobs=_read_jobs(db, parameters),
+            jobs=[_job_figures(job, runs) for job, runs in sorted(runs_since(db, since).items())],
             findings=findings,
         )
-
-
-def _count(db: Connection, query: str, parameters: Mapping[str, Any]) -> int:
-    return int(db.execute(query, parameters).fetchone()[0])
-
-
-def _memories(rows: Sequence[tuple[Any, ...]]) -> list[ReportedMemory]:
-    return [ReportedMemory._make((*row[:3], row[3:])) for row in rows]
 
 
 def _by_type(figures: Mapping[Key, Figures]) -> list[tuple[str, Figures]]:
@@ -303,16 +201,15 @@ def _by_type(figures: Mapping[Key, Figures]) -> list[tuple[str, Figures]]:
     return sorted(sums, key=lambda of_type: -of_type[1].memories)
 
 
-def _read_agents(
+def _agent_reports(
     db: Connection,
     figures: Mapping[Key, Figures],
     before: Mapping[str, Figures | None],
-    parameters: Mapping[str, Any],
+    *,
+    since: datetime,
+    now: datetime,
 ) -> list[AgentReport]:
-    active = {
-        agent: (int(written), int(unread))
-        for agent, _, written, unread in db.execute(WRITTEN_AND_UNREAD, parameters)
-    }
+    activity = activity_of_agents(db, since=since, unread_before=now - AGE_BEFORE_UNREAD_COUNTS)
     agents = []
     for agent, types in by_agent(figures).items():
         first = before.get(agent, Figures() if before else None)
@@ -321,30 +218,24 @@ def _read_agents(
                 agent,
                 total(types.values()),
                 first.memories if first else None,
-                *active.get(agent, (0, 0)),
+                *activity.get(agent, AgentActivity()),
             )
         )
     return sorted(agents, key=lambda agent: (-agent.figures.memories, agent.agent))
 
 
-def _read_changes(
-    db: Connection, since: datetime, now: datetime, parameters: Mapping[str, Any]
+def _daily_changes(
+    db: Connection, since: datetime, began: datetime, now: datetime
 ) -> list[Changes]:
-    found = {
-        row[0]: Changes(row[0], *(int(count) for count in row[1:]))
-        for row in db.execute(CHANGES_BY_DAY, parameters)
-    }
-    days = {to_day(since + number * DAY) for number in range((now - since).days + 1)}
+    """Return the changes of every day of the period since events are recorded."""
+    found = changes_by_day(db, since=since, next_day=to_day(now + DAY))
+    first = max(since, began)
+    days = {to_day(first + number * DAY) for number in range((now - first).days + 1)}
     return [found.get(day, Changes(day)) for day in sorted({*days, to_day(now), *found})]
 
 
-def _read_importances(db: Connection) -> list[int]:
-    found = dict(db.execute(IMPORTANCES).fetchall())
-    return [found.get(points, 0) for points in range(11)]
-
-
 def _read_candidates(db: Connection, candidates: Candidates) -> list[ReportedCandidate]:
-    """Return what meets the conditions of promotion, all or all but one; the nearest first."""
+    """Return the memories that meet all conditions of promotion or all but one, best first."""
     found = [
         ReportedCandidate(
             *memory[2:5],
@@ -359,19 +250,12 @@ def _read_candidates(db: Connection, candidates: Candidates) -> list[ReportedCan
     return sorted(found, key=lambda one: (not one.is_due, -one.importance, -one.access_count))
 
 
-def _read_jobs(db: Connection, parameters: Mapping[str, Any]) -> list[JobFigures]:
-    runs: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)
-    for job, *run in db.execute(RUNS, parameters):
-        runs[job].append(tuple(run))
-    return [_job(job, runs[job]) for job in sorted(runs)]
-
-
-def _job(job: str, runs: Sequence[tuple[Any, ...]]) -> JobFigures:
-    statuses = [status for status, *_ in runs]
-    newest_is_at_work = bool(runs[-1][0] == "running" and runs[-1][4])
-    durations = [run[1] for run in runs if run[1] is not None]
-    locks = [run[2] for run in runs if run[2] is not None]
-    errors = [run[3] for run in runs if run[0] == "failed"]
+def _job_figures(job: str, runs: Sequence[RunSummary]) -> JobFigures:
+    statuses = [run.status for run in runs]
+    newest_is_at_work = runs[-1].status == "running" and bool(runs[-1].is_newest)
+    durations = [run.duration_ms for run in runs if run.duration_ms is not None]
+    locks = [run.longest_lock_ms for run in runs if run.longest_lock_ms is not None]
+    errors = [run.error for run in runs if run.status == "failed"]
     return JobFigures(
         job=job,
         runs=len(runs),

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from memctl.insight.advice import advise
-from memctl.insight.report import AGE_BEFORE_UNREAD_COUNTS, MOST, HealthReport, ReportedMemory
+from memctl.insight.report import AGE_BEFORE_UNREAD_COUNTS, MOST, HealthReport
 from memctl.output.metrics import readable_average, readable_bytes, sparkline
 from memctl.output.tables import Cell, Column
+from memctl.storage.sqlite.report import ReportedMemory
 from memctl.storage.times import to_text
 
 LONGEST_NAME = 60
