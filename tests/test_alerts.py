@@ -247,7 +247,7 @@ def test_a_prune_refused_for_a_new_policy_raises_one_alert_at_once(
     assert (by_hand.exit_code, told_by_hand) == (3, [])
     assert len(told_of) == 1
     assert told_of[0]["message"].startswith(
-        "prune was refused 2 times in a row: not pruned, because "
+        "prune was refused 2 times in a row: the retention policy has changed "
     )
     assert "150 of 150 memories of 'a'" in told_of[0]["message"]
     assert raised(db) == []
@@ -670,7 +670,7 @@ def test_what_went_to_the_archive_is_not_missed(
     assert (backlog, half) == ([], [])
     (document,) = documents(told)
     assert document["message"] == (
-        "the active memories fell from 400 to 69, though only 260 were archived"
+        "the number of active memories fell from 400 to 69, but only 260 were archived"
     )
     assert (document["memories"], document["before"], document["archived"]) == (69, 400, 260)
 

@@ -1168,10 +1168,10 @@ def test_prune_spares_the_agents_that_would_lose_most_of_their_archive(archives:
 
     assert answer.exit_code == 3
     assert complaint(answer) == (
-        "memctl: not pruned, because the policy has changed since the last prune and would remove"
-        " more than half of what the earlier policy keeps: 101 of 101 memories of"
-        " '[bold]most[/]\\n', 61 of 121 memories of 'most'; check [prune] in the configuration; if"
-        " it is right, run `memctl prune --force` once"
+        "memctl: the retention policy has changed since the last prune and would delete more than"
+        " half of what the earlier policy keeps: 101 of 101 memories of '[bold]most[/]\\n', 61 of"
+        " 121 memories of 'most'; they were not pruned: check [prune] in the configuration, and if"
+        " it is correct, run `memctl prune --force` once"
     )
     assert archive_sizes(archives.database) == {
         "most": 121,

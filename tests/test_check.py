@@ -312,7 +312,7 @@ def test_growth_and_drops_are_found(
 
     assert found(answer) == [("error", "drop"), ("warning", "growth")]
     assert message(answer, "growth") == "agent 'build_agent' has 3 memories, over 2"
-    assert message(answer, "drop") == "the active memories fell from 300 to 3"
+    assert message(answer, "drop") == ("the number of active memories fell from 300 to 3")
 
 
 @pytest.mark.parametrize(

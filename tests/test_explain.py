@@ -375,7 +375,7 @@ def test_a_memory_that_a_client_deleted_is_gone(
         pytest.param(
             ("build_agent", "nothing"),
             "agent 'build_agent' never had a memory with the id 'nothing'; "
-            "name it by its id, or by its type and key",
+            "specify its id, or its type and key",
             id="an unknown id",
         ),
         pytest.param(
@@ -386,7 +386,7 @@ def test_a_memory_that_a_client_deleted_is_gone(
         pytest.param(
             ("build_agent", "of qa"),
             "agent 'build_agent' never had a memory with the id 'of qa'; "
-            "name it by its id, or by its type and key",
+            "specify its id, or its type and key",
             id="the id of another agent's memory",
         ),
     ],

@@ -806,8 +806,8 @@ def test_taking_an_import_back_leaves_and_counts_what_was_used_since(
 
     assert (preview["archived"], preview["in_use"], preview["gone"]) == (1, 1, 2)
     assert (
-        "archive: archived 1 memories; not archived because written or read since the import: 1; "
-        "no longer there as imported: 2; run " in answer.err
+        "archive: archived 1 memories; not archived: 1 written or read since the import,"
+        " 2 no longer present as imported; run " in answer.err
     )
     assert (again["archived"], again["in_use"], again["gone"]) == (0, 1, 2)
     assert [key for (key,) in rows(db, "agent_memory", "key")] == ["read", "written anew"]

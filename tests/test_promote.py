@@ -162,7 +162,7 @@ MEETS = "meets all four conditions"
         pytest.param({"type": "success_pattern"}, MEETS, id="a success pattern"),
         pytest.param(
             {"type": "preference"},
-            "type is none of error_pattern, success_pattern, learning",
+            "type is not one of error_pattern, success_pattern, learning",
             id="a preference",
         ),
         pytest.param({"importance": 7}, "importance 7 is below 8", id="importance 7"),
@@ -235,7 +235,7 @@ def test_the_list_begins_with_the_candidates_and_ends_with_what_lacks_most(
         "known|build_agent|learning|known|8|5|15|"
         "promoted at 2026-11-23T09:43:58Z, unchanged since\n"
         "preference|build_agent|preference|p|8|7|15|"
-        "type is none of error_pattern, success_pattern, learning\n"
+        "type is not one of error_pattern, success_pattern, learning\n"
         "unread|build_agent|learning|unread|8|0|15|access_count 0 is below 5\n"
         "new|build_agent|learning|new|3|0|3|"
         "importance 3 is below 8; access_count 0 is below 5; age_days 3 is below 14\n"
@@ -775,22 +775,22 @@ def test_the_table_that_memctl_makes_is_the_services(
         ),
         pytest.param(
             SERVICE_TABLE.replace("TEXT PRIMARY KEY", "TEXT"),
-            "its rows have no number, or are not named by id",
+            "it has no rowid, or its primary key is not id",
             id="no primary key",
         ),
         pytest.param(
             SERVICE_TABLE.replace(");", ") WITHOUT ROWID;").replace("(id) WITHOUT ROWID", "(id)"),
-            "its rows have no number, or are not named by id",
+            "it has no rowid, or its primary key is not id",
             id="without rowid",
         ),
         pytest.param(
             "CREATE VIEW Knowledge_Entries AS SELECT id FROM agent_memory",
-            "it is of the kind view",
+            "it is a view",
             id="a view",
         ),
         pytest.param(
             "CREATE INDEX knowledge_entries ON agent_memory (created_at)",
-            "it is of the kind index",
+            "it is an index",
             id="an index",
         ),
     ],
@@ -811,7 +811,7 @@ def test_another_products_table_is_refused_and_left_as_it_is(
         answer.err
         == previewed.err
         == (
-            f"memctl: knowledge_entries is not the knowledge base that memctl knows: {difference}; "
+            f"memctl: knowledge_entries does not have the expected definition: {difference}; "
             "it belongs to another product, and promote cannot use it; nothing was changed\n"
         )
     )
@@ -887,8 +887,8 @@ def test_an_entry_that_the_knowledge_base_does_not_take_ends_the_run_with_one_li
     after = everything(path)
     assert (answer.exit_code, answer.out) == (3, "")
     assert answer.err == (
-        f"memctl: knowledge_entries does not take what promote writes{reason}; a condition or a "
-        "trigger there prevents it; the interrupted step was rolled back\n"
+        f"memctl: knowledge_entries rejects a change by promote{reason}; change its constraint or"
+        " trigger; the interrupted step was rolled back\n"
     )
     assert {**after, "memory_runs": []} == {**before, "memory_runs": []}
 

@@ -120,9 +120,9 @@ def test_a_policy_that_would_take_most_of_an_archive_waits_for_force(
     for answer in answers:
         assert answer.exit_code == 3
         assert answer.err == (
-            "memctl: not pruned, because the policy has changed since the last prune and would"
-            " remove more than half of what the earlier policy keeps: 101 of 101 memories of"
-            " 'quiet'; check [prune] in the configuration; if it is right, run"
+            "memctl: the retention policy has changed since the last prune and would delete more"
+            " than half of what the earlier policy keeps: 101 of 101 memories of 'quiet'; they were"
+            " not pruned: check [prune] in the configuration, and if it is correct, run"
             " `memctl prune --force` once\n"
         )
     assert quiet == before

@@ -137,8 +137,8 @@ def test_a_conflict_refuses_the_whole_restore(
 
     assert answer.exit_code == 3
     assert answer.err == (
-        "memctl: 1 of these memories have been written anew, the first 'build_agent' learning 'k';"
-        " choose --on-conflict skip or replace; nothing was changed\n"
+        "memctl: 1 memory conflicts with an active memory: 'build_agent' learning 'k'; use"
+        " --on-conflict skip or replace; nothing was changed\n"
     )
     assert rows(db, "agent_memory", "key, value") == [("k", "new")]
     assert rows(db, "archived_memories", "key") == [("k",), ("free",)]
@@ -184,8 +184,8 @@ def test_not_even_replace_touches_the_memory_of_another_agent(
 
     assert answer.exit_code == 3
     assert answer.err == (
-        "memctl: 1 of these memories have an id that a memory of another agent has now; "
-        "--on-conflict skip leaves them archived; nothing was changed\n"
+        "memctl: 1 memory has an id that an active memory of another agent has; use --on-conflict"
+        " skip to leave them archived; nothing was changed\n"
     )
     assert (skipped.json["restored"], skipped.json["skipped"]) == (0, 1)
     assert rows(db, "agent_memory", "agent_id") == [("qa_agent",)]
@@ -244,7 +244,7 @@ def test_a_restore_of_all_agents_must_name_a_run(migrated: Memctl, options: list
 
     assert answer.exit_code == 2
     assert answer.err == (
-        "memctl: --reason and --since need an agent; memctl restore AGENT --reason …\n"
+        "memctl: --reason and --since require an agent; memctl restore AGENT --reason …\n"
     )
 
 
@@ -272,7 +272,9 @@ def test_what_is_written_anew_during_a_restore_stays_and_is_told_of(
     assert result is not None
     assert (result.restored, result.skipped) == (49, 1)
     assert result.refusal is not None
-    assert result.refusal.message == "1 memories were written anew meanwhile and stay archived"
+    assert result.refusal.message == (
+        "1 memory conflicts with a memory written during the restore, and stays archived"
+    )
     assert rows(db, "agent_memory WHERE key = '49'", "value") == [("new",)]
     assert rows(db, "archived_memories", "key, value") == [("49", "old")]
 

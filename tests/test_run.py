@@ -371,7 +371,7 @@ def test_a_refusal_is_told_once_in_its_period(db: sqlite3.Connection, migrated: 
     again = migrated("run")
 
     assert (first.exit_code, first.out) == (3, "")
-    assert first.err.startswith("memctl: prune: not pruned, because the policy has changed ")
+    assert first.err.startswith("memctl: prune: the retention policy has changed ")
     assert first.err.count("\n") == 1
     assert again == Answer(0, "", "")
 

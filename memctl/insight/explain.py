@@ -1,8 +1,8 @@
-"""One memory's whole story: where it is, what became of it, and what will.
+"""Everything about one memory: its state, its history, and its future.
 
-What will become of it is what the jobs would do under the present policy, if they ran at every
-moment and nobody read the memory any more; it is asked of the jobs' own SQL. A memory is followed
-by its name, agent, type and key: its id changes whenever a client writes it anew.
+The future is what the jobs would do under the present policy if they ran at every moment and the
+memory were not read again; it is computed by the queries of the jobs. A memory is identified by
+agent, type and key, because its id changes whenever a client writes it again.
 """
 
 from collections.abc import Sequence
@@ -30,8 +30,8 @@ from memctl.storage.sqlite.explain import (
 from memctl.storage.sqlite.knowledge import ENTRY_TYPES
 from memctl.storage.times import to_text, to_unix
 
-MOST_NAMES = 10_000  # are compared with a name that is not known
-YEAR_10000 = 253402300800  # in unix seconds; Python's calendar ends there
+MOST_NAMES = 10_000  # that are compared with an unknown one
+YEAR_10000 = 253402300800  # in unix seconds; beyond the range of datetime
 DAY = 86400
 
 State = Literal["active", "archived", "pruned", "gone"]
@@ -40,7 +40,7 @@ ExpiryState = Literal["never", "unreadable", "to_come", "expired"]
 
 @dataclass(frozen=True)
 class Condition:
-    """One condition of promotion. `lacks`: by how much it fails, where that is a number."""
+    """A condition of promotion. `lacks` is the number that is missing, if it is one."""
 
     condition: str
     needed: object
@@ -51,7 +51,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Expiry:
-    """When a memory expires: cleanup archives it after `at`, None for years beyond 9999."""
+    """When a memory expires: cleanup archives it after `at`; None for years after 9999."""
 
     stored: Any
     state: ExpiryState
@@ -60,7 +60,7 @@ class Expiry:
 
 @dataclass(frozen=True)
 class Retention:
-    """When prune removes an archived copy: after `at`, unless its importance protects it."""
+    """When prune deletes an archived copy: after `at`, unless its importance protects it."""
 
     at: str | None
     importance: Any
@@ -69,16 +69,16 @@ class Retention:
 
 @dataclass(frozen=True)
 class Fading:
-    """How a memory loses importance. The moments are those from which on a decay does it."""
+    """How a memory loses importance. At the moments given, decay has that effect."""
 
-    unreadable: str | None  # the column that is not a time, for which it does not decay
+    unreadable: str | None  # the column that is not a time, which prevents decay
     idle_since: str | None
     idle_days: int | None
-    rate: float | None  # points a day of its own; None: the policy's
+    rate: float | None  # points per day of its own; None: the policy's
     charged: float | None  # points for the idle days up to the last charge
-    due: float  # points for those since, of which the next decay charges what is above the floor
+    due: float  # points for the days since, charged by the next decay down to the floor
     importance_after_next: Any
-    unprotected_at: str | None  # below what protects it in the archive; None: never, or already
+    unprotected_at: str | None  # below the protected importance; None: never, or already
     floor_at: str | None  # None: never, or already
 
 
@@ -93,11 +93,11 @@ class ActiveMemory:
     last_accessed: Any
     archived_at: Any
     promoted_at: Any
-    known_since: str | None  # when its present text came to the knowledge base; None: not yet
+    known_since: str | None  # when its present text was promoted; None: not yet
     fading: Fading
     expiry: Expiry
     promotion: list[Condition]
-    retention: Retention | None  # of the copy that its expiry will leave in the archive
+    retention: Retention | None  # of its archived copy after it expires
 
 
 @dataclass(frozen=True)
@@ -114,63 +114,63 @@ class ArchivedCopy:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The answer to `memctl explain`."""
+    """The result of `memctl explain`."""
 
     at: str
     agent_id: str
     type: str
     key: str
     state: State
-    policy: list[str]  # the tables of the configuration that decide on it
+    policy: list[str]  # the tables of the configuration that apply to it
     active: ActiveMemory | None
     archived: list[ArchivedCopy]
     history: list[EventRecord]
 
 
 class Policies(NamedTuple):
-    """By what a memory's future is told."""
+    """The policies that determine the future of a memory."""
 
     decay: DecayPolicy = DecayPolicy()
     prune: PrunePolicy = PrunePolicy()
     promotion: PromotePolicy = PromotePolicy()
 
     def of(self, agent: str, type: str) -> "Policies":
-        """Return those that hold for an agent's memories of a type."""
+        """Return the policies for an agent's memories of a type, without overrides."""
         return self._replace(decay=self.decay.of(agent, type), prune=self.prune.of(agent, type))
 
     def tables(self, agent: str, type: str) -> list[str]:
-        """Name the tables of the configuration that decide on such memories."""
+        """Return the tables of the configuration that apply to such memories."""
         return [self.decay.tables(agent, type), self.prune.tables(agent, type)]
 
 
 def explain(
     db: Connection, agent: str, words: Sequence[str], policies: Policies, *, now: datetime
 ) -> Explanation:
-    """Tell the story of the memory that one word names by its id, or two by type and key.
+    """Explain the memory that `words` name: by its id (one word), or by its type and key (two).
 
-    Raises NotFoundError for one that never existed, as far as anything tells.
+    Raises NotFoundError if there is no trace of such a memory.
     """
     with one_view(db):
-        kind, key = _find_by_id(db, agent, words[0]) if len(words) == 1 else words
-        held = policies.of(agent, kind)
-        stored = read_active(db, agent, kind, key)
-        active = stored and _active_memory(db, stored, kind, held, now=now)
+        type_, key = _find_by_id(db, agent, words[0]) if len(words) == 1 else words
+        held = policies.of(agent, type_)
+        stored = read_active(db, agent, type_, key)
+        active = stored and _active_memory(db, stored, type_, held, now=now)
         archived = [
-            _archived_copy(copy, held.prune) for copy in read_archived(db, agent, kind, key)
+            _archived_copy(copy, held.prune) for copy in read_archived(db, agent, type_, key)
         ]
-        history = read_events(db, EventFilter(agent=agent, type=kind, key=key), after=0, limit=-1)
+        history = read_events(db, EventFilter(agent=agent, type=type_, key=key), after=0, limit=-1)
     if not (active or archived or history):
-        raise _never_heard_of(db, agent, kind, key)
+        raise _unknown_name(db, agent, type_, key)
     state: State = "active" if active else "archived" if archived else "gone"
     if state == "gone" and history[-1].event == "memory:pruned":
         state = "pruned"
     return Explanation(
         at=to_text(now),
         agent_id=agent,
-        type=kind,
+        type=type_,
         key=key,
         state=state,
-        policy=policies.tables(agent, kind),
+        policy=policies.tables(agent, type_),
         active=active,
         archived=archived,
         history=history,
@@ -188,16 +188,16 @@ def _find_by_id(db: Connection, agent: str, memory_id: str) -> tuple[str, str]:
         f"agent '{agent}' never had a memory with the id '{memory_id}'",
         f"did you mean its key, with the type: {type_} '{memory_id}'?"
         if type_
-        else "name it by its id, or by its type and key",
+        else "specify its id, or its type and key",
     )
 
 
-def _never_heard_of(db: Connection, agent: str, kind: str, key: str) -> NotFoundError:
-    """Return the error for a name that nothing tells of, with the one that was probably meant."""
+def _unknown_name(db: Connection, agent: str, type_: str, key: str) -> NotFoundError:
+    """Return the error for a name without a trace, with the name that was probably meant."""
     require_agent(db, agent)
     known = read_names(db, agent, limit=MOST_NAMES)
     names = {f"{known_type} '{known_key}'": known_key for known_type, known_key in known}
-    wanted = f"{kind} '{key}'"
+    wanted = f"{type_} '{key}'"
     close: list[str | None] = [name for name, known_key in names.items() if known_key == key]
     close.append(name_like(wanted, names))
     return NotFoundError(
@@ -207,7 +207,7 @@ def _never_heard_of(db: Connection, agent: str, kind: str, key: str) -> NotFound
 
 
 def _active_memory(
-    db: Connection, memory: StoredMemory, kind: str, policies: Policies, *, now: datetime
+    db: Connection, memory: StoredMemory, type_: str, policies: Policies, *, now: datetime
 ) -> ActiveMemory:
     candidates = foreseen_candidates(db, policies.promotion, policies.decay, agent=None, now=now)
     ((_, considered),) = candidates.judge(db, rowid=memory.rowid)
@@ -222,7 +222,7 @@ def _active_memory(
         known_since=considered.known_since,
         fading=_fading(db, memory.rowid, memory.importance, policies, now=now),
         expiry=_expiry(memory.expires_at, memory.expires, now=now),
-        promotion=promotion_conditions(kind, considered, policy=policies.promotion),
+        promotion=promotion_conditions(type_, considered, policy=policies.promotion),
         retention=_coming_retention(db, memory, policies, now=now),
     )
 
@@ -284,13 +284,13 @@ def _coming_retention(
 
 
 def promotion_conditions(
-    kind: str, considered: Considered, *, policy: PromotePolicy
+    type_: str, considered: Considered, *, policy: PromotePolicy
 ) -> list[Condition]:
-    """Return by how much a memory of a type meets, or fails, the conditions of promotion."""
+    """Return how a memory of a type meets the conditions of promotion."""
     importance = considered.importance_that_counts
     days = None if considered.age is None else round(considered.age / DAY, 5)
     return [
-        Condition("type", list(ENTRY_TYPES), kind, bool(considered.is_type), None),
+        Condition("type", list(ENTRY_TYPES), type_, bool(considered.is_type), None),
         _at_least("importance", policy.importance, importance, met=considered.is_important),
         _at_least("accesses", policy.accesses, considered.access_count, met=considered.is_read),
         _at_least("age_days", policy.age.days, days, met=considered.is_old),
@@ -303,15 +303,15 @@ def _at_least(condition: str, needed: float, found: Any, *, met: int) -> Conditi
 
 
 def retention(importance: Any, archived_at: int | None, policy: PrunePolicy) -> Retention:
-    """Return when the archive forgets a copy that was archived at a moment, in unix seconds."""
+    """Return the retention of a copy that was archived at a moment, in unix seconds."""
     protected = not _is_number(importance) or importance >= policy.protected_importance
     kept = int(policy.retention.total_seconds())
-    forgotten = None if archived_at is None else archived_at + kept
-    return Retention(text_of_unix(forgotten), importance, protected)
+    deleted_at = None if archived_at is None else archived_at + kept
+    return Retention(text_of_unix(deleted_at), importance, protected)
 
 
 def text_of_unix(seconds: int | None) -> str | None:
-    """Return our form of a moment; None for none, and for years that Python cannot say."""
+    """Return our text of a moment; None for None and for years outside 1-9999."""
     if seconds is None or not -62135596800 <= seconds < YEAR_10000:
         return None
     return to_text(datetime.fromtimestamp(seconds, UTC))

@@ -1,10 +1,10 @@
-"""Alerts: conditions that are reported although nobody looks.
+"""Alerts: conditions that are reported without being asked for.
 
-A job has failed or was refused three times in a row; the clock has leapt ahead; an agent has more
-memories than are healthy; more than half of the active memories are gone, and the archive does not
-have them. Each is raised once, until the condition has cleared: with the event `memory:alert`, in
-the transaction that remembers it, and through `[alerts] command`. Until the command has succeeded,
-the alert waits in the database, whether the condition has cleared or not.
+A job has failed or was refused three times in a row; the clock has jumped ahead; an agent has too
+many memories; over half of the active memories are gone without being archived. Each alert is
+raised once until its condition clears: with the event `memory:alert`, in the same transaction, and
+through `[alerts] command`. An alert waits in the database until the command has succeeded, even if
+its condition clears.
 """
 
 import os
@@ -27,29 +27,29 @@ from memctl.storage.times import to_text
 COMMAND_SECONDS = 10.0
 ADVICE = "check [alerts] in the configuration"
 STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-UNDER_ALERT = "MEMCTL_UNDER_ALERT"  # in its environment the command and what it starts have this
+UNDER_ALERT = "MEMCTL_UNDER_ALERT"  # set in the environment of the alert command
 FAILURES_IN_A_ROW = 3
-FEW_MEMORIES = 100  # may come and go without anybody being told
+FEW_MEMORIES = 100  # a drop from at most this many raises no alert
 
 
 def run_command(command: Sequence[str], document: str, *, seconds: float = COMMAND_SECONDS) -> None:
-    """Give a document to a program on its stdin, without a shell, and wait for its end.
+    """Run a program, without a shell, with a document (ASCII) on its stdin, and wait for its end.
 
-    When it takes longer than so many seconds, or a signal ends the wait, it is killed with all
-    that it has started. Raises MemctlError when it cannot be run, fails, or takes too long.
+    After `seconds`, or when a signal ends the wait, it is killed with all its child processes.
+    Raises MemctlError if it cannot be run, fails, or takes too long.
     """
     import subprocess
 
     # A signal between the start of the program and the `try` would leave it running.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
-        with subprocess.Popen(  # noqa: S603  what the owner of the configuration wants
+        with subprocess.Popen(  # noqa: S603  the command is from the configuration
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**os.environ, UNDER_ALERT: "1"},
-            start_new_session=True,  # so that what it starts can be killed with it
+            start_new_session=True,  # so that its child processes can be killed, too
             preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, mask),
         ) as process:
             try:
@@ -71,7 +71,7 @@ def run_command(command: Sequence[str], document: str, *, seconds: float = COMMA
 def failure_alerts(
     job: str, failures: int, error: str, *, refused: bool, enough: int = FAILURES_IN_A_ROW
 ) -> list[Alert]:
-    """Return an alert when a job has failed, or was refused, often enough in a row."""
+    """Return an alert if a job has failed, or was refused, often enough in a row."""
     if failures < enough:
         return []
     outcome = "was refused" if refused else "has failed"
@@ -86,7 +86,7 @@ def failure_alerts(
 
 
 def clock_alerts(error: RefusedError | None) -> list[Alert]:
-    """Return an alert when a run was refused because its clock had leapt ahead."""
+    """Return an alert if a run was refused because the clock has jumped ahead."""
     if not isinstance(error, ClockLeapError):
         return []
     return [Alert("clock", error.message, {})]
@@ -107,21 +107,21 @@ def growth_alerts(memories_of_agents: Mapping[str, int], policy: AlertPolicy) ->
 
 
 def drop_alerts(memories: int, before: EarlierFigures) -> list[Alert]:
-    """Return an alert when over half of the memories that were not archived are gone."""
+    """Return an alert if over half of the memories that were not archived are gone."""
     expected = before.memories - before.archived
     if expected <= FEW_MEMORIES or memories * 2 >= expected:
         return []
-    though = f", though only {before.archived} were archived" if before.archived else ""
+    archived = f", but only {before.archived} were archived" if before.archived else ""
     return [
         Alert(
             "drop",
-            f"the active memories fell from {before.memories} to {memories}{though}",
+            f"the number of active memories fell from {before.memories} to {memories}{archived}",
             {"memories": memories, "before": before.memories, "archived": before.archived},
         )
     ]
 
 
-def settle_alerts(
+def update_alerts(
     db: Connection,
     found: Sequence[Alert],
     *,
@@ -129,9 +129,9 @@ def settle_alerts(
     now: datetime,
     run_id: int | None,
 ) -> None:
-    """Raise the alerts that are new, and forget those that have cleared.
+    """Raise the alerts that are new, and clear those whose condition no longer holds.
 
-    `examined` are the beginnings of all conditions that were looked at.
+    `examined` are the prefixes of all conditions that were checked.
     """
     known = raised_conditions(db)
     new = [alert for alert in found if alert.condition not in known]

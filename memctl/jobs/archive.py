@@ -1,7 +1,7 @@
-"""Archive memories by hand: those named by their ids, or those that an import brought in.
+"""Archive memories on request: those with given ids, or those that an import added.
 
-Memories that are already archived are skipped, so the command can be repeated. An imported memory
-that was written or read since stays active.
+Memories that are already archived are skipped, so that the command can be repeated. An imported
+memory that was written or read since the import stays active.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,8 +19,8 @@ from memctl.storage.sqlite.ledger import require_run
 class ArchiveResult(JobResult):
     """How many memories were archived.
 
-    For the memories of an import also: how many stay because they were written or read since, and
-    how many are neither active nor archived any more as they were imported.
+    For an import also: how many stay active because they were written or read since, and how many
+    are neither active nor archived with the id they were imported with.
     """
 
     archived: int
@@ -33,8 +33,8 @@ class ArchiveResult(JobResult):
         if not self.in_use + self.gone:
             return None
         return (
-            f"not archived because written or read since the import: {self.in_use}; "
-            f"no longer there as imported: {self.gone}"
+            f"not archived: {self.in_use} written or read since the import,"
+            f" {self.gone} no longer present as imported"
         )
 
 
@@ -54,14 +54,12 @@ def archive(
     before anything is changed, for an id that is no memory of the agent, and for an unknown run.
     """
     if bool(ids) == (of_run is not None):
-        raise UsageError(
-            "either ids or --run must be given", "memctl archive AGENT ID…, or --run N"
-        )
+        raise UsageError("specify either ids or --run", "memctl archive AGENT ID…, or --run N")
     require_agent(run.db, agent)
     if of_run is not None:
         return _archive_imported(run, agent, of_run)
     if agent is None:
-        raise UsageError("ids need their agent", "memctl archive AGENT ID…")
+        raise UsageError("ids require an agent", "memctl archive AGENT ID…")
     require_ids(run.db, agent, ids)
     tally = run.apply_in_batches(select_named(agent, ids), archiving(run, reason="manual"))
     return ArchiveResult(archived=tally.count, tally=tally)

@@ -1,11 +1,12 @@
-"""Candidates for the knowledge base: memories that meet four conditions, and are not there yet.
+"""Candidates for the knowledge base: memories that meet four conditions and are not promoted yet.
 
-A memory must be of a type that others can learn from, important, often read, and no longer new.
-Its importance counts as it was when the last other condition was met: when the memory was old
-enough, or at its last read if that came later. Decay that is due or charged after that moment
-changes nothing, so it does not matter when the jobs run.
-What is there already is known by a link and its hash, not by a mark on the memory, which the
-service clears whenever it learns the same thing anew.
+A memory must have one of three types, be important, be read often, and have a minimum age. Its
+importance counts as of the moment when the last of the other conditions was met: when the memory
+was old enough, or at its last read if that was later. Decay after that moment does not count, so
+the result does not depend on when the jobs run.
+
+Whether a memory is promoted already is determined by its link and the hash of its text, not by the
+mark on the memory, which the service clears whenever it writes the memory again.
 """
 
 from collections.abc import Iterator
@@ -19,18 +20,17 @@ from memctl.jobs.decay import DecayResult, decay, settled_decay_sql
 from memctl.jobs.engine import JobContext
 from memctl.jobs.knowledge import content_hash
 from memctl.storage.rows import AffectedMemory, ConditionsMet, Which
-from memctl.storage.sqlite.agents import agent_parameter
 from memctl.storage.sqlite.candidates import (
     CandidateSql,
+    candidate_sql,
     define_content_hash,
     delete_notes_on_nothing,
     judge_memories,
     note_importances,
 )
 from memctl.storage.sqlite.database import Connection
-from memctl.storage.sqlite.decay import DecaySql, decay_sql
+from memctl.storage.sqlite.decay import decay_sql
 from memctl.storage.sqlite.knowledge import ENTRY_TYPES, has_knowledge_base
-from memctl.storage.times import to_unix
 
 
 class Considered(ConditionsMet):
@@ -40,12 +40,12 @@ class Considered(ConditionsMet):
 
     @property
     def importance_that_counts(self) -> Any:
-        """The importance by which it is judged; the stored value where that is the same."""
+        """The importance that counts; the stored value if it is the same."""
         return self.importance if self.judged in (None, self.importance) else self.judged
 
     @property
     def is_due(self) -> bool:
-        """Tell whether the next promotion brings its text into the knowledge base."""
+        """Whether the next promotion promotes the memory."""
         met = self.is_type and self.is_important and self.is_read and self.is_old
         return bool(met and not self.known_since)
 
@@ -55,7 +55,7 @@ class Considered(ConditionsMet):
             return f"promoted at {self.known_since}, unchanged since"
         unmet = []
         if not self.is_type:
-            unmet.append(f"type is none of {', '.join(ENTRY_TYPES)}")
+            unmet.append(f"type is not one of {', '.join(ENTRY_TYPES)}")
         if not self.is_important:
             decayed = "" if self.importance_that_counts == self.importance else " after decay"
             unmet.append(
@@ -85,7 +85,7 @@ class Candidates(NamedTuple):
     sql: CandidateSql
 
     def considered(self, db: Connection) -> Iterator[AffectedMemory]:
-        """Yield all that are candidates, or could become some, and why; the nearest first."""
+        """Yield memories that are, or could become, candidates, and why; the nearest first."""
         for memory, considered in self.judge(db, "worth listing"):
             yield memory._replace(
                 detail_names=(*Considered._fields[:3], "why"),
@@ -95,7 +95,7 @@ class Candidates(NamedTuple):
     def judge(
         self, db: Connection, which: Which = "all", *, rowid: int | None = None
     ) -> Iterator[tuple[AffectedMemory, Considered]]:
-        """Yield memories, or the one in a row, and how they are judged."""
+        """Yield memories, or the one in a row, and the conditions that they meet."""
         for memory, conditions in judge_memories(db, self.sql, which, rowid=rowid):
             yield memory, Considered(*conditions)
 
@@ -105,7 +105,7 @@ def find_candidates(
 ) -> Candidates:
     """Return the candidates that a promotion would find, for queries on this connection.
 
-    Raises RefusedError if the knowledge base is not one that memctl knows.
+    Raises RefusedError if the table of the knowledge base is not as expected.
     """
     has_entries = has_knowledge_base(db)
     return _candidates(db, policy, decay, agent=agent, now=now, has_entries=has_entries)
@@ -114,7 +114,7 @@ def find_candidates(
 def foreseen_candidates(
     db: Connection, policy: PromotePolicy, decay: DecayPolicy, *, agent: str | None, now: datetime
 ) -> Candidates:
-    """Do the same for a command that only reads; a knowledge base it does not know is ignored."""
+    """Do the same for a command that only reads: an unexpected knowledge base is ignored."""
     try:
         return find_candidates(db, policy, decay, agent=agent, now=now)
     except RefusedError:
@@ -131,32 +131,30 @@ def _candidates(
     has_entries: bool,
 ) -> Candidates:
     define_content_hash(db, content_hash)
-    sql = candidate_sql(policy, settled_decay_sql(db, decay), agent=agent, now=now)
-    return Candidates(policy, sql._replace(has_entries=has_entries))
-
-
-def candidate_sql(
-    policy: PromotePolicy, decay: DecaySql, *, agent: str | None, now: datetime
-) -> CandidateSql:
-    """Return what the queries for candidates need, for a database without a knowledge base."""
-    return CandidateSql(
-        decay,
-        {
-            **decay.parameters,
-            "importance": policy.importance,
-            "accesses": policy.accesses,
-            "age": int(policy.age.total_seconds()),  # whole, and so are the days made of it
-            "now": to_unix(now),
-            **agent_parameter(agent),
-        },
+    sql = candidate_sql(
+        settled_decay_sql(db, decay),
+        importance=policy.importance,
+        accesses=policy.accesses,
+        age=policy.age,
+        agent=agent,
+        now=now,
+        has_entries=has_entries,
     )
+    return Candidates(policy, sql)
 
 
 def decay_with_notes(
     run: JobContext, policy: DecayPolicy, promotion: PromotePolicy, *, agent: str | None = None
 ) -> DecayResult:
-    """Do what `decay` does, and note the importance of candidates before they are charged."""
-    sql = candidate_sql(promotion, decay_sql(run.db, policy), agent=None, now=run.now)
+    """Run `decay`, and note the importance of candidates before they are charged."""
+    sql = candidate_sql(
+        decay_sql(run.db, policy),
+        importance=promotion.importance,
+        accesses=promotion.accesses,
+        age=promotion.age,
+        agent=None,
+        now=run.now,
+    )
     result = decay(run, policy, agent=agent, before_charging=partial(note_importances, run.db, sql))
     if run.batches:
         delete_notes_on_nothing(run.db)

@@ -1,7 +1,7 @@
-"""Expiry: a memory whose time is over goes to the archive.
+"""Expiry: archives memories that have expired.
 
-A memory has expired when its `expires_at`, in whatever format, means an instant before the cutoff.
-What cannot be read as a time never expires.
+A memory has expired if its `expires_at`, in any format, is before the cutoff. A value that is not a
+time never expires.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class CleanupResult(JobResult):
 
 
 def cleanup(run: JobContext, *, agent: str | None = None) -> CleanupResult:
-    """Archive every memory that expired before the cutoff, of one agent or of all.
+    """Archive the memories of one agent or of all that expired before the cutoff.
 
-    Raises NotFoundError for an agent without any memory.
+    Raises NotFoundError for an agent without memories.
     """
     require_agent(run.db, agent)
     expired = select_expired(agent=agent, now=run.now)

@@ -1,11 +1,11 @@
-"""Importance decay: a memory nobody reads slowly loses weight.
+"""Importance decay: a memory that is not read loses importance over time.
 
-What a memory owes is a function of how many whole days it has been idle, never of how often the
-job ran: a second run changes nothing, and a missed week is made up. Each run charges what is owed
-now less what was owed when it was last charged.
+What a memory owes depends only on the number of whole days it has been idle, not on how often the
+job ran: a second run changes nothing, and the next run makes up for missed ones. Each run charges
+what is owed now less what was owed at the last charge.
 
-An access ends an idle time. While the feature access-boost is on, it leaves a row in
-memory_idle_times, and the next run charges that idle time as if it had done so before the access.
+An access ends an idle time. While the feature access-boost is on, an access also adds a row to
+memory_idle_times, and the next run charges that idle time as if it had run before the access.
 """
 
 import itertools
@@ -50,22 +50,22 @@ class DecayResult(JobResult):
 
 
 def _charged(idle: EndedIdleTime, importance: float) -> float:
-    """Return what charging an ended idle time leaves of an importance."""
+    """Return an importance after an ended idle time is charged."""
     if not idle.owed or idle.owed < 0:
         return importance
     return max(min(importance, idle.floor), round(round(importance, 6) - idle.owed, 6))
 
 
 def boosted(importance: float, accesses: float) -> float:
-    """Return what the feature access-boost makes of an importance, for so many accesses."""
+    """Return an importance after the feature access-boost has counted some accesses."""
     return max(importance, min(HIGHEST_IMPORTANCE, round(importance + BOOST * accesses, 6)))
 
 
 def _importance_after(ended: Sequence[EndedIdleTime], importance: Any, accesses: Any) -> Any:
-    """Return a memory's importance as it were if each idle time had been charged when it ended.
+    """Return the importance that a memory would have if each idle time had been charged at its end.
 
-    The accesses are counted by what access_count has risen by. An importance that is not what they
-    have made of the one before was set by a client, and counts from there.
+    The accesses in between are the differences of access_count. An importance that does not follow
+    from the previous one and from these accesses was set by a client and is used as it is.
     """
     if not isinstance(importance, int | float) or not isinstance(accesses, int | float):
         return importance
@@ -94,7 +94,7 @@ def _changed(memories: Iterable[BoostedMemory]) -> list[tuple[Any, int]]:
 
 
 def charge_ended_idle_times(run: JobContext, policy: DecayPolicy, agent: str | None) -> None:
-    """Charge the idle times that accesses have ended, of active and of archived memories."""
+    """Charge the idle times that accesses have ended, for active and for archived memories."""
     db = run.db
     if run.batches is None or not has_idle_times(db):
         return
@@ -113,8 +113,8 @@ def charge_ended_idle_times(run: JobContext, policy: DecayPolicy, agent: str | N
 def settled_decay_sql(db: Connection, policy: DecayPolicy, *, rowid: int | None = None) -> DecaySql:
     """Return a policy whose queries see the importances as if ended idle times were charged.
 
-    It holds for this connection and for the memories, or the one in a row, as they are now; the
-    database is only read.
+    Valid on this connection, for all memories or the one in a row as they are now. Only reads the
+    database.
     """
     sql = decay_sql(db, policy)
     if not has_idle_times(db):
@@ -129,10 +129,10 @@ def decay(
     agent: str | None = None,
     before_charging: Callable[[str], object] | None = None,
 ) -> DecayResult:
-    """Charge every memory, of one agent or of all, for the idle days not charged yet.
+    """Charge the memories of one agent or of all for the idle days that are not charged yet.
 
-    `before_charging` is called with the rows of each batch, a JSON array, in its transaction.
-    Raises NotFoundError for an agent without any memory.
+    `before_charging` is called with the rows of each batch (a JSON array), in its transaction.
+    Raises NotFoundError for an agent without memories.
     """
     require_agent(run.db, agent)
     charge_ended_idle_times(run, policy, agent)

@@ -1,8 +1,9 @@
-"""Knowledge: what a memory becomes when it is promoted.
+"""Knowledge: the entry that a promoted memory becomes.
 
-An error pattern becomes a gotcha, led by its key; a success pattern or a learning becomes a
-pattern. The text is what the memory's JSON describes, or else its value as it is. Confidence stays
-below 0.8, at which an entry is proposed for documentation: one promotion must not reach that.
+An error pattern becomes a gotcha, which begins with its key; a success pattern or a learning
+becomes a pattern. The text is the description in the memory's JSON, or else its value. Confidence
+stays below 0.8, at which the owner of the knowledge base proposes an entry for documentation: one
+promotion must not suffice for that.
 """
 
 import json
@@ -20,18 +21,18 @@ LEARNING_MAY_BECOME = ("gotcha", "pattern", "decision")
 BASE_CONFIDENCE = 0.50
 QA_AGENT_CONFIDENCE = 0.10
 PATTERN_CONFIDENCE = 0.05
-GATE_CONFIDENCE = 0.10  # for having met the conditions
-POINT_CONFIDENCE = 0.025  # for each point of importance above, whatever the policy's threshold
+GATE_CONFIDENCE = 0.10  # for meeting the conditions
+POINT_CONFIDENCE = 0.025  # per point of importance above 8, whatever the policy's threshold is
 LEAST_IMPORTANCE = 8.0
 MOST_POINTS = 2.0
 MOST_FROM_ONE_PROMOTION = 0.79
 
-# Stored bytes that are not UTF-8 are read as U+DC80 to U+DCFF, and go back as they were.
-HALF_A_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+# Bytes that are not valid UTF-8 are read as U+DC80 to U+DCFF and written back unchanged.
+LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 class Source(NamedTuple):
-    """What an entry is made of; all but the importance is text, which may be invalid UTF-8."""
+    """The columns of a memory that determine its entry; texts may be invalid UTF-8."""
 
     agent: str
     type: str  # one of ENTRY_TYPES
@@ -42,7 +43,7 @@ class Source(NamedTuple):
 
 
 def entry_of(memory: Source) -> KnowledgeEntry:
-    """Return what a memory becomes; whatever odd JSON it holds is taken for plain text."""
+    """Return the entry of a memory; JSON of an unexpected shape is taken as plain text."""
     value, metadata = _object(memory.value), _object(memory.metadata)
     entry_type = _entry_type(memory.type, metadata)
     content = _content(entry_type, memory.key, memory.value, value)
@@ -85,7 +86,7 @@ def _content(entry_type: str, key: str, text: str, value: Mapping[str, Any]) -> 
 
 
 def _tags(metadata: Mapping[str, Any]) -> str:
-    """Return the memory's tags and where they are from; what is no list of texts has none."""
+    """Return the memory's tags, if they are a list of texts, and the tag `from-memory`."""
     tags = metadata.get("tags")
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         tags = []
@@ -112,21 +113,21 @@ def _task_id(document: Mapping[str, Any]) -> str | None:
 
 
 def _text(value: object) -> str:
-    """Return a text that says something, and an empty one for whatever else JSON may hold."""
+    """Return a text that is not blank, and an empty one for any other value."""
     return _whole(value) if isinstance(value, str) and value.strip() else ""
 
 
 def _object(text: str | None) -> Mapping[str, Any]:
-    """Return the JSON object that a text is; an empty one for anything else."""
+    """Return the JSON object in a text, or an empty one if there is none."""
     if text is None or not text.lstrip().startswith("{"):
         return {}
     try:
         document = json.loads(text)
-    except (ValueError, RecursionError):  # the latter for a thousand brackets
+    except (ValueError, RecursionError):  # the latter for deep nesting
         return {}
     return document if isinstance(document, dict) else {}
 
 
 def _whole(text: str) -> str:
-    """Return a text that can be stored: JSON can spell half a character, which UTF-8 cannot."""
-    return HALF_A_CHARACTER.sub("\ufffd", text)
+    """Return a text that can be stored: JSON may contain lone surrogates, which UTF-8 cannot."""
+    return LONE_SURROGATE.sub("\ufffd", text)

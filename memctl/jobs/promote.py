@@ -1,8 +1,8 @@
-"""Promotion: a memory that has proved itself reaches the knowledge base, once.
+"""Promotion: the text of an important and often read memory is added to the knowledge base, once.
 
-The memory stays what it is. A link by agent, type and key tells which entry it became and with
-what text: when it says something else one day, its entry is confirmed or superseded, and what
-another agent has said already is confirmed instead of being entered twice.
+The memory itself stays. A link by agent, type and key records its entry and the hash of its text.
+If the text changes, the entry is confirmed (by a similar text) or superseded. A text that is
+similar to the entry of another agent confirms that entry instead of becoming a second one.
 """
 
 import json
@@ -35,15 +35,15 @@ from memctl.storage.sqlite.knowledge import (
 from memctl.storage.sqlite.promote import CandidateReader, link_to_entry, mark_again
 from memctl.storage.sqlite.triggers import require_equal_counts
 
-GAIN_FROM_ITSELF = 0.05  # a memory says its entry again in slightly other words
-GAIN_FROM_ANOTHER = 0.10  # another agent has learnt the same
+GAIN_FROM_ITSELF = 0.05  # the memory of the entry has a new, similar text
+GAIN_FROM_ANOTHER = 0.10  # another agent has a similar text
 
 PromotionOutcome = Literal["promoted", "merged", "superseded"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromoteResult(JobResult):
-    """How many memories became new entries, confirmed one, or superseded their own."""
+    """How many memories became new entries, confirmed entries, or superseded their own entry."""
 
     promoted: int
     merged: int
@@ -51,15 +51,15 @@ class PromoteResult(JobResult):
 
 
 class LinkedEntry(NamedTuple):
-    """The entry that a memory became earlier."""
+    """The entry that a memory was promoted to earlier."""
 
     number: int
     content: str
-    holds: bool  # it is not superseded
+    holds: bool  # not superseded
 
 
 class Candidate(NamedTuple):
-    """A memory whose text is to reach the knowledge base."""
+    """A memory to promote, and the entry that it becomes."""
 
     agent: str
     entry: KnowledgeEntry
@@ -84,15 +84,15 @@ class Candidate(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What is to become of a candidate."""
+    """How a candidate is to be promoted."""
 
-    confirms: int | None  # the entry that says it already; None: it becomes a new one
-    gain: float  # of confidence; 0: the entry stays as it is
+    confirms: int | None  # an existing entry; None: add a new one
+    gain: float  # of confidence; 0: the entry stays unchanged
     supersedes: int | None
 
     @property
     def outcome(self) -> PromotionOutcome:
-        """The one word for it."""
+        """The name of the decision in results and events."""
         if self.supersedes is not None:
             return "superseded"
         return "promoted" if self.confirms is None else "merged"
@@ -101,12 +101,12 @@ class Decision(NamedTuple):
 def promote(
     run: JobContext, policy: PromotePolicy, decay: DecayPolicy, *, agent: str | None = None
 ) -> PromoteResult:
-    """Bring the text of every candidate, of one agent or of all, into the knowledge base.
+    """Promote the candidates of one agent or of all.
 
-    Makes the knowledge base, where there is none, with the first entry. The `decay` policy tells
-    the importance of candidates at the moment that counts. When memories are to be listed, the
-    result lists all that were considered. Raises NotFoundError for an agent without
-    any memory, and RefusedError when the knowledge base is none that memctl knows.
+    Creates the knowledge base with the first entry if it does not exist. The `decay` policy
+    determines the importance of candidates at the moment that counts. A listing contains all
+    memories that were considered. Raises NotFoundError for an agent without memories, and
+    RefusedError if the table of the knowledge base is not as expected.
     """
     require_agent(run.db, agent)
     charge_ended_idle_times(run, decay, agent)
@@ -115,7 +115,7 @@ def promote(
     not_promoted = select_not_promoted(candidates.sql)
     promotion = Promotion(run, candidates)
     promotion.prepare(not_promoted.rowids(run.db))
-    tally = run.apply_in_batches(not_promoted, promotion.carry_out)
+    tally = run.apply_in_batches(not_promoted, promotion.promote_batch)
     if run.batches:
         run.apply_in_batches(
             select_not_marked(candidates.sql), lambda batch: mark_again(run.db, batch.rowids)
@@ -137,7 +137,7 @@ def promote(
 
 
 class Promotion:
-    """Decides what becomes of candidates, and lets it happen; in a dry run, it only decides."""
+    """Decides how to promote each candidate and does it; in a dry run, it only decides."""
 
     def __init__(self, run: JobContext, candidates: Candidates) -> None:
         self.outcomes: dict[int, PromotionOutcome] = {}  # by the row of the memory
@@ -147,10 +147,10 @@ class Promotion:
         self._read_before: dict[int, tuple[CandidateRow, Candidate]] = {}
         self._superseded: set[int] = set()
         self._corpora: defaultdict[str, Corpus] = defaultdict(Corpus)  # by type of entry
-        self._entered: dict[tuple[str, str], int] = {}  # entries by their agent and hash of content
+        self._entered: dict[tuple[str, str], int] = {}  # by agent and hash of the content
 
     def prepare(self, rowids: "array[int]") -> None:
-        """Read and compare all there is; under the write lock little of it has to be done again."""
+        """Read and compare everything in advance, to hold the write lock only briefly later."""
         if rowids and self._has_table:
             for known in known_entries(self._run.db):
                 self._entered.setdefault((known.agent, hash_of(known.content)), known.number)
@@ -164,8 +164,8 @@ class Promotion:
                 if self._run.batches is None:
                     self._note(rowid, candidate, decision, number=-1 - len(self.outcomes))
 
-    def carry_out(self, batch: Batch) -> int:
-        """Promote the memories of a batch, in its transaction, and return how many."""
+    def promote_batch(self, batch: Batch) -> int:
+        """Promote the memories of a batch, in its transaction, and return their number."""
         if not self._has_table:
             create_knowledge_base(self._run.db)
             self._has_table = True
@@ -190,21 +190,21 @@ class Promotion:
             return Decision(confirms=entered, gain=0, supersedes=None)
         still_holds = linked and linked.holds and linked.number not in self._superseded
         return Decision(
-            confirms=self._confirmed_by_another(candidate, words),
+            confirms=self._similar_entry(candidate, words),
             gain=GAIN_FROM_ANOTHER,
             supersedes=linked.number if linked and still_holds else None,
         )
 
     def _entered_before(self, candidate: Candidate) -> int | None:
-        """Return the entry of the agent with the same text: a rollback has removed its link."""
+        """Return the agent's entry with the same text, whose link a rollback has removed."""
         number = self._entered.get((candidate.agent, candidate.entry.content_hash))
         if number is None or self._run.batches is None:
             return number
         content = content_of(self._run.db, number, agent=candidate.agent)
         return number if content == candidate.entry.content else None
 
-    def _confirmed_by_another(self, candidate: Candidate, words: Words) -> int | None:
-        """Return the entry of another agent that says nearly the same, if it still does."""
+    def _similar_entry(self, candidate: Candidate, words: Words) -> int | None:
+        """Return an entry of another agent with a similar text, if it still holds."""
         corpus = self._corpora[candidate.entry.type]
         while (number := corpus.most_alike(words, not_of=candidate.agent)) is not None:
             if self._run.batches is None:
@@ -219,7 +219,7 @@ class Promotion:
         db, now = self._run.db, self._run.now
         candidate = self._read(rowid)
         if candidate is None:
-            raise AssertionError(f"row {rowid} is due and not there")
+            raise AssertionError(f"the candidate in row {rowid} is missing")
         decision = self._decide(candidate)
         if decision.confirms is None:
             entry = add_entry(db, candidate.entry, memory=rowid)
@@ -255,7 +255,7 @@ class Promotion:
         self._note(rowid, candidate, decision, number=entry.number)
 
     def _note(self, rowid: int, candidate: Candidate, decision: Decision, *, number: int) -> None:
-        """Remember what became of a memory, for those that come after it."""
+        """Record the outcome for the memories that follow."""
         self.outcomes[rowid] = decision.outcome
         if decision.confirms is None:
             corpus = self._corpora[candidate.entry.type]

@@ -1,8 +1,8 @@
-"""Retention: the archive forgets what is old and was not important, and so do our own records.
+"""Retention: permanently deletes archived memories that are old and were not important.
 
-A new policy under which an agent would lose more than half of what the policy of the last prune
-would have kept looks like a mistake: it needs --force once. What has merely become old never does,
-however much it is; small archives are exempt.
+A new policy is probably a mistake if an agent would lose over half of the memories that the policy
+of the last prune keeps: it requires --force once. Memories that were deleted under the last policy,
+too, do not count, and small archives are exempt. Old runs and events are deleted as well.
 """
 
 from collections.abc import Sequence
@@ -27,18 +27,18 @@ OWN_RECORDS_KEPT = timedelta(days=365)
 
 @dataclass(frozen=True, kw_only=True)
 class PruneResult(JobResult):
-    """How many archived memories were removed for good, and how many importance protected."""
+    """How many archived memories were deleted, and how many old ones were kept as important."""
 
     pruned: int
     kept_important: int
 
 
 def prune(run: JobContext, policy: PrunePolicy, *, agent: str | None = None) -> PruneResult:
-    """Remove archived memories that are older than the retention and below the protection.
+    """Delete archived memories of one agent or of all: those past retention and not important.
 
-    Agents that would lose too much by a new policy are left alone, which the result's refusal
-    says, unless the run is forced. Also removes runs and events older than a year. Raises
-    NotFoundError for an agent without any memory.
+    Unless the run is forced, agents that would lose too much under a new policy are skipped, and
+    the result has a refusal. Unless it is for one agent, runs and events older than a year are
+    deleted, too. Raises NotFoundError for an agent without memories.
     """
     require_agent(run.db, agent)
     last = last_policy(run.db)
@@ -47,7 +47,7 @@ def prune(run: JobContext, policy: PrunePolicy, *, agent: str | None = None) -> 
     if policy != last and not run.request.force:
         guarded = archive.great_losses(run.db)
     if run.batches:
-        _remember_policy(run.db, policy, last, agent=agent, guarded=guarded)
+        _store_policy(run.db, policy, last, agent=agent, guarded=guarded)
     tally = run.apply_in_batches(
         archive.select_old(guarded=bool(guarded)),
         lambda batch: remove_archived(
@@ -70,16 +70,18 @@ def _refusal(guarded: Sequence[Loss]) -> RefusedError | None:
         return None
     named = [f"{loss.lost} of {loss.kept} memories of '{loss.agent!s}'" for loss in guarded[:3]]
     if len(guarded) > len(named):
-        named.append(f"and those of {len(guarded) - len(named)} more agents")
+        others = len(guarded) - len(named)
+        named.append(f"and those of {others} more agent{'' if others == 1 else 's'}")
     return RefusedError(
-        "not pruned, because the policy has changed since the last prune and would remove more"
-        f" than half of what the earlier policy keeps: {', '.join(named)}",
-        "check [prune] in the configuration; if it is right, run `memctl prune --force` once",
+        "the retention policy has changed since the last prune and would delete more than half of"
+        f" what the earlier policy keeps: {', '.join(named)}",
+        "they were not pruned: check [prune] in the configuration, and if it is correct, run"
+        " `memctl prune --force` once",
     )
 
 
 def last_policy(db: Connection) -> PrunePolicy:
-    """Return the policy of the last prune, agent by agent; the defaults before the first."""
+    """Return the policy of the last prune for each agent; before the first, the defaults."""
     stored = read_state(db, STATE_KEY)
     if stored is None:
         return PrunePolicy()
@@ -94,7 +96,7 @@ def last_policy(db: Connection) -> PrunePolicy:
     )
 
 
-def _remember_policy(
+def _store_policy(
     db: Connection,
     policy: PrunePolicy,
     last: PrunePolicy,
@@ -102,23 +104,23 @@ def _remember_policy(
     agent: str | None,
     guarded: Sequence[Loss],
 ) -> None:
-    """Remember the policy of this prune; for agents that it leaves alone, that of the last one.
+    """Store the policy of this prune; for the agents that it skips, that of the last one.
 
-    An agent whose name is a blob cannot be remembered: as long as it is left alone, nothing is.
+    The name of an agent that is a BLOB cannot be stored. Nothing is, as long as one is skipped.
     """
     refused = [loss.agent for loss in guarded if isinstance(loss.agent, str)]
     if len(refused) < len(guarded):
         return
     if agent is None:
-        held = policy.with_agents_of(last, refused)
+        in_force = policy.with_agents_of(last, refused)
     else:
-        held = last.with_agents_of(policy, [] if refused else [agent])
-    if held == last:
+        in_force = last.with_agents_of(policy, [] if refused else [agent])
+    if in_force == last:
         return
-    general = [Override(key, getattr(held, key)) for key in held.keys]
+    general = [Override(key, getattr(in_force, key)) for key in in_force.keys]
     stored = [
         (key, value.total_seconds() if isinstance(value, timedelta) else value, *of)
-        for key, value, *of in (*general, *held.overrides)
+        for key, value, *of in (*general, *in_force.overrides)
     ]
     with transaction(db):
         write_state(db, STATE_KEY, stored)

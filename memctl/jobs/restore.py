@@ -1,8 +1,8 @@
-"""Bring memories back from the archive, as they were.
+"""Restore archived memories with all their columns.
 
-What is restored stays restored: an expiry that has passed is cleared, and decay counts the time in
-the archive as charged. Of several archived copies of one memory the newest comes back. A memory
-whose id went to the one that replaced it gets it back.
+An expiry in the past is cleared, so that the memory does not expire again at once, and decay does
+not charge the time in the archive. Of several archived copies of a memory, the newest is restored.
+A memory whose id was given to the memory that replaced it gets its id back.
 """
 
 import json
@@ -29,7 +29,7 @@ RestoreConflict = Literal["fail", "skip", "replace"]
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreResult(JobResult):
-    """How many memories came back, stayed archived, and were archived to make room."""
+    """How many memories were restored, stayed archived, and were archived as replaced."""
 
     restored: int
     skipped: int
@@ -43,11 +43,12 @@ def restore(
     on_conflict: RestoreConflict = "fail",
     expires_in: timedelta | None = None,
 ) -> RestoreResult:
-    """Move archived memories back, changing nothing but their expiry and decay stamp.
+    """Move archived memories back; only their expiry and decay time may change.
 
-    A conflict is an active memory of the same id, or of the same agent, type and key: `fail`
-    refuses the whole restore, `skip` leaves those archived, `replace` archives the active one.
-    Raises NotFoundError for an unknown agent, id or run.
+    An archived memory conflicts with an active one that has the same id, or the same agent, type
+    and key: `fail` refuses the whole restore, `skip` skips these memories, `replace` archives the
+    active ones. Raises UsageError if `which` does not select by agent and something else, or by
+    run; NotFoundError for an unknown agent, id or run.
     """
     _require_known(run.db, which)
     archived = archived_selection(which)
@@ -77,9 +78,12 @@ def restore(
     tally = run.apply_in_batches(restorable, move_back)
     refusal = None
     if on_conflict == "fail" and tally.changed_meanwhile:
+        count = tally.changed_meanwhile
         refusal = RefusedError(
-            f"{tally.changed_meanwhile} memories were written anew meanwhile and stay archived",
-            "choose --on-conflict skip or replace for them",
+            f"{count} memories conflict with memories written during the restore, and stay archived"
+            if count > 1
+            else "1 memory conflicts with a memory written during the restore, and stays archived",
+            "to restore the rest, use --on-conflict skip or replace",
         )
     return RestoreResult(
         restored=tally.count,
@@ -92,11 +96,11 @@ def restore(
 
 def _require_known(db: Connection, which: ArchiveFilter) -> None:
     if which.ids and which.agent is None:
-        raise UsageError("ids need their agent", "memctl restore AGENT ID…")
+        raise UsageError("ids require an agent", "memctl restore AGENT ID…")
     if not which.ids and which.run_id is None and which.reason is None and which.since is None:
-        raise UsageError("nothing says what to restore", "name ids, --run, --reason or --since")
+        raise UsageError("nothing to restore", "specify ids, --run, --reason or --since")
     if which.agent is None and which.run_id is None:
-        raise UsageError("--reason and --since need an agent", "memctl restore AGENT --reason …")
+        raise UsageError("--reason and --since require an agent", "memctl restore AGENT --reason …")
     require_agent(db, which.agent)
     if which.agent is not None and which.ids:
         require_ids(db, which.agent, which.ids)
@@ -108,8 +112,10 @@ def _refuse_foreign_ids(db: Connection, archived: ArchivedSelection) -> None:
     count = archived.count_foreign_ids(db)
     if count:
         raise RefusedError(
-            f"{count} of these memories have an id that a memory of another agent has now",
-            "--on-conflict skip leaves them archived; nothing was changed",
+            f"{count} memories have an id that an active memory of another agent has"
+            if count > 1
+            else "1 memory has an id that an active memory of another agent has",
+            "use --on-conflict skip to leave them archived; nothing was changed",
         )
 
 
@@ -118,7 +124,10 @@ def _refuse_conflicts(db: Connection, archived: ArchivedSelection) -> None:
     if not count:
         return
     agent_id, type_, key = archived.first_conflict(db)
+    first = f"'{agent_id}' {type_} '{key}'"
     raise RefusedError(
-        f"{count} of these memories have been written anew, the first '{agent_id}' {type_} '{key}'",
-        "choose --on-conflict skip or replace; nothing was changed",
+        f"{count} memories conflict with active memories, the first is {first}"
+        if count > 1
+        else f"1 memory conflicts with an active memory: {first}",
+        "use --on-conflict skip or replace; nothing was changed",
     )

@@ -1,7 +1,7 @@
-"""What follows every run, so that somebody learns how it ended: alerts, the spool, the bridge.
+"""What follows each run to report how it ended: alerts, the spool, and the bridge.
 
-It comes after the work and never fails it. A run that went well pays for a few look-ups; once an
-hour it also counts the memories of every agent.
+It happens after the work and never makes it fail. A successful run costs a few lookups, and once an
+hour a count of the memories of each agent.
 """
 
 import os
@@ -23,7 +23,7 @@ from memctl.jobs.alerts import (
     drop_alerts,
     failure_alerts,
     growth_alerts,
-    settle_alerts,
+    update_alerts,
 )
 from memctl.storage.rows import RunFilter, RunIdentity, RunRecord
 from memctl.storage.spool import (
@@ -50,30 +50,27 @@ from memctl.storage.sqlite.database import Connection, StorageError, open_databa
 from memctl.storage.sqlite.ledger import record_failure
 from memctl.storage.sqlite.locking import exclusive
 from memctl.storage.sqlite.migrations import require_current
-from memctl.storage.sqlite.runs import crashed_runs, list_runs
+from memctl.storage.sqlite.runs import crashed_runs, last_success, list_runs
 from memctl.storage.times import parse_moment, to_text
 
-MOST_FAILURES = 1000  # so far back a row of failures is counted
+MOST_FAILURES = 1000  # that are counted in a row
 
 
 class Watch(NamedTuple):
-    """How runs are watched over.
+    """How the outcome of runs is reported.
 
-    `deliver` gives an alert to somebody within so many seconds, and tells whether it could; None:
+    `deliver` delivers an alert within some seconds and returns whether it succeeded; without it,
     alerts wait for a run that can deliver them.
     """
 
     alerts: AlertPolicy = AlertPolicy()
     deliver: Callable[[Undelivered, float], bool] | None = None
     spool: Path | None = None  # for failures that cannot be recorded in the database
-    service_events: bool = False  # a row for each run in the service's own table
+    service_events: bool = False  # add a row for each run to the service's own table
 
 
 def failures_in_a_row(db: Connection, database: Path, job: str) -> list[RunRecord]:
-    """Return the runs of a job since it last did its work, the newest first.
-
-    They have failed, crashed, or were refused.
-    """
+    """Return the failed, crashed and refused runs of a job since its last success, newest first."""
     crashed = crashed_runs(db, database)
     runs = list_runs(db, RunFilter(job=job), crashed=crashed, limit=MOST_FAILURES)
     ended = (run for run in runs if run.status != "running")
@@ -83,7 +80,7 @@ def failures_in_a_row(db: Connection, database: Path, job: str) -> list[RunRecor
 def failures_besides(
     recorded: Iterable[RunRecord], spooled: Iterable[Failure], job: str
 ) -> list[Failure]:
-    """Return the failures of a job in the spool that are not among those that the ledger has."""
+    """Return the failures of a job in the spool that are not in the ledger."""
     known = {run.identity for run in recorded}
     return [one for one in spooled if one.job == job and one.identity not in known]
 
@@ -98,16 +95,16 @@ def after_run(
     wrong_clock: RefusedError | None,
     held_up: bool,
 ) -> bool:
-    """Look at the run that is just over, and at the memories if it is time.
+    """Raise and clear alerts after a run, for which the caller still holds memctl's lock.
 
-    The caller holds memctl's lock. What a person does by hand may fail without an alert; what is
-    `held_up` until a person decides is one at once. Returns whether any alert is to be delivered.
+    A failure `by_hand` raises no alert; a run that is `held_up` until a person decides raises one
+    at once. Returns whether an alert waits for delivery.
     """
     (run,) = list_runs(db, RunFilter(), crashed=(), limit=1)
     if watch.service_events:
         from memctl.jobs.bridge import record_run_for_service
 
-        with suppress(StorageError):  # the check tells what is in its way
+        with suppress(StorageError):  # `memctl check` reports the obstacle
             record_run_for_service(db, run)
     found: list[Alert] = []
     examined: list[str] = []
@@ -129,19 +126,15 @@ def after_run(
         memories = count_memories(db)
         found += growth_alerts(memories, watch.alerts)
         found += drop_alerts(sum(memories.values()), figures_before_today(db, now=now))
-    settle_alerts(db, found, examined=examined, now=now, run_id=run.run_id)
+    update_alerts(db, found, examined=examined, now=now, run_id=run.run_id)
     return any_undelivered(db)
 
 
 def _is_first_of_the_hour(db: Connection, run: RunRecord) -> bool:
-    """Tell whether no run has gone well before in the same hour of the clock."""
-    earlier = db.execute(
-        "SELECT started_at FROM memory_runs WHERE status = 'ok' AND run_id < ?"
-        " ORDER BY run_id DESC LIMIT 1",
-        (run.run_id,),
-    ).fetchone()
+    """Return whether no earlier run has succeeded in the same hour of the clock."""
+    earlier = last_success(db, before=run.run_id)
     hour = len("2026-11-22T09")
-    return earlier is None or earlier[0][:hour] != run.started_at[:hour]
+    return earlier is None or earlier[:hour] != run.started_at[:hour]
 
 
 def keep_failure(
@@ -153,16 +146,16 @@ def keep_failure(
     now: datetime,
     status: FailureStatus,
 ) -> None:
-    """Keep a run that the ledger does not have, because it failed or was refused too early.
+    """Record a run that failed or was refused before it was in the ledger.
 
-    It is kept in the spool, which is moved into the database at once if that is possible. Where not
-    even the spool can be written, what the command says on stderr is all there is.
+    It is added to the spool, which is moved to the database at once if possible. If the spool is
+    not writable either, the message on stderr is the only record.
     """
     if watch.spool is None:
         return
     host, version = os.uname().nodename, __version__
     failure = Failure(job, to_text(now), host, os.getpid(), str(error), version, status)
-    known, raised = _what_the_database_knows(job, database)
+    known, raised = _recorded_failures(job, database)
     with suppress(OSError), opened_spool(watch.spool, create=True) as spool:
         spool.add(failure)
         entries = spool.read()
@@ -181,8 +174,8 @@ def keep_failure(
         take_in_spool(db, watch)
 
 
-def _what_the_database_knows(job: str, database: Path) -> tuple[list[RunRecord], set[str]]:
-    """Return the failures in a row and the raised conditions, as far as they can be read."""
+def _recorded_failures(job: str, database: Path) -> tuple[list[RunRecord], set[str]]:
+    """Return the failures in a row and the raised conditions; empty if they cannot be read."""
     with (
         suppress(MemctlError, StorageError),
         open_database(database, read_only=True, lock_wait=0) as db,
@@ -192,9 +185,9 @@ def _what_the_database_knows(job: str, database: Path) -> tuple[list[RunRecord],
 
 
 def take_in_spool(db: Connection, watch: Watch) -> None:
-    """Move what the spool holds into the database. The caller holds memctl's lock.
+    """Move the content of the spool to the database, for which the caller holds memctl's lock.
 
-    It can be repeated: what is known already is not recorded again.
+    Can be repeated: what is recorded already is not recorded again.
     """
     if watch.spool is None:
         return
@@ -224,9 +217,10 @@ def _runs_since(db: Connection, moment: str | None) -> dict[RunIdentity, RunReco
 
 
 def deliver_alerts(database: Path, watch: Watch) -> None:
-    """Deliver the alerts that wait for it, until one fails or ten seconds are over.
+    """Deliver the waiting alerts, until one fails or ten seconds have passed.
 
-    The rest waits for the next run. The caller holds no lock, since the command may be slow.
+    The others wait for the next run. The caller must not hold a lock, because the command may be
+    slow.
     """
     if watch.deliver is None:
         return
@@ -246,7 +240,7 @@ def deliver_alerts(database: Path, watch: Watch) -> None:
 
 
 def _deliver_spooled(path: Path | None, deliver: Callable[[Undelivered], bool]) -> bool:
-    """Deliver the alerts in the spool; returns whether that went well."""
+    """Deliver the alerts in the spool and return whether all succeeded."""
     entries: list[SpoolEntry] = []
     if path is not None:
         with suppress(OSError), opened_spool(path, create=False) as spool:

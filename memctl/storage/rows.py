@@ -22,7 +22,7 @@ class AffectedMemory(NamedTuple):
 
 
 class Pause(NamedTuple):
-    """Since when, until when (None: until `resume`) and why jobs do nothing."""
+    """When a pause began, when it ends (None: with `resume`), and its reason."""
 
     since: str
     until: str | None
@@ -33,7 +33,7 @@ EndStatus = Literal["ok", "failed", "refused"]
 
 
 class JobHistory(NamedTuple):
-    """When a job was last done completely, and when it last failed unless it went well since."""
+    """When a job was last completed, and when it failed unless it has succeeded since."""
 
     done_at: datetime | None
     failed_at: datetime | None
@@ -46,15 +46,15 @@ RunIdentity = tuple[str, str, str, int]
 
 
 class RunRecord(NamedTuple):
-    """One run, as the ledger has it."""
+    """A run in the ledger."""
 
     run_id: int
     job: str
     started_at: str
-    finished_at: str | None  # None: it runs, or has crashed
+    finished_at: str | None  # None: running or crashed
     duration_ms: int | None
     status: RunStatus
-    counts: object  # by their names
+    counts: object  # by name
     longest_lock_ms: float | None
     error: str | None
     memctl_version: str
@@ -63,17 +63,17 @@ class RunRecord(NamedTuple):
 
     @property
     def identity(self) -> RunIdentity:
-        """What no other run has in common with it."""
+        """What identifies the run, also outside the ledger."""
         return self.job, self.started_at, self.host, self.pid
 
 
 @dataclass(frozen=True)
 class RunFilter:
-    """Which runs are meant; what is not given does not narrow."""
+    """Selects runs; a field that is None matches every run."""
 
     job: str | None = None
     status: RunStatus | None = None
-    since: datetime | None = None  # begun then or later
+    since: datetime | None = None  # started then or later
 
 
 class Loss(NamedTuple):
@@ -86,7 +86,7 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True)
 class KnowledgeEntry:
-    """What a memory becomes in the knowledge base."""
+    """The entry that a memory becomes in the knowledge base."""
 
     type: str
     content: str
@@ -103,7 +103,7 @@ class KnownEntry(NamedTuple):
     type: str
     agent: str
     content: str
-    holds: bool  # it is not superseded
+    holds: bool  # not superseded
 
 
 class EntryChange(NamedTuple):
@@ -115,24 +115,21 @@ class EntryChange(NamedTuple):
 
 
 class CandidateRow(NamedTuple):
-    """A candidate as it is stored, and the entry that it became earlier, if it did.
-
-    Text is in bytes, because it may not be valid UTF-8.
-    """
+    """A candidate as it is stored, and its entry if it was promoted earlier; texts are bytes."""
 
     agent: bytes
     type: str
     key: bytes
     value: bytes
     metadata: bytes | None
-    importance: float  # by which it is judged
+    importance: float  # the one that counts
     entry_row: int | None
     entry_content: bytes | None
     entry_holds: int | None
 
 
 class ConditionsMet(NamedTuple):
-    """Which conditions of promotion a memory meets, and by what values."""
+    """Which conditions of promotion a memory meets, and with which values."""
 
     importance: Any
     access_count: Any
@@ -206,7 +203,7 @@ REASONS = get_args(Reason)
 
 @dataclass(frozen=True)
 class ArchiveFilter:
-    """Which archived memories are meant; what is not given does not narrow."""
+    """Selects archived memories; a field that is None matches every memory."""
 
     agent: str | None = None
     ids: Sequence[str] = ()
@@ -215,5 +212,5 @@ class ArchiveFilter:
     reason: str | None = None
     run_id: int | None = None
     since: datetime | None = None
-    until: datetime | None = None  # up to and including this moment
-    search: str | None = None  # part of the key or value; case counts only beyond ASCII
+    until: datetime | None = None  # inclusive
+    search: str | None = None  # in the key or value; ignores the case of ASCII letters

@@ -1,4 +1,4 @@
-"""Look into the archive."""
+"""Select and list archived memories."""
 
 from collections.abc import Iterator
 from sqlite3 import Connection
@@ -10,11 +10,11 @@ from memctl.storage.sqlite.database import bind_texts, text_conditions, to_bytes
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.times import to_text
 
-# The archive has its own archived_at: the time of this archiving, not of an earlier one.
+# The archive has its own archived_at: when this copy was archived, not when an earlier one was.
 KEPT_COLUMNS = ", ".join(column for column in MEMORY_COLUMNS if column != "archived_at")
 ARCHIVED_COLUMNS = f"archive_id, {KEPT_COLUMNS}, archived_at, archived_reason, run_id"
 
-# The ledger knows the time, and by that there is an index.
+# The time of the run, from the ledger, makes the index on archived_at usable.
 OF_RUN = """
     run_id = :run_id
     AND archived_at = (SELECT started_at FROM memory_runs WHERE memory_runs.run_id = :run_id)
@@ -24,7 +24,7 @@ OF_RUN = """
 def list_archived(
     db: Connection, which: ArchiveFilter, *, limit: int, offset: int
 ) -> Iterator[dict[str, object]]:
-    """Yield archived memories, the newest first, every column under its own name as stored."""
+    """Yield archived memories, newest first, as their columns by name."""
     condition, parameters = archive_condition(which)
     rows = db.execute(
         f"SELECT {ARCHIVED_COLUMNS} FROM archived_memories WHERE {condition}"
@@ -37,12 +37,12 @@ def list_archived(
 
 
 def archive_condition(which: ArchiveFilter) -> tuple[str, dict[str, Any]]:
-    """Return SQL for a WHERE on archived_memories, and its parameters.
+    """Return an SQL condition on archived_memories, and its parameters.
 
-    Raises UsageError for a reason that memctl does not use.
+    Raises UsageError for an unknown reason.
     """
     if which.reason is not None and which.reason not in REASONS:
-        raise UsageError(f"there is no reason '{which.reason}'", f"use {', '.join(REASONS)}")
+        raise UsageError(f"unknown reason '{which.reason}'", f"use {', '.join(REASONS)}")
     terms, parameters = text_conditions(
         {"agent_id": which.agent, "type": which.type, "key": which.key}
     )

@@ -5,17 +5,18 @@ knowledge base has the hash of the text it was promoted with, by which a change 
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from functools import partial
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
 from memctl.storage.rows import AffectedMemory, ConditionsMet, Which
-from memctl.storage.sqlite.agents import OF_AGENT
+from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
 from memctl.storage.sqlite.database import from_bytes, to_bytes, transaction
 from memctl.storage.sqlite.decay import DecaySql, memories_at
 from memctl.storage.sqlite.knowledge import ENTRY_TYPES
 from memctl.storage.sqlite.selection import BATCH_ROWS, Rows, Selection
-from memctl.storage.times import unix_seconds
+from memctl.storage.times import to_unix, unix_seconds
 
 
 def _at_least(column: str, parameter: str) -> str:
@@ -37,11 +38,7 @@ NO_ENTRIES = "(SELECT 0 AS rowid, '' AS id, '' AS content, '' AS superseded_by W
 
 
 class CandidateSql(NamedTuple):
-    """What the queries for candidates depend on.
-
-    `parameters` are those of the decay policy, and importance, accesses, age (in seconds), now (in
-    unix seconds) and agent.
-    """
+    """What the queries for candidates depend on."""
 
     decay: DecaySql
     parameters: Mapping[str, Any]
@@ -51,6 +48,31 @@ class CandidateSql(NamedTuple):
     def entries(self) -> str:
         """The table of the knowledge base, or what stands for it."""
         return "knowledge_entries" if self.has_entries else NO_ENTRIES
+
+
+def candidate_sql(
+    decay: DecaySql,
+    *,
+    importance: float,
+    accesses: int,
+    age: timedelta,
+    agent: str | None,
+    now: datetime,
+    has_entries: bool = False,
+) -> CandidateSql:
+    """Return the queries for the candidates, of one agent or of all, at a moment.
+
+    A candidate has at least this importance, number of accesses, and age.
+    """
+    parameters = {
+        **decay.parameters,
+        "importance": importance,
+        "accesses": accesses,
+        "age": int(age.total_seconds()),  # whole, and so are the days made of it
+        "now": to_unix(now),
+        **agent_parameter(agent),
+    }
+    return CandidateSql(decay, parameters, has_entries)
 
 
 def judged_memories(sql: CandidateSql, where: str) -> str:

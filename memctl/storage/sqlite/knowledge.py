@@ -80,7 +80,7 @@ def has_knowledge_base(db: Connection) -> bool:
     keys = [name for name, place in columns.items() if place]
     if found != ("table", 0) or set(columns) != COLUMNS or keys != ["id"]:
         raise RefusedError(
-            "knowledge_entries is not the knowledge base that memctl knows: "
+            "knowledge_entries does not have the expected definition: "
             + _difference(found[0], columns),
             "it belongs to another product, and promote cannot use it; nothing was changed",
         )
@@ -89,10 +89,10 @@ def has_knowledge_base(db: Connection) -> bool:
 
 def _difference(kind: str, columns: Mapping[str, int]) -> str:
     if kind != "table":
-        return f"it is of the kind {kind}"
+        return f"it is {'an' if kind == 'index' else 'a'} {kind}"
     for column in sorted(COLUMNS.symmetric_difference(columns)):
         return f"it {'lacks' if column in COLUMNS else 'has'} the column {column}"
-    return "its rows have no number, or are not named by id"
+    return "it has no rowid, or its primary key is not id"
 
 
 def create_knowledge_base(db: Connection) -> None:
@@ -232,6 +232,6 @@ def _write(db: Connection, statement: str, parameters: Mapping[str, Any]) -> Ent
 
 def _refusal(reason: str = "") -> RefusedError:
     return RefusedError(
-        f"knowledge_entries does not take what promote writes{reason}",
-        "a condition or a trigger there prevents it; the interrupted step was rolled back",
+        f"knowledge_entries rejects a change by promote{reason}",
+        "change its constraint or trigger; the interrupted step was rolled back",
     )

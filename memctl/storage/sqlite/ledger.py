@@ -1,6 +1,6 @@
-"""The ledger of runs: what ran when, how it ended, and how long it held the lock.
+"""The ledger of runs: when each run started, how it ended, and how long it held the write lock.
 
-A row that was started and never finished is a crash.
+A run that was started and not finished has crashed, or is still running.
 """
 
 import json
@@ -20,11 +20,11 @@ from memctl.storage.times import parse_moment, to_text, to_unix, unix_seconds
 CLOCK_TOLERANCE = timedelta(hours=1)
 LONGEST_SILENCE = timedelta(days=60)
 
-# Runs whose clock was accepted. A refused run may have been refused because of its clock, and a
-# failure out of the spool, which has no duration, never came to be asked for it.
+# Runs whose clock was accepted. A refused run may have been refused because of its clock, and that
+# of a failure from the spool, which has no duration, was never checked.
 CLOCK_WAS_ACCEPTED = "status <> 'refused' AND (status <> 'failed' OR duration_ms IS NOT NULL)"
 
-# From the newest row on, for that is where an active service has written last.
+# Newest row first, because an active service has probably written it last.
 WRITTEN_BY_SERVICE = f"""
     SELECT 1 FROM agent_memory
     WHERE {unix_seconds("created_at")} BETWEEN :since AND :until
@@ -65,7 +65,7 @@ def require_run(db: Connection, run_id: int) -> tuple[str, datetime]:
 
 
 def job_history(db: Connection, job: str) -> JobHistory:
-    """Return how things stand with a job; a crash is a failure."""
+    """Return the history of a job; a crash counts as a failure."""
     done = db.execute(
         "SELECT started_at FROM memory_runs WHERE job = ? AND complete"
         " ORDER BY run_id DESC LIMIT 1",
@@ -83,11 +83,11 @@ def job_history(db: Connection, job: str) -> JobHistory:
 
 
 def clock_error(db: Connection, *, now: datetime) -> RefusedError | None:
-    """Return what is wrong with the clock, or None; reads only.
+    """Return why the clock cannot be right, or None; only reads.
 
-    It must not be over an hour behind the newest run, nor over 60 days ahead of both that run and
-    the newest write of the service. A time that lies ahead of the clock itself proves nothing.
-    Before the first run there is nothing to compare it with.
+    It must be at most one hour behind the last run, and at most 60 days ahead of the later of that
+    run and the last write of the service. Writes in the future do not count. Before the first run,
+    any clock is accepted.
     """
     last = last_run(db)
     if last is None:
@@ -109,7 +109,7 @@ def clock_error(db: Connection, *, now: datetime) -> RefusedError | None:
 
 
 def _service_wrote(db: Connection, *, now: datetime) -> bool:
-    """Tell whether the service has written or read a memory lately, by the given clock."""
+    """Return whether the service has written or read a memory in the 60 days before `now`."""
     span = {"since": to_unix(now - LONGEST_SILENCE), "until": to_unix(now + CLOCK_TOLERANCE)}
     return db.execute(WRITTEN_BY_SERVICE, span).fetchone() is not None
 
@@ -117,7 +117,7 @@ def _service_wrote(db: Connection, *, now: datetime) -> bool:
 def start_run(
     db: Connection, job: str, *, now: datetime, status: Literal["running", "refused"] = "running"
 ) -> int:
-    """Record that a run has begun, or is about to be refused, and return its number."""
+    """Record the start of a run, or that it is refused, and return its number."""
     with transaction(db):
         cursor = db.execute(
             """
@@ -130,15 +130,15 @@ def start_run(
 
 
 def forget_run(db: Connection, run_id: int) -> None:
-    """Remove the row of a run that has just begun and turned out to be a mistake of the caller."""
+    """Delete a run that has just been started with invalid arguments."""
     with transaction(db):
         db.execute("DELETE FROM memory_runs WHERE run_id = ?", (run_id,))
 
 
 def record_failure(db: Connection, failure: Failure, *, run_id: int | None) -> None:
-    """Record a run that failed or was refused earlier: in the row that it began, or in a new one.
+    """Record a run that failed or was refused earlier; `run_id` is its row, if it has one.
 
-    Call it in a transaction.
+    Must be called in a transaction.
     """
     db.execute(
         """
@@ -164,7 +164,7 @@ def finish_run(
     counts: dict[str, object] | None = None,
     error: str | None = None,
 ) -> None:
-    """Record how a run ended; `complete` says that it did all that was due."""
+    """Record the end of a run; `complete` means that it did everything that was due."""
     with transaction(db):
         db.execute(
             """

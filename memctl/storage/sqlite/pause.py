@@ -1,4 +1,4 @@
-"""The pause: while it lasts, jobs do nothing and say nothing."""
+"""The pause: while it is in force, scheduled jobs do nothing."""
 
 from datetime import datetime
 from sqlite3 import Connection
@@ -12,7 +12,7 @@ STATE_KEY = "pause"
 
 
 def pause(db: Connection, *, now: datetime, until: datetime | None, reason: str) -> Pause:
-    """Make jobs do nothing from now on; a second pause takes the place of the first."""
+    """Pause the jobs from now on; replaces an earlier pause."""
     paused = Pause(since=to_text(now), until=to_text(until) if until else None, reason=reason)
     with transaction(db):
         write_state(db, STATE_KEY, paused._asdict())
@@ -20,13 +20,13 @@ def pause(db: Connection, *, now: datetime, until: datetime | None, reason: str)
 
 
 def resume(db: Connection) -> bool:
-    """End the pause; returns whether there was one."""
+    """End the pause and return whether there was one."""
     with transaction(db):
         return delete_state(db, STATE_KEY)
 
 
 def current_pause(db: Connection, *, now: datetime) -> Pause | None:
-    """Return the pause that is in force."""
+    """Return the pause that is in force, or None."""
     stored = read_state(db, STATE_KEY)
     if stored is None:
         return None

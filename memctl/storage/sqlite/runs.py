@@ -1,6 +1,7 @@
 """Read the ledger of runs.
 
-A run that is `running` has crashed when no memctl is at work, or when another run has begun since.
+A run with the status `running` has crashed if no memctl process is running, or if another run has
+begun since.
 """
 
 import json
@@ -13,26 +14,36 @@ from memctl.storage.sqlite.database import from_json, text_conditions
 from memctl.storage.sqlite.locking import somebody_is_at_work
 from memctl.storage.times import to_text
 
-# Whether a row is a crash is told by the lock, not by the table.
+# The lock, not the table, determines whether a run has crashed.
 STATUS = "iif(run_id IN (SELECT value FROM json_each(:crashed)), 'crashed', status)"
 
 
 def crashed_runs(db: Connection, database: Path) -> set[int]:
-    """Return the runs that began and will never end; reads only."""
+    """Return the numbers of the runs that have crashed; only reads."""
     unfinished = _unfinished(db)
     if unfinished and somebody_is_at_work(database):
         unfinished -= {row[0] for row in db.execute("SELECT max(run_id) FROM memory_runs")}
-    return unfinished & _unfinished(db) if unfinished else set()  # one may have ended meanwhile
+    return unfinished & _unfinished(db) if unfinished else set()  # one may have ended in between
 
 
 def _unfinished(db: Connection) -> set[int]:
     return {row[0] for row in db.execute("SELECT run_id FROM memory_runs WHERE status = 'running'")}
 
 
+def last_success(db: Connection, *, before: int) -> str | None:
+    """Return when the last successful run before the run of a number was started."""
+    found = db.execute(
+        "SELECT started_at FROM memory_runs WHERE status = 'ok' AND run_id < ?"
+        " ORDER BY run_id DESC LIMIT 1",
+        (before,),
+    ).fetchone()
+    return None if found is None else str(found[0])
+
+
 def list_runs(
     db: Connection, which: RunFilter, *, crashed: Collection[int], limit: int
 ) -> list[RunRecord]:
-    """Return runs, the newest first; `crashed` are the numbers of those that are known to be."""
+    """Return runs, newest first; `crashed` are the numbers of those that have crashed."""
     columns = [STATUS if name == "status" else name for name in RunRecord._fields]
     terms, parameters = text_conditions({"job": which.job})
     if which.status is not None:

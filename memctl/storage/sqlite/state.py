@@ -1,4 +1,4 @@
-"""What memctl keeps in the table `memory_state`: JSON under a key, such as the pause."""
+"""The table memory_state: JSON values of memctl under keys, for example the pause."""
 
 import json
 from sqlite3 import Connection
@@ -8,7 +8,7 @@ from memctl.storage.sqlite.database import to_bytes
 
 
 def read_state(db: Connection, key: str) -> Any:
-    """Return what is kept under a key; None when nothing is."""
+    """Return the value of a key, or None if there is none."""
     found = db.execute(
         "SELECT value FROM memory_state WHERE key = CAST(? AS TEXT)", (to_bytes(key),)
     ).fetchone()
@@ -16,7 +16,7 @@ def read_state(db: Connection, key: str) -> Any:
 
 
 def write_state(db: Connection, key: str, value: object) -> None:
-    """Keep a value under a key, in place of an earlier one; call it in a transaction."""
+    """Set the value of a key; must be called in a transaction."""
     db.execute(
         "INSERT OR REPLACE INTO memory_state (key, value) VALUES (CAST(? AS TEXT), ?)",
         (to_bytes(key), json.dumps(value)),
@@ -24,7 +24,7 @@ def write_state(db: Connection, key: str, value: object) -> None:
 
 
 def delete_state(db: Connection, key: str) -> bool:
-    """Keep nothing under a key any more; returns whether anything was. In a transaction."""
+    """Delete a key and return whether it existed; must be called in a transaction."""
     deleted = db.execute("DELETE FROM memory_state WHERE key = CAST(? AS TEXT)", (to_bytes(key),))
     return deleted.rowcount > 0
 
