@@ -1,18 +1,18 @@
-"""What can go wrong for a reason the user can mend.
+"""Errors that a user can cause and correct.
 
-A class exists where cron or a script would act differently: it carries the exit code.
-Anything else is a bug and keeps its traceback.
+A class exists where cron or a script would act differently; it carries the exit code.
+Any other exception is a bug and keeps its traceback.
 """
 
 import errno
 from collections.abc import Iterable
 
-LONGEST_TEXT = 800  # bytes of a message or a hint: a name in it may be as long as anybody likes
-LONGEST_NAME = 200  # to look for similar ones, which takes long for longer ones
+LONGEST_TEXT = 800  # bytes of a message or a hint, which may contain a name of any length
+LONGEST_NAME = 200  # characters; the search for similar names is slow for longer ones
 
 
 def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Return a text without its middle if it is too long: what it is about is at both ends."""
+    """Return a text, without its middle if it has more than `longest` bytes of UTF-8."""
     content = text.encode("utf-8", "surrogatepass")
     if len(content) <= longest:
         return text
@@ -20,9 +20,17 @@ def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
     return "…".join(end.decode("utf-8", "replace") for end in ends)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, such as `1 memory` or `2,048 memories`."""
+    if count == 1:
+        return f"1 {noun}"
+    ends_in_consonant_y = noun.endswith("y") and noun[-2] not in "aeiou"
+    return f"{count:,} {noun[:-1]}ies" if ends_in_consonant_y else f"{count:,} {noun}s"
+
+
 def name_like(wanted: str, known: Iterable[str]) -> str | None:
-    """Return the known name that a wrong one was probably meant to be."""
-    import difflib  # only a mistake needs it, and every start would pay for it
+    """Return the known name that is most similar to an unknown one, or None."""
+    import difflib  # slow to import, and needed only for an error
 
     if len(wanted) > LONGEST_NAME:
         return None
@@ -46,27 +54,27 @@ class MemctlError(Exception):
 
 
 class NotFoundError(MemctlError):
-    """The agent, memory or run that was named does not exist, or belongs to another agent."""
+    """The agent, memory or run does not exist, or belongs to another agent."""
 
     code = "not_found"
 
 
 class UsageError(MemctlError):
-    """An option or a setting has a value that makes no sense."""
+    """An option or a setting has an invalid value."""
 
     exit_code = 2
     code = "usage"
 
 
 class RefusedError(MemctlError):
-    """Doing it might harm; nothing, or only the harmless part, was done."""
+    """The change might do harm; nothing, or only the harmless part, was done."""
 
     exit_code = 3
     code = "refused"
 
 
 class ClockLeapError(RefusedError):
-    """The clock is far ahead of everything that the database knows of."""
+    """The clock is far ahead of every time in the database."""
 
 
 class NoDatabaseError(MemctlError):
@@ -77,27 +85,27 @@ class NoDatabaseError(MemctlError):
 
 
 class LockedError(MemctlError):
-    """Another process held a lock for longer than we were told to wait."""
+    """Another process held a lock for longer than the time to wait."""
 
     exit_code = 11
     code = "locked"
 
 
 class SchemaError(MemctlError):
-    """The schema is pending, newer than this program, or not what the ledger of migrations says."""
+    """The schema has pending steps, is newer than this program, or was changed."""
 
     exit_code = 12
     code = "schema"
 
 
 class DocumentError(RefusedError):
-    """A document to import is not what it should be, or is in conflict with the database."""
+    """A document to import is invalid, or conflicts with the database."""
 
     exit_code = 13
     code = "document"
 
 
-# What a machine refuses to a program that is in order.
+# Errors of the operating system that are not bugs of memctl.
 REFUSALS = {
     errno.EACCES,
     errno.EDQUOT,
@@ -111,17 +119,18 @@ REFUSALS = {
 
 
 def shortage(error: Exception) -> MemctlError | None:
-    """Return what to say when the machine refuses what memctl needs, which is no bug."""
+    """Return the error to report for a lack of memory, disk or permission; None for a bug."""
     if isinstance(error, MemoryError):
         return MemctlError(
-            "there is not enough memory",
-            "the interrupted step was rolled back: raise the limit, then run the command again",
+            "out of memory",
+            "the interrupted step was rolled back; raise the memory limit and run the command"
+            " again",
         )
     if not isinstance(error, OSError):
         return None
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return MemctlError(
-            f"too many files are open ({error.strerror})", "raise the limit, see `ulimit -n`"
+            f"too many open files ({error.strerror})", "raise the limit (see `ulimit -n`)"
         )
     if error.errno in REFUSALS:
         return MemctlError(

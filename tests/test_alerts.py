@@ -88,8 +88,8 @@ def statuses(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
 def not_today(memctl: Memctl) -> str:
     """Return what a job says that `REFUSE_EVENTS` stops."""
     return (
-        f"a constraint or a trigger in {memctl.database} refuses what memctl writes (not today); "
-        "the interrupted step was rolled back: change it in the program that made it"
+        f"a constraint or trigger in {memctl.database} rejects a change by memctl (not today); "
+        "the interrupted step was rolled back; change it in the program that created it"
     )
 
 
@@ -383,7 +383,7 @@ def held_by_another(path: Path) -> Iterator[None]:
         pytest.param(
             held_by_another,
             11,
-            "another memctl is at work",
+            "another memctl process is using",
             '[run]\ncleanup = "never"\n',
             "decay",
             id="locked out, and no cleanup",
@@ -736,7 +736,7 @@ def test_a_command_that_fails_is_said_in_one_line_and_the_job_is_done(
 
     assert (answer.out, answer.err.count("\n")) == ("", 1)
     assert answer.err.startswith(f"memctl: {complaint}")
-    assert answer.err.endswith("; check [alerts] in the configuration; the next run tries again\n")
+    assert answer.err.endswith("; check [alerts] in the configuration; the next run will retry\n")
     assert statuses(db) == [("cleanup", "ok")]
 
 
@@ -932,7 +932,8 @@ def test_the_alert_command_can_be_tried(
     )
     assert (none.exit_code, none.err) == (
         1,
-        "memctl: no alert command is configured; set `command` in [alerts] of the configuration\n",
+        "memctl: no alert command is configured; set `command` under [alerts] in the"
+        " configuration\n",
     )
 
 

@@ -119,7 +119,7 @@ def test_a_file_that_exists_is_not_overwritten(memories: Memctl, tmp_path: Path)
 
     assert answer.exit_code == 2
     assert complaint(answer) == (
-        f"memctl: {file} exists already; name another file, or use --keep N"
+        f"memctl: {file} already exists; specify another file, or use --keep N"
     )
     assert file.read_bytes() == content
 
@@ -233,7 +233,7 @@ def test_a_good_backup_is_verified_without_a_trace(memories: Memctl) -> None:
 
     assert (answer.out, answer.err) == (
         "",
-        f"backup: {file} is whole; it was made at 2026-11-22T09:43:58Z\n",
+        f"backup: {file} is valid; it was created at 2026-11-22T09:43:58Z\n",
     )
     assert names_beside(memories.database) == before
 
@@ -248,8 +248,8 @@ def flip(file: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        pytest.param(flip, "is not what was backed up: its SHA-256 is", id="one bit"),
-        pytest.param(lambda file: os.truncate(file, 4096), "is not what was", id="cut off"),
+        pytest.param(flip, "was changed after the backup: its SHA-256 is", id="one bit"),
+        pytest.param(lambda file: os.truncate(file, 4096), "was changed after", id="cut off"),
         pytest.param(Path.unlink, "there is no backup", id="missing"),
         pytest.param(
             lambda file: file.with_name(f"{file.name}.json").unlink(),
@@ -488,7 +488,7 @@ def test_pages_of_another_size_do_not_come_under_programs_that_use_the_database(
     with (
         closing(Service(path)),
         open_database(path, lock_wait=0.1) as db,
-        pytest.raises(LockedError, match=r"pages of another size than .*, which is in use"),
+        pytest.raises(LockedError, match=r"a different page size than .*, which is in use"),
     ):
         restore_backup(db, path, other, now=NOW, lock_wait=0.1)
 
@@ -765,7 +765,7 @@ def test_a_backup_that_was_renamed_keeps_its_checksum(machine: Machine, note: st
     assert verify(renamed).file == FIRST
     assert machine.back_up(day=1, keep=1) == []
     flip(renamed)
-    with pytest.raises(MemctlError, match="is not what was backed up: its SHA-256 is"):
+    with pytest.raises(MemctlError, match="was changed after the backup: its SHA-256 is"):
         verify(renamed)
 
 
@@ -788,7 +788,7 @@ def test_a_copy_made_before_a_change_has_a_manifest(
     flip(copy)
 
     assert manifest.file == copy.name
-    with pytest.raises(MemctlError, match="is not what was backed up"):
+    with pytest.raises(MemctlError, match="was changed after the backup"):
         verify(copy)
 
 

@@ -63,7 +63,7 @@ def test_a_missing_database_is_named_and_not_created(words: Words, memctl: Memct
     assert answer.exit_code == 10
     assert complaint(answer) == (
         f"memctl: there is no database at {memctl.database};"
-        " check --db, or make one with `memctl migrate`"
+        " check --db, or create one with `memctl migrate`"
     )
     assert names_beside(memctl.database) == []
 
@@ -87,7 +87,7 @@ def test_a_directory_is_not_a_database(words: Words, memctl: Memctl) -> None:
 
     assert answer.exit_code == 10
     assert complaint(answer) == (
-        f"memctl: {memctl.database} is a directory; --db names the database file"
+        f"memctl: {memctl.database} is a directory; --db must be a database file"
     )
     assert names_beside(memctl.database) == ["harness.db"]
     assert list(memctl.database.iterdir()) == []
@@ -133,7 +133,7 @@ def test_an_empty_file_has_no_schema_yet(words: Words, memctl: Memctl) -> None:
 
     assert answer.exit_code == 12
     assert complaint(answer) == (
-        "memctl: the schema is not current: 001_agent_memory, 002_memory_persistence pending;"
+        "memctl: the schema is out of date: 001_agent_memory, 002_memory_persistence pending;"
         " run `memctl migrate`"
     )
     assert memctl.database.read_bytes() == b""
@@ -359,7 +359,7 @@ def test_a_read_only_file_is_named_and_not_changed(
     stopped = f"{', '.join(DUE_JOBS)}: " if words == ("run",) else ""
     assert answer.exit_code == 1
     assert complaint(answer).startswith(
-        f"memctl: {stopped}{memories.database} or its directory cannot be written ("
+        f"memctl: {stopped}{memories.database} or its directory is not writable ("
     )
     assert everything(memories.database) == before
 
@@ -539,7 +539,7 @@ def test_a_database_that_was_never_migrated_is_left_alone(
 
     assert answer.exit_code == 12
     assert complaint(answer) == (
-        "memctl: the schema is not current: 001_agent_memory, 002_memory_persistence pending;"
+        "memctl: the schema is out of date: 001_agent_memory, 002_memory_persistence pending;"
         " run `memctl migrate`"
     )
     assert everything(memctl.database) == before
@@ -551,7 +551,7 @@ def test_a_database_that_was_never_migrated_is_left_alone(
     [
         pytest.param(
             "INSERT INTO memctl_migrations VALUES (99, 'future', 'x', 'x', 0, '9.9')",
-            "the schema has step 099 (future), which memctl lacks",
+            "the schema has step 099 (future), which this memctl does not have",
             id="newer",
         ),
         pytest.param(
@@ -584,7 +584,7 @@ def test_a_column_that_memctl_does_not_know_stops_it(words: Words, memories: Mem
     answer = memories(*words)
 
     assert answer.exit_code == 12
-    assert "has the unknown column embedding" in complaint(answer)
+    assert "has unknown column embedding" in complaint(answer)
     assert everything(memories.database) == before
 
 
@@ -664,8 +664,8 @@ def test_a_table_of_another_product_is_not_migrated(table: str, memctl: Memctl) 
         *(
             pytest.param(
                 (verb, "build_agent", "context", "k"),
-                "agent 'build_agent' has no context 'k'; `memctl list` tells what it has, "
-                "`memctl archived` what it had",
+                "agent 'build_agent' has no context 'k'; `memctl list` shows its active memories,"
+                " `memctl archived` the archived ones",
                 id=f"{verb} of another type",
             )
             for verb in ("recall", "forget")
@@ -1263,7 +1263,7 @@ def test_an_empty_name_of_a_file_is_not_the_current_directory(
     answer = migrated(*words)
 
     assert (answer.exit_code, answer.out) == (exit_code, "")
-    assert complaint(answer).endswith(" is empty; is a variable of the shell not set?")
+    assert complaint(answer).endswith(" is empty; check for an unset shell variable")
     assert names_beside(migrated.database) == before
 
 
@@ -1295,7 +1295,7 @@ def test_a_backup_is_not_written_into_a_pipe(migrated: Memctl) -> None:
     answer = migrated("backup", "-o", "/dev/stdout")
 
     assert (answer.exit_code, answer.out) == (2, "")
-    assert complaint(answer) == "memctl: /dev/stdout is not a regular file; name a file"
+    assert complaint(answer) == "memctl: /dev/stdout is not a regular file; specify a file"
 
 
 def test_a_backup_that_is_no_database_is_not_called_the_database(
@@ -1309,7 +1309,7 @@ def test_a_backup_that_is_no_database_is_not_called_the_database(
     assert answer == Answer(
         1,
         "",
-        f"memctl: {other} is not a SQLite database (file is not a database); name a backup;"
+        f"memctl: {other} is not a SQLite database (file is not a database); specify a backup;"
         " nothing was changed\n",
     )
 

@@ -452,7 +452,7 @@ def test_a_database_that_was_never_migrated_is_a_finding(path: Path, memctl: Mem
 
     assert answer == Answer(
         3,
-        "error    the schema is not current: 001_agent_memory, 002_memory_persistence pending; "
+        "error    the schema is out of date: 001_agent_memory, 002_memory_persistence pending; "
         "run `memctl migrate`\n"
         "info     there is no backup beside the database; make them regularly, unless you do so "
         "elsewhere\n",
@@ -497,7 +497,7 @@ def test_monitoring_gets_one_line_and_its_own_exit_codes(
     db.executescript(run("decay", "2026-11-22T09:00:00Z", "failed", error="'a' || char(10)") * 3)
     critical = migrated("check", "--nagios")
 
-    assert plugin(fine) == (0, "MEMCTL OK - nothing is wrong")
+    assert plugin(fine) == (0, "MEMCTL OK - no problems found")
     size = migrated.database.stat().st_size
     assert fine.out.split("|")[1].split()[:-1] == [
         "memories=1;;;0",

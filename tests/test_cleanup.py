@@ -171,8 +171,8 @@ def test_a_column_that_the_service_adds_meanwhile_stops_the_job(
     assert rows(db, "archived_memories") == []
     assert rows(db, "memory_runs", "status") == [("failed",)]
     assert migrated("cleanup").err == (
-        "memctl: agent_memory has the unknown column mood; "
-        "this is not the table memctl was made for; nothing was changed\n"
+        "memctl: agent_memory has unknown column mood; "
+        "memctl does not support this table; nothing was changed\n"
     )
 
 

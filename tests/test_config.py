@@ -210,8 +210,8 @@ def test_without_a_file_its_place_is_told(memctl: Memctl, file: Path) -> None:
     assert answer == Answer(
         1,
         "",
-        "memctl: there is no configuration file, and the defaults hold; "
-        f"`memctl config init` makes {file}\n",
+        "memctl: there is no configuration file; the defaults apply; "
+        f"`memctl config init` creates {file}\n",
     )
 
 
@@ -245,7 +245,7 @@ def test_everything_that_is_wrong_is_reported_by_its_key(memctl: Memctl, tmp_pat
         "unused_names": None,
     }
     assert (answer.exit_code, table.exit_code, job.exit_code) == (2, 2, 2)
-    assert table.err == f"memctl: {file} is wrong; correct it\n"
+    assert table.err == f"memctl: {file} is invalid; correct the problems listed\n"
     assert table.out.splitlines()[2].split() == [
         *("decay.grace_day", *unknown.split(), "did", "you", "mean", "grace_days?")
     ]
@@ -322,7 +322,7 @@ def test_agents_may_differ_where_all_together_would_be_out_of_order(
     answer = memctl.ok("config", "validate", "--config", str(file))
 
     assert answer.err == (
-        f"config: {file} is valid; there is no database to compare its names with\n"
+        f"config: {file} is valid; its names were not checked, because there is no database\n"
     )
 
 
@@ -378,7 +378,7 @@ def test_of_many_agents_without_a_memory_the_first_are_named(
 def test_without_a_file_there_is_nothing_to_validate(migrated: Memctl) -> None:
     answer = migrated.ok("config", "validate")
 
-    assert answer.err == "config: there is no configuration file, and the defaults hold\n"
+    assert answer.err == "config: there is no configuration file; the defaults apply\n"
 
 
 def test_a_file_can_be_validated_where_nothing_else_is_known(
@@ -443,7 +443,7 @@ def test_a_file_that_is_there_is_not_written_over(memctl: Memctl, tmp_path: Path
     answer = memctl("config", "init", "--json", "--config", str(file))
 
     assert (answer.exit_code, answer.out) == (3, "")
-    assert f"{file} exists already" in answer.err
+    assert f"{file} already exists" in answer.err
     assert file.read_text() == "[decay]\n"
 
 
@@ -459,8 +459,8 @@ def test_a_named_file_is_made_only_in_a_directory_that_exists(
     assert missing == Answer(
         1,
         "",
-        f"memctl: {file} cannot be reached (No such file or directory); "
-        "check the path and who may use it\n",
+        f"memctl: {file} cannot be accessed (No such file or directory); "
+        "check the path and its permissions\n",
     )
     assert made == {"schema": 1, "file": str(file)}
     assert file.exists()
@@ -476,8 +476,8 @@ def test_a_home_directory_that_cannot_be_reached_is_named_with_the_way_out(
     assert answer == Answer(
         1,
         "",
-        f"memctl: {home}/.config/memctl/config.toml cannot be reached (File name too long); "
-        "set HOME to that of this user, or name a file with --config\n",
+        f"memctl: {home}/.config/memctl/config.toml cannot be accessed (File name too long); "
+        "set HOME to this user's home directory, or specify a file with --config\n",
     )
 
 
@@ -487,8 +487,8 @@ def test_without_a_home_directory_there_is_no_place_for_a_file(memctl: Memctl) -
     assert answer == Answer(
         1,
         "",
-        "memctl: nothing names a configuration file, and there is no home directory; "
-        "name one with --config\n",
+        "memctl: no configuration file is specified, and there is no home directory; "
+        "specify one with --config\n",
     )
 
 

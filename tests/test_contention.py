@@ -372,8 +372,8 @@ def test_a_command_that_may_not_wait_names_the_memctl_at_work(job: Job, memctl: 
     assert answer == Answer(
         11,
         "",
-        "memctl: another memctl is at work on this database: cleanup, process 4711;"
-        " waited 0 s; try again, or wait longer with --lock-wait\n",
+        "memctl: another memctl process is using this database: cleanup, process 4711;"
+        " waited 0 s; try again, or increase --lock-wait\n",
     )
     assert everything(memctl.database) == before
 
@@ -388,7 +388,7 @@ def test_the_memctl_at_work_is_named_by_its_job_and_process(memctl: Memctl) -> N
     at_work.communicate()
 
     assert answer.exit_code == 11
-    assert f"at work on this database: cleanup, process {at_work.pid};" in answer.err
+    assert f"using this database: cleanup, process {at_work.pid};" in answer.err
     assert at_work.returncode == 0
 
 
@@ -398,7 +398,7 @@ def test_an_unreadable_note_in_the_lock_file_does_not_matter(note: str, migrated
         answer = migrated("cleanup", "--lock-wait", "0")
 
     assert (answer.exit_code, answer.err.count("\n")) == (11, 1)
-    assert "process unknown" in answer.err
+    assert "unknown process" in answer.err
 
 
 # Another program

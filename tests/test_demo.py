@@ -163,7 +163,7 @@ def test_nothing_is_wrong_with_it(kept: Answer, home: Path) -> None:
 def test_the_story_ends_with_the_table_of_metrics(kept: Answer, home: Path) -> None:
     table = Memctl(home / "demo.db").ok("metrics", "--table").out
 
-    assert f"\n\n{table}read in the last 30 days" in kept.out
+    assert f"\n\n{table}'read' covers the last 30 days" in kept.out
 
 
 def run_in_shell(commands: list[str], home: Path, **variables: str) -> None:
@@ -256,7 +256,7 @@ def test_what_is_there_already_is_not_replaced(name: str, tmp_path: Path) -> Non
     answer = demo(tmp_path, "--keep", name.removesuffix("-wal"))
 
     assert answer.exit_code == 2
-    assert complaint(answer) == f"memctl: {name} exists already; name another file"
+    assert complaint(answer) == f"memctl: {name} already exists; specify another file"
     assert tree(tmp_path) == {**before, "tmp": None}
 
 
@@ -266,22 +266,22 @@ def test_what_is_there_already_is_not_replaced(name: str, tmp_path: Path) -> Non
         pytest.param(
             ("--keep", "missing/demo.db"),
             1,
-            "missing/demo.db cannot be written (No such file or directory); make room, or name"
-            " another file",
+            "missing/demo.db cannot be written (No such file or directory); free some space, or"
+            " specify another file",
             id="no such directory",
         ),
         pytest.param(
             ("--now", "0001-01-01"),
             2,
-            "the clock says 0001-01-01T00:00:00Z; set it to a year that can be",
+            "the system clock is wrong: 0001-01-01T00:00:00Z; set it to the current time",
             id="no such year",
         ),
         *(
             pytest.param(
                 words,
                 2,
-                "the demonstration takes no database and no configuration; leave out --db and"
-                " --config; --keep FILE says where its own database shall stay",
+                "demo uses its own database and the default configuration; omit --db and --config;"
+                " save the demo database with --keep FILE",
                 id=words[0],
             )
             for words in (("--db", "x.db"), ("--config", "x.toml"))
@@ -333,7 +333,7 @@ def test_a_file_that_comes_meanwhile_is_kept(tmp_path: Path) -> None:
         _, complained = process.communicate(timeout=60)
 
     assert process.returncode == 2
-    assert complained == "memctl: demo.db exists already; name another file\n"
+    assert complained == "memctl: demo.db already exists; specify another file\n"
     assert theirs.read_text() == "precious"
 
 
@@ -372,8 +372,8 @@ def test_a_full_disk_for_the_kept_file_is_told_in_one_line(
 
     assert answer.exit_code == 1
     assert complaint(answer) == (
-        f"memctl: {small_disk}/demo.db cannot be written (No space left on device); make room, or"
-        " name another file"
+        f"memctl: {small_disk}/demo.db cannot be written (No space left on device); free some"
+        " space, or specify another file"
     )
     assert [file.name for file in small_disk.iterdir()] == ["filler"]
 

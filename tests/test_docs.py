@@ -333,7 +333,7 @@ def test_the_first_command_shows_what_the_picture_shows(tmp_path: Path) -> None:
 
     assert installation == ["python3 -m venv .venv", ".venv/bin/pip install -q ."]
     assert "\nall 7 agents " in ran.stdout
-    assert "\n  keep it, and then     .venv/bin/memctl demo --keep demo.db\n" in ran.stdout
+    assert "\n  save the database first    .venv/bin/memctl demo --keep demo.db\n" in ran.stdout
     assert [file.name for file in tmp_path.iterdir()] == [".venv"]
 
 

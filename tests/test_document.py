@@ -664,7 +664,7 @@ def test_memories_are_given_to_an_agent_with_a_name(target: Path) -> None:
 
     assert (answer.exit_code, answer.err) == (
         2,
-        "memctl: a memory needs an agent; name one after --reassign-agent\n",
+        "memctl: --reassign-agent is empty; specify an agent\n",
     )
 
 

@@ -132,7 +132,7 @@ def test_a_reader_that_goes_on_from_its_cursor_gets_each_event_once(happened: Me
 def test_it_is_said_how_to_go_on(happened: Memctl) -> None:
     answer = happened.ok("events", "--since", "1", "--limit", "2")
 
-    assert answer.err == "events: there are more: go on with --since 3\n"
+    assert answer.err == "events: there are more; continue with --since 3\n"
 
 
 def test_pruned_events_are_told_of(db: sqlite3.Connection, happened: Memctl) -> None:
@@ -142,7 +142,7 @@ def test_pruned_events_are_told_of(db: sqlite3.Connection, happened: Memctl) -> 
     missed_none = happened.ok("events", "--since", "5")
     from_the_start = happened.ok("events", "--since", "0")
 
-    assert (ids(missed), missed.err) == ([6, 7, 8], "events: those up to 5 have been pruned\n")
+    assert (ids(missed), missed.err) == ([6, 7, 8], "events: events up to 5 have been pruned\n")
     assert (ids(missed_none), missed_none.err) == ([6, 7, 8], "")
     assert (ids(from_the_start), from_the_start.err) == ([6, 7, 8], "")
 
@@ -164,7 +164,7 @@ def test_a_cursor_from_another_life_is_refused(happened: Memctl, follow: list[st
         pytest.param(["--since", "yesterday"], "'yesterday' is not a time", id="no time"),
         pytest.param(["--event", "memory:eaten"], "there is no event 'memory:eaten'", id="event"),
         pytest.param(["--follow", "--csv"], "--follow prints one JSON object a line", id="format"),
-        pytest.param(["--nl", "--csv"], "exclude each other", id="two formats"),
+        pytest.param(["--nl", "--csv"], "cannot be used together", id="two formats"),
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error(

@@ -302,10 +302,10 @@ def test_the_version_minds_where_it_goes(
         ),
         pytest.param(
             "help",
-            "no such command 'help'; `memctl --help` lists the commands",
+            "no such command 'help'; see `memctl --help`",
             id="nothing like it",
         ),
-        pytest.param("--quiet", "missing command; `memctl --help` lists the commands", id="none"),
+        pytest.param("--quiet", "missing command; see `memctl --help`", id="none"),
         pytest.param(
             "cleanup --dry-rnu",
             "no such option: --dry-rnu; did you mean --dry-run?",
@@ -313,29 +313,29 @@ def test_the_version_minds_where_it_goes(
         ),
         pytest.param(
             "cleanup --zzz",
-            "no such option: --zzz; `memctl cleanup --help` tells what it takes",
+            "no such option: --zzz; see `memctl cleanup --help`",
             id="an option like no other",
         ),
         pytest.param(
             "metrics --since 7d",
-            "no such option: --since; `memctl metrics --help` tells what it takes",
+            "no such option: --since; see `memctl metrics --help`",
             id="an option that another command has",
         ),
         pytest.param(
             "metrics --noww 7d",
-            "no such option: --noww; `memctl metrics --help` tells what it takes",
+            "no such option: --noww; see `memctl metrics --help`",
             id="an option like a hidden one",
         ),
         pytest.param(
             "runs --since lately",
-            "'lately' is not a time; write it like 2026-11-22 or 2026-11-22T09:43:58Z,"
-            " or a duration ago like 7d",
+            "'lately' is not a time; use a format such as 2026-11-22 or 2026-11-22T09:43:58Z, or a"
+            " duration such as 7d",
             id="no time",
         ),
         pytest.param(
             "prune --older-than month",
-            "'month' is not a duration; write a whole number and s, m, h, d or w,"
-            " like 90d, 12h or 30m",
+            "'month' is not a duration; use a whole number and a unit (s, m, h, d or w), such as"
+            " 90d, 12h or 30m",
             id="no duration",
         ),
         pytest.param(
@@ -347,7 +347,7 @@ def test_the_version_minds_where_it_goes(
         pytest.param(
             "report --format pdf",
             "invalid value for '--format': 'pdf' is not one of 'text', 'markdown', 'json', 'html';"
-            " `memctl report --help` tells what it takes",
+            " see `memctl report --help`",
             id="a choice like no other",
         ),
         pytest.param(
@@ -358,17 +358,17 @@ def test_the_version_minds_where_it_goes(
         ),
         pytest.param(
             "summary",
-            "missing argument 'AGENT'; `memctl summary --help` tells what it takes",
+            "missing argument 'AGENT'; see `memctl summary --help`",
             id="a missing argument",
         ),
         pytest.param(
             "archived a --limit",
-            "option '--limit' requires an argument; `memctl archived --help` tells what it takes",
+            "option '--limit' requires an argument; see `memctl archived --help`",
             id="a missing value",
         ),
         pytest.param(
             "resume now",
-            "got unexpected extra argument(s) (now); `memctl resume --help` tells what it takes",
+            "got unexpected extra argument(s) (now); see `memctl resume --help`",
             id="an argument too many",
         ),
     ],

@@ -209,16 +209,16 @@ def test_the_whole_story_of_an_active_memory(db: sqlite3.Connection, migrated: M
         "state         active\n"
         "id            m-1\n"
         "written       2026-10-03 09:43:58\n"
-        "read          2 times, last 2026-10-13 09:43:58\n"
+        "accesses      2 (last: 2026-10-13 09:43:58)\n"
         "importance    9\n"
-        "idle          40 days: 0 points charged, 4.3 due; the next decay leaves 4.7\n"
-        "decay         0.1 points a day after 7 idle days, 0.2 after 30, down to 1\n"
-        "below 8       2026-10-31T09:43:58Z, if nobody reads it\n"
-        "at the floor  2026-12-11T09:43:58Z, if nobody reads it\n"
+        "idle          40 days: 0 points charged, 4.3 due; importance after the next decay: 4.7\n"
+        "decay         0.1 points per day after 7 idle days, 0.2 after 30, to a minimum of 1\n"
+        "below 8       2026-10-31T09:43:58Z, if it is not read\n"
+        "at the floor  2026-12-11T09:43:58Z, if it is not read\n"
         "expires       2027-01-01T00:00:00Z: the first cleanup after that archives it\n"
-        "pruned        its copy in the archive goes with the first prune after "
-        "2027-04-01T00:00:01Z\n"
-        "promotion     not due: accesses 2 of 5 (3 too little)\n"
+        "pruned        its copy in the archive will be deleted by the first prune after"
+        " 2027-04-01T00:00:01Z\n"
+        "promotion     not due: accesses 2 of 5 (3 too low)\n"
     )
     assert as_json == {
         "schema": 1,
@@ -331,7 +331,7 @@ def test_a_pruned_memory_is_still_known_by_its_id_and_its_name(
     assert answer == later.ok("explain", "build_agent", "learning", "k")
     assert answer.out == (
         "memory  'build_agent' learning 'k'\n"
-        "state   removed from the archive for good\n"
+        "state   permanently deleted from the archive\n"
         "event_id  at                    event            memory_id  run_id  detail\n"
         "       1  2026-11-22T09:43:58Z  memory:expired   m-1             1\n"
         "       2  2026-11-22T09:43:58Z  memory:archived  m-1             1  "
@@ -405,7 +405,7 @@ def test_what_never_existed_is_not_found(
 @pytest.mark.parametrize(
     ("columns", "line"),
     [
-        pytest.param({"expires_at": "soon"}, "never: 'soon' is no time", id="no time"),
+        pytest.param({"expires_at": "soon"}, "never: 'soon' is not a time", id="no time"),
         pytest.param({"expires_at": None}, "never", id="no expiry"),
         pytest.param(
             {"expires_at": "2026-11-22 09:43:57"},
@@ -474,27 +474,27 @@ def test_the_conditions_of_promotion_that_fail_are_told_with_what_lacks(
         pytest.param({}, "all four conditions are met", id="met"),
         pytest.param(
             {"created_at": "2026-11-22 07:43:58"},
-            "not due: age 2 hours of 14 days (13 days 22 hours too little)",
+            "not due: age 2 hours of 14 days (13 days 22 hours too low)",
             id="hours old",
         ),
         pytest.param(
             {"created_at": "2026-11-22 09:43:50"},
-            "not due: age less than a minute of 14 days (14 days too little)",
+            "not due: age less than a minute of 14 days (14 days too low)",
             id="seconds old",
         ),
         pytest.param(
             {"created_at": "2026-11-21 09:42:58"},
-            "not due: age 1 day 1 minute of 14 days (12 days 23 hours too little)",
+            "not due: age 1 day 1 minute of 14 days (12 days 23 hours too low)",
             id="a day old",
         ),
         pytest.param(
             {"created_at": "2026-11-23 10:43:58"},
-            "not due: age -1 day 1 hour of 14 days (15 days 1 hour too little)",
+            "not due: age -1 day 1 hour of 14 days (15 days 1 hour too low)",
             id="of the future",
         ),
         pytest.param(
             {"created_at": "long ago"},
-            "not due: its age is unknown, since 'long ago' is not a time",
+            "not due: its age is unknown, because 'long ago' is not a time",
             id="of an unknown age",
         ),
         pytest.param(
@@ -504,7 +504,7 @@ def test_the_conditions_of_promotion_that_fail_are_told_with_what_lacks(
         ),
         pytest.param(
             {"created_at": "2026-11-01 09:43:58", "last_accessed": "2026-11-01 09:43:58"},
-            "not due: importance after decay 7.3 of 8 (0.7 too little)",
+            "not due: importance after decay 7.3 of 8 (0.7 too low)",
             id="not important any more when it was old enough",
         ),
     ],
@@ -568,7 +568,7 @@ def test_an_own_rate_is_told(db: sqlite3.Connection, migrated: Memctl) -> None:
 
     out = migrated.ok("explain", "build_agent", "m-1").out
 
-    assert "decay         0.25 points a day after 7 idle days, a rate of its own\n" in out
+    assert "decay         0.25 points per day after 7 idle days (the memory's own rate)\n" in out
 
 
 def test_the_policy_of_some_memories_is_named_and_followed(
@@ -582,5 +582,5 @@ def test_the_policy_of_some_memories_is_named_and_followed(
     migrated.ok("decay", "--config", str(file))
 
     assert "\npolicy        decay.types.learning, prune\n" in told
-    assert "the next decay leaves 8.67\n" in told
+    assert "importance after the next decay: 8.67\n" in told
     assert rows(db, "agent_memory", "importance") == [(8.67,)]

@@ -298,7 +298,8 @@ def test_a_terminal_gets_a_document_only_on_demand(odd: Memctl) -> None:
     demanded = on_a_terminal(odd, "export", "qa_agent", "-o", "-")
 
     assert refused == (
-        "memctl: a document is not for a terminal; say -o FILE, or `-o -` if it is\r\n"
+        "memctl: a document is not written to a terminal; redirect stdout, or use -o FILE, or `-o"
+        " -` for the terminal\r\n"
     )
     assert demanded == odd.ok("export", "qa_agent").out.replace("\n", "\r\n")
 

@@ -145,7 +145,7 @@ FAULTS = [
             **dict.fromkeys(("remember", "recall", "forget", "forget all", "pause", "resume"), 0),
             "backup": 11,
         },
-        says="another memctl is at work",
+        says="another memctl process is using",
         make=lock_file,
     ),
     Fault(
@@ -293,7 +293,7 @@ def test_every_command_that_needs_more_memory_than_there_is_does_no_harm(
     assert [answer.exit_code for answer in answers] == [1] * len(commands)
     for answer in answers:
         assert answer.err.startswith("memctl: ")
-        assert "there is not enough memory; " in answer.err
+        assert "out of memory; " in answer.err
         assert answer.err.count("\n") == 1
 
 
@@ -371,7 +371,7 @@ TESTED_BY = {
         "test_a_trigger_that_interferes_ends_a_job_with_one_line_and_loses_nothing",
         "test_a_trigger_that_cannot_run_here_ends_a_job_with_one_line",
     ),
-    "a constraint that refuses what memctl writes": (
+    "a constraint that rejects a change by memctl": (
         "test_a_constraint_that_the_service_added_later_ends_a_job_with_one_line",
     ),
     "a table with other constraints or collations, or a UTF-16 database": (

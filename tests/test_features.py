@@ -134,7 +134,7 @@ class World:
         """Run one of memctl's jobs at the world's time."""
         perform(name, work, JobRequest(self.path, self.now, force=True))
 
-    def apply_in_batches(self) -> None:
+    def settle(self) -> None:
         """Run decay, and let the oracle write down what it comes to."""
         run_decay(self.path, self.now)
         for known in self.oracle.active.values():
@@ -171,7 +171,7 @@ class World:
 
     def set_importance(self, name: Name, importance: Any) -> None:
         """Write the importance of a memory, and nothing else of it, right after a decay."""
-        self.apply_in_batches()
+        self.settle()
         self.db.execute(
             "UPDATE agent_memory SET importance = ? WHERE (agent_id, type, key) = (?, ?, ?)",
             (importance, *name),
@@ -201,7 +201,7 @@ class World:
     def archive_and_restore(self, name: Name, settled: bool) -> None:
         """Let memctl archive a memory, after a decay or not, and bring it back ten days later."""
         if settled:
-            self.apply_in_batches()
+            self.settle()
         known = self.oracle.active.get(name)
         if known is None:
             return
@@ -212,7 +212,7 @@ class World:
 
     def check(self) -> None:
         """Compare all that there is with the oracle."""
-        self.apply_in_batches()
+        self.settle()
         found = self.db.execute(
             "SELECT agent_id, type, key, id, importance, access_count FROM agent_memory"
         ).fetchall()
@@ -572,13 +572,13 @@ def test_a_feature_is_turned_on_and_off_once(
     off = [migrated.ok("disable", feature) for _ in range(2)]
 
     assert [answer.err for answer in on] == [
-        f"enable: {feature} is on now\n",
-        f"enable: {feature} was on already\n",
+        f"enable: {feature} is now enabled\n",
+        f"enable: {feature} was already enabled\n",
     ]
     assert enabled == [name]
     assert [answer.err for answer in off] == [
-        f"disable: {feature} is off now\n",
-        f"disable: {feature} was off already\n",
+        f"disable: {feature} is now disabled\n",
+        f"disable: {feature} was already disabled\n",
     ]
     assert triggers(db) == []
     assert rows(db, "memory_runs") == []
@@ -620,8 +620,9 @@ def test_status_shows_what_is_on_and_whose_trigger_is_gone_or_of_another_version
 
     since = "2026-11-22T09:43:58Z"
     assert (
-        "access-boost       on, but made by another version: run `memctl enable access-boost`\n"
-        f"access-counting    enabled since {since}, but its trigger is gone: run `memctl enable "
+        "access-boost       on, but created by another version of memctl: run `memctl enable"
+        " access-boost`\n"
+        f"access-counting    enabled since {since}, but its trigger is missing: run `memctl enable "
         "access-counting`\n"
         f"archive-on-delete  on since {since}\n"
     ) in text
@@ -679,7 +680,7 @@ def test_a_rollback_takes_the_features_away(path: Path, memctl: Memctl, service:
     ("prepare", "exit_code", "message"),
     [
         pytest.param("", 10, "memctl: there is no database at ", id="no database"),
-        pytest.param(SCHEMA, 12, "memctl: the schema is not current: ", id="not migrated"),
+        pytest.param(SCHEMA, 12, "memctl: the schema is out of date: ", id="not migrated"),
     ],
 )
 def test_a_database_that_cannot_have_features_is_refused(

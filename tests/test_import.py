@@ -572,7 +572,7 @@ def test_a_closed_input_is_an_error_of_one_line(migrated: Memctl) -> None:
         check=False,
     )
 
-    assert (ran.returncode, ran.stderr) == (1, "memctl: stdin is closed; name a file\n")
+    assert (ran.returncode, ran.stderr) == (1, "memctl: stdin is closed; specify a file\n")
 
 
 class Interfering:
@@ -806,7 +806,7 @@ def test_taking_an_import_back_leaves_and_counts_what_was_used_since(
 
     assert (preview["archived"], preview["in_use"], preview["gone"]) == (1, 1, 2)
     assert (
-        "archive: archived 1 memories; not archived: 1 written or read since the import,"
+        "archive: archived 1 memory; not archived: 1 written or read since the import,"
         " 2 no longer present as imported; run " in answer.err
     )
     assert (again["archived"], again["in_use"], again["gone"]) == (0, 1, 2)

@@ -147,7 +147,7 @@ def test_what_is_not_there_is_exit_1_and_nothing_on_stdout(migrated: Memctl, opt
     answer = migrated("recall", *NAME, *option.split())
 
     message = "agent 'build_agent' has no learning 'toolchain'"
-    hint = "`memctl list` tells what it has, `memctl archived` what it had"
+    hint = "`memctl list` shows its active memories, `memctl archived` the archived ones"
     assert (answer.exit_code, answer.out) == (1, "")
     if option == "--json":
         error = {"code": "not_found", "exit_code": 1, "message": message, "hint": hint}
@@ -171,7 +171,7 @@ def test_a_value_is_spelled_out_on_a_terminal(
 def test_remembering_says_so_on_a_terminal(migrated: Memctl) -> None:
     printed = on_a_terminal(migrated, "remember", *NAME, "cache it")
 
-    assert printed == "remember: learning 'toolchain' of build_agent is stored\r\n"
+    assert printed == "remember: stored learning 'toolchain' of agent 'build_agent'\r\n"
 
 
 def test_a_list_has_the_most_important_first_and_counts_no_access(
@@ -229,7 +229,7 @@ def test_forgetting_archives_one_memory_or_all_of_a_type(
     rest = migrated.ok("forget", "build_agent", "learning", "--json")
     none = migrated("forget", "build_agent", "learning")
 
-    assert (one.out, one.err) == ("", "forget: archived 1 memories\n")
+    assert (one.out, one.err) == ("", "forget: archived 1 memory\n")
     assert again.exit_code == 1
     assert rest.json == {"schema": 1, "forgotten": 2}
     assert (none.exit_code, none.out) == (1, "")
@@ -274,7 +274,9 @@ def test_a_summary_is_json_or_a_table(migrated: Memctl) -> None:
     answer = migrated("summary", "build_agent", "--json", "--table")
 
     assert (answer.exit_code, answer.out) == (2, "")
-    assert json.loads(answer.err)["error"]["message"] == "--json and --table exclude each other"
+    assert (
+        json.loads(answer.err)["error"]["message"] == "--json and --table cannot be used together"
+    )
 
 
 def test_text_that_is_not_utf_8_is_base64_in_json(migrated: Memctl) -> None:
@@ -319,8 +321,7 @@ def test_standard_input_that_cannot_be_read_is_no_traceback(
 
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr == (
-        "memctl: the standard input cannot be read (Connection reset by peer); "
-        "nothing was changed\n"
+        "memctl: stdin cannot be read (Connection reset by peer); nothing was changed\n"
     )
     assert rows(db, "agent_memory") == []
 
@@ -335,7 +336,7 @@ def test_a_closed_standard_input_is_no_traceback(migrated: Memctl) -> None:
     )
 
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == "memctl: there is no standard input; pipe the value in\n"
+    assert ran.stderr == "memctl: stdin is closed; pipe the value to stdin\n"
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_a_json_log_tells_of_each_action_with_its_counts(
             "job": "cleanup",
             "run_id": 1,
             "archived": 1,
-            "message": "cleanup: archived 1 expired memories",
+            "message": "cleanup: archived 1 expired memory",
             **common,
         },
         {
@@ -60,15 +60,15 @@ def test_a_json_log_tells_of_each_action_with_its_counts(
             "promoted": 0,
             "merged": 0,
             "superseded": 0,
-            "message": "promote: promoted 0 memories, merged 0 into entries that say the same, "
-            "superseded the entries of 0",
+            "message": "promote: promoted 0 memories, merged 0 into existing entries, "
+            "superseded 0 entries",
             **common,
         },
         {
             "job": "snapshot",
             "run_id": 4,
             "rows": 1,
-            "message": "snapshot: kept the figures of the day in 1 rows",
+            "message": "snapshot: recorded today's figures in 1 row",
             **common,
         },
         {
@@ -76,7 +76,7 @@ def test_a_json_log_tells_of_each_action_with_its_counts(
             "run_id": 5,
             "pruned": 0,
             "kept_important": 0,
-            "message": "prune: removed 0 old memories from the archive, kept 0 important ones",
+            "message": "prune: deleted 0 archived memories, kept 0 important memories",
             **common,
         },
     ]
@@ -101,7 +101,7 @@ def test_a_json_log_tells_of_a_failure_with_its_code(memctl: Memctl) -> None:
     answer = memctl("cleanup", "--log-format", "json", "--json")
 
     message = f"there is no database at {memctl.database}"
-    hint = "check --db, or make one with `memctl migrate`"
+    hint = "check --db, or create one with `memctl migrate`"
     assert (answer.exit_code, answer.out) == (10, "")
     assert logged(answer) == [
         {
@@ -151,7 +151,9 @@ def test_quiet_leaves_only_errors(memctl: Memctl, migrated: Memctl, form: str) -
 def test_quiet_and_verbose_exclude_each_other(migrated: Memctl, words: str) -> None:
     answer = migrated(*words.split())
 
-    assert answer == Answer(2, "", "memctl: --quiet and --verbose exclude each other; choose one\n")
+    assert answer == Answer(
+        2, "", "memctl: --quiet and --verbose cannot be used together; choose one\n"
+    )
 
 
 @pytest.mark.parametrize("form", ["text", "json", "journal"])
@@ -185,9 +187,9 @@ def test_messages_of_other_commands_are_in_the_log_too(
 
     lines = [line for answer in answers for line in logged(answer)]
     assert [(line["job"], line["event"], line["message"]) for line in lines] == [
-        ("forget", "finished", "forget: archived 1 memories"),
-        ("enable", "message", "enable: access-boost is on now"),
-        ("pause", "message", "pause: jobs do nothing until `memctl resume`"),
+        ("forget", "finished", "forget: archived 1 memory"),
+        ("enable", "message", "enable: access-boost is now enabled"),
+        ("pause", "message", "pause: jobs are paused until `memctl resume`"),
         (
             "cleanup",
             "paused",

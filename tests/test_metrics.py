@@ -187,8 +187,8 @@ def test_the_table_has_the_largest_agent_first_and_the_sum_last(fleet: Memctl) -
 
     assert answer.out == (
         "                                     average        accesses  expired  archived\n"
-        "agent         memories  archived  importance  read  at least    a day     a day  storage"
-        "  memories, day by day\n"
+        "agent         memories  archived  importance  read  at least  per day   per day  storage"
+        "  memories per day\n"
         "build_agent          2         1         8.0     1         3      0.2       0.2      9 B"
         "  █▅ ▅\n"
         "агент 🤖             1         0         2.0     0         0      0.0       0.0   1.5 kB"
@@ -196,7 +196,9 @@ def test_the_table_has_the_largest_agent_first_and_the_sum_last(fleet: Memctl) -
         "all 2 agents         3         1         5.0     1         3      0.2       0.2   1.5 kB"
         "  █▅ █\n"
     )
-    assert answer.err == ("metrics: read in the last 30 days; rates since 2026-11-22T09:43:58Z\n")
+    assert answer.err == (
+        "metrics: 'read' covers the last 30 days; rates are since 2026-11-22T09:43:58Z\n"
+    )
 
 
 def test_a_narrow_terminal_goes_without_the_last_columns(fleet: Memctl) -> None:
@@ -206,7 +208,7 @@ def test_a_narrow_terminal_goes_without_the_last_columns(fleet: Memctl) -> None:
 
     assert narrow.replace("\r", "") == (
         "                                     average        expired\n"
-        "agent         memories  archived  importance  read    a day  storage\n"
+        "agent         memories  archived  importance  read  per day  storage\n"
         "build_agent          2         1         8.0     1      0.2      9 B\n"
         "агент 🤖             1         0         2.0     0      0.0   1.5 kB\n"
         "all 2 agents         3         1         5.0     1      0.2   1.5 kB\n"
@@ -428,10 +430,17 @@ def test_the_file_for_prometheus_is_replaced_as_a_whole(fleet: Memctl, tmp_path:
         pytest.param(
             ("report", "-o", "/dev/null"), 2, "/dev/null is not a regular file", id="a device"
         ),
-        pytest.param(("metrics", "-o", "{}/x"), 2, "-o is for --prometheus", id="not for JSON"),
-        pytest.param(("metrics", "--prometheus", "-t"), 2, "has one form", id="two forms"),
-        pytest.param(("metrics", "--prometheus", "--json"), 2, "has one form", id="json, too"),
-        pytest.param(("metrics", "--csv", "-t"), 2, "exclude each other", id="csv and table"),
+        pytest.param(("metrics", "-o", "{}/x"), 2, "-o requires --prometheus", id="not for JSON"),
+        pytest.param(
+            ("metrics", "--prometheus", "-t"), 2, "--prometheus cannot be used with", id="two forms"
+        ),
+        pytest.param(
+            ("metrics", "--prometheus", "--json"),
+            2,
+            "--prometheus cannot be used with",
+            id="json, too",
+        ),
+        pytest.param(("metrics", "--csv", "-t"), 2, "cannot be used together", id="csv and table"),
         pytest.param(("metrics", "--history", "0d"), 2, "out of range", id="no history"),
         pytest.param(("metrics", "--history", "week"), 2, "is not a duration", id="no duration"),
         pytest.param(("report", "--since", "2031-01-01"), 2, "not in the past", id="the future"),

@@ -21,9 +21,9 @@ STAMP = f"{NOW:%Y%m%dT%H%M%SZ}"
 AT = "2026-11-22T09:43:58Z"
 STEPS = ["001_agent_memory", "002_memory_persistence"]
 BASELINE_MESSAGES = (
-    "migrate: agent_memory was there already and is unchanged by 001\n"
-    "migrate: the first `memctl decay` charges all the idle time up to now; see it with --dry-run,"
-    " or start counting later with [decay] since in the configuration\n"
+    "migrate: agent_memory already existed and was kept unchanged\n"
+    "migrate: the first `memctl decay` will charge all idle time up to now; preview it with"
+    " --dry-run, or set `since` under [decay] in the configuration\n"
 )
 TABLES = {
     "agent_memory",
@@ -109,7 +109,7 @@ def test_the_table_of_a_service_is_recorded_and_not_executed(path: Path, memctl:
         0,
         "",
         f"migrate: applied 001_agent_memory to {path}\n"
-        "migrate: agent_memory was there already and is unchanged by 001\n",
+        "migrate: agent_memory already existed and was kept unchanged\n",
     )
     assert ([row for row in objects(path) if row[1] != "memctl_migrations"], found) == before
     assert len(steps) == 1
@@ -141,7 +141,7 @@ def test_migrate_says_what_it_did(path: Path, memctl: Memctl) -> None:
         "",
         f"migrate: applied 001_agent_memory, 002_memory_persistence to {path}\n"
         f"{BASELINE_MESSAGES}"
-        f"migrate: the database as it was is in {path}.before-migrate-{STAMP}\n",
+        f"migrate: the previous database was saved as {path}.before-migrate-{STAMP}\n",
     )
 
 
@@ -226,90 +226,90 @@ def test_what_a_crashed_service_left_in_its_log_is_kept(
         ),
         pytest.param(
             ("expires_at TEXT,", "expires_at TEXT, mood TEXT,"),
-            "agent_memory has the unknown column mood",
+            "agent_memory has unknown column mood",
             id="a column too many",
         ),
         pytest.param(
             ("expires_at TEXT,", "expires_at TEXT, mood TEXT AS (upper(type)) VIRTUAL,"),
-            "agent_memory has the unknown column mood",
+            "agent_memory has unknown column mood",
             id="a generated column too many",
         ),
         pytest.param(
             ("expires_at TEXT,", "expires_at TEXT, archived_at TEXT,"),
-            "agent_memory has the unknown column archived_at",
+            "agent_memory has unknown column archived_at",
             id="a column of memctl's own name",
         ),
         pytest.param(
             (",\n        UNIQUE(agent_id, type, key)", ""),
-            "agent_memory is not the table memctl was made for: "
-            "expected UNIQUE (agent_id, type, key), found nothing",
+            "agent_memory does not have the expected definition: expected UNIQUE (agent_id, type,"
+            " key), found nothing",
             id="no unique key",
         ),
         pytest.param(
             ("UNIQUE(agent_id, type, key)", "UNIQUE(agent_id, key)"),
-            "agent_memory is not the table memctl was made for: "
-            "expected UNIQUE (agent_id, type, key), found UNIQUE (agent_id, key)",
+            "agent_memory does not have the expected definition: expected UNIQUE (agent_id, type,"
+            " key), found UNIQUE (agent_id, key)",
             id="another unique key",
         ),
         pytest.param(
             ("id TEXT PRIMARY KEY", "id TEXT"),
-            "agent_memory is not the table memctl was made for: "
-            "expected UNIQUE (id), id TEXT PRIMARY KEY, found id TEXT",
+            "agent_memory does not have the expected definition: expected UNIQUE (id), id TEXT"
+            " PRIMARY KEY, found id TEXT",
             id="no primary key",
         ),
         pytest.param(
             ("importance INTEGER DEFAULT 5", "importance INTEGER"),
-            "agent_memory is not the table memctl was made for: "
-            "expected importance INTEGER DEFAULT 5, found importance INTEGER",
+            "agent_memory does not have the expected definition: expected importance INTEGER"
+            " DEFAULT 5, found importance INTEGER",
             id="a default is missing",
         ),
         pytest.param(
             ("access_count INTEGER DEFAULT 0", "access_count INTEGER DEFAULT 1"),
-            "agent_memory is not the table memctl was made for: "
-            "expected access_count INTEGER DEFAULT 0, found access_count INTEGER DEFAULT 1",
+            "agent_memory does not have the expected definition: expected access_count INTEGER"
+            " DEFAULT 0, found access_count INTEGER DEFAULT 1",
             id="another default",
         ),
         pytest.param(
             ("created_at TEXT DEFAULT (datetime('now'))", "created_at TEXT"),
-            "agent_memory is not the table memctl was made for: "
-            "expected created_at TEXT DEFAULT datetime('now'), found created_at TEXT",
+            "agent_memory does not have the expected definition: expected created_at TEXT DEFAULT"
+            " datetime('now'), found created_at TEXT",
             id="the time of creation is not written",
         ),
         pytest.param(
             ("importance INTEGER", "importance TEXT"),
-            "agent_memory is not the table memctl was made for: "
-            "expected importance INTEGER DEFAULT 5, found importance TEXT DEFAULT 5",
+            "agent_memory does not have the expected definition: expected importance INTEGER"
+            " DEFAULT 5, found importance TEXT DEFAULT 5",
             id="another type",
         ),
         pytest.param(
             ("value TEXT NOT NULL", "value TEXT"),
-            "agent_memory is not the table memctl was made for: "
-            "expected value TEXT NOT NULL, found value TEXT",
+            "agent_memory does not have the expected definition: expected value TEXT NOT NULL,"
+            " found value TEXT",
             id="a value may be missing",
         ),
         pytest.param(
             ("metadata TEXT", "metadata TEXT NOT NULL"),
-            "agent_memory is not the table memctl was made for: "
-            "expected metadata TEXT, found metadata TEXT NOT NULL",
+            "agent_memory does not have the expected definition: expected metadata TEXT, found"
+            " metadata TEXT NOT NULL",
             id="metadata may not be missing",
         ),
         pytest.param(
             ("agent_id TEXT NOT NULL", "agent_id TEXT NOT NULL REFERENCES agents (id)"),
-            "agent_memory is not the table memctl was made for: "
-            "expected nothing more, found FOREIGN KEY agent_id",
+            "agent_memory does not have the expected definition: expected nothing more, found"
+            " FOREIGN KEY agent_id",
             id="a foreign key",
         ),
         pytest.param(
             ("UNIQUE(agent_id, type, key)\n    )", "UNIQUE(agent_id, type, key)\n) WITHOUT ROWID"),
-            "agent_memory is not the table memctl was made for: "
-            "expected a table, id TEXT PRIMARY KEY, "
+            "agent_memory does not have the expected definition: expected a table, id TEXT PRIMARY"
+            " KEY, "
             "found a table without rowid, id TEXT NOT NULL PRIMARY KEY",
             id="a table without rowids",
         ),
         pytest.param(
             ("UNIQUE(agent_id, type, key)\n    )", "UNIQUE(agent_id, type, key)\n) STRICT"),
-            "agent_memory is not the table memctl was made for: "
-            "expected a table, id TEXT PRIMARY KEY, "
+            "agent_memory does not have the expected definition: expected a table, id TEXT PRIMARY"
+            " KEY, "
             "found a table strict, id TEXT NOT NULL PRIMARY KEY",
             id="a strict table",
         ),
@@ -318,46 +318,46 @@ def test_what_a_crashed_service_left_in_its_log_is_kept(
                 "importance INTEGER DEFAULT 5",
                 "importance INTEGER DEFAULT 5 CHECK (importance < 11)",
             ),
-            "agent_memory is not the table memctl was made for: "
-            "expected nothing more, found CHECK (importance < 11) ON CONFLICT ABORT",
+            "agent_memory does not have the expected definition: expected nothing more, found"
+            " CHECK (importance < 11) ON CONFLICT ABORT",
             id="a check",
         ),
         pytest.param(
             ("key)\n    )", "key),\n CONSTRAINT short CHECK (length(value) < 100))"),
-            "agent_memory is not the table memctl was made for: "
-            "expected nothing more, found CHECK (short) ON CONFLICT ABORT",
+            "agent_memory does not have the expected definition: expected nothing more, found"
+            " CHECK (short) ON CONFLICT ABORT",
             id="a check with a name",
         ),
         pytest.param(
             ("key TEXT NOT NULL", "key TEXT NOT NULL COLLATE NOCASE"),
-            "agent_memory is not the table memctl was made for: "
-            "expected key COLLATE BINARY, found key COLLATE NOCASE",
+            "agent_memory does not have the expected definition: expected key COLLATE BINARY,"
+            " found key COLLATE NOCASE",
             id="keys that are compared without case",
         ),
         pytest.param(
             ("expires_at TEXT", "expires_at TEXT COLLATE RTRIM"),
-            "agent_memory is not the table memctl was made for: "
-            "expected expires_at COLLATE BINARY, found expires_at COLLATE RTRIM",
+            "agent_memory does not have the expected definition: expected expires_at COLLATE"
+            " BINARY, found expires_at COLLATE RTRIM",
             id="a collation of a column without an index",
         ),
         pytest.param(
             ("UNIQUE(agent_id, type, key)", "UNIQUE(agent_id, type, key) ON CONFLICT IGNORE"),
-            "agent_memory is not the table memctl was made for: expected UNIQUE"
+            "agent_memory does not have the expected definition: expected UNIQUE"
             " (agent_memory.agent_id, agent_memory.type, agent_memory.key) ON CONFLICT ABORT,"
             " found nothing",
             id="a conflict that is ignored",
         ),
         pytest.param(
             ("value TEXT NOT NULL", "value TEXT NOT NULL ON CONFLICT ROLLBACK"),
-            "agent_memory is not the table memctl was made for: "
-            "expected NOT NULL (agent_memory.value) ON CONFLICT ABORT, "
+            "agent_memory does not have the expected definition: expected NOT NULL"
+            " (agent_memory.value) ON CONFLICT ABORT, "
             "found NOT NULL (agent_memory.value) ON CONFLICT ROLLBACK",
             id="a conflict that rolls back",
         ),
         pytest.param(
             ("key)\n    );", "key)\n); CREATE UNIQUE INDEX one ON agent_memory (lower(key));"),
-            "agent_memory is not the table memctl was made for: "
-            "expected nothing more, found UNIQUE (an expression)",
+            "agent_memory does not have the expected definition: expected nothing more, found"
+            " UNIQUE (an expression)",
             id="a unique expression",
         ),
         pytest.param(
@@ -365,8 +365,8 @@ def test_what_a_crashed_service_left_in_its_log_is_kept(
                 "key)\n    );",
                 "key)\n); CREATE UNIQUE INDEX one ON agent_memory (value) WHERE type;",
             ),
-            "agent_memory is not the table memctl was made for: "
-            "expected nothing more, found UNIQUE (agent_memory.value) ON CONFLICT ABORT",
+            "agent_memory does not have the expected definition: expected nothing more, found"
+            " UNIQUE (agent_memory.value) ON CONFLICT ABORT",
             id="unique in a part of the table",
         ),
         pytest.param(
@@ -405,8 +405,8 @@ def test_a_collation_that_only_the_service_has_is_named(path: Path, memctl: Memc
 
     assert (answer.exit_code, answer.out) == (12, "")
     assert answer.err == (
-        "memctl: agent_memory uses what this SQLite does not have: no such collation sequence:"
-        " theirs; use an SQLite that has it; nothing was changed\n"
+        "memctl: agent_memory uses a feature that this SQLite lacks: no such collation sequence:"
+        " theirs; use an SQLite version that has it; nothing was changed\n"
     )
     assert path.read_bytes() == before
 
@@ -420,8 +420,8 @@ def test_a_database_that_is_not_utf8_is_refused(path: Path, memctl: Memctl, enco
 
     assert (answer.exit_code, answer.out) == (12, "")
     assert answer.err == (
-        f"memctl: the database stores text as {encoding}, and memctl needs UTF-8; copy it into a"
-        " database made with UTF-8, for instance by `sqlite3 OLD .dump`; nothing was changed\n"
+        f"memctl: the database stores text as {encoding}, but memctl requires UTF-8; copy it to a"
+        " UTF-8 database, for example with `sqlite3 OLD .dump`; nothing was changed\n"
     )
     assert path.read_bytes() == before
     assert files(path) == {path.name, f"{path.name}.memctl.lock"}
@@ -534,7 +534,7 @@ def test_the_table_is_added_to_a_database_that_lacks_it(path: Path, memctl: Memc
 
     assert answer.err == (
         f"migrate: applied 001_agent_memory, 002_memory_persistence to {path}\n"
-        f"migrate: the database as it was is in {path}.before-migrate-{STAMP}\n"
+        f"migrate: the previous database was saved as {path}.before-migrate-{STAMP}\n"
     )
     assert objects(path)[: len(before[0])] == before[0]
     assert everything(path)["tasks"] == before[1]["tasks"]
@@ -609,7 +609,7 @@ def test_a_view_in_the_place_of_a_table_is_named(path: Path, memctl: Memctl) -> 
     answer = memctl("migrate")
 
     assert answer.exit_code == 12
-    assert "the database already has something else called archived_memories" in answer.err
+    assert "the database already has another object named archived_memories" in answer.err
 
 
 def test_a_link_into_a_missing_directory_is_a_typo(tmp_path: Path) -> None:
@@ -662,7 +662,8 @@ def test_nothing_but_migrate_makes_a_database(path: Path, memctl: Memctl, words:
     assert answer == Answer(
         10,
         "",
-        f"memctl: there is no database at {path}; check --db, or make one with `memctl migrate`\n",
+        f"memctl: there is no database at {path}; check --db, or create one with `memctl"
+        " migrate`\n",
     )
     assert list(path.parent.iterdir()) == []
 
@@ -675,7 +676,7 @@ def test_nothing_but_migrate_makes_a_database(path: Path, memctl: Memctl, words:
             "is not a SQLite database (file is not a database); check --db",
             id="a text file",
         ),
-        pytest.param(None, "is a directory; --db names the database file", id="a directory"),
+        pytest.param(None, "is a directory; --db must be a database file", id="a directory"),
     ],
 )
 def test_what_is_no_database_is_left_alone(
@@ -714,7 +715,7 @@ def test_a_step_that_does_not_exist_is_a_usage_error(path: Path, memctl: Memctl,
 
     answer = memctl("migrate", "--to", step)
 
-    assert answer == Answer(2, "", f"memctl: there is no step {step}; memctl knows 1 to 2\n")
+    assert answer == Answer(2, "", f"memctl: there is no step {step}; the steps are 1 to 2\n")
     assert path.read_bytes() == before
 
 
@@ -745,7 +746,8 @@ def test_what_is_pending_can_be_asked_without_changing_anything(
     asked = memctl("migrate", "--exit-code")
     both = memctl("migrate", "--exit-code", "--list", "--json")
 
-    complaint = f"memctl: {2 - steps} steps are pending; run `memctl migrate`\n"
+    pending = "1 step is" if steps else "2 steps are"
+    complaint = f"memctl: {pending} pending; run `memctl migrate`\n"
     assert listed.json == [
         {
             "version": number,
@@ -877,8 +879,8 @@ def test_migrate_gives_way_to_a_writer_and_leaves_everything_as_it_was(
     assert answer == Answer(
         11,
         "",
-        f"memctl: {path} is locked by another program (database is locked); nothing of the "
-        "interrupted step was kept: try again, or wait longer with --lock-wait\n",
+        f"memctl: {path} is locked by another program (database is locked); the interrupted step"
+        " was rolled back; try again, or increase --lock-wait\n",
     )
     assert (objects(path), everything(path)) == before
 
@@ -892,12 +894,13 @@ def test_migrate_gives_way_to_a_writer_and_leaves_everything_as_it_was(
         pytest.param(
             "UPDATE memctl_migrations SET sha256 = lower(hex(zeroblob(32))) WHERE version = 2",
             "step 002 (memory_persistence) was changed after it was applied; reinstall memctl: "
-            "002_memory_persistence.sql is not the file this database was made with",
+            "002_memory_persistence.sql differs from the file that was applied to this database",
             id="a step that was changed",
         ),
         pytest.param(
             "INSERT INTO memctl_migrations VALUES (9, 'telepathy', '', '2031-01-01', 0, '9.0')",
-            "the schema has step 009 (telepathy), which memctl lacks; the database is newer than "
+            "the schema has step 009 (telepathy), which this memctl does not have; the database is"
+            " newer than "
             "this program: upgrade memctl",
             id="a step of a newer memctl",
         ),
@@ -929,7 +932,7 @@ def test_a_refusal_can_be_read_by_a_program(db: sqlite3.Connection, migrated: Me
         "error": {
             "code": "schema",
             "exit_code": 12,
-            "message": "the schema has step 009 (telepathy), which memctl lacks",
+            "message": "the schema has step 009 (telepathy), which this memctl does not have",
             "hint": "the database is newer than this program: upgrade memctl",
         }
     }

@@ -304,7 +304,7 @@ def test_root_follows_no_link_of_another_user(database: Path, secret: Path) -> N
     step.symlink_to(link)
 
     for path in (link, step):
-        with pytest.raises(UsageError, match="is a link that another user made"):
+        with pytest.raises(UsageError, match="is a symbolic link created by another user"):
             write_file(path, ["a report"], database=database)
 
 

@@ -119,7 +119,7 @@ def test_a_job_says_one_sentence_on_a_terminal(
 
     printed = on_a_terminal(migrated, "cleanup", "--dry-run")
 
-    assert printed == "cleanup: would archive 1 expired memories\r\n"
+    assert printed == "cleanup: would archive 1 expired memory\r\n"
 
 
 def test_a_real_run_names_its_number_on_a_terminal(
@@ -129,7 +129,7 @@ def test_a_real_run_names_its_number_on_a_terminal(
 
     printed = on_a_terminal(migrated, "cleanup")
 
-    assert printed.startswith("cleanup: archived 1 expired memories; run 1, ")
+    assert printed.startswith("cleanup: archived 1 expired memory; run 1, ")
     assert printed.count("\n") == 1
 
 

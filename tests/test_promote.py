@@ -241,8 +241,7 @@ def test_the_list_begins_with_the_candidates_and_ends_with_what_lacks_most(
         "importance 3 is below 8; access_count 0 is below 5; age_days 3 is below 14\n"
     )
     assert answer.err == (
-        "promote: would promote 1 memories, merge 0 into entries that say the same, "
-        "supersede the entries of 0\n"
+        "promote: would promote 1 memory, merge 0 into existing entries, supersede 0 entries\n"
     )
 
 

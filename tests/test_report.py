@@ -584,21 +584,21 @@ def test_a_report_of_an_empty_database_says_so(migrated: Memctl) -> None:
         "Memory report, 2026-11-15T09:43:58Z to 2026-11-22T09:43:58Z\n"
         "===========================================================\n"
         "\n"
-        "What to do\n"
-        "----------\n"
+        "Recommended actions\n"
+        "-------------------\n"
         "* In this time cleanup, decay, promote, snapshot and prune did not run: `memctl schedule "
         "--cron` prints the line that runs every job.\n"
         "* How often agents read is not counted: to know, `memctl enable access-counting`.\n"
         "\n"
         "Summary\n"
         "-------\n"
-        f"* {migrated.database}: 0 memories of 0 agents, 0 in the archive, 0 B of text in a file "
+        f"* {migrated.database}: 0 memories of 0 agents, 0 in the archive; 0 B of text in a file "
         f"of {readable_bytes(migrated.database.stat().st_size)}.\n"
-        "* Growth: not known without a snapshot. Written and still there: 0.\n"
-        "* Left: 0 expired, 0 archived otherwise. Came back: 0. Gone for good: 0. Lost importance: "
-        "0 times. Promoted: 0.\n"
-        "* Read: 0 memories. Never read, and 7 days old or more: 0.\n"
-        "* Changes are known since 2026-11-22T09:43:58Z.\n"
+        "* Growth: unknown without a snapshot. Written and still active: 0.\n"
+        "* Archived: 0 expired, 0 for other reasons. Restored: 0. Permanently deleted: 0. "
+        "Importance lowered: 0 times. Promoted: 0.\n"
+        "* Memories read in the last 30 days: 0. Never read and at least 7 days old: 0.\n"
+        "* Changes are known only since 2026-11-22T09:43:58Z.\n"
     )
     assert json.loads(migrated.ok("report", "--format", "json").out)["agents"] == []
     assert "no memories" in migrated.ok("report", "--format", "html").out
@@ -631,11 +631,11 @@ def test_a_report_goes_by_the_configuration(
     printed = migrated.ok("report", "--config", str(configuration)).out
 
     assert [
-        line for line in printed.splitlines() if " of promotion:" in line or "Over" in line
+        line for line in printed.splitlines() if "of promotion (" in line or "Over" in line
     ] == [
         "* Over 1 memories of one agent: build_agent (2). Let more of them expire.",
-        "* 1 memories meet every condition of promotion: importance 6.5, 2 reads, 3 days of age, "
-        "and a pattern or a learning; 0 meet all but one.",
+        "* Memories that meet every condition of promotion (importance 6.5, 2 reads, 3 days of "
+        "age, and a pattern or learning): 1; all but one: 0.",
     ]
 
 

@@ -255,9 +255,9 @@ def test_a_broken_view_of_somebody_else_is_named_and_nothing_changes(
     assert answer == Answer(
         12,
         "",
-        "memctl: step 002 cannot be taken back: error in view of_the_past: "
+        "memctl: step 002 cannot be rolled back: error in view of_the_past: "
         "no such table: main.a_table_that_was_dropped; "
-        "it belongs to another program, which has to change it first; nothing was changed\n",
+        "another program created it and must change it first; nothing was changed\n",
     )
     assert everything(path) == before
 
@@ -310,7 +310,7 @@ def test_rollback_goes_as_far_as_it_is_told(
         ),
         pytest.param(
             "--to 1 --steps 1",
-            "--to and --steps exclude each other; give one of them",
+            "--to and --steps cannot be used together; choose one",
             id="two ways to say it",
         ),
     ],
@@ -341,7 +341,7 @@ def test_where_there_is_no_step_nothing_is_taken_back(
 
     answer = memctl(*words.split())
 
-    assert answer == Answer(0, "", f"rollback: {path} has no step to take back\n")
+    assert answer == Answer(0, "", f"rollback: {path} has no steps to roll back\n")
     assert path.read_bytes() == before
     assert not backup_of(path).exists()
 
@@ -351,7 +351,7 @@ def test_rolling_back_to_where_it_is_changes_nothing(migrated: Memctl, path: Pat
 
     answers = migrated("rollback", "--to", "2"), migrated("rollback", "--to", "2", "--json")
 
-    assert answers[0] == Answer(0, "", f"rollback: {path} has no step to take back\n")
+    assert answers[0] == Answer(0, "", f"rollback: {path} has no steps to roll back\n")
     assert answers[1].json == {
         "schema": 1,
         "rolled_back": [],
@@ -380,7 +380,7 @@ def test_archived_memories_are_not_left_behind_unasked(
         3,
         "",
         "memctl: 2 archived memories would remain only in the backup made first; "
-        "say --yes if that is what you want; nothing was changed\n",
+        "confirm with --yes; nothing was changed\n",
     )
     assert (as_json.exit_code, as_json.out) == (3, "")
     assert Answer(0, as_json.err, "").json["error"]["code"] == "refused"
@@ -403,8 +403,8 @@ def test_the_backup_has_the_archived_memories(
     assert answer == Answer(
         0,
         "",
-        "rollback: took back 002_memory_persistence\n"
-        f"rollback: the database as it was, with 3 archived memories, is in {copy}\n",
+        "rollback: rolled back 002_memory_persistence\n"
+        f"rollback: the previous database, with 3 archived memories, was saved as {copy}\n",
     )
     assert (schema(copy), everything(copy)) == before
     assert len(before[1]["archived_memories"]) == 3
@@ -443,7 +443,7 @@ def test_a_table_that_memctl_made_stays_while_it_holds_memories(
         3,
         "",
         "memctl: step 001 cannot be rolled back: agent_memory holds memories, and memctl created "
-        "it; `memctl rollback --to 1` takes back the rest; nothing was changed\n",
+        "it; `memctl rollback --to 1` rolls back the other steps; nothing was changed\n",
     )
     assert state(path) == before
 
@@ -472,8 +472,9 @@ def test_an_empty_table_that_memctl_made_goes_and_leaves_an_empty_database(
     assert answer == Answer(
         0,
         "",
-        "rollback: took back 002_memory_persistence, 001_agent_memory\n"
-        f"rollback: the database as it was, with 0 archived memories, is in {backup_of(path)}\n",
+        "rollback: rolled back 002_memory_persistence, 001_agent_memory\n"
+        "rollback: the previous database, with 0 archived memories, was saved as "
+        f"{backup_of(path)}\n",
     )
     assert schema(path) == []
     assert memctl.ok("migrate", "--json").json["baseline"] is False
@@ -530,8 +531,8 @@ def test_more_memories_are_rolled_back_only_when_their_users_are_stopped(
     assert answer == Answer(
         3,
         "",
-        "memctl: rewriting 100001 memories would hold the write lock for seconds, and its other "
-        "users would fail meanwhile; say --yes when they are stopped; nothing was changed\n",
+        "memctl: rewriting 100001 memories would hold the write lock for seconds, and other"
+        " writers could fail; stop them and confirm with --yes; nothing was changed\n",
     )
     assert refused == before
     assert sure.exit_code == 0

@@ -174,9 +174,7 @@ def test_without_time_nothing_is_begun_and_all_stays_due(migrated: Memctl) -> No
     answer = migrated.ok("run", "--max-seconds", "0", "-v")
 
     assert runs(migrated.database) == []
-    assert answer.err.splitlines() == [
-        f"{job}: no time left for it; it is still due" for job in JOBS
-    ]
+    assert answer.err.splitlines() == [f"{job}: no time left; still due" for job in JOBS]
 
 
 @pytest.mark.parametrize(
@@ -302,11 +300,11 @@ def test_a_preview_tells_what_is_due_and_changes_nothing(
         f"promote  {memory}  build_agent  learning  k             5             0         8  "
         "importance after decay 4.9 is below 8; access_count 0 is below 5; "
         "age_days 8 is below 14\n",
-        "cleanup: would archive 1 expired memories\n"
-        "decay: would lower the importance of 1 idle memories\n"
-        "promote: would promote 0 memories, merge 0 into entries that say the same, "
-        "supersede the entries of 0\n"
-        "snapshot: would keep the figures of the day in 1 rows\n"
+        "cleanup: would archive 1 expired memory\n"
+        "decay: would lower the importance of 1 idle memory\n"
+        "promote: would promote 0 memories, merge 0 into existing entries, "
+        "supersede 0 entries\n"
+        "snapshot: would record today's figures in 1 row\n"
         "prune: not due before 2026-11-23T00:00:00Z\n",
     )
 

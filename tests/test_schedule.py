@@ -130,7 +130,7 @@ def test_it_must_be_said_for_which(migrated: Memctl, words: str) -> None:
     answer = migrated(*words.split())
 
     assert (answer.exit_code, answer.out) == (2, "")
-    assert answer.err == "memctl: say for which it is to be; --cron or --systemd\n"
+    assert answer.err == "memctl: schedule prints one format; choose --cron or --systemd\n"
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_the_printed_line_works_without_path_and_home(migrated: Memctl) -> None:
     assert (bad.returncode, bad.stdout) == (10, b"")
     assert bad.stderr.decode() == (
         f"memctl: there is no database at {migrated.database};"
-        " check --db, or make one with `memctl migrate`\n"
+        " check --db, or create one with `memctl migrate`\n"
     )
 
 
@@ -333,7 +333,7 @@ def test_debians_cron_runs_the_line_silently_and_prints_one_line_when_it_fails(
     assert jobs_run(database) == list(JOBS)
     assert (tmp_path / "missing" / "printed").read_text() == (
         f"memctl: there is no database at {missing};"
-        " check --db, or make one with `memctl migrate`\n"
+        " check --db, or create one with `memctl migrate`\n"
     )
 
 
@@ -368,7 +368,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, name: str) -
 
 @pytest.mark.parametrize("name", ["it's", '"quoted"', "back\\slash"])
 def test_a_program_that_systemd_does_not_start_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="systemd starts no program"):
+    with pytest.raises(UsageError, match="systemd cannot start a program"):
         systemd_units(SAMPLE._replace(program=[f"/opt/{name}/memctl"]))
 
 

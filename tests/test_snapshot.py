@@ -328,7 +328,7 @@ def test_a_preview_tells_how_many_rows_there_would_be_and_writes_none(
 
     answer = migrated.ok("snapshot", "--dry-run")
 
-    assert answer.err == "snapshot: would keep the figures of the day in 1 rows\n"
+    assert answer.err == "snapshot: would record today's figures in 1 row\n"
     assert kept(db, "*") == []
     assert rows(db, "memory_runs") == []
 

@@ -118,7 +118,7 @@ def test_without_any_hint_of_a_place_the_error_says_what_to_do() -> None:
 
     assert ran.returncode == 1
     assert ran.stderr == (
-        "memctl: nothing names a database, and there is no home directory; name one with --db\n"
+        "memctl: no database is specified, and there is no home directory; specify one with --db\n"
     )
 
 

@@ -224,28 +224,29 @@ def test_a_pause_is_shown_while_it_lasts(migrated: Memctl, path: Path) -> None:
             "UPDATE memctl_migrations SET sha256 = 'another' WHERE version = 2",
             2,
             "step 002 (memory_persistence) was changed after it was applied; reinstall memctl: "
-            "002_memory_persistence.sql is not the file this database was made with",
+            "002_memory_persistence.sql differs from the file that was applied to this database",
             id="a step that was changed",
         ),
         pytest.param(
             "INSERT INTO memctl_migrations VALUES (9, 'telepathy', '', '2031-01-01', 0, '9.0')",
             9,
-            "the schema has step 009 (telepathy), which memctl lacks; the database is newer than "
+            "the schema has step 009 (telepathy), which this memctl does not have; the database is"
+            " newer than "
             "this program: upgrade memctl",
             id="a step of a newer memctl",
         ),
         pytest.param(
             "ALTER TABLE agent_memory ADD COLUMN mood TEXT",
             2,
-            "agent_memory has the unknown column mood; this is not the table memctl was made for; "
-            "nothing was changed",
+            "agent_memory has unknown column mood; memctl does not support this table; nothing"
+            " was changed",
             id="a column that memctl does not know",
         ),
         pytest.param(
             "ALTER TABLE agent_memory DROP COLUMN promoted_at",
             2,
-            "agent_memory lacks promoted_at; this is not the table memctl was made for; nothing "
-            "was changed",
+            "agent_memory lacks promoted_at; memctl does not support this table; nothing was"
+            " changed",
             id="a column that is gone",
         ),
     ],

@@ -176,8 +176,8 @@ def test_migrate_names_the_triggers_that_it_finds(path: Path, template: Path) ->
     answer = memctl.ok("migrate", "--no-backup")
 
     assert (
-        "migrate: triggers of other programs fire for what memctl writes, too: "
-        "text_added, text_changed, text_removed\n"
+        "migrate: triggers of other programs also fire on changes by memctl: text_added,"
+        " text_changed, text_removed\n"
     ) in answer.err
     assert memctl.ok("migrate", "--json").json["triggers"] == [
         "text_added",
@@ -268,7 +268,7 @@ def test_an_index_that_lacks_older_memories_is_not_called_damage_of_the_database
 ) -> None:
     insert_memory(db, expired_for=timedelta(days=1))
     db.executescript(TEXT_INDEX)
-    lacks_memories = "an index of another program in .* does not match the memories.*'rebuild'"
+    lacks_memories = "an index of another program in .* does not match its table.*'rebuild'"
 
     with pytest.raises(SchemaError, match=lacks_memories):
         perform("cleanup", cleanup, JobRequest(path, NOW))
@@ -300,9 +300,9 @@ def test_a_function_of_another_program_that_fails_on_a_value_is_one_line(
 
     assert (answer.exit_code, answer.out) == (12, "")
     assert answer.err == (
-        "memctl: a trigger or an index of another program fails on what memctl writes (theirs):"
-        " malformed JSON; the interrupted step was rolled back: the program that made it has to"
-        " change it\n"
+        "memctl: a trigger or index of another program fails on a change by memctl (theirs):"
+        " malformed JSON; the interrupted step was rolled back; change it in the program that"
+        " created it\n"
     )
     assert rows(db, "agent_memory") == []
 
@@ -315,7 +315,7 @@ def test_a_function_that_fails_in_a_job_is_one_line(db: sqlite3.Connection, path
     )
 
     with pytest.raises(
-        SchemaError, match=r"fails on what memctl writes \(theirs\): malformed JSON"
+        SchemaError, match=r"fails on a change by memctl \(theirs\): malformed JSON"
     ):
         perform("cleanup", cleanup, JobRequest(path, NOW))
 
@@ -333,12 +333,12 @@ def test_a_function_that_fails_in_a_job_is_one_line(db: sqlite3.Connection, path
         ),
         pytest.param(
             "AFTER DELETE ON agent_memory BEGIN SELECT RAISE(ABORT, 'closed'); END",
-            r"a constraint or a trigger in .* refuses what memctl writes \(closed\); ",
+            r"a constraint or trigger in .* rejects a change by memctl \(closed\); ",
             id="refuses the row",
         ),
         pytest.param(
             "AFTER DELETE ON agent_memory BEGIN SELECT RAISE(ROLLBACK, 'closed'); END",
-            r"a constraint or a trigger in .* refuses what memctl writes \(closed\); ",
+            r"a constraint or trigger in .* rejects a change by memctl \(closed\); ",
             id="rolls back",
         ),
     ],

@@ -16,7 +16,7 @@ from memctl.cli.options import (
     alone_with_database,
     finish,
 )
-from memctl.errors import MemctlError, UsageError
+from memctl.errors import MemctlError, UsageError, counted
 from memctl.jobs.engine import perform
 from memctl.output.terminal import Progress, on_terminal, show_document, show_notice, show_text
 from memctl.storage.sqlite.conflicts import ImportConflict
@@ -56,13 +56,16 @@ def export(
     from memctl.storage.sqlite.sections import ACTIVE, ARCHIVED, PROMOTIONS
 
     if (agent is None) != all_agents:
-        raise UsageError("whose memories?", "memctl export AGENT, or memctl export --all")
+        raise UsageError("export needs either an agent or --all", "name an agent, or use --all")
     if active_only and archived_only:
-        raise UsageError("--active-only and --archived-only exclude each other", "give one of them")
+        raise UsageError("--active-only and --archived-only cannot be used together", "choose one")
     if nl and call.json:
-        raise UsageError("--json and --nl exclude each other", "choose one")
+        raise UsageError("--json and --nl cannot be used together", "choose one")
     if output is None and on_terminal():
-        raise UsageError("a document is not for a terminal", "say -o FILE, or `-o -` if it is")
+        raise UsageError(
+            "a document is not written to a terminal",
+            "redirect stdout, or use -o FILE, or `-o -` for the terminal",
+        )
     database = call.settings.database
     sections = [
         section
@@ -132,12 +135,14 @@ def import_(
     from memctl.documents.staging import AgentSelection, stage
 
     if len(words) > 2:
-        raise UsageError("there is one agent and one file", "memctl import [AGENT] FILE|-")
+        raise UsageError("too many arguments", "usage: memctl import [AGENT] FILE|-")
     agent = words[0] if len(words) == 2 else None
     if all_agents and not (agent is None and reassign_agent is None):
-        raise UsageError("--all is of no single agent", "leave out --all, or the agent")
+        raise UsageError(
+            "--all cannot be used with an agent or --reassign-agent", "omit one of them"
+        )
     if reassign_agent == "":
-        raise UsageError("a memory needs an agent", "name one after --reassign-agent")
+        raise UsageError("--reassign-agent is empty", "specify an agent")
     selection = AgentSelection(agent, all_agents=all_agents, new_agent=reassign_agent)
     with ExitStack() as stack:
         progress = stack.enter_context(Progress("import", quiet=call.quiet))
@@ -165,7 +170,7 @@ def _opened(name: str, stack: ExitStack) -> BufferedReader:
             return sys.stdin.buffer
     except OSError as error:
         raise MemctlError(f"{name} cannot be read ({error.strerror})", "check the path") from None
-    raise MemctlError("stdin is closed", "name a file")
+    raise MemctlError("stdin is closed", "specify a file")
 
 
 def backup(
@@ -199,14 +204,16 @@ def backup(
 
     making = output is not None or keep is not None
     if (verify is not None) + (restore is not None) + making > 1:
-        raise UsageError("--verify and --restore stand alone", "do one thing at a time")
+        raise UsageError(
+            "--verify and --restore cannot be combined with another action", "choose one"
+        )
     if verify is not None:
         manifest = verify_backup(verify)
         if call.json:
             show_document({"path": str(verify), "manifest": asdict(manifest)})
             return
         show_notice(
-            f"backup: {verify} is whole; it was made at {manifest.created_at}", quiet=call.quiet
+            f"backup: {verify} is valid; it was created at {manifest.created_at}", quiet=call.quiet
         )
         return
     path = call.settings.database
@@ -216,13 +223,14 @@ def backup(
             if call.json:
                 show_document({"restored": str(restore), "before": str(before)})
                 return
-            show_notice(f"backup: {path} is now what it was in {restore}", quiet=call.quiet)
-            show_notice(f"backup: what it was before is in {before}", quiet=call.quiet)
+            show_notice(f"backup: {path} was restored from {restore}", quiet=call.quiet)
+            show_notice(f"backup: the previous database was saved as {before}", quiet=call.quiet)
             return
         result = back_up(db, path, target=output, keep=keep, now=call.moment)
     if call.json:
         show_document(asdict(result))
         return
-    number = len(result.removed)
-    removed = f", removed {number} older {'one' if number == 1 else 'ones'}" if number else ""
-    show_notice(f"backup: made {result.path}{removed}", quiet=call.quiet, only_on_terminal=True)
+    sentence = f"backup: created {result.path}"
+    if result.removed:
+        sentence += f", removed {counted(len(result.removed), 'older backup')}"
+    show_notice(sentence, quiet=call.quiet, only_on_terminal=True)

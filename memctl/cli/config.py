@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # pydantic is slow to import
 Action = Literal["show", "path", "validate", "init"]
 AlertsAction = Literal["test"]
 
-NO_FILE = "there is no configuration file, and the defaults hold"
+NO_FILE = "there is no configuration file; the defaults apply"
 
 
 def config(
@@ -53,7 +53,7 @@ def _path(call: GlobalOptions) -> None:
     file = find_configuration(call.config, os.environ)
     if file is None:
         place = new_configuration(call.config, os.environ)
-        raise NotFoundError(NO_FILE, f"`memctl config init` makes {place}")
+        raise NotFoundError(NO_FILE, f"`memctl config init` creates {place}")
     if call.json:
         show_document({"file": str(file)})
         return
@@ -84,12 +84,12 @@ def _validate(call: GlobalOptions) -> None:
     else:
         show_rows(rows, "table")
     if problems:
-        raise UsageError(f"{file} is wrong", "correct it")
+        raise UsageError(f"{file} is invalid", "correct the problems listed")
     if call.json:
         return
     message = f"{file} is valid" if file else NO_FILE
     if unused is None:
-        message += "; there is no database to compare its names with"
+        message += "; its names were not checked, because there is no database"
     for sentence in (message, *(unused or ())):
         show_notice(f"config: {sentence}", quiet=call.quiet)
 
@@ -130,7 +130,7 @@ def alerts(
     command = call.settings.alert_command
     if not command:
         raise MemctlError(
-            "no alert command is configured", "set `command` in [alerts] of the configuration"
+            "no alert command is configured", "set `command` under [alerts] in the configuration"
         )
     alert = Alert("test", "this is a test of the alert command", {})
     run_command(command, alert_document(call, alert, at=to_text(call.moment)))

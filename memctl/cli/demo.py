@@ -35,8 +35,8 @@ def demo(
 
     if call.db or call.config:
         raise UsageError(
-            "the demonstration takes no database and no configuration",
-            "leave out --db and --config; --keep FILE says where its own database shall stay",
+            "demo uses its own database and the default configuration",
+            "omit --db and --config; save the demo database with --keep FILE",
         )
     now = call.moment
     narrated = not (call.json or call.quiet)

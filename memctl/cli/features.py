@@ -27,7 +27,7 @@ def enable(call: GlobalOptions, lock: LockOptions, feature: FeatureArgument) -> 
         show_document({"feature": feature, "enabled": True, "changed": changed})
         return
     show_notice(
-        f"enable: {feature} {'is on now' if changed else 'was on already'}", quiet=call.quiet
+        f"enable: {feature} {'is now' if changed else 'was already'} enabled", quiet=call.quiet
     )
 
 
@@ -40,5 +40,5 @@ def disable(call: GlobalOptions, lock: LockOptions, feature: FeatureArgument) ->
         show_document({"feature": feature, "enabled": False, "changed": changed})
         return
     show_notice(
-        f"disable: {feature} {'is off now' if changed else 'was off already'}", quiet=call.quiet
+        f"disable: {feature} {'is now' if changed else 'was already'} disabled", quiet=call.quiet
     )

@@ -52,9 +52,11 @@ def metrics(
 
     form = output.form(call)
     if prometheus and (call.json or form != "json" or history):
-        raise UsageError("--prometheus has one form, and no history", "leave the other options out")
+        raise UsageError(
+            "--prometheus cannot be used with --history or another format", "omit the other options"
+        )
     if file and not prometheus:
-        raise UsageError("-o is for --prometheus", "redirect the output instead")
+        raise UsageError("-o requires --prometheus", "redirect stdout instead")
     span = None if history is None else parse_duration(history)
     path = call.settings.database
     with open_database(path, read_only=True) as db:
@@ -109,7 +111,7 @@ def report(
     from memctl.output.report_html import report_html
 
     if call.json and form not in (None, "json"):
-        raise UsageError(f"--json and --format {form} exclude each other", "choose one")
+        raise UsageError(f"--json and --format {form} cannot be used together", "choose one")
     now = call.moment
     path = call.settings.database
     with open_database(path, read_only=True) as db:

@@ -9,7 +9,7 @@ import typer
 
 from memctl.agent_memory import DEFAULT_IMPORTANCE, AgentMemory
 from memctl.cli.options import AgentArgument, GlobalOptions, LockOptions, OutputOptions
-from memctl.errors import MemctlError, NotFoundError, UsageError
+from memctl.errors import MemctlError, NotFoundError, UsageError, counted
 from memctl.output.messages import Message
 from memctl.output.tables import show_facts, show_rows
 from memctl.output.terminal import show_document, show_message, show_notice, show_value
@@ -71,7 +71,9 @@ def remember(
         show_document(asdict(memory))
         return
     show_notice(
-        f"remember: {type_} '{key}' of {agent} is stored", quiet=call.quiet, only_on_terminal=True
+        f"remember: stored {type_} '{key}' of agent '{agent}'",
+        quiet=call.quiet,
+        only_on_terminal=True,
     )
 
 
@@ -87,7 +89,7 @@ def recall(
 ) -> None:
     """Print a memory as JSON and count the access; exit 1 if there is none."""
     if value and call.json:
-        raise UsageError("--json and --value exclude each other", "choose one")
+        raise UsageError("--json and --value cannot be used together", "choose one")
     with _memories(call, lock) as memories:
         memory = memories.recall(agent, type_, key)
     if memory is None:
@@ -139,7 +141,7 @@ def forget(
     if call.json:
         show_document({"forgotten": forgotten})
         return
-    sentence = f"forget: archived {forgotten} memories"
+    sentence = f"forget: archived {counted(forgotten, 'memory')}"
     show_message(
         Message(sentence, event="finished", facts={"archived": forgotten}), quiet=call.quiet
     )
@@ -152,7 +154,7 @@ def summary(
 ) -> None:
     """Summarize an agent's memories as JSON: number, types, and the most important."""
     if table and call.json:
-        raise UsageError("--json and --table exclude each other", "choose one")
+        raise UsageError("--json and --table cannot be used together", "choose one")
     with _memories(call) as memories:
         found = memories.summary(agent)
     if not found.total:
@@ -180,12 +182,12 @@ def _standard_input() -> str:
     Raises UsageError when it is closed, and MemctlError when it cannot be read.
     """
     if sys.stdin is None:
-        raise UsageError("there is no standard input", "pipe the value in")
+        raise UsageError("stdin is closed", "pipe the value to stdin")
     try:
         content = sys.stdin.buffer.read(MOST_BYTES + 1)
     except OSError as error:
         raise MemctlError(
-            f"the standard input cannot be read ({error.strerror})", "nothing was changed"
+            f"stdin cannot be read ({error.strerror})", "nothing was changed"
         ) from None
     return from_bytes(content)
 
@@ -201,7 +203,7 @@ def _not_found(agent: str, type_: str, key: str | None) -> NotFoundError:
     what = type_ if key is None else f"{type_} '{key}'"
     return NotFoundError(
         f"agent '{agent}' has no {what}",
-        "`memctl list` tells what it has, `memctl archived` what it had",
+        "`memctl list` shows its active memories, `memctl archived` the archived ones",
     )
 
 

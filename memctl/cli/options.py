@@ -98,7 +98,9 @@ class GlobalOptions:
         if self.now is not None:
             now = parse_moment(self.now)
         if not is_possible(now):
-            raise UsageError(f"the clock says {to_text(now)}", "set it to a year that can be")
+            raise UsageError(
+                f"the system clock is wrong: {to_text(now)}", "set it to the current time"
+            )
         return now
 
     @functools.cached_property
@@ -107,15 +109,15 @@ class GlobalOptions:
         return load_settings(database=self.db, configuration=self.config, environ=os.environ)
 
     def check(self) -> None:
-        """Raise UsageError for options that exclude each other."""
+        """Raise UsageError for options that cannot be used together."""
         if self.quiet and self.verbose:
-            raise UsageError("--quiet and --verbose exclude each other", "choose one")
+            raise UsageError("--quiet and --verbose cannot be used together", "choose one")
 
 
 def _seconds(value: float | None) -> float | None:
     """Refuse what is no time to wait, which `min` and `max` would not for NaN."""
     if value is not None and not 0 <= value <= MOST_LOCK_WAIT:
-        raise typer.BadParameter(f"it must be from 0 to {MOST_LOCK_WAIT} seconds")
+        raise typer.BadParameter(f"must be between 0 and {MOST_LOCK_WAIT} seconds")
     return value
 
 
@@ -200,7 +202,9 @@ class OutputOptions:
         }
         chosen = [form for form, wanted in forms.items() if wanted]
         if len(chosen) > 1:
-            raise UsageError("--json, --table, --csv and --nl exclude each other", "choose one")
+            raise UsageError(
+                "--json, --table, --csv and --nl cannot be used together", "choose one"
+            )
         return chosen[0] if chosen else "json"
 
 
@@ -331,7 +335,7 @@ def deliver(call: GlobalOptions, waiting: Undelivered, seconds: float) -> bool:
             document = alert_document(call, waiting.alert, at=waiting.raised_at)
             run_command(command, document, seconds=seconds)
     except MemctlError as error:
-        show_notice(f"memctl: {error}; the next run tries again")
+        show_notice(f"memctl: {error}; the next run will retry")
         return False
     return True
 

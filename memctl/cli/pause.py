@@ -36,7 +36,7 @@ def pause(
         show_document({"paused": paused._asdict()})
         return
     show_notice(
-        f"pause: jobs do nothing until {to_text(until) if until else '`memctl resume`'}",
+        f"pause: jobs are paused until {to_text(until) if until else '`memctl resume`'}",
         quiet=call.quiet,
     )
 
@@ -50,5 +50,5 @@ def resume(call: GlobalOptions, lock: LockOptions) -> None:
         show_document({"resumed": ended})
         return
     show_notice(
-        "resume: the jobs run again" if ended else "resume: there was no pause", quiet=call.quiet
+        "resume: jobs will run again" if ended else "resume: jobs were not paused", quiet=call.quiet
     )

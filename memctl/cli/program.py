@@ -120,9 +120,9 @@ def _usage_error(error: typer.TyperException, words: Sequence[str]) -> UsageErro
     elif advice:
         hint = advice[0][0].lower() + advice[0][1:]
     elif command:
-        hint = f"`memctl {command} --help` tells what it takes"
+        hint = f"see `memctl {command} --help`"
     else:
-        hint = "`memctl --help` lists the commands"
+        hint = "see `memctl --help`"
     return UsageError(message[0].lower() + message[1:].rstrip("."), hint)
 
 

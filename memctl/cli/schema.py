@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import GlobalOptions, LockOptions, alone_with_database
-from memctl.errors import SchemaError, UsageError
+from memctl.errors import SchemaError, UsageError, counted
 from memctl.insight.status import read_status
 from memctl.output.tables import show_facts, show_rows
 from memctl.output.terminal import show_document, show_notice
@@ -23,8 +23,8 @@ from memctl.storage.sqlite.pause import current_pause
 
 FEATURE_STATES = {
     "on": "on since {since}",
-    "outdated": "on, but made by another version: run `memctl enable {feature}`",
-    "missing": "enabled since {since}, but its trigger is gone: run `memctl enable {feature}`",
+    "outdated": "on, but created by another version of memctl: run `memctl enable {feature}`",
+    "missing": "enabled since {since}, but its trigger is missing: run `memctl enable {feature}`",
 }
 
 
@@ -52,7 +52,7 @@ def migrate(
     if listing or exit_code:
         if to is not None or not backup:
             raise UsageError(
-                "--list and --exit-code apply no step", "leave out --to, --backup and --no-backup"
+                "--list and --exit-code apply no step", "omit --to, --backup and --no-backup"
             )
         _show_steps(call, listing=listing, exit_code=exit_code)
         return
@@ -78,23 +78,25 @@ def migrate(
     show_notice(f"migrate: applied {', '.join(result.applied)} to {path}", quiet=call.quiet)
     if result.baseline:
         show_notice(
-            "migrate: agent_memory was there already and is unchanged by 001", quiet=call.quiet
+            "migrate: agent_memory already existed and was kept unchanged", quiet=call.quiet
         )
     had_memories = result.baseline or "001_agent_memory" not in result.applied
     if had_memories and "002_memory_persistence" in result.applied:
         show_notice(
-            "migrate: the first `memctl decay` charges all the idle time up to now; see it with "
-            "--dry-run, or start counting later with [decay] since in the configuration",
+            "migrate: the first `memctl decay` will charge all idle time up to now; preview it"
+            " with --dry-run, or set `since` under [decay] in the configuration",
             quiet=call.quiet,
         )
     if result.triggers:
         show_notice(
-            f"migrate: triggers of other programs fire for what memctl writes, too: "
-            f"{', '.join(result.triggers)}",
+            "migrate: triggers of other programs also fire on changes by memctl:"
+            f" {', '.join(result.triggers)}",
             quiet=call.quiet,
         )
     if result.backup:
-        show_notice(f"migrate: the database as it was is in {result.backup}", quiet=call.quiet)
+        show_notice(
+            f"migrate: the previous database was saved as {result.backup}", quiet=call.quiet
+        )
 
 
 def rollback(
@@ -123,7 +125,7 @@ def rollback(
     from memctl.storage.sqlite.rollback import roll_back
 
     if to is not None and steps is not None:
-        raise UsageError("--to and --steps exclude each other", "give one of them")
+        raise UsageError("--to and --steps cannot be used together", "choose one")
     path = call.settings.database
     with alone_with_database(call, lock, job="rollback") as db:
         if to is None:
@@ -132,12 +134,13 @@ def rollback(
     if call.json:
         show_document(asdict(result))
     elif not result.rolled_back:
-        show_notice(f"rollback: {path} has no step to take back", quiet=call.quiet)
+        show_notice(f"rollback: {path} has no steps to roll back", quiet=call.quiet)
     else:
-        show_notice(f"rollback: took back {', '.join(result.rolled_back)}", quiet=call.quiet)
+        show_notice(f"rollback: rolled back {', '.join(result.rolled_back)}", quiet=call.quiet)
         show_notice(
-            f"rollback: the database as it was, with {result.archived_in_backup} archived "
-            f"memories, is in {result.backup}",
+            "rollback: the previous database, with"
+            f" {counted(result.archived_in_backup, 'archived memory')}, was saved as"
+            f" {result.backup}",
             quiet=call.quiet,
         )
 
@@ -187,4 +190,5 @@ def _show_steps(call: GlobalOptions, *, listing: bool, exit_code: bool) -> None:
     if listing:
         show_rows(rows, "json" if call.json else "table")
     if exit_code and pending:
-        raise SchemaError(f"{len(pending)} steps are pending", "run `memctl migrate`")
+        verb = "is" if len(pending) == 1 else "are"
+        raise SchemaError(f"{counted(len(pending), 'step')} {verb} pending", "run `memctl migrate`")

@@ -106,7 +106,7 @@ def events(
             found = read_events(db, which, after=cursor, limit=most + 1)
     notify = functools.partial(_show_event_notice, call)
     if pruned:
-        notify(f"those up to {pruned} have been pruned")
+        notify(f"events up to {pruned} have been pruned")
     if follow:
         wait = functools.partial(wait_for_reader, POLL_SECONDS)
         coming = follow_events(path, which, after=cursor, wait=wait, report=notify)
@@ -115,7 +115,7 @@ def events(
     columns = TABLE_OF_EVENTS if form == "table" else EventRecord._fields
     show_rows(_only(columns, (record._asdict() for record in found[:most])), form)
     if len(found) > most:
-        notify(f"there are more: go on with --since {found[most - 1].event_id}")
+        notify(f"there are more; continue with --since {found[most - 1].event_id}")
 
 
 def _only(
@@ -157,7 +157,7 @@ def runs(
     columns = TABLE_OF_RUNS if form == "table" else RunRecord._fields
     show_rows(_only(columns, (run._asdict() for run in found[:most])), form)
     if len(found) > most:
-        show_notice(f"runs: there are more than these {most}: see --limit", quiet=call.quiet)
+        show_notice(f"runs: only the newest {most} are listed; see --limit", quiet=call.quiet)
 
 
 def explain(
@@ -174,7 +174,7 @@ def explain(
     from memctl.output.explain import explanation_facts
 
     if len(memory) > 2:
-        raise UsageError("a memory has an id, or a type and a key", "explain AGENT ID | TYPE KEY")
+        raise UsageError("too many arguments", "usage: memctl explain AGENT {ID | TYPE KEY}")
     policies = Policies(call.settings.decay, call.settings.prune, call.settings.promote)
     with open_database(call.settings.database, read_only=True) as db:
         require_current(db)
@@ -221,11 +221,11 @@ def check(
     from memctl.output.check import finding_lines, plugin_failure, plugin_line
 
     if quick and full:
-        raise UsageError("--full does all that --quick does", "choose one")
+        raise UsageError("--quick and --full cannot be used together", "choose one")
     if dry_run and not fix:
-        raise UsageError("--dry-run goes with --fix", "check alone changes nothing")
+        raise UsageError("--dry-run requires --fix", "without --fix, check changes nothing")
     if nagios and (fix or call.json):
-        raise UsageError("--nagios prints one line and changes nothing", "leave the rest out")
+        raise UsageError("--nagios cannot be used with --fix or --json", "omit them")
     depth: Depth | None = "full" if full else "quick" if quick else None
     if nagios:
         try:
@@ -251,7 +251,7 @@ def check(
             show_lines(f"would    {one.fix}" for one in shown if one.fix)
         show_lines(f"fixed    {what}" for what in fixed)
         if ok:
-            show_notice("check: nothing is wrong", quiet=call.quiet, only_on_terminal=True)
+            show_notice("check: no problems found", quiet=call.quiet, only_on_terminal=True)
     if not ok:
         raise typer.Exit(3)
 

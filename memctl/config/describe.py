@@ -109,7 +109,7 @@ def write_default_file(path: Path, *, make_directory: bool) -> None:
         try:
             descriptor = create_file(path, like=path, mode=0o644)
         except FileExistsError:
-            raise RefusedError(f"{path} exists already", "it is left as it is") from None
+            raise RefusedError(f"{path} already exists", "it is left as it is") from None
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(default_file())

@@ -142,7 +142,8 @@ def find_configuration(named: Path | None, environ: Mapping[str, str]) -> Path |
                     return path
         except MemctlError as error:
             raise MemctlError(
-                error.message, "set HOME to that of this user, or name a file with --config"
+                error.message,
+                "set HOME to this user's home directory, or specify a file with --config",
             ) from None
     return None
 
@@ -155,8 +156,8 @@ def new_configuration(named: Path | None, environ: Mapping[str, str]) -> Path:
     path = named or _path(environ, "MEMCTL_CONFIG") or users_configuration(environ)
     if path is None:
         raise MemctlError(
-            "nothing names a configuration file, and there is no home directory",
-            "name one with --config",
+            "no configuration file is specified, and there is no home directory",
+            "specify one with --config",
         )
     return path
 
@@ -177,7 +178,7 @@ def default_database(environ: Mapping[str, str]) -> Path:
     data = _directory(environ, "XDG_DATA_HOME", ".local/share")
     if data is None:
         raise MemctlError(
-            "nothing names a database, and there is no home directory", "name one with --db"
+            "no database is specified, and there is no home directory", "specify one with --db"
         )
     return data / "memctl" / "memory.db"
 

@@ -17,18 +17,18 @@ LEFT = 11  # cells before the command of a scene
 
 # What one may want to know, and the command that tells it.
 TRY_NEXT = {
-    "what to do about it": "report",
-    "what was forgotten": f"explain {FORGOTTEN[0]} {FORGOTTEN[1].type} {FORGOTTEN[1].key}",
-    "what can be restored": "archived qa_agent --table --limit 5",
-    "what is due next": "run --dry-run",
-    "what is wrong": "check",
-    "how cron does it": "schedule --cron",
+    "print a health report": "report",
+    "explain a restored memory": f"explain {FORGOTTEN[0]} {FORGOTTEN[1].type} {FORGOTTEN[1].key}",
+    "list archived memories": "archived qa_agent --table --limit 5",
+    "preview the next run": "run --dry-run",
+    "check for problems": "check",
+    "print a crontab line": "schedule --cron",
 }
 
 
 def show_beginning() -> None:
     """Print what the story is about."""
-    sentence = f"Four months of {len(FLEET)} agents that keep their memories in one SQLite file"
+    sentence = f"Four months of {len(FLEET)} agents that store their memories in one SQLite file"
     show_styled((sentence, "bold"))
     show_styled()
 
@@ -58,7 +58,7 @@ def show_end(metrics: Metrics, *, program: str, kept: Path | None) -> None:
     database = shlex.quote(str(kept or KEPT_AS))
     commands = {what: f"--db {database} {words}" for what, words in TRY_NEXT.items()}
     if kept is None:
-        commands = {"keep it, and then": f"demo --keep {database}", **commands}
+        commands = {"save the database first": f"demo --keep {database}", **commands}
     show_styled(("Try next", "bold"))
     width = max(map(len, commands))
     for what, words in commands.items():

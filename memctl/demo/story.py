@@ -47,10 +47,10 @@ COUNTED_AS = {"cleanup": "expired", "promote": "promoted", "prune": "pruned"}
 
 # Told when a job has something to do for the first time.
 FIRST_TIME = {
-    "cleanup": "{count} contexts of finished tasks have expired: to the archive",
-    "decay": "{count} memories that nobody reads begin to lose importance",
-    "promote": "{key}, read {accesses} times, enters the knowledge base",
-    "prune": "{count} were archived 90 days ago and are not important: gone",
+    "cleanup": "archived {count} expired contexts of finished tasks",
+    "decay": "lowered the importance of {count} memories that are not read",
+    "promote": "promoted {key}, read {accesses} times, to the knowledge base",
+    "prune": "deleted {count} unimportant memories archived 90 days ago",
 }
 
 
@@ -101,7 +101,7 @@ def require_free(keep: Path) -> None:
     for end in ("", "-wal", "-shm", "-journal"):
         path = f"{keep}{end}"
         if os.path.lexists(path):
-            raise UsageError(f"{path} exists already", "name another file")
+            raise UsageError(f"{path} already exists", "specify another file")
 
 
 @contextmanager
@@ -111,7 +111,8 @@ def _written_at(keep: Path) -> Iterator[Draft]:
             yield draft
     except OSError as error:
         raise MemctlError(
-            f"{keep} cannot be written ({error.strerror})", "make room, or name another file"
+            f"{keep} cannot be written ({error.strerror})",
+            "free some space, or specify another file",
         ) from None
 
 
@@ -165,7 +166,7 @@ class Life:
             if day == FORGETS:
                 yield self._forget(today + timedelta(hours=23))
             if day == NIGHTLY:
-                yield _scene(night, "schedule", "from now on cron does it, every night")
+                yield _scene(night, "schedule", "from now on, cron runs the jobs every night")
             if day >= NIGHTLY or day % 7 == 6:
                 yield from self._turn(night)
             if day == POST_MORTEM:
@@ -203,19 +204,19 @@ class Life:
         agent, lesson = FORGOTTEN
         with AgentMemory(self._path, clock=lambda: moment) as memories:
             memories.forget(agent, lesson.type, lesson.key)
-        return _scene(moment, "forget", f"{agent} forgets {lesson.key} by mistake ...")
+        return _scene(moment, "forget", f"{agent} forgets {lesson.key} by mistake")
 
     def _restore_forgotten(self, night: datetime) -> Scene:
         agent, _ = FORGOTTEN
         lately = night - timedelta(days=3)
         self._restore(ArchiveFilter(agent=agent, reason="forgotten", since=lately), night)
-        return _scene(night, "restore", "... and has it back the next day, as it was")
+        return _scene(night, "restore", "restored unchanged the next day")
 
     def _restore_contexts(self, night: datetime) -> Scene:
         lately = night - timedelta(days=3)
         contexts = ArchiveFilter(agent="qa_agent", type="context", since=lately)
         count = self._restore(contexts, night, expires_in=timedelta(days=14))
-        sentence = f"{count} contexts of qa_agent are needed again, for two weeks"
+        sentence = f"restored {count} contexts of qa_agent for two weeks"
         return _scene(night, "restore", sentence)
 
     def _restore(

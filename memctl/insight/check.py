@@ -102,7 +102,8 @@ def _find_in_file(db: Connection, wal_bytes: int, depth: Depth | None) -> Iterat
                     "error",
                     "damaged",
                     f"the file is damaged: {damage}",
-                    "stop its users and restore a backup, or try `sqlite3 FILE .recover`",
+                    "stop the programs that use it and restore a backup, or try `sqlite3 FILE"
+                    " .recover`",
                 )
     (mode,) = db.execute("PRAGMA journal_mode").fetchone()
     if mode != "wal":

@@ -1,7 +1,7 @@
-"""Charts as inline SVG: no script, no font, no file beside them.
+"""Charts as inline SVG, without scripts, fonts or other files.
 
-Colours are classes of the page that a chart stands in, so that they follow its light and dark.
-Texts are escaped here; what is not printable must have been spelled out.
+Colours are CSS classes of the surrounding page, which has a light and a dark scheme. Text is
+escaped here; the caller spells out unprintable characters.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ LINE = 24  # height of a horizontal bar and its label
 LABEL = 132  # width of the labels of horizontal bars
 LONGEST_LABEL = 20
 LETTER = 7  # width of a letter below the plot
-STEPS = 4  # of the vertical axis, at the most
+STEPS = 4  # of the vertical axis, at most
 
 
 class Series(NamedTuple):
@@ -26,7 +26,7 @@ class Series(NamedTuple):
 
 
 def line_chart(name: str, labels: Sequence[str], values: Sequence[int | None]) -> str:
-    """Draw values as a line over an area; None is a gap, and a point between gaps a dot."""
+    """Draw values as a line over an area; None is a gap."""
     step, top = _scale(max((value for value in values if value is not None), default=0))
     across = (WIDTH - LEFT - RIGHT) / max(len(values) - 1, 1)
     floor = HEIGHT - BOTTOM
@@ -52,7 +52,7 @@ def line_chart(name: str, labels: Sequence[str], values: Sequence[int | None]) -
 
 
 def _stretches(values: Sequence[int | None]) -> list[list[int]]:
-    """Return the places of values without a gap between them, together."""
+    """Return the indexes of the values, grouped by the gaps between them."""
     stretches: list[list[int]] = []
     for number, value in enumerate(values):
         if value is None:
@@ -65,7 +65,7 @@ def _stretches(values: Sequence[int | None]) -> list[list[int]]:
 
 
 def stacked_bars(name: str, labels: Sequence[str], series: Sequence[Series]) -> str:
-    """Draw a bar for each label, made of a piece for each series."""
+    """Draw a bar for each label, with a segment for each series."""
     sums = [sum(column) for column in zip(*(one.values for one in series), strict=True)]
     step, top = _scale(max(sums, default=0))
     floor = HEIGHT - BOTTOM
@@ -87,7 +87,7 @@ def stacked_bars(name: str, labels: Sequence[str], series: Sequence[Series]) -> 
 
 
 def horizontal_bars(name: str, labels: Sequence[str], values: Sequence[int]) -> str:
-    """Draw a line for each label: its name, a bar, and the value."""
+    """Draw a row for each label: its name, a bar, and the value."""
     top = max([*values, 1])
     room = WIDTH - LABEL - 56
     shapes = []
@@ -121,7 +121,7 @@ def _svg(name: str, shapes: Sequence[str], *, height: int = HEIGHT) -> str:
 
 
 def _scale(most: int) -> tuple[int, int]:
-    """Return a round step for the vertical axis, and its top: as many steps as `most` needs."""
+    """Return a round step for the vertical axis, and its upper end, at least `most`."""
     step = 1
     while step * STEPS < most:
         step = step * 5 // 2 if str(step)[0] == "2" else step * 2
@@ -129,7 +129,7 @@ def _scale(most: int) -> tuple[int, int]:
 
 
 def _axis(step: int, top: int) -> list[str]:
-    """Return lines and numbers for the vertical axis."""
+    """Return the grid lines and numbers of the vertical axis."""
     floor = HEIGHT - BOTTOM
     lines = []
     for value in range(0, top + 1, step):
@@ -142,9 +142,9 @@ def _axis(step: int, top: int) -> list[str]:
 
 
 def _names(labels: Sequence[str], *, first: float, across: float) -> list[str]:
-    """Return labels below the plot, all of them if there is room, else the first and the last.
+    """Return the labels below the plot: all of them if there is room, else the first and the last.
 
-    The first belongs at `first`, each of the others `across` further on.
+    The first is placed at `first`, each other one `across` units further.
     """
     room = across >= LETTER * max(map(len, labels), default=0)
     names = []

@@ -1,4 +1,4 @@
-"""What a check found, as a person reads it and as monitoring plug-ins say it."""
+"""The findings of a check, as lines for people and in the format of monitoring plug-ins."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from memctl.errors import MemctlError, UsageError
 from memctl.insight.check import CheckResult
 from memctl.insight.findings import Finding
 
-MOST_SHOWN = 3  # findings in the one line that a plug-in may print
+MOST_SHOWN = 3  # findings in the single line of a plug-in
 
 
 def finding_lines(findings: Iterable[Finding]) -> list[str]:
@@ -19,14 +19,14 @@ def finding_lines(findings: Iterable[Finding]) -> list[str]:
 
 
 def plugin_line(result: CheckResult) -> tuple[str, int]:
-    """Return the line and the exit code that monitoring plug-ins give.
+    """Return the line and the exit code of a monitoring plug-in.
 
     https://nagios-plugins.org/doc/guidelines.html
     """
     errors, warnings = result.count("error"), result.count("warning")
     word, exit_code = ("CRITICAL", 2) if errors else ("WARNING", 1) if warnings else ("OK", 0)
     messages = [finding.message for finding in result.findings if finding.severity != "info"]
-    text = "; ".join(messages[:MOST_SHOWN]) or "nothing is wrong"
+    text = "; ".join(messages[:MOST_SHOWN]) or "no problems found"
     if len(messages) > MOST_SHOWN:
         text += f"; and {len(messages) - MOST_SHOWN} more"
     figures = {
@@ -41,7 +41,7 @@ def plugin_line(result: CheckResult) -> tuple[str, int]:
 
 
 def plugin_failure(error: MemctlError) -> tuple[str, int]:
-    """Return the same for a check that could not be made."""
+    """Return the line and the exit code for a check that could not be run."""
     if isinstance(error, UsageError):
         return _plugin_text("UNKNOWN", str(error)), 3
     return _plugin_text("CRITICAL", str(error)), 2

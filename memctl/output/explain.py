@@ -1,9 +1,10 @@
-"""A memory's explanation as a person reads it: names and sentences."""
+"""The explanation of a memory as names and sentences."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from memctl.config.policies import DecayPolicy
+from memctl.errors import counted
 from memctl.insight.explain import (
     ActiveMemory,
     ArchivedCopy,
@@ -15,14 +16,14 @@ from memctl.insight.explain import (
 
 STATES = {
     "active": "active",
-    "archived": "in the archive; `memctl restore` brings it back",
-    "pruned": "removed from the archive for good",
-    "gone": "gone: a client has deleted it, or it left before its events were pruned",
+    "archived": "archived; restore it with `memctl restore`",
+    "pruned": "permanently deleted from the archive",
+    "gone": "gone: deleted by a client, or removed before the oldest event kept",
 }
 
 
 def explanation_facts(explanation: Explanation, policies: Policies) -> dict[str, object]:
-    """Return what is to be said of a memory, by the name of what it is about."""
+    """Return the sentences that explain a memory, each by its name."""
     facts: dict[str, object] = {
         "memory": f"'{explanation.agent_id}' {explanation.type} '{explanation.key}'",
         "state": STATES[explanation.state],
@@ -40,23 +41,23 @@ def _of_active(memory: ActiveMemory, policies: Policies) -> Iterator[tuple[str, 
     fading = memory.fading
     yield "id", memory.id
     yield "written", memory.created_at
-    yield "read", f"{memory.access_count} times, last {memory.last_accessed or 'never'}"
+    yield "accesses", f"{memory.access_count} (last: {memory.last_accessed or 'never'})"
     yield "importance", _number(memory.importance)
     if fading.unreadable:
         yield "idle", f"does not decay: {fading.unreadable} is not a time"
     else:
         yield (
             "idle",
-            f"{fading.idle_days} days: {_number(fading.charged)} points charged, "
-            f"{_number(fading.due)} due; the next decay leaves "
-            f"{_number(fading.importance_after_next)}",
+            f"{counted(fading.idle_days or 0, 'day')}: {_number(fading.charged)} points charged, "
+            f"{_number(fading.due)} due; importance after the next decay:"
+            f" {_number(fading.importance_after_next)}",
         )
     yield "decay", _rate(fading.rate, policies.decay)
     protected = policies.prune.protected_importance
     if fading.unprotected_at:
-        yield f"below {_number(protected)}", f"{fading.unprotected_at}, if nobody reads it"
+        yield f"below {_number(protected)}", f"{fading.unprotected_at}, if it is not read"
     if fading.floor_at:
-        yield "at the floor", f"{fading.floor_at}, if nobody reads it"
+        yield "at the floor", f"{fading.floor_at}, if it is not read"
     yield "expires", _expiry(memory)
     if memory.retention:
         yield "pruned", f"its copy in the archive {_retention(memory.retention, protected)}"
@@ -66,11 +67,13 @@ def _of_active(memory: ActiveMemory, policies: Policies) -> Iterator[tuple[str, 
 def _rate(rate: float | None, policy: DecayPolicy) -> str:
     if rate is not None:
         return (
-            f"{_number(rate)} points a day after {policy.grace_days} idle days, a rate of its own"
+            f"{_number(rate)} points per day after {policy.grace_days} idle days (the memory's own"
+            " rate)"
         )
     return (
-        f"{_number(policy.idle_rate)} points a day after {policy.grace_days} idle days, "
-        f"{_number(policy.stale_rate)} after {policy.stale_days}, down to {_number(policy.floor)}"
+        f"{_number(policy.idle_rate)} points per day after {policy.grace_days} idle days, "
+        f"{_number(policy.stale_rate)} after {policy.stale_days}, to a minimum of"
+        f" {_number(policy.floor)}"
     )
 
 
@@ -79,7 +82,7 @@ def _expiry(memory: ActiveMemory) -> str:
     if expiry.state == "never":
         return "never"
     if expiry.state == "unreadable":
-        return f"never: '{expiry.stored}' is no time"
+        return f"never: '{expiry.stored}' is not a time"
     moment = expiry.at or expiry.stored
     if expiry.state == "expired":
         return f"{moment}: the next cleanup archives it"
@@ -100,14 +103,14 @@ def _lack(condition: Condition, memory: ActiveMemory) -> str:
     name, found = condition.condition, condition.found
     number: Callable[[Any], str] = _number
     if name == "type":
-        return f"type '{found}' is not among {', '.join(_names(condition.needed))}"
+        return f"type '{found}' is not one of {', '.join(_names(condition.needed))}"
     if name == "age_days":
         if found is None:
-            return f"its age is unknown, since '{memory.created_at}' is not a time"
+            return f"its age is unknown, because '{memory.created_at}' is not a time"
         name, number = "age", _days
     elif name == "importance" and found != memory.importance:
         name = "importance after decay"
-    lacks = "" if condition.lacks is None else f" ({number(condition.lacks)} too little)"
+    lacks = "" if condition.lacks is None else f" ({number(condition.lacks)} too low)"
     return f"{name} {number(found)} of {number(condition.needed)}{lacks}"
 
 
@@ -123,9 +126,9 @@ def _of_copy(copy: ArchivedCopy, policies: Policies) -> str:
 
 def _retention(retention: Retention, protected: float) -> str:
     if not retention.protected:
-        return f"goes with the first prune after {retention.at}"
+        return f"will be deleted by the first prune after {retention.at}"
     return (
-        f"is kept for good: importance {_number(retention.importance)} "
+        f"is kept permanently: importance {_number(retention.importance)} "
         f"is not below {_number(protected)}"
     )
 
@@ -134,10 +137,10 @@ def _days(days: float) -> str:
     """Return a number of days in its two largest units, such as `13 days 22 hours`."""
     minutes = round(abs(days) * 1440)
     counts = {"day": minutes // 1440, "hour": minutes // 60 % 24, "minute": minutes % 60}
-    units = [f"{count} {unit}{'s' * (count != 1)}" for unit, count in counts.items() if count]
+    units = [counted(count, unit) for unit, count in counts.items() if count]
     return ("-" if days < 0 else "") + (" ".join(units[:2]) or "less than a minute")
 
 
 def _number(value: Any) -> str:
-    """Return a number without a needless `.0`; what is no number as it is."""
+    """Return a number without a trailing `.0`, and anything else as text."""
     return f"{value:g}" if isinstance(value, float) else f"{value}"

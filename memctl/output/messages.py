@@ -1,8 +1,8 @@
-"""Messages on stderr, in the form that --log-format asks for.
+"""Messages on stderr, in the format that --log-format specifies.
 
-`text` is for people and for cron: what went well is told on a terminal only. `json` (one object a
-line) and `journal` (a priority in front, as systemd reads it) are logs: somebody asked for them,
-so they tell of every action, wherever they go. --verbose adds what was not done, and why.
+`text` is for people and for cron: a success is reported only on a terminal. `json` (one object per
+line) and `journal` (with a priority prefix, as systemd reads it) are logs and report every action.
+--verbose adds the actions that were skipped, with the reason.
 """
 
 import json
@@ -18,9 +18,9 @@ PRIORITIES: dict[Level, int] = {"error": 3, "warning": 4, "info": 6, "debug": 7}
 
 
 class Message(NamedTuple):
-    """One thing to tell: a sentence for people, and what a program wants to know of it.
+    """One message: a sentence for people, and its facts for programs.
 
-    `job` is the command's own name unless it speaks for one of several jobs.
+    `job` defaults to the name of the command; `run` sets it for each of its jobs.
     """
 
     sentence: str
@@ -31,14 +31,14 @@ class Message(NamedTuple):
 
 
 class MessageStyle(NamedTuple):
-    """The form of the messages of one command."""
+    """The message format of one command."""
 
     form: LogFormat = "text"
     verbose: bool = False
     command: str = ""
 
     def line(self, message: Message) -> str:
-        """Return the line to print, without its end; the sentence must be safe to print."""
+        """Return the line to print, without a newline; the sentence must be safe to print."""
         if self.form == "journal":
             return f"<{PRIORITIES[message.level]}>{message.sentence}"
         if self.form == "text":

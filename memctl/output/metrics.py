@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import dropwhile
 
+from memctl.errors import counted
 from memctl.insight.metrics import DayFigures, History, Metrics
 from memctl.output.tables import Cell, Column
 from memctl.output.terminal import json_key
@@ -59,7 +60,7 @@ def _history_of(days: Sequence[DayFigures] | None) -> dict[str, object]:
 
 
 def day_figures(day: DayFigures) -> dict[str, object]:
-    """Return what a snapshot has of its day, null without one, and what happened on the day."""
+    """Return the figures of a day's snapshot, null without one, and the changes of that day."""
     figures, changes = day.figures, day.changes
     return {
         "memories": figures and figures.memories,
@@ -83,7 +84,7 @@ def metrics_rows(metrics: Metrics) -> Iterator[Mapping[str, object]]:
 
 
 def history_rows(history: History) -> Iterator[Mapping[str, object]]:
-    """Yield a record for each day, agent and type of which there is anything to tell."""
+    """Yield a record for each day, agent and type that has figures or changes."""
     for agent, type_, day in history.by_type():
         yield {"date": day.date, "agent_id": agent, "type": type_, **day_figures(day)}
 
@@ -102,7 +103,11 @@ def metrics_table(metrics: Metrics) -> tuple[list[Column], list[list[Cell]]]:
     ]
     everything = metrics.history.of_all() if metrics.history else []
     rows.append(
-        [f"all {len(agents)} agents", *_cells(metrics, metrics.system), sparkline(everything)]
+        [
+            f"all {counted(len(agents), 'agent')}",
+            *_cells(metrics, metrics.system),
+            sparkline(everything),
+        ]
     )
     columns = [
         Column("agent"),
@@ -112,10 +117,10 @@ def metrics_table(metrics: Metrics) -> tuple[list[Column], list[list[Cell]]]:
         Column("read", numeric=True),
         Column("accesses", numeric=True, rank=3),
         Column("accesses\nat least", numeric=True, rank=3),
-        Column("expired\na day", numeric=True),
-        Column("archived\na day", numeric=True, rank=2),
+        Column("expired\nper day", numeric=True),
+        Column("archived\nper day", numeric=True, rank=2),
         Column("storage", numeric=True),
-        Column("memories, day by day", rank=4),
+        Column("memories per day", rank=4),
     ]
     present = [
         number
@@ -126,8 +131,8 @@ def metrics_table(metrics: Metrics) -> tuple[list[Column], list[list[Cell]]]:
 
 
 def metrics_note(metrics: Metrics) -> str:
-    """Return what goes without saying in the table."""
-    return f"read in the last 30 days; rates since {to_text(metrics.since)}"
+    """Return the note under the table: which periods its columns cover."""
+    return f"'read' covers the last 30 days; rates are since {to_text(metrics.since)}"
 
 
 def _cells(metrics: Metrics, figures: Figures) -> list[Cell]:
@@ -145,7 +150,7 @@ def _cells(metrics: Metrics, figures: Figures) -> list[Cell]:
 
 
 def sparkline(days: Sequence[DayFigures]) -> str:
-    """Draw memories by day, from none to the most there were; a gap is a day without snapshot."""
+    """Draw the number of memories by day, from 0 to the maximum; no snapshot leaves a gap."""
     most = max((day.figures.memories for day in days if day.figures), default=0)
     return "".join(
         BARS[day.figures.memories * 7 // max(most, 1)] if day.figures else " "

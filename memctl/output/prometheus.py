@@ -16,7 +16,7 @@ Sample = tuple[Labels, float | None]  # None: unknown, so there is no sample
 
 
 def prometheus_text(metrics: Metrics) -> str:
-    """Return all figures as gauges; a figure that is not known has no sample."""
+    """Return all metrics as gauges; an unknown value has no sample."""
     return "".join(f"{line}\n" for line in _lines(metrics))
 
 
@@ -24,15 +24,15 @@ def _lines(metrics: Metrics) -> Iterator[str]:
     days = metrics.days
     of_memories: list[tuple[str, str, Callable[[Figures], float | None]]] = [
         ("memories", "Active memories.", lambda found: found.memories),
-        ("archived_memories", "Memories in the archive.", lambda found: found.archived_memories),
+        ("archived_memories", "Archived memories.", lambda found: found.archived_memories),
         (
             "importance_average",
-            "Average importance of active memories, over numbers.",
+            "Average importance of active memories, where it is a number.",
             lambda found: found.importance_average,
         ),
         (
             "accessed_memories",
-            "Active memories that were read in the last 30 days.",
+            "Active memories read in the last 30 days.",
             lambda found: found.accessed_memories,
         ),
         (
@@ -42,17 +42,18 @@ def _lines(metrics: Metrics) -> Iterator[str]:
         ),
         (
             "accesses_at_least",
-            "Reads of active memories in the last 30 days that are certain without counting.",
+            "Lower bound of the reads of active memories in the last 30 days, known without access"
+            " counting.",
             lambda found: found.accesses_at_least,
         ),
         (
             "expired_daily",
-            "Memories that expired, per day over the last 30 days.",
+            "Expired memories per day over the last 30 days.",
             lambda found: round(found.expired / days, 6),
         ),
         (
             "archived_daily",
-            "Memories that were archived for any reason, per day over the last 30 days.",
+            "Memories archived for any reason per day over the last 30 days.",
             lambda found: round(found.archived / days, 6),
         ),
         (
@@ -70,27 +71,27 @@ def _lines(metrics: Metrics) -> Iterator[str]:
     of_jobs: list[tuple[str, str, Callable[[JobHealth], float | None]]] = [
         (
             "job_last_start_timestamp_seconds",
-            "When the job last began.",
+            "Start of the last run of the job.",
             lambda job: to_unix(parse_moment(job.started_at)),
         ),
         (
             "job_last_success_timestamp_seconds",
-            "When the job last ended well.",
+            "End of the last successful run of the job.",
             lambda job: None if job.last_ok_at is None else to_unix(parse_moment(job.last_ok_at)),
         ),
         (
             "job_last_duration_seconds",
-            "How long the job last took.",
+            "Duration of the last run of the job.",
             lambda job: _seconds(job.duration_ms),
         ),
         (
             "job_last_longest_lock_seconds",
-            "How long the job last held the write lock at a stretch.",
+            "Longest time that the last run of the job held the write lock.",
             lambda job: _seconds(job.longest_lock_ms),
         ),
         (
             "job_consecutive_failures",
-            "How often the job failed or crashed since it last ended well.",
+            "Failed and crashed runs of the job since its last success.",
             lambda job: job.consecutive_failures,
         ),
     ]
@@ -98,13 +99,13 @@ def _lines(metrics: Metrics) -> Iterator[str]:
         yield from _gauge(name, text, (({"job": job.job}, health(job)) for job in metrics.jobs))
     of_all: list[tuple[str, str, float | None]] = [
         ("database_size_bytes", "Size of the database file.", metrics.database.size_bytes),
-        ("database_wal_bytes", "Size of its write-ahead log.", metrics.database.wal_bytes),
+        ("database_wal_bytes", "Size of the write-ahead log.", metrics.database.wal_bytes),
         (
             "accesses_since_timestamp_seconds",
-            "Since when memctl_accesses counts.",
+            "Start of the period that memctl_accesses covers.",
             None if metrics.accesses_since is None else to_unix(metrics.accesses_since),
         ),
-        ("read_timestamp_seconds", "When these figures were read.", to_unix(metrics.at)),
+        ("read_timestamp_seconds", "Time at which these metrics were read.", to_unix(metrics.at)),
     ]
     for name, text, value in of_all:
         yield from _gauge(name, text, [({}, value)])
@@ -122,7 +123,7 @@ def _gauge(name: str, text: str, samples: Iterable[Sample]) -> Iterator[str]:
 
 
 def _label(text: str) -> str:
-    """Spell out what is not printable, so that two names stay two, and escape for the format."""
+    """Spell out unprintable characters, keeping names distinct, and escape for the format."""
     spelled = visible(text.replace("\\", "\\\\"))
     return spelled.replace("\\", "\\\\").replace('"', '\\"')
 

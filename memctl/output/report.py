@@ -26,7 +26,7 @@ def report_text(report: HealthReport) -> str:
 
 
 def report_markdown(report: HealthReport) -> str:
-    """Return the report as Markdown, with tables as GitHub has them."""
+    """Return the report as GitHub-flavored Markdown."""
     parts = [f"# {markdown(title(report))}\n"]
     for section in sections(report):
         parts.append(f"\n## {section.title}\n\n")
@@ -55,7 +55,7 @@ def _cell(cell: Cell) -> str:
 
 
 def markdown(text: str) -> str:
-    """Return a text so that Markdown shows it and takes nothing in it for markup, link or HTML."""
+    """Return a text that Markdown shows literally, without markup, links or HTML."""
     spelled = re.sub(r"[\\`*_{}\[\]()<>#+!|~$@^]", r"\\\g<0>", visible(text))
     spelled = spelled.replace("&", "&amp;").replace("\\<", "&lt;").replace("\\>", "&gt;")
     return spelled.replace("://", ":&#47;&#47;").replace("www.", "www&#46;")

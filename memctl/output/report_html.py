@@ -1,4 +1,4 @@
-"""A report as one HTML page that stands alone: no script, no network, in light and in dark."""
+"""A report as a self-contained HTML page: no script, no network, light and dark."""
 
 from collections.abc import Sequence
 from html import escape
@@ -75,18 +75,18 @@ svg .dot { fill: var(--one); }
 @media print { body { background: none; } .card, .tile, .note { break-inside: avoid; } }
 """
 
-IN_CARDS = ("Summary", "What to do", "Findings")  # shown by tiles and notes
+IN_CARDS = ("Summary", "Recommended actions", "Findings")  # shown by tiles and notes
 
 
 def report_html(report: HealthReport) -> str:
-    """Return the whole page; every text is spelled out and escaped."""
+    """Return the whole page; control characters are spelled out, and all text is escaped."""
     shown = sections(report)
     since, until = (to_text(moment)[:16].replace("T", " ") for moment in (report.since, report.at))
     body = [
         "<h1>Agent memory report</h1>",
         f'<p class="about">{_text(report.database.path)} &middot; {since} to {until} UTC</p>',
         _tiles(report),
-        _note("What to do", advise(report)),
+        _note("Recommended actions", advise(report)),
         _note("Findings", report.findings),
         _charts(report),
         *(_section(section) for section in shown if section.title not in IN_CARDS),
@@ -112,14 +112,14 @@ def _tiles(report: HealthReport) -> str:
     tiles = [
         ("Memories", f"{figures.memories:,}", growth(report)),
         ("Archive", f"{figures.archived_memories:,}", f"{changes.pruned:,} pruned"),
-        ("Expired", f"{changes.expired:,}", f"{report.overdue:,} wait for cleanup"),
-        ("Never read", f"{unread:,}", f"{figures.accessed_memories:,} read lately"),
+        ("Expired", f"{changes.expired:,}", f"{report.overdue:,} waiting for cleanup"),
+        ("Never read", f"{unread:,}", f"{figures.accessed_memories:,} read recently"),
         (
             "Storage",
             readable_bytes(figures.storage_bytes),
-            f"in {readable_bytes(report.database.size_bytes)} of file",
+            f"in a file of {readable_bytes(report.database.size_bytes)}",
         ),
-        ("Runs of jobs", f"{runs:,}", f"{bad:,} failed" if bad else "none failed"),
+        ("Job runs", f"{runs:,}", f"{bad:,} failed" if bad else "none failed"),
     ]
     return f'<div class="tiles">{"".join(_tile(*tile) for tile in tiles)}</div>'
 
@@ -145,7 +145,7 @@ def _charts(report: HealthReport) -> str:
     days = [day.day for day in report.changes]
     series = [
         Series("expired", "one", [day.expired for day in report.changes]),
-        Series("archived otherwise", "two", [day.archived for day in report.changes]),
+        Series("archived (other)", "two", [day.archived for day in report.changes]),
         Series("restored", "three", [day.restored for day in report.changes]),
         Series("pruned", "four", [day.pruned for day in report.changes]),
         Series("promoted", "five", [day.promoted for day in report.changes]),
@@ -159,7 +159,7 @@ def _charts(report: HealthReport) -> str:
     changes = stacked_bars("Changes by day", days, used)
     agents = report.agents[:8]
     sizes = horizontal_bars(
-        "Memories of the biggest agents",
+        "Memories of the largest agents",
         [visible(agent.agent) for agent in agents],
         [agent.figures.memories for agent in agents],
     )
@@ -170,8 +170,8 @@ def _charts(report: HealthReport) -> str:
     )
     cards = [
         _chart("Memories, by snapshot", history if report.history else "", "no snapshot yet"),
-        _chart("Changes, by day", changes + _legend(used) if used else "", "nothing happened"),
-        _chart("Biggest agents, in memories", sizes if agents else "", "no memories"),
+        _chart("Changes, by day", changes + _legend(used) if used else "", "no changes"),
+        _chart("Largest agents by memories", sizes if agents else "", "no memories"),
         _chart("Memories by importance, 0 to 10", importances, ""),
     ]
     return f'<div class="charts">{"".join(cards)}</div>'

@@ -1,11 +1,12 @@
-"""What a report says, section by section, for every form it is shown in.
+"""The sections of a health report, for every format.
 
-Nothing here is escaped: whoever makes a page of it spells out and escapes each text.
+Nothing here is escaped; each format escapes its text.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from memctl.errors import counted
 from memctl.insight.advice import advise
 from memctl.insight.report import AGE_BEFORE_UNREAD_COUNTS, MOST, HealthReport
 from memctl.output.metrics import readable_average, readable_bytes, sparkline
@@ -17,7 +18,7 @@ LONGEST_NAME = 60
 
 
 class ReportSection(NamedTuple):
-    """A heading and what is under it: sentences, and then a table, if they are not empty."""
+    """A heading, sentences and a table; both may be empty."""
 
     title: str
     sentences: Sequence[str] = ()
@@ -26,20 +27,20 @@ class ReportSection(NamedTuple):
 
 
 def title(report: HealthReport) -> str:
-    """Return what the report is about."""
+    """Return the title of the report."""
     return f"Memory report, {to_text(report.since)} to {to_text(report.at)}"
 
 
 def sections(report: HealthReport) -> list[ReportSection]:
-    """Return all that there is to say; sections that would be empty are left out."""
+    """Return the sections that are not empty."""
     found = [
-        ReportSection("What to do", advise(report)),
+        ReportSection("Recommended actions", advise(report)),
         ReportSection("Findings", report.findings),
         _summary(report),
         _agents(report),
         _types(report),
         _expiries(report),
-        _memories("Never read, though important", report.unread, "importance", "written"),
+        _memories("Important but never read", report.unread, "importance", "written"),
         _values(report),
         _candidates(report),
         _jobs(report),
@@ -53,38 +54,38 @@ def _summary(report: HealthReport) -> ReportSection:
     written = sum(agent.written for agent in report.agents)
     unread = sum(agent.unread for agent in report.agents)
     sentences = [
-        f"{report.database.path}: {figures.memories:,} memories of {len(report.agents)} agents, "
-        f"{figures.archived_memories:,} in the archive, "
+        f"{report.database.path}: {counted(figures.memories, 'memory')} of "
+        f"{counted(len(report.agents), 'agent')}, {figures.archived_memories:,} in the archive; "
         f"{readable_bytes(figures.storage_bytes)} of text in a file of "
         f"{readable_bytes(report.database.size_bytes)}.",
-        f"Growth: {growth(report)}. Written and still there: {written:,}.",
-        f"Left: {changes.expired:,} expired, {changes.archived:,} archived otherwise. "
-        f"Came back: {changes.restored:,}. Gone for good: {changes.pruned:,}. "
-        f"Lost importance: {changes.decayed:,} times. Promoted: {changes.promoted:,}.",
-        f"Read: {figures.accessed_memories:,} memories. Never read, and "
-        f"{AGE_BEFORE_UNREAD_COUNTS.days} days old or more: {unread:,}.",
+        f"Growth: {growth(report)}. Written and still active: {written:,}.",
+        f"Archived: {changes.expired:,} expired, {changes.archived:,} for other reasons. Restored:"
+        f" {changes.restored:,}. Permanently deleted: {changes.pruned:,}. Importance lowered:"
+        f" {counted(changes.decayed, 'time')}. Promoted: {changes.promoted:,}.",
+        f"Memories read in the last 30 days: {figures.accessed_memories:,}. Never read and at "
+        f"least {AGE_BEFORE_UNREAD_COUNTS.days} days old: {unread:,}.",
     ]
     line = sparkline(report.history)
     if len(line) > 1:
-        sentences.append(f"Memories day by day since {report.history[0].date}: {line}")
+        sentences.append(f"Memories per day since {report.history[0].date}: {line}")
     if report.first_moment > report.since:
-        sentences.append(f"Changes are known since {to_text(report.first_moment)}.")
+        sentences.append(f"Changes are known only since {to_text(report.first_moment)}.")
     return ReportSection("Summary", sentences)
 
 
 def growth(report: HealthReport) -> str:
-    """Return how the number of memories changed, as far as it is known."""
+    """Return how the number of memories has changed, if a snapshot shows it."""
     before = report.before
     if before is None or before.figures is None:
-        return "not known without a snapshot"
+        return "unknown without a snapshot"
     return f"{_signed(report.figures.memories - before.figures.memories)} since {before.date}"
 
 
 def _days(report: HealthReport) -> ReportSection:
-    names = ("expired", "archived otherwise", "restored", "pruned", "promoted", "lost importance")
+    names = ("expired", "archived (other)", "restored", "pruned", "promoted", "decayed")
     columns = [Column("day"), *(Column(name, numeric=True) for name in names)]
     rows: list[list[Cell]] = [list(day) for day in report.changes if any(day[1:])]
-    return ReportSection("Day by day", columns=columns, rows=rows)
+    return ReportSection("Changes by day", columns=columns, rows=rows)
 
 
 def _agents(report: HealthReport) -> ReportSection:
@@ -103,7 +104,7 @@ def _agents(report: HealthReport) -> ReportSection:
         ]
         for agent in report.agents[:MOST]
     ]
-    return ReportSection("Biggest agents", columns=columns, rows=rows)
+    return ReportSection("Largest agents", columns=columns, rows=rows)
 
 
 def _types(report: HealthReport) -> ReportSection:
@@ -123,11 +124,12 @@ def _types(report: HealthReport) -> ReportSection:
 
 
 def _expiries(report: HealthReport) -> ReportSection:
-    section = _memories("Next to expire", report.expiring, "expires_at")
+    section = _memories("Expiring next", report.expiring, "expires_at")
     if not section.rows and not report.overdue:
         return section
     sentence = (
-        f"{report.expiring_soon:,} expire within a week; {report.overdue:,} have expired already."
+        f"Expiring within a week: {report.expiring_soon:,}. Expired and not yet archived:"
+        f" {report.overdue:,}."
     )
     return section._replace(sentences=[sentence])
 
@@ -137,7 +139,7 @@ def _values(report: HealthReport) -> ReportSection:
         memory._replace(remarkable=(readable_bytes(memory.remarkable[0]),))
         for memory in report.biggest
     ]
-    return _memories("Biggest values", sized, "size")
+    return _memories("Largest values", sized, "size")
 
 
 def _memories(title: str, memories: Sequence[ReportedMemory], *names: str) -> ReportSection:
@@ -165,9 +167,10 @@ def _candidates(report: HealthReport) -> ReportSection:
         return ReportSection("Promotion")
     least = report.promotion
     sentence = (
-        f"{report.candidate_count:,} memories meet every condition of promotion: importance "
-        f"{least.importance:g}, {least.accesses:,} reads, {least.age.days:,} days of age, and a "
-        f"pattern or a learning; {report.near_candidate_count:,} meet all but one."
+        f"Memories that meet every condition of promotion (importance {least.importance:g}, "
+        f"{counted(least.accesses, 'read')}, {counted(least.age.days, 'day')} of age, and a "
+        f"pattern or learning): {report.candidate_count:,}; all but one: "
+        f"{report.near_candidate_count:,}."
     )
     return ReportSection("Promotion", [sentence], columns, rows)
 
@@ -179,7 +182,7 @@ def _jobs(report: HealthReport) -> ReportSection:
 
 
 def short(text: str) -> str:
-    """Return a text that is short enough for a table."""
+    """Return a text shortened for a table."""
     return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
 
 

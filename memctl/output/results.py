@@ -1,5 +1,9 @@
-"""What a job prints: a sentence on stderr, and JSON or the memories it changed on stdout."""
+"""The output of a job: a sentence on stderr, and JSON or the changed memories on stdout."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from memctl.errors import counted
 from memctl.jobs.engine import JobReport, JobResult
 from memctl.output.messages import Message
 from memctl.output.tables import show_rows
@@ -7,49 +11,50 @@ from memctl.output.terminal import json_key, show_document, show_message
 from memctl.storage.rows import AffectedMemory
 from memctl.storage.times import to_text
 
-# What each job did, with its counts filled in; and the same as a preview.
+# The result of each job, and of its preview. `{archived:memory}` is a number with its noun.
 SENTENCES = {
-    "archive": ("archived {archived} memories", "would archive {archived} memories"),
-    "cleanup": (
-        "archived {archived} expired memories",
-        "would archive {archived} expired memories",
-    ),
+    "archive": ("archived {archived:memory}", "would archive {archived:memory}"),
+    "cleanup": ("archived {archived:expired memory}", "would archive {archived:expired memory}"),
     "decay": (
-        "lowered the importance of {decayed} idle memories",
-        "would lower the importance of {decayed} idle memories",
+        "lowered the importance of {decayed:idle memory}",
+        "would lower the importance of {decayed:idle memory}",
     ),
     "promote": (
-        "promoted {promoted} memories, merged {merged} into entries that say the same, "
-        "superseded the entries of {superseded}",
-        "would promote {promoted} memories, merge {merged} into entries that say the same, "
-        "supersede the entries of {superseded}",
+        "promoted {promoted:memory}, merged {merged} into existing entries, "
+        "superseded {superseded:entry}",
+        "would promote {promoted:memory}, merge {merged} into existing entries, "
+        "supersede {superseded:entry}",
     ),
     "import": (
-        "imported {active[inserted]} active and {archived[inserted]} archived memories, replaced "
-        "{active[replaced]} and {archived[replaced]}; {active[unchanged]} and "
-        "{archived[unchanged]} were there already; expired: {expired}",
-        "would import {active[inserted]} active and {archived[inserted]} archived memories, "
-        "replace {active[replaced]} and {archived[replaced]}; {active[unchanged]} and "
-        "{archived[unchanged]} are there already; expired: {expired}",
+        "imported {imported:memory} ({active} active, {archived} archived); "
+        "{replaced} replaced, {skipped} skipped, {unchanged} unchanged",
+        "would import {imported:memory} ({active} active, {archived} archived); "
+        "{replaced} replaced, {skipped} skipped, {unchanged} unchanged",
     ),
     "prune": (
-        "removed {pruned} old memories from the archive, kept {kept_important} important ones",
-        "would remove {pruned} old memories from the archive and keep {kept_important} "
-        "important ones",
+        "deleted {pruned:archived memory}, kept {kept_important:important memory}",
+        "would delete {pruned:archived memory} and keep {kept_important:important memory}",
     ),
     "restore": (
-        "restored {restored} memories, skipped {skipped}, replaced {replaced}",
-        "would restore {restored} memories, skip {skipped}, replace {replaced}",
+        "restored {restored:memory}, skipped {skipped}, replaced {replaced}",
+        "would restore {restored:memory}, skip {skipped}, replace {replaced}",
     ),
     "snapshot": (
-        "kept the figures of the day in {rows} rows",
-        "would keep the figures of the day in {rows} rows",
+        "recorded today's figures in {rows:row}",
+        "would record today's figures in {rows:row}",
     ),
 }
 
 
+class _Count(int):
+    """A number in a sentence, printed with the noun that its format names."""
+
+    def __format__(self, noun: str) -> str:
+        return counted(int(self), noun) if noun else f"{int(self):,}"
+
+
 def show_report(report: JobReport[JobResult], *, as_json: bool, listing: bool, quiet: bool) -> None:
-    """Print what a job did: JSON, or the list of memories, and a sentence."""
+    """Print the result of a job: a sentence on stderr, and on stdout JSON or a list."""
     if as_json:
         show_document(job_document(report, listing=listing))
     elif listing and report.result:
@@ -58,7 +63,7 @@ def show_report(report: JobReport[JobResult], *, as_json: bool, listing: bool, q
 
 
 def show_outcome(report: JobReport[JobResult], *, as_json: bool, quiet: bool) -> None:
-    """Print on stderr what a job did."""
+    """Print the result of a job as a message on stderr."""
     event = "previewed" if report.dry_run else "finished"
     document = job_document(report, listing=False)
     message = Message(
@@ -102,19 +107,24 @@ def job_document(report: JobReport[JobResult], *, listing: bool) -> dict[str, ob
 
 
 def job_sentence(report: JobReport[JobResult]) -> str:
-    """Return what a job did in one sentence."""
+    """Return the result of a job in one sentence."""
     if report.pause:
         until = f"until {report.pause.until}" if report.pause.until else "until `memctl resume`"
         return f"{report.job}: paused {until} ({report.pause.reason}); nothing was done"
     if not report.result:
         raise AssertionError("a run has a result or a pause")
-    did, would = SENTENCES[report.job]
-    sentence = (would if report.dry_run else did).format(**report.result.counts)
-    parts = [f"{report.job}: {sentence}"]
+    done, preview = SENTENCES[report.job]
+    counts: Mapping[str, Any] = report.result.counts
+    if report.job == "import":
+        counts = _import_counts(counts)
+    numbers = {name: _Count(count) for name, count in counts.items() if isinstance(count, int)}
+    parts = [f"{report.job}: {(preview if report.dry_run else done).format(**numbers)}"]
+    if report.job == "import" and counts["expired"]:
+        parts.append(f"{counts['expired']:,} already expired")
     if report.result.warning:
         parts.append(report.result.warning)
     if report.result.tally.remaining:
-        parts.append(f"{report.result.tally.remaining} remain for the next run")
+        parts.append(f"{report.result.tally.remaining:,} left for the next run")
     if report.run_id is not None:
         parts.append(f"run {report.run_id}, {report.duration_ms / 1000:.1f} s")
         if report.result.at_once:
@@ -122,8 +132,20 @@ def job_sentence(report: JobReport[JobResult]) -> str:
     return "; ".join(parts)
 
 
+def _import_counts(counts: Mapping[str, Any]) -> dict[str, int]:
+    """Return the counts of an import without the sections of the document."""
+    active, archived = counts["active"], counts["archived"]
+    return {
+        "imported": active["inserted"] + archived["inserted"],
+        "active": active["inserted"],
+        "archived": archived["inserted"],
+        **{fate: active[fate] + archived[fate] for fate in ("replaced", "skipped", "unchanged")},
+        "expired": counts["expired"],
+    }
+
+
 def memory_row(memory: AffectedMemory) -> dict[str, object]:
-    """Return one line of `--list`."""
+    """Return one row of `--list`."""
     return {
         "id": memory.id,
         "agent_id": memory.agent_id,

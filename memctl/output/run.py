@@ -1,4 +1,4 @@
-"""What `memctl run` prints of its jobs: each as it ends, and at the end the whole."""
+"""The output of `memctl run`: a message for each job as it ends, and a summary at the end."""
 
 from collections.abc import Sequence
 
@@ -15,12 +15,12 @@ from memctl.storage.times import to_text
 def show_scheduled_outcome(
     outcome: ScheduledOutcome, *, as_json: bool, quiet: bool, dry_run: bool
 ) -> None:
-    """Print on stderr what became of one of the jobs of `memctl run`."""
+    """Print the outcome of one job of `memctl run` on stderr."""
     if outcome.report:
         show_outcome(outcome.report, as_json=as_json, quiet=quiet)
     elif not outcome.error:
-        when = f"before {to_text(outcome.due_at)}" if outcome.due_at else "ever"
-        why = "no time left for it; it is still due" if outcome.due else f"not due {when}"
+        when = f"not due before {to_text(outcome.due_at)}" if outcome.due_at else "never due"
+        why = "no time left; still due" if outcome.due else when
         message = Message(
             f"{outcome.job}: {why}",
             level="info" if outcome.due or dry_run else "debug",
@@ -38,7 +38,7 @@ def show_scheduled_outcomes(
     listing: bool,
     duration_ms: int,
 ) -> None:
-    """Print what became of all jobs: JSON, or the list of memories."""
+    """Print the outcome of all jobs on stdout: JSON, or the list of memories."""
     if as_json:
         show_document(
             {
@@ -59,7 +59,7 @@ def show_scheduled_outcomes(
 
 
 def show_failures(outcomes: Sequence[ScheduledOutcome], *, as_json: bool) -> None:
-    """Print why jobs were not done, each reason once."""
+    """Print the error of each job that failed, each error once."""
     alike: dict[str, list[tuple[str, MemctlError]]] = {}
     for outcome in outcomes:
         if outcome.failure:
@@ -69,7 +69,7 @@ def show_failures(outcomes: Sequence[ScheduledOutcome], *, as_json: bool) -> Non
 
 
 def outcome_document(outcome: ScheduledOutcome, *, listing: bool) -> dict[str, object]:
-    """Return the JSON form of what became of one job."""
+    """Return the outcome of one job in its JSON form."""
     if outcome.report:
         return {"job": outcome.job, "due": True, **job_document(outcome.report, listing=listing)}
     return {

@@ -1,8 +1,8 @@
-"""The text of a crontab line and of systemd units that run what is due, four times an hour.
+"""The crontab line and the systemd units that run the due jobs four times an hour.
 
-Both name this installation, its database and its configuration by absolute paths, because a
-scheduler has no PATH worth the name and no home directory. The minutes keep clear of the full
-hour, when everybody else's jobs run.
+Both specify the program, the database and the configuration by absolute paths, because a scheduler
+sets a minimal PATH and perhaps no home directory. The minutes avoid the full hour, when many other
+jobs run.
 """
 
 import shlex
@@ -15,20 +15,20 @@ from memctl.errors import UsageError
 CRON_MINUTES = "7,22,37,52"
 SYSTEMD_CALENDAR = "*:7/15"
 
-# A run is over before the next but one begins, and waits for whatever else memctl does.
+# A run ends before the next but one starts, and waits for other memctl processes.
 PATIENCE = ("--max-seconds", "600", "--lock-wait", "600")
 
 CRONTAB = """\
-# memctl beside a running service: put this line into `crontab -e` of the user who owns the
-# database. It runs every job that is due. What succeeds prints nothing, so cron mails only
-# failures; a run that was missed is made up for by the next.
+# Run all memctl jobs that are due. Add this line with `crontab -e` as the user who owns the
+# database. Successful runs print nothing, so that cron mails only failures; the next run catches
+# up on a missed one.
 {minutes} * * * *  {command}
 """
 
 SERVICE = """\
 # memctl.service
 [Unit]
-Description=Look after the memories of the agents
+Description=Run the memctl jobs that are due
 
 [Service]
 Type=oneshot
@@ -36,7 +36,7 @@ User={owner}
 ExecStart={command}
 TimeoutStartSec=1h
 
-# It writes beside the database, into /var/lib/memctl, and nowhere else.
+# Only the directory of the database and /var/lib/memctl are writable.
 ReadWritePaths={directory}
 StateDirectory=memctl
 StateDirectoryMode=0700
@@ -45,7 +45,7 @@ ProtectHome={protect_home}
 PrivateTmp={private_tmp}
 UMask=0077
 
-# It needs no network, no devices, and no privileges.
+# No network, devices or privileges are needed.
 CapabilityBoundingSet=
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
@@ -72,7 +72,7 @@ SystemCallFilter=@system-service
 TIMER = f"""\
 # memctl.timer
 [Unit]
-Description=Look after the memories of the agents, four times an hour
+Description=Run memctl jobs four times an hour
 
 [Timer]
 OnCalendar={SYSTEMD_CALENDAR}
@@ -84,10 +84,10 @@ WantedBy=timers.target
 
 
 class Installation(NamedTuple):
-    """What is to be scheduled, all paths absolute.
+    """What to schedule; all paths are absolute.
 
-    `program` is how this memctl is called, `owner` the user whose database it is, and `reads`
-    where the program and its Python are.
+    `program` is the command that starts memctl, `owner` the user who owns the database, and
+    `reads` the places of the program and its Python.
     """
 
     program: Sequence[str]
@@ -97,7 +97,7 @@ class Installation(NamedTuple):
     reads: Sequence[Path] = ()
 
     def command(self, *options: str) -> list[str]:
-        """Return the words that run what is due."""
+        """Return the words of the command that runs the due jobs."""
         words = [*self.program, "run", "--db", str(self.database)]
         if self.configuration:
             words += ["--config", str(self.configuration)]
@@ -105,28 +105,28 @@ class Installation(NamedTuple):
 
 
 def crontab(installation: Installation) -> str:
-    """Return a line for crontab, and what it is for.
+    """Return a crontab line with a comment.
 
-    Raises UsageError for a path that no line in crontab can carry.
+    Raises UsageError for a path that a crontab line cannot contain.
     """
     command = shlex.join(_printable(installation.command()))
     if "\\" in command:
         raise UsageError(
-            f"no crontab can carry the backslash in {command}",
-            "different crons read it differently: schedule with --systemd, or by another path",
+            f"a crontab line cannot contain the backslash in {command}",
+            "use --systemd, or a path without a backslash",
         )
     return CRONTAB.format(minutes=CRON_MINUTES, command=command.replace("%", "\\%"))
 
 
 def systemd_units(installation: Installation) -> dict[str, str]:
-    """Return the units by the names of their files.
+    """Return the units by their file names.
 
-    Raises UsageError for a path that no unit can carry.
+    Raises UsageError for a path that a unit cannot contain.
     """
     program, *options = _printable(installation.command("--log-format", "journal"))
     if set(program) & set("'\"\\"):
         raise UsageError(
-            f"systemd starts no program whose path has a quote or a backslash: {program}",
+            f"systemd cannot start a program whose path contains a quote or a backslash: {program}",
             "install memctl elsewhere",
         )
     paths = [installation.database, *installation.reads]
@@ -143,11 +143,12 @@ def systemd_units(installation: Installation) -> dict[str, str]:
 
 
 def _printable(words: list[str]) -> list[str]:
-    """Refuse what would end a line, or stand there as something else than it is."""
+    """Raise UsageError for a word with control characters, which would end or change the line."""
     for word in words:
         if not word.isprintable():
             raise UsageError(
-                f"'{word}' has a character that no schedule can carry", "schedule by another path"
+                f"'{word}' contains a character that is not allowed in a schedule",
+                "use another path",
             )
     return words
 

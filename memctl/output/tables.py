@@ -16,22 +16,22 @@ Cell = str | int | float | None
 
 
 class Column(NamedTuple):
-    """A column of a table; those of the highest rank are the first to be left out, 0 never is."""
+    """A column of a table; the highest rank is dropped first, and rank 0 never."""
 
     heading: str
     numeric: bool = False
     rank: int = 0
 
 
-# Spreadsheets run a cell that begins with one of these, or with its full-width form; see OWASP,
-# "CSV Injection". What else they run are control characters, which are spelled out anyway.
+# Spreadsheets evaluate a cell that starts with one of these or its full-width form; see OWASP,
+# "CSV Injection". Control characters, which they evaluate too, are spelled out anyway.
 BEGIN_A_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 LEAST_CELLS = 6  # to which a narrow table shortens a text
 
 
 def show_rows(rows: Iterable[Mapping[str, object]], form: Format) -> None:
-    """Print records as a JSON array, as JSON a line, as CSV, or as a table."""
+    """Print records as a JSON array, as one JSON object per line, as CSV, or as a table."""
     if form == "nl":
         for row in rows:
             write(sys.stdout, to_json(row) + "\n")
@@ -45,7 +45,7 @@ def show_rows(rows: Iterable[Mapping[str, object]], form: Format) -> None:
 
 
 def show_facts(facts: Mapping[str, object]) -> None:
-    """Print names and values, a line each."""
+    """Print names and values, one pair per line."""
     from rich.cells import cell_len, set_cell_size
 
     width = max(cell_len(visible(name)) for name in facts)
@@ -66,7 +66,7 @@ def _show_csv(rows: Iterable[Mapping[str, object]]) -> None:
 
 
 def _csv_cell(value: object) -> str:
-    """Return a cell that no spreadsheet runs: text that looks like a formula follows a `'`."""
+    """Return a cell that a spreadsheet does not evaluate: a formula is prefixed with `'`."""
     cell = _plain(value)
     return f"'{cell}" if isinstance(value, str) and cell.startswith(BEGIN_A_FORMULA) else cell
 
@@ -86,10 +86,10 @@ def _show_table(rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
-    """Print a table; a terminal that is too narrow goes without the columns it may leave out."""
+    """Print a table; a narrow terminal drops the columns that have a rank."""
     import shutil
 
-    # Off a terminal the table is as wide as it needs.
+    # Off a terminal, the table is as wide as necessary.
     width = shutil.get_terminal_size().columns if on_terminal() else None
     write(sys.stdout, table_text(columns, rows, width=width, styled=is_styled()))
 
@@ -101,10 +101,10 @@ def table_text(
     width: int | None = None,
     styled: bool = False,
 ) -> str:
-    """Return a table as text, `width` cells wide where that can be; `styled` with escape codes.
+    """Return a table as text, `width` cells wide if possible; `styled` adds escape codes.
 
-    A narrow table cuts texts, but no numbers and times: half of one would mislead. It rather
-    becomes wider than the terminal, which then breaks its lines.
+    A narrow table truncates text, but not numbers and times, which would be misleading; it is then
+    wider than the terminal.
     """
     from rich.cells import cell_len
     from rich.table import Table
@@ -134,7 +134,7 @@ def table_text(
 
 
 def _fitted(columns: Sequence[Column], wanted: Sequence[int], width: int) -> dict[int, int]:
-    """Return how many cells each column gets that a table of `width` cells keeps, by its number."""
+    """Return the width of each column that fits into a table of `width` cells, by its number."""
     widths = dict(enumerate(wanted))
 
     def is_too_wide() -> bool:

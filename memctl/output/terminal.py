@@ -1,8 +1,8 @@
-"""How everything is printed: sentences, JSON, CSV, NDJSON and tables, and errors.
+"""Printing: text and JSON on stdout, messages, errors and progress on stderr.
 
-stdout carries data only. Stored text is shown, never obeyed: JSON is pure ASCII, and elsewhere
-control characters are spelled out. What is printed does not depend on a terminal, except that a
-job which succeeds says so only there: cron mails every byte.
+stdout carries data only. A terminal never interprets stored text: JSON is pure ASCII, and control
+characters are spelled out elsewhere. Output does not depend on a terminal, except that a job
+reports success only there, because cron mails every byte.
 """
 
 import io
@@ -24,23 +24,23 @@ _style = MessageStyle()
 
 
 def set_message_style(style: MessageStyle) -> None:
-    """Choose the form of all messages to come."""
+    """Set the format of all messages."""
     global _style
     _style = style
 
 
 def show_notice(sentence: str, *, quiet: bool = False, only_on_terminal: bool = False) -> None:
-    """Print a message for a person on stderr."""
+    """Print a sentence as a message on stderr."""
     show_message(Message(sentence), quiet=quiet, only_on_terminal=only_on_terminal)
 
 
 def show_message(
     message: Message, *, as_json: bool = False, quiet: bool = False, only_on_terminal: bool = False
 ) -> None:
-    """Print a message on stderr, in the form that was chosen.
+    """Print a message on stderr, in the format that was set.
 
-    `as_json` and `only_on_terminal` keep text silent: where stdout tells the same, and off a
-    terminal, unless --verbose asks for it. A log tells everything.
+    In text format, `as_json` suppresses the message, because stdout has the same facts, and
+    `only_on_terminal` suppresses it off a terminal unless --verbose is set. A log has all messages.
     """
     if quiet or (message.level == "debug" and not _style.verbose):
         return
@@ -56,7 +56,7 @@ def show_message(
 def show_error(error: MemctlError, *, as_json: bool = False, jobs: Sequence[str] = ()) -> None:
     """Print an error on stderr, as one line or as a JSON object.
 
-    `jobs` are those that it stopped, where the command runs several.
+    `jobs` names the jobs that it stopped, if the command runs several.
     """
     document = error_document(error)
     if jobs:
@@ -75,7 +75,7 @@ def show_error(error: MemctlError, *, as_json: bool = False, jobs: Sequence[str]
 
 
 def show_usage(text: str) -> None:
-    """Print on stderr, as it is, how the program wants to be called."""
+    """Print a usage text on stderr unchanged."""
     write(sys.stderr, text + "\n")
 
 
@@ -90,7 +90,7 @@ def error_document(error: MemctlError) -> dict[str, object]:
 
 
 def show_document(document: Mapping[str, object]) -> None:
-    """Print one JSON object, led by the number of its schema."""
+    """Print one JSON object, starting with its schema version."""
     show_text([document_text(document)])
 
 
@@ -100,7 +100,7 @@ def document_text(document: Mapping[str, object]) -> str:
 
 
 def show_value(stored: str | bytes) -> None:
-    """Print nothing but a stored text: its bytes, or on a terminal what is safe to show of it."""
+    """Print only a stored text: its bytes, or on a terminal a safe form of it."""
     if sys.stdout is None:
         return
     content = to_bytes(stored) if isinstance(stored, str) else stored
@@ -112,7 +112,7 @@ def show_value(stored: str | bytes) -> None:
 
 
 def show_text(parts: Iterable[str]) -> None:
-    """Print text that comes in many small parts."""
+    """Print text that consists of many small parts."""
     gathered: list[str] = []
     length = 0
     for part in parts:
@@ -125,24 +125,24 @@ def show_text(parts: Iterable[str]) -> None:
 
 
 def on_terminal() -> bool:
-    """Tell whether stdout is a terminal."""
+    """Return whether stdout is a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
 def is_styled() -> bool:
-    """Tell whether what is printed may be styled, as its reader wants: see no-color.org."""
+    """Return whether output may contain styles; see https://no-color.org."""
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or (on_terminal() and not _dumb())
 
 
 def _dumb() -> bool:
-    """Tell whether the terminal knows no escape codes."""
+    """Return whether the terminal does not support escape codes."""
     return os.environ.get("TERM") == "dumb"
 
 
 class Progress:
-    """Tells a person at a terminal how far long work is, once it has taken a second."""
+    """Shows the progress of long work on a terminal, after one second."""
 
     def __init__(self, what: str, *, quiet: bool) -> None:
         self._what = what
@@ -151,7 +151,7 @@ class Progress:
         self._shown = False
 
     def __call__(self, done: int, whole: int) -> None:
-        """Tell that so many of so many are done; of 0 if nobody knows of how many."""
+        """Show that `done` of `whole` rows are done; `whole` is 0 if it is unknown."""
         if self._silent or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + 0.2
@@ -168,18 +168,18 @@ class Progress:
 
 
 def show_line(text: str) -> None:
-    """Print nothing but a text of one line."""
+    """Print a text as one line."""
     write(sys.stdout, visible(text) + "\n")
 
 
 def show_lines(lines: Iterable[str]) -> None:
-    """Print sentences, a line each."""
+    """Print sentences, one per line."""
     for line in lines:
         write(sys.stdout, visible(line) + "\n")
 
 
 def show_styled(*parts: tuple[str, str]) -> None:
-    """Print a line of texts, each with a style of rich where styles are shown."""
+    """Print a line of texts, each with a style of rich if styles are enabled."""
     texts = [(visible(text), style) for text, style in parts]
     line = "".join(text for text, _ in texts) + "\n"
     if is_styled():
@@ -190,7 +190,7 @@ def show_styled(*parts: tuple[str, str]) -> None:
 
 
 def rendered(content: Any, *, styled: bool, width: int | None = None) -> str:
-    """Return what rich makes of a text or a table; with a `width`, of so many cells."""
+    """Return a text or a table as rich renders it, `width` cells wide if given."""
     from rich.console import Console
 
     printed = io.StringIO()
@@ -205,26 +205,26 @@ def rendered(content: Any, *, styled: bool, width: int | None = None) -> str:
 
 
 def visible(text: str) -> str:
-    """Spell out whatever a terminal would obey or hide: control, format and invalid characters."""
+    """Spell out what a terminal would interpret or hide: control, format and invalid characters."""
     return "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in text
     )
 
 
 def wait_for_reader(seconds: float) -> None:
-    """Wait, and end with 141 as soon as nobody reads stdout any more."""
+    """Wait, and exit with 141 as soon as the reader closes stdout."""
     import select
 
     if sys.stdout is None:
         raise SystemExit(141)
     reader = select.poll()
-    reader.register(sys.stdout, 0)  # nothing but what is always told: that the other end is gone
+    reader.register(sys.stdout, 0)  # no events but those always reported: the other end was closed
     if reader.poll(seconds * 1000):
         raise SystemExit(141)
 
 
 def to_json(value: object, *, indent: int | None = None) -> str:
-    """Return JSON in pure ASCII, whatever was stored."""
+    """Return any stored value as JSON in pure ASCII."""
     return to_ascii(_encodable(value), indent=indent)
 
 
@@ -243,23 +243,23 @@ def json_key(text: str | bytes) -> str:
 
 
 def write(stream: IO[AnyStr] | None, content: AnyStr) -> None:
-    """Print, and end with 141 when nobody reads any more, as a shell's own tools do.
+    """Write to a stream, and exit with 141 if the pipe is closed, as other shell tools do.
 
-    Raises MemctlError when data cannot be written. A message that cannot be is lost: the exit
-    code stays what it is.
+    Raises MemctlError if data cannot be written. A message that cannot be written is lost, without
+    a change of the exit code.
     """
-    if stream is None:  # closed by whoever started us
+    if stream is None:  # closed by the parent process
         return
     try:
         stream.write(content)
         stream.flush()
     except OSError as error:
-        # Python flushes once more at exit: give it somewhere to flush to.
+        # Python flushes once more at exit, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if isinstance(error, BrokenPipeError):
             raise SystemExit(141) from None
         if stream is sys.stderr:
             return
         raise MemctlError(
-            f"the output cannot be written ({error.strerror})", "what was to be done is done"
+            f"cannot write the output ({error.strerror})", "the command itself has completed"
         ) from None

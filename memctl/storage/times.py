@@ -57,7 +57,7 @@ def parse_moment(text: str) -> datetime:
         return datetime.fromtimestamp(seconds, UTC)
     except (TypeError, ValueError, OverflowError):  # no time, or beyond the years 1-9999
         raise UsageError(
-            f"'{text}' is not a time", "write it like 2026-11-22 or 2026-11-22T09:43:58Z"
+            f"'{text}' is not a time", "use a format such as 2026-11-22 or 2026-11-22T09:43:58Z"
         ) from None
 
 
@@ -70,12 +70,12 @@ def parse_duration(text: str) -> timedelta:
     if not match:
         raise UsageError(
             f"'{text}' is not a duration",
-            "write a whole number and s, m, h, d or w, like 90d, 12h or 30m",
+            "use a whole number and a unit (s, m, h, d or w), such as 90d, 12h or 30m",
         )
     seconds = int(match[1]) * SECONDS[match[2]]
     if not 0 < seconds <= LONGEST_DURATION.total_seconds():
         raise UsageError(
-            f"'{text}' is out of range", "a duration is above zero and below 100 years"
+            f"'{text}' is out of range", "a duration must be above zero and at most 100 years"
         )
     return timedelta(seconds=seconds)
 
@@ -90,7 +90,7 @@ def parse_past(text: str, *, now: datetime) -> datetime:
     try:
         return parse_moment(text)
     except UsageError as error:
-        raise UsageError(error.message, f"{error.hint}, or a duration ago like 7d") from None
+        raise UsageError(error.message, f"{error.hint}, or a duration such as 7d") from None
 
 
 def _any_of(text: str, *patterns: str) -> str:

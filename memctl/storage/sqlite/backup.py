@@ -91,7 +91,7 @@ def back_up(
             series = None if named_after_database else stem.name
             removed = remove_old(copy, manifest, series=series, keep=keep, now=now)
     except OSError as error:
-        raise no_backup(stem.parent, error, ", or name another place with -o") from None
+        raise no_backup(stem.parent, error, ", or specify another place with -o") from None
     return BackupResult(str(copy), manifest, [str(file) for file in removed])
 
 
@@ -152,7 +152,7 @@ def reserve_name(stem: Path, begun: Manifest, *, stamped: bool, now: datetime) -
                 continue
             taken = copy if os.path.lexists(copy) else note
             raise UsageError(
-                f"{taken} exists already", "name another file, or use --keep N"
+                f"{taken} already exists", "specify another file, or use --keep N"
             ) from None
         try:
             os.write(descriptor, to_document(replace(begun, file=copy.name)).encode("ascii"))
@@ -220,8 +220,8 @@ def verify(file: Path) -> Manifest:
     manifest = verify_checksum(file)
     if manifest is None:
         raise NotFoundError(
-            f"{file} has no manifest: no .json file beside it has its checksum",
-            "`memctl backup` has not made or not finished it, or it was moved or changed",
+            f"{file} has no manifest: no .json file in its directory has its checksum",
+            "`memctl backup` did not create or complete it, or it was moved or changed",
         )
     with opened_backup(file) as copy:
         require_sound(copy, f"the backup {file}")
@@ -236,7 +236,7 @@ def verify_checksum(file: Path) -> Manifest | None:
     """
     with reachable(file):
         if not file.is_file():
-            raise NotFoundError(f"there is no backup {file}", "check the name")
+            raise NotFoundError(f"there is no backup {file}", "check the path")
         own = read_manifest(manifest_path(file))
         if own and own.sha256:
             candidates = [(manifest_path(file), own)]
@@ -252,7 +252,7 @@ def verify_checksum(file: Path) -> Manifest | None:
         for note, manifest in candidates:
             if note == manifest_path(file) or not file.with_name(manifest.file).exists():
                 raise MemctlError(
-                    f"{file} is not what was backed up: its SHA-256 is {checksum}, not"
+                    f"{file} was changed after the backup: its SHA-256 is {checksum}, not"
                     f" {manifest.sha256} as {note.name} says",
                     "use another backup",
                 )
@@ -314,7 +314,7 @@ def pages_like(backup: Connection, db: Connection, path: Path) -> Iterator[None]
         if not is_busy(error):
             raise
         raise LockedError(
-            f"the backup has pages of another size than {path}, which is in use",
+            f"the backup has a different page size than {path}, which is in use",
             "stop the programs that use it, then run the command again; nothing was changed",
         ) from None
     try:
@@ -336,15 +336,15 @@ def back_up_before(action: str, db: Connection, path: Path, *, now: datetime) ->
     try:
         return write_backup(db, path, stem, owner=owner, stamped=True, now=now)[0]
     except OSError as error:
-        way_out = ", or choose --no-backup" if action == "migrate" else ""
+        way_out = ", or use --no-backup" if action == "migrate" else ""
         raise no_backup(path.parent, error, way_out) from None
 
 
 def no_backup(directory: Path, error: OSError, way_out: str) -> MemctlError:
     """Return the error that says why a backup cannot be written."""
     return MemctlError(
-        f"no backup can be written to {directory} ({error.strerror})",
-        f"check the free space and the permissions of the directory{way_out}",
+        f"cannot write a backup to {directory} ({error.strerror})",
+        f"check its free space and permissions{way_out}",
     )
 
 
@@ -369,7 +369,7 @@ def require_sound(copy: Connection, what: str) -> None:
     if verdict != "ok":
         raise MemctlError(
             f"{what} is damaged ({verdict})",
-            "the database itself probably is: run `PRAGMA integrity_check` on it",
+            "the database is probably damaged, too: run `PRAGMA integrity_check` on it",
         )
 
 
@@ -382,7 +382,7 @@ def opened_backup(file: Path) -> Iterator[Connection]:
         with complaints_about(file), closing(sqlite3.connect(uri, uri=True)) as backup:
             yield backup
     except NoDatabaseError as error:
-        raise MemctlError(error.message, "name a backup; nothing was changed") from None
+        raise MemctlError(error.message, "specify a backup; nothing was changed") from None
 
 
 def describe(copy: Path, begun: Manifest) -> Manifest:

@@ -35,17 +35,17 @@ COMPLAINTS: dict[int, tuple[type[MemctlError], str, str]] = {
     sqlite3.SQLITE_BUSY: (
         LockedError,
         "{path} is locked by another program",
-        "nothing of the interrupted step was kept: try again, or wait longer with --lock-wait",
+        "the interrupted step was rolled back; try again, or increase --lock-wait",
     ),
     sqlite3.SQLITE_FULL: (
         MemctlError,
-        "the disk of {path}, or that of temporary files, is full",
-        "the interrupted step was rolled back: make room, or name another directory for temporary"
-        " files with SQLITE_TMPDIR, then run the command again",
+        "the disk of {path} or of its temporary files is full",
+        "the interrupted step was rolled back; free some space, or set SQLITE_TMPDIR to another"
+        " directory, and run the command again",
     ),
     sqlite3.SQLITE_READONLY: (
         MemctlError,
-        "{path} or its directory cannot be written",
+        "{path} or its directory is not writable",
         "run memctl as the user who owns the database, on a writable file system",
     ),
     sqlite3.SQLITE_PERM: (
@@ -56,7 +56,7 @@ COMPLAINTS: dict[int, tuple[type[MemctlError], str, str]] = {
     sqlite3.SQLITE_CANTOPEN: (
         MemctlError,
         "{path} cannot be opened",
-        "its directory must be writable for the user who runs memctl, even to read",
+        "the user who runs memctl needs write permission for its directory, even to read",
     ),
     sqlite3.SQLITE_IOERR: (
         MemctlError,
@@ -65,25 +65,25 @@ COMPLAINTS: dict[int, tuple[type[MemctlError], str, str]] = {
     ),
     sqlite3.SQLITE_IOERR | (25 << 8): (  # SQLITE_IOERR_GETTEMPPATH
         MemctlError,
-        "there is no directory for the temporary files of {path}",
-        "set SQLITE_TMPDIR to a directory that can be written, then run the command again",
+        "no usable directory for the temporary files of {path}",
+        "set SQLITE_TMPDIR to a writable directory, then run the command again",
     ),
     sqlite3.SQLITE_CORRUPT: (
         MemctlError,
         "{path} is damaged",
-        "stop its users and restore a backup, or try `sqlite3 FILE .recover`",
+        "stop the programs that use it and restore a backup, or try `sqlite3 FILE .recover`",
     ),
     sqlite3.SQLITE_CORRUPT | (1 << 8): (  # SQLITE_CORRUPT_VTAB
         SchemaError,
-        "an index of another program in {path} does not match the memories, such as a full-text"
-        " index that was not built for the rows that were there before it",
-        "the interrupted step was rolled back: build that index anew, for instance with"
-        " `INSERT INTO INDEX (INDEX) VALUES ('rebuild')`",
+        "an index of another program in {path} does not match its table, for example a full-text"
+        " index that was not built for the existing rows",
+        "the interrupted step was rolled back; rebuild the index, for example with `INSERT INTO"
+        " INDEX (INDEX) VALUES ('rebuild')`",
     ),
     sqlite3.SQLITE_CONSTRAINT: (
         SchemaError,
-        "a constraint or a trigger in {path} refuses what memctl writes",
-        "the interrupted step was rolled back: change it in the program that made it",
+        "a constraint or trigger in {path} rejects a change by memctl",
+        "the interrupted step was rolled back; change it in the program that created it",
     ),
     sqlite3.SQLITE_NOTADB: (
         NoDatabaseError,
@@ -124,9 +124,8 @@ def _blame_foreign_code(db: Connection, error: sqlite3.Error) -> None:
     (names,) = db.execute(FOREIGN_CODE).fetchone()
     if names:
         raise SchemaError(
-            f"a trigger or an index of another program fails on what memctl writes ({names}):"
-            f" {error}",
-            "the interrupted step was rolled back: the program that made it has to change it",
+            f"a trigger or index of another program fails on a change by memctl ({names}): {error}",
+            "the interrupted step was rolled back; change it in the program that created it",
         ) from error
 
 
@@ -142,7 +141,7 @@ def open_database(
     if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
         raise MemctlError(
             f"this Python uses SQLite {sqlite3.sqlite_version}",
-            "memctl needs SQLite 3.38 or later: use a Python that has it",
+            "memctl requires SQLite 3.38 or later; use a Python that has it",
         )
     require_file(path)
     require_harmless(path)
@@ -218,9 +217,9 @@ def require_harmless(path: Path) -> None:
 def files_of_another_user(path: Path) -> MemctlError:
     """Return the error that says why this user may create nothing beside a database."""
     return MemctlError(
-        f"{path} belongs to another user, and this would leave files beside it that its owner"
-        " cannot write",
-        "run memctl as the user who owns the database, or read while the service has it open",
+        f"{path} belongs to another user, who could not write the files that memctl would create"
+        " beside it",
+        "run memctl as the user who owns the database, or while the service has it open",
     )
 
 
@@ -253,7 +252,7 @@ def reachable(path: Path) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, an impossible name
         reason = error.strerror if isinstance(error, OSError) else error
         raise MemctlError(
-            f"{path} cannot be reached ({reason})", "check the path and who may use it"
+            f"{path} cannot be accessed ({reason})", "check the path and its permissions"
         ) from None
 
 
@@ -261,13 +260,13 @@ def require_file(path: Path) -> None:
     """Raise NoDatabaseError unless there is a file: a typo must not become a database."""
     with reachable(path):
         if path.resolve().is_dir():
-            raise NoDatabaseError(f"{path} is a directory", "--db names the database file")
+            raise NoDatabaseError(f"{path} is a directory", "--db must be a database file")
         exists, is_file = path.exists(), path.is_file()
     if exists and not is_file:
-        raise NoDatabaseError(f"{path} is not a regular file", "--db names the database file")
+        raise NoDatabaseError(f"{path} is not a regular file", "--db must be a database file")
     if not exists:
         raise NoDatabaseError(
-            f"there is no database at {path}", "check --db, or make one with `memctl migrate`"
+            f"there is no database at {path}", "check --db, or create one with `memctl migrate`"
         )
 
 
@@ -277,11 +276,9 @@ def database_path(text: str) -> Path:
     Raises NoDatabaseError for no text, and for a directory that does not exist.
     """
     if not text:
-        raise NoDatabaseError(
-            "the name of the database is empty", "is a variable of the shell not set?"
-        )
+        raise NoDatabaseError("the database path is empty", "check for an unset shell variable")
     if names_missing_directory(text):
-        raise NoDatabaseError(f"there is no directory {text}", "--db names the database file")
+        raise NoDatabaseError(f"there is no directory {text}", "--db must be a database file")
     return Path(text)
 
 

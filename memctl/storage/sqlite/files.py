@@ -52,7 +52,7 @@ class Draft(NamedTuple):
         """Return the error that says that the path names another file now."""
         return MemctlError(
             f"another program replaced the temporary file {self.path}",
-            "nothing was changed: make sure that nobody else can write the directory",
+            "nothing was changed; make sure that no other user can write to the directory",
         )
 
 
@@ -106,7 +106,8 @@ def write_file(path: Path, parts: Iterable[str], *, database: Path, mode: int = 
         raise SystemExit(141) from None
     except OSError as error:
         raise MemctlError(
-            f"{path} cannot be written ({error.strerror})", "make room, or name another file"
+            f"{path} cannot be written ({error.strerror})",
+            "free some space, or specify another file",
         ) from None
 
 
@@ -132,9 +133,9 @@ def output_path(text: str) -> Path:
     Raises UsageError for no text, and for a directory that does not exist.
     """
     if not text:
-        raise UsageError("the name of the file is empty", "is a variable of the shell not set?")
+        raise UsageError("the file path is empty", "check for an unset shell variable")
     if names_missing_directory(text):
-        raise UsageError(f"there is no directory {text}", "make it, or name a file")
+        raise UsageError(f"there is no directory {text}", "create it, or specify a file")
     return Path(text)
 
 
@@ -148,15 +149,16 @@ def require_place(target: Path, *, database: Path) -> Path:
     with reachable(target):
         place = target.resolve()  # refuses a loop
         if target.exists() and not target.is_file():  # a pipe has no other name
-            raise UsageError(f"{target} is not a regular file", "name a file")
+            raise UsageError(f"{target} is not a regular file", "specify a file")
         while target.is_symlink():
             if target.lstat().st_uid not in (0, os.geteuid()):
                 raise UsageError(
-                    f"{target} is a link that another user made", "name the file itself"
+                    f"{target} is a symbolic link created by another user",
+                    "specify the file itself",
                 )
             target = target.parent / target.readlink()
     if place in [database.with_name(f"{database.name}{end}") for end in IN_USE]:
-        raise UsageError(f"{place} belongs to the database", "name another file")
+        raise UsageError(f"{place} belongs to the database", "specify another file")
     return place
 
 

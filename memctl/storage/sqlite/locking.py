@@ -52,7 +52,7 @@ def _opened(path: Path, database: Path) -> Iterator[int]:
     except OSError as error:
         raise MemctlError(
             f"the lock file {path} cannot be opened ({error.strerror})",
-            "run memctl as the user who owns it, on a writable file system with room",
+            "run memctl as the user who owns it, on a writable file system with free space",
         ) from None
     try:
         with reachable(path):
@@ -132,15 +132,15 @@ def _acquire(descriptor: int, path: Path, wait: float) -> None:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 note = _read_note(descriptor)
-                holder = f"{note['job']}, process {note['pid']}" if note else "process unknown"
+                holder = f"{note['job']}, process {note['pid']}" if note else "unknown process"
                 raise LockedError(
-                    f"another memctl is at work on this database: {holder}",
-                    f"waited {wait:g} s; try again, or wait longer with --lock-wait",
+                    f"another memctl process is using this database: {holder}",
+                    f"waited {wait:g} s; try again, or increase --lock-wait",
                 ) from None
         except OSError as error:
             raise MemctlError(
                 f"the lock file {path} cannot be locked ({error.strerror})",
-                "put the database on a file system that has locks",
+                "put the database on a file system that supports locks",
             ) from None
         time.sleep(POLL_SECONDS)
 

@@ -153,8 +153,8 @@ def refuse_taken_names(db: Connection, steps: list[Migration]) -> None:
         wanted = _names(model)
     for name in sorted((wanted - before) & _names(schema_database(db))):
         raise SchemaError(
-            f"the database already has something else called {name}",
-            "rename it, or give memctl another database; nothing was changed",
+            f"the database already has another object named {name}",
+            "rename it, or use another database; nothing was changed",
         )
 
 
@@ -173,8 +173,8 @@ def verify_baseline(db: Connection, step: Migration) -> None:
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_ERROR:
             raise
         raise SchemaError(
-            f"agent_memory uses what this SQLite does not have: {error}",
-            "use an SQLite that has it; nothing was changed",
+            f"agent_memory uses a feature that this SQLite lacks: {error}",
+            "use an SQLite version that has it; nothing was changed",
         ) from None
 
 
@@ -182,8 +182,8 @@ def _refuse_differences(wanted: set[str], found: set[str]) -> None:
     if wanted != found:
         missing, unknown = (", ".join(sorted(some)) for some in (wanted - found, found - wanted))
         raise SchemaError(
-            "agent_memory is not the table memctl was made for: "
-            f"expected {missing or 'nothing more'}, found {unknown or 'nothing'}",
+            "agent_memory does not have the expected definition: expected"
+            f" {missing or 'nothing more'}, found {unknown or 'nothing'}",
             "nothing was changed",
         )
 
@@ -194,7 +194,7 @@ def refuse_references(db: Connection) -> None:
     if found:
         raise SchemaError(
             f"the table {found[0]} has a foreign key to agent_memory",
-            "a memory that it refers to could not be archived; nothing was changed",
+            "memctl could not archive the memories that it references; nothing was changed",
         )
 
 

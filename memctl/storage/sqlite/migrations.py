@@ -91,7 +91,7 @@ def require_step(version: int) -> None:
     """Raise UsageError unless this program knows a step of that number."""
     known = [step.version for step in available()]
     if version not in known:
-        raise UsageError(f"there is no step {version}", f"memctl knows {known[0]} to {known[-1]}")
+        raise UsageError(f"there is no step {version}", f"the steps are {known[0]} to {known[-1]}")
 
 
 def applied(db: Connection) -> list[Applied]:
@@ -115,13 +115,15 @@ def pending(db: Connection) -> list[Migration]:
         step = known.get(record.version)
         if step is None:
             raise SchemaError(
-                f"the schema has step {record.version:03} ({record.name}), which memctl lacks",
+                f"the schema has step {record.version:03} ({record.name}), which this memctl does"
+                " not have",
                 "the database is newer than this program: upgrade memctl",
             )
         if step.checksum != record.checksum:
             raise SchemaError(
                 f"step {record.version:03} ({record.name}) was changed after it was applied",
-                f"reinstall memctl: {step.path.name} is not the file this database was made with",
+                f"reinstall memctl: {step.path.name} differs from the file that was applied to"
+                " this database",
             )
     have = {record.version for record in present}
     return [step for step in known.values() if step.version not in have]
@@ -138,7 +140,7 @@ def require_current(db: Connection) -> None:
     missing = pending(db)
     if missing:
         names = ", ".join(f"{step.version:03}_{step.name}" for step in missing)
-        raise SchemaError(f"the schema is not current: {names} pending", "run `memctl migrate`")
+        raise SchemaError(f"the schema is out of date: {names} pending", "run `memctl migrate`")
     require_columns(db, MEMORY_COLUMNS)
     require_harmless_triggers(db)
 
@@ -151,9 +153,9 @@ def require_utf8(db: Connection) -> None:
     (encoding,) = db.execute("PRAGMA encoding").fetchone()
     if encoding != "UTF-8":
         raise SchemaError(
-            f"the database stores text as {encoding}, and memctl needs UTF-8",
-            "copy it into a database made with UTF-8, for instance by `sqlite3 OLD .dump`;"
-            " nothing was changed",
+            f"the database stores text as {encoding}, but memctl requires UTF-8",
+            "copy it to a UTF-8 database, for example with `sqlite3 OLD .dump`; nothing was"
+            " changed",
         )
 
 
@@ -173,8 +175,8 @@ def require_columns(db: Connection, expected: tuple[str, ...]) -> None:
     """
     present = {str(row[1]) for row in db.execute("PRAGMA table_xinfo(agent_memory)")}
     for column in sorted(present.symmetric_difference(expected)):
-        what = "lacks" if column in expected else "has the unknown column"
+        what = "lacks" if column in expected else "has unknown column"
         raise SchemaError(
             f"agent_memory {what} {column}",
-            "this is not the table memctl was made for; nothing was changed",
+            "memctl does not support this table; nothing was changed",
         )

@@ -83,8 +83,8 @@ def _take_back(schema: Database, record: Applied, down: str) -> None:
         if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
             raise
         raise SchemaError(
-            f"step {record.version:03} cannot be taken back: {error}",
-            "it belongs to another program, which has to change it first; nothing was changed",
+            f"step {record.version:03} cannot be rolled back: {error}",
+            "another program created it and must change it first; nothing was changed",
         ) from error
 
 
@@ -95,7 +95,7 @@ def _refuse_to_lose_memories(db: Connection, steps: list[Applied]) -> None:
     ):
         raise RefusedError(
             "step 001 cannot be rolled back: agent_memory holds memories, and memctl created it",
-            "`memctl rollback --to 1` takes back the rest; nothing was changed",
+            "`memctl rollback --to 1` rolls back the other steps; nothing was changed",
         )
 
 
@@ -105,14 +105,14 @@ def _ask_to_confirm(db: Connection, steps: list[Applied], archived: int) -> None
     if archived:
         raise RefusedError(
             f"{archived} archived memories would remain only in the backup made first",
-            "say --yes if that is what you want; nothing was changed",
+            "confirm with --yes; nothing was changed",
         )
     memories = db.execute("SELECT count(*) FROM agent_memory").fetchone()[0]
     if memories > MANY_MEMORIES:
         raise RefusedError(
-            f"rewriting {memories} memories would hold the write lock for seconds, and its other "
-            "users would fail meanwhile",
-            "say --yes when they are stopped; nothing was changed",
+            f"rewriting {memories} memories would hold the write lock for seconds, and other"
+            " writers could fail",
+            "stop them and confirm with --yes; nothing was changed",
         )
 
 
