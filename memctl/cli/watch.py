@@ -30,8 +30,8 @@ from memctl.storage.sqlite.events import (
     read_events,
     read_newest_events,
 )
+from memctl.storage.sqlite.ledger import crashed_runs, list_runs
 from memctl.storage.sqlite.migrations import require_current
-from memctl.storage.sqlite.runs import crashed_runs, list_runs
 from memctl.storage.times import parse_past, to_text
 
 if TYPE_CHECKING:

@@ -16,10 +16,9 @@ from memctl.jobs.alerts import (
 from memctl.jobs.watchdog import failures_besides, failures_in_a_row
 from memctl.storage.rows import RunFilter
 from memctl.storage.spool import Failure
-from memctl.storage.sqlite import ledger
 from memctl.storage.sqlite.alerts import figures_before_today
+from memctl.storage.sqlite.ledger import clock_error, crashed_runs, list_runs
 from memctl.storage.sqlite.pause import current_pause
-from memctl.storage.sqlite.runs import crashed_runs, list_runs
 from memctl.storage.times import parse_moment
 
 LONG_PAUSE = timedelta(days=1)
@@ -41,7 +40,7 @@ def find_in_jobs(
     spooled: Sequence[Failure],
 ) -> Iterator[Finding]:
     """Look at how the jobs went, and when; reads only."""
-    if wrong_clock := ledger.clock_error(db, now=now):
+    if wrong_clock := clock_error(db, now=now):
         yield Finding("error", "clock", wrong_clock.message, wrong_clock.hint)
     pause = current_pause(db, now=now)
     if pause:

@@ -200,7 +200,7 @@ def _judged_conditions(sql: CandidateSql, stored: str, met: str, rows: Rows) -> 
                 ({IS_IMPORTANT}) IS TRUE AS is_important,
                 ({IS_READ}) IS TRUE AS is_read,
                 ({IS_OLD}) IS TRUE AS is_old
-            FROM ({_judged(sql, rows, f"{stored} AND TRUE")})
+            FROM ({_judged(sql, rows, stored)})
             LIMIT -1
         ) AS memory
         WHERE {met}
