@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from memctl import AgentMemory
+from tests.support import properties
 from tests.support.database import connect, insert_memory
 from tests.support.program import NOW, Memctl, fork_server
 from tests.support.service import Service
@@ -26,6 +28,26 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 MEMORY_DISK = Path("/dev/shm")  # noqa: S108  pytest makes a private directory in it
 if os.access(MEMORY_DISK, os.W_OK) and shutil.disk_usage(MEMORY_DISK).free > 4 << 30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_DISK))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how many examples the properties are tried on."""
+    settings.register_profile("default", properties.DEFAULT)
+    settings.register_profile("campaign", properties.CAMPAIGN)
+    settings.load_profile("campaign" if is_campaign(config) else "default")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let the properties take part in the campaign."""
+    for item in items:
+        if is_campaign(config) and item.get_closest_marker("hypothesis"):
+            item.add_marker("campaign")
+
+
+def is_campaign(config: pytest.Config) -> bool:
+    """Tell whether the tests were started with `-m campaign`."""
+    return bool(config.option.markexpr == "campaign")
 
 
 def pytest_unconfigure() -> None:

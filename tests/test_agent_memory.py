@@ -10,13 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import astuple, fields, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memctl import AgentMemory, Memory, Summary
@@ -35,6 +34,7 @@ from tests.support.database import connect, everything, insert_memory, is_sound,
 from tests.support.locks import write_lock
 from tests.support.odd_values import ODDITIES
 from tests.support.program import NOW, Memctl
+from tests.support.properties import examples
 from tests.support.service import COLUMNS, LIST, LIST_TYPE, Service
 
 NAME: tuple[str, MemoryType, str] = ("build_agent", "learning", "toolchain")
@@ -491,9 +491,6 @@ def test_patterns_are_learnt_with_the_importance_they_have(
 
 # The service's own statements, as an oracle
 
-# On a busy machine the making of examples may take long, too.
-patient = partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
 
 class Call(NamedTuple):
     """One call of the API: a method, and what it is given."""
@@ -605,7 +602,7 @@ CALLS = st.one_of(
 )
 
 
-@patient(max_examples=150)
+@examples(2)
 @given(calls=st.lists(CALLS, max_size=15))
 def test_every_call_answers_and_leaves_what_the_services_statements_do(
     template: Path, calls: list[Call]
@@ -662,7 +659,7 @@ def scratch(template: Path) -> Path:
     return copy
 
 
-@patient(max_examples=100)
+@examples(2)
 @given(value=st.binary(), key=st.binary(min_size=1), agent=st.binary(min_size=1))
 def test_any_bytes_can_be_remembered_and_come_back_as_they_were(
     scratch: Path, value: bytes, key: bytes, agent: bytes
@@ -692,7 +689,7 @@ def as_text(content: bytes) -> str:
     return content.decode("utf-8", "surrogateescape")
 
 
-@patient(max_examples=100)
+@examples(2)
 @given(
     document=st.recursive(
         st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | st.text(),

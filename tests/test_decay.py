@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memctl.config.file import Configuration
@@ -179,7 +179,6 @@ MEMORIES = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(memories=st.lists(MEMORIES, min_size=1, max_size=60))
 def test_every_memory_loses_what_the_day_by_day_oracle_says(
     memories: list[Memory], database: Path
@@ -191,7 +190,6 @@ def test_every_memory_loses_what_the_day_by_day_oracle_says(
     assert importances(database) == [oracle(memory, NOW) for memory in memories]
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     memories=st.lists(MEMORIES, min_size=1, max_size=40),
     schedule=st.lists(
@@ -215,7 +213,6 @@ def test_any_schedule_ends_where_one_run_at_the_end_does(
     assert importances(database) == [oracle(memory, NOW) for memory in memories]
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     document=documents("decay", DECAY_KEYS),
     memories=st.lists(MEMORIES, min_size=1, max_size=60),
@@ -234,7 +231,6 @@ def test_every_memory_fades_by_what_is_said_of_its_agent_and_type(
     assert importances(database) == [oracle(memory, NOW, document) for memory in memories]
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     document=documents("decay", DECAY_KEYS),
     memories=st.lists(MEMORIES, min_size=1, max_size=40),

@@ -7,7 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from memctl.errors import UsageError
@@ -15,6 +15,7 @@ from memctl.storage.sqlite.cleanup import expired_memories
 from memctl.storage.sqlite.selection import ALL_ROWS
 from memctl.storage.times import is_before, parse_moment, to_unix, unix_seconds
 from tests.support.program import NOW
+from tests.support.properties import examples
 
 YEAR = r"(?P<year>[0-9]{4}|[-+][0-9]{6})"
 DATES = (
@@ -145,7 +146,7 @@ GARBAGE = st.one_of(
 TEXTS = st.one_of(good_times(), broken_times(), GARBAGE)
 
 
-@settings(max_examples=3000, deadline=None)
+@examples(50)
 @given(text=TEXTS)
 @example(text="2026-11-22T09:43:57.999Z")
 @example(text="2026-11-22 09:43:58")
@@ -183,7 +184,7 @@ def test_a_stored_time_is_read_as_the_oracle_reads_it(
     assert read == oracle(text)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(5)
 @given(texts=st.lists(TEXTS, max_size=20), cutoff=around_now)
 def test_exactly_the_times_before_the_cutoff_have_expired(
     texts: list[str], cutoff: datetime, memory: sqlite3.Connection
@@ -221,7 +222,7 @@ def test_what_is_not_text_is_not_a_time(stored: object, memory: sqlite3.Connecti
     assert read is None
 
 
-@settings(max_examples=300, deadline=None)
+@examples(5)
 @given(text=TEXTS)
 @example(text="2026-11-22T09:43:58,5+0900")
 def test_a_time_on_the_command_line_is_read_like_a_stored_one(text: str) -> None:

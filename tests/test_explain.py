@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memctl.config.policies import DecayPolicy, PrunePolicy
@@ -97,7 +97,6 @@ FADING_MEMORIES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     columns=FADING_MEMORIES,
     policy=st.sampled_from(
@@ -152,7 +151,6 @@ EXPIRIES = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(columns=FADING_MEMORIES, expires_at=EXPIRIES)
 def test_cleanup_and_prune_come_when_it_is_told(
     columns: dict[str, Any], expires_at: str | None, database: Path

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from memctl.documents import document as document_format
 from memctl.errors import RefusedError
 from memctl.storage.sqlite.files import write_file
 from tests.support.database import connect, everything, insert_memory, names_beside
@@ -336,7 +337,7 @@ def test_what_gzip_packs_is_what_it_unpacks(odd: Memctl, tmp_path: Path) -> None
 def test_a_memory_too_large_to_be_imported_is_not_exported(
     migrated: Memctl, remember: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memctl.documents.document.MOST_BYTES", 2 << 20)
+    monkeypatch.setattr(document_format, "MOST_BYTES", 2 << 20)
     remember(id="large", value="Ж" * (1 << 19))
 
     with pytest.raises(RefusedError) as refusal:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memctl.config.policies import DecayPolicy
@@ -267,7 +267,6 @@ PAUSES = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     importances=st.lists(IMPORTANCES, min_size=len(ALL_NAMES), max_size=len(ALL_NAMES)),
     steps=st.lists(st.tuples(PAUSES, STEPS), min_size=5, max_size=25),

@@ -14,9 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memctl import AgentMemory
+from memctl.documents import importing
 from memctl.documents.importing import ImportResult, import_staged
 from memctl.documents.staging import AgentSelection, stage
 from memctl.errors import DocumentError, RefusedError
+from memctl.jobs import batches
 from memctl.jobs.archive import archive
 from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.restore import restore
@@ -25,7 +27,7 @@ from memctl.storage.sqlite.conflicts import ImportConflict
 from memctl.storage.sqlite.memories import TYPES
 from tests.support.database import connect, everything, rows
 from tests.support.disks import fill_disk
-from tests.support.documents import EXAMPLES, copy_of, export_from, import_into, put
+from tests.support.documents import copy_of, export_from, import_into, put
 from tests.support.program import NOW, PROGRAM, Answer, Memctl
 from tests.support.service import Service
 
@@ -177,19 +179,15 @@ def read(database: Path) -> list[Memory]:
 
 
 @pytest.fixture(params=[1, 10], ids=["each row in a transaction", "all rows in one"])
-def batches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def rows_per_batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a batch have so many rows."""
     for limit in ("FIRST_BATCH_ROWS", "MOST_BATCH_ROWS"):
-        monkeypatch.setattr(f"memctl.jobs.batches.{limit}", request.param)
+        monkeypatch.setattr(batches, limit, request.param)
 
 
-@pytest.mark.usefixtures("batches")
+@pytest.mark.usefixtures("rows_per_batch")
 @given(stored=databases, coming=databases, rule=st.sampled_from(RULES))
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_an_import_does_what_the_model_does(
     template: Path, stored: list[Memory], coming: list[Memory], rule: ImportConflict
 ) -> None:
@@ -674,7 +672,7 @@ def test_an_atomic_import_reports_how_long_it_held_the_lock(
 def test_too_much_at_once_needs_force(
     db: sqlite3.Connection, migrated: Memctl, backup: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memctl.documents.importing.MANY_ROWS", 1)
+    monkeypatch.setattr(importing, "MANY_ROWS", 1)
     db.execute("DELETE FROM agent_memory")
 
     with pytest.raises(RefusedError) as refusal:
@@ -731,7 +729,6 @@ def test_the_promotion_of_a_memory_that_is_skipped_is_skipped_too(
 
 
 @given(stored=databases, coming=databases)
-@settings(max_examples=EXAMPLES, deadline=None)
 def test_an_import_can_be_taken_back(
     template: Path, stored: list[Memory], coming: list[Memory]
 ) -> None:

@@ -11,14 +11,14 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from memctl.documents import json_stream
 from memctl.documents.json_stream import JsonStream
 from memctl.documents.staging import decompressed
 from memctl.errors import DocumentError
-from tests.support.documents import EXAMPLES
+from tests.support.properties import examples
 
 
 class Pieces(io.RawIOBase):
@@ -128,7 +128,7 @@ soup = st.lists(
 @example(content=b'"\\ud83e\\udd16"', places=[1, 2, 3, 4, 7, 8])
 @example(content=b'"half \\ud83e"', places=[8])
 @example(content=b'"\xed\xa0\x80"', places=[2])
-@settings(max_examples=EXAMPLES * 10, deadline=None)
+@examples(10)
 def test_any_cut_of_a_file_is_read_as_json_loads_reads_it(
     content: bytes, places: list[int]
 ) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memctl.config.policies import DecayPolicy, Override, PromotePolicy
@@ -1191,7 +1191,6 @@ SCHEDULE = st.lists(
 ).map(lambda turns: [*sorted(turns), (24 * 40, ("decay", "promote"))])
 
 
-@settings(max_examples=50, deadline=None)
 @given(memories=st.lists(IDLE, min_size=1, max_size=8), schedule=SCHEDULE)
 def test_any_schedule_promotes_the_same_memories_with_the_same_confidence(
     memories: list[Idle], schedule: list[tuple[int, list[str]]], shared: Path
@@ -1513,7 +1512,6 @@ def state_of(oracle: Oracle) -> list[Any]:
     ]
 
 
-@settings(max_examples=60, deadline=None)
 @given(steps=st.lists(STEPS, min_size=25, max_size=50))
 def test_any_history_ends_row_for_row_as_the_oracle_says(
     steps: list[tuple[Any, ...]], shared: Path

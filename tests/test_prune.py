@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memctl.config.file import Configuration
@@ -72,7 +72,6 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     copies=st.lists(COPIES, max_size=90),
     document=st.one_of(st.just({}), documents("prune", PRUNE_KEYS)),
@@ -216,7 +215,6 @@ def test_a_backlog_at_the_first_prune_of_all_is_pruned(
     assert migrated.ok("prune", "--json").json["pruned"] == 150
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     steps=st.lists(
         st.tuples(st.integers(0, 400), st.integers(0, 130), st.booleans()), min_size=1, max_size=8

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memctl.config.jobs import JOBS
@@ -24,6 +24,7 @@ from memctl.output.schedule import Installation, crontab, systemd_units
 from tests.support.ledger import jobs_run
 from tests.support.processes import eventually
 from tests.support.program import PROGRAM, Memctl
+from tests.support.properties import examples
 
 ROOT = Path(__file__).parent.parent
 
@@ -162,7 +163,7 @@ def repeater(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-@settings(max_examples=10, deadline=None)
+@examples(0.25)
 @given(st.lists(NAMES, min_size=20, max_size=20))
 def test_the_shell_that_cron_starts_understands_any_path(repeater: Path, names: list[str]) -> None:
     installations = [
@@ -180,7 +181,6 @@ def test_the_shell_that_cron_starts_understands_any_path(repeater: Path, names: 
     )
 
 
-@settings(max_examples=50, deadline=None)
 @given(NAMES | st.just("back\\slash"))
 def test_a_unit_spells_any_path_as_systemd_reads_it(name: str) -> None:
     installation = SAMPLE._replace(database=Path("/data", name, "x.db"))

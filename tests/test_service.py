@@ -13,11 +13,12 @@ from random import Random
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.database import connect, everything, text_of
 from tests.support.program import NOW, Memctl
+from tests.support.properties import examples
 from tests.support.service import COLUMNS, Service
 
 AGENTS = ("build_agent", "qa_agent", "a/b", "[bold]a[/]")
@@ -251,7 +252,7 @@ CALLS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@examples(2)
 @given(calls=st.lists(CALLS, max_size=12))
 def test_no_few_calls_tell_a_database_that_memctl_touched_from_one_it_did_not(
     states: dict[str, Path], calls: list[Call]

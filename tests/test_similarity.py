@@ -3,10 +3,11 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memctl.jobs.similarity import Corpus, are_alike, similarity, words_of
+from tests.support.properties import examples
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(5)
 @given(steps=STEPS, numbers=st.permutations(range(60)))
 def test_the_search_finds_what_comparing_all_texts_finds(
     steps: list[tuple[str, str | int, str]], numbers: list[int]

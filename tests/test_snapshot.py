@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memctl.config.policies import AlertPolicy, DecayPolicy, PromotePolicy, PrunePolicy
@@ -418,7 +418,6 @@ def events_by_day(db: sqlite3.Connection) -> dict[str, Counter[str]]:
     return days
 
 
-@settings(max_examples=40, deadline=None)
 @given(moves=MOVES)
 def test_whatever_the_schedule_every_event_is_counted_on_its_own_day(
     moves: list[tuple[str, Any]], database: Path

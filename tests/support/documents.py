@@ -3,7 +3,6 @@
 import gzip
 import io
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from contextlib import closing
@@ -21,9 +20,6 @@ from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.sections import SECTIONS, DocumentSection
 from tests.support.database import connect
 from tests.support.program import NOW
-
-# How many random databases each property is tried on; MEMCTL_EXAMPLES=1000 for a thorough proof.
-EXAMPLES = int(os.environ.get("MEMCTL_EXAMPLES", "60"))
 
 ALL = AgentSelection(all_agents=True)
 EVERYTHING = tuple(SECTIONS.values())
