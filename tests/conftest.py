@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 
 from memctl import AgentMemory
 from tests.support import properties
@@ -40,9 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let the properties take part in the campaign."""
-    for item in items:
-        if is_campaign(config) and item.get_closest_marker("hypothesis"):
-            item.add_marker("campaign")
+    if is_campaign(config):
+        for item in items:
+            if isinstance(item, pytest.Function) and is_hypothesis_test(item.obj):
+                item.add_marker("campaign")
 
 
 def is_campaign(config: pytest.Config) -> bool:

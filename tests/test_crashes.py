@@ -1,97 +1,63 @@
-"""SIGKILL at random moments: a command that dies loses nothing, doubles nothing, and can be rerun.
+"""SIGKILL: a command that dies loses nothing, doubles nothing, and can be rerun.
 
 Every memory must at all times be exactly as it was before the command, or exactly as an unkilled
-run leaves it, and its events must tell which.
+run leaves it, and its events must tell which. Commands are killed before each step that can change
+something (one step of each kind here, every step in the campaign), and at random moments, at which
+they may have ended.
 """
 
-import random
-import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import count, repeat
 from pathlib import Path
 
 import pytest
 
 from memctl.storage.sqlite.manifests import manifests_in
 from tests.support.database import connect, connected_to_copy
-from tests.support.jobs import (
-    MEMORIES,
-    SEED,
-    Job,
-    every_job,
-    fill_legacy_table,
-    prepare_cleanup,
-    prepare_import,
-)
-from tests.support.processes import (
-    Sign,
-    at_once,
-    backup_begun,
-    eventually,
-    first_commit,
-    kill,
-    run_begun,
-    slow_down,
-    speed_up,
+from tests.support.jobs import Job, every_job, fill_legacy_table, prepare_cleanup, prepare_import
+from tests.support.kills import (
+    copy_at,
+    killed_at_random,
+    killed_before,
+    one_of_each_kind,
+    program_at,
 )
 from tests.support.program import Memctl, Words
 from tests.support.snapshots import Shape, Snapshot, broken_promises, count_changed, shape, snapshot
 
-KILLS = 6  # of each command and each way to choose the moment
+MEMORIES = 40
+
+Killed = Callable[[Memctl, Words, Path], Iterator[Memctl]]
 
 
-# Killing
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How long an unkilled run took, and how much of that came after the first sign of work."""
-
-    whole: float
-    at_work: float
-
-
-def time_unkilled(memctl: Memctl, words: Words, sign: Callable[[Path], Sign]) -> Timing:
-    """Run a command to its good end."""
-    working = sign(memctl.database)
-    started = time.monotonic()
-    process = memctl.start(*words)
-    eventually(working)
-    first_sign = time.monotonic()
-    process.communicate()
-    assert process.returncode == 0
-    ended = time.monotonic()
-    return Timing(ended - started, ended - first_sign)
-
-
-def killed(
-    template: Memctl, words: Words, *, folder: Path, sign: Callable[[Path], Sign], span: float
+def killed_before_one_of_each_kind(
+    template: Memctl, words: Words, folder: Path
 ) -> Iterator[Memctl]:
-    """Kill a command once in each equal part of the time span that follows the sign.
+    """Kill a command before one step of each kind; yields what each kill left."""
+    steps = one_of_each_kind(copy_at(folder / "recorded", template), words)
+    kills = 0
+    for memctl in killed_before(steps, template, words, folder):
+        yield memctl
+        kills += 1
+    assert kills == len(steps)
 
-    Yields the program pointed at what the dead process left. A run that ends before its turn to
-    be killed does not count and is repeated with less time.
-    """
-    chance = random.Random(f"{SEED} {words[0]} {sign.__name__}")
-    for part in range(KILLS):
-        delay = span * (part + chance.random()) / KILLS
-        for attempt in range(20):
-            place = folder / f"{part}-{attempt}"
-            place.mkdir()
-            memctl = Memctl(place / "harness.db", template.now)
-            shutil.copyfile(template.database, memctl.database)
-            if kill(memctl, words, after=sign(memctl.database), delay=delay):
-                yield memctl
-                shutil.rmtree(place)
-                break
-            shutil.rmtree(place)
-            delay *= 0.9
-        else:
-            pytest.fail(f"{words[0]} always ended before it could be killed")
+
+def killed_before_every_step(template: Memctl, words: Words, folder: Path) -> Iterator[Memctl]:
+    """Kill a command before each of its steps; yields what each kill left."""
+    return killed_before(zip(count(1), repeat(None)), template, words, folder)
+
+
+campaign = pytest.mark.campaign
+by_step = [
+    pytest.param(killed_before_one_of_each_kind, id="before one step of each kind"),
+    pytest.param(killed_before_every_step, id="before every step", marks=campaign),
+]
+at_random = pytest.param(killed_at_random, id="at random moments", marks=campaign)
+however_killed = pytest.mark.parametrize("killed", [*by_step, at_random])
 
 
 def ledger_since(path: Path, template: Path) -> list[tuple[str, bool]]:
@@ -125,35 +91,17 @@ class Crash:
         )
 
 
-def program_at(folder: Path) -> Memctl:
-    """Return the program, pointed at a database in a folder of its own."""
-    folder.mkdir()
-    return Memctl(folder / "harness.db")
-
-
-def crash_repeatedly(job: Job, folder: Path, *, at_work: bool) -> list[Crash]:
+def crash_repeatedly(job: Job, killed: Killed, folder: Path) -> list[Crash]:
     """Kill a job over and over, each time on a fresh copy of its database."""
-    template, unkilled = program_at(folder / "template"), program_at(folder / "unkilled")
-    words = job.prepare(template)
-    before = snapshot(template.database)
-    shutil.copyfile(template.database, unkilled.database)
-    if at_work:
-        slow_down(template.database)
-        slow_down(unkilled.database)
-    timing = time_unkilled(unkilled, words, first_commit)
-    after = snapshot(unkilled.database)
+    template = program_at(folder / "template")
+    words = job.prepare(template, MEMORIES)
+    unkilled = copy_at(folder / "unkilled", template)
+    unkilled.ok(*words)
+    before, after = snapshot(template.database), snapshot(unkilled.database)
     crashes = []
-    for memctl in killed(
-        template,
-        words,
-        folder=folder,
-        sign=first_commit if at_work else at_once,
-        span=timing.at_work if at_work else timing.whole,
-    ):
+    for memctl in killed(template, words, folder):
         left = snapshot(memctl.database)
         ledger = ledger_since(memctl.database, template.database)
-        if at_work:
-            speed_up(memctl.database)
         rerun = memctl(*words)
         crashes.append(
             Crash(
@@ -167,53 +115,53 @@ def crash_repeatedly(job: Job, folder: Path, *, at_work: bool) -> list[Crash]:
     return crashes
 
 
-@every_job
-def test_a_job_killed_at_any_moment_loses_and_doubles_nothing(job: Job, tmp_path: Path) -> None:
-    crashes = crash_repeatedly(job, tmp_path, at_work=False)
-
-    assert [crash.broken for crash in crashes] == [[]] * KILLS
+def check(crashes: list[Crash]) -> None:
+    """Fail unless each crash left its database sound, and its rerun finished the work."""
+    assert [crash for crash in crashes if crash.broken] == []
     assert [crash for crash in crashes if not crash.recorded] == []
-    assert [crash.rerun for crash in crashes] == [0] * KILLS
+    assert [crash for crash in crashes if crash.rerun != 0] == []
     assert [crash for crash in crashes if not crash.rerun_ended_like_unkilled] == []
 
 
+@pytest.mark.parametrize("killed", by_step)
 @every_job
-def test_a_job_killed_between_batches_loses_and_doubles_nothing(job: Job, tmp_path: Path) -> None:
-    crashes = crash_repeatedly(job, tmp_path, at_work=True)
-
-    assert any(0 < crash.changed < 1 for crash in crashes)
-    assert [crash.broken for crash in crashes] == [[]] * KILLS
-    assert [crash for crash in crashes if not crash.recorded] == []
-    assert [crash.rerun for crash in crashes] == [0] * KILLS
-    assert [crash for crash in crashes if not crash.rerun_ended_like_unkilled] == []
-
-
-@pytest.mark.parametrize(
-    "sign",
-    [
-        pytest.param(at_once, id="at any moment"),
-        pytest.param(run_begun, id="once it is at work"),
-    ],
-)
-def test_a_killed_atomic_import_happened_whole_or_not_at_all(
-    sign: Callable[[Path], Sign], tmp_path: Path
+def test_a_job_killed_before_a_step_loses_and_doubles_nothing(
+    job: Job, killed: Killed, tmp_path: Path
 ) -> None:
-    template, unkilled = program_at(tmp_path / "template"), program_at(tmp_path / "unkilled")
-    words = (*prepare_import(template), "--atomic")
-    before = snapshot(template.database)
-    shutil.copyfile(template.database, unkilled.database)
-    timing = time_unkilled(unkilled, words, run_begun)
-    after = snapshot(unkilled.database)
-    span = timing.whole if sign is at_once else timing.at_work
+    crashes = crash_repeatedly(job, killed, tmp_path)
+
+    check(crashes)
+    assert crashes[0].changed == 0
+    assert any(0 < crash.changed < 1 for crash in crashes)
+    assert crashes[-1].changed == 1
+
+
+@campaign
+@every_job
+def test_a_job_killed_at_a_random_moment_loses_and_doubles_nothing(
+    job: Job, tmp_path: Path
+) -> None:
+    check(crash_repeatedly(job, killed_at_random, tmp_path))
+
+
+@however_killed
+def test_a_killed_atomic_import_happened_whole_or_not_at_all(
+    killed: Killed, tmp_path: Path
+) -> None:
+    template = program_at(tmp_path / "template")
+    words = (*prepare_import(template, MEMORIES), "--atomic")
+    unkilled = copy_at(tmp_path / "unkilled", template)
+    unkilled.ok(*words)
+    before, after = snapshot(template.database), snapshot(unkilled.database)
     lefts, reruns = [], []
 
-    for memctl in killed(template, words, folder=tmp_path, sign=sign, span=span):
+    for memctl in killed(template, words, tmp_path):
         lefts.append(snapshot(memctl.database))
         reruns.append(memctl(*words).exit_code)
 
     assert count_changed(before, after) > MEMORIES / 8
-    assert [left in (before, after) for left in lefts] == [True] * KILLS
-    assert reruns == [0] * KILLS
+    assert [left for left in lefts if left not in (before, after)] == []
+    assert set(reruns) == {0}
 
 
 # The schema
@@ -230,21 +178,10 @@ class SchemaCrash:
     end: Shape
 
 
-def crash_schema_repeatedly(
-    template: Memctl, words: Words, folder: Path, *, sign: Callable[[Path], Sign]
-) -> list[SchemaCrash]:
-    """Kill a change of the schema over and over, each time on a fresh copy of the database."""
-    unkilled = program_at(folder / "unkilled")
-    shutil.copyfile(template.database, unkilled.database)
-    timing = time_unkilled(unkilled, words, backup_begun)
+def crashes_of_schema_change(words: Words, killed: Iterable[Memctl]) -> list[SchemaCrash]:
+    """Look at what each kill of a change of the schema left, and at what its rerun makes of it."""
     crashes = []
-    for memctl in killed(
-        template,
-        words,
-        folder=folder,
-        sign=sign,
-        span=timing.at_work if sign is backup_begun else timing.whole,
-    ):
+    for memctl in killed:
         left = shape(memctl.database)
         backups = [snapshot(copy) for copy in memctl.database.parent.glob("harness.db.before-*Z")]
         rerun = memctl(*words)
@@ -258,57 +195,48 @@ def crash_schema_repeatedly(
     return crashes
 
 
-either_way = pytest.mark.parametrize(
-    "sign",
-    [
-        pytest.param(at_once, id="at any moment"),
-        pytest.param(backup_begun, id="from the backup on"),
-    ],
-)
-
-
-@either_way
+@however_killed
 def test_a_killed_migration_stops_at_a_whole_step_and_changes_no_memory(
-    sign: Callable[[Path], Sign], tmp_path: Path
+    killed: Killed, tmp_path: Path
 ) -> None:
-    template, stepwise = program_at(tmp_path / "template"), program_at(tmp_path / "stepwise")
-    fill_legacy_table(template.database, now=template.now)
-    shutil.copyfile(template.database, stepwise.database)
+    template = program_at(tmp_path / "template")
+    fill_legacy_table(template.database, now=template.now, memories=MEMORIES)
+    stepwise = copy_at(tmp_path / "stepwise", template)
     steps = [shape(template.database)]
     for step in ("1", "2"):
         stepwise.ok("migrate", "--no-backup", "--to", step)
         steps.append(shape(stepwise.database))
+    before = snapshot(template.database)
 
-    crashes = crash_schema_repeatedly(template, ("migrate",), tmp_path, sign=sign)
+    crashes = crashes_of_schema_change(("migrate",), killed(template, ("migrate",), tmp_path))
 
-    assert len(crashes) == KILLS
     assert [crash.left for crash in crashes if crash.left not in steps] == []
     assert [crash for crash in crashes if not crash.backups and crash.left != steps[0]] == []
-    assert all(copy == snapshot(template.database) for crash in crashes for copy in crash.backups)
-    assert [crash.rerun for crash in crashes] == [0] * KILLS
-    assert [crash.drafts for crash in crashes] == [[]] * KILLS
+    assert all(copy == before for crash in crashes for copy in crash.backups)
+    assert [crash for crash in crashes if crash.rerun != 0] == []
+    assert [crash.drafts for crash in crashes if crash.drafts] == []
     assert [crash.end for crash in crashes if crash.end != steps[-1]] == []
 
 
-@either_way
+@however_killed
 def test_a_killed_rollback_happens_or_not_and_keeps_the_archive_in_its_backup(
-    sign: Callable[[Path], Sign], tmp_path: Path
+    killed: Killed, tmp_path: Path
 ) -> None:
-    template, unkilled = program_at(tmp_path / "template"), program_at(tmp_path / "whole")
-    template.ok(*prepare_cleanup(template))
+    template = program_at(tmp_path / "template")
+    template.ok(*prepare_cleanup(template, MEMORIES))
     words = ("rollback", "--to", "1", "--yes")
-    shutil.copyfile(template.database, unkilled.database)
+    unkilled = copy_at(tmp_path / "unkilled", template)
     unkilled.ok(*words)
     before, after = shape(template.database), shape(unkilled.database)
+    content = snapshot(template.database)
 
-    crashes = crash_schema_repeatedly(template, words, tmp_path, sign=sign)
+    crashes = crashes_of_schema_change(words, killed(template, words, tmp_path))
 
-    assert len(crashes) == KILLS
     assert [crash.left for crash in crashes if crash.left not in (before, after)] == []
     assert [crash for crash in crashes if not crash.backups and crash.left != before] == []
-    assert all(copy == snapshot(template.database) for crash in crashes for copy in crash.backups)
-    assert [crash.rerun for crash in crashes] == [0] * KILLS
-    assert [crash.drafts for crash in crashes] == [[]] * KILLS
+    assert all(copy == content for crash in crashes for copy in crash.backups)
+    assert [crash for crash in crashes if crash.rerun != 0] == []
+    assert [crash.drafts for crash in crashes if crash.drafts] == []
     assert [crash.end for crash in crashes if crash.end != after] == []
 
 
@@ -351,8 +279,8 @@ DELETE_EXPIRED = "DELETE FROM agent_memory WHERE expires_at < '2026-11-22'"
 def test_a_program_killed_between_two_transactions_is_caught(
     statements: Words, places: list[str], tmp_path: Path
 ) -> None:
-    template, unkilled = program_at(tmp_path / "template"), program_at(tmp_path / "unkilled")
-    prepare_cleanup(template)
+    template = program_at(tmp_path / "template")
+    prepare_cleanup(template, MEMORIES)
     with closing(connect(template.database)) as db:
         db.execute("CREATE TABLE before_deletion AS SELECT * FROM agent_memory")
         expired = [
@@ -361,7 +289,7 @@ def test_a_program_killed_between_two_transactions_is_caught(
                 "SELECT id FROM agent_memory WHERE expires_at < '2026-11-22' ORDER BY id"
             )
         ]
-    shutil.copyfile(template.database, unkilled.database)
+    unkilled = copy_at(tmp_path / "unkilled", template)
     before = snapshot(template.database)
     run_careless(unkilled, statements, killed_between=False)
     after = snapshot(unkilled.database)

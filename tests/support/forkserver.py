@@ -10,30 +10,26 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
+import re
 import selectors
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-# What the program imports only when a command needs it.
-LAZY_MODULES = (
-    "memctl.agent_memory",
-    "memctl.documents.importing",
-    "memctl.insight.metrics",
-    "memctl.storage.sqlite.migrate",
-    "memctl.insight.report",
-    "memctl.storage.sqlite.rollback",
-    "memctl.jobs.due",
-    "pydantic",
-    "rich.console",
-    "rich.table",
-    "sqlite_utils",
-)
+# What the program imports only when a command needs it; its own modules are found.
+LAZY_MODULES = ("_strptime", "hashlib", "rich.cells", "rich.console", "rich.table", "sqlite_utils")
 READ_AT_ONCE = 1 << 16
+# What differs between steps of one kind: values, and names with a time or a random part.
+VALUES = re.compile(r"\S*/\S*|x?'[^']*'|\w*\d\S*|NULL|[?,\s]+", re.IGNORECASE)
+KIND_LENGTH = 50  # what comes after it in a statement is not what it does
+READING = re.compile(r"(-- )?(SELECT|PRAGMA)\b", re.IGNORECASE)
 
 
 class ForkServer:
@@ -43,7 +39,7 @@ class ForkServer:
         self._requests, requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with requests:
             self._server = subprocess.Popen(
-                [sys.executable, __file__, str(requests.fileno())],
+                [sys.executable, "-P", __file__, str(requests.fileno())],
                 env={"PATH": "/usr/bin:/bin"},
                 cwd="/",
                 pass_fds=(requests.fileno(),),
@@ -62,8 +58,15 @@ class ForkServer:
         directory: Path,
         given: bytes = b"",
         timeout: float = 60,
+        steps: Path | None = None,
+        kill_before: tuple[int, str | None] = (0, None),
     ) -> "subprocess.CompletedProcess[bytes]":
-        """Run the program to its end, as subprocess.run does; the first word is its own name."""
+        """Run the program to its end, as subprocess.run does; the first word is its own name.
+
+        The kinds of its steps are written to a file, a line each, when one is given; see
+        `_count_steps`. `kill_before` is the number, from 1, of the step before which the program
+        is killed, among all steps or among those of one kind; 0 lets it end by itself.
+        """
         pipes = [os.pipe() for _ in range(3)]
         (stdin, to_program), (from_program, stdout), (complaints, stderr) = pipes
         ours, theirs = socket.socketpair()
@@ -75,6 +78,8 @@ class ForkServer:
             "words": [os.fsdecode(word) for word in words],
             "environment": dict(environment),
             "directory": str(directory),
+            "steps": str(steps) if steps else None,
+            "kill_before": kill_before,
         }
         with ours, ours.makefile("rwb") as stream:
             stream.write(json.dumps(request).encode() + b"\n")
@@ -179,15 +184,54 @@ def _answer(stdin: int, stdout: int, stderr: int, reply: int) -> None:
     ):
         fresh = open(place, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
         setattr(sys, name, fresh)
+    if request["steps"] is not None:
+        _count_steps(request["steps"], *request["kill_before"])
+
+
+def _count_steps(record: str, number: int, kind: str | None) -> None:
+    """Write the kind of each step to a file before it is taken; kill this process before one.
+
+    A step can change something: it is a statement that SQLite begins on a file and that does not
+    only read, or a file that is opened for writing, renamed, cut off or removed.
+    """
+    written = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    counted = 0
+
+    def step(name: str) -> None:
+        nonlocal counted
+        found = VALUES.sub(" ", name).strip()[:KIND_LENGTH]
+        if READING.match(found):
+            return
+        if kind in (None, found):
+            counted += 1
+            if counted == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.write(written, found.encode("utf-8", "replace") + b"\n")
+
+    def connect(database: str, *rest: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = plain_connect(database, *rest, **options)
+        if database != ":memory:":
+            connection.set_trace_callback(step)
+        return connection
+
+    def audit(event: str, details: tuple[Any, ...]) -> None:
+        if event in ("os.rename", "os.remove", "os.link", "os.truncate") or (
+            event == "open" and details[2] & (os.O_WRONLY | os.O_RDWR)
+        ):
+            step(f"{event} {details[0]}")
+
+    plain_connect = sqlite3.connect
+    sqlite3.connect = connect  # type: ignore[assignment]
+    sys.addaudithook(audit)
 
 
 if __name__ == "__main__":
-    del sys.path[0]  # the program is the one that is installed
+    import memctl
     from memctl.__main__ import main
-    from memctl.cli.program import MODULES
 
-    for module in (*LAZY_MODULES, *(f"memctl.cli.{name}" for name in MODULES)):
-        importlib.import_module(module)
+    modules = (module.name for module in pkgutil.walk_packages(memctl.__path__, "memctl."))
+    for name in (*LAZY_MODULES, *modules):
+        importlib.import_module(name)
     gc.freeze()  # what all forks share is not copied
     with socket.socket(fileno=int(sys.argv[1])) as listening:
         serve(listening)

@@ -24,10 +24,10 @@ SEED = 20261122
 
 @dataclass(frozen=True)
 class Job:
-    """A job, and how to build a database that gives it thousands of memories to change."""
+    """A job, and how to build a database that gives it memories to change."""
 
     name: str
-    prepare: Callable[[Memctl], Words]
+    prepare: Callable[..., Words]  # of a Memctl and, unless it is MEMORIES, the number of memories
 
 
 def fill_legacy_table(path: Path, *, now: datetime, memories: int = MEMORIES) -> None:
@@ -72,53 +72,53 @@ def fill_legacy_table(path: Path, *, now: datetime, memories: int = MEMORIES) ->
         service.db.execute("COMMIT")
 
 
-def prepare_cleanup(memctl: Memctl) -> Words:
+def prepare_cleanup(memctl: Memctl, memories: int = MEMORIES) -> Words:
     """Give cleanup expired memories."""
-    fill_legacy_table(memctl.database, now=memctl.now)
+    fill_legacy_table(memctl.database, now=memctl.now, memories=memories)
     memctl.ok("migrate", "--no-backup")
     return ("cleanup",)
 
 
-def prepare_decay(memctl: Memctl) -> Words:
+def prepare_decay(memctl: Memctl, memories: int = MEMORIES) -> Words:
     """Give decay idle memories."""
-    prepare_cleanup(memctl)
+    prepare_cleanup(memctl, memories)
     return ("decay",)
 
 
-def prepare_prune(memctl: Memctl) -> Words:
+def prepare_prune(memctl: Memctl, memories: int = MEMORIES) -> Words:
     """Give prune an old archive."""
-    fill_legacy_table(memctl.database, now=memctl.now, memories=2 * MEMORIES)
+    fill_legacy_table(memctl.database, now=memctl.now, memories=2 * memories)
     memctl.ok("migrate", "--no-backup")
     memctl.at(memctl.now - timedelta(days=200)).ok("cleanup")
     return ("prune", "--force")
 
 
-def prepare_restore(memctl: Memctl) -> Words:
+def prepare_restore(memctl: Memctl, memories: int = MEMORIES) -> Words:
     """Give restore the work of a whole cleanup."""
-    memctl.ok(*prepare_cleanup(memctl))
+    memctl.ok(*prepare_cleanup(memctl, memories))
     return ("restore", "--run", "1")
 
 
-def prepare_archive(memctl: Memctl) -> Words:
+def prepare_archive(memctl: Memctl, memories: int = MEMORIES) -> Words:
     """Give archive many memories of one agent."""
-    prepare_cleanup(memctl)
+    prepare_cleanup(memctl, memories)
     with closing(connect(memctl.database)) as db:
         chosen = db.execute("SELECT id FROM agent_memory WHERE agent_id = 'build_agent' LIMIT 800")
         return ("archive", "build_agent", *(memory_id for (memory_id,) in chosen))
 
 
-def prepare_promote(memctl: Memctl) -> Words:
+def prepare_promote(memctl: Memctl, memories: int = MEMORIES) -> Words:
     """Give promote memories that have proved themselves, many of which say the same."""
-    fill_legacy_table(memctl.database, now=memctl.now)
+    fill_legacy_table(memctl.database, now=memctl.now, memories=memories)
     memctl.ok("migrate", "--no-backup")
     with closing(connect(memctl.database)) as db:
         db.execute("UPDATE agent_memory SET importance = 9, access_count = 9")
     return ("promote",)
 
 
-def prepare_import(memctl: Memctl) -> Words:
+def prepare_import(memctl: Memctl, memories: int = MEMORIES) -> Words:
     """Give import a document of which half is missing and a quarter is different here."""
-    memctl.ok(*prepare_cleanup(memctl))
+    memctl.ok(*prepare_cleanup(memctl, memories))
     document = memctl.database.with_name("backup.json")
     memctl.ok("export", "--all", "-o", str(document))
     with closing(connect(memctl.database)) as db:
@@ -144,15 +144,15 @@ JOBS = [
 every_job = pytest.mark.parametrize("job", [pytest.param(job, id=job.name) for job in JOBS])
 
 
-def prepare_migrate(memctl: Memctl) -> Words:
+def prepare_migrate(memctl: Memctl, memories: int = MEMORIES) -> Words:
     """Give migrate a table that the service has been using."""
-    fill_legacy_table(memctl.database, now=memctl.now)
+    fill_legacy_table(memctl.database, now=memctl.now, memories=memories)
     return ("migrate",)
 
 
-def prepare_rollback(memctl: Memctl) -> Words:
+def prepare_rollback(memctl: Memctl, memories: int = MEMORIES) -> Words:
     """Give rollback active and archived memories."""
-    memctl.ok(*prepare_cleanup(memctl))
+    memctl.ok(*prepare_cleanup(memctl, memories))
     return ("rollback", "--to", "1", "--yes")
 
 

@@ -52,17 +52,6 @@ def slow_down(path: Path) -> None:
         )
 
 
-def speed_up(path: Path) -> None:
-    """Take that cost away again."""
-    with closing(connect(path)) as db:
-        db.execute("DROP TRIGGER slow")
-
-
-def run_begun(path: Path) -> Sign:
-    """Return what tells whether a job has begun since now, by its own account."""
-    return more_of(path, "SELECT max(run_id) FROM memory_runs")
-
-
 def more_of(path: Path, query: str) -> Sign:
     """Return what tells whether a query has another answer than now."""
 
@@ -77,8 +66,3 @@ def more_of(path: Path, query: str) -> Sign:
 def backup_begun(path: Path) -> Sign:
     """Return what tells whether a command has begun to copy the database."""
     return lambda: any(".before-" in name.name for name in path.parent.iterdir())
-
-
-def at_once(path: Path) -> Sign:
-    """Return what waits for nothing."""
-    return lambda: True
