@@ -21,7 +21,7 @@ from memctl.jobs.cleanup import cleanup
 from memctl.jobs.engine import MOST_LOCK_WAIT, JobContext, JobRequest, perform
 from memctl.storage.rows import Reason
 from memctl.storage.sqlite.archiving import archive_rows, own_deletes
-from memctl.storage.sqlite.database import complaints_about, one_view, open_database, transaction
+from memctl.storage.sqlite.database import one_view, open_database, transaction
 from memctl.storage.sqlite.memories import (
     Memory,
     MemoryName,
@@ -46,6 +46,7 @@ from memctl.storage.sqlite.memories import (
     to_stored,
 )
 from memctl.storage.sqlite.migrations import require_current, schema_version
+from memctl.storage.sqlite.sqlite_errors import translate_errors
 from memctl.storage.sqlite.triggers import require_equal_counts
 from memctl.storage.times import is_possible
 
@@ -330,14 +331,14 @@ class AgentMemory:
     @contextmanager
     def _reading(self) -> Iterator[None]:
         self._require_usable()
-        with complaints_about(self._path):
+        with translate_errors(self._path):
             self._require_known_schema()
             yield
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
         self._require_usable()
-        with complaints_about(self._path, self._db), transaction(self._db):
+        with translate_errors(self._path, self._db), transaction(self._db):
             self._require_known_schema()
             yield
 

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from memctl.errors import LockedError, MemctlError, SchemaError
-from memctl.storage.sqlite.backup import back_up, restore_backup, verify
+from memctl.storage.sqlite.backup import back_up, verify
 from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.restore_backup import restore_backup
 from tests.support.database import (
     Row,
     connect,

@@ -11,7 +11,8 @@ import pytest
 
 from memctl.errors import MemctlError
 from memctl.storage.sqlite import database
-from memctl.storage.sqlite.database import complaints_about, open_database, transaction
+from memctl.storage.sqlite.database import open_database, transaction
+from memctl.storage.sqlite.sqlite_errors import translate_errors
 
 
 class SignalledConnection(sqlite3.Connection):
@@ -68,5 +69,5 @@ def test_the_error_says_how_to_name_a_directory_for_temporary_files(tmp_path: Pa
     error = sqlite3.OperationalError("unable to open a temporary database file")
     error.sqlite_errorcode = 6410  # SQLITE_IOERR_GETTEMPPATH
 
-    with pytest.raises(MemctlError, match="SQLITE_TMPDIR"), complaints_about(tmp_path):
+    with pytest.raises(MemctlError, match="SQLITE_TMPDIR"), translate_errors(tmp_path):
         raise error

@@ -199,8 +199,9 @@ def backup(
     ] = None,
 ) -> None:
     """Back up the database online, or verify or restore a backup."""
-    from memctl.storage.sqlite.backup import back_up, restore_backup
+    from memctl.storage.sqlite.backup import back_up
     from memctl.storage.sqlite.backup import verify as verify_backup
+    from memctl.storage.sqlite.restore_backup import restore_backup
 
     making = output is not None or keep is not None
     if (verify is not None) + (restore is not None) + making > 1:

@@ -25,10 +25,11 @@ from memctl.jobs.watchdog import Watch, after_run, deliver_alerts, keep_failure,
 from memctl.storage.rows import AffectedMemory, EndStatus, Pause
 from memctl.storage.spool import FailureStatus
 from memctl.storage.sqlite import ledger, migrations
-from memctl.storage.sqlite.database import complaints_about, open_database, require_file
+from memctl.storage.sqlite.database import open_database, require_file
 from memctl.storage.sqlite.locking import exclusive
 from memctl.storage.sqlite.pause import current_pause
 from memctl.storage.sqlite.selection import Selection
+from memctl.storage.sqlite.sqlite_errors import translate_errors
 from memctl.storage.sqlite.triggers import require_equal_counts
 
 MOST_LOCK_WAIT = 86400  # seconds
@@ -380,7 +381,7 @@ def _record(
         if wrong_clock:
             outcome.wrong_clock = wrong_clock
             raise wrong_clock
-        with complaints_about(request.database, db):
+        with translate_errors(request.database, db):
             result = work(run)
         finish("refused" if result.refusal else "ok", result, result.refusal)
     except BaseException as error:

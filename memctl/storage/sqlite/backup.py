@@ -19,23 +19,18 @@ from sqlite3 import Connection
 
 from memctl import __version__
 from memctl.errors import (
-    LockedError,
     MemctlError,
     NoDatabaseError,
     NotFoundError,
-    RefusedError,
     UsageError,
 )
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.database import (
-    complaints_about,
     count_rows,
-    is_busy,
     reachable,
-    table_exists,
 )
 from memctl.storage.sqlite.files import Draft, require_place, whole_file
-from memctl.storage.sqlite.identity import database_id, keep_identity, known_identity
+from memctl.storage.sqlite.identity import database_id, known_identity
 from memctl.storage.sqlite.manifests import (
     Manifest,
     manifest_path,
@@ -43,8 +38,8 @@ from memctl.storage.sqlite.manifests import (
     read_manifest,
     to_document,
 )
-from memctl.storage.sqlite.migrations import require_utf8
 from memctl.storage.sqlite.ownership import create_file
+from memctl.storage.sqlite.sqlite_errors import translate_errors
 from memctl.storage.times import to_text
 
 # The copy of a database in WAL mode says in its header that it needs a write-ahead log.
@@ -259,70 +254,6 @@ def verify_checksum(file: Path) -> Manifest | None:
     return None
 
 
-def restore_backup(
-    db: Connection, path: Path, file: Path, *, now: datetime, lock_wait: float
-) -> Path:
-    """Make the database what a backup is, in one transaction; returns a copy of what it was.
-
-    Other programs that have the database open go on with what was restored. A backup that has no
-    manifest is checked by SQLite alone. The caller holds memctl's lock. Raises NotFoundError or
-    MemctlError for a backup that is missing or damaged, RefusedError or SchemaError for one that
-    does not fit, LockedError when others write for longer than `lock_wait` seconds.
-    """
-    verify_checksum(file)
-    if file.samefile(path) or file.with_name(f"{file.name}-wal").exists():
-        raise RefusedError(f"{file} is a database in use, not a backup", "nothing was changed")
-    with opened_backup(file) as backup:
-        require_sound(backup, f"the backup {file}")
-        if not table_exists(backup, "agent_memory"):
-            raise RefusedError(f"{file} has no table agent_memory", "nothing was changed")
-        require_utf8(backup)
-        before = back_up_before("restore", db, path, now=now)
-        identity = known_identity(db)
-
-        def give_up_when_locked(status: int, _remaining: int, _whole: int) -> None:
-            if status & 0xFF == sqlite3.SQLITE_BUSY:  # after SQLite has waited as long as it may
-                raise LockedError(
-                    f"{path} is locked by another program",
-                    f"waited {lock_wait:g} s; nothing was changed",
-                )
-
-        try:
-            with pages_like(backup, db, path):
-                backup.backup(db, pages=-1, progress=give_up_when_locked)
-        except LockedError:
-            remove_backup(before)  # nothing was changed, so there is nothing to go back to
-            raise
-    keep_identity(db, identity, path)
-    return before
-
-
-@contextmanager
-def pages_like(backup: Connection, db: Connection, path: Path) -> Iterator[None]:
-    """Let the block write pages of the backup's size, which a write-ahead log would not take.
-
-    Raises LockedError when the size is another one and somebody uses the database.
-    """
-    page_size, journal_mode = "PRAGMA page_size", "PRAGMA journal_mode"
-    same = backup.execute(page_size).fetchone() == db.execute(page_size).fetchone()
-    if same or db.execute(journal_mode).fetchone() != ("wal",):
-        yield
-        return
-    try:
-        db.execute("PRAGMA journal_mode = DELETE")
-    except sqlite3.OperationalError as error:
-        if not is_busy(error):
-            raise
-        raise LockedError(
-            f"the backup has a different page size than {path}, which is in use",
-            "stop the programs that use it, then run the command again; nothing was changed",
-        ) from None
-    try:
-        yield
-    finally:
-        db.execute("PRAGMA journal_mode = WAL")
-
-
 def back_up_before(action: str, db: Connection, path: Path, *, now: datetime) -> Path:
     """Copy the database beside itself, named for the action it precedes, and return the copy.
 
@@ -379,7 +310,7 @@ def opened_backup(file: Path) -> Iterator[Connection]:
     with reachable(file):
         uri = f"{file.resolve().as_uri()}?mode=ro&immutable=1"
     try:
-        with complaints_about(file), closing(sqlite3.connect(uri, uri=True)) as backup:
+        with translate_errors(file), closing(sqlite3.connect(uri, uri=True)) as backup:
             yield backup
     except NoDatabaseError as error:
         raise MemctlError(error.message, "specify a backup; nothing was changed") from None
