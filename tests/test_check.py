@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from memctl.insight import check as checking
-from memctl.insight.check_memories import PORTION_ROWS
 from memctl.storage.sqlite.locking import lock_path
+from memctl.storage.sqlite.memory_checks import PORTION_ROWS
 from tests.support.alerts import SERVICE_EVENTS, fail, take_snapshot
 from tests.support.database import connect, everything, insert_memory, rows
 from tests.support.locks import locked
@@ -237,8 +237,8 @@ def test_memories_are_counted_over_all_portions_and_the_first_is_named(
     answer = migrated("check", "--json")
 
     assert message(answer, "expiry_unreadable") == (
-        f"{PORTION_ROWS - 16} memories have an expiry that is no time, and so never expire: "
-        "the first, 'build_agent' learning '18'"
+        "memories whose expires_at is not a time, and which never expire: "
+        f"{PORTION_ROWS - 16}, the first 'build_agent' learning '18'"
     )
     assert answer.json["memories"] == PORTION_ROWS + 2
 
@@ -252,8 +252,8 @@ def test_without_a_time_of_creation_only_memories_that_were_never_read_do_not_de
     told = migrated("check").out
     migrated.ok("decay")
 
-    assert "2 memories have a created_at that is not a time" in told
-    assert "do not decay if they have no last_accessed" in told
+    assert "memories whose created_at is not a time" in told
+    assert "without last_accessed, do not decay: 2, the first" in told
     fallen = db.execute("SELECT id FROM agent_memory WHERE importance < 5").fetchall()
     assert fallen == [(read,)]
 
@@ -400,7 +400,8 @@ def test_the_bridge_is_found_when_it_leads_nowhere(
 
     assert found(missing) == found(another) == [("warning", "service_events")]
     assert message(another, "service_events") == (
-        "the service is not told of runs: observability_events lacks event_type, agent_id, severity"
+        "runs are not recorded in the service's events: observability_events lacks event_type, "
+        "agent_id, severity"
     )
     assert found(right) == []
 
@@ -454,8 +455,8 @@ def test_a_database_that_was_never_migrated_is_a_finding(path: Path, memctl: Mem
         3,
         "error    the schema is out of date: 001_agent_memory, 002_memory_persistence pending; "
         "run `memctl migrate`\n"
-        "info     there is no backup beside the database; make them regularly, unless you do so "
-        "elsewhere\n",
+        "info     there is no backup beside the database; run `memctl backup` regularly, unless "
+        "backups are made elsewhere\n",
         "",
     )
 
@@ -470,9 +471,9 @@ def test_quiet_leaves_out_what_is_only_good_to_know(
 
     assert answer == Answer(
         3,
-        "warning  1 memories have an importance that is not a number, and so neither decay nor "
-        "are ever pruned: the first, 'build_agent' learning 'k'; let whoever writes them write a "
-        "number\n",
+        "warning  memories whose importance is not a number, and which neither decay nor are ever "
+        "pruned: 1, the first 'build_agent' learning 'k'; change the program that writes them to "
+        "use numbers\n",
         "",
     )
 
@@ -507,12 +508,12 @@ def test_monitoring_gets_one_line_and_its_own_exit_codes(
     ]
     assert plugin(warned) == (
         1,
-        "MEMCTL WARNING - 1 memories have an importance that is not a number, and so neither decay "
-        "nor are ever pruned: the first, 'build_agent' learning 'a/b'",
+        "MEMCTL WARNING - memories whose importance is not a number, and which neither decay nor "
+        "are ever pruned: 1, the first 'build_agent' learning 'a/b'",
     )
     assert plugin(critical)[0] == 2
     assert plugin(critical)[1].startswith(
-        "MEMCTL CRITICAL - decay has failed 3 times in a row: a\\n; 1 memories "
+        "MEMCTL CRITICAL - decay has failed 3 times in a row: a\\n; memories whose "
     )
 
 
@@ -561,14 +562,14 @@ def test_what_can_be_mended_is_mended_and_nothing_else(
         "would    enable access-boost again",
         "would    enable access-counting again",
         "would    mark run 1 as failed",
-        "would    remove 1 drafts",
+        "would    delete files of interrupted backups: 1",
     ]
     assert unchanged
     assert sorted(mended.json["fixed"]) == [
+        "delete files of interrupted backups: 1",
         "enable access-boost again",
         "enable access-counting again",
         "mark run 1 as failed",
-        "remove 1 drafts",
     ]
     assert found(mended) == found(again) == [("warning", "importance_no_number")]
     assert again.json["fixed"] == []
@@ -607,9 +608,9 @@ def test_a_huge_log_is_found_and_moved_into_the_database(
     for _ in range(50):
         insert_memory(db, value="x" * 1000)
 
-    before = checking.check(db, path, checking.Wanted(), now=NOW)
+    before = checking.check(db, path, checking.CheckPolicies(), now=NOW)
     fix_findings(db, path, before.findings, now=NOW)
-    after = checking.check(db, path, checking.Wanted(), now=NOW)
+    after = checking.check(db, path, checking.CheckPolicies(), now=NOW)
 
     codes = [{finding.code for finding in result.findings} for result in (before, after)]
     assert codes == [{"wal_size", "no_backup"}, {"no_backup"}]

@@ -13,7 +13,7 @@ import pytest
 from memctl.config.policies import DecayPolicy
 from memctl.config.settings import load_settings
 from memctl.errors import ClockLeapError, RefusedError
-from memctl.insight.check import Wanted, check
+from memctl.insight.check import CheckPolicies, check
 from memctl.jobs.cleanup import cleanup
 from memctl.jobs.decay import decay
 from memctl.jobs.due import run_due_jobs
@@ -230,7 +230,7 @@ def test_run_is_refused_once_for_all_its_jobs(
 
 def findings(db: sqlite3.Connection, path: Path, *, now: datetime) -> list[tuple[str, str]]:
     """Return code and message of what the check finds wrong."""
-    found = check(db, path, Wanted(), now=now).findings
+    found = check(db, path, CheckPolicies(), now=now).findings
     return [(one.code, one.message) for one in found if one.severity != "info"]
 
 
@@ -280,13 +280,13 @@ def test_a_check_finds_every_timestamp_that_a_clock_ahead_has_left(
     assert [said for said in found if said[0] in ("charged_ahead", "stamp_to_come")] == [
         (
             "charged_ahead",
-            "1 memories have a last_decay_at in the future, and do not decay until then: "
-            "the first, 'build_agent' learning 'back'",
+            "memories whose last_decay_at is in the future, and which do not decay until then: "
+            "1, the first 'build_agent' learning 'back'",
         ),
         (
             "stamp_to_come",
-            "1 memories have an archived_at or promoted_at in the future: "
-            "the first, 'build_agent' learning 'back'",
+            "memories whose archived_at or promoted_at is in the future: 1, "
+            "the first 'build_agent' learning 'back'",
         ),
         *(
             ("stamp_to_come", future + place)

@@ -258,14 +258,14 @@ def check(
 
 def look(call: GlobalOptions, depth: "Depth | None" = None) -> "CheckResult":
     """Check the database with all that the settings say."""
-    from memctl.insight.check import Wanted, check
+    from memctl.insight.check import CheckPolicies, check
 
     settings = call.settings
     with open_database(settings.database, read_only=True) as db:
         return check(
             db,
             settings.database,
-            Wanted(settings.alerts, settings.check, settings.service_events),
+            CheckPolicies(settings.alerts, settings.check, settings.service_events),
             now=call.moment,
             depth=depth,
             spooled=spooled_failures(settings.spool),

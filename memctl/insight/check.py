@@ -1,7 +1,7 @@
-"""Look for what is wrong with a database, and with the care it is given.
+"""Check a database, its jobs and its backups for problems.
 
-Every look is short, so that nobody's checkpoint waits for it. Only the two that let SQLite read
-the whole file are not, and therefore must be asked for: `quick` and `full`.
+Every query is short, so that it does not delay a checkpoint. The exceptions are the two checks in
+which SQLite reads the whole file, `quick` and `full`, which must be requested.
 """
 
 import re
@@ -9,21 +9,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from sqlite3 import Connection
 from typing import Literal, NamedTuple
 
 from memctl.config.policies import AlertPolicy, CheckPolicy
 from memctl.errors import SchemaError
 from memctl.insight.check_jobs import find_in_jobs, find_in_numbers
 from memctl.insight.check_memories import find_in_memories
-from memctl.insight.check_stamps import find_in_stamps
+from memctl.insight.check_timestamps import find_in_timestamps
 from memctl.insight.findings import Finding
 from memctl.insight.metrics import database_size
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.alerts import count_memories
 from memctl.storage.sqlite.backup import STAMP
-from memctl.storage.sqlite.database import table_exists
+from memctl.storage.sqlite.checks import find_damage, journal_mode
+from memctl.storage.sqlite.database import Connection, table_exists
 from memctl.storage.sqlite.features import read_features
 from memctl.storage.sqlite.locking import somebody_is_at_work
 from memctl.storage.sqlite.manifests import manifest_path, read_manifest
@@ -31,15 +31,17 @@ from memctl.storage.sqlite.service_events import service_events_obstacle
 
 Depth = Literal["quick", "full"]
 
-HUGE_WAL_BYTES = 256 << 20  # beside a busy writer a job leaves about a fifth of it
+HUGE_WAL_BYTES = 256 << 20  # about five times what a job leaves beside a busy writer
 MOST_DAMAGES = 5
 
-# The first and the last of what the steps of the schema create.
+BACK_UP_REGULARLY = "run `memctl backup` regularly, unless backups are made elsewhere"
+
+# Created by the first and by the last of the migrations.
 NEEDED_TABLES = ("agent_memory", "archived_memories", "memory_runs", "memory_state")
 
 
-class Wanted(NamedTuple):
-    """By what a database is measured."""
+class CheckPolicies(NamedTuple):
+    """The policies that apply to a check, and whether the service's events are expected."""
 
     alerts: AlertPolicy = AlertPolicy()
     check: CheckPolicy = CheckPolicy()
@@ -48,41 +50,41 @@ class Wanted(NamedTuple):
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What was found, the worst first, and a few figures for those who draw them."""
+    """The findings, the most severe first, and figures for monitoring."""
 
     findings: list[Finding]
     depth: Depth | None
-    memories: int | None  # None: the schema is not there to be looked at
+    memories: int | None  # None: tables are missing
     size_bytes: int
     wal_bytes: int
 
     def count(self, severity: str) -> int:
-        """Return how many findings there are of a severity."""
+        """Return the number of findings of a severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
 
 def check(
     db: Connection,
     path: Path,
-    wanted: Wanted,
+    policies: CheckPolicies,
     *,
     now: datetime,
     depth: Depth | None = None,
     spooled: Sequence[Failure] = (),
 ) -> CheckResult:
-    """Look at everything; reads only. `spooled` are failures that the ledger does not know yet."""
+    """Run all checks; reads only. `spooled` are failures that are not yet in the ledger."""
     size = database_size(path)
     findings = [*_find_in_file(db, size.wal_bytes, depth), *_find_in_schema(db)]
     memories = None
     if all(table_exists(db, table) for table in NEEDED_TABLES):
         of_agents = count_memories(db)
         memories = sum(of_agents.values())
-        findings += _find_in_features(db, wanted)
+        findings += _find_in_features(db, policies)
         findings += find_in_memories(db, now=now)
-        findings += find_in_stamps(db, now=now)
-        findings += find_in_numbers(db, of_agents, wanted.alerts, now=now)
-        findings += find_in_jobs(db, path, wanted.check, now=now, spooled=spooled)
-    findings += _find_in_backups(path, wanted.check, now=now)
+        findings += find_in_timestamps(db, now=now)
+        findings += find_in_numbers(db, of_agents, policies.alerts, now=now)
+        findings += find_in_jobs(db, path, policies.check, now=now, spooled=spooled)
+    findings += _find_in_backups(path, policies.check, now=now)
     order = ("error", "warning", "info")
     return CheckResult(
         findings=sorted(findings, key=lambda finding: order.index(finding.severity)),
@@ -95,31 +97,29 @@ def check(
 
 def _find_in_file(db: Connection, wal_bytes: int, depth: Depth | None) -> Iterator[Finding]:
     if depth:
-        pragma = "integrity_check" if depth == "full" else "quick_check"
-        for (damage,) in db.execute(f"PRAGMA {pragma}({MOST_DAMAGES})").fetchall():
-            if damage != "ok":
-                yield Finding(
-                    "error",
-                    "damaged",
-                    f"the file is damaged: {damage}",
-                    "stop the programs that use it and restore a backup, or try `sqlite3 FILE"
-                    " .recover`",
-                )
-    (mode,) = db.execute("PRAGMA journal_mode").fetchone()
+        for damage in find_damage(db, full=depth == "full", limit=MOST_DAMAGES):
+            yield Finding(
+                "error",
+                "damaged",
+                f"the file is damaged: {damage}",
+                "stop the programs that use it and restore a backup, or try `sqlite3 FILE"
+                " .recover`",
+            )
+    mode = journal_mode(db)
     if mode != "wal":
         yield Finding(
             "warning",
             "journal_mode",
-            f"the journal mode is {mode}: writers and readers hold each other up",
-            "while nobody uses it, run `PRAGMA journal_mode = WAL`",
+            f"the journal mode is {mode}: readers and writers block each other",
+            "run `PRAGMA journal_mode = WAL` while no other program uses the database",
         )
     if wal_bytes > HUGE_WAL_BYTES:
         yield Finding(
             "warning",
             "wal_size",
-            f"the write-ahead log has {wal_bytes >> 20} MB",
-            "somebody keeps a read transaction open for long",
-            fix="move it into the database",
+            f"the size of the write-ahead log is {wal_bytes >> 20} MB",
+            "a program keeps a read transaction open for a long time",
+            fix="move it into the database, and truncate it",
         )
 
 
@@ -130,31 +130,31 @@ def _find_in_schema(db: Connection) -> Iterator[Finding]:
         yield Finding("error", "schema", error.message, error.hint)
 
 
-def _find_in_features(db: Connection, wanted: Wanted) -> Iterator[Finding]:
+def _find_in_features(db: Connection, policies: CheckPolicies) -> Iterator[Finding]:
     for feature in read_features(db):
         if feature.state in ("outdated", "missing"):
-            what = "is gone" if feature.state == "missing" else "is not what it should be"
+            problem = "is missing" if feature.state == "missing" else "is outdated"
             yield Finding(
                 "warning",
                 f"feature_{feature.state}",
-                f"{feature.feature} is enabled, but its trigger {what}",
+                f"{feature.feature} is enabled, but its trigger {problem}",
                 f"run `memctl enable {feature.feature}`",
                 fix=f"enable {feature.feature} again",
             )
-    obstacle = service_events_obstacle(db) if wanted.service_events else None
+    obstacle = service_events_obstacle(db) if policies.service_events else None
     if obstacle:
         yield Finding(
             "warning",
             "service_events",
-            f"the service is not told of runs: {obstacle}",
-            "set events = false in [observability], or use it with the service it is for",
+            f"runs are not recorded in the service's events: {obstacle}",
+            "set events = false in [observability], or use a database of the service",
         )
 
 
 def drafts_left(path: Path) -> list[Path]:
-    """Return what backups that were killed have left beside the database.
+    """Return the files that interrupted backups have left beside the database.
 
-    While a memctl is at work it may be its own.
+    While another memctl is running, they may belong to it.
     """
     path = path.resolve()
     draft = re.compile(rf"\.{re.escape(path.name)}\.(before|backup)-")
@@ -178,7 +178,7 @@ def _find_in_backups(path: Path, policy: CheckPolicy, *, now: datetime) -> Itera
                 "warning",
                 "backup_in_future",
                 f"the backup {file.name} has a time in the future",
-                "`--keep` neither counts nor removes it: remove it when it is no longer needed",
+                "`--keep` neither counts nor deletes it: delete it when it is no longer needed",
             )
     if stamps:
         newest = max(stamps.values())
@@ -189,21 +189,21 @@ def _find_in_backups(path: Path, policy: CheckPolicy, *, now: datetime) -> Itera
                 "warning" if scheduled else "info",
                 "backup_age",
                 f"the newest backup beside the database is {(now - newest).days} days old",
-                "make one" if scheduled else "make them regularly, unless you do so elsewhere",
+                "run `memctl backup`" if scheduled else BACK_UP_REGULARLY,
             )
     elif not files:
         yield Finding(
             "info",
             "no_backup",
             "there is no backup beside the database",
-            "make them regularly, unless you do so elsewhere",
+            BACK_UP_REGULARLY,
         )
     left = drafts_left(path)
     if left and not somebody_is_at_work(path):
         yield Finding(
             "info",
             "backup_draft",
-            f"a backup that was killed has left {left[0].name}",
-            "it is of no use",
-            fix=f"remove {len(left)} drafts",
+            f"an interrupted backup left the file {left[0].name}",
+            "it is incomplete and can be deleted",
+            fix=f"delete files of interrupted backups: {len(left)}",
         )

@@ -1,9 +1,8 @@
-"""What the check finds in the ledger and in the numbers of memories."""
+"""The findings about the ledger of runs and about the numbers of memories."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from sqlite3 import Connection
 
 from memctl.config.policies import AlertPolicy, CheckPolicy
 from memctl.insight.findings import Finding
@@ -17,18 +16,15 @@ from memctl.jobs.watchdog import failures_besides, failures_in_a_row
 from memctl.storage.rows import RunFilter
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite.alerts import figures_before_today
+from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.ledger import clock_error, crashed_runs, list_runs
 from memctl.storage.sqlite.pause import current_pause
+from memctl.storage.sqlite.run_summaries import last_successes
 from memctl.storage.times import parse_moment
 
 LONG_PAUSE = timedelta(days=1)
 DROPS_REMEMBERED = timedelta(days=7)
 MOST_RUNS = 10_000
-
-# The time is that of the newest run, not the latest one: a clock may have been ahead.
-LAST_SUCCESSES = """
-    SELECT job, max(run_id), started_at FROM memory_runs WHERE status = 'ok' GROUP BY job
-"""
 
 
 def find_in_jobs(
@@ -39,7 +35,7 @@ def find_in_jobs(
     now: datetime,
     spooled: Sequence[Failure],
 ) -> Iterator[Finding]:
-    """Look at how the jobs went, and when; reads only."""
+    """Check when the jobs ran, and with which result; reads only."""
     if wrong_clock := clock_error(db, now=now):
         yield Finding("error", "clock", wrong_clock.message, wrong_clock.hint)
     pause = current_pause(db, now=now)
@@ -48,30 +44,29 @@ def find_in_jobs(
         yield Finding(
             "warning" if forgotten else "info",
             "paused",
-            f"the jobs are paused since {pause.since}: {pause.reason}",
-            "end it with `memctl resume`" if not pause.until else f"it ends at {pause.until}",
+            f"jobs have been paused since {pause.since}: {pause.reason}",
+            "end the pause with `memctl resume`"
+            if not pause.until
+            else f"it ends at {pause.until}",
         )
-    successes = {
-        job: (run_id, parse_moment(started_at))
-        for job, run_id, started_at in db.execute(LAST_SUCCESSES)
-    }
+    successes = last_successes(db)
     for job, days in policy.overdue_days.items():
-        if job in successes and now - successes[job][1] > timedelta(days=days):
+        if job in successes and now - successes[job].started_at > timedelta(days=days):
             yield Finding(
                 "warning",
                 "overdue",
-                f"{job} has not succeeded for {(now - successes[job][1]).days} days",
-                "is it still scheduled, and allowed to run?",
+                f"{job} has not succeeded for {(now - successes[job].started_at).days} days",
+                "check that it is scheduled, and that it can run",
             )
         yield from _find_failures(db, path, job, spooled)
     crashed = crashed_runs(db, path)
     for run in list_runs(db, RunFilter(status="crashed"), crashed=crashed, limit=MOST_RUNS):
-        made_up = run.job in successes and run.run_id < successes[run.job][0]
+        completed = run.job in successes and run.run_id < successes[run.job].run_id
         yield Finding(
-            "info" if made_up else "warning",
+            "info" if completed else "warning",
             "crashed",
-            f"run {run.run_id} ({run.job}) of {run.started_at} never ended",
-            "what it had done is done" + ("" if made_up else "; the next run does the rest"),
+            f"run {run.run_id} ({run.job}) of {run.started_at} did not finish",
+            "its changes are kept" + ("" if completed else "; the next run makes the others"),
             fix=f"mark run {run.run_id} as failed",
         )
 
@@ -85,12 +80,12 @@ def _find_failures(
     if not failures:
         return
     refused = (kept or in_ledger)[-1 if kept else 0].status == "refused"
-    last = kept[-1].error if kept else in_ledger[0].error
+    error = (kept[-1].error if kept else in_ledger[0].error) or "the process was killed"
     times = "once" if failures == 1 else f"{failures} times in a row"
     yield Finding(
         "error" if failures >= FAILURES_IN_A_ROW else "warning",
         "refused" if refused else "failing",
-        f"{job} {'was refused' if refused else 'has failed'} {times}: {last or 'it was killed'}",
+        f"{job} {'was refused' if refused else 'has failed'} {times}: {error}",
         "see `memctl runs`",
     )
 
@@ -98,13 +93,13 @@ def _find_failures(
 def find_in_numbers(
     db: Connection, of_agents: Mapping[str, int], policy: AlertPolicy, *, now: datetime
 ) -> Iterator[Finding]:
-    """Look for too many memories of one agent, and for many that are gone; reads only."""
+    """Check for agents with too many memories, and for large decreases; reads only."""
     for alert in growth_alerts(of_agents, policy):
         yield Finding(
             "warning",
             "growth",
             alert.message,
-            "does it forget what it no longer needs, or set expiries?",
+            "check that the agent forgets memories or sets expiries",
         )
     memories = sum(of_agents.values())
     for alert in drop_alerts(memories, figures_before_today(db, now=now)):
@@ -116,7 +111,7 @@ def find_in_numbers(
             yield Finding(
                 "info",
                 "drop",
-                f"run {run.run_id} ({run.job}) archived {archived} memories,"
-                f" and {memories} are left",
-                f"if it was not meant: `memctl restore --run {run.run_id}`",
+                f"run {run.run_id} ({run.job}) archived {archived} memories;"
+                f" active memories left: {memories}",
+                f"if this was unintended, run `memctl restore --run {run.run_id}`",
             )

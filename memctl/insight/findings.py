@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""The findings of a check."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,14 +8,14 @@ Severity = Literal["error", "warning", "info"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is worth knowing.
+    """One finding.
 
-    An error stops memctl's work or endangers a memory, a warning will in time, and an info is only
-    good to know.
+    An error prevents memctl's work or endangers memories, a warning will do so in time, and an info
+    needs no action.
     """
 
     severity: Severity
     code: str
     message: str
     advice: str = ""
-    fix: str | None = None  # what --fix does about it; None: nothing
+    fix: str | None = None  # what --fix does; None: nothing
