@@ -16,11 +16,11 @@ from typing import Any, Self
 
 from memctl.config.settings import load_settings
 from memctl.errors import UsageError
-from memctl.jobs.batches import Batches
 from memctl.jobs.cleanup import cleanup
 from memctl.jobs.engine import MOST_LOCK_WAIT, JobContext, JobRequest, perform
 from memctl.storage.rows import Reason
 from memctl.storage.sqlite.archiving import archive_rows, own_deletes
+from memctl.storage.sqlite.batches import Batches
 from memctl.storage.sqlite.database import one_view, open_database, transaction
 from memctl.storage.sqlite.memories import (
     Memory,

@@ -19,12 +19,12 @@ from typing import Generic, NamedTuple, Self, TypeVar
 
 from memctl.config.policies import Policy
 from memctl.errors import MemctlError, NotFoundError, RefusedError, SchemaError, UsageError
-from memctl.jobs.batches import Batches
 from memctl.jobs.tally import JobTally
 from memctl.jobs.watchdog import Watch, after_run, deliver_alerts, keep_failure, take_in_spool
 from memctl.storage.rows import AffectedMemory, EndStatus, Pause
 from memctl.storage.spool import FailureStatus
 from memctl.storage.sqlite import ledger, migrations
+from memctl.storage.sqlite.batches import Batches
 from memctl.storage.sqlite.database import open_database, require_file
 from memctl.storage.sqlite.locking import exclusive
 from memctl.storage.sqlite.pause import current_pause
