@@ -18,9 +18,9 @@ from memctl.config.settings import load_settings
 from memctl.errors import UsageError
 from memctl.jobs.cleanup import cleanup
 from memctl.jobs.engine import MOST_LOCK_WAIT, JobContext, JobRequest, perform
+from memctl.storage.engines import open_store
 from memctl.storage.rows import Reason
 from memctl.storage.sqlite.archiving import archive_rows, own_deletes
-from memctl.storage.sqlite.batches import Batches
 from memctl.storage.sqlite.database import one_view, open_database, transaction
 from memctl.storage.sqlite.memories import (
     Memory,
@@ -40,7 +40,6 @@ from memctl.storage.sqlite.memories import (
     require_limit,
     require_type,
     rows_of_memory,
-    select_memories,
     to_expiry,
     to_json,
     to_stored,
@@ -222,21 +221,12 @@ class AgentMemory:
         either active or archived, but an interruption may leave some of them active.
         """
         now = self._now()
-        selection = select_memories(agent, type)
         # On another connection, because batches disable automatic checkpoints on theirs.
-        with self._reading(), open_database(self._path, lock_wait=self._lock_wait) as db:
-            tally = JobContext(
-                db, JobRequest(self._path, now), batches=Batches(db)
-            ).apply_in_batches(
-                selection,
-                lambda batch: archive_rows(
-                    db,
-                    batch.rowids,
-                    reason="forgotten",
-                    now=now,
-                    run_id=None,
-                ),
+        with self._reading(), open_store(self._path, lock_wait=self._lock_wait) as store:
+            run = JobContext(
+                store, JobRequest(self._path, now), batches=store.batches(max_seconds=None)
             )
+            tally = run.apply_in_batches(store.forgotten(agent, type, now=now))
         if type is not None and not tally.count:
             require_type(type)
         return tally.count

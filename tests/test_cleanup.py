@@ -5,13 +5,13 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from memctl.errors import SchemaError
 from memctl.jobs.cleanup import CleanupResult, cleanup
 from memctl.jobs.engine import JobContext, JobRequest, perform
+from memctl.storage.sqlite.batches import Batches
 from tests.support.database import connect, rows
 from tests.support.program import NOW, Memctl
 from tests.support.service import Service
@@ -154,14 +154,14 @@ def test_a_column_that_the_service_adds_meanwhile_stops_the_job(
         remember(expired_for=timedelta(days=1))
 
     def work(run: JobContext) -> CleanupResult:
-        assert run.batches is not None
-        apply = run.batches.apply
+        assert isinstance(run.batches, Batches)
+        hold = run.batches._hold
 
-        def change_the_table_first(rowids: Any, change: Callable[[str], object]) -> int:
+        def change_the_table_first(change: Callable[[], object]) -> float:
             db.execute("ALTER TABLE agent_memory ADD COLUMN mood TEXT DEFAULT 'fine'")
-            return apply(rowids, change)
+            return hold(change)
 
-        run.batches.apply = change_the_table_first  # type: ignore[method-assign]
+        run.batches._hold = change_the_table_first  # type: ignore[method-assign]
         return cleanup(run)
 
     with pytest.raises(SchemaError, match="the schema was changed while the job ran"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from memctl.config.policies import DecayPolicy
+from memctl.config.policies import DecayPolicy, PromotePolicy
 from memctl.config.settings import load_settings
 from memctl.errors import ClockLeapError, RefusedError
 from memctl.insight.check import CheckPolicies, check
@@ -55,7 +55,7 @@ def delivered() -> list[Alert]:
 
 def charge(run: JobContext) -> JobResult:
     """Do the work of decay."""
-    return decay(run, DecayPolicy())
+    return decay(run, DecayPolicy(), PromotePolicy())
 
 
 def perform_at(path: Path, now: datetime, **request: Any) -> JobReport[JobResult]:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memctl.config.file import Configuration
-from memctl.config.policies import DecayPolicy
+from memctl.config.policies import DecayPolicy, PromotePolicy
 from memctl.jobs.decay import decay
 from memctl.jobs.engine import JobRequest, perform
 from memctl.jobs.features import disable, enable
@@ -103,7 +103,9 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def run(path: Path, now: datetime, policy: DecayPolicy = DEFAULT_POLICY) -> int:
     """Run decay, whatever the clock did before, and return how many memories it charged."""
-    report = perform("decay", lambda run: decay(run, policy), JobRequest(path, now, force=True))
+    report = perform(
+        "decay", lambda run: decay(run, policy, PromotePolicy()), JobRequest(path, now, force=True)
+    )
     assert report.result is not None
     return report.result.decayed
 

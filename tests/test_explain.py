@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memctl.config.policies import DecayPolicy, PrunePolicy
+from memctl.config.policies import DecayPolicy, PromotePolicy, PrunePolicy
 from memctl.insight.explain import Explanation, Policies, explain
 from memctl.jobs.cleanup import cleanup
 from memctl.jobs.decay import decay
@@ -111,7 +111,7 @@ def test_decay_does_at_the_moments_told_what_is_told(
 
     def after_decay(now: datetime) -> Any:
         start_over(database, columns)
-        run_job(database, lambda run: decay(run, policy), now)
+        run_job(database, lambda run: decay(run, policy, PromotePolicy()), now)
         return importance(database)
 
     assert after_decay(NOW) == fading.importance_after_next
@@ -173,7 +173,7 @@ def test_cleanup_and_prune_come_when_it_is_told(
     run_job(database, cleanup, at)
     assert count(database, "archived_memories") == 0
     archived_at = max(at + SECOND, NOW)
-    run_job(database, lambda run: decay(run, policies.decay), archived_at)
+    run_job(database, lambda run: decay(run, policies.decay, policies.promotion), archived_at)
     run_job(database, cleanup, archived_at)
     assert count(database, "archived_memories") == 1
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memctl.config.policies import DecayPolicy
+from memctl.config.policies import DecayPolicy, PromotePolicy
 from memctl.jobs.archive import archive
 from memctl.jobs.decay import decay
 from memctl.jobs.engine import JobContext, JobRequest, JobResult, perform
@@ -42,7 +42,11 @@ def enable_all(memctl: Memctl) -> None:
 
 def run_decay(path: Path, now: datetime) -> None:
     """Run decay, whatever the clock did before."""
-    perform("decay", lambda run: decay(run, DecayPolicy()), JobRequest(path, now, force=True))
+    perform(
+        "decay",
+        lambda run: decay(run, DecayPolicy(), PromotePolicy()),
+        JobRequest(path, now, force=True),
+    )
 
 
 def triggers(db: sqlite3.Connection) -> list[str]:

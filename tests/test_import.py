@@ -18,11 +18,12 @@ from memctl.documents import importing
 from memctl.documents.importing import ImportResult, import_staged
 from memctl.documents.staging import AgentSelection, stage
 from memctl.errors import DocumentError, RefusedError
-from memctl.jobs import batches
 from memctl.jobs.archive import archive
 from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.restore import restore
 from memctl.storage.rows import ArchiveFilter
+from memctl.storage.sqlite import batches
+from memctl.storage.sqlite.batches import Batches
 from memctl.storage.sqlite.conflicts import ImportConflict
 from memctl.storage.sqlite.memories import TYPES
 from tests.support.database import connect, everything, rows
@@ -582,7 +583,7 @@ class Interfering:
 
     def __call__(self, run: JobContext, rule: ImportConflict) -> ImportResult:
         """Import, with one row in each batch."""
-        assert run.batches is not None
+        assert isinstance(run.batches, Batches)
         hold = run.batches._hold
         run.batches._rows = 1
         begun = 0
@@ -605,7 +606,7 @@ class Interfering:
                 lambda run: self(run, rule),
                 JobRequest(database, NOW),
                 by_hand=True,
-                prepare=lambda db: stage(db, file, AgentSelection(), lambda *_: None),
+                prepare=lambda store: stage(store.sqlite, file, AgentSelection(), lambda *_: None),
             ).result
         assert result is not None
         return result

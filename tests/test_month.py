@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from memctl.config.policies import DecayPolicy, PrunePolicy
+from memctl.config.policies import DecayPolicy, PromotePolicy, PrunePolicy
 from memctl.jobs.archive import archive
 from memctl.jobs.cleanup import cleanup
 from memctl.jobs.decay import decay
@@ -262,7 +262,9 @@ def live(world: World, memctl: Memctl, seed: int) -> None:
         hour += timedelta(hours=1)
         if chance.random() < 0.8:
             world.cleanup(hour)
-        perform("decay", lambda run: decay(run, DecayPolicy()), world.request(hour))
+        perform(
+            "decay", lambda run: decay(run, DecayPolicy(), PromotePolicy()), world.request(hour)
+        )
         for _ in range(chance.choice([0, 1, 1, 2])):
             world.snapshot(hour)
             for _ in range(3):

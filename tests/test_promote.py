@@ -21,10 +21,12 @@ from hypothesis import strategies as st
 
 from memctl.config.policies import DecayPolicy, Override, PromotePolicy
 from memctl.errors import SchemaError
-from memctl.jobs.candidates import decay_with_notes, find_candidates
+from memctl.jobs.candidates import find_candidates
+from memctl.jobs.decay import decay
 from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.promote import PromoteResult, Promotion, promote
 from memctl.storage.sqlite.database import open_database, table_exists
+from memctl.storage.sqlite.store import SqliteStore
 from tests.support.database import connect, everything, insert_memory, is_sound, rows, text_of
 from tests.support.program import NOW, Memctl
 from tests.support.service import Service
@@ -1031,10 +1033,12 @@ def test_another_memory_that_has_got_the_row_of_a_candidate_is_not_prepared(
 
     with open_database(path, read_only=True) as connection:
         candidates = find_candidates(
-            connection, PromotePolicy(), DecayPolicy(), agent=None, now=NOW
+            SqliteStore(connection), PromotePolicy(), DecayPolicy(), agent=None, now=NOW
         )
         promotion = Promotion(
-            JobContext(connection, JobRequest(path, NOW, dry_run=True)), candidates
+            JobContext(SqliteStore(connection), JobRequest(path, NOW, dry_run=True)),
+            candidates,
+            has_knowledge=False,
         )
         promotion.prepare(array("q", [rowid]))
 
@@ -1219,9 +1223,7 @@ def test_any_schedule_promotes_the_same_memories_with_the_same_confidence(
             request = JobRequest(shared, now, force=True)
             for job in jobs:
                 if job == "decay":
-                    perform(
-                        "decay", lambda run: decay_with_notes(run, policy, PromotePolicy()), request
-                    )
+                    perform("decay", lambda run: decay(run, policy, PromotePolicy()), request)
                 else:
                     perform("promote", lambda run: promote(run, PromotePolicy(), policy), request)
 

@@ -21,8 +21,9 @@ from memctl.jobs.prune import (
     prune,
 )
 from memctl.storage.sqlite.database import open_database
-from memctl.storage.sqlite.prune import RetentionKeys, great_losses, old_memories
+from memctl.storage.sqlite.prune import RetentionKeys, great_losses, removable_memories
 from memctl.storage.sqlite.selection import ALL_ROWS
+from memctl.storage.sqlite.store import SqliteStore
 from tests.support.configurations import AGENTS, PRUNE_KEYS, TYPES, Document, documents, said
 from tests.support.database import archive_row, connect, insert_memory, rows, text_of
 from tests.support.program import NOW, Memctl
@@ -267,7 +268,7 @@ def test_a_refusal_of_one_agent_leaves_the_policy_of_the_others_accepted(
     assert run(PrunePolicy(), 40).refusal is None  # the mistake was corrected
     assert run(MONTH, 40).refusal is not None
     assert run(MONTH, 40, force=True).pruned == 150
-    assert last_policy(db) == MONTH
+    assert last_policy(SqliteStore(db)) == MONTH
 
 
 @pytest.mark.parametrize(
@@ -318,7 +319,7 @@ def test_thousands_of_policies_cost_each_memory_no_more_than_one(
         request = JobRequest(migrated.database, NOW, dry_run=True, force=True)
         with open_database(migrated.database, read_only=True) as opened:
             opened.set_progress_handler(count, 100)
-            result = prune(JobContext(opened, request), policy)
+            result = prune(JobContext(SqliteStore(opened), request), policy)
         assert result.pruned == 2000 * min(agents, 200) // 200
         return counted
 
@@ -530,7 +531,7 @@ def test_many_guarded_agents_are_counted_not_listed(
 @pytest.mark.parametrize(
     "query",
     [
-        pytest.param(old_memories(RetentionKeys(), ALL_ROWS), id="the search"),
+        pytest.param(removable_memories(RetentionKeys(), ALL_ROWS), id="the search"),
         pytest.param(
             great_losses(
                 RetentionKeys(), RetentionKeys(":last_cutoff", ":last_protected_importance")

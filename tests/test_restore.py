@@ -12,6 +12,7 @@ from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.restore import RestoreResult, restore
 from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite.archive import archive_condition
+from memctl.storage.sqlite.batches import Batches
 from memctl.storage.sqlite.restore import restorable_memories
 from memctl.storage.sqlite.selection import BATCH_ROWS
 from tests.support.database import insert_memory, is_sound, rows
@@ -257,12 +258,12 @@ def test_what_is_written_anew_during_a_restore_stays_and_is_told_of(
 
     def restore_while_the_service_writes(run: JobContext) -> RestoreResult:
         # The conflict arises between the check of all and the first batch.
-        assert run.batches is not None
+        assert isinstance(run.batches, Batches)
         apply = run.batches.apply
 
-        def write_first(rowids: Any, change: Callable[[str], object]) -> int:
+        def write_first(rowids: Any, change: Callable[[str], object], **how: Any) -> int:
             remember(key="49", value="new")
-            return apply(rowids, change)
+            return apply(rowids, change, **how)
 
         run.batches.apply = write_first  # type: ignore[method-assign]
         return restore(run, ArchiveFilter(run_id=1))

@@ -109,7 +109,7 @@ def test_an_index_that_triggers_keep_is_right_after_every_job(
     run("promote", lambda job: promote(job, PromotePolicy(), DecayPolicy()))
     run("cleanup", cleanup)
     run("restore", lambda job: restore(job, ArchiveFilter(agent="build_agent", ids=["m-1", "m-2"])))
-    run("decay", lambda job: decay(job, DecayPolicy()), days=30)
+    run("decay", lambda job: decay(job, DecayPolicy(), PromotePolicy()), days=30)
     run("archive", lambda job: archive(job, agent="build_agent", ids=["m-3"]), days=30)
     run("prune", lambda job: prune(job, PrunePolicy(protected_importance=10)), days=365)
     with AgentMemory(path, clock=lambda: NOW) as memories:
@@ -389,7 +389,9 @@ def test_a_constraint_that_the_service_added_later_ends_a_job_with_one_line(
     )
 
     with pytest.raises(SchemaError, match=r"CHECK constraint failed: importance > 8\.9"):
-        perform("decay", lambda run: decay(run, DecayPolicy()), JobRequest(path, NOW))
+        perform(
+            "decay", lambda run: decay(run, DecayPolicy(), PromotePolicy()), JobRequest(path, NOW)
+        )
 
     ((error,),) = rows(db, "memory_runs", "error")
     assert "CHECK constraint failed" in error

@@ -154,8 +154,12 @@ def import_(
             ),
             change.request(call),
             by_hand=True,
-            prepare=lambda db: stage(
-                db, file, selection, progress, complete_at=call.moment if no_checksum else None
+            prepare=lambda store: stage(
+                store.sqlite,
+                file,
+                selection,
+                progress,
+                complete_at=call.moment if no_checksum else None,
             ),
         )
     finish(report, call, change)

@@ -32,7 +32,7 @@ _TABLE = (
     ),
     Job(
         "decay",
-        work="memctl.jobs.candidates:decay_with_notes",
+        work="memctl.jobs.decay:decay",
         policies=("decay", "promote"),
         every="daily",
         overdue_days=2,

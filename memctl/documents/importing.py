@@ -36,6 +36,7 @@ from memctl.storage.sqlite.imports import (
     write_promotions,
 )
 from memctl.storage.sqlite.sections import ACTIVE, ARCHIVED, PROMOTIONS
+from memctl.storage.store import Batches
 
 # Writing this many rows in one transaction holds the write lock for two to three seconds; the
 # service waits for five. To replace a row takes three to five times as long as to insert one.
@@ -126,7 +127,7 @@ class _Import:
             self._refuse_invalid()
         if self._atomic and not self._run.request.force:
             self._refuse_many()
-        refusal = self._write_all() if self._run.batches else None
+        refusal = self._write_all(self._run.batches) if self._run.batches else None
         return self._result(refusal)
 
     def _refuse_conflicts(self, outcome: str, *, among: str | None = None) -> None:
@@ -166,7 +167,7 @@ class _Import:
                 "omit --atomic, or stop the other programs and use --force",
             )
 
-    def _write_all(self) -> RefusedError | None:
+    def _write_all(self, batches: Batches) -> RefusedError | None:
         """Write all rows; return the error that ended the import before all were written."""
         to_write = self._conflicts.rows_to_write()
         written = 0
@@ -180,7 +181,7 @@ class _Import:
             written += len(json.loads(rows))
 
         try:
-            self._run.apply(to_write, write, at_once=self._atomic)
+            batches.apply(to_write, write, at_once=self._atomic)
         except RefusedError as error:
             for rows in _portions(to_write[written:]):
                 self._conflicts.withdraw(rows)

@@ -28,6 +28,7 @@ from memctl.storage.sqlite.explain import (
     type_of_key,
 )
 from memctl.storage.sqlite.knowledge import ENTRY_TYPES
+from memctl.storage.sqlite.store import SqliteStore
 from memctl.storage.times import to_text, to_unix
 
 MOST_NAMES = 10_000  # that are compared with an unknown one
@@ -209,8 +210,9 @@ def _unknown_name(db: Connection, agent: str, type_: str, key: str) -> NotFoundE
 def _active_memory(
     db: Connection, memory: StoredMemory, type_: str, policies: Policies, *, now: datetime
 ) -> ActiveMemory:
-    candidates = foreseen_candidates(db, policies.promotion, policies.decay, agent=None, now=now)
-    ((_, considered),) = candidates.judge(db, rowid=memory.rowid)
+    candidates = foreseen_candidates(SqliteStore(db), policies.promotion, policies.decay, now=now)
+    ((_, conditions),) = candidates.judge(rowid=memory.rowid)
+    considered = Considered(*conditions)
     return ActiveMemory(
         id=memory.id,
         importance=memory.importance,

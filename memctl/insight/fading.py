@@ -5,9 +5,12 @@ from collections.abc import Callable
 from datetime import datetime
 
 from memctl.config.policies import DecayPolicy
-from memctl.jobs.decay import settled_decay_sql
+from memctl.jobs.idle_times import settled_importances
 from memctl.storage.sqlite.database import Connection
+from memctl.storage.sqlite.decay import DecaySql, decay_sql
 from memctl.storage.sqlite.fading import IdleTime, read_decayed, read_idle_since, read_idle_time
+from memctl.storage.sqlite.idle_times import with_settled_importances
+from memctl.storage.sqlite.store import SqliteStore
 from memctl.storage.times import to_unix
 
 FARTHEST_DAYS = 36500
@@ -15,7 +18,7 @@ FARTHEST_DAYS = 36500
 
 def idle_time(db: Connection, rowid: int, policy: DecayPolicy, *, now: datetime) -> IdleTime:
     """Return how long the memory in a row has been idle, and what it owes for that."""
-    sql = settled_decay_sql(db, policy, rowid=rowid)
+    sql = _decay_sql(db, policy, rowid)
     return read_idle_time(db, rowid, sql, now=to_unix(now))
 
 
@@ -26,7 +29,7 @@ def importance_after_decay(
 
     `at` is in unix seconds. The memory is assumed not to be read until then.
     """
-    sql = settled_decay_sql(db, policy, rowid=rowid)
+    sql = _decay_sql(db, policy, rowid)
     return read_decayed(db, rowid, sql, now=at)
 
 
@@ -41,7 +44,7 @@ def moment_of_fading(
     start = read_idle_since(db, rowid)
     if start is None:
         return None
-    sql = settled_decay_sql(db, policy, rowid=rowid)
+    sql = _decay_sql(db, policy, rowid)
 
     def is_reached(days: int) -> bool:
         left = read_decayed(db, rowid, sql, now=start + days * 86400)
@@ -49,3 +52,9 @@ def moment_of_fading(
 
     days = bisect.bisect_left(range(FARTHEST_DAYS + 1), True, key=is_reached)
     return start + days * 86400 if days <= FARTHEST_DAYS else None
+
+
+def _decay_sql(db: Connection, policy: DecayPolicy, rowid: int) -> DecaySql:
+    """Return a policy whose queries see the memory in a row as if ended idle times were charged."""
+    importances = settled_importances(SqliteStore(db), policy, rowid=rowid)
+    return with_settled_importances(db, decay_sql(db, policy), importances)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from memctl.config.policies import AlertPolicy, DecayPolicy, PromotePolicy
 from memctl.errors import UsageError
 from memctl.insight.metrics import DatabaseSize, DayFigures, database_size, read_history
-from memctl.jobs.candidates import Candidates, foreseen_candidates
+from memctl.jobs.candidates import Considered, foreseen_candidates
 from memctl.storage.sqlite.database import Connection, one_view
 from memctl.storage.sqlite.features import counting_since
 from memctl.storage.sqlite.figures import (
@@ -43,6 +43,8 @@ from memctl.storage.sqlite.report import (
     unread_memories,
 )
 from memctl.storage.sqlite.run_summaries import RunSummary, runs_since
+from memctl.storage.sqlite.store import SqliteStore
+from memctl.storage.store import Candidates
 from memctl.storage.times import to_day, to_text
 
 MOST = 10  # rows of each list
@@ -161,7 +163,7 @@ def read_report(
                 for agent, days in history.by_agent().items()
             }
         candidates = _read_candidates(
-            db, foreseen_candidates(db, promotion, decay, agent=None, now=now)
+            foreseen_candidates(SqliteStore(db), promotion, decay, now=now)
         )
         due = [candidate for candidate in candidates if candidate.is_due]
         near = [candidate for candidate in candidates if not candidate.is_due]
@@ -234,7 +236,7 @@ def _daily_changes(
     return [found.get(day, Changes(day)) for day in sorted({*days, to_day(now), *found})]
 
 
-def _read_candidates(db: Connection, candidates: Candidates) -> list[ReportedCandidate]:
+def _read_candidates(candidates: Candidates) -> list[ReportedCandidate]:
     """Return the memories that meet all conditions of promotion or all but one, best first."""
     found = [
         ReportedCandidate(
@@ -244,8 +246,8 @@ def _read_candidates(db: Connection, candidates: Candidates) -> list[ReportedCan
             considered.age_days or 0,
             considered.is_due,
         )
-        for memory, considered in candidates.judge(db, "lacking one at most")
-        if not considered.known_since
+        for memory, conditions in candidates.judge("lacking one at most")
+        if not (considered := Considered(*conditions)).known_since
     ]
     return sorted(found, key=lambda one: (not one.is_due, -one.importance, -one.access_count))
 

@@ -4,15 +4,11 @@ Memories that are already archived are skipped, so that the command can be repea
 memory that was written or read since the import stays active.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memctl.errors import UsageError
-from memctl.jobs.engine import Batch, JobContext, JobResult
-from memctl.storage.rows import Reason
-from memctl.storage.sqlite.agents import require_agent, require_ids
-from memctl.storage.sqlite.archiving import archive_rows, imported_memories, select_named
-from memctl.storage.sqlite.ledger import require_run
+from memctl.jobs.engine import JobContext, JobResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +34,6 @@ class ArchiveResult(JobResult):
         )
 
 
-def archiving(run: JobContext, *, reason: Reason) -> Callable[[Batch], int]:
-    """Return the change that archives the memories of a batch."""
-    return lambda batch: archive_rows(
-        run.db, batch.rowids, reason=reason, now=run.now, run_id=run.number
-    )
-
-
 def archive(
     run: JobContext, *, agent: str | None, ids: Sequence[str] = (), of_run: int | None = None
 ) -> ArchiveResult:
@@ -55,24 +44,24 @@ def archive(
     """
     if bool(ids) == (of_run is not None):
         raise UsageError("specify either ids or --run", "memctl archive AGENT ID…, or --run N")
-    require_agent(run.db, agent)
+    run.store.require_agent(agent)
     if of_run is not None:
         return _archive_imported(run, agent, of_run)
     if agent is None:
         raise UsageError("ids require an agent", "memctl archive AGENT ID…")
-    require_ids(run.db, agent, ids)
-    tally = run.apply_in_batches(select_named(agent, ids), archiving(run, reason="manual"))
+    run.store.require_ids(agent, ids)
+    tally = run.apply_in_batches(run.store.named(agent, ids, now=run.now, run_id=run.run_id))
     return ArchiveResult(archived=tally.count, tally=tally)
 
 
 def _archive_imported(run: JobContext, agent: str | None, of_run: int) -> ArchiveResult:
-    job, started_at = require_run(run.db, of_run)
+    job, started_at = run.store.require_run(of_run)
     if job != "import":
         raise UsageError(
             f"run {of_run} is a run of {job}, not an import", "see `memctl runs --job import`"
         )
-    imported = imported_memories(run.db, of_run, started_at, agent=agent)
-    tally = run.apply_in_batches(imported.unused, archiving(run, reason="manual"))
+    imported = run.store.imported(of_run, started_at, agent=agent, now=run.now, run_id=run.run_id)
+    tally = run.apply_in_batches(imported.unused)
     return ArchiveResult(
         archived=tally.count,
         in_use=imported.active - tally.count - tally.remaining,

@@ -11,26 +11,15 @@ mark on the memory, which the service clears whenever it writes the memory again
 
 from collections.abc import Iterator
 from datetime import datetime
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from memctl.config.policies import DecayPolicy, PromotePolicy
 from memctl.errors import RefusedError
-from memctl.jobs.decay import DecayResult, decay, settled_decay_sql
-from memctl.jobs.engine import JobContext
+from memctl.jobs.idle_times import settled_importances
 from memctl.jobs.knowledge import content_hash
-from memctl.storage.rows import AffectedMemory, ConditionsMet, Which
-from memctl.storage.sqlite.candidates import (
-    CandidateSql,
-    candidate_sql,
-    define_content_hash,
-    delete_notes_on_nothing,
-    judge_memories,
-    note_importances,
-)
-from memctl.storage.sqlite.database import Connection
-from memctl.storage.sqlite.decay import decay_sql
-from memctl.storage.sqlite.knowledge import ENTRY_TYPES, has_knowledge_base
+from memctl.storage.rows import AffectedMemory, ConditionsMet
+from memctl.storage.sqlite.knowledge import ENTRY_TYPES
+from memctl.storage.store import Candidates, Store
 
 
 class Considered(ConditionsMet):
@@ -78,84 +67,48 @@ def _shortage(name: str, value: Any, least: float) -> str:
     return f"{name} is not a number"
 
 
-class Candidates(NamedTuple):
-    """The candidates of one agent or of all, at one moment."""
-
-    policy: PromotePolicy
-    sql: CandidateSql
-
-    def considered(self, db: Connection) -> Iterator[AffectedMemory]:
-        """Yield memories that are, or could become, candidates, and why; the nearest first."""
-        for memory, considered in self.judge(db, "worth listing"):
-            yield memory._replace(
-                detail_names=(*Considered._fields[:3], "why"),
-                details=(*considered[:3], considered.why(self.policy)),
-            )
-
-    def judge(
-        self, db: Connection, which: Which = "all", *, rowid: int | None = None
-    ) -> Iterator[tuple[AffectedMemory, Considered]]:
-        """Yield memories, or the one in a row, and the conditions that they meet."""
-        for memory, conditions in judge_memories(db, self.sql, which, rowid=rowid):
-            yield memory, Considered(*conditions)
-
-
 def find_candidates(
-    db: Connection, policy: PromotePolicy, decay: DecayPolicy, *, agent: str | None, now: datetime
-) -> Candidates:
-    """Return the candidates that a promotion would find, for queries on this connection.
-
-    Raises RefusedError if the table of the knowledge base is not as expected.
-    """
-    has_entries = has_knowledge_base(db)
-    return _candidates(db, policy, decay, agent=agent, now=now, has_entries=has_entries)
-
-
-def foreseen_candidates(
-    db: Connection, policy: PromotePolicy, decay: DecayPolicy, *, agent: str | None, now: datetime
-) -> Candidates:
-    """Do the same for a command that only reads: an unexpected knowledge base is ignored."""
-    try:
-        return find_candidates(db, policy, decay, agent=agent, now=now)
-    except RefusedError:
-        return _candidates(db, policy, decay, agent=agent, now=now, has_entries=False)
-
-
-def _candidates(
-    db: Connection,
+    store: Store,
     policy: PromotePolicy,
     decay: DecayPolicy,
     *,
     agent: str | None,
     now: datetime,
-    has_entries: bool,
+    has_knowledge: bool | None = None,
 ) -> Candidates:
-    define_content_hash(db, content_hash)
-    sql = candidate_sql(
-        settled_decay_sql(db, decay),
-        importance=policy.importance,
-        accesses=policy.accesses,
-        age=policy.age,
+    """Return the candidates that a promotion would find.
+
+    Raises RefusedError if the knowledge base is not one that memctl knows.
+    """
+    return store.candidates(
+        policy,
+        decay,
+        content_hash=content_hash,
+        has_knowledge=store.knowledge.exists() if has_knowledge is None else has_knowledge,
+        importances=settled_importances(store, decay),
         agent=agent,
         now=now,
-        has_entries=has_entries,
     )
-    return Candidates(policy, sql)
 
 
-def decay_with_notes(
-    run: JobContext, policy: DecayPolicy, promotion: PromotePolicy, *, agent: str | None = None
-) -> DecayResult:
-    """Run `decay`, and note the importance of candidates before they are charged."""
-    sql = candidate_sql(
-        decay_sql(run.db, policy),
-        importance=promotion.importance,
-        accesses=promotion.accesses,
-        age=promotion.age,
-        agent=None,
-        now=run.now,
-    )
-    result = decay(run, policy, agent=agent, before_charging=partial(note_importances, run.db, sql))
-    if run.batches:
-        delete_notes_on_nothing(run.db)
-    return result
+def foreseen_candidates(
+    store: Store, policy: PromotePolicy, decay: DecayPolicy, *, now: datetime
+) -> Candidates:
+    """Return the candidates of all agents for a command that only reads.
+
+    A knowledge base that memctl does not know is ignored.
+    """
+    try:
+        return find_candidates(store, policy, decay, agent=None, now=now)
+    except RefusedError:
+        return find_candidates(store, policy, decay, agent=None, now=now, has_knowledge=False)
+
+
+def list_considered(candidates: Candidates, policy: PromotePolicy) -> Iterator[AffectedMemory]:
+    """Yield the memories that are candidates or could become some, and why; the nearest first."""
+    for memory, conditions in candidates.judge("worth listing"):
+        considered = Considered(*conditions)
+        yield memory._replace(
+            detail_names=(*Considered._fields[:3], "why"),
+            details=(*considered[:3], considered.why(policy)),
+        )

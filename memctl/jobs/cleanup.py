@@ -6,10 +6,7 @@ time never expires.
 
 from dataclasses import dataclass
 
-from memctl.jobs.archive import archiving
 from memctl.jobs.engine import JobContext, JobResult
-from memctl.storage.sqlite.agents import require_agent
-from memctl.storage.sqlite.cleanup import select_expired
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +21,6 @@ def cleanup(run: JobContext, *, agent: str | None = None) -> CleanupResult:
 
     Raises NotFoundError for an agent without memories.
     """
-    require_agent(run.db, agent)
-    expired = select_expired(agent=agent, now=run.now)
-    tally = run.apply_in_batches(expired, archiving(run, reason="expired"))
+    run.store.require_agent(agent)
+    tally = run.apply_in_batches(run.store.expired(agent=agent, now=run.now, run_id=run.run_id))
     return CleanupResult(archived=tally.count, tally=tally)

@@ -16,8 +16,6 @@ from memctl.config.settings import Settings
 from memctl.errors import MemctlError, RefusedError, shortage
 from memctl.jobs.engine import JobContext, JobReport, JobRequest, JobResult, Session, clock_error
 from memctl.storage.rows import JobHistory
-from memctl.storage.sqlite.ledger import job_history
-from memctl.storage.sqlite.migrations import require_current
 
 RETRY_AFTER = timedelta(hours=1)
 
@@ -112,11 +110,11 @@ def _plan(every: Mapping[str, Every], session: Session) -> list[tuple[str, datet
     While the clock is wrong it is only the first, which is refused and recorded for all of them.
     """
     now = session.request.now
-    with session.open_database() as db:
-        require_current(db)
-        if clock_error(db, session.request):
+    with session.open_store() as store:
+        store.require_current()
+        if clock_error(store, session.request):
             return [(_first(every), now)]
-        return [(job, due_at(every[job], job_history(db, job), now=now)) for job in every]
+        return [(job, due_at(every[job], store.job_history(job), now=now)) for job in every]
 
 
 def _first(every: Mapping[str, Every]) -> str:

@@ -4,33 +4,22 @@ At most one run changes a database at a time. Each has one cutoff, `now`, and a 
 a dry run has neither lock nor row and cannot write.
 """
 
-import json
-import sqlite3
 import time
-from array import array
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
-from sqlite3 import Connection
 from typing import Generic, NamedTuple, Self, TypeVar
 
 from memctl.config.policies import Policy
-from memctl.errors import MemctlError, NotFoundError, RefusedError, SchemaError, UsageError
+from memctl.errors import MemctlError, NotFoundError, RefusedError, UsageError
 from memctl.jobs.tally import JobTally
 from memctl.jobs.watchdog import Watch, after_run, deliver_alerts, keep_failure, take_in_spool
-from memctl.storage.rows import AffectedMemory, EndStatus, Pause
+from memctl.storage.engines import exclusive, open_store
+from memctl.storage.rows import EndStatus, Pause
 from memctl.storage.spool import FailureStatus
-from memctl.storage.sqlite import ledger, migrations
-from memctl.storage.sqlite.batches import Batches
-from memctl.storage.sqlite.database import open_database, require_file
-from memctl.storage.sqlite.locking import exclusive
-from memctl.storage.sqlite.pause import current_pause
-from memctl.storage.sqlite.selection import Selection
-from memctl.storage.sqlite.sqlite_errors import translate_errors
-from memctl.storage.sqlite.triggers import require_equal_counts
+from memctl.storage.store import Batches, Change, Connection, Store
 
 MOST_LOCK_WAIT = 86400  # seconds
 
@@ -89,24 +78,13 @@ class JobReport(NamedTuple, Generic[Result]):
     longest_lock_ms: float
 
 
-class Batch(NamedTuple):
-    """The memories that one transaction changes."""
-
-    memories: list[AffectedMemory]
-
-    @property
-    def rowids(self) -> str:
-        """Their rows, as a JSON array."""
-        return json.dumps([memory.rowid for memory in self.memories])
-
-
 class JobContext(NamedTuple):
     """What a job works with.
 
     A dry run has no number and no batches; what a client does, without a job, has no number.
     """
 
-    db: Connection
+    store: Store
     request: JobRequest
     run_id: int | None = None
     batches: Batches | None = None
@@ -117,68 +95,30 @@ class JobContext(NamedTuple):
         return self.request.now
 
     @property
+    def db(self) -> Connection:
+        """The connection, for what only SQLite has."""
+        return self.store.sqlite
+
+    @property
     def number(self) -> int:
         """The run's number in the ledger; a dry run has none."""
         if self.run_id is None:
             raise AssertionError("a dry run has no number")
         return self.run_id
 
-    def apply_in_batches(
-        self,
-        selection: Selection,
-        change: Callable[[Batch], int],
-        *,
-        policy: Policy | None = None,
-    ) -> JobTally:
-        """Apply `change` to the selected memories in batches; in a dry run, only count them.
+    def apply_in_batches(self, change: Change, *, policy: Policy | None = None) -> JobTally:
+        """Make a change in batches, or in a dry run, only count what it would change.
 
-        `change` returns how many rows it changed; a batch in which that is not all of them is
-        rolled back. If `policy` has overrides, the listed memories name the tables that apply.
+        If the `policy` has overrides, each listed memory names the tables that apply to it.
         """
         tally = JobTally(listing=self.request.listing, policy=policy)
         if self.batches is None:
-            tally.add(selection.memories(self.db))
+            tally.add(change.memories())
             return tally
-
-        def change_batch(rowids: str) -> None:
-            still = selection.still_matching(self.db, rowids)
-            changed = change(Batch(still)) if still else 0
-            require_equal_counts(self.db, due=len(still), changed=changed)
-            tally.add(still)
-
-        found = selection.rowids(self.db)
-        tally.remaining = self.apply(found, change_batch)
+        found = change.find()
+        tally.remaining = self.batches.apply(found, lambda batch: tally.add(change.apply(batch)))
         tally.changed_meanwhile = len(found) - tally.count - tally.remaining
         return tally
-
-    def apply(
-        self, rowids: "array[int]", change: Callable[[str], object], *, at_once: bool = False
-    ) -> int:
-        """Call `change` with rowids, a JSON array, in batches or all at once, in transactions.
-
-        Returns how many were not reached in time. Raises SchemaError when the schema changes
-        meanwhile.
-        """
-        if self.batches is None:
-            raise AssertionError("a dry run changes nothing")
-        schema = migrations.schema_version(self.db)
-        migrations.require_columns(self.db, migrations.MEMORY_COLUMNS)
-
-        def change_checked(rowids: str) -> None:
-            nonlocal schema
-            if migrations.schema_version(self.db) != schema:
-                raise SchemaError(
-                    "the schema was changed while the job ran",
-                    "what was done stays done: run it again for the rest",
-                )
-            change(rowids)
-            schema = migrations.schema_version(self.db)  # the batch itself may have made a table
-
-        if not at_once:
-            return self.batches.apply(rowids, change_checked)
-        if rowids:
-            self.batches.apply_at_once(partial(change_checked, json.dumps(rowids.tolist())))
-        return 0
 
 
 @dataclass
@@ -217,7 +157,7 @@ class Session:
         work: Callable[[JobContext], Result],
         *,
         max_seconds: float | None = None,
-        prepare: Callable[[Connection], None] | None = None,
+        prepare: Callable[[Store], None] | None = None,
     ) -> JobReport[Result]:
         """Run a job with everything that all jobs have in common.
 
@@ -228,11 +168,11 @@ class Session:
         SchemaError when the schema is not current, RefusedError when the clock cannot be right
         (unless forced), and whatever stops `work`, after recording it in the ledger.
         """
-        with self.failures_of(job) as outcome, self.open_database() as db:
+        with self.failures_of(job) as outcome, self.open_store() as store:
             if prepare is not None:
-                prepare(db)
+                prepare(store)
             with self.exclusive(job):
-                return self._run(job, work, db, outcome, max_seconds)
+                return self._run(job, work, store, outcome, max_seconds)
 
     @contextmanager
     def exclusive(self, name: str) -> Iterator[None]:
@@ -240,7 +180,6 @@ class Session:
         if self.request.dry_run or self._exclusive:
             yield
             return
-        require_file(self.request.database)
         with exclusive(self.request.database, job=name, wait=self.request.lock_wait):
             self._exclusive = True
             try:
@@ -248,12 +187,10 @@ class Session:
             finally:
                 self._exclusive = False
 
-    def open_database(self) -> AbstractContextManager[Connection]:
+    def open_store(self) -> AbstractContextManager[Store]:
         """Open the database for a job, or for its preview."""
         request = self.request
-        return open_database(
-            request.database, read_only=request.dry_run, lock_wait=request.lock_wait
-        )
+        return open_store(request.database, read_only=request.dry_run, lock_wait=request.lock_wait)
 
     @contextmanager
     def failures_of(self, job: str) -> Iterator[RunOutcome]:
@@ -286,34 +223,34 @@ class Session:
         self,
         job: str,
         work: Callable[[JobContext], Result],
-        db: Connection,
+        store: Store,
         outcome: RunOutcome,
         max_seconds: float | None,
     ) -> JobReport[Result]:
         clock = time.monotonic()
         request = self.request
-        migrations.require_current(db)
+        store.require_current()
         pause = None
         if not (request.dry_run or self._by_hand):
-            pause = current_pause(db, now=request.now)
-        run = JobContext(db, request)
+            pause = store.current_pause(now=request.now)
+        run = JobContext(store, request)
         result = None
         if request.dry_run:
-            if wrong_clock := clock_error(db, request):
+            if wrong_clock := clock_error(store, request):
                 raise wrong_clock
             result = work(run)
         elif not pause:
-            take_in_spool(db, request.watch)
-            batches = Batches(
-                db, max_seconds=request.max_seconds if max_seconds is None else max_seconds
+            take_in_spool(store.sqlite, request.watch)
+            batches = store.batches(
+                max_seconds=request.max_seconds if max_seconds is None else max_seconds
             )
             try:
-                run, result = _record(job, work, db, batches, request, outcome)
+                run, result = _record(job, work, store, batches, request, outcome)
             finally:
                 if outcome.recorded:
-                    with suppress(sqlite3.Error):  # what comes after the work never fails it
+                    with suppress(store.Error):  # what comes after the work never fails it
                         self._undelivered |= after_run(
-                            db,
+                            store.sqlite,
                             request.database,
                             request.watch,
                             now=request.now,
@@ -339,7 +276,7 @@ def perform(
     request: JobRequest,
     *,
     by_hand: bool = False,
-    prepare: Callable[[Connection], None] | None = None,
+    prepare: Callable[[Store], None] | None = None,
 ) -> JobReport[Result]:
     """Run one job in a session of its own; see `Session.run`."""
     with Session(request, by_hand=by_hand) as session:
@@ -349,23 +286,20 @@ def perform(
 def _record(
     job: str,
     work: Callable[[JobContext], Result],
-    db: Connection,
+    store: Store,
     batches: Batches,
     request: JobRequest,
     outcome: RunOutcome,
 ) -> tuple[JobContext, Result]:
     """Do the work between two entries in the ledger."""
     clock = time.monotonic()
-    wrong_clock = clock_error(db, request)
-    run_id = ledger.start_run(
-        db, job, now=request.now, status="refused" if wrong_clock else "running"
-    )
-    run = JobContext(db, request, run_id, batches)
+    wrong_clock = clock_error(store, request)
+    run_id = store.start_run(job, now=request.now, status="refused" if wrong_clock else "running")
+    run = JobContext(store, request, run_id, batches)
 
     def finish(status: EndStatus, result: JobResult | None, error: BaseException | None) -> None:
         seconds = time.monotonic() - clock
-        ledger.finish_run(
-            db,
+        store.finish_run(
             run_id,
             status=status,
             finished_at=request.now + timedelta(seconds=seconds),
@@ -381,24 +315,23 @@ def _record(
         if wrong_clock:
             outcome.wrong_clock = wrong_clock
             raise wrong_clock
-        with translate_errors(request.database, db):
+        with store.translate_errors(request.database):
             result = work(run)
         finish("refused" if result.refusal else "ok", result, result.refusal)
     except BaseException as error:
-        with suppress(sqlite3.Error):  # what stopped the work may stop this too: say the former
-            db.rollback()  # a signal may come between the start of a transaction and its block
-            db.execute("PRAGMA busy_timeout = 1000")
+        with suppress(store.Error):  # what stopped the work may stop this too: say the former
+            store.abort()
             if isinstance(error, UsageError):
-                ledger.forget_run(db, run_id)
+                store.forget_run(run_id)
             else:
                 finish(_status(error), None, error)
         raise
     return run, result
 
 
-def clock_error(db: Connection, request: JobRequest) -> RefusedError | None:
+def clock_error(store: Store, request: JobRequest) -> RefusedError | None:
     """Return why the clock cannot be right; None: it can, or the check is overridden."""
-    return None if request.force else ledger.clock_error(db, now=request.now)
+    return None if request.force else store.clock_error(now=request.now)
 
 
 def _status(error: BaseException) -> FailureStatus:

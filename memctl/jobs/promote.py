@@ -5,35 +5,20 @@ If the text changes, the entry is confirmed (by a similar text) or superseded. A
 similar to the entry of another agent confirms that entry instead of becoming a second one.
 """
 
-import json
-from array import array
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from memctl.config.policies import DecayPolicy, PromotePolicy
-from memctl.jobs.candidates import Candidates, find_candidates
-from memctl.jobs.decay import charge_ended_idle_times
-from memctl.jobs.engine import Batch, JobContext, JobResult
+from memctl.jobs.candidates import find_candidates, list_considered
+from memctl.jobs.engine import JobContext, JobResult
+from memctl.jobs.idle_times import charge_ended_idle_times
 from memctl.jobs.knowledge import Source, entry_of, hash_of
 from memctl.jobs.similarity import Corpus, Words, are_alike, words_of
-from memctl.storage.rows import CandidateRow, KnowledgeEntry
-from memctl.storage.sqlite.agents import require_agent
-from memctl.storage.sqlite.candidates import select_not_marked, select_not_promoted
+from memctl.storage.rows import AffectedMemory, CandidateRow, KnowledgeEntry
 from memctl.storage.sqlite.database import from_bytes
-from memctl.storage.sqlite.events import record_events
-from memctl.storage.sqlite.knowledge import (
-    add_entry,
-    confirm_entry,
-    content_if_it_holds,
-    content_of,
-    create_knowledge_base,
-    known_entries,
-    read_entry,
-    supersede_entry,
-)
-from memctl.storage.sqlite.promote import CandidateReader, link_to_entry, mark_again
-from memctl.storage.sqlite.triggers import require_equal_counts
+from memctl.storage.store import Candidates
 
 GAIN_FROM_ITSELF = 0.05  # the memory of the entry has a new, similar text
 GAIN_FROM_ANOTHER = 0.10  # another agent has a similar text
@@ -108,18 +93,19 @@ def promote(
     memories that were considered. Raises NotFoundError for an agent without memories, and
     RefusedError if the table of the knowledge base is not as expected.
     """
-    require_agent(run.db, agent)
+    run.store.require_agent(agent)
     charge_ended_idle_times(run, decay, agent)
-    candidates = find_candidates(run.db, policy, decay, agent=agent, now=run.now)
-    considered = list(candidates.considered(run.db)) if run.request.listing else []
-    not_promoted = select_not_promoted(candidates.sql)
-    promotion = Promotion(run, candidates)
-    promotion.prepare(not_promoted.rowids(run.db))
-    tally = run.apply_in_batches(not_promoted, promotion.promote_batch)
+    has_knowledge = run.store.knowledge.exists()
+    candidates = find_candidates(
+        run.store, policy, decay, agent=agent, now=run.now, has_knowledge=has_knowledge
+    )
+    considered = list(list_considered(candidates, policy)) if run.request.listing else []
+    promotion = Promotion(run, candidates, has_knowledge=has_knowledge)
+    change = candidates.promotion(promotion.carry_out)
+    promotion.prepare(change.find())
+    tally = run.apply_in_batches(change)
     if run.batches:
-        run.apply_in_batches(
-            select_not_marked(candidates.sql), lambda batch: mark_again(run.db, batch.rowids)
-        )
+        run.apply_in_batches(candidates.marking())
     tally.memories = [
         memory._replace(
             detail_names=(*memory.detail_names, "outcome"),
@@ -139,20 +125,21 @@ def promote(
 class Promotion:
     """Decides how to promote each candidate and does it; in a dry run, it only decides."""
 
-    def __init__(self, run: JobContext, candidates: Candidates) -> None:
+    def __init__(self, run: JobContext, candidates: Candidates, *, has_knowledge: bool) -> None:
         self.outcomes: dict[int, PromotionOutcome] = {}  # by the row of the memory
         self._run = run
-        self._reader = CandidateReader(run.db, candidates.sql)
-        self._has_table = candidates.sql.has_entries
+        self._candidates = candidates
+        self._knowledge = run.store.knowledge
+        self._has_knowledge = has_knowledge
         self._read_before: dict[int, tuple[CandidateRow, Candidate]] = {}
         self._superseded: set[int] = set()
         self._corpora: defaultdict[str, Corpus] = defaultdict(Corpus)  # by type of entry
         self._entered: dict[tuple[str, str], int] = {}  # by agent and hash of the content
 
-    def prepare(self, rowids: "array[int]") -> None:
+    def prepare(self, rowids: Sequence[int]) -> None:
         """Read and compare everything in advance, to hold the write lock only briefly later."""
-        if rowids and self._has_table:
-            for known in known_entries(self._run.db):
+        if rowids and self._has_knowledge:
+            for known in self._knowledge.entries():
                 self._entered.setdefault((known.agent, hash_of(known.content)), known.number)
                 if known.holds:
                     words = words_of(known.content)
@@ -164,17 +151,16 @@ class Promotion:
                 if self._run.batches is None:
                     self._note(rowid, candidate, decision, number=-1 - len(self.outcomes))
 
-    def promote_batch(self, batch: Batch) -> int:
-        """Promote the memories of a batch, in its transaction, and return their number."""
-        if not self._has_table:
-            create_knowledge_base(self._run.db)
-            self._has_table = True
-        for memory in batch.memories:
+    def carry_out(self, memories: Sequence[AffectedMemory]) -> None:
+        """Promote the memories of a batch, in its transaction."""
+        if not self._has_knowledge:
+            self._knowledge.create()
+            self._has_knowledge = True
+        for memory in memories:
             self._promote(memory.rowid)
-        return len(batch.memories)
 
     def _read(self, rowid: int) -> Candidate | None:
-        row = self._reader.read(rowid)
+        row = self._candidates.read(rowid)
         if row is None:
             return None
         if rowid not in self._read_before or self._read_before[rowid][0] != row:
@@ -200,7 +186,7 @@ class Promotion:
         number = self._entered.get((candidate.agent, candidate.entry.content_hash))
         if number is None or self._run.batches is None:
             return number
-        content = content_of(self._run.db, number, agent=candidate.agent)
+        content = self._knowledge.content_of(number, agent=candidate.agent)
         return number if content == candidate.entry.content else None
 
     def _similar_entry(self, candidate: Candidate, words: Words) -> int | None:
@@ -209,49 +195,40 @@ class Promotion:
         while (number := corpus.most_alike(words, not_of=candidate.agent)) is not None:
             if self._run.batches is None:
                 return number
-            content = content_if_it_holds(self._run.db, number)
+            content = self._knowledge.content_if_it_holds(number)
             if content is not None and are_alike(words, words_of(content)):
                 return number
             corpus.discard(number)
         return None
 
     def _promote(self, rowid: int) -> None:
-        db, now = self._run.db, self._run.now
+        knowledge, now = self._knowledge, self._run.now
         candidate = self._read(rowid)
         if candidate is None:
             raise AssertionError(f"the candidate in row {rowid} is missing")
         decision = self._decide(candidate)
         if decision.confirms is None:
-            entry = add_entry(db, candidate.entry, memory=rowid)
+            entry = knowledge.add(candidate.entry, memory=rowid)
         elif decision.gain:
-            entry = confirm_entry(db, decision.confirms, gain=decision.gain, now=now)
+            entry = knowledge.confirm(decision.confirms, gain=decision.gain, now=now)
         else:
-            entry = read_entry(db, decision.confirms)
+            entry = knowledge.read(decision.confirms)
         detail = {
             "outcome": decision.outcome,
             "entry_id": entry.id,
             "confidence": entry.confidence,
         }
         if decision.supersedes is not None:
-            old = supersede_entry(db, decision.supersedes, by=entry, now=now)
+            old = knowledge.supersede(decision.supersedes, by=entry, now=now)
             detail["superseded_id"] = old.id
-        linked, marked = link_to_entry(
-            db,
+        knowledge.link(
             rowid,
             entry_id=entry.id,
             content_hash=candidate.entry.content_hash,
-            now=now,
-        )
-        recorded = record_events(
-            db,
-            "memory:promoted",
-            "agent_memory",
-            json.dumps([rowid]),
-            now=now,
-            run_id=self._run.number,
             detail=detail,
+            now=now,
+            run_id=self._run.run_id,
         )
-        require_equal_counts(db, due=1, linked=linked, marked=marked, recorded=recorded)
         self._note(rowid, candidate, decision, number=entry.number)
 
     def _note(self, rowid: int, candidate: Candidate, decision: Decision, *, number: int) -> None:

@@ -8,18 +8,12 @@ too, do not count, and small archives are exempt. Old runs and events are delete
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
-from typing import get_args
 
 from memctl.config.policies import Override, PrunePolicy
 from memctl.errors import RefusedError
 from memctl.jobs.engine import JobContext, JobResult
 from memctl.storage.rows import Loss
-from memctl.storage.sqlite.agents import require_agent
-from memctl.storage.sqlite.archiving import remove_archived
-from memctl.storage.sqlite.database import Connection, transaction
-from memctl.storage.sqlite.prune import OwnTable, delete_records, old_records, prune_queries
-from memctl.storage.sqlite.state import read_state, write_state
+from memctl.storage.store import Store
 
 STATE_KEY = "prune:policy"
 OWN_RECORDS_KEPT = timedelta(days=365)
@@ -40,26 +34,19 @@ def prune(run: JobContext, policy: PrunePolicy, *, agent: str | None = None) -> 
     the result has a refusal. Unless it is for one agent, runs and events older than a year are
     deleted, too. Raises NotFoundError for an agent without memories.
     """
-    require_agent(run.db, agent)
-    last = last_policy(run.db)
-    archive = prune_queries(run.db, policy, last, agent=agent, now=run.now)
+    run.store.require_agent(agent)
+    last = last_policy(run.store)
+    old = run.store.old(policy, last, agent=agent, now=run.now)
     guarded: Sequence[Loss] = []
     if policy != last and not run.request.force:
-        guarded = archive.great_losses(run.db)
+        guarded = old.great_losses()
     if run.batches:
-        _store_policy(run.db, policy, last, agent=agent, guarded=guarded)
-    tally = run.apply_in_batches(
-        archive.select_old(guarded=bool(guarded)),
-        lambda batch: remove_archived(
-            run.db, batch.rowids, "memory:pruned", now=run.now, run_id=run.number
-        ),
-        policy=policy,
-    )
-    kept_important = archive.count_protected(run.db)
+        _remember_policy(run.store, policy, last, agent=agent, guarded=guarded)
+    removal = old.removal(guarded=bool(guarded), now=run.now, run_id=run.run_id)
+    tally = run.apply_in_batches(removal, policy=policy)
+    kept_important = old.count_protected()
     if run.batches and agent is None:
-        for table in get_args(OwnTable):
-            found = old_records(run.db, table, before=run.now - OWN_RECORDS_KEPT)
-            run.batches.apply(found, partial(delete_records, run.db, table))
+        run.store.delete_old_records(run.batches, before=run.now - OWN_RECORDS_KEPT)
     return PruneResult(
         pruned=tally.count, kept_important=kept_important, tally=tally, refusal=_refusal(guarded)
     )
@@ -80,9 +67,9 @@ def _refusal(guarded: Sequence[Loss]) -> RefusedError | None:
     )
 
 
-def last_policy(db: Connection) -> PrunePolicy:
-    """Return the policy of the last prune for each agent; before the first, the defaults."""
-    stored = read_state(db, STATE_KEY)
+def last_policy(store: Store) -> PrunePolicy:
+    """Return the policy of the last prune, agent by agent; the defaults before the first."""
+    stored = store.read_state(STATE_KEY)
     if stored is None:
         return PrunePolicy()
     overrides = [
@@ -96,8 +83,8 @@ def last_policy(db: Connection) -> PrunePolicy:
     )
 
 
-def _store_policy(
-    db: Connection,
+def _remember_policy(
+    store: Store,
     policy: PrunePolicy,
     last: PrunePolicy,
     *,
@@ -122,5 +109,4 @@ def _store_policy(
         (key, value.total_seconds() if isinstance(value, timedelta) else value, *of)
         for key, value, *of in (*general, *in_force.overrides)
     ]
-    with transaction(db):
-        write_state(db, STATE_KEY, stored)
+    store.write_state(STATE_KEY, stored)

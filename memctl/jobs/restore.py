@@ -5,24 +5,14 @@ not charge the time in the archive. Of several archived copies of a memory, the 
 A memory whose id was given to the memory that replaced it gets its id back.
 """
 
-import json
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
 from memctl.errors import RefusedError, UsageError
-from memctl.jobs.engine import Batch, JobContext, JobResult
+from memctl.jobs.engine import JobContext, JobResult
 from memctl.storage.rows import ArchiveFilter
-from memctl.storage.sqlite.agents import require_agent, require_ids
-from memctl.storage.sqlite.archiving import archive_replaced
-from memctl.storage.sqlite.database import Connection
-from memctl.storage.sqlite.ledger import require_run
-from memctl.storage.sqlite.restore import (
-    ArchivedSelection,
-    archived_selection,
-    conflicting_rows,
-    restore_rows,
-)
+from memctl.storage.store import ArchivedMemories, Store
 
 RestoreConflict = Literal["fail", "skip", "replace"]
 
@@ -50,32 +40,20 @@ def restore(
     active ones. Raises UsageError if `which` does not select by agent and something else, or by
     run; NotFoundError for an unknown agent, id or run.
     """
-    _require_known(run.db, which)
-    archived = archived_selection(which)
-    selected = archived.count(run.db)
+    _require_known(run.store, which)
+    archived = run.store.archived(which)
+    selected = archived.count()
     if on_conflict != "skip":
-        _refuse_foreign_ids(run.db, archived)
+        _refuse_foreign_ids(archived)
     if on_conflict == "fail":
-        _refuse_conflicts(run.db, archived)
-    if on_conflict == "replace":
-        restorable = archived.without_foreign_ids()
-    else:
-        restorable = archived.without_conflicts()
-    expires_at = run.now + expires_in if expires_in else None
-    replaced = 0
-
-    def move_back(batch: Batch) -> int:
-        nonlocal replaced
-        in_the_way = conflicting_rows(run.db, batch.rowids)
-        replaced += archive_replaced(run.db, in_the_way, now=run.now, run_id=run.number)
-        return restore_rows(
-            run.db, batch.rowids, expires_at=expires_at, now=run.now, run_id=run.number
-        )
-
-    if run.batches is None:
-        rowids = json.dumps(restorable.rowids(run.db).tolist())
-        replaced = len(conflicting_rows(run.db, rowids))
-    tally = run.apply_in_batches(restorable, move_back)
+        _refuse_conflicts(archived)
+    restoration = archived.restoration(
+        replacing=on_conflict == "replace",
+        expires_at=run.now + expires_in if expires_in else None,
+        now=run.now,
+        run_id=run.run_id,
+    )
+    tally = run.apply_in_batches(restoration)
     refusal = None
     if on_conflict == "fail" and tally.changed_meanwhile:
         count = tally.changed_meanwhile
@@ -88,28 +66,28 @@ def restore(
     return RestoreResult(
         restored=tally.count,
         skipped=selected - tally.count - tally.remaining,
-        replaced=replaced,
+        replaced=restoration.replaced if run.batches else restoration.count_in_the_way(),
         tally=tally,
         refusal=refusal,
     )
 
 
-def _require_known(db: Connection, which: ArchiveFilter) -> None:
+def _require_known(store: Store, which: ArchiveFilter) -> None:
     if which.ids and which.agent is None:
         raise UsageError("ids require an agent", "memctl restore AGENT ID…")
     if not which.ids and which.run_id is None and which.reason is None and which.since is None:
         raise UsageError("nothing to restore", "specify ids, --run, --reason or --since")
     if which.agent is None and which.run_id is None:
         raise UsageError("--reason and --since require an agent", "memctl restore AGENT --reason …")
-    require_agent(db, which.agent)
+    store.require_agent(which.agent)
     if which.agent is not None and which.ids:
-        require_ids(db, which.agent, which.ids)
+        store.require_ids(which.agent, which.ids)
     if which.run_id is not None:
-        require_run(db, which.run_id)
+        store.require_run(which.run_id)
 
 
-def _refuse_foreign_ids(db: Connection, archived: ArchivedSelection) -> None:
-    count = archived.count_foreign_ids(db)
+def _refuse_foreign_ids(archived: ArchivedMemories) -> None:
+    count = archived.count_foreign_ids()
     if count:
         raise RefusedError(
             f"{count} memories have an id that an active memory of another agent has"
@@ -119,11 +97,11 @@ def _refuse_foreign_ids(db: Connection, archived: ArchivedSelection) -> None:
         )
 
 
-def _refuse_conflicts(db: Connection, archived: ArchivedSelection) -> None:
-    count = archived.count_conflicts(db)
+def _refuse_conflicts(archived: ArchivedMemories) -> None:
+    count = archived.count_conflicts()
     if not count:
         return
-    agent_id, type_, key = archived.first_conflict(db)
+    agent_id, type_, key = archived.first_conflict()
     first = f"'{agent_id}' {type_} '{key}'"
     raise RefusedError(
         f"{count} memories conflict with active memories, the first is {first}"

@@ -67,8 +67,8 @@ def import_into(
         ),
         JobRequest(database, NOW, dry_run=dry_run),
         by_hand=True,
-        prepare=lambda db: stage(
-            db, file, selection, lambda *_: None, complete_at=NOW if no_checksum else None
+        prepare=lambda store: stage(
+            store.sqlite, file, selection, lambda *_: None, complete_at=NOW if no_checksum else None
         ),
     )
     assert report.result is not None

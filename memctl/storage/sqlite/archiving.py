@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from sqlite3 import Connection
-from typing import NamedTuple
 
 from memctl.errors import RefusedError
 from memctl.storage.rows import Event, Reason
@@ -73,7 +72,7 @@ REMOVE_ARCHIVED = """
 
 
 def remove_archived(
-    db: Connection, rowids: str, event: Event, *, now: datetime, run_id: int
+    db: Connection, rowids: str, event: Event, *, now: datetime, run_id: int | None
 ) -> int:
     """Delete the memories in these rows (a JSON array) of the archive and record an event for each.
 
@@ -124,7 +123,9 @@ ENDS_IN_SUFFIX = f"""
 """
 
 
-def archive_replaced(db: Connection, rowids: Sequence[int], *, now: datetime, run_id: int) -> int:
+def archive_replaced(
+    db: Connection, rowids: Sequence[int], *, now: datetime, run_id: int | None
+) -> int:
     """Archive the memories in these rows, which are being replaced, and return their number.
 
     Must be called in a transaction. Raises RefusedError if an id already ends in the suffix of the
@@ -148,7 +149,7 @@ IN_BOTH = """
 
 
 def give_up_ids(
-    db: Connection, condition: str, parameters: Mapping[str, object], *, run_id: int
+    db: Connection, condition: str, parameters: Mapping[str, object], *, run_id: int | None
 ) -> None:
     """Append the suffix of the run to the ids of archived memories that active ones now have.
 
@@ -164,7 +165,7 @@ def give_up_ids(
         raise _suffix_error(run_id)
 
 
-def _suffix_error(run_id: int) -> RefusedError:
+def _suffix_error(run_id: int | None) -> RefusedError:
     return RefusedError(
         f"an id already ends in '~{run_id}', which this run appends to ids of what it replaces",
         "run the command again: its next run has another number",
@@ -228,18 +229,14 @@ def _imported_memories(rows: Rows) -> str:
     """
 
 
-class ImportedMemories(NamedTuple):
-    """The memories that a run imported as active ones."""
-
-    active: int  # still active, with the id they were imported with
-    gone: int  # neither active nor archived with that id
-    unused: Selection  # active, and neither written nor read since the import
-
-
 def imported_memories(
     db: Connection, run_id: int, imported_at: datetime, *, agent: str | None
-) -> ImportedMemories:
-    """Return the memories, of one agent or of all, that a run imported."""
+) -> tuple[int, int, Selection]:
+    """Return the memories, of one agent or of all, that a run imported as active ones.
+
+    That is how many are still active with the id they were imported with; how many are neither
+    active nor archived with it; and those active ones that were neither written nor read since.
+    """
     parameters = {
         **agent_parameter(agent),
         "import": run_id,
@@ -248,4 +245,4 @@ def imported_memories(
     (active,) = db.execute(COUNT_STILL_THERE, parameters).fetchone()
     (gone,) = db.execute(COUNT_GONE, parameters).fetchone()
     unused = Selection(_imported_memories, parameters, search_only=STILL_THERE)
-    return ImportedMemories(active, gone, unused)
+    return active, gone, unused

@@ -7,12 +7,13 @@ lock is released, so that the other writer's commits do not have to.
 
 import json
 import time
-from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from sqlite3 import Connection
 
+from memctl.errors import SchemaError
 from memctl.storage.sqlite.database import data_version, transaction
+from memctl.storage.sqlite.migrations import MEMORY_COLUMNS, require_columns, schema_version
 
 FIRST_BATCH_ROWS = 1  # values may be megabytes each; it doubles as long as there is time
 MOST_BATCH_ROWS = 5000
@@ -31,22 +32,32 @@ class Batches:
         self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
         self._rows = FIRST_BATCH_ROWS
         self._data_version = data_version(db)
+        self._schema = schema_version(db)
+        require_columns(db, MEMORY_COLUMNS)
         self._company_until = 0.0  # the first batches are too small to disturb anybody
         self._held_since_checkpoint = 0.0
         db.execute("PRAGMA wal_autocheckpoint = 0")
 
-    def apply(self, rowids: "array[int]", change: Callable[[str], object]) -> int:
+    def apply(
+        self, rowids: Sequence[int], change: Callable[[str], object], *, at_once: bool = False
+    ) -> int:
         """Call `change` with one batch of rowids at a time, as a JSON array, each in a transaction.
 
-        Returns how many rowids were not reached before `max_seconds` were over. An exception, also
-        one that a signal raises, undoes the batch it interrupts and ends the work.
+        `rowids` are an array; if `at_once`, all of them are one batch. Returns how many rowids were
+        not reached before `max_seconds` were over. An exception, also one that a signal raises,
+        rolls back the batch it interrupts and ends the work. Raises SchemaError if another program
+        changes the schema meanwhile.
         """
+        if at_once:
+            if rowids:
+                self.apply_at_once(partial(change, json.dumps(list(rowids))))
+            return 0
         done = 0
         while done < len(rowids):
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 break
             batch = rowids[done : done + self._rows]
-            held = self._hold(partial(change, json.dumps(batch.tolist())))
+            held = self._hold(partial(change, json.dumps(list(batch))))
             done += len(batch)
             if done < len(rowids):
                 self._make_room(held)
@@ -59,11 +70,21 @@ class Batches:
         self._hold(change)
         self._checkpoint()
 
+    def _require_same_schema(self) -> None:
+        """Raise SchemaError if another program has changed the schema since the run began."""
+        if schema_version(self._db) != self._schema:
+            raise SchemaError(
+                "the schema was changed while the job ran",
+                "what was done stays done: run it again for the rest",
+            )
+
     def _hold(self, change: Callable[[], object]) -> float:
         """Call `change` in a transaction, and return for how many seconds it held the lock."""
         with transaction(self._db):
             begun = time.monotonic()
+            self._require_same_schema()
             change()
+            self._schema = schema_version(self._db)  # the change itself may have made a table
         held = time.monotonic() - begun
         self.longest_lock_ms = max(self.longest_lock_ms, held * 1000)
         self._held_since_checkpoint += held

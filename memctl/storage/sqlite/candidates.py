@@ -4,18 +4,20 @@ The conditions are on type, importance, accesses and age. The link from a memory
 knowledge base has the hash of the text it was promoted with, by which a change is noticed.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timedelta
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property, partial
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
-from memctl.storage.rows import AffectedMemory, ConditionsMet, Which
+from memctl.storage.rows import AffectedMemory, CandidateRow, ConditionsMet, Which
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
+from memctl.storage.sqlite.changes import Batch, RowChange
 from memctl.storage.sqlite.database import from_bytes, to_bytes, transaction
 from memctl.storage.sqlite.decay import DecaySql, memories_at
 from memctl.storage.sqlite.knowledge import ENTRY_TYPES
 from memctl.storage.sqlite.selection import BATCH_ROWS, Rows, Selection
+from memctl.storage.store import PromotionValues
 from memctl.storage.times import to_unix, unix_seconds
 
 
@@ -51,28 +53,20 @@ class CandidateSql(NamedTuple):
 
 
 def candidate_sql(
-    decay: DecaySql,
-    *,
-    importance: float,
-    accesses: int,
-    age: timedelta,
-    agent: str | None,
-    now: datetime,
-    has_entries: bool = False,
+    policy: PromotionValues, decay: DecaySql, *, agent: str | None, now: datetime
 ) -> CandidateSql:
-    """Return the queries for the candidates, of one agent or of all, at a moment.
-
-    A candidate has at least this importance, number of accesses, and age.
-    """
-    parameters = {
-        **decay.parameters,
-        "importance": importance,
-        "accesses": accesses,
-        "age": int(age.total_seconds()),  # whole, and so are the days made of it
-        "now": to_unix(now),
-        **agent_parameter(agent),
-    }
-    return CandidateSql(decay, parameters, has_entries)
+    """Return what the queries for candidates need, for a database without a knowledge base."""
+    return CandidateSql(
+        decay,
+        {
+            **decay.parameters,
+            "importance": policy.importance,
+            "accesses": policy.accesses,
+            "age": int(policy.age.total_seconds()),  # whole, and so are the days made of it
+            "now": to_unix(now),
+            **agent_parameter(agent),
+        },
+    )
 
 
 def judged_memories(sql: CandidateSql, where: str) -> str:
@@ -162,16 +156,6 @@ def _unmarked_memories(sql: CandidateSql, rows: Rows) -> str:
     """
 
 
-def select_not_promoted(sql: CandidateSql) -> Selection:
-    """Select the candidates whose present text is not in the knowledge base."""
-    return Selection(partial(_candidates, sql), sql.parameters)
-
-
-def select_not_marked(sql: CandidateSql) -> Selection:
-    """Select the candidates whose present text is there, but that are not marked as promoted."""
-    return Selection(partial(_unmarked_memories, sql), sql.parameters)
-
-
 # For each: a condition on the stored columns, and one on the conditions that are met.
 # Worth listing are all memories of the right types, and those that only their type excludes.
 WHICH: Mapping[Which, tuple[str, str]] = {
@@ -208,16 +192,41 @@ def _judged_conditions(sql: CandidateSql, stored: str, met: str, rows: Rows) -> 
     """
 
 
-def judge_memories(
-    db: Connection, sql: CandidateSql, which: Which = "all", *, rowid: int | None = None
-) -> Iterator[tuple[AffectedMemory, ConditionsMet]]:
-    """Yield memories, or the one in a row, and the conditions that they meet."""
-    stored, met = WHICH[which]
-    if rowid is not None:
-        stored = "rowid = :rowid"
-    query = partial(_judged_conditions, sql, stored, met)
-    for memory in Selection(query, {**sql.parameters, "rowid": rowid}).memories(db):
-        yield memory, ConditionsMet(*memory.details)
+def candidate_with_entry(sql: CandidateSql) -> str:
+    """Return SQL for the candidate in the row `:memory`, and the entry that it became earlier."""
+    return f"""
+        SELECT CAST(memory.agent_id AS BLOB), memory.type, CAST(memory.key AS BLOB),
+            CAST(memory.value AS BLOB), CAST(memory.metadata AS BLOB), candidate.judged,
+            entry.rowid, CAST(entry.content AS BLOB), entry.superseded_by IS NULL
+        FROM (
+            SELECT rowid, judged
+            FROM ({judged_memories(sql, "WHERE rowid = :memory")})
+            WHERE {IS_CANDIDATE}
+        ) AS candidate
+        JOIN agent_memory AS memory ON memory.rowid = candidate.rowid
+        LEFT JOIN memory_promotions AS link ON link.agent_id = memory.agent_id
+            AND link.type = memory.type AND link.key = memory.key
+        LEFT JOIN {sql.entries} AS entry ON entry.id = link.entry_id
+    """
+
+
+MARK_AGAIN = """
+    UPDATE agent_memory
+    SET promoted_at = (
+        SELECT link.promoted_at FROM memory_promotions AS link
+        WHERE link.agent_id = agent_memory.agent_id
+            AND link.type = agent_memory.type AND link.key = agent_memory.key
+    )
+    WHERE rowid IN (SELECT value FROM json_each(:rowids))
+"""
+
+
+def mark_again(db: Connection, rowids: str) -> int:
+    """Mark the memories in these rows (a JSON array) as promoted when they were; returns how many.
+
+    Must be called in a transaction.
+    """
+    return db.execute(MARK_AGAIN, {"rowids": rowids}).rowcount
 
 
 def note_importances(db: Connection, sql: CandidateSql, rowids: str) -> None:
@@ -253,3 +262,55 @@ def delete_notes_on_nothing(db: Connection) -> None:
     if keys:
         with transaction(db):
             db.executemany("DELETE FROM memory_state WHERE key = CAST(? AS TEXT)", keys)
+
+
+class Candidates:
+    """The memories that a promotion is about; see `storage.store.Candidates`."""
+
+    def __init__(self, db: Connection, sql: CandidateSql) -> None:
+        self._db = db
+        self._sql = sql
+
+    def judge(
+        self, which: Which = "all", *, rowid: int | None = None
+    ) -> Iterator[tuple[AffectedMemory, ConditionsMet]]:
+        """Yield memories, or the one in a row, and the conditions that they meet."""
+        stored, met = WHICH[which]
+        if rowid is not None:
+            stored = "rowid = :rowid"
+        query = partial(_judged_conditions, self._sql, stored, met)
+        selection = Selection(query, {**self._sql.parameters, "rowid": rowid})
+        for memory in selection.memories(self._db):
+            yield memory, ConditionsMet(*memory.details)
+
+    def read(self, rowid: int) -> CandidateRow | None:
+        """Return the candidate in a row with its text.
+
+        The conditions are checked again: the row may belong to another memory by now.
+        """
+        parameters = {**self._sql.parameters, "memory": rowid}
+        row = self._db.execute(self._candidate_with_entry, parameters).fetchone()
+        return None if row is None else CandidateRow(*row)
+
+    @cached_property
+    def _candidate_with_entry(self) -> str:
+        return candidate_with_entry(self._sql)
+
+    def promotion(self, promote: Callable[[Sequence[AffectedMemory]], object]) -> RowChange:
+        """Return what calls `promote` for the candidates whose text is not known yet."""
+
+        def promote_batch(batch: Batch) -> int:
+            promote(batch.memories)
+            return len(batch.memories)
+
+        return self._change(_candidates, promote_batch)
+
+    def marking(self) -> RowChange:
+        """Return what marks as promoted the candidates that are known but not marked."""
+        return self._change(_unmarked_memories, lambda batch: mark_again(self._db, batch.rowids))
+
+    def _change(
+        self, query: Callable[[CandidateSql, Rows], str], change: Callable[[Batch], int]
+    ) -> RowChange:
+        selection = Selection(partial(query, self._sql), self._sql.parameters)
+        return RowChange(self._db, selection, change)

@@ -9,10 +9,12 @@ from functools import partial
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
+from memctl.storage.rows import AffectedMemory
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
 from memctl.storage.sqlite.database import GREATEST_REAL
-from memctl.storage.sqlite.policies import PolicyValues, policy_sql
+from memctl.storage.sqlite.policies import policy_sql
 from memctl.storage.sqlite.selection import Rows, Selection
+from memctl.storage.store import PolicyValues
 from memctl.storage.times import to_text, to_unix, unix_seconds
 
 
@@ -198,12 +200,12 @@ def memories_at(moment: str, where: str, sql: DecaySql, columns: str) -> str:
 CHARGE_MEMORY = "UPDATE agent_memory SET importance = ?, last_decay_at = ? WHERE rowid = ?"
 
 
-def charge_memories(db: Connection, charges: Iterable[tuple[int, float]], *, now: datetime) -> int:
-    """Store the importance that each charge leaves the memory in a row; returns how many.
+def charge_batch(db: Connection, memories: Iterable[AffectedMemory], *, now: datetime) -> int:
+    """Store the importance that a charge leaves each memory; returns how many.
 
-    Must be called in a transaction.
+    `memories` are those of `select_fading`. Must be called in a transaction.
     """
     charged_at = to_text(now)
     return db.executemany(
-        CHARGE_MEMORY, ((importance, charged_at, rowid) for rowid, importance in charges)
+        CHARGE_MEMORY, ((memory.details[DECAYED], charged_at, memory.rowid) for memory in memories)
     ).rowcount

@@ -4,6 +4,7 @@ If the table does not exist, memctl creates it as its owner would. A table of th
 other columns is refused. An entry that no longer holds is superseded by a newer one, never deleted.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -13,7 +14,9 @@ from typing import Any
 from memctl.errors import RefusedError
 from memctl.storage.rows import EntryChange, KnowledgeEntry, KnownEntry
 from memctl.storage.sqlite.database import from_bytes, to_bytes
-from memctl.storage.times import to_sqlite_text, unix_seconds
+from memctl.storage.sqlite.events import record_events
+from memctl.storage.sqlite.triggers import require_equal_counts
+from memctl.storage.times import to_sqlite_text, to_text, unix_seconds
 
 ENTRY_TYPES = {"error_pattern": "gotcha", "success_pattern": "pattern", "learning": "pattern"}
 
@@ -93,11 +96,6 @@ def _difference(kind: str, columns: Mapping[str, int]) -> str:
     for column in sorted(COLUMNS.symmetric_difference(columns)):
         return f"it {'lacks' if column in COLUMNS else 'has'} the column {column}"
     return "it has no rowid, or its primary key is not id"
-
-
-def create_knowledge_base(db: Connection) -> None:
-    """Create the table; must be called in a transaction."""
-    db.execute(CREATE_KNOWLEDGE_BASE)
 
 
 KNOWN_ENTRIES = f"""
@@ -235,3 +233,99 @@ def _refusal(reason: str = "") -> RefusedError:
         f"knowledge_entries rejects a change by promote{reason}",
         "change its constraint or trigger; the interrupted step was rolled back",
     )
+
+
+LINK_TO_ENTRY = """
+    INSERT OR REPLACE INTO memory_promotions
+        (agent_id, type, key, entry_id, content_hash, promoted_at)
+    SELECT agent_id, type, key, CAST(:entry_id AS TEXT), :content_hash, :now
+    FROM agent_memory
+    WHERE rowid = :memory
+"""
+
+MARK_MEMORY = "UPDATE agent_memory SET promoted_at = :now WHERE rowid = :memory"
+
+
+def link_to_entry(
+    db: Connection, memory: int, *, entry_id: str, content_hash: str, now: datetime
+) -> tuple[int, int]:
+    """Link the memory in a row to its entry and mark it as promoted; in a transaction.
+
+    Returns how many rows were linked and how many were marked.
+    """
+    parameters = {
+        "memory": memory,
+        "entry_id": to_bytes(entry_id),
+        "content_hash": content_hash,
+        "now": to_text(now),
+    }
+    linked = db.execute(LINK_TO_ENTRY, parameters).rowcount
+    return linked, db.execute(MARK_MEMORY, parameters).rowcount
+
+
+class KnowledgeBase:
+    """The entries that memories become; see `storage.store.KnowledgeBase`."""
+
+    def __init__(self, db: Connection) -> None:
+        self._db = db
+
+    def exists(self) -> bool:
+        """Return whether there is one."""
+        return has_knowledge_base(self._db)
+
+    def create(self) -> None:
+        """Create it."""
+        self._db.execute(CREATE_KNOWLEDGE_BASE)
+
+    def entries(self) -> Iterator[KnownEntry]:
+        """Yield the entries that hold, oldest first, then the others."""
+        return known_entries(self._db)
+
+    def content_of(self, number: int, *, agent: str) -> str | None:
+        """Return the text of an entry of an agent."""
+        return content_of(self._db, number, agent=agent)
+
+    def content_if_it_holds(self, number: int) -> str | None:
+        """Return the text of an entry that is not superseded."""
+        return content_if_it_holds(self._db, number)
+
+    def read(self, number: int) -> EntryChange:
+        """Return an entry that stays unchanged."""
+        return read_entry(self._db, number)
+
+    def add(self, entry: KnowledgeEntry, *, memory: int) -> EntryChange:
+        """Add the entry made from the memory in a row."""
+        return add_entry(self._db, entry, memory=memory)
+
+    def confirm(self, number: int, *, gain: float, now: datetime) -> EntryChange:
+        """Count one more occurrence of an entry and raise its confidence."""
+        return confirm_entry(self._db, number, gain=gain, now=now)
+
+    def supersede(self, number: int, *, by: EntryChange, now: datetime) -> EntryChange:
+        """Mark an entry as superseded by another one."""
+        return supersede_entry(self._db, number, by=by, now=now)
+
+    def link(
+        self,
+        memory: int,
+        *,
+        entry_id: str,
+        content_hash: str,
+        detail: Mapping[str, object],
+        now: datetime,
+        run_id: int | None,
+    ) -> None:
+        """Link the memory in a row to its entry, mark it as promoted, and record the event."""
+        linked, marked = link_to_entry(
+            self._db, memory, entry_id=entry_id, content_hash=content_hash, now=now
+        )
+        recorded = record_events(
+            self._db,
+            "memory:promoted",
+            "agent_memory",
+            json.dumps([memory]),
+            now=now,
+            run_id=run_id,
+            detail=detail,
+        )
+        require_equal_counts(self._db, due=1, linked=linked, marked=marked, recorded=recorded)

@@ -6,7 +6,7 @@ begun since.
 
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -165,7 +165,7 @@ def finish_run(
     duration_ms: int,
     longest_lock_ms: float,
     complete: bool = False,
-    counts: dict[str, object] | None = None,
+    counts: Mapping[str, object] | None = None,
     error: str | None = None,
 ) -> None:
     """Record the end of a run; `complete` means that it did everything that was due."""

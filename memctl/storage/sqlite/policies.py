@@ -2,16 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from sqlite3 import Connection
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from memctl.storage.sqlite.database import temporary_tables, to_bytes
-
-
-class PolicyValues(Protocol):
-    """A policy: its attributes are the values of its keys for all memories."""
-
-    def overrides_of(self, key: str) -> Mapping[tuple[str | None, str | None], Any]:
-        """Return the other values of a key, by agent and type (None: all of them)."""
+from memctl.storage.store import PolicyValues
 
 
 class PolicySql(NamedTuple):

@@ -2,15 +2,18 @@
 
 from array import array
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from sqlite3 import Connection
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 from memctl.storage.rows import Loss
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
-from memctl.storage.sqlite.policies import PolicyValues, policy_sql
+from memctl.storage.sqlite.archiving import remove_archived
+from memctl.storage.sqlite.changes import RowChange
+from memctl.storage.sqlite.policies import policy_sql
 from memctl.storage.sqlite.selection import Rows, Selection
+from memctl.storage.store import Batches, RetentionValues
 from memctl.storage.times import is_our_text, to_text, unix_seconds
 
 SMALL_ARCHIVE = 100  # memories; losses of smaller archives are not guarded
@@ -25,54 +28,61 @@ class RetentionKeys(NamedTuple):
     protected_importance: str = ":protected_importance"
 
 
-class PruneQueries(NamedTuple):
-    """The old memories in the archive, under a policy and under that of the last prune."""
+class OldMemories:
+    """The old memories in the archive, under two policies; see `storage.store.OldMemories`."""
 
-    keys: RetentionKeys
-    last_keys: RetentionKeys
-    parameters: Mapping[str, Any]
+    def __init__(
+        self,
+        db: Connection,
+        keys: RetentionKeys,
+        last_keys: RetentionKeys,
+        parameters: Mapping[str, Any],
+    ) -> None:
+        self._db = db
+        self._keys = keys
+        self._parameters = parameters
+        self._great_losses = great_losses(keys, last_keys)
 
-    def great_losses(self, db: Connection) -> list[Loss]:
+    def great_losses(self) -> list[Loss]:
         """Return the agents that would lose over half of what the last policy would have kept."""
-        query = great_losses(self.keys, self.last_keys)
-        return [Loss(*row) for row in db.execute(query, self.parameters)]
+        return [Loss(*row) for row in self._db.execute(self._great_losses, self._parameters)]
 
-    def select_old(self, *, guarded: bool) -> Selection:
-        """Select the memories to remove; if `guarded`, not of agents with great losses."""
+    def removal(self, *, guarded: bool, now: datetime, run_id: int | None) -> RowChange:
+        """Return what deletes them; if `guarded`, not those of agents with great losses."""
         guard = "TRUE"
         if guarded:
-            losses = great_losses(self.keys, self.last_keys)
-            guard = f"agent_id NOT IN (SELECT agent_id FROM ({losses}))"
-        return Selection(partial(old_memories, self.keys), self.parameters, search_only=guard)
+            guard = f"agent_id NOT IN (SELECT agent_id FROM ({self._great_losses}))"
+        selection = Selection(
+            partial(removable_memories, self._keys), self._parameters, search_only=guard
+        )
+        return RowChange(
+            self._db,
+            selection,
+            lambda batch: remove_archived(
+                self._db, batch.rowids, "memory:pruned", now=now, run_id=run_id
+            ),
+        )
 
-    def count_protected(self, db: Connection) -> int:
+    def count_protected(self) -> int:
         """Return how many memories are old but kept because of their importance."""
         query = f"""
             SELECT count(*) FROM archived_memories
-            WHERE {_archived_long_ago(self.keys)}
-                AND (importance < {self.keys.protected_importance}) IS NOT TRUE
+            WHERE {_archived_long_ago(self._keys)}
+                AND (importance < {self._keys.protected_importance}) IS NOT TRUE
         """
-        (count,) = db.execute(query, self.parameters).fetchone()
+        (count,) = self._db.execute(query, self._parameters).fetchone()
         return int(count)
 
 
-class RetentionValues(PolicyValues, Protocol):
-    """A retention policy."""
-
-    @property
-    def shortest_retention(self) -> timedelta:
-        """The shortest time that any memory is kept in the archive."""
-
-
-def prune_queries(
+def old_memories(
     db: Connection,
     policy: RetentionValues,
     last: RetentionValues,
     *,
     agent: str | None,
     now: datetime,
-) -> PruneQueries:
-    """Return the queries for one agent or all, under a policy and under that of the last prune."""
+) -> OldMemories:
+    """Return the old memories of one agent or all, under two policies: this and the last."""
     parameters: dict[str, Any] = {
         "latest_cutoff": to_text(now - policy.shortest_retention),
         **agent_parameter(agent),
@@ -92,7 +102,7 @@ def prune_queries(
         parameters.update({**cutoff.parameters, **importance.parameters})
         return RetentionKeys(cutoff.sql, importance.sql)
 
-    return PruneQueries(keys(policy, ""), keys(last, "last_"), parameters)
+    return OldMemories(db, keys(policy, ""), keys(last, "last_"), parameters)
 
 
 def _archived_long_ago(keys: RetentionKeys) -> str:
@@ -120,7 +130,7 @@ def _is_old(keys: RetentionKeys) -> str:
     return f"{_archived_long_ago(keys)} AND importance < {keys.protected_importance}"
 
 
-def old_memories(keys: RetentionKeys, rows: Rows) -> str:
+def removable_memories(keys: RetentionKeys, rows: Rows) -> str:
     """Return SQL for the memories to remove, their times of archiving and importances."""
     return f"""
         SELECT archive_id AS rowid, id, agent_id, type, key, archived_at, importance
@@ -176,14 +186,14 @@ OLD_RECORDS: Mapping[OwnTable, str] = {
 }
 
 
-def old_records(db: Connection, table: OwnTable, *, before: datetime) -> "array[int]":
-    """Return the rows of one of memctl's own tables that are older than a moment."""
-    found = db.execute(OLD_RECORDS[table], {"cutoff": to_text(before)})
-    return array("q", (row[0] for row in found))
+def delete_old_records(db: Connection, batches: Batches, *, before: datetime) -> None:
+    """Delete the rows of memctl's own tables that are older than a moment, in batches."""
+    for table, query in OLD_RECORDS.items():
+        rows = array("q", (row[0] for row in db.execute(query, {"cutoff": to_text(before)})))
+        batches.apply(rows, partial(_delete_records, db, table))
 
 
-def delete_records(db: Connection, table: OwnTable, rowids: str) -> None:
-    """Delete rows (a JSON array) of one of memctl's own tables; must be called in a transaction."""
+def _delete_records(db: Connection, table: OwnTable, rowids: str) -> None:
     db.execute(
         f"DELETE FROM {table} WHERE rowid IN (SELECT value FROM json_each(:rowids))",
         {"rowids": rowids},

@@ -4,15 +4,22 @@ An archived memory conflicts with an active one that has the same id or the same
 key. Its id is the one it had before another memory took it over.
 """
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from sqlite3 import Connection
-from typing import Any, NamedTuple
+from typing import Any
 
 from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite.archive import archive_condition
-from memctl.storage.sqlite.archiving import give_up_ids, original_id, remove_archived
+from memctl.storage.sqlite.archiving import (
+    archive_replaced,
+    give_up_ids,
+    original_id,
+    remove_archived,
+)
+from memctl.storage.sqlite.changes import Batch, RowChange
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.sqlite.selection import Rows, Selection
 from memctl.storage.sqlite.triggers import require_equal_counts
@@ -39,58 +46,83 @@ FOREIGN_ID = f"""
 """
 
 
-class ArchivedSelection(NamedTuple):
-    """The archived memories that a restore is about."""
+class ArchivedMemories:
+    """The archived memories that a restore is about; see `storage.store.ArchivedMemories`."""
 
-    condition: str
-    parameters: Mapping[str, Any]
+    def __init__(self, db: Connection, condition: str, parameters: Mapping[str, Any]) -> None:
+        self._db = db
+        self._condition = condition
+        self._parameters = parameters
 
-    def count(self, db: Connection) -> int:
+    def count(self) -> int:
         """Return how many there are."""
-        return self._count(db, self.condition)
+        return self._count(self._condition)
 
-    def count_foreign_ids(self, db: Connection) -> int:
+    def count_foreign_ids(self) -> int:
         """Return how many have an id that an active memory of another agent has."""
-        return self._count(db, f"{self.condition} AND {FOREIGN_ID}")
+        return self._count(f"{self._condition} AND {FOREIGN_ID}")
 
-    def count_conflicts(self, db: Connection) -> int:
+    def count_conflicts(self) -> int:
         """Return how many conflict with an active memory."""
-        return self._count(db, f"{self.condition} AND ({CONFLICTS})")
+        return self._count(f"{self._condition} AND ({CONFLICTS})")
 
-    def first_conflict(self, db: Connection) -> tuple[str, str, str]:
+    def first_conflict(self) -> tuple[str, str, str]:
         """Return agent, type and key of one that conflicts with an active memory."""
-        agent_id, type_, key = db.execute(
+        agent_id, type_, key = self._db.execute(
             f"SELECT agent_id, type, key FROM archived_memories"
-            f" WHERE {self.condition} AND ({CONFLICTS}) LIMIT 1",
-            self.parameters,
+            f" WHERE {self._condition} AND ({CONFLICTS}) LIMIT 1",
+            self._parameters,
         ).fetchone()
         return agent_id, type_, key
 
-    def without_conflicts(self) -> Selection:
-        """Select the newest copy of each that does not conflict with an active memory."""
-        return self._newest(CONFLICTS)
+    def restoration(
+        self, *, replacing: bool, expires_at: datetime | None, now: datetime, run_id: int | None
+    ) -> "Restoration":
+        """Return what restores the newest copy of each."""
+        obstacle = FOREIGN_ID if replacing else CONFLICTS
+        selection = Selection(
+            partial(restorable_memories, f"{self._condition} AND NOT ({obstacle})"),
+            self._parameters,
+            search_only=_newest_copies(self._condition),
+        )
+        return Restoration(self._db, selection, expires_at=expires_at, now=now, run_id=run_id)
 
-    def without_foreign_ids(self) -> Selection:
-        """Select the newest copy of each whose id no active memory of another agent has."""
-        return self._newest(FOREIGN_ID)
-
-    def _count(self, db: Connection, condition: str) -> int:
-        (count,) = db.execute(
-            f"SELECT count(*) FROM archived_memories WHERE {condition}", self.parameters
+    def _count(self, condition: str) -> int:
+        (count,) = self._db.execute(
+            f"SELECT count(*) FROM archived_memories WHERE {condition}", self._parameters
         ).fetchone()
         return int(count)
 
-    def _newest(self, obstacle: str) -> Selection:
-        return Selection(
-            partial(restorable_memories, f"{self.condition} AND NOT ({obstacle})"),
-            self.parameters,
-            search_only=_newest_copies(self.condition),
-        )
+
+class Restoration(RowChange):
+    """Moves memories back from the archive; see `storage.store.Restoration`."""
+
+    def __init__(
+        self,
+        db: Connection,
+        selection: Selection,
+        *,
+        expires_at: datetime | None,
+        now: datetime,
+        run_id: int | None,
+    ) -> None:
+        self.replaced = 0
+
+        def move_back(batch: Batch) -> int:
+            in_the_way = conflicting_rows(db, batch.rowids)
+            self.replaced += archive_replaced(db, in_the_way, now=now, run_id=run_id)
+            return restore_rows(db, batch.rowids, expires_at=expires_at, now=now, run_id=run_id)
+
+        super().__init__(db, selection, move_back)
+
+    def count_in_the_way(self) -> int:
+        """Return how many active memories it would archive to make room."""
+        return len(conflicting_rows(self._db, json.dumps(self.find().tolist())))
 
 
-def archived_selection(which: ArchiveFilter) -> ArchivedSelection:
+def archived_memories(db: Connection, which: ArchiveFilter) -> ArchivedMemories:
     """Return the archived memories that a filter selects."""
-    return ArchivedSelection(*archive_condition(which))
+    return ArchivedMemories(db, *archive_condition(which))
 
 
 def restorable_memories(condition: str, rows: Rows) -> str:
@@ -179,7 +211,7 @@ OTHER_COPIES = """
 
 
 def restore_rows(
-    db: Connection, rowids: str, *, expires_at: datetime | None, now: datetime, run_id: int
+    db: Connection, rowids: str, *, expires_at: datetime | None, now: datetime, run_id: int | None
 ) -> int:
     """Move the memories in these rows (a JSON array) back from the archive; returns their number.
 

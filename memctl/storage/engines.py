@@ -1,0 +1,32 @@
+"""The engines behind the seam: a path names a SQLite database, the only engine so far."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from memctl.storage.sqlite import locking
+from memctl.storage.sqlite.database import open_database, require_file
+from memctl.storage.sqlite.store import SqliteStore
+from memctl.storage.store import Store
+
+
+@contextmanager
+def open_store(
+    database: Path, *, read_only: bool = False, lock_wait: float = 10.0
+) -> Iterator[Store]:
+    """Open a database; `lock_wait` is how many seconds a statement waits for a lock.
+
+    Raises NoDatabaseError if there is none; errors of the engine in the block become MemctlError.
+    """
+    with open_database(database, read_only=read_only, lock_wait=lock_wait) as db:
+        yield SqliteStore(db)
+
+
+def exclusive(database: Path, *, job: str, wait: float) -> AbstractContextManager[None]:
+    """Keep other memctl processes that change a database out of the block.
+
+    Raises NoDatabaseError if there is none, and LockedError if another one, which is given the name
+    `job`, still runs after `wait` seconds.
+    """
+    require_file(database)
+    return locking.exclusive(database, job=job, wait=wait)

@@ -1,0 +1,377 @@
+"""What the jobs ask of a database: the seam behind which each engine stands.
+
+`Store` has one coarse operation for each thing that a job needs: which memories it would change,
+how a batch of them is changed, and what the ledger knows. An engine implements it, and what its
+operations return, in a folder of its own; `storage.engines` chooses the engine. Jobs never see a
+statement.
+
+What only SQLite has (the optional features, the alerts, backups, explanations) uses
+`Store.sqlite`, which other engines refuse.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from pathlib import Path
+from sqlite3 import Connection as Connection  # for the parts above storage that only SQLite has
+from typing import Any, Literal, NamedTuple, Protocol
+
+from memctl.errors import RefusedError
+from memctl.storage.rows import (
+    AffectedMemory,
+    ArchiveFilter,
+    CandidateRow,
+    ConditionsMet,
+    EndStatus,
+    EntryChange,
+    JobHistory,
+    KnowledgeEntry,
+    KnownEntry,
+    Loss,
+    Pause,
+    Which,
+)
+
+# Rows as an engine names them, such as the rowids of SQLite; only the engine looks inside.
+Rows = Sequence[Any]
+BatchRows = Any
+
+
+class PolicyValues(Protocol):
+    """A policy: its attributes are the values of its keys for all memories."""
+
+    def overrides_of(self, key: str) -> Mapping[tuple[str | None, str | None], Any]:
+        """Return the other values of a key, by agent and type (None: all of them)."""
+
+
+class RetentionValues(PolicyValues, Protocol):
+    """How long the archive keeps a memory."""
+
+    @property
+    def shortest_retention(self) -> timedelta:
+        """The shortest time that any memory is kept in the archive."""
+
+
+class PromotionValues(Protocol):
+    """What a memory must at least have to be promoted."""
+
+    @property
+    def importance(self) -> float:
+        """The importance."""
+
+    @property
+    def accesses(self) -> int:
+        """The number of accesses."""
+
+    @property
+    def age(self) -> timedelta:
+        """The time since it was written."""
+
+
+class Change(Protocol):
+    """A change that a job makes to many memories, in batches."""
+
+    def memories(self) -> Iterator[AffectedMemory]:
+        """Yield the memories that it would change now; reads only."""
+
+    def find(self) -> Rows:
+        """Return the rows to change, for `Batches.apply`; reads only and takes no lock."""
+
+    def apply(self, batch: BatchRows) -> Sequence[AffectedMemory]:
+        """Change the memories in a batch that still match; returns them as they were before.
+
+        Must be called in a transaction, which is to be rolled back on an error. Raises SchemaError
+        if something of another program interferes.
+        """
+
+
+class Batches(Protocol):
+    """Applies changes in transactions that are short enough for other writers not to notice."""
+
+    longest_lock_ms: float
+
+    def apply(
+        self, rows: Rows, change: Callable[[BatchRows], object], *, at_once: bool = False
+    ) -> int:
+        """Call `change` with one batch of rows after the other, or with all of them at once.
+
+        Returns how many rows were not reached in time. An exception, also one that a signal raises,
+        rolls back the batch it interrupts and ends the work. Raises SchemaError if the schema
+        changes meanwhile.
+        """
+
+    def apply_at_once(self, change: Callable[[], object]) -> None:
+        """Call `change` in one transaction."""
+
+
+class ImportedMemories(NamedTuple):
+    """The memories that a run imported as active ones."""
+
+    active: int  # still active, with the id they were imported with
+    gone: int  # neither active nor archived with that id
+    unused: Change  # archives those that were neither written nor read since the import
+
+
+class Restoration(Change, Protocol):
+    """Moves memories back from the archive."""
+
+    replaced: int  # the active memories that it has archived so far to make room
+
+    def count_in_the_way(self) -> int:
+        """Return how many active memories it would archive to make room; reads only."""
+
+
+class ArchivedMemories(Protocol):
+    """The archived memories that a restore is about."""
+
+    def count(self) -> int:
+        """Return how many there are."""
+
+    def count_foreign_ids(self) -> int:
+        """Return how many have an id that an active memory of another agent has."""
+
+    def count_conflicts(self) -> int:
+        """Return how many conflict with an active memory."""
+
+    def first_conflict(self) -> tuple[str, str, str]:
+        """Return agent, type and key of one that conflicts with an active memory."""
+
+    def restoration(
+        self, *, replacing: bool, expires_at: datetime | None, now: datetime, run_id: int | None
+    ) -> Restoration:
+        """Return what restores the newest copy of each.
+
+        Active memories of the same agent that are in the way are archived if `replacing` is true;
+        otherwise what they conflict with stays archived.
+        """
+
+
+class OldMemories(Protocol):
+    """The archived memories that are past the retention, under a policy and an earlier one."""
+
+    def great_losses(self) -> list[Loss]:
+        """Return the agents that would lose over half of what the earlier policy keeps."""
+
+    def count_protected(self) -> int:
+        """Return how many memories are old but kept because of their importance."""
+
+    def removal(self, *, guarded: bool, now: datetime, run_id: int | None) -> Change:
+        """Return what deletes the others; if `guarded`, not of agents with great losses."""
+
+
+class Candidates(Protocol):
+    """The memories that a promotion is about, and how they meet its conditions."""
+
+    def judge(
+        self, which: Which = "all", *, rowid: int | None = None
+    ) -> Iterator[tuple[AffectedMemory, ConditionsMet]]:
+        """Yield memories, or the one in a row, and the conditions that they meet."""
+
+    def read(self, rowid: int) -> CandidateRow | None:
+        """Return the candidate in a row with its text, or None if it is not one any more."""
+
+    def promotion(self, promote: Callable[[Sequence[AffectedMemory]], object]) -> Change:
+        """Return what calls `promote` for the candidates whose text is not known yet."""
+
+    def marking(self) -> Change:
+        """Return what marks as promoted the candidates that are known but not marked."""
+
+
+class KnowledgeBase(Protocol):
+    """The entries that memories become. Changes must be made in a transaction."""
+
+    def exists(self) -> bool:
+        """Return whether there is one. Raises RefusedError if its name belongs to another table."""
+
+    def create(self) -> None:
+        """Create it."""
+
+    def entries(self) -> Iterator[KnownEntry]:
+        """Yield the entries that hold, oldest first, then the others; all are read at once."""
+
+    def content_of(self, number: int, *, agent: str) -> str | None:
+        """Return the text of an entry, or None if it is gone or not of the agent."""
+
+    def content_if_it_holds(self, number: int) -> str | None:
+        """Return the text of an entry, or None if it is gone or superseded."""
+
+    def read(self, number: int) -> EntryChange:
+        """Return an entry that stays unchanged."""
+
+    def add(self, entry: KnowledgeEntry, *, memory: int) -> EntryChange:
+        """Add the entry made from the memory in a row."""
+
+    def confirm(self, number: int, *, gain: float, now: datetime) -> EntryChange:
+        """Count one more occurrence of an entry and raise its confidence."""
+
+    def supersede(self, number: int, *, by: EntryChange, now: datetime) -> EntryChange:
+        """Mark an entry as superseded by another one and lower its confidence."""
+
+    def link(
+        self,
+        memory: int,
+        *,
+        entry_id: str,
+        content_hash: str,
+        detail: Mapping[str, object],
+        now: datetime,
+        run_id: int | None,
+    ) -> None:
+        """Link the memory in a row to its entry, mark it as promoted, and record the event."""
+
+
+class Store(Protocol):
+    """An open database with the memories of all agents.
+
+    `now` is the cutoff of a run and `run_id` its number in the ledger, None in a dry run, whose
+    changes are never applied. An `agent` of None stands for all agents.
+    """
+
+    Error: type[Exception]  # what the engine raises
+
+    @property
+    def sqlite(self) -> Connection:
+        """The connection, for what only SQLite has; other engines raise UsageError."""
+
+    def translate_errors(self, database: Path) -> AbstractContextManager[None]:
+        """Turn errors of the engine that a user can mend into MemctlError in the block.
+
+        `database` is its name in messages.
+        """
+
+    def require_current(self) -> None:
+        """Raise SchemaError unless the database has the schema that jobs are written for."""
+
+    def batches(self, *, max_seconds: float | None) -> Batches:
+        """Return what applies the changes of one run, for at most `max_seconds`."""
+
+    def abort(self) -> None:
+        """Roll back an open transaction, and from now on wait only a moment for locks."""
+
+    # The ledger of runs, and what memctl remembers
+
+    def current_pause(self, *, now: datetime) -> Pause | None:
+        """Return the pause in force."""
+
+    def clock_error(self, *, now: datetime) -> RefusedError | None:
+        """Return what is wrong with the clock; None: nothing."""
+
+    def start_run(
+        self, job: str, *, now: datetime, status: Literal["running", "refused"] = "running"
+    ) -> int:
+        """Record that a run has begun, or is about to be refused; returns its number."""
+
+    def finish_run(
+        self,
+        run_id: int,
+        *,
+        status: EndStatus,
+        finished_at: datetime,
+        duration_ms: int,
+        longest_lock_ms: float,
+        complete: bool,
+        counts: Mapping[str, object] | None,
+        error: str | None,
+    ) -> None:
+        """Record how a run has ended."""
+
+    def forget_run(self, run_id: int) -> None:
+        """Delete the record of a run that was a mistake of its caller."""
+
+    def require_run(self, run_id: int) -> tuple[str, datetime]:
+        """Return the job of a run and its cutoff. Raises NotFoundError if there is no such run."""
+
+    def job_history(self, job: str) -> JobHistory:
+        """Return when a job was last completed, and when it last failed."""
+
+    def read_state(self, key: str) -> Any:
+        """Return what memctl remembers under a key, from JSON; None: nothing."""
+
+    def write_state(self, key: str, value: object) -> None:
+        """Remember a value that JSON can hold under a key."""
+
+    # Memories
+
+    def require_agent(self, agent: str | None) -> None:
+        """Raise NotFoundError for an agent without any memory, active or archived."""
+
+    def require_ids(self, agent: str, ids: Sequence[str]) -> None:
+        """Raise NotFoundError for an id that is not that of a memory of the agent."""
+
+    def expired(self, *, agent: str | None, now: datetime, run_id: int | None) -> Change:
+        """Return what archives the memories that have expired."""
+
+    def named(self, agent: str, ids: Sequence[str], *, now: datetime, run_id: int | None) -> Change:
+        """Return what archives the active memories of an agent with these ids."""
+
+    def forgotten(self, agent: str, type: str | None, *, now: datetime) -> Change:
+        """Return what archives an agent's active memories, all or those of one type."""
+
+    def imported(
+        self,
+        by_run: int,
+        imported_at: datetime,
+        *,
+        agent: str | None,
+        now: datetime,
+        run_id: int | None,
+    ) -> ImportedMemories:
+        """Return the memories that a run imported, and what archives them."""
+
+    def archived(self, which: ArchiveFilter) -> ArchivedMemories:
+        """Return the archived memories that a filter selects."""
+
+    def old(
+        self,
+        policy: RetentionValues,
+        last: RetentionValues,
+        *,
+        agent: str | None,
+        now: datetime,
+    ) -> OldMemories:
+        """Return the old memories under a policy, and under that of the last prune."""
+
+    def delete_old_records(self, batches: Batches, *, before: datetime) -> None:
+        """Delete runs and events that are older than a moment and not needed for an undo."""
+
+    def fading(
+        self,
+        policy: PolicyValues,
+        promotion: PromotionValues,
+        *,
+        importances: Sequence[tuple[float, int]] = (),
+        agent: str | None,
+        now: datetime,
+        run_id: int | None,
+    ) -> Change:
+        """Return what charges memories for idle days, and notes the importance of candidates.
+
+        `importances`, each with the row of its memory, take the place of those that are stored.
+        """
+
+    def has_idle_times(self) -> bool:
+        """Return whether accesses may have ended idle times that decay has not charged yet."""
+
+    def forget_notes(self) -> None:
+        """Delete notes on memories that exist no more."""
+
+    def candidates(
+        self,
+        policy: PromotionValues,
+        decay: PolicyValues,
+        *,
+        content_hash: Callable[[str, str, str, str | None], str],
+        has_knowledge: bool,
+        importances: Sequence[tuple[float, int]] = (),
+        agent: str | None,
+        now: datetime,
+    ) -> Candidates:
+        """Return the memories that a promotion is about.
+
+        `content_hash` returns the hash of the entry that a memory with such a type, key, value and
+        metadata becomes. `importances` are as in `fading`.
+        """
+
+    @property
+    def knowledge(self) -> KnowledgeBase:
+        """The knowledge base."""
