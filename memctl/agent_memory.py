@@ -31,6 +31,7 @@ from memctl.storage.sqlite.memories import (
     count_access,
     count_by_type,
     find_memory,
+    fire_triggers_on_replace,
     from_json,
     list_memories,
     memory_name,
@@ -106,8 +107,7 @@ class AgentMemory:
         with ExitStack() as opened:
             self._db = opened.enter_context(open_database(Path(path), lock_wait=lock_wait))
             self._path = Path(path).absolute()  # the current directory may change
-            # REPLACE then fires DELETE triggers, with which other programs update an index.
-            self._db.execute("PRAGMA recursive_triggers = ON")
+            fire_triggers_on_replace(self._db)
             self._schema = schema_version(self._db)
             require_current(self._db)
             self._opened = opened.pop_all()

@@ -124,12 +124,11 @@ def test_a_report_tells_what_happened(
         "since": "2026-11-15T09:43:58Z",
         "changes_known_since": "2026-11-15T09:43:58Z",
         "advice": [
-            "1 memories have expired and are still given to agents: run `memctl cleanup` more "
-            "often.",
-            "In this time promote and prune did not run: `memctl schedule --cron` prints the line "
-            "that runs every job.",
-            "1 memories meet every condition of promotion and wait for it.",
-            "How often agents read is not counted: to know, `memctl enable access-counting`.",
+            "Expired memories that agents still receive: 1. Run `memctl cleanup` more often.",
+            "Jobs that did not run in this period: promote and prune. `memctl schedule --cron` "
+            "prints a crontab line for all jobs.",
+            "Memories that meet all conditions of promotion: 1. Run `memctl promote`.",
+            "Accesses are not counted. To count them, run `memctl enable access-counting`.",
         ],
         "findings": ["warning: snapshot has not succeeded for 8 days"],
         "system": {
@@ -332,29 +331,29 @@ def test_where_all_is_well_there_is_no_advice(report: HealthReport) -> None:
     ("rule", "changes", "expected"),
     [
         pytest.param(
-            advice.mend_failing_jobs,
+            advice.fix_failing_jobs,
             {"jobs": [job_report("decay", failed=2, crashed=1, last_error="disk full")]},
-            "Jobs failed or crashed: decay 3 of 7 times; the last error was: disk full.",
+            "Jobs failed or crashed: decay in 3 of 7 runs; last error: disk full.",
             id="a job that fails",
         ),
         pytest.param(
             advice.archive_what_has_expired,
             {"overdue": 1200},
-            "1,200 memories have expired and are still given to agents: run `memctl cleanup` more "
-            "often.",
+            "Expired memories that agents still receive: 1,200. Run `memctl cleanup` more often.",
             id="expired and not archived",
         ),
         pytest.param(
             advice.schedule_missing_jobs,
             {"jobs": [job_report("cleanup"), job_report("prune")]},
-            "In this time decay, promote and snapshot did not run: `memctl schedule --cron` prints "
-            "the line that runs every job.",
+            "Jobs that did not run in this period: decay, promote and snapshot. `memctl schedule "
+            "--cron` prints a crontab line for all jobs.",
             id="jobs that never ran",
         ),
         pytest.param(
             advice.look_into_large_agents,
             {"agents": [agent_report("build_agent", 10_001), agent_report("qa_agent", 10_000)]},
-            "Over 10,000 memories of one agent: build_agent (10,001). Let more of them expire.",
+            "Agents with more than 10,000 memories: build_agent (10,001). Set an expiry for more "
+            "of their memories.",
             id="an agent that is too large",
         ),
         pytest.param(
@@ -367,40 +366,40 @@ def test_where_all_is_well_there_is_no_advice(report: HealthReport) -> None:
                     agent_report("qa_agent", 60, before=20),
                 ],
             },
-            "Memories grew from 100 on 2026-11-15 to 150, most of all those of qa_agent.",
+            "The number of memories grew from 100 on 2026-11-15 to 150, most of all for qa_agent.",
             id="fast growth",
         ),
         pytest.param(
             advice.shorten_long_locks,
             {"jobs": [job_report("prune", longest_lock_ms=75.2), job_report("decay")]},
-            "prune held the write lock for 75 ms at a stretch: look for very large values, or a "
+            "prune held the write lock for up to 75 ms: check for very large values or a "
             "slow disk.",
             id="a long lock",
         ),
         pytest.param(
             advice.move_big_values_out,
             {"biggest": [ReportedMemory("qa_agent", "context", "log", (1_500_000,))]},
-            "The largest value, log of qa_agent, has 1.5 MB: keep such things in files, and their "
-            "names here.",
+            "The largest value, log of qa_agent, has 1.5 MB: store such values in files, and only "
+            "their paths in memories.",
             id="a big value",
         ),
         pytest.param(
             advice.let_unread_memories_expire,
             {"figures": Figures(memories=100), "agents": [agent_report("a", 100, unread=50)]},
-            "50 of 100 memories were never read in the week or more since they were written: write "
-            "them with an expiry, or not at all.",
+            "50 of 100 memories are at least a week old and were never read: store such memories "
+            "with an expiry, or not at all.",
             id="memories that nobody reads",
         ),
         pytest.param(
             advice.promote_candidates,
             {"candidate_count": 3},
-            "3 memories meet every condition of promotion and wait for it.",
+            "Memories that meet all conditions of promotion: 3. Run `memctl promote`.",
             id="candidates",
         ),
         pytest.param(
             advice.count_accesses,
             {"counts_accesses": False},
-            "How often agents read is not counted: to know, `memctl enable access-counting`.",
+            "Accesses are not counted. To count them, run `memctl enable access-counting`.",
             id="accesses are not counted",
         ),
     ],
@@ -586,9 +585,9 @@ def test_a_report_of_an_empty_database_says_so(migrated: Memctl) -> None:
         "\n"
         "Recommended actions\n"
         "-------------------\n"
-        "* In this time cleanup, decay, promote, snapshot and prune did not run: `memctl schedule "
-        "--cron` prints the line that runs every job.\n"
-        "* How often agents read is not counted: to know, `memctl enable access-counting`.\n"
+        "* Jobs that did not run in this period: cleanup, decay, promote, snapshot and prune. "
+        "`memctl schedule --cron` prints a crontab line for all jobs.\n"
+        "* Accesses are not counted. To count them, run `memctl enable access-counting`.\n"
         "\n"
         "Summary\n"
         "-------\n"
@@ -631,9 +630,10 @@ def test_a_report_goes_by_the_configuration(
     printed = migrated.ok("report", "--config", str(configuration)).out
 
     assert [
-        line for line in printed.splitlines() if "of promotion (" in line or "Over" in line
+        line for line in printed.splitlines() if "of promotion (" in line or "more than" in line
     ] == [
-        "* Over 1 memories of one agent: build_agent (2). Let more of them expire.",
+        "* Agents with more than 1 memories: build_agent (2). Set an expiry for more of their "
+        "memories.",
         "* Memories that meet every condition of promotion (importance 6.5, 2 reads, 3 days of "
         "age, and a pattern or learning): 1; all but one: 0.",
     ]

@@ -1,7 +1,6 @@
-"""The agents of the demonstration: who they are, what they do in a day, and what they learn.
+"""The agents of the demonstration: their tasks, and the memories that they write and read.
 
-They write and read as the service does, with its own statements. The same seed makes the same
-agents do the same things.
+They use the service's own statements. The same seed always produces the same sequence.
 """
 
 import random
@@ -27,7 +26,7 @@ SEED = 2026
 
 
 class Lesson(NamedTuple):
-    """Something an agent remembers for good; `{part}` stands for a part of the product."""
+    """A memory without an expiry; `{part}` is replaced by a part of the product."""
 
     type: MemoryType
     key: str
@@ -36,11 +35,11 @@ class Lesson(NamedTuple):
 
 
 class Agent(NamedTuple):
-    """One of the fleet; it works from its first day to its last, counted from the beginning."""
+    """An agent, which works from its first day to its last, counted from the beginning."""
 
     name: str
     tasks_a_day: int
-    lessons: list[Lesson]  # its own, before those that all agents come upon
+    lessons: list[Lesson]  # specific to it; further ones are common to all agents
     first_day: int = 0
     last_day: int = 10_000
 
@@ -51,7 +50,7 @@ FREEZE = Lesson(
     "no deployments from Friday 14:00 on: nobody is there to take them back",
     9,
 )
-FORGOTTEN = ("deploy_agent", FREEZE)  # by mistake
+FORGOTTEN = ("deploy_agent", FREEZE)  # by mistake, in the story
 
 FLEET = [
     Agent(
@@ -117,7 +116,7 @@ FLEET = [
         ],
     ),
     Agent(
-        "port_agent",  # its work is done after two months, and nobody reads what it remembers
+        "port_agent",  # ends after two months; its memories are not read any more
         3,
         [
             Lesson("learning", "api:v1", "version 1 sends amounts as text, version 2 as cents", 8),
@@ -141,7 +140,7 @@ PARTS = (
     *("mailer", "payments", "profiles", "reports", "search", "sessions", "uploads", "webhooks"),
 )
 
-# What any of them may come upon in any part of the product.
+# Lessons for any agent in any part of the product.
 COMMON = [
     Lesson("learning", "owner:{part}", "changes of {part} need a second reviewer", 4),
     Lesson("learning", "limits:{part}", "{part} is throttled above 50 requests a second", 5),
@@ -168,9 +167,9 @@ class Fleet:
         self._to_learn = {agent.name: self._curriculum(agent) for agent in FLEET}
 
     def work(self, today: datetime, *, until: datetime) -> Counter[str]:
-        """Do what the agents do on a day, or as much of it as is before a moment.
+        """Simulate the work of the agents on a day, up to a moment.
 
-        Returns how many memories were `written`, and how many `reads` there were.
+        Returns the numbers of memories `written` and of `reads`.
         """
         self._done: Counter[str] = Counter()
         day = (today - self._begin).days
@@ -212,7 +211,7 @@ class Fleet:
             self._known[agent.name].append(self._remember(agent, lesson, at))
 
     def _read(self, agent: Agent, at: datetime) -> None:
-        """Read what was learnt lately, or a favourite; the rest is hardly ever looked at."""
+        """Read a recent memory or one of a few favourites; others are rarely read."""
         known = self._known[agent.name]
         if known:
             favourites = known[::5] if self._chance.random() < 0.6 else known[-12:]

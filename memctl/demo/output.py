@@ -1,4 +1,4 @@
-"""What `memctl demo` prints: a line for each scene, a table at the end, and what to try next."""
+"""The output of `memctl demo`: a line for each scene, a table, and commands to try next."""
 
 import shlex
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ KEPT_AS = Path("demo.db")
 
 LEFT = 11  # cells before the command of a scene
 
-# What one may want to know, and the command that tells it.
+# Commands to try next, by what they do.
 TRY_NEXT = {
     "print a health report": "report",
     "explain a restored memory": f"explain {FORGOTTEN[0]} {FORGOTTEN[1].type} {FORGOTTEN[1].key}",
@@ -27,14 +27,14 @@ TRY_NEXT = {
 
 
 def show_beginning() -> None:
-    """Print what the story is about."""
+    """Print the headline."""
     sentence = f"Four months of {len(FLEET)} agents that store their memories in one SQLite file"
     show_styled((sentence, "bold"))
     show_styled()
 
 
 def show_happened(happened: Scene | Month) -> None:
-    """Print a scene, or the sum of a month."""
+    """Print a scene, or the figures of a month."""
     if isinstance(happened, Scene):
         show_styled(
             (f"{happened.day:{LEFT}}", "dim"),
@@ -50,7 +50,7 @@ def show_happened(happened: Scene | Month) -> None:
 
 
 def show_end(metrics: Metrics, *, program: str, kept: Path | None) -> None:
-    """Print the metrics, and commands that can be given next, by the name of the program."""
+    """Print the metrics and commands to try next; `program` is how memctl was called."""
     show_styled()
     show_metrics(metrics)
     show_styled((metrics_note(metrics), "dim"))
@@ -71,9 +71,9 @@ def show_metrics(metrics: Metrics) -> None:
 
 
 def show_json(metrics: Metrics, happened: Sequence[Scene | Month], *, kept: Path | None) -> None:
-    """Print all of it as one JSON document."""
+    """Print scenes, months and metrics as one JSON document."""
     figures = metrics_document(metrics)
-    del figures["database"], figures["jobs"]  # the one is gone, the others tell of this machine
+    del figures["database"], figures["jobs"]  # a temporary file; figures of this machine
     show_document(
         {
             "database": None if kept is None else str(kept),

@@ -1,8 +1,7 @@
-"""Four months in the life of a fleet of agents, lived in about a second.
+"""The demonstration: four months of a fleet of agents, simulated in about a second.
 
-The agents write as the service does; by night the jobs that are due run as `memctl run` runs them,
-on a clock that is put forward. Nothing of it is pretended: what is told of the four months is what
-the jobs have reported.
+The agents write as the service does. The jobs run as `memctl run` runs them, on a simulated clock,
+and every reported change is one that a job has made.
 """
 
 import os
@@ -32,20 +31,20 @@ from memctl.storage.sqlite.migrate import migrate
 from memctl.storage.times import to_day
 
 DAYS = 120
-NIGHT = timedelta(days=1, minutes=7)  # after the beginning of the day that it ends
+NIGHT = timedelta(days=1, minutes=7)  # from the start of a day to its nightly run
 
 MONTHS_END = (29, 59, 89, DAYS)  # days, counted from 0
 
 POST_MORTEM = 48
 FORGETS = 61
-NIGHTLY = 90  # from this day on; before, there is a turn each week
+NIGHTLY = 90  # from this day on; weekly before
 
 FEATURES: tuple[Feature, ...] = ("access-boost", "access-counting")
 
-# What a month calls the memories that a job has changed.
+# The figure of a month to which the memories changed by a job are added.
 COUNTED_AS = {"cleanup": "expired", "promote": "promoted", "prune": "pruned"}
 
-# Told when a job has something to do for the first time.
+# The scene when a job changes several memories for the first time.
 FIRST_TIME = {
     "cleanup": "archived {count} expired contexts of finished tasks",
     "decay": "lowered the importance of {count} memories that are not read",
@@ -55,7 +54,7 @@ FIRST_TIME = {
 
 
 class Scene(NamedTuple):
-    """Something worth telling: the day, the command that did it, and what it did."""
+    """An event of the story: the day, the command, and what it did."""
 
     day: str
     command: str
@@ -63,7 +62,7 @@ class Scene(NamedTuple):
 
 
 class Month(NamedTuple):
-    """What became of memories in a month."""
+    """The changes of memories in a month."""
 
     month: int
     written: int
@@ -76,10 +75,10 @@ class Month(NamedTuple):
 
 @contextmanager
 def demo_database(keep: Path | None) -> Iterator[Path]:
-    """Give the block a place for a database, which it closes; afterwards it is at `keep`, or gone.
+    """Provide a path for a database, which is copied to `keep` after the block, or deleted.
 
-    Raises UsageError when there is something at `keep` already, and MemctlError when nothing can
-    be written there, or in the directory for temporary files.
+    The block must close the database. Raises UsageError if `keep` exists, and MemctlError if it or
+    the directory for temporary files is not writable.
     """
     if keep is not None:
         require_free(keep)
@@ -90,14 +89,14 @@ def demo_database(keep: Path | None) -> Iterator[Path]:
                 os.fdopen(draft.descriptor, "wb", closefd=False) as copy,
             ):
                 shutil.copyfileobj(content, copy)
-            require_free(keep)  # it may have come meanwhile
+            require_free(keep)  # another program may have created it
         return
     with _temporary_database() as database:
         yield database
 
 
 def require_free(keep: Path) -> None:
-    """Raise UsageError when anything is there that a new database would replace, or take over."""
+    """Raise UsageError if a database, or a file that belongs to one, exists at the path."""
     for end in ("", "-wal", "-shm", "-journal"):
         path = f"{keep}{end}"
         if os.path.lexists(path):
@@ -122,29 +121,29 @@ def _temporary_database() -> Iterator[Path]:
         folder = tempfile.TemporaryDirectory(prefix="memctl-demo-", ignore_cleanup_errors=True)
     except OSError as error:
         raise MemctlError(
-            f"there is no place for temporary files ({error.strerror})",
-            "make room, or name a directory that can be written with TMPDIR",
+            f"temporary files cannot be written ({error.strerror})",
+            "free some space, or set TMPDIR to a writable directory",
         ) from None
     with folder as name:
         yield Path(name) / "demo.db"
 
 
 def live(path: Path, *, now: datetime) -> Iterator[Scene | Month]:
-    """Make the database and let four months pass that end now; yields what is worth telling.
+    """Create the database and simulate the four months before now; yield scenes and months.
 
-    Raises MemctlError when it cannot be written.
+    Raises MemctlError if the database cannot be written.
     """
     begin = now.replace(hour=0, minute=0, second=0) - timedelta(days=DAYS)
     with open_or_create_database(path) as db:
         migrate(db, path, now=begin)
         for feature in FEATURES:
             features.enable(db, feature, now=begin)
-        yield _scene(begin, "migrate", "an empty database; once a week somebody runs what is due")
+        yield _scene(begin, "migrate", "an empty database; the jobs run once a week")
         yield from Life(db, path, begin, now).days()
 
 
 class Life:
-    """The agents by day and the jobs by night."""
+    """The simulation: the agents work by day, and the jobs run at night."""
 
     def __init__(self, db: Connection, path: Path, begin: datetime, now: datetime) -> None:
         self._db = db
@@ -154,10 +153,10 @@ class Life:
         self._settings = Settings(path, "demo", file=None, configuration=None)
         self._fleet = Fleet(db, begin)
         self._counts: Counter[str] = Counter()  # of this month
-        self._told: set[str] = set()  # the jobs of which it has been told what they do
+        self._introduced: set[str] = set()  # the jobs that have had a scene
 
     def days(self) -> Iterator[Scene | Month]:
-        """Let the days pass until now."""
+        """Simulate the days until now."""
         for day in range(DAYS + 1):
             today = self._begin + timedelta(days=day)
             night = min(today + NIGHT, self._now)
@@ -168,7 +167,7 @@ class Life:
             if day == NIGHTLY:
                 yield _scene(night, "schedule", "from now on, cron runs the jobs every night")
             if day >= NIGHTLY or day % 7 == 6:
-                yield from self._turn(night)
+                yield from self._run_jobs(night)
             if day == POST_MORTEM:
                 yield self._restore_contexts(night)
             if day == FORGETS + 1:
@@ -178,20 +177,20 @@ class Life:
                 yield Month(1 + MONTHS_END.index(day), *counts)
                 self._counts.clear()
 
-    def _turn(self, night: datetime) -> Iterator[Scene]:
-        """Do what one line in crontab does, and tell of what was new in it."""
-        for turn in run_due_jobs(self._settings, JobRequest(self._path, night)):
-            if problem := turn.bug or turn.failure:
+    def _run_jobs(self, night: datetime) -> Iterator[Scene]:
+        """Run the jobs that are due; yield a scene for each that has not had one."""
+        for outcome in run_due_jobs(self._settings, JobRequest(self._path, night)):
+            if problem := outcome.bug or outcome.failure:
                 raise problem
-            if not (turn.report and turn.report.result):
+            if not (outcome.report and outcome.report.result):
                 continue
-            tally = turn.report.result.tally
-            if turn.job in COUNTED_AS:
-                self._counts[COUNTED_AS[turn.job]] += tally.count
-            worth_telling = tally.count >= 3 and turn.job in FIRST_TIME
-            if worth_telling and turn.job not in self._told:
-                self._told.add(turn.job)
-                yield self._first_time(turn.job, night, tally.count)
+            tally = outcome.report.result.tally
+            if outcome.job in COUNTED_AS:
+                self._counts[COUNTED_AS[outcome.job]] += tally.count
+            has_scene = tally.count >= 3 and outcome.job in FIRST_TIME
+            if has_scene and outcome.job not in self._introduced:
+                self._introduced.add(outcome.job)
+                yield self._first_time(outcome.job, night, tally.count)
 
     def _first_time(self, job: str, night: datetime, count: int) -> Scene:
         facts: dict[str, object] = {"count": count}

@@ -1,8 +1,8 @@
 """Enable and disable the opt-in features. The caller holds memctl's lock."""
 
 from datetime import datetime
-from sqlite3 import Connection
 
+from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.features import (
     Feature,
     feature_status,

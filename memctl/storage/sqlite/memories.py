@@ -229,6 +229,11 @@ def rows_of_memory(db: Connection, name: MemoryName) -> list[int]:
     return [row for (row,) in found]
 
 
+def fire_triggers_on_replace(db: Connection) -> None:
+    """Let REPLACE fire DELETE triggers, with which other programs keep an index up to date."""
+    db.execute("PRAGMA recursive_triggers = ON")
+
+
 def replace_memory(db: Connection, memory: NewMemory, *, now: datetime) -> int:
     """Store a memory in place of the one of that name; return the number of rows written."""
     row = {
