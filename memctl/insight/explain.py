@@ -16,7 +16,7 @@ from memctl.insight.fading import idle_time, importance_after_decay, moment_of_f
 from memctl.jobs.candidates import Considered, foreseen_candidates
 from memctl.storage.rows import EventFilter, EventRecord
 from memctl.storage.sqlite.agents import require_agent
-from memctl.storage.sqlite.database import Connection, one_view
+from memctl.storage.sqlite.database import one_view
 from memctl.storage.sqlite.events import read_events
 from memctl.storage.sqlite.explain import (
     StoredCopy,
@@ -29,6 +29,7 @@ from memctl.storage.sqlite.explain import (
 )
 from memctl.storage.sqlite.knowledge import ENTRY_TYPES
 from memctl.storage.sqlite.store import SqliteStore
+from memctl.storage.store import Connection
 from memctl.storage.times import to_text, to_unix
 
 MOST_NAMES = 10_000  # that are compared with an unknown one

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from memctl.jobs.prune import OWN_RECORDS_KEPT
 from memctl.storage.sqlite.agents import require_agent
-from memctl.storage.sqlite.database import Connection, one_view
+from memctl.storage.sqlite.database import one_view
 from memctl.storage.sqlite.figures import (
     DAY,
     RATES_OVER,
@@ -30,6 +30,7 @@ from memctl.storage.sqlite.figures import (
 )
 from memctl.storage.sqlite.run_summaries import JobHealth, job_health
 from memctl.storage.sqlite.snapshots import read_snapshots, snapshot_days
+from memctl.storage.store import Connection
 from memctl.storage.times import parse_moment, to_day, to_text
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from memctl.jobs.engine import JobContext, JobResult
 from memctl.jobs.tally import JobTally
-from memctl.storage.sqlite.database import Connection, one_view
+from memctl.storage.sqlite.database import one_view
 from memctl.storage.sqlite.figures import (
     RATES_OVER,
     Figures,
@@ -30,6 +30,7 @@ from memctl.storage.sqlite.snapshots import (
     last_event_id,
     replace_snapshots,
 )
+from memctl.storage.store import Connection
 from memctl.storage.times import parse_moment, to_day, to_text
 
 CHANGES = ("accesses_that_day", "accesses", "expired", "archived", "restored", "pruned", "promoted")
