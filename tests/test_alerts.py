@@ -950,8 +950,8 @@ def test_a_program_that_is_missing_is_found_before_it_is_needed(
     assert answer.json["problems"] == [
         {
             "key": "alerts.command",
-            "message": "there is no program 'no-such-program' that this user may run",
-            "hint": "correct it, or install the program",
+            "message": "there is no program 'no-such-program' that this user can run",
+            "hint": "correct the path, or install the program",
         }
     ]
     assert (job.err, "is valid" in good.err) == ("", True)

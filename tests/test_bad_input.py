@@ -914,7 +914,7 @@ def test_a_wrong_configuration_stops_every_command(
         ),
         pytest.param(
             b'[decay]\nsince = "2026-11-22T11:00:00Z"\n',
-            ": decay.since: It must be a date such as 2026-11-22",
+            ": decay.since: Input should be a date such as 2026-11-22",
             id="not a date",
         ),
         pytest.param(b'database = ""\n', ": database: ", id="an empty database"),

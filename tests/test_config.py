@@ -224,7 +224,7 @@ def test_everything_that_is_wrong_is_reported_by_its_key(memctl: Memctl, tmp_pat
     job = memctl("cleanup", "--config", str(file))
 
     number = {"message": "Input should be a valid integer", "hint": "correct it"}
-    unknown = "memctl has no such key"
+    unknown = "unknown key"
     assert answer.json == {
         "schema": 1,
         "file": str(file),
@@ -260,34 +260,35 @@ def test_everything_that_is_wrong_is_reported_by_its_key(memctl: Memctl, tmp_pat
     [
         pytest.param(
             'database = "a\\u0000b"\n',
-            ": database: No file can have a NUL in its name; correct it",
+            ": database: A file name cannot contain a NUL character; correct it",
             id="a name that no file can have",
         ),
         pytest.param(
             "[agents.a]\nretention_days = 1\n",
-            ": agents.a.retention_days: memctl has no such key; it knows decay, prune there",
+            ": agents.a.retention_days: unknown key; use one of decay, prune",
             id="in the wrong table",
         ),
         pytest.param(
             "agents.a.decay.types.context.flor = 1\n",
-            ": agents.a.decay.types.context.flor: memctl has no such key; did you mean floor?",
+            ": agents.a.decay.types.context.flor: unknown key; did you mean floor?",
             id="in the narrowest table",
         ),
         pytest.param(
             "[decay]\ngrace_days = 31\n",
-            ": decay.grace_days: 31 grace_days are more than 30 stale_days; make them fewer",
+            ": decay.grace_days: grace_days (31) exceeds stale_days (30); decrease grace_days or"
+            " increase stale_days",
             id="grace after stale",
         ),
         pytest.param(
             "[decay]\nstale_days = 10\n[decay.types.context]\nfloor = 2\ngrace_days = 11\n",
-            ": decay.types.context.grace_days: 11 grace_days are more than 10 stale_days; "
-            "make them fewer",
+            ": decay.types.context.grace_days: grace_days (11) exceeds stale_days (10); "
+            "decrease grace_days or increase stale_days",
             id="grace of a type after the general stale",
         ),
         pytest.param(
             "[decay.types.context]\ngrace_days = 20\n[agents.a.decay]\nstale_days = 19\n",
-            ": agents.a.decay.stale_days: 20 grace_days are more than 19 stale_days; "
-            "make them fewer",
+            ": agents.a.decay.stale_days: grace_days (20) exceeds stale_days (19); "
+            "decrease grace_days or increase stale_days",
             id="grace of a type after the stale of an agent",
         ),
         pytest.param(
@@ -295,7 +296,7 @@ def test_everything_that_is_wrong_is_reported_by_its_key(memctl: Memctl, tmp_pat
             ": agents.a.decay.types.context: Input should be a table; correct it",
             id="a number for a table",
         ),
-        pytest.param("a = " + "[" * 5000, " is not TOML: ", id="nested too deeply"),
+        pytest.param("a = " + "[" * 5000, " is not valid TOML: ", id="nested too deeply"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(
@@ -348,7 +349,7 @@ def test_names_that_no_memory_has_are_told_of_and_are_no_mistake(
 
     unused = [
         "agent 'qa_agnet' has no memories; did you mean 'qa_agent'?",
-        "no memory here is of type 'contxt'",
+        "no memory has type 'contxt'",
     ]
     assert answer == Answer(
         0, "", f"config: {file} is valid\nconfig: {unused[0]}\nconfig: {unused[1]}\n"
@@ -371,7 +372,7 @@ def test_of_many_agents_without_a_memory_the_first_are_named(
 
     assert document["unused_names"] == [
         *(f"agent 'a-{n}' has no memories; names are case-sensitive" for n in range(10)),
-        "990 more agents have no memory here",
+        "990 more agents without memories",
     ]
 
 
@@ -412,7 +413,7 @@ def test_a_new_file_changes_nothing_and_shows_every_key(memctl: Memctl, file: Pa
         for key, value in keys.items()
     } == dict(DEFAULTS) | {
         "decay.since": "2026-11-22",
-        "alerts.command": ["/usr/local/bin/tell-me"],
+        "alerts.command": ["/usr/local/bin/send-alert"],
     }
     assert uncommented["database"] == "memory.db"
     Configuration.model_validate(uncommented)

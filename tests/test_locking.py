@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from memctl.storage.sqlite import locking
-from memctl.storage.sqlite.locking import exclusive, lock_path, somebody_is_at_work
+from memctl.storage.sqlite.locking import exclusive, is_memctl_running, lock_path
 
 
 @pytest.fixture
@@ -37,22 +37,22 @@ def test_a_holder_is_found_without_a_lock(
 ) -> None:
     request.getfixturevalue("no_lock_is_taken")
 
-    assert somebody_is_at_work(path)
+    assert is_memctl_running(path)
 
 
 def test_a_free_lock_is_found_without_a_lock(path: Path, request: pytest.FixtureRequest) -> None:
     path.touch()
     with exclusive(path, job="cleanup", wait=0):
-        assert somebody_is_at_work(path)
+        assert is_memctl_running(path)
     request.getfixturevalue("no_lock_is_taken")
 
-    assert not somebody_is_at_work(path)
+    assert not is_memctl_running(path)
 
 
 def test_a_shared_lock_is_no_holder(path: Path, holder: int) -> None:
     fcntl.flock(holder, fcntl.LOCK_SH)
 
-    assert not somebody_is_at_work(path)
+    assert not is_memctl_running(path)
 
 
 def test_a_holder_in_another_container_is_assumed_until_it_says_that_it_is_done(
@@ -61,23 +61,23 @@ def test_a_holder_in_another_container_is_assumed_until_it_says_that_it_is_done(
     path.touch()
     note = {"job": "cleanup", "pid": 7, "namespace": "pid:[1]"}
     lock_path(path).write_text(json.dumps(note))
-    assert somebody_is_at_work(path)
+    assert is_memctl_running(path)
 
     with exclusive(path, job="cleanup", wait=0):
         pass
 
-    assert not somebody_is_at_work(path)
+    assert not is_memctl_running(path)
 
 
 def test_a_holder_is_found_where_the_kernel_lists_no_locks(
     path: Path, holder: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locking, "LOCKS", Path("/nowhere"))
-    assert somebody_is_at_work(path)
+    assert is_memctl_running(path)
 
     fcntl.flock(holder, fcntl.LOCK_UN)
 
-    assert not somebody_is_at_work(path)
+    assert not is_memctl_running(path)
 
 
 def test_a_file_of_somebody_else_that_has_the_name_of_the_lock_keeps_its_content(

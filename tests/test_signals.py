@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from memctl.storage.sqlite.locking import somebody_is_at_work
+from memctl.storage.sqlite.locking import is_memctl_running
 from tests.support.database import everything
 from tests.support.locks import write_lock
 from tests.support.processes import eventually
@@ -63,7 +63,7 @@ def test_a_signal_ends_the_wait_for_a_lock_and_nothing_is_changed(
         process = migrated.start(
             *words.replace("DOCUMENT", str(document)).split(), "--lock-wait", "600"
         )
-        eventually(lambda: somebody_is_at_work(migrated.database))
+        eventually(lambda: is_memctl_running(migrated.database))
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
 

@@ -1,4 +1,4 @@
-"""The commands for the archive: look, put in, take out."""
+"""Commands for the archive: archived, archive, restore."""
 
 from typing import Annotated
 

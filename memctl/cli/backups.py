@@ -1,4 +1,4 @@
-"""The commands that take memories out of the database and bring them back."""
+"""Commands for documents and backups: export, import, backup."""
 
 import sys
 from contextlib import ExitStack

@@ -1,7 +1,7 @@
-"""What makes a shell complete the commands of memctl.
+"""Shell completion.
 
-Typer knows the commands, the options and their choices. What else a value may be goes by the word
-that stands for it in the help, such as AGENT.
+Typer completes commands, options and their choices. Other values are completed according to the
+metavar of the parameter, such as AGENT.
 """
 
 import os
@@ -48,7 +48,7 @@ def completion(
 
 
 def offer_values(parameters: Iterable[Parameter]) -> None:
-    """Tell Typer what completes the values of a command's parameters."""
+    """Set the completion of the values of a command's parameters."""
     for parameter in parameters:
         for info in getattr(parameter.annotation, "__metadata__", ()):
             offered = OFFERED.get(info.metavar)
@@ -64,10 +64,10 @@ def _one_of(words: Iterable[str]) -> Callable[[str], list[str]]:
 
 
 def _known_agents(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the agents whose names a shell may complete; none rather than an error.
+    """Return the agents whose names start with a text; none instead of an error.
 
-    A shell puts them on its command line as they are: a name that it would not take as one word
-    could do anything there.
+    The shell inserts them into its command line unchanged, so names that need quotes are left out:
+    they could run other commands.
     """
 
     def given(name: str) -> Path | None:
@@ -89,7 +89,7 @@ def _known_agents(context: typer.Context, incomplete: str) -> list[str]:
 OFFERED: dict[str, Callable[..., list[str]]] = {
     "AGENT": _known_agents,
     "EVENT": _one_of(EVENTS),
-    "FILE": _one_of(()),  # the shell completes names of files where there is nothing else
+    "FILE": _one_of(()),  # without candidates, the shell completes file names
     "JOB": _one_of(JOBS),
     "REASON": _one_of(REASONS),
     "TYPE": _one_of(TYPES),

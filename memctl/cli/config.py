@@ -1,4 +1,4 @@
-"""The configuration: which settings hold and why, where the file is, and whether it is right."""
+"""Commands for the configuration: config, alerts."""
 
 import os
 from collections.abc import Sequence
@@ -95,7 +95,7 @@ def _validate(call: GlobalOptions) -> None:
 
 
 def _unused_names(call: GlobalOptions, configuration: "Configuration") -> list[str] | None:
-    """Return what the file names and no memory has, or None when there is no database to ask."""
+    """Return names in the file that no memory has; None if there is no database."""
     from memctl.config.describe import unused_names
 
     try:

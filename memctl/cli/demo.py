@@ -1,4 +1,4 @@
-"""The demonstration: memctl at work, without a database to begin with."""
+"""The command demo."""
 
 import shlex
 import shutil
@@ -59,7 +59,7 @@ def demo(
 
 
 def _program() -> str:
-    """Return how this memctl is called from a shell."""
+    """Return the command that starts this memctl in a shell."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m memctl"

@@ -1,14 +1,14 @@
-"""What people type: the examples of each command's help and of the manual page.
+"""The examples in the help of each command and in the manual page.
 
-Read only when help is asked for. Each can be run as it stands, by a shell, on a database that has
-an agent `build_agent` with a learning `toolchain` of the id `m-1`.
+Imported only for help. A shell can run each example unchanged on a database with an agent
+`build_agent` that has a learning `toolchain` with the id `m-1`.
 """
 
 from typing import NamedTuple
 
 
 class Example(NamedTuple):
-    """A purpose, and the command line that serves it."""
+    """A command line and its purpose."""
 
     purpose: str
     line: str
@@ -167,6 +167,6 @@ EXAMPLES = {
 
 
 def examples_text(examples: tuple[Example, ...]) -> str:
-    """Return the lines that stand at the end of a help text."""
+    """Return the lines at the end of a help text."""
     lines = [f"  {example.purpose}:\n    {example.line}\n" for example in examples]
     return "".join(["\nExamples:\n", *lines])

@@ -1,4 +1,4 @@
-"""The opt-in features: turn them on and off."""
+"""Commands for optional features: enable, disable."""
 
 from typing import Annotated
 

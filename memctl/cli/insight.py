@@ -1,4 +1,4 @@
-"""The commands that tell how memory is doing."""
+"""Commands for metrics and reports: metrics, report."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -84,7 +84,7 @@ def metrics(
 
 
 def write_or_show(text: str, file: Path | None, *, database: Path, mode: int = 0o600) -> None:
-    """Write a text into a file, or print it when there is none, or a dash."""
+    """Write a text to a file, or print it if the file is None or `-`."""
     if file is None or str(file) == "-":
         show_text([text])
     else:

@@ -1,4 +1,4 @@
-"""The scheduled jobs."""
+"""Commands for the scheduled jobs: run, cleanup, decay, prune, promote, snapshot."""
 
 import time
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The commands for memories themselves: what agents do, from the shell."""
+"""Commands for memories: remember, recall, list, forget, summary."""
 
 import json
 import sys
@@ -171,15 +171,15 @@ def summary(
 
 
 def _memories(call: GlobalOptions, lock: LockOptions | None = None) -> AgentMemory:
-    """Open the database as an agent does, at the time that the command was given."""
+    """Open the database through AgentMemory, with the clock of the command."""
     lock = lock or LockOptions()
     return AgentMemory(call.settings.database, clock=lambda: call.moment, lock_wait=lock.lock_wait)
 
 
 def _standard_input() -> str:
-    """Read what is piped in, whatever its bytes, and at most one more than can be stored.
+    """Read any bytes from stdin, at most one more than can be stored.
 
-    Raises UsageError when it is closed, and MemctlError when it cannot be read.
+    Raises UsageError if it is closed, and MemctlError if it cannot be read.
     """
     if sys.stdin is None:
         raise UsageError("stdin is closed", "pipe the value to stdin")
@@ -208,6 +208,6 @@ def _not_found(agent: str, type_: str, key: str | None) -> NotFoundError:
 
 
 def _require_agent(call: GlobalOptions, agent: str) -> None:
-    """Raise NotFoundError for an agent that no table knows: it is probably a typo."""
+    """Raise NotFoundError for an agent that no table contains."""
     with open_database(call.settings.database, read_only=True) as db:
         require_agent(db, agent)

@@ -1,4 +1,4 @@
-"""Options that many commands share, said once.
+"""Options that several commands share.
 
 A command takes a bundle of options as one parameter, `def cleanup(call: Call, job: JobOptions)`;
 `command` shows Typer each field of it as an option of its own. What dataclasses add beyond that
@@ -40,13 +40,13 @@ from memctl.storage.sqlite.files import output_path
 from memctl.storage.sqlite.locking import exclusive
 from memctl.storage.times import is_possible, parse_moment, to_text
 
-# By this variable of the environment a shell asks memctl what a line may go on with.
+# The environment variable with which a shell requests completions.
 ASKED_BY = "_MEMCTL_COMPLETE"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GlobalOptions:
-    """What every command is told, before or after its name."""
+    """The options of every command, before or after its name."""
 
     db: Annotated[
         Path | None,
@@ -93,7 +93,7 @@ class GlobalOptions:
 
     @functools.cached_property
     def moment(self) -> datetime:
-        """The only reading of the clock, in whole seconds; a log has its own."""
+        """The time of the command, in whole seconds; only log messages read the clock again."""
         now = datetime.now(UTC).replace(microsecond=0)
         if self.now is not None:
             now = parse_moment(self.now)
@@ -115,7 +115,7 @@ class GlobalOptions:
 
 
 def _seconds(value: float | None) -> float | None:
-    """Refuse what is no time to wait, which `min` and `max` would not for NaN."""
+    """Raise BadParameter for an invalid time, including NaN, which Typer's `min` accepts."""
     if value is not None and not 0 <= value <= MOST_LOCK_WAIT:
         raise typer.BadParameter(f"must be between 0 and {MOST_LOCK_WAIT} seconds")
     return value
@@ -123,7 +123,7 @@ def _seconds(value: float | None) -> float | None:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LockOptions:
-    """How patient a command is that changes the database."""
+    """The options of commands that change the database."""
 
     lock_wait: Annotated[
         float,
@@ -133,7 +133,7 @@ class LockOptions:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ChangeOptions(LockOptions):
-    """What a command is told that changes memories, all of them at once."""
+    """The options of commands that change many memories."""
 
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Show what would change, but change nothing.")
@@ -144,7 +144,7 @@ class ChangeOptions(LockOptions):
     ] = False
 
     def request(self, call: GlobalOptions, *, partial: bool = False) -> JobRequest:
-        """Return what a job needs to know; `partial` when it is not to do all that is due."""
+        """Return the request for a job; `partial` if it does only a part of what is due."""
         return JobRequest(
             database=call.settings.database,
             now=call.moment,
@@ -165,7 +165,7 @@ class ChangeOptions(LockOptions):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class JobOptions(ChangeOptions):
-    """What every job is told."""
+    """The options of the jobs."""
 
     listing: Annotated[
         bool, typer.Option("--list", help="List each memory that is, or would be, changed.")
@@ -176,23 +176,23 @@ class JobOptions(ChangeOptions):
     ] = None
 
     def request(self, call: GlobalOptions, *, partial: bool = False) -> JobRequest:
-        """Return what a job needs to know; `partial` when it is not to do all that is due."""
+        """Return the request for a job; `partial` if it does only a part of what is due."""
         request = super().request(call, partial=partial)
         return request._replace(listing=self.listing, max_seconds=self.max_seconds)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OutputOptions:
-    """How a command prints records; JSON unless something else is chosen."""
+    """The output format of records; JSON by default."""
 
     table: Annotated[bool, typer.Option("--table", "-t", help="Print a table.")] = False
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False
     nl: Annotated[bool, typer.Option("--nl", help="Print one JSON object per line.")] = False
 
     def form(self, call: GlobalOptions) -> Format:
-        """Return the one that was chosen.
+        """Return the chosen format.
 
-        Raises UsageError when there are several.
+        Raises UsageError if there are several.
         """
         forms: dict[Format, bool] = {
             "json": call.json,
@@ -216,7 +216,7 @@ AgentOption = Annotated[
 
 
 class CommandWithExamples(typer.core.TyperCommand):
-    """A command whose help ends with what people type."""
+    """A command whose help ends with examples."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the examples."""
@@ -226,9 +226,9 @@ class CommandWithExamples(typer.core.TyperCommand):
 
 
 def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
-    """Register a function as a command, with its bundles of options spread out.
+    """Register a function as a command, with the options of its bundles.
 
-    Also the one place where errors that a user can mend end a command.
+    The command prints a MemctlError and exits with its code; bugs keep their traceback.
     """
     parameters = inspect.signature(function).parameters
     bundles: dict[str, Any] = {
@@ -267,7 +267,7 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
 
 
 def _show_help(context: typer.Context, wanted: bool) -> None:
-    """Print the help by our own means: Typer's would end with a traceback on a full disk."""
+    """Print the help; Typer's own option would end with a traceback on a full disk."""
     if wanted:
         show_text([context.get_help(), "\n"])
         raise typer.Exit
@@ -282,7 +282,7 @@ HelpOption = Annotated[
 
 
 def set_parameters(function: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
-    """Make Typer see a context, these parameters and --help, not what the function declares."""
+    """Set the signature that Typer reads: a context, these parameters and --help."""
     if ASKED_BY in os.environ:
         from memctl.cli.completion import offer_values
 
@@ -313,9 +313,9 @@ def spread_out(bundle: type) -> list[inspect.Parameter]:
 def alone_with_database(
     call: GlobalOptions, lock: LockOptions, *, job: str
 ) -> Iterator[Connection]:
-    """Open the database for a change that is no job, and keep other memctl processes out.
+    """Open the database for a change that is not a job, and exclude other memctl processes.
 
-    `job` is what they are told that is at work. Raises NoDatabaseError when there is none, and
+    `job` is the name that they report as running. Raises NoDatabaseError if there is none, and
     LockedError when one of them still runs after `lock.lock_wait` seconds.
     """
     path = call.settings.database
@@ -328,7 +328,7 @@ def alone_with_database(
 
 
 def deliver(call: GlobalOptions, waiting: Undelivered, seconds: float) -> bool:
-    """Give an alert to the command that is configured; tell whether it need not be tried again."""
+    """Send an alert to the configured command; return whether no retry is necessary."""
     command = call.settings.alert_command
     try:
         if command:
@@ -341,7 +341,7 @@ def deliver(call: GlobalOptions, waiting: Undelivered, seconds: float) -> bool:
 
 
 def alert_document(call: GlobalOptions, alert: Alert, *, at: str) -> str:
-    """Return what the alert command is given, as JSON."""
+    """Return the JSON that the alert command receives."""
     return to_json(
         {
             "schema": 1,
@@ -355,7 +355,7 @@ def alert_document(call: GlobalOptions, alert: Alert, *, at: str) -> str:
 
 
 def finish(report: JobReport[JobResult], call: GlobalOptions, job: ChangeOptions) -> None:
-    """Show what a job did, and fail if it left something undone."""
+    """Print the result of a job; raise its refusal if it left something undone."""
     listing = isinstance(job, JobOptions) and job.listing
     show_report(report, as_json=call.json, listing=listing, quiet=call.quiet)
     if report.result and report.result.refusal:

@@ -1,4 +1,4 @@
-"""The switch that makes scheduled jobs do nothing for a while."""
+"""Commands for the pause: pause, resume."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""The command line: parse, call one function, show the result; nothing else."""
+"""The program: parsing the command line and calling one command."""
 
 import importlib
 import inspect
@@ -18,7 +18,7 @@ from memctl.cli.options import ASKED_BY, GlobalOptions, command, set_parameters,
 from memctl.errors import MemctlError, UsageError, name_like
 from memctl.output.terminal import show_error, show_line, show_usage
 
-# Which module has which commands, in the order of the help.
+# The modules and their commands, in the order of the help.
 MODULES = {
     "schema": ("migrate", "rollback", "status"),
     "jobs": ("run", "cleanup", "decay", "prune", "promote", "snapshot"),
@@ -54,7 +54,7 @@ NAMES = [name for names in MODULES.values() for name in names]
 
 
 def commands_by_heading() -> dict[str, list[str]]:
-    """Return the names of the commands under the headings that the help gives them, in order."""
+    """Return the names of the commands by the headings of the help, in order."""
     groups: dict[str, list[str]] = {}
     for module, names in MODULES.items():
         groups.setdefault(HEADINGS[module], []).extend(names)
@@ -62,10 +62,10 @@ def commands_by_heading() -> dict[str, list[str]]:
 
 
 class CommandsInGroups(typer.core.TyperGroup):
-    """The program, whose help has the commands under headings, each with its whole first line."""
+    """The program; its help lists the commands under headings, with complete first lines."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write them in the order of the modules."""
+        """Write the commands in the order of the modules."""
         for heading, names in commands_by_heading().items():
             with formatter.section(heading):
                 formatter.write_dl(
@@ -73,7 +73,7 @@ class CommandsInGroups(typer.core.TyperGroup):
                 )
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """Write the first steps, and where there is more."""
+        """Write the first steps, and references to more help."""
         from memctl.cli.examples import FIRST_STEPS, MORE, examples_text
 
         formatter.write(examples_text(FIRST_STEPS) + MORE)
@@ -106,11 +106,11 @@ def main() -> None:
 
 
 def _usage_error(error: typer.TyperException, words: Sequence[str]) -> UsageError:
-    """Return what Typer says of a command line that it does not understand, in our form."""
+    """Return an error of Typer for an invalid command line as a UsageError."""
     text = " ".join(error.format_message().split())
     message, *advice = re.split("[.] (?=Did you mean|Choose from)", text)
     alike = None
-    if hasattr(error, "possibilities"):  # which Typer does not offer well: an unknown option
+    if hasattr(error, "possibilities"):  # an unknown option, for which Typer's suggestions are poor
         message, alike = error.message, _option_like(error)
     elif choice := re.search(": '(.*)' is not one of (.*)", text):
         alike = name_like(choice[1], re.findall("'(.*?)'", choice[2]))
@@ -127,7 +127,7 @@ def _usage_error(error: typer.TyperException, words: Sequence[str]) -> UsageErro
 
 
 def _option_like(error: Any) -> str | None:
-    """Return the option that an unknown one was probably meant to be; no hidden one is."""
+    """Return the option that is most similar to an unknown one, except hidden options."""
     options = {
         name.lstrip("-"): name
         for parameter in error.ctx.command.get_params(error.ctx)
@@ -139,16 +139,16 @@ def _option_like(error: Any) -> str | None:
 
 
 def build_app(words: Sequence[str] = ()) -> typer.Typer:
-    """Return the program with the command that `words` begin with, or else with all.
+    """Return the program with the command at the start of `words`, or else with all commands.
 
-    A scheduled job starts a quarter faster when Typer does not prepare the other commands.
+    A scheduled job starts a quarter faster if Typer does not prepare the other commands.
     """
     app = typer.Typer(
         name="memctl",
         cls=CommandsInGroups,
         no_args_is_help=True,
         add_completion=False,
-        context_settings={"help_option_names": []},  # we have our own
+        context_settings={"help_option_names": []},  # we define our own
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
@@ -158,13 +158,13 @@ def build_app(words: Sequence[str] = ()) -> typer.Typer:
         for name in names:
             if first not in NAMES or first == name:
                 commands = vars(importlib.import_module(f"memctl.cli.{module}"))
-                # A function may not be called like a word of Python: `import_` is `import`.
+                # A function cannot have the name of a Python keyword: `import_` is `import`.
                 command(app, name, commands.get(name) or commands[f"{name}_"])
     return app
 
 
 def _root() -> Any:
-    """Return the callback that takes the common options before the command's name."""
+    """Return the callback for the common options before the command name."""
 
     def memctl(context: typer.Context, version: bool, help_: bool, **given: Any) -> None:
         """Maintain the memory of AI agents in a SQLite database.
@@ -193,5 +193,5 @@ def _show_version(wanted: bool) -> None:
 
 
 def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
-    """End with the status of a terminated process, after undoing what is not committed."""
+    """Exit with the status of a terminated process, after rolling back uncommitted changes."""
     raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""What to put into crontab, or where systemd looks, so that the jobs run by themselves."""
+"""The command schedule."""
 
 import os
 import sys
@@ -40,7 +40,7 @@ def schedule(
 
 
 def _this_installation(call: GlobalOptions) -> Installation:
-    """Return this very program, with the database and the configuration that it works with."""
+    """Return this program with its database and configuration."""
     import pwd
 
     database = call.settings.database.absolute()
@@ -61,8 +61,8 @@ def _this_installation(call: GlobalOptions) -> Installation:
 
 
 def _program() -> list[str]:
-    """Return how to call this memctl: by its environment's own executable, never by a shim."""
+    """Return the command that starts this memctl: its environment's executable, not a shim."""
     beside_python = Path(sys.executable).with_name("memctl")
     if os.access(beside_python, os.X_OK):
         return [str(beside_python)]
-    return [sys.executable, "-P", "-m", "memctl"]  # -P: whatever lies in the home directory
+    return [sys.executable, "-P", "-m", "memctl"]  # -P: do not import from the current directory

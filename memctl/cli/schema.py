@@ -1,4 +1,4 @@
-"""The commands that make, change and describe the schema."""
+"""Commands for the schema: migrate, rollback, status."""
 
 from dataclasses import asdict
 from typing import Annotated

@@ -121,7 +121,7 @@ def events(
 def _only(
     columns: Sequence[str], rows: Iterable[Mapping[str, object]]
 ) -> Iterator[dict[str, object]]:
-    """Leave out what a person would not miss in a table."""
+    """Select columns of records."""
     return ({name: row[name] for name in columns} for row in rows)
 
 
@@ -257,7 +257,7 @@ def check(
 
 
 def look(call: GlobalOptions, depth: "Depth | None" = None) -> "CheckResult":
-    """Check the database with all that the settings say."""
+    """Check the database with the configured policies."""
     from memctl.insight.check import CheckPolicies, check
 
     settings = call.settings

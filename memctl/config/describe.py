@@ -1,7 +1,7 @@
-"""What `memctl config` tells of the configuration: which settings hold and why, and what it names.
+"""The settings in force with their sources, the default file, and names that no memory has.
 
-The file that it writes comes from the classes of `configuration`, so that it has every key with its
-default; there each line is a comment, so that it changes nothing.
+The default file is generated from the classes in `file`: it has every key with its default, each
+as a comment, so that it changes nothing.
 """
 
 import json
@@ -14,21 +14,21 @@ from sqlite3 import Connection
 from memctl.config.file import MOST_PROBLEMS, Configuration, Section
 from memctl.config.policies import dotted
 from memctl.config.settings import Settings
-from memctl.errors import RefusedError
+from memctl.errors import RefusedError, counted
 from memctl.storage.sqlite.agents import agents, unknown_agent
 from memctl.storage.sqlite.database import reachable, table_exists, to_bytes
 from memctl.storage.sqlite.memories import TYPES
 from memctl.storage.sqlite.ownership import create_directory, create_file
 
 HEADING = """\
-# The configuration of memctl. What is commented out here shows the defaults.
+# Configuration of memctl. Commented-out lines show the defaults.
 
 """
 
 POLICIES = """\
 # All keys of [decay] and [prune] can also be set for a type, for an agent, and for a type of an
-# agent. Each key is decided on its own: a type of an agent wins over the agent, the agent over the
-# type, and the type over [decay] or [prune].
+# agent. Each key is resolved separately: a type of an agent takes precedence over the agent, the
+# agent over the type, and the type over [decay] or [prune].
 #
 # [decay.types.context]
 # grace_days = 1
@@ -43,7 +43,7 @@ POLICIES = """\
 
 @dataclass(frozen=True)
 class Setting:
-    """A value in force, and where it comes from: an option, the environment, a file, a default."""
+    """A value in force and its source: an option, the environment, the file or the default."""
 
     key: str
     value: object
@@ -51,7 +51,7 @@ class Setting:
 
 
 def effective_settings(settings: Settings) -> list[Setting]:
-    """Return every setting: the general ones, and whatever is said of some memories."""
+    """Return every setting, including the overrides for agents and types."""
     configuration = settings.configuration or Configuration.model_validate({})
     database = Setting("database", str(settings.database), settings.database_source)
     return [database, *_settings(configuration, (), f"file {settings.file}")]
@@ -63,17 +63,17 @@ def _settings(section: Section, path: tuple[str, ...], file: str) -> Iterator[Se
         value = getattr(section, name)
         if isinstance(value, Section):
             yield from _settings(value, (*path, name), file)
-        elif name in ("types", "agents"):  # tables for some memories, which have no defaults
+        elif name in ("types", "agents"):  # overrides, which have no defaults
             for free_name, table in value.items():
-                said = _settings(table, (*path, name, free_name), file)
-                yield from (setting for setting in said if setting.source != "default")
+                overrides = _settings(table, (*path, name, free_name), file)
+                yield from (setting for setting in overrides if setting.source != "default")
         elif (*path, name) != ("database",):
             source = file if name in section.model_fields_set else "default"
             yield Setting(dotted((*path, name)), values[name], source)
 
 
 def default_file() -> str:
-    """Return a configuration file that has every key with its default, as a comment."""
+    """Return a configuration file with every key and its default, commented out."""
     lines = []
     for name, field in Configuration.model_fields.items():
         table = field.annotation
@@ -83,7 +83,7 @@ def default_file() -> str:
 
 
 def _commented(section: type[Section]) -> list[str]:
-    """Return the keys of one table, each with its default, or else an example."""
+    """Return the keys of one table, each with its default, or an example if it has none."""
     lines = []
     for name, field in section.model_fields.items():
         if field.description:
@@ -99,9 +99,9 @@ def _to_toml(value: object) -> str:
 
 
 def write_default_file(path: Path, *, make_directory: bool) -> None:
-    """Write the default file, and its directory if it may be made.
+    """Write the default file, and its directory if `make_directory`.
 
-    Raises RefusedError when there is anything at the path already.
+    Raises RefusedError if the path exists.
     """
     with reachable(path):
         if make_directory:
@@ -109,7 +109,7 @@ def write_default_file(path: Path, *, make_directory: bool) -> None:
         try:
             descriptor = create_file(path, like=path, mode=0o644)
         except FileExistsError:
-            raise RefusedError(f"{path} already exists", "it is left as it is") from None
+            raise RefusedError(f"{path} already exists", "it was not changed") from None
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(default_file())
@@ -119,19 +119,20 @@ def write_default_file(path: Path, *, make_directory: bool) -> None:
 
 
 def unused_names(db: Connection, configuration: Configuration) -> list[str]:
-    """Say of each agent and each type that the file names, and no memory has, that it is so."""
+    """Return a sentence for each agent and type in the file that no memory has."""
     if not table_exists(db, "archived_memories"):
         return []
     known = set(agents(db))
     unknown = [agent for agent in configuration.agents if agent not in known]
-    said = [str(unknown_agent(agent, known)) for agent in unknown[:MOST_PROBLEMS]]
+    sentences = [str(unknown_agent(agent, known)) for agent in unknown[:MOST_PROBLEMS]]
     if len(unknown) > MOST_PROBLEMS:
-        said.append(f"{len(unknown) - MOST_PROBLEMS} more agents have no memory here")
+        more = len(unknown) - MOST_PROBLEMS
+        sentences.append(f"{counted(more, 'more agent')} without memories")
     policies = (configuration.decay_policy(), configuration.prune_policy())
     overrides = [override for policy in policies for override in policy.overrides]
     types = dict.fromkeys(override.type for override in overrides if override.type is not None)
-    said += [f"no memory here is of type '{type_}'" for type_ in types if not _in_use(db, type_)]
-    return said
+    sentences += [f"no memory has type '{type_}'" for type_ in types if not _in_use(db, type_)]
+    return sentences
 
 
 def _in_use(db: Connection, type_: str) -> bool:

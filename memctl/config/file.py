@@ -1,7 +1,7 @@
-"""The configuration file: TOML, strict, every value checked before anything is opened.
+"""The configuration file: strict TOML, validated completely before a database is opened.
 
-Each table is one class here. A field's description and example are what `memctl config init` writes
-of it; a table for some memories has the keys of the general one, and no defaults.
+Each table is a class. `memctl config init` writes the description and the example of each field. A
+table for an agent or a type has the keys of the general table, without defaults.
 """
 
 import tomllib
@@ -35,7 +35,7 @@ from memctl.config.policies import (
 )
 from memctl.errors import UsageError, name_like
 
-MOST_PROBLEMS = 10  # that are reported at once
+MOST_PROBLEMS = 10  # reported at once
 
 if TYPE_CHECKING:
     JobName = str
@@ -47,42 +47,46 @@ Days = Annotated[int, Field(ge=0, le=36500)]
 
 
 def _date(value: object) -> object:
-    """Read the text of a date; TOML has dates of its own, too."""
+    """Parse a date given as text; TOML also has native dates."""
     try:
         return date.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
-        raise ValueError("It must be a date such as 2026-11-22") from None
+        raise ValueError("Input should be a date such as 2026-11-22") from None
 
 
 def _path(value: str | None) -> str | None:
-    """Refuse what no file can be called."""
+    """Raise ValueError for an impossible file name."""
     if value and "\0" in value:
-        raise ValueError("No file can have a NUL in its name")
+        raise ValueError("A file name cannot contain a NUL character")
     return value
 
 
 class Section(BaseModel):
-    """A table of the file: unknown keys are errors, and a text is not a number."""
+    """A table of the file; unknown keys and values of the wrong type are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class DecayKeys(Section):
-    """What `[decay]`, and a table of it for some memories, may say."""
+    """The keys of `[decay]` and of its tables for agents and types."""
 
-    floor: Points = Field(DecayPolicy.floor, description="importance never falls below")
-    grace_days: Days = Field(DecayPolicy.grace_days, description="idle days that cost nothing")
-    idle_rate: Points = Field(DecayPolicy.idle_rate, description="points a day after those")
-    stale_days: Days = Field(DecayPolicy.stale_days, description="idle days until the next rate")
-    stale_rate: Points = Field(DecayPolicy.stale_rate, description="points a day after those")
+    floor: Points = Field(DecayPolicy.floor, description="minimum importance")
+    grace_days: Days = Field(DecayPolicy.grace_days, description="idle days without decay")
+    idle_rate: Points = Field(DecayPolicy.idle_rate, description="points per day after grace_days")
+    stale_days: Days = Field(
+        DecayPolicy.stale_days, description="idle days until stale_rate applies"
+    )
+    stale_rate: Points = Field(
+        DecayPolicy.stale_rate, description="points per day after stale_days"
+    )
     since: Annotated[date | None, BeforeValidator(_date)] = Field(
         None,
-        description="idle time before this day, in UTC, is never charged",
+        description="idle time before this day (UTC) is never charged",
         examples=["2026-11-22"],
     )
 
     def policy_keys(self) -> dict[str, Any]:
-        """Return the keys that the table has, as DecayPolicy has them."""
+        """Return the keys that the table sets, as fields of DecayPolicy."""
         keys = self.model_dump(include=set(DecayKeys.model_fields), exclude_unset=True)
         if self.since:
             keys["since"] = datetime.combine(self.since, time(), UTC)
@@ -96,19 +100,22 @@ class DecaySection(DecayKeys):
 
 
 class PruneKeys(Section):
-    """What `[prune]`, and a table of it for some memories, may say."""
+    """The keys of `[prune]` and of its tables for agents and types."""
 
     retention_days: int = Field(
-        PrunePolicy.retention.days, gt=0, le=36500, description="after so long in the archive, gone"
+        PrunePolicy.retention.days,
+        gt=0,
+        le=36500,
+        description="days in the archive before deletion",
     )
     protected_importance: float = Field(
         PrunePolicy.protected_importance,
         allow_inf_nan=False,
-        description="from here on, kept for good",
+        description="minimum importance that is kept permanently",
     )
 
     def policy_keys(self) -> dict[str, Any]:
-        """Return the keys that the table has, as PrunePolicy has them."""
+        """Return the keys that the table sets, as fields of PrunePolicy."""
         keys = self.model_dump(include=set(PruneKeys.model_fields), exclude_unset=True)
         if "retention_days" in keys:
             keys["retention"] = timedelta(days=keys.pop("retention_days"))
@@ -134,14 +141,12 @@ class PromoteSection(Section):
     importance: float = Field(
         PromotePolicy.importance,
         allow_inf_nan=False,
-        description="at least",
+        description="minimum importance",
     )
     accesses: int = Field(
-        PromotePolicy.accesses, ge=0, le=10**9, description="how often read, at least"
+        PromotePolicy.accesses, ge=0, le=10**9, description="minimum number of reads"
     )
-    age_days: int = Field(
-        PromotePolicy.age.days, ge=0, le=36500, description="since it was written, at least"
-    )
+    age_days: int = Field(PromotePolicy.age.days, ge=0, le=36500, description="minimum age in days")
 
     def policy(self) -> PromotePolicy:
         """Return the policy that the section describes."""
@@ -152,12 +157,12 @@ class AlertsSection(Section):
     """`[alerts]`"""
 
     agent_memories: int = Field(
-        AlertPolicy.agent_memories, gt=0, description="more of one agent are too many"
+        AlertPolicy.agent_memories, gt=0, description="alert above this number per agent"
     )
     command: list[Annotated[str, Field(min_length=1)]] = Field(
         [],
-        description="a program and its arguments, given JSON on stdin",
-        examples=[["/usr/local/bin/tell-me"]],
+        description="program and arguments; reads JSON from stdin",
+        examples=[["/usr/local/bin/send-alert"]],
     )
 
     def policy(self) -> AlertPolicy:
@@ -169,10 +174,13 @@ class CheckSection(Section):
     """`[check]`"""
 
     backup_days: int = Field(
-        CheckPolicy.backup_days, gt=0, le=36500, description="a newest backup must not be older"
+        CheckPolicy.backup_days,
+        gt=0,
+        le=36500,
+        description="maximum age of the newest backup, in days",
     )
     overdue_days: dict[JobName, Annotated[int, Field(gt=0, le=36500)]] = Field(
-        dict(CheckPolicy().overdue_days), description="without a success"
+        dict(CheckPolicy().overdue_days), description="maximum days without a success"
     )
 
     def policy(self) -> CheckPolicy:
@@ -183,7 +191,7 @@ class CheckSection(Section):
 class ObservabilitySection(Section):
     """`[observability]`"""
 
-    events: bool = Field(False, description="a row for each run in the service's own table")
+    events: bool = Field(False, description="add a row per run to observability_events")
 
 
 RunSection = create_model(
@@ -198,7 +206,7 @@ class Configuration(Section):
     """The whole file."""
 
     database: Annotated[str | None, AfterValidator(_path)] = Field(
-        None, min_length=1, description="relative to this file", examples=["memory.db"]
+        None, min_length=1, description="path relative to this file", examples=["memory.db"]
     )
     decay: DecaySection = DecaySection.model_construct()
     prune: PruneSection = PruneSection.model_construct()
@@ -210,7 +218,7 @@ class Configuration(Section):
     agents: dict[str, AgentSection] = {}
 
     def decay_policy(self) -> DecayPolicy:
-        """Return what the file says of decay."""
+        """Return the decay policy of the file."""
         sections = {agent: tables.decay for agent, tables in self.agents.items()}
         overrides = _overrides(self.decay, sections)
         return DecayPolicy(**self.decay.policy_keys(), overrides=tuple(overrides))
@@ -221,14 +229,14 @@ class Configuration(Section):
         return {name: getattr(self.run, name) for name in JOBS}
 
     def prune_policy(self) -> PrunePolicy:
-        """Return what the file says of retention."""
+        """Return the prune policy of the file."""
         sections = {agent: tables.prune for agent, tables in self.agents.items()}
         overrides = _overrides(self.prune, sections)
         return PrunePolicy(**self.prune.policy_keys(), overrides=tuple(overrides))
 
 
 class Problem(NamedTuple):
-    """A key that is wrong in the file, and what to do about it."""
+    """An invalid key in the file, and what to do about it."""
 
     key: str
     message: str
@@ -236,7 +244,7 @@ class Problem(NamedTuple):
 
 
 class ConfigurationError(UsageError):
-    """The configuration is wrong; the message has the first of its problems."""
+    """The configuration is invalid; the message has the first problem."""
 
     def __init__(self, file: Path, problems: Sequence[Problem]) -> None:
         first, *others = problems
@@ -248,16 +256,15 @@ class ConfigurationError(UsageError):
 def read_configuration(file: Path) -> Configuration:
     """Read and check a configuration file.
 
-    Raises ConfigurationError with the first keys that are wrong, and UsageError when it cannot be
-    read.
+    Raises ConfigurationError with the first invalid keys, and UsageError if it cannot be read.
     """
     try:
-        # Some editors begin a file with a byte order mark.
+        # Some editors write a byte order mark at the start of a file.
         document = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read ({error})", "check --config") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UsageError(f"{file} is not TOML: {error}", "correct it") from None
+        raise UsageError(f"{file} is not valid TOML: {error}", "correct it") from None
     try:
         configuration = Configuration.model_validate(document)
     except ValidationError as error:
@@ -271,7 +278,7 @@ def read_configuration(file: Path) -> Configuration:
 def _overrides(
     general: DecaySection | PruneSection, of_agents: Mapping[str, DecaySection | PruneSection]
 ) -> Iterator[Override]:
-    """Yield what is said of some memories, in the order in which it counts."""
+    """Yield the overrides for agents and types, in order of precedence."""
     for agent, section in of_agents.items():
         yield from _of_types(section, agent)
         for key, value in section.policy_keys().items():
@@ -286,15 +293,15 @@ def _of_types(section: DecaySection | PruneSection, agent: str | None) -> Iterat
 
 
 def _problem(wrong: ErrorDetails) -> Problem:
-    """Say what pydantic found wrong."""
+    """Return a problem that pydantic found."""
     *table, key = path = [str(part) for part in wrong["loc"]]
     message, hint = wrong["msg"].removeprefix("Value error, "), "correct it"
     if wrong["type"] in ("model_type", "dict_type"):
-        message = "Input should be a table"  # pydantic speaks of Python
+        message = "Input should be a table"  # pydantic uses the terms of Python
     if wrong["type"] == "extra_forbidden":
-        message, known = "memctl has no such key", list(_section(table).model_fields)
+        message, known = "unknown key", list(_section(table).model_fields)
         close = name_like(key, known)
-        hint = f"did you mean {close}?" if close else f"it knows {', '.join(known)} there"
+        hint = f"did you mean {close}?" if close else f"use one of {', '.join(known)}"
     return Problem(dotted(path), message, hint)
 
 
@@ -309,33 +316,33 @@ def _section(path: Sequence[str]) -> type[Section]:
 
 
 def _disorder(configuration: Configuration) -> Iterator[Problem]:
-    """Yield what is wrong only in what several keys, and several tables, come to together."""
+    """Yield problems in the combination of several keys or tables."""
     general = "stale_days" if "stale_days" in configuration.decay.model_fields_set else "grace_days"
     seen = set()
     for agent in (None, *configuration.agents):
         agents = {} if agent is None else {agent: configuration.agents[agent]}
         policy = configuration.model_copy(update={"agents": agents}).decay_policy()
-        said = [over for over in policy.overrides if over.key in ("grace_days", "stale_days")]
-        for type_ in dict.fromkeys([None, *(override.type for override in said)]):
+        limits = [over for over in policy.overrides if over.key in ("grace_days", "stale_days")]
+        for type_ in dict.fromkeys([None, *(override.type for override in limits)]):
             held = policy.of(agent, type_)
             if held.grace_days <= held.stale_days:
                 continue
             paths = [
                 (*override.table("decay"), override.key)
-                for override in said
+                for override in limits
                 if override.covers(agent, type_)
             ]
             path = paths[0] if paths else ("decay", general)
             if path not in seen:
                 seen.add(path)
-                message = f"{held.grace_days} grace_days are more than {held.stale_days} stale_days"
-                yield Problem(dotted(path), message, "make them fewer")
+                message = f"grace_days ({held.grace_days}) exceeds stale_days ({held.stale_days})"
+                yield Problem(dotted(path), message, "decrease grace_days or increase stale_days")
 
 
 def command_problems(configuration: Configuration) -> list[Problem]:
-    """Return what is wrong with the alert command; a job does its work nevertheless."""
+    """Return problems with the alert command, which do not prevent jobs."""
     command = configuration.alerts.command
     if not command or which(command[0]):
         return []
-    message = f"there is no program {command[0]!r} that this user may run"
-    return [Problem("alerts.command", message, "correct it, or install the program")]
+    message = f"there is no program {command[0]!r} that this user can run"
+    return [Problem("alerts.command", message, "correct the path, or install the program")]

@@ -1,7 +1,6 @@
-"""The scheduled jobs, in one table: all that differs from job to job and is not its work.
+"""The table of scheduled jobs.
 
-Whatever lists jobs reads it from here: `memctl run`, `[run]` and `[check]` in the configuration,
-the checks, the advice and the groups of the help.
+`memctl run`, `[run]` and `[check]` in the configuration, the checks and the advice read it.
 """
 
 from typing import Literal, NamedTuple
@@ -14,13 +13,14 @@ class Job(NamedTuple):
 
     name: str
     work: str  # its function, as `module:name`; it takes a JobContext, `policies` and `agent`
-    policies: tuple[str, ...]  # the settings that its function takes, in their order
+    policies: tuple[str, ...]  # the settings that its function takes, in order
     every: Every  # how often it is due by default
-    overdue_days: int  # by default, the check reports it after this many days without success
+    overdue_days: int  # the check reports it after this many days without success
     summary: str  # in the configuration file
 
 
-# In the order of a run: what has expired need not be charged, and what is pruned is gone for good.
+# In the order of a run: decay does not charge memories that cleanup archives, and prune, which
+# deletes permanently, is last.
 _TABLE = (
     Job(
         "cleanup",
@@ -44,7 +44,7 @@ _TABLE = (
         policies=("promote", "decay"),
         every="daily",
         overdue_days=8,
-        summary="copy proven memories into the knowledge base",
+        summary="copy proven memories to the knowledge base",
     ),
     Job(
         "snapshot",
@@ -52,7 +52,7 @@ _TABLE = (
         policies=(),
         every="daily",
         overdue_days=2,
-        summary="keep the figures of the day",
+        summary="record the figures of the day",
     ),
     Job(
         "prune",

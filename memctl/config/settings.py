@@ -1,4 +1,4 @@
-"""Where the database is and which policies hold: from options, environment, file and defaults."""
+"""The settings: the database and the policies, from options, environment, file and defaults."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ SYSTEM_CONFIGURATION = Path("/etc/memctl/config.toml")
 
 
 class Settings(NamedTuple):
-    """Where the database is, what says so, and the configuration file if there is one."""
+    """The database and its source, and the configuration file if there is one."""
 
     database: Path
     database_source: str  # such as `option --db`, or `default`
@@ -34,7 +34,7 @@ class Settings(NamedTuple):
 
     @property
     def database_is_default(self) -> bool:
-        """Tell whether nothing names the database."""
+        """Whether the database is the default one."""
         return self.database_source == "default"
 
     @property
@@ -49,7 +49,7 @@ class Settings(NamedTuple):
 
     @property
     def promote(self) -> PromotePolicy:
-        """What a memory must have to be promoted."""
+        """The conditions of promotion in force."""
         return self.configuration.promote.policy() if self.configuration else PromotePolicy()
 
     @property
@@ -59,17 +59,17 @@ class Settings(NamedTuple):
 
     @property
     def spool(self) -> Path | None:
-        """The file for failures that the database cannot be told of; None: there is no place."""
+        """The file for failures that the database cannot record; None if no directory is known."""
         return self.state and spool_path(self.state, self.database)
 
     @property
     def alert_command(self) -> Sequence[str]:
-        """The program that is given each alert, and its arguments; empty: none."""
+        """The program that receives alerts, and its arguments; empty if none is configured."""
         return self.configuration.alerts.command if self.configuration else ()
 
     @property
     def service_events(self) -> bool:
-        """Whether the service's own table of events is told of each run."""
+        """Whether each run is recorded in the service's table `observability_events`."""
         return self.configuration is not None and self.configuration.observability.events
 
     @property
@@ -88,14 +88,14 @@ class Settings(NamedTuple):
 def load_settings(
     *, database: Path | None, configuration: Path | None, environ: Mapping[str, str]
 ) -> Settings:
-    """Put the settings together; `database` and `configuration` are what the options say.
+    """Return the settings; `database` and `configuration` are the values of the options.
 
     Raises UsageError when the configuration file is missing, unreadable or wrong.
     """
     file = find_configuration(configuration, environ)
     configured = None
     if file is not None:
-        # pydantic doubles the time of a start: only who configures pays for it.
+        # pydantic doubles the start-up time, so it is imported only for a configuration file.
         from memctl.config.file import read_configuration
 
         configured = read_configuration(file)
@@ -109,7 +109,7 @@ def _database(
     file: Path | None,
     configured: "Configuration | None",
 ) -> tuple[str, Path]:
-    """Return what names the database, and its path."""
+    """Return the source of the database path, and the path."""
     if option:
         return "option --db", option
     for name in ("MEMCTL_DB", "HARNESS_DB_PATH"):
@@ -122,9 +122,9 @@ def _database(
 
 
 def find_configuration(named: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """Return the configuration file in force, or None when there is none.
+    """Return the configuration file in force, or None.
 
-    Raises UsageError when one is named and does not exist.
+    Raises UsageError if the specified file does not exist.
     """
     named = named or _path(environ, "MEMCTL_CONFIG")
     if named is not None:
@@ -149,9 +149,9 @@ def find_configuration(named: Path | None, environ: Mapping[str, str]) -> Path |
 
 
 def new_configuration(named: Path | None, environ: Mapping[str, str]) -> Path:
-    """Return where a configuration file would be found, whether there is one or not.
+    """Return the path at which a configuration file would be found, whether it exists or not.
 
-    Raises MemctlError when the environment does not even tell the home directory.
+    Raises MemctlError if the home directory is unknown.
     """
     path = named or _path(environ, "MEMCTL_CONFIG") or users_configuration(environ)
     if path is None:
@@ -163,15 +163,15 @@ def new_configuration(named: Path | None, environ: Mapping[str, str]) -> Path:
 
 
 def users_configuration(environ: Mapping[str, str]) -> Path | None:
-    """Return where the user's own configuration file is, if it can be told."""
+    """Return the path of the user's configuration file; None if there is no home directory."""
     home = _directory(environ, "XDG_CONFIG_HOME", ".config")
     return home / "memctl" / "config.toml" if home else None
 
 
 def default_database(environ: Mapping[str, str]) -> Path:
-    """Return where the database is when nothing names one.
+    """Return the path of the default database.
 
-    Raises MemctlError when the environment does not even tell the home directory.
+    Raises MemctlError if the home directory is unknown.
     """
     if states := environ.get("STATE_DIRECTORY"):  # set by systemd; may list several
         return Path(states.split(":")[0]) / "memory.db"
@@ -184,7 +184,7 @@ def default_database(environ: Mapping[str, str]) -> Path:
 
 
 def state_directory(environ: Mapping[str, str]) -> Path | None:
-    """Return where memctl keeps what it cannot keep in the database; None when nothing tells."""
+    """Return the directory for failures that the database cannot record; None if unknown."""
     state = Path(environ.get("STATE_DIRECTORY", "").split(":")[0])  # by systemd; may list several
     if state.is_absolute():
         return state

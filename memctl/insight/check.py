@@ -25,7 +25,7 @@ from memctl.storage.sqlite.backup import STAMP
 from memctl.storage.sqlite.checks import find_damage, journal_mode
 from memctl.storage.sqlite.database import table_exists
 from memctl.storage.sqlite.features import read_features
-from memctl.storage.sqlite.locking import somebody_is_at_work
+from memctl.storage.sqlite.locking import is_memctl_running
 from memctl.storage.sqlite.manifests import manifest_path, read_manifest
 from memctl.storage.sqlite.service_events import service_events_obstacle
 from memctl.storage.store import Connection
@@ -200,7 +200,7 @@ def _find_in_backups(path: Path, policy: CheckPolicy, *, now: datetime) -> Itera
             BACK_UP_REGULARLY,
         )
     left = drafts_left(path)
-    if left and not somebody_is_at_work(path):
+    if left and not is_memctl_running(path):
         yield Finding(
             "info",
             "backup_draft",

@@ -38,13 +38,13 @@ class Failure:
 
     @property
     def identity(self) -> RunIdentity:
-        """What no other run has in common with it."""
+        """The fields that identify the run."""
         return self.job, self.started_at, self.host, self.pid
 
 
 @dataclass(frozen=True)
 class RaisedAlert:
-    """An alert that was raised while the database could not be told, about a job."""
+    """An alert about a job that was raised while the database could not record it."""
 
     condition: str
     message: str
@@ -54,7 +54,7 @@ class RaisedAlert:
 
 @dataclass(frozen=True)
 class DeliveredAlert:
-    """An alert that was delivered while that could not be recorded in the database."""
+    """An alert that was delivered while the database could not record the delivery."""
 
     condition: str
 
@@ -66,26 +66,26 @@ KINDS: dict[str, type[SpoolEntry]] = {
 
 
 def spool_path(directory: Path, database: Path) -> Path:
-    """Return the file for a database, whatever link it is named by."""
+    """Return the file for a database; links to the database are followed."""
     real = os.path.realpath(database)
     name = Path(real).name[:50]
     return directory / f"{name}.{zlib.crc32(os.fsencode(real)):08x}.failures"
 
 
 class Spool:
-    """The opened file, which nobody else reads or writes meanwhile."""
+    """The open file, which no other process reads or writes meanwhile."""
 
     def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor = descriptor
         self._path = path
 
     def read(self) -> list[SpoolEntry]:
-        """Return what it holds; a line that was not written to its end is left out."""
+        """Return the entries; an incomplete line is ignored."""
         content = os.pread(self._descriptor, MOST_BYTES * 2, 0)
         return [entry for line in content.splitlines() if (entry := _entry(line))]
 
     def add(self, entry: SpoolEntry) -> None:
-        """Append an entry, whole or not at all. Raises OSError when it cannot be written."""
+        """Append an entry, completely or not at all. Raises OSError if it cannot be written."""
         kind = type(entry).__name__
         line = (json.dumps({kind: asdict(entry)}) + "\n").encode("ascii")
         size = os.fstat(self._descriptor).st_size
@@ -99,7 +99,7 @@ class Spool:
             raise
 
     def remove(self) -> None:
-        """Remove the file; who waits for it will notice."""
+        """Remove the file; processes that wait for it detect this."""
         self._path.unlink()
 
 
@@ -114,10 +114,10 @@ def _entry(line: bytes) -> SpoolEntry | None:
 
 @contextmanager
 def opened_spool(path: Path, *, create: bool) -> Iterator[Spool]:
-    """Open the file and keep others out.
+    """Open the file exclusively.
 
-    Raises OSError when it cannot be opened: FileNotFoundError when there is none and none shall be
-    made.
+    Raises OSError if it cannot be opened: FileNotFoundError if it does not exist and `create` is
+    false.
     """
     if create:
         create_directory(path.parent)
@@ -135,9 +135,9 @@ def opened_spool(path: Path, *, create: bool) -> Iterator[Spool]:
 
 @contextmanager
 def delivery_lock(path: Path | None) -> Iterator[bool]:
-    """Tell whether no other process delivers alerts; keep others from it during the block.
+    """Yield whether no other process delivers alerts, and prevent that during the block.
 
-    `path` is that of the spool. Where no lock can be had, an alert may be delivered twice.
+    `path` is that of the spool. If the lock cannot be taken, an alert may be delivered twice.
     """
     if path is None:
         yield True
@@ -160,7 +160,7 @@ def delivery_lock(path: Path | None) -> Iterator[bool]:
 
 
 def spooled_failures(path: Path | None) -> list[Failure]:
-    """Return the failures that the database has not been told of; none when nobody can tell."""
+    """Return the failures not yet recorded in the database; none if the file cannot be read."""
     if path is None:
         return []
     try:

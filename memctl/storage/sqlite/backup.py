@@ -1,8 +1,7 @@
-"""Verified copies of the whole database, made while others go on writing, and the way back.
+"""Verified online backups of the whole database.
 
-A copy is one read of the whole file; it stands alone, without a write-ahead log, and is checked
-before it gets its name, beside its manifest. To go back means to write the pages of a backup into
-the live database in one transaction: no file is ever put in the place of one that is in use.
+A copy is made in one read of the whole file. It has no write-ahead log, and it is checked before it
+gets its final name. A manifest beside it describes it.
 """
 
 import hashlib
@@ -42,7 +41,7 @@ from memctl.storage.sqlite.ownership import create_file
 from memctl.storage.sqlite.sqlite_errors import translate_errors
 from memctl.storage.times import to_text
 
-# The copy of a database in WAL mode says in its header that it needs a write-ahead log.
+# The header of a copied database in WAL mode requires a write-ahead log.
 # https://www.sqlite.org/fileformat.html#file_format_version_numbers
 HEADER_VERSIONS = 18  # bytes
 ROLLBACK_JOURNAL = b"\1\1"
@@ -53,7 +52,7 @@ STAMPED = "[0-9]{8}T[0-9]{6}Z(-[0-9]+)?"
 
 @dataclass(frozen=True)
 class BackupResult:
-    """The backup that was made, and the older ones that were removed."""
+    """The backup that was created, and the older ones that were removed."""
 
     path: str
     manifest: Manifest
@@ -65,10 +64,10 @@ def back_up(
 ) -> BackupResult:
     """Copy the database, with a manifest, and remove all but the newest `keep` such backups.
 
-    The name is `target`; the time is added to it when several are kept, when it is a directory,
-    and when there is none: then the backup lies beside the database. The caller holds memctl's
-    lock. Raises UsageError when there is such a file already, MemctlError when the copy cannot be
-    written or fails its check; then there is no copy, and none was removed.
+    `target` is a file or a directory, by default the directory of the database. A file name gets a
+    time stamp if `keep` is given or `target` is a directory. The caller holds memctl's lock. Raises
+    UsageError if the file exists, and MemctlError if the copy cannot be written or fails its check;
+    then there is no copy, and no older one was removed.
     """
     path = path.resolve()
     stem = target or path.parent
@@ -93,10 +92,10 @@ def back_up(
 def write_backup(
     db: Connection, path: Path, stem: Path, *, owner: str | None, stamped: bool, now: datetime
 ) -> tuple[Path, Manifest]:
-    """Copy the database and describe the copy; returns the copy and its manifest.
+    """Copy the database and describe the copy; return the copy and its manifest.
 
-    The name is reserved first, so that of several machines that write into one directory each has
-    its own. `owner` is the identity of the database. The caller holds memctl's lock.
+    The name is reserved first, so that several machines can write to one directory. `owner` is the
+    identity of the database. The caller holds memctl's lock.
     """
     begun = Manifest(
         file=stem.name,
@@ -130,9 +129,9 @@ def write_backup(
 
 
 def reserve_name(stem: Path, begun: Manifest, *, stamped: bool, now: datetime) -> Path:
-    """Return the name of a new backup, after writing its manifest, as it is at the beginning.
+    """Return the name of a new backup, after writing its initial manifest.
 
-    Raises UsageError when the name, which is not stamped with the time, is taken.
+    Raises UsageError if a name without a time stamp is taken.
     """
     wanted = stem.with_name(f"{stem.name}-{now:{STAMP}}") if stamped else stem
     for number in itertools.count(1):
@@ -161,7 +160,7 @@ def reserve_name(stem: Path, begun: Manifest, *, stamped: bool, now: datetime) -
 
 
 def remove_unfinished(directory: Path, begun: Manifest) -> None:
-    """Remove what backups of this database that were killed have left."""
+    """Remove the files of killed backups of this database."""
     for note, manifest in manifests_in(directory):
         if manifest.sha256 is None and manifest.is_of_same_database(begun):
             draft = rf"\.{re.escape(manifest.file)}(\.json)?\.[a-z0-9_]{{8}}(-[a-z]+)?"
@@ -174,12 +173,12 @@ def remove_unfinished(directory: Path, begun: Manifest) -> None:
 def remove_old(
     newest: Path, made: Manifest, *, series: str | None, keep: int, now: datetime
 ) -> list[Path]:
-    """Remove the oldest backups of a database until `keep` are left; returns which.
+    """Remove the oldest backups of a database until `keep` are left; return those removed.
 
-    Those of one series count: they have the same name but for the stamp, or are all named after
-    the database, whatever it was called. A backup counts and goes only if it has a manifest of
-    this database, its name and its size. The newest, which has just been checked, always stays,
-    and so does one from the future.
+    Only backups of one series count: they have the same name except for the time stamp, or are all
+    named after the database. A backup counts and is removed only if its manifest names this
+    database, its file and its size. The newest one, which has just been verified, is always kept,
+    and so are those with a time in the future.
     """
     found = []
     for note, manifest in manifests_in(newest.parent):
@@ -208,9 +207,9 @@ def remove_backup(file: Path) -> None:
 
 
 def verify(file: Path) -> Manifest:
-    """Compare a backup with its manifest, and let SQLite check it; writes nothing.
+    """Compare a backup with its manifest, and let SQLite check it; read-only.
 
-    Raises NotFoundError when one of the two is missing, and MemctlError when they differ.
+    Raises NotFoundError if either is missing, and MemctlError if they differ.
     """
     manifest = verify_checksum(file)
     if manifest is None:
@@ -224,10 +223,10 @@ def verify(file: Path) -> Manifest:
 
 
 def verify_checksum(file: Path) -> Manifest | None:
-    """Compare a backup with its manifest and return that; None: there is no manifest.
+    """Compare a backup with its manifest, and return the manifest; None if there is none.
 
-    A backup that was renamed has its manifest under the new name, or under the old one. Raises
-    NotFoundError when there is no such file, and MemctlError when its content has changed.
+    The manifest of a renamed backup has the new name or the old one. Raises NotFoundError if the
+    file does not exist, and MemctlError if its content has changed.
     """
     with reachable(file):
         if not file.is_file():
@@ -255,10 +254,10 @@ def verify_checksum(file: Path) -> Manifest | None:
 
 
 def back_up_before(action: str, db: Connection, path: Path, *, now: datetime) -> Path:
-    """Copy the database beside itself, named for the action it precedes, and return the copy.
+    """Copy the database into its directory, named after the action that follows; return the copy.
 
-    The caller holds memctl's lock. Raises MemctlError when the copy cannot be written or fails
-    its check; then there is no copy.
+    The caller holds memctl's lock. Raises MemctlError if the copy cannot be written or fails its
+    check; then there is no copy.
     """
     path = path.resolve()
     stem = path.with_name(f"{path.name}.before-{action}")
@@ -272,7 +271,7 @@ def back_up_before(action: str, db: Connection, path: Path, *, now: datetime) ->
 
 
 def no_backup(directory: Path, error: OSError, way_out: str) -> MemctlError:
-    """Return the error that says why a backup cannot be written."""
+    """Return the error for a backup that cannot be written."""
     return MemctlError(
         f"cannot write a backup to {directory} ({error.strerror})",
         f"check its free space and permissions{way_out}",
@@ -280,10 +279,10 @@ def no_backup(directory: Path, error: OSError, way_out: str) -> MemctlError:
 
 
 def fill_copy(db: Connection, draft: Draft) -> None:
-    """Copy the database online into an empty file that then stands alone and passes quick_check.
+    """Copy the database online into an empty file, and check the copy with quick_check.
 
-    The copy is one read of the whole file: in steps it would never finish beside a writer.
-    Raises MemctlError when the copy is damaged, or the draft was replaced by another file.
+    The copy is made in one step: with several, it would start again after each write. Raises
+    MemctlError if the copy is damaged, or another file replaced the draft.
     """
     with closing(sqlite3.connect(draft.path, isolation_level=None)) as copy:
         draft.require_opened()
@@ -295,7 +294,7 @@ def fill_copy(db: Connection, draft: Draft) -> None:
 
 
 def require_sound(copy: Connection, what: str) -> None:
-    """Raise MemctlError when SQLite finds a copy damaged."""
+    """Raise MemctlError if SQLite reports a copy as damaged."""
     verdict = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
     if verdict != "ok":
         raise MemctlError(
@@ -306,7 +305,7 @@ def require_sound(copy: Connection, what: str) -> None:
 
 @contextmanager
 def opened_backup(file: Path) -> Iterator[Connection]:
-    """Open a backup, which nobody writes, so that nothing is written beside it."""
+    """Open a backup read-only, without creating files beside it."""
     with reachable(file):
         uri = f"{file.resolve().as_uri()}?mode=ro&immutable=1"
     try:

@@ -1,7 +1,7 @@
-"""The one way to open the database, to hold its write lock, and to name what SQLite complains of.
+"""Opening the database, and holding its write lock.
 
-Text may be invalid UTF-8: it is read with `surrogateescape`, and bound back as bytes with
-`CAST(:name AS TEXT)`. Statements commit by themselves unless they stand in a `transaction`.
+Text may be invalid UTF-8: it is read with `surrogateescape`, and bound as bytes with
+`CAST(:name AS TEXT)`. Statements outside of a `transaction` are committed one by one.
 """
 
 import json
@@ -20,10 +20,10 @@ from memctl.storage.sqlite.sqlite_errors import translate_errors
 
 StorageError = sqlite3.Error  # for the rooms above storage, which take Connection from here, too
 
-MOST_ROWS = 10**12  # SQLite counts to 2**63
-GREATEST_REAL = "1.7976931348623157e308"  # in SQL; the next one is infinite
+MOST_ROWS = 10**12  # SQLite's integers are below 2**63
+GREATEST_REAL = "1.7976931348623157e308"  # in SQL; the next larger one is infinite
 MOST_TEXTS = 10_000  # SQLite takes 32,766 parameters
-DEAF_MS = 250  # for so long a signal may go unheard
+DEAF_MS = 250  # the longest time for which a signal is not handled
 MINIMUM_SQLITE = (3, 38, 0)  # unixepoch(), RETURNING, DROP COLUMN
 
 # Where SQLite looks for a directory for temporary files, after SQLITE_TMPDIR and TMPDIR.
@@ -37,8 +37,7 @@ def open_database(
 ) -> Iterator[Connection]:
     """Open the database; `lock_wait` is how many seconds a statement waits for a lock.
 
-    Raises NoDatabaseError when there is none; what SQLite complains of inside the block becomes
-    a MemctlError.
+    Raises NoDatabaseError if there is none. Errors of SQLite in the block become MemctlError.
     """
     if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
         raise MemctlError(
@@ -66,9 +65,9 @@ def open_database(
 
 @contextmanager
 def open_or_create_database(path: Path, *, lock_wait: float = 10.0) -> Iterator[Connection]:
-    """Open the database, or create one that only its owner may read.
+    """Open the database, or create one that only its owner can read.
 
-    A database that was created is removed when the block fails and nothing is in it yet.
+    A database that was created is removed if the block fails and it is still empty.
     """
     with reachable(path):
         place = path.resolve()
@@ -88,24 +87,27 @@ def open_or_create_database(path: Path, *, lock_wait: float = 10.0) -> Iterator[
 
 
 def _holds_nothing(path: Path) -> bool:
-    """Tell whether a database is empty and nobody else has it open."""
+    """Return whether a database is empty and no other program has it open."""
     uri = f"{path.as_uri()}?mode=rw"
     with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True, timeout=0)) as db:
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # needs no -shm, for which there is no room
+        db.execute(
+            "PRAGMA locking_mode = EXCLUSIVE"
+        )  # needs no -shm file, for which the disk may have no space
         return is_empty(db)
     return False
 
 
 def is_empty(db: Connection) -> bool:
-    """Tell whether the file holds nothing at all yet."""
+    """Return whether the database has no tables, indexes, views or triggers."""
     return db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None
 
 
 def require_harmless(path: Path) -> None:
-    """Raise MemctlError when opening a database would make it unusable for its owner.
+    """Raise MemctlError if opening a database would make it unusable for its owner.
 
-    The first program that opens a database in WAL mode creates -wal and -shm, with the mode of the
-    database. They belong to the user who runs it, unless that is root: SQLite gives them away.
+    The first program that opens a database in WAL mode creates its -wal and -shm with the mode of
+    the database. They belong to the user who runs it; if that is root, SQLite gives them to the
+    owner of the database.
     """
     with reachable(path):
         path = path.resolve()
@@ -117,7 +119,7 @@ def require_harmless(path: Path) -> None:
 
 
 def files_of_another_user(path: Path) -> MemctlError:
-    """Return the error that says why this user may create nothing beside a database."""
+    """Return the error for a user who must not create files beside a database."""
     return MemctlError(
         f"{path} belongs to another user, who could not write the files that memctl would create"
         " beside it",
@@ -130,11 +132,11 @@ def _is_in_wal_mode(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(20)[18:] == b"\2\2"
     except OSError:
-        return False  # SQLite will say why
+        return False  # SQLite reports the error
 
 
 def _choose_temporary_directory(db: Connection, beside: Path) -> None:
-    """Let SQLite put temporary files beside the database when it has no other place for them."""
+    """Let SQLite create temporary files beside the database if no other directory is writable."""
     named = [os.environ[name] for name in ("SQLITE_TMPDIR", "TMPDIR") if os.environ.get(name)]
     if not any(map(_can_be_written, (*named, *TEMPORARY_DIRECTORIES))) and _can_be_written(beside):
         quoted = str(beside).replace("'", "''")
@@ -148,7 +150,7 @@ def _can_be_written(directory: str | Path) -> bool:
 
 @contextmanager
 def reachable(path: Path) -> Iterator[None]:
-    """Turn what the file system says of a path into a MemctlError."""
+    """Translate errors of the file system in the block into MemctlError."""
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, an impossible name
@@ -159,7 +161,7 @@ def reachable(path: Path) -> Iterator[None]:
 
 
 def require_file(path: Path) -> None:
-    """Raise NoDatabaseError unless there is a file: a typo must not become a database."""
+    """Raise NoDatabaseError unless the file exists: a misspelled path must create nothing."""
     with reachable(path):
         if path.resolve().is_dir():
             raise NoDatabaseError(f"{path} is a directory", "--db must be a database file")
@@ -173,9 +175,9 @@ def require_file(path: Path) -> None:
 
 
 def database_path(text: str) -> Path:
-    """Return the path that a text names.
+    """Return a text as the path of a database.
 
-    Raises NoDatabaseError for no text, and for a directory that does not exist.
+    Raises NoDatabaseError if it is empty, or a directory that does not exist.
     """
     if not text:
         raise NoDatabaseError("the database path is empty", "check for an unset shell variable")
@@ -185,16 +187,16 @@ def database_path(text: str) -> Path:
 
 
 def names_missing_directory(text: str) -> bool:
-    """Tell whether a text can only name a directory, and there is none."""
+    """Return whether a text can only name a directory, which does not exist."""
     path = Path(text)
     with reachable(path):
         return text.endswith(("/", "/.")) and not path.is_dir()
 
 
 def prepare_place(path: Path, *, make_directory: bool) -> None:
-    """Make sure that a database can be created at a path.
+    """Ensure that a database can be created at a path.
 
-    Raises NoDatabaseError for a directory that does not exist, unless it may be made.
+    Raises NoDatabaseError if the directory does not exist, unless `make_directory`.
     """
     with reachable(path):
         exists = path.resolve().exists()
@@ -210,11 +212,11 @@ def prepare_place(path: Path, *, make_directory: bool) -> None:
 
 @contextmanager
 def transaction(db: Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
-    """Hold the write lock for the block: all of it is committed, or nothing.
+    """Run the block in a transaction that holds the write lock from the beginning.
 
-    Begun with a plain `BEGIN` it takes no lock before something is written.
+    With a plain `BEGIN`, it takes the write lock at the first write.
     """
-    try:  # a signal may come right after it has begun
+    try:  # a signal may arrive immediately after BEGIN
         if begin == "BEGIN IMMEDIATE":
             _begin_immediate(db)
         else:
@@ -228,9 +230,9 @@ def transaction(db: Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None
 
 
 def _begin_immediate(db: Connection) -> None:
-    """Wait for the write lock as long as the connection is to, and hear signals meanwhile.
+    """Wait for the write lock up to the timeout of the connection, and handle signals meanwhile.
 
-    Python looks for signals only between two calls of SQLite.
+    Python handles signals only between two calls of SQLite.
     """
     (patience,) = db.execute("PRAGMA busy_timeout").fetchone()
     deadline = time.monotonic() + patience / 1000
@@ -248,20 +250,20 @@ def _begin_immediate(db: Connection) -> None:
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Tell whether SQLite gave up because another connection has locked the database."""
+    """Return whether the error is that another connection has locked the database."""
     return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 @contextmanager
 def one_view(db: Connection) -> Iterator[None]:
-    """Let everything that the block reads be of one moment; keep it short."""
+    """Let the block read one consistent state; it should be short."""
     with transaction(db, "BEGIN"):
         yield
 
 
 @contextmanager
 def temporary_tables(db: Connection) -> Iterator[None]:
-    """Let the block write the connection's own temporary tables, even when it may only read."""
+    """Let the block write temporary tables, even on a read-only connection."""
     (read_only,) = db.execute("PRAGMA query_only").fetchone()
     db.execute("PRAGMA query_only = OFF")
     try:
@@ -271,12 +273,12 @@ def temporary_tables(db: Connection) -> Iterator[None]:
 
 
 def data_version(db: Connection) -> int:
-    """Return a number that changes when another connection has written."""
+    """Return a number that changes when another connection commits a change."""
     return int(db.execute("PRAGMA data_version").fetchone()[0])
 
 
 def to_bytes(text: str) -> bytes:
-    """Return what SQLite shall store for a text that may not be valid UTF-8."""
+    """Return the bytes to store for a text that may be invalid UTF-8."""
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -288,25 +290,25 @@ def from_bytes(stored: bytes) -> str:
 def bind_texts(prefix: str, texts: Sequence[str]) -> tuple[str, dict[str, bytes]]:
     """Return SQL for a list of texts, and its parameters; the texts may be invalid UTF-8.
 
-    Raises UsageError for more than SQLite takes.
+    Raises UsageError for more than MOST_TEXTS.
     """
     if len(texts) > MOST_TEXTS:
-        raise UsageError(f"{len(texts)} are too many at once", f"name at most {MOST_TEXTS}")
+        raise UsageError(f"too many values: {len(texts):,}", f"specify at most {MOST_TEXTS:,}")
     parameters = {f"{prefix}{number}": to_bytes(text) for number, text in enumerate(texts)}
     return ", ".join(f"CAST(:{name} AS TEXT)" for name in parameters), parameters
 
 
 def text_conditions(wanted: Mapping[str, str | None]) -> tuple[list[str], dict[str, Any]]:
-    """Return SQL conditions for the columns that shall have a text, and their parameters.
+    """Return SQL conditions for columns that must equal a text, and their parameters.
 
-    A column that may have any is left out; the texts may be invalid UTF-8.
+    A column whose text is None has no condition; the texts may be invalid UTF-8.
     """
     texts = {column: to_bytes(text) for column, text in wanted.items() if text is not None}
     return [f"{column} = CAST(:{column} AS TEXT)" for column in texts], dict(texts)
 
 
 def from_json(stored: str | None) -> object:
-    """Return what a JSON column of our own holds; what is not JSON stays text."""
+    """Return the value of a JSON column; a text that is not JSON is returned unchanged."""
     try:
         return None if stored is None else json.loads(stored)
     except ValueError:
@@ -314,7 +316,7 @@ def from_json(stored: str | None) -> object:
 
 
 def table_exists(db: Connection, name: str) -> bool:
-    """Tell whether the database has a table, or a view, of that name."""
+    """Return whether the database has a table or view of that name."""
     found = db.execute(
         "SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ? COLLATE NOCASE",
         (name,),
@@ -323,7 +325,7 @@ def table_exists(db: Connection, name: str) -> bool:
 
 
 def count_rows(db: Connection, table: str) -> int | None:
-    """Return how many rows a table has, or None when there is no such table."""
+    """Return the number of rows of a table, or None if it does not exist."""
     if not table_exists(db, table):
         return None
     return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])

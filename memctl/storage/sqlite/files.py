@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and whose names survive a power cut."""
+"""Files that are written completely or not at all, and survive a power failure."""
 
 import errno
 import os
@@ -12,27 +12,27 @@ from memctl.errors import MemctlError, UsageError
 from memctl.storage.sqlite.database import names_missing_directory, reachable
 from memctl.storage.sqlite.ownership import create_file
 
-# What SQLite and memctl keep beside a database, and the database itself.
+# The suffixes of a database and of the files that SQLite and memctl keep beside it.
 IN_USE = ("", "-wal", "-shm", "-journal", ".memctl.lock")
 
-# Names of open descriptors, whatever these are: pipes, terminals, files.
+# Names of open descriptors, which may be pipes, terminals or files.
 STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/([0-9]{1,6})")
 
 
 class Draft(NamedTuple):
-    """A file that does not have its final name yet, and the descriptor that created it."""
+    """A file under a temporary name, and the descriptor that created it."""
 
     path: Path
     descriptor: int
 
     def write(self, parts: Iterable[str]) -> None:
-        """Write a text; raises OSError."""
+        """Write a text. Raises OSError."""
         with os.fdopen(self.descriptor, "w", encoding="utf-8", closefd=False) as file:
             file.writelines(parts)
 
     def require_same(self) -> None:
-        """Raise MemctlError when the path no longer names this file."""
+        """Raise MemctlError if the path no longer refers to this file."""
         held = os.fstat(self.descriptor)
         try:
             same = os.path.samestat(held, self.path.lstat())
@@ -42,14 +42,14 @@ class Draft(NamedTuple):
             raise self.replaced()
 
     def require_opened(self) -> None:
-        """Raise MemctlError unless SQLite, which opens files by name, has just opened this one."""
+        """Raise MemctlError unless SQLite, which opens files by name, has opened this file."""
         held = os.fstat(self.descriptor)
         numbers = [int(link.name) for link in Path("/dev/fd").iterdir()]
         if not any(number != self.descriptor and _is_file(number, held) for number in numbers):
             raise self.replaced()
 
     def replaced(self) -> MemctlError:
-        """Return the error that says that the path names another file now."""
+        """Return the error for a path that now refers to another file."""
         return MemctlError(
             f"another program replaced the temporary file {self.path}",
             "nothing was changed; make sure that no other user can write to the directory",
@@ -65,11 +65,11 @@ def _is_file(descriptor: int, status: os.stat_result) -> bool:
 
 @contextmanager
 def whole_file(target: Path, *, owner_of: Path, mode: int = 0o600) -> Iterator[Draft]:
-    """Give the block a draft to write that takes the target's name when it ends well.
+    """Provide a draft that is renamed to the target when the block succeeds.
 
-    The file belongs to the owner of `owner_of`, when root makes it. Raises OSError when it cannot
-    be written, and MemctlError when its name was given to another file meanwhile; then, and after
-    any other error, the target is as it was.
+    If root creates the file, it belongs to the owner of `owner_of`. Raises OSError if it cannot be
+    written, and MemctlError if another file has replaced the draft; then, and after any other
+    error, the target is unchanged.
     """
     path = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
     draft = Draft(path, create_file(path, like=owner_of))
@@ -88,10 +88,10 @@ def whole_file(target: Path, *, owner_of: Path, mode: int = 0o600) -> Iterator[D
 
 
 def write_file(path: Path, parts: Iterable[str], *, database: Path, mode: int = 0o600) -> None:
-    """Write a text into a file that others see whole or not at all.
+    """Write a text to a file, completely or not at all.
 
-    An open descriptor, such as /dev/stdout, is written to as it is.
-    Raises UsageError for a place where none can be, and MemctlError when it cannot be written.
+    An open descriptor, such as /dev/stdout, is written to directly. Raises UsageError for a wrong
+    target, and MemctlError if it cannot be written.
     """
     try:
         stream = _open_stream(path)
@@ -112,10 +112,10 @@ def write_file(path: Path, parts: Iterable[str], *, database: Path, mode: int = 
 
 
 def _open_stream(path: Path) -> int | None:
-    """Return a copy of the descriptor that a path names, or None when it names a file.
+    """Return a copy of the descriptor that a path names, or None if it names a file.
 
-    Raises OSError for one that is not open, or that this process has opened, such as the database:
-    only those that it was given are inheritable.
+    Raises OSError for a descriptor that is not open, or that this process has opened itself, such
+    as the database: only those that it has inherited are inheritable.
     """
     number = STREAMS.get(str(path))
     if number is None and (named := DESCRIPTOR.fullmatch(str(path))):
@@ -128,9 +128,9 @@ def _open_stream(path: Path) -> int | None:
 
 
 def output_path(text: str) -> Path:
-    """Return the path that a text names.
+    """Return a text as the path of a file.
 
-    Raises UsageError for no text, and for a directory that does not exist.
+    Raises UsageError if it is empty, or a directory that does not exist.
     """
     if not text:
         raise UsageError("the file path is empty", "check for an unset shell variable")
@@ -140,15 +140,15 @@ def output_path(text: str) -> Path:
 
 
 def require_place(target: Path, *, database: Path) -> Path:
-    """Return where a file will be written, following the user's own links and those of root.
+    """Return the path at which a file is written, following links of the user and of root.
 
     Raises UsageError for a directory, a device, a link of another user, or a file that SQLite or
     memctl uses.
     """
     database = database.resolve()
     with reachable(target):
-        place = target.resolve()  # refuses a loop
-        if target.exists() and not target.is_file():  # a pipe has no other name
+        place = target.resolve()  # raises an error for a loop
+        if target.exists() and not target.is_file():  # a pipe cannot be renamed to
             raise UsageError(f"{target} is not a regular file", "specify a file")
         while target.is_symlink():
             if target.lstat().st_uid not in (0, os.geteuid()):

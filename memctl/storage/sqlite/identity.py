@@ -1,10 +1,10 @@
-"""Which database a file holds, wherever the file is and whatever it is called.
+"""The identity of a database, independent of the path of its file.
 
-The identity is kept in the database: it moves with the file, and a restored backup brings it back,
-unless the backup was made at another place. A copy of the file has it too. Therefore the place of
-the file is noted beside it, and a copy gets an identity of its own before its first backup. In
-doubt a file is a copy: its backups are then kept for longer, and those of another database are
-never removed.
+The identity is stored in the database, so it moves with the file, and a restored backup brings it
+back unless the backup was made at another place. Because a copy of the file also has it, the place
+of the file is stored with it, and a copy gets a new identity before its first backup. In doubt, a
+file is treated as a copy: then its old backups are kept, and those of another database are never
+removed.
 """
 
 import os
@@ -23,7 +23,7 @@ STATE_KEY = "database_id"
 
 
 class Identity(NamedTuple):
-    """The identity of a database, and where its file was when it was last looked at."""
+    """The identity of a database, and the last known place of its file."""
 
     id: str
     host: str  # this machine or container
@@ -32,11 +32,11 @@ class Identity(NamedTuple):
 
 
 def database_id(db: Connection, path: Path) -> str | None:
-    """Return the identity of a database, and note the place of its file.
+    """Return the identity of a database, and store the place of its file.
 
-    A database that has none, or is a copy, gets a new one; one that is not migrated has no place
-    to keep it: None. The caller holds memctl's lock. While another program keeps the database
-    locked, nothing is noted.
+    A database without an identity, or a copy, gets a new one. Return None for a database that is
+    not migrated. The caller holds memctl's lock. Nothing is stored while another program has the
+    database locked.
     """
     if not _has_state(db):
         return None
@@ -49,25 +49,25 @@ def database_id(db: Connection, path: Path) -> str | None:
             with transaction(db):
                 store_identity(db, here)
         except sqlite3.OperationalError as error:
-            if not is_busy(error):  # a backup is worth more than a note of where it was made
+            if not is_busy(error):  # the backup matters more than the stored place
                 raise
     return here.id
 
 
 def new_identity(path: Path) -> Identity:
-    """Return an identity that no database has yet, for the file at a path."""
+    """Return a new identity for the file at a path."""
     return Identity(uuid.uuid4().hex, os.uname().nodename, str(path.resolve()), _file_id(path))
 
 
 def store_identity(db: Connection, identity: Identity) -> None:
-    """Make an identity that of the database; call it in a transaction."""
+    """Store an identity in the database; called in a transaction."""
     write_state(db, STATE_KEY, identity._asdict())
 
 
 def keep_identity(db: Connection, identity: Identity | None, path: Path) -> None:
-    """Give a database, after a restore, the identity it had, unless the backup was made here.
+    """Restore the identity that a database had before a restore, unless the backup was made here.
 
-    With the identity of another database it would remove the backups of that one as its own.
+    With the identity of another database, it would remove that database's backups as its own.
     """
     restored = known_identity(db)
     here = new_identity(path)
@@ -77,7 +77,7 @@ def keep_identity(db: Connection, identity: Identity | None, path: Path) -> None
 
 
 def known_identity(db: Connection) -> Identity | None:
-    """Return the identity that a database has, perhaps as a copy of another; reads only."""
+    """Return the stored identity, which a copy shares with its original; read-only."""
     stored = read_state(db, STATE_KEY) if _has_state(db) else None
     return Identity(**stored) if stored else None
 
@@ -91,9 +91,9 @@ def _file_id(path: Path) -> str:
 
 
 def _is_same_database(known: Identity, here: Identity) -> bool:
-    """Tell whether a file is the one that was known, or took its place, rather than a copy."""
+    """Return whether a file is the known one, or has replaced it, and is not a copy."""
     if known.file == here.file:
-        return True  # moved, or in a container that has another name after each start
+        return True  # moved, or in a container whose host name changes at each start
     if known.host != here.host:
         return False
     return known.path == here.path or _is_gone(known.path)
@@ -105,5 +105,5 @@ def _is_gone(path: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
-        return False  # nobody can tell
+        return False  # unknown
     return False

@@ -18,7 +18,7 @@ from memctl.errors import ClockLeapError, NotFoundError, RefusedError
 from memctl.storage.rows import EndStatus, JobHistory, RunFilter, RunRecord
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite.database import from_json, text_conditions, to_bytes, transaction
-from memctl.storage.sqlite.locking import somebody_is_at_work
+from memctl.storage.sqlite.locking import is_memctl_running
 from memctl.storage.times import parse_moment, to_text, to_unix, unix_seconds
 
 CLOCK_TOLERANCE = timedelta(hours=1)
@@ -198,7 +198,7 @@ STATUS = "iif(run_id IN (SELECT value FROM json_each(:crashed)), 'crashed', stat
 def crashed_runs(db: Connection, database: Path) -> set[int]:
     """Return the numbers of the runs that have crashed; only reads."""
     unfinished = _unfinished(db)
-    if unfinished and somebody_is_at_work(database):
+    if unfinished and is_memctl_running(database):
         unfinished -= {row[0] for row in db.execute("SELECT max(run_id) FROM memory_runs")}
     return unfinished & _unfinished(db) if unfinished else set()  # one may have ended in between
 

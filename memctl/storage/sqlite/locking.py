@@ -1,4 +1,4 @@
-"""One memctl at a time: a lock file beside the database, freed by the kernel with the process."""
+"""The lock file beside the database; the kernel releases the lock when the process ends."""
 
 import fcntl
 import json
@@ -21,17 +21,17 @@ PROCESS_NAMESPACE = Path("/proc/self/ns/pid")
 
 
 def lock_path(database: Path) -> Path:
-    """Return the lock file of a database, whatever link it is named by."""
+    """Return the lock file of a database; links to the database are followed."""
     real = database.resolve()
     return real.with_name(real.name + ".memctl.lock")
 
 
 @contextmanager
 def exclusive(database: Path, *, job: str, wait: float) -> Iterator[None]:
-    """Keep other memctl processes that change this database out of the block.
+    """Exclude other memctl processes that change this database during the block.
 
-    Raises LockedError when another one still runs after `wait` seconds. The file stays behind
-    on purpose: deleting it would let two processes lock two different files.
+    Raises LockedError if another one still holds the lock after `wait` seconds. The file is never
+    deleted, because two processes could then lock two different files.
     """
     path = lock_path(database)
     with _opened(path, database) as descriptor:
@@ -65,9 +65,9 @@ def _opened(path: Path, database: Path) -> Iterator[int]:
 
 
 def _write_note(descriptor: int, note: dict[str, object]) -> None:
-    """Say in the lock file who holds the lock; on a full disk the lock holds without it.
+    """Record the holder in the lock file; on a full disk the lock is held without a record.
 
-    What is no note stays: the name may be a link to a file of somebody else.
+    Other content is kept, because the name may be a hard link to another file.
     """
     with suppress(OSError):
         if os.pread(descriptor, len(NOTE_BEGINS), 0) not in (b"", NOTE_BEGINS):
@@ -77,10 +77,10 @@ def _write_note(descriptor: int, note: dict[str, object]) -> None:
             os.pwrite(descriptor, json.dumps(note).encode(), 0)
 
 
-def somebody_is_at_work(database: Path) -> bool:
-    """Tell whether a memctl that may change this database is running, without blocking it.
+def is_memctl_running(database: Path) -> bool:
+    """Return whether a memctl process that may change this database runs, without blocking it.
 
-    Where nobody can tell, one is assumed to be.
+    If that is unknown, one is assumed.
     """
     try:
         descriptor = os.open(lock_path(database), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -97,7 +97,7 @@ def somebody_is_at_work(database: Path) -> bool:
 
 
 def _is_locked(descriptor: int) -> bool:
-    """Tell whether a process holds the lock, without taking it where the kernel lists all locks."""
+    """Return whether a process holds the lock, if possible from the kernel's list of locks."""
     try:
         locks = LOCKS.read_text().splitlines()
     except OSError:
@@ -107,7 +107,7 @@ def _is_locked(descriptor: int) -> bool:
             return True
         return False
     # Such as `1: FLOCK ADVISORY WRITE 4711 fe:00:2146336 0 EOF`. The device is not compared: on
-    # some file systems it is another than that of the file's status.
+    # some file systems it differs from the one in the file's status.
     node = f":{os.fstat(descriptor).st_ino}"
     fields = [line.split() for line in locks]
     return any(
@@ -116,7 +116,7 @@ def _is_locked(descriptor: int) -> bool:
 
 
 def _namespace() -> str:
-    """Return what the numbers of processes belong to, where there can be several such."""
+    """Return the namespace of process ids, or an empty text if the system has none."""
     try:
         return str(PROCESS_NAMESPACE.readlink())
     except OSError:
@@ -146,7 +146,7 @@ def _acquire(descriptor: int, path: Path, wait: float) -> None:
 
 
 def _read_note(descriptor: int) -> dict[str, object]:
-    """Return who holds the lock, or held it when it was killed; nothing when nobody says."""
+    """Return the recorded holder of the lock, which may have been killed; {} if there is none."""
     try:
         note = json.loads(os.pread(descriptor, MOST_NOTE_BYTES, 0))
     except (OSError, ValueError):

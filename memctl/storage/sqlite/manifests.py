@@ -1,4 +1,4 @@
-"""The manifest beside each backup: which database it is of, from when, and its SHA-256.
+"""The manifest beside each backup: its database, its time, and its SHA-256.
 
 A manifest without a SHA-256 reserves the name of a backup that is not finished.
 """
@@ -18,7 +18,7 @@ MOST_MANIFEST_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the file beside a backup says of it."""
+    """The content of a manifest."""
 
     file: str
     database: str
@@ -35,23 +35,23 @@ class Manifest:
     host: str | None = None  # None: made by an earlier memctl
 
     def is_of_same_database(self, other: "Manifest") -> bool:
-        """Tell whether two backups are of one database, wherever it was when they were made."""
+        """Return whether two backups are of the same database, even if it was moved."""
         if self.database_id or other.database_id:
             return self.database_id == other.database_id
         return (self.host, self.database) == (other.host, other.database)
 
     def is_from_future(self, *, now: datetime) -> bool:
-        """Tell whether a backup was made by a clock that was ahead of this moment."""
+        """Return whether the time of a backup is after this moment."""
         return parse_moment(self.created_at) > now
 
 
 def manifest_path(backup: Path) -> Path:
-    """Return where the manifest of a backup is."""
+    """Return the path of the manifest of a backup."""
     return backup.with_name(f"{backup.name}.json")
 
 
 def manifests_in(directory: Path) -> Iterator[tuple[Path, Manifest]]:
-    """Read the manifests in a directory; yields the file and the manifest."""
+    """Yield the path and the content of each manifest in a directory."""
     for note in sorted(directory.glob("*.json")):
         manifest = read_manifest(note)
         if manifest:
@@ -59,7 +59,7 @@ def manifests_in(directory: Path) -> Iterator[tuple[Path, Manifest]]:
 
 
 def read_manifest(note: Path) -> Manifest | None:
-    """Read a manifest; None: there is none of memctl. What a later memctl adds is ignored."""
+    """Read a manifest; None if it is not one of memctl. Unknown fields are ignored."""
     try:
         if not note.is_file():
             return None
@@ -75,5 +75,5 @@ def read_manifest(note: Path) -> Manifest | None:
 
 
 def to_document(manifest: Manifest) -> str:
-    """Return a manifest as it is written."""
+    """Return the text of a manifest."""
     return json.dumps(asdict(manifest), indent=2) + "\n"

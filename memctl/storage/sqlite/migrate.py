@@ -1,7 +1,7 @@
-"""Bring a database to the current schema, whoever made it, without its users noticing.
+"""Applying the steps of the schema to a new database or to the database of a service.
 
-Each step, its data and its record are one transaction. A table that a service already created is
-compared with step 001 and recorded as the baseline instead of being executed.
+Each step, its data and its record are one transaction. If the service has created agent_memory, the
+table is compared with step 001, which is recorded as the baseline instead of being executed.
 """
 
 import sqlite3
@@ -25,7 +25,7 @@ from memctl.storage.sqlite.migrations import SERVICE_COLUMNS, Migration
 from memctl.storage.sqlite.triggers import foreign_triggers, require_harmless_triggers
 from memctl.storage.times import to_text
 
-# The runner's own record; it goes when the last step is rolled back.
+# The record of the steps; it is dropped when the last step is rolled back.
 CREATE_RECORD = """
     CREATE TABLE memctl_migrations (
         version        INTEGER PRIMARY KEY,
@@ -38,8 +38,8 @@ CREATE_RECORD = """
 """
 
 
-# Which extended result codes of SQLite belong to which constraint, and its names for what then
-# happens. Not every module that stands in for sqlite3 has names for the codes.
+# The constraints by SQLite's extended result codes, and its names for conflict resolutions. Not
+# every replacement of the sqlite3 module has names for the codes.
 # https://www.sqlite.org/rescode.html
 CONSTRAINTS = {275: "CHECK", 1299: "NOT NULL", 1555: "PRIMARY KEY", 2067: "UNIQUE"}
 ON_CONFLICT = {1: "ROLLBACK", 2: "ABORT", 3: "FAIL"}
@@ -54,17 +54,17 @@ REFERENCES = """
 
 @dataclass(frozen=True)
 class MigrateResult:
-    """The steps that were applied, the copy that was made before, and others' triggers there."""
+    """The steps that were applied, the backup, and the triggers of other programs."""
 
     applied: list[str]
-    created: bool  # there was nothing in the file, or no file
+    created: bool  # the file was empty or did not exist
     baseline: bool
     backup: str | None
     triggers: list[str]
 
 
 def schema_database(db: Connection) -> Database:
-    """Return sqlite-utils' view of our connection, without its plug-ins and side effects."""
+    """Return a sqlite-utils database for our connection, without plug-ins and side effects."""
     return Database(db, recursive_triggers=False, execute_plugins=False)
 
 
@@ -73,8 +73,8 @@ def migrate(
 ) -> MigrateResult:
     """Apply the pending steps, up to and including version `to`.
 
-    The caller holds memctl's lock. Raises SchemaError, before anything is changed, when
-    agent_memory is not the table that step 001 describes, or a name that memctl needs is taken.
+    The caller holds memctl's lock. Raises SchemaError, before anything is changed, if agent_memory
+    differs from the table of step 001, or a name that memctl needs is taken.
     """
     steps = [step for step in migrations.pending(db) if to is None or step.version <= to]
     if not steps:
@@ -100,7 +100,7 @@ def migrate(
         executed = [apply(db, step, path, now=now) for step in steps]
     except BaseException:
         if copy and migrations.pending(db) == steps:
-            remove_backup(copy)  # nothing was changed, so there is nothing to go back to
+            remove_backup(copy)  # nothing was changed, so that it is not needed
         raise
     return MigrateResult(
         applied=[f"{step.version:03}_{step.name}" for step in steps],
@@ -112,13 +112,13 @@ def migrate(
 
 
 def apply(db: Connection, step: Migration, path: Path, *, now: datetime) -> bool:
-    """Apply one step and record it, or only record it as the baseline, in one transaction.
+    """Apply and record one step, or only record it as the baseline, in one transaction.
 
-    Returns whether it was executed.
+    Return whether it was executed.
     """
     schema = schema_database(db)
     with transaction(db):
-        # Asked here, because the service may be creating its table at this very moment.
+        # Checked in the transaction, because the service may create its table at the same time.
         baseline = step.version == 1 and table_exists(db, "agent_memory")
         if not table_exists(db, "memctl_migrations"):
             db.execute(CREATE_RECORD)
@@ -142,7 +142,7 @@ def apply(db: Connection, step: Migration, path: Path, *, now: datetime) -> bool
 
 
 def refuse_taken_names(db: Connection, steps: list[Migration]) -> None:
-    """Raise SchemaError when something in the database has a name that these steps will use."""
+    """Raise SchemaError if an object in the database has a name that these steps use."""
     if not steps:
         return
     first, last = steps[0].version, steps[-1].version
@@ -159,9 +159,9 @@ def refuse_taken_names(db: Connection, steps: list[Migration]) -> None:
 
 
 def verify_baseline(db: Connection, step: Migration) -> None:
-    """Compare the table that is there with the one that step 001 would create.
+    """Compare the existing table with the one that step 001 creates.
 
-    Raises SchemaError naming a difference.
+    Raises SchemaError that names a difference.
     """
     migrations.require_columns(db, SERVICE_COLUMNS)
     present = schema_database(db)
@@ -189,7 +189,7 @@ def _refuse_differences(wanted: set[str], found: set[str]) -> None:
 
 
 def refuse_references(db: Connection) -> None:
-    """Raise SchemaError when another table refers to memories, which come and go."""
+    """Raise SchemaError if another table has a foreign key to the memories."""
     found = db.execute(REFERENCES).fetchone()
     if found:
         raise SchemaError(
@@ -200,7 +200,7 @@ def refuse_references(db: Connection) -> None:
 
 @contextmanager
 def _model(steps: Iterable[Migration]) -> Iterator[Database]:
-    """Open a database in memory that has these steps and nothing else."""
+    """Open an in-memory database to which only these steps are applied."""
     with closing(Database(memory=True, recursive_triggers=False, execute_plugins=False)) as model:
         for step in steps:
             model.executescript(step.up)
@@ -214,7 +214,7 @@ def _names(schema: Database) -> set[str]:
 
 
 def _shape(schema: Database) -> set[str]:
-    """Describe all of agent_memory that memctl relies on, in sentences that can be compared."""
+    """Describe the parts of agent_memory that memctl relies on, as comparable texts."""
     (kind,) = schema.execute(
         "SELECT type || iif(wr, ' without rowid', '') || iif(strict, ' strict', '')"
         " FROM pragma_table_list('agent_memory')"
@@ -236,7 +236,7 @@ def _shape(schema: Database) -> set[str]:
 
 @contextmanager
 def _copy_of_table(schema: Database) -> Iterator[Database]:
-    """Open a database in memory with an empty copy of agent_memory and its indexes."""
+    """Open an in-memory database with an empty copy of agent_memory and its indexes."""
     statements = schema.execute(
         "SELECT sql FROM sqlite_schema WHERE lower(tbl_name) = 'agent_memory'"
         " AND type IN ('table', 'index') AND sql IS NOT NULL ORDER BY type DESC"
@@ -248,9 +248,9 @@ def _copy_of_table(schema: Database) -> Iterator[Database]:
 
 
 def _constraints(schema: Database) -> set[str]:
-    """Describe what SQLite would check in a new row, and how, and how each column compares.
+    """Describe the constraints on a new row, and the collation of each column.
 
-    SQLite says so itself: in the program it makes of an INSERT and in an index on each column.
+    They are read from the bytecode of an INSERT, and from an index on each column.
     """
     columns = ", ".join(SERVICE_COLUMNS)
     unknown = ", ".join("?" for _ in SERVICE_COLUMNS)

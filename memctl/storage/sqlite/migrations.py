@@ -1,7 +1,7 @@
-"""The numbered SQL files that make up the schema, and which of them a database has.
+"""The steps of the schema, numbered SQL files, and those that a database has.
 
-`NNN_name.sql` goes up and `NNN_name_down.sql` comes back. What was applied is recorded in
-`memctl_migrations` with the SHA-256 of the file, so that a file changed afterwards is noticed.
+`NNN_name.sql` applies a step and `NNN_name_down.sql` rolls it back. Applied steps are recorded in
+`memctl_migrations` with the SHA-256 of the file, so that a later change of the file is detected.
 """
 
 import re
@@ -14,7 +14,7 @@ from memctl.storage.sqlite.checksum import sha256
 from memctl.storage.sqlite.database import table_exists
 from memctl.storage.sqlite.triggers import require_harmless_triggers
 
-# What memctl knows of a memory. The service's own columns come first, in its order.
+# The columns of a memory. The service's own columns come first, in its order.
 SERVICE_COLUMNS = (
     "id",
     "agent_id",
@@ -38,7 +38,7 @@ MEMORY_COLUMNS = (
 
 
 class Migration(NamedTuple):
-    """One step of the schema, as it stands in the files."""
+    """One step of the schema, as defined by its files."""
 
     version: int
     name: str
@@ -51,7 +51,7 @@ class Migration(NamedTuple):
 
     @property
     def down(self) -> str:
-        """The SQL that takes the step back."""
+        """The SQL that rolls the step back."""
         return self.path.with_name(f"{self.path.stem}_down.sql").read_text(encoding="utf-8")
 
     @property
@@ -61,7 +61,7 @@ class Migration(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """One step of the schema, as a database recorded it."""
+    """One step of the schema, as recorded in a database."""
 
     version: int
     name: str
@@ -71,14 +71,14 @@ class Applied(NamedTuple):
 
 
 def folder() -> Path:
-    """Return where the SQL files are: inside an installed package, or at the top of a checkout."""
+    """Return the folder of the SQL files: in the installed package, or at the top of a checkout."""
     package = Path(__file__).parents[2]
     installed = package / "sql"
     return installed if installed.is_dir() else package.parent / "migrations"
 
 
 def available() -> list[Migration]:
-    """Return the steps this program knows, in order."""
+    """Return the steps of this version of memctl, in order."""
     found = []
     for path in folder().glob("*.sql"):
         match = re.fullmatch(r"([0-9]{3})_(.+)", path.stem)
@@ -88,14 +88,14 @@ def available() -> list[Migration]:
 
 
 def require_step(version: int) -> None:
-    """Raise UsageError unless this program knows a step of that number."""
+    """Raise UsageError unless there is a step of that number."""
     known = [step.version for step in available()]
     if version not in known:
         raise UsageError(f"there is no step {version}", f"the steps are {known[0]} to {known[-1]}")
 
 
 def applied(db: Connection) -> list[Applied]:
-    """Return the steps a database has, in order; none when it has never been migrated."""
+    """Return the steps that a database has, in order; none if it was never migrated."""
     if not table_exists(db, "memctl_migrations"):
         return []
     rows = db.execute(
@@ -105,9 +105,9 @@ def applied(db: Connection) -> list[Applied]:
 
 
 def pending(db: Connection) -> list[Migration]:
-    """Return the steps still to apply, in order.
+    """Return the pending steps, in order.
 
-    Raises SchemaError when the database has steps this program lacks, or applied another text.
+    Raises SchemaError if the database has a step that this program lacks, or whose file differs.
     """
     known = {step.version: step for step in available()}
     present = applied(db)
@@ -130,11 +130,11 @@ def pending(db: Connection) -> list[Migration]:
 
 
 def require_current(db: Connection) -> None:
-    """Make sure that jobs find the schema they were written for.
+    """Ensure that the schema is current.
 
-    Raises SchemaError when steps are pending, unknown or changed, when agent_memory has other
-    columns than memctl knows (archiving would lose what they hold), or when a trigger of another
-    program would change the memories.
+    Raises SchemaError if steps are pending, unknown or changed, if agent_memory has an unknown
+    column, whose values archiving would lose, or if a trigger of another program would change the
+    memories.
     """
     require_utf8(db)
     missing = pending(db)
@@ -146,9 +146,9 @@ def require_current(db: Connection) -> None:
 
 
 def require_utf8(db: Connection) -> None:
-    """Make sure that the database stores text as UTF-8, which memctl reads and writes as bytes.
+    """Ensure that the database stores text as UTF-8, which memctl reads and writes as bytes.
 
-    Raises SchemaError for UTF-16, which only the PRAGMA of an empty database can choose.
+    Raises SchemaError for UTF-16.
     """
     (encoding,) = db.execute("PRAGMA encoding").fetchone()
     if encoding != "UTF-8":
@@ -162,16 +162,16 @@ def require_utf8(db: Connection) -> None:
 def schema_version(db: Connection) -> int:
     """Return SQLite's counter of schema changes.
 
-    What archives compares it in each transaction: a column added meanwhile would not be archived.
+    Archiving compares it in each transaction, because it would not copy a column added meanwhile.
     """
     (version,) = db.execute("PRAGMA schema_version").fetchone()
     return int(version)
 
 
 def require_columns(db: Connection, expected: tuple[str, ...]) -> None:
-    """Make sure that agent_memory has exactly these columns.
+    """Ensure that agent_memory has exactly these columns.
 
-    Raises SchemaError naming those that are missing or unknown.
+    Raises SchemaError that names a missing or unknown column.
     """
     present = {str(row[1]) for row in db.execute("PRAGMA table_xinfo(agent_memory)")}
     for column in sorted(present.symmetric_difference(expected)):

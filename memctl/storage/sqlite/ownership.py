@@ -1,8 +1,8 @@
-"""What root creates belongs to the service: to the owner of the database, or of the directory.
+"""Files that root creates belong to the owner of the database, or of the directory.
 
-A file is created under a name that nothing has, never through a link, and given away by the
-descriptor that created it. A name may mean another file a moment later, when somebody else may
-write the directory.
+A file is created exclusively, never through a link, and its owner is changed through the descriptor
+that created it: if other users can write to the directory, the name may refer to another file a
+moment later.
 """
 
 import os
@@ -16,8 +16,8 @@ OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 def create_file(path: Path, *, like: Path, mode: int = 0o600) -> int:
     """Create a file and return its descriptor.
 
-    When root runs memctl, the file belongs to the owner of `like`, or of its directory if there is
-    no such file. Raises FileExistsError when there is anything at the path, and OSError.
+    If root runs memctl, the file belongs to the owner of `like`, or of its directory if `like` does
+    not exist. Raises FileExistsError if the path exists, and OSError.
     """
     owner = _owner(like)
     descriptor = os.open(path, OPEN | os.O_CREAT | os.O_EXCL, mode)
@@ -31,10 +31,10 @@ def create_file(path: Path, *, like: Path, mode: int = 0o600) -> int:
 
 
 def open_or_create(path: Path, *, like: Path) -> int:
-    """Open a file to read and write it, or create it, and return its descriptor.
+    """Open a file for reading and writing, or create it, and return its descriptor.
 
-    A file that is created is like `like` in its owner and in who may write it; one that exists
-    stays as it is. Raises OSError, also for a link.
+    A new file has the owner and the write permissions of `like`; an existing file is not changed.
+    Raises OSError, also for a link.
     """
     while True:
         with suppress(FileNotFoundError):
@@ -44,10 +44,10 @@ def open_or_create(path: Path, *, like: Path) -> int:
 
 
 def owner_can_use_new_files(database: Path) -> bool:
-    """Tell whether the owner of a database can write what this process creates like it, beside it.
+    """Return whether the owner of a database can write the files that this process creates.
 
-    What root creates is given to the owner; else it needs a group, or everybody, who may write the
-    database.
+    Files that root creates are given to the owner; those of other users need write permission for
+    a common group or for everybody.
     """
     file, directory = database.stat(), database.parent.stat()
     group = directory.st_gid if directory.st_mode & stat.S_ISGID else os.getegid()
@@ -62,14 +62,16 @@ def _create_like(path: Path, like: Path) -> int:
     descriptor = create_file(path, like=like)
     with suppress(FileNotFoundError):
         others = like.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        os.fchmod(descriptor, 0o600 | others | others << 1)  # to write it is to read it, too
+        os.fchmod(
+            descriptor, 0o600 | others | others << 1
+        )  # write permission includes read permission
     return descriptor
 
 
 def create_directory(path: Path) -> None:
-    """Create a directory, and those above it, unless they exist; each is private.
+    """Create a directory and its parents unless they exist, accessible only to their owner.
 
-    When root runs memctl, each belongs to the owner of the one above. Raises OSError.
+    If root runs memctl, each belongs to the owner of its parent. Raises OSError.
     """
     if path.is_dir():
         return
@@ -89,7 +91,7 @@ def create_directory(path: Path) -> None:
 
 
 def _owner(path: Path) -> os.stat_result:
-    """Return the status of a file, or of its directory if there is no such file."""
+    """Return the status of a file, or of its directory if the file does not exist."""
     path = path.resolve()
     try:
         return path.stat()

@@ -1,6 +1,6 @@
 """Restoring a backup: its pages replace those of the live database in one transaction.
 
-No file takes the place of one that is in use.
+A file that is in use is never replaced by another file.
 """
 
 import sqlite3
@@ -26,12 +26,12 @@ from memctl.storage.sqlite.migrations import require_utf8
 def restore_backup(
     db: Connection, path: Path, file: Path, *, now: datetime, lock_wait: float
 ) -> Path:
-    """Make the database what a backup is, in one transaction; returns a copy of what it was.
+    """Restore the database from a backup in one transaction; return a copy of the previous state.
 
-    Other programs that have the database open go on with what was restored. A backup that has no
-    manifest is checked by SQLite alone. The caller holds memctl's lock. Raises NotFoundError or
-    MemctlError for a backup that is missing or damaged, RefusedError or SchemaError for one that
-    does not fit, LockedError when others write for longer than `lock_wait` seconds.
+    Other programs that have the database open continue with the restored state. A backup without a
+    manifest is checked only by SQLite. The caller holds memctl's lock. Raises NotFoundError or
+    MemctlError for a missing or damaged backup, RefusedError or SchemaError for an unsuitable one,
+    and LockedError if other programs write for longer than `lock_wait` seconds.
     """
     verify_checksum(file)
     if file.samefile(path) or file.with_name(f"{file.name}-wal").exists():
@@ -45,7 +45,7 @@ def restore_backup(
         identity = known_identity(db)
 
         def give_up_when_locked(status: int, _remaining: int, _whole: int) -> None:
-            if status & 0xFF == sqlite3.SQLITE_BUSY:  # after SQLite has waited as long as it may
+            if status & 0xFF == sqlite3.SQLITE_BUSY:  # after SQLite has waited up to its timeout
                 raise LockedError(
                     f"{path} is locked by another program",
                     f"waited {lock_wait:g} s; nothing was changed",
@@ -55,7 +55,7 @@ def restore_backup(
             with pages_like(backup, db, path):
                 backup.backup(db, pages=-1, progress=give_up_when_locked)
         except LockedError:
-            remove_backup(before)  # nothing was changed, so there is nothing to go back to
+            remove_backup(before)  # nothing was changed, so that it is not needed
             raise
     keep_identity(db, identity, path)
     return before
@@ -63,9 +63,9 @@ def restore_backup(
 
 @contextmanager
 def pages_like(backup: Connection, db: Connection, path: Path) -> Iterator[None]:
-    """Let the block write pages of the backup's size, which a write-ahead log would not take.
+    """Let the block write pages of the backup's size, which WAL mode does not allow to change.
 
-    Raises LockedError when the size is another one and somebody uses the database.
+    Raises LockedError if the sizes differ and another program uses the database.
     """
     page_size, journal_mode = "PRAGMA page_size", "PRAGMA journal_mode"
     same = backup.execute(page_size).fetchone() == db.execute(page_size).fetchone()

@@ -1,6 +1,6 @@
-"""Take schema steps back, and leave every active memory as it is, byte for byte and in its order.
+"""Rolling back steps of the schema, which keeps every active memory and their order.
 
-What memctl's own tables hold is kept in the backup that is always made first.
+The contents of memctl's own tables are kept in the backup that is always made first.
 """
 
 import sqlite3
@@ -18,13 +18,13 @@ from memctl.storage.sqlite.database import count_rows, table_exists, transaction
 from memctl.storage.sqlite.migrate import schema_database
 from memctl.storage.sqlite.migrations import Applied
 
-# From here on the write lock is held noticeably: 0.7 s at 100,000 memories, 9.4 s at 1,000,000.
+# The write lock is held for 0.7 s at 100,000 memories, and for 9.4 s at 1,000,000.
 MANY_MEMORIES = 100_000
 
 
 @dataclass(frozen=True)
 class RollbackResult:
-    """The steps that were taken back, and where the archived memories are now."""
+    """The steps that were rolled back, and the backup that has the archived memories."""
 
     rolled_back: list[str]
     backup: str | None
@@ -34,12 +34,13 @@ class RollbackResult:
 def roll_back(
     db: Connection, path: Path, *, now: datetime, to: int, confirmed: bool
 ) -> RollbackResult:
-    """Take back every step above version `to`, the newest first, in one transaction.
+    """Roll back every step above version `to`, the newest first, in one transaction.
 
-    The caller holds memctl's lock. Raises RefusedError, before anything is changed, when archived
-    memories or a long lock are at stake and `confirmed` is false, or when memories would be lost.
+    The caller holds memctl's lock. Raises RefusedError, before anything is changed, if memories
+    would be lost, or if the archive would leave the database or the lock would be long and
+    `confirmed` is false.
     """
-    migrations.pending(db)  # a changed or newer schema must not be taken back by these files
+    migrations.pending(db)  # raises SchemaError for a changed or newer schema
     present = migrations.applied(db)
     if to < 0 or (present and to > present[-1].version):
         newest = present[-1].version if present else 0
@@ -66,7 +67,7 @@ def roll_back(
                 schema.table("memctl_migrations").drop()
     except BaseException:
         if migrations.applied(db) == present:
-            remove_backup(copy)  # nothing was changed, so there is nothing to go back to
+            remove_backup(copy)  # nothing was changed, so that it is not needed
         raise
     return RollbackResult(
         rolled_back=[f"{record.version:03}_{record.name}" for record in steps],
@@ -76,7 +77,7 @@ def roll_back(
 
 
 def _take_back(schema: Database, record: Applied, down: str) -> None:
-    """Run a down file; DROP COLUMN makes SQLite read every view and trigger of the database."""
+    """Run a down file; DROP COLUMN parses every view and trigger of the database."""
     try:
         schema.executescript(down)
     except sqlite3.OperationalError as error:
@@ -101,7 +102,7 @@ def _refuse_to_lose_memories(db: Connection, steps: list[Applied]) -> None:
 
 def _ask_to_confirm(db: Connection, steps: list[Applied], archived: int) -> None:
     if all(record.baseline for record in steps):
-        return  # only a record goes
+        return  # only records are removed
     if archived:
         raise RefusedError(
             f"{archived} archived memories would remain only in the backup made first",
@@ -117,7 +118,7 @@ def _ask_to_confirm(db: Connection, steps: list[Applied], archived: int) -> None
 
 
 def _require_same_archive(db: Connection, copy: Path) -> None:
-    """Make sure that nothing was archived after the backup."""
+    """Ensure that nothing was archived after the backup."""
     if not table_exists(db, "archived_memories"):
         return
     newest = "SELECT count(*), max(archive_id) FROM archived_memories"

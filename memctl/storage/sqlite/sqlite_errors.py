@@ -8,7 +8,7 @@ from sqlite3 import Connection
 
 from memctl.errors import LockedError, MemctlError, NoDatabaseError, SchemaError
 
-# The result codes that a user can cause and mend, primary or extended; others are bugs.
+# Result codes, primary or extended, that a user can cause and correct; others are bugs.
 # https://www.sqlite.org/rescode.html
 SQLITE_ERRORS: dict[int, tuple[type[MemctlError], str, str]] = {
     sqlite3.SQLITE_BUSY: (
@@ -71,7 +71,7 @@ SQLITE_ERRORS: dict[int, tuple[type[MemctlError], str, str]] = {
     ),
 }
 
-# What other programs have added to the memories that computes something: it may fail on a value.
+# Triggers and expression indexes of other programs, which may fail on a value.
 FOREIGN_CODE = """
     SELECT group_concat(name, ', ') FROM sqlite_schema
     WHERE lower(tbl_name) IN ('agent_memory', 'archived_memories') AND name NOT GLOB 'memctl_*'
@@ -81,9 +81,9 @@ FOREIGN_CODE = """
 
 @contextmanager
 def translate_errors(path: Path, db: Connection | None = None) -> Iterator[None]:
-    """Turn what SQLite says of a file into an error with advice; let bugs through.
+    """Translate the errors of SQLite in the block into MemctlError; bugs are raised unchanged.
 
-    With an open `db`, what triggers and indexes of other programs raise is no bug either.
+    With an open `db`, errors in triggers and indexes of other programs are translated, too.
     """
     try:
         yield
@@ -99,7 +99,7 @@ def translate_errors(path: Path, db: Connection | None = None) -> Iterator[None]
 
 
 def _raise_for_foreign_code(db: Connection, error: sqlite3.Error) -> None:
-    """Raise SchemaError when other programs have added what may have failed."""
+    """Raise SchemaError if the database has a trigger or index of another program that may fail."""
     (names,) = db.execute(FOREIGN_CODE).fetchone()
     if names:
         raise SchemaError(
