@@ -268,7 +268,7 @@ def test_a_backup_is_imported_after_its_contexts_have_expired(
         stored = rows(db, "agent_memory", "key, expires_at")
     cleaned = later.ok("cleanup", "--json").json
 
-    assert "expired: 1" in preview.err
+    assert "1 already expired" in preview.err
     assert (imported["active"]["inserted"], imported["expired"]) == (2, 1)
     assert stored == [("task:41", "2026-11-23T09:43:58.000Z"), ("toolchain", None)]
     assert cleaned["archived"] == 1
