@@ -265,8 +265,8 @@ def test_a_memory_that_is_active_and_archived_is_not_exported(
 
     assert (whole.exit_code, apart.exit_code) == (3, 0)
     assert complaint(whole) == (
-        "memctl: 1 memories are both active and archived, the first 'm-2' of 'build_agent', and "
-        "could not be imported; archive them by hand, or export with --active-only and "
+        "memctl: memories that are both active and archived could not be imported: 1, the first "
+        "'m-2' of 'build_agent'; delete one of each, or export twice, with --active-only and with "
         "--archived-only"
     )
 

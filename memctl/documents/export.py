@@ -52,7 +52,7 @@ def _require_in_one_place(db: Connection) -> None:
     found = copied_to_both(db)
     if found:
         raise RefusedError(
-            f"{found.total} memories are both active and archived, the first '{found.memory_id}' "
-            f"of '{found.agent_id}', and could not be imported",
-            "archive them by hand, or export with --active-only and --archived-only",
+            "memories that are both active and archived could not be imported: "
+            f"{found.total}, the first '{found.memory_id}' of '{found.agent_id}'",
+            "delete one of each, or export twice, with --active-only and with --archived-only",
         )
