@@ -313,7 +313,7 @@ TESTED_BY = {
         "test_an_empty_file_has_no_schema_yet",
         "test_a_database_that_was_never_migrated_is_left_alone",
     ),
-    "an impossible path: too long, or a circle of links": (
+    "an impossible path: too long, or a loop of links": (
         "test_a_path_that_cannot_be_is_an_error_of_one_line",
     ),
     "a truncated file, or damaged pages": (

@@ -35,7 +35,7 @@ SQLITE_ERRORS: dict[int, tuple[type[MemctlError], str, str]] = {
     sqlite3.SQLITE_CANTOPEN: (
         MemctlError,
         "{path} cannot be opened",
-        "the user who runs memctl needs write permission for its directory, even to read",
+        "its directory must be writable by the user who runs memctl, even to read",
     ),
     sqlite3.SQLITE_IOERR: (
         MemctlError,
