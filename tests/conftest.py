@@ -17,7 +17,7 @@ from hypothesis import is_hypothesis_test, settings
 from memctl import AgentMemory
 from tests.support import properties
 from tests.support.database import connect, insert_memory
-from tests.support.program import NOW, Memctl, fork_server
+from tests.support.program import NOW, Memctl, fork_servers
 from tests.support.service import Service
 
 # A shell that runs the tests in the background, or nohup, has all that they start ignore these.
@@ -52,9 +52,9 @@ def is_campaign(config: pytest.Config) -> bool:
 
 
 def pytest_unconfigure() -> None:
-    """End the server with the tests."""
-    if fork_server.cache_info().currsize:
-        fork_server().close()
+    """End the fork servers with the tests."""
+    for server in fork_servers:
+        server.close()
 
 
 @pytest.fixture

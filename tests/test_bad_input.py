@@ -31,7 +31,7 @@ from tests.support.disks import fill_disk
 from tests.support.jobs import JOBS, SCHEMA_CHANGES, Job, last_prune_kept_a_year, undisturbed
 from tests.support.locks import write_lock
 from tests.support.odd_values import ODD_NAMES
-from tests.support.program import NOW, PROGRAM, Answer, Memctl, Words, complaint
+from tests.support.program import NOW, PROGRAM, Answer, Memctl, Words, complaint, fork_server
 from tests.support.service import Service
 from tests.support.snapshots import broken_promises, count_changed, shape, snapshot
 
@@ -292,10 +292,10 @@ def run_unprivileged() -> Callable[..., Answer]:
             pytest.skip("root may write everything, and setpriv cannot take that away here")
 
     def run(memctl: Memctl, *words: str) -> Answer:
-        ran = subprocess.run(
-            [*prefix, PROGRAM, *words], env=memctl.environment(), capture_output=True, text=True
+        ran = fork_server(*prefix).run(
+            [str(PROGRAM), *words], environment=memctl.environment(), directory=Path.cwd()
         )
-        return Answer(ran.returncode, ran.stdout, ran.stderr)
+        return Answer(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
 
     return run
 

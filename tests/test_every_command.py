@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +19,7 @@ from memctl.cli.config import Action
 from memctl.cli.program import MODULES
 from tests.support.commands import COMMANDS, NEED_NO_DATABASE
 from tests.support.database import connect
+from tests.support.forkserver import NO_STREAMS
 from tests.support.program import PROGRAM, Answer, Memctl, complaint, fork_server
 
 NAMES = [
@@ -60,26 +62,35 @@ every_command = pytest.mark.parametrize("name", NAMES)
 
 
 def run(
-    memctl: Memctl, *words: str, environment: dict[str, str] | None = None, **streams: Any
+    memctl: Memctl,
+    *words: str,
+    environment: dict[str, str] | None = None,
+    streams: Mapping[int, int] = NO_STREAMS,
+    closed: tuple[int, ...] = (),
 ) -> Answer:
     """Run a command in the database's directory; with other streams or another environment."""
-    if environment is None and not streams:
-        forked = fork_server().run(
-            [str(PROGRAM), *words],
-            environment=memctl.environment(),
-            directory=memctl.database.parent,
-        )
-        return Answer(forked.returncode, forked.stdout.decode(), forked.stderr.decode())
+    ran = fork_server().run(
+        [str(PROGRAM), *words],
+        environment=memctl.environment() if environment is None else environment,
+        directory=memctl.database.parent,
+        streams=streams,
+        closed=closed,
+    )
+    return Answer(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
+
+
+def start(memctl: Memctl, *words: str, environment: dict[str, str]) -> Answer:
+    """Run a command in the database's directory, by a start of its own."""
     ran = subprocess.run(
         [PROGRAM, *words],
         cwd=memctl.database.parent,
-        env=memctl.environment() if environment is None else environment,
-        **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        | streams,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
         text=True,
         check=False,
     )
-    return Answer(ran.returncode, ran.stdout or "", ran.stderr or "")
+    return Answer(ran.returncode, ran.stdout, ran.stderr)
 
 
 @pytest.fixture
@@ -111,33 +122,6 @@ def test_its_help_fits_a_terminal(name: str, memctl: Memctl) -> None:
     assert [line for line in answer.out.splitlines() if len(line) > 80] == []
 
 
-@every_command
-def test_json_is_one_document_wherever_the_options_stand_and_whatever_the_environment(
-    name: str, place: Memctl, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    words = CASES[name]
-    database = () if name == "demo" else ("--db", place.database.name)
-    options = ("--json", "--quiet", *database)
-    now = ("--now", place.environment()["MEMCTL_NOW"])
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    shutil.copytree(place.database.parent, elsewhere, dirs_exist_ok=True)
-    copy = Memctl(elsewhere / place.database.name)
-
-    before = run(place, *options, *now, *words, environment={})
-    after = run(copy, *words, *options)
-
-    assert (before.exit_code, before.err) == (0, "")
-    assert steady(after, copy) == steady(before, place)
-    assert (after.exit_code, after.err) == (0, "")
-    document = before.json
-    if name in ARRAYS:
-        assert isinstance(document, list)
-    elif name == DOCUMENT:
-        assert document["format"] == "memctl.export"
-    else:
-        assert (next(iter(document)), document["schema"]) == ("schema", 1)
-
-
 # Each of these has made some Python program behave differently on somebody's machine.
 HOSTILE = {
     "CI": "true",
@@ -157,19 +141,33 @@ HOSTILE = {
 
 
 @every_command
-def test_a_hostile_environment_changes_nothing_and_brings_no_warning(
+def test_json_is_one_document_wherever_the_options_stand_and_whatever_the_environment(
     name: str, place: Memctl, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    shutil.copytree(place.database.parent, elsewhere, dirs_exist_ok=True)
-    copy = Memctl(elsewhere / place.database.name)
-    words = (*CASES[name], "--json")
+    words = CASES[name]
+    database = () if name == "demo" else ("--db", place.database.name)
+    options = ("--json", "--quiet", *database)
+    now = ("--now", place.environment()["MEMCTL_NOW"])
+    copies = [tmp_path_factory.mktemp("copy") for _ in range(2)]
+    for copy in copies:
+        shutil.copytree(place.database.parent, copy, dirs_exist_ok=True)
+    bare, hostile = (Memctl(copy / place.database.name) for copy in copies)
 
-    usual = run(place, *words)
-    hostile = run(copy, *words, environment=copy.environment() | HOSTILE)
+    usual = run(place, *words, "--json")
+    before = run(bare, *options, *now, *words, environment={})
+    after = start(hostile, *words, *options, environment=hostile.environment() | HOSTILE)
 
-    assert (hostile.exit_code, hostile.err) == (usual.exit_code, "")
-    assert steady(hostile, copy) == steady(usual, place)
+    assert (usual.exit_code, usual.err) == (0, "")
+    for answer, program in ((before, bare), (after, hostile)):
+        assert steady(answer, program) == steady(usual, place)
+        assert (answer.exit_code, answer.err) == (0, "")
+    document = usual.json
+    if name in ARRAYS:
+        assert isinstance(document, list)
+    elif name == DOCUMENT:
+        assert document["format"] == "memctl.export"
+    else:
+        assert (next(iter(document)), document["schema"]) == ("schema", 1)
 
 
 def steady(answer: Answer, memctl: Memctl) -> str:
@@ -208,24 +206,15 @@ def test_with_json_an_error_of_usage_is_one_object_on_stderr(name: str, place: M
 
 @every_command
 def test_closed_streams_are_no_error(name: str, place: Memctl) -> None:
-    words = " ".join(CASES[name])
+    answer = run(place, *CASES[name], "--json", closed=(0, 1))
 
-    ran = subprocess.run(
-        ["sh", "-c", f"exec {PROGRAM} {words} --json <&- >&-"],
-        cwd=place.database.parent,
-        env=place.environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-
-    assert (ran.returncode, ran.stderr) == (0, "")
+    assert answer == Answer(0, "", "")
 
 
 @every_command
 def test_an_output_on_a_full_device_is_an_error_of_one_line(name: str, place: Memctl) -> None:
     with Path("/dev/full").open("w") as full:
-        answer = run(place, *CASES[name], "--json", stdout=full)
+        answer = run(place, *CASES[name], "--json", streams={1: full.fileno()})
 
     assert answer.exit_code == 1
     assert "No space left on device" in one_error(answer.err)["message"]
@@ -236,7 +225,7 @@ def test_a_pipe_that_nobody_reads_ends_it_quietly(name: str, place: Memctl) -> N
     reader, writer = os.pipe()
     os.close(reader)
 
-    answer = run(place, *CASES[name], "--json", stdout=writer)
+    answer = run(place, *CASES[name], "--json", streams={1: writer})
     os.close(writer)
 
     assert (answer.exit_code, answer.err) == (141, "")
@@ -395,8 +384,8 @@ def test_a_word_that_is_not_understood_cannot_act(memctl: Memctl) -> None:
 
 def test_an_error_that_cannot_be_told_keeps_its_exit_code(memctl: Memctl) -> None:
     with Path("/dev/full").open("w") as full:
-        assert run(memctl, "status", stderr=full).exit_code == 10
-        assert run(memctl, "--nope", stderr=full).exit_code == 2
+        assert run(memctl, "status", streams={2: full.fileno()}).exit_code == 10
+        assert run(memctl, "--nope", streams={2: full.fileno()}).exit_code == 2
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from typing import Any
 # What the program imports only when a command needs it; its own modules are found.
 LAZY_MODULES = ("_strptime", "hashlib", "rich.cells", "rich.console", "rich.table", "sqlite_utils")
 READ_AT_ONCE = 1 << 16
+NO_STREAMS: Mapping[int, int] = {}
 # What differs between steps of one kind: values, and names with a time or a random part.
 VALUES = re.compile(r"\S*/\S*|x?'[^']*'|\w*\d\S*|NULL|[?,\s]+", re.IGNORECASE)
 KIND_LENGTH = 50  # what comes after it in a statement is not what it does
@@ -35,11 +36,12 @@ READING = re.compile(r"(-- )?(SELECT|PRAGMA)\b", re.IGNORECASE)
 class ForkServer:
     """The server, as the tests use it."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: Sequence[str] = ()) -> None:
+        """Start the server, by a program that takes something away from it and its forks."""
         self._requests, requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with requests:
             self._server = subprocess.Popen(
-                [sys.executable, "-P", __file__, str(requests.fileno())],
+                [*prefix, sys.executable, "-P", __file__, str(requests.fileno())],
                 env={"PATH": "/usr/bin:/bin"},
                 cwd="/",
                 pass_fds=(requests.fileno(),),
@@ -57,11 +59,16 @@ class ForkServer:
         environment: Mapping[str, str],
         directory: Path,
         given: bytes = b"",
+        streams: Mapping[int, int] = NO_STREAMS,
+        closed: Sequence[int] = (),
         timeout: float = 60,
         steps: Path | None = None,
         kill_before: tuple[int, str | None] = (0, None),
     ) -> "subprocess.CompletedProcess[bytes]":
         """Run the program to its end, as subprocess.run does; the first word is its own name.
+
+        What it prints on 1 and 2 is returned, except where `streams` has a descriptor to print to;
+        `closed` are those of 0, 1 and 2 that are closed when it starts.
 
         The kinds of its steps are written to a file, a line each, when one is given; see
         `_count_steps`. `kill_before` is the number, from 1, of the step before which the program
@@ -70,7 +77,8 @@ class ForkServer:
         pipes = [os.pipe() for _ in range(3)]
         (stdin, to_program), (from_program, stdout), (complaints, stderr) = pipes
         ours, theirs = socket.socketpair()
-        socket.send_fds(self._requests, [b"run"], [stdin, stdout, stderr, theirs.fileno()])
+        places = [stdin, streams.get(1, stdout), streams.get(2, stderr), theirs.fileno()]
+        socket.send_fds(self._requests, [b"run"], places)
         for descriptor in (stdin, stdout, stderr):
             os.close(descriptor)
         theirs.close()
@@ -78,6 +86,7 @@ class ForkServer:
             "words": [os.fsdecode(word) for word in words],
             "environment": dict(environment),
             "directory": str(directory),
+            "closed": closed,
             "steps": str(steps) if steps else None,
             "kill_before": kill_before,
         }
@@ -182,8 +191,12 @@ def _answer(stdin: int, stdout: int, stderr: int, reply: int) -> None:
         ("stdout", 1, "w", "surrogateescape"),
         ("stderr", 2, "w", "backslashreplace"),
     ):
-        fresh = open(place, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
-        setattr(sys, name, fresh)
+        if place in request["closed"]:
+            os.close(place)
+            setattr(sys, name, None)  # as Python does when it starts
+        else:
+            fresh = open(place, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+            setattr(sys, name, fresh)
     if request["steps"] is not None:
         _count_steps(request["steps"], *request["kill_before"])
 

@@ -32,9 +32,17 @@ class Answer:
 
 
 @cache
-def fork_server() -> ForkServer:
-    """Return what runs the program without the cost of its start."""
-    return ForkServer()
+def fork_server(*prefix: str) -> ForkServer:
+    """Return what runs the program without the cost of its start.
+
+    The program that `prefix` calls takes something away from the server and all that it runs.
+    """
+    server = ForkServer(prefix)
+    fork_servers.append(server)
+    return server
+
+
+fork_servers: list[ForkServer] = []
 
 
 @dataclass(frozen=True)
