@@ -531,7 +531,7 @@ def test_more_memories_are_rolled_back_only_when_their_users_are_stopped(
     assert answer == Answer(
         3,
         "",
-        "memctl: rewriting 100001 memories would hold the write lock for seconds, and other"
+        "memctl: rewriting 100,001 memories would hold the write lock for seconds, and other"
         " writers could fail; stop them and confirm with --yes; nothing was changed\n",
     )
     assert refused == before

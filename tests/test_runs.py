@@ -110,7 +110,7 @@ def test_a_table_shows_counts_and_errors_in_a_line_each(ledger: Memctl) -> None:
         ["3", "decay"],
     ]
     assert "the disk is full" in table.out
-    assert table.err == "runs: only the newest 3 are listed; see --limit\n"
+    assert table.err == "runs: the list is limited to the newest 3; see --limit\n"
 
 
 def test_the_ledger_tells_what_a_job_did(db: sqlite3.Connection, migrated: Memctl) -> None:

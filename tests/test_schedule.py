@@ -131,7 +131,7 @@ def test_it_must_be_said_for_which(migrated: Memctl, words: str) -> None:
     answer = migrated(*words.split())
 
     assert (answer.exit_code, answer.out) == (2, "")
-    assert answer.err == "memctl: schedule prints one format; choose --cron or --systemd\n"
+    assert answer.err == "memctl: exactly one format is required; choose --cron or --systemd\n"
 
 
 @pytest.mark.parametrize(

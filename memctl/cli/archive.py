@@ -90,7 +90,9 @@ def archived(
         rows = list(list_archived(db, which, limit=limit + 1, offset=offset))
     show_rows(rows[:limit], form)
     if len(rows) > limit:
-        show_notice(f"archived: only the newest {limit} are listed; see --limit", quiet=call.quiet)
+        show_notice(
+            f"archived: the list is limited to the newest {limit}; see --limit", quiet=call.quiet
+        )
 
 
 def archive(

@@ -56,7 +56,9 @@ def export(
     from memctl.storage.sqlite.sections import ACTIVE, ARCHIVED, PROMOTIONS
 
     if (agent is None) != all_agents:
-        raise UsageError("export needs either an agent or --all", "name an agent, or use --all")
+        raise UsageError(
+            "exactly one of AGENT and --all is required", "name an agent, or use --all"
+        )
     if active_only and archived_only:
         raise UsageError("--active-only and --archived-only cannot be used together", "choose one")
     if nl and call.json:

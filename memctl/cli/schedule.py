@@ -28,7 +28,7 @@ def schedule(
     Installs nothing. With --systemd, each unit starts with the name of its file.
     """
     if cron == systemd:
-        raise UsageError("schedule prints one format", "choose --cron or --systemd")
+        raise UsageError("exactly one format is required", "choose --cron or --systemd")
     with open_database(call.settings.database, read_only=True) as db:
         require_current(db)
     installation = _this_installation(call)

@@ -157,7 +157,9 @@ def runs(
     columns = TABLE_OF_RUNS if form == "table" else RunRecord._fields
     show_rows(_only(columns, (run._asdict() for run in found[:most])), form)
     if len(found) > most:
-        show_notice(f"runs: only the newest {most} are listed; see --limit", quiet=call.quiet)
+        show_notice(
+            f"runs: the list is limited to the newest {most}; see --limit", quiet=call.quiet
+        )
 
 
 def explain(

@@ -11,7 +11,7 @@ from sqlite3 import Connection
 
 from sqlite_utils import Database
 
-from memctl.errors import RefusedError, SchemaError, UsageError
+from memctl.errors import RefusedError, SchemaError, UsageError, counted
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup import back_up_before, opened_backup, remove_backup
 from memctl.storage.sqlite.database import count_rows, table_exists, transaction
@@ -105,13 +105,13 @@ def _ask_to_confirm(db: Connection, steps: list[Applied], archived: int) -> None
         return  # only records are removed
     if archived:
         raise RefusedError(
-            f"{archived} archived memories would remain only in the backup made first",
+            f"{counted(archived, 'archived memory')} would remain only in the backup made first",
             "confirm with --yes; nothing was changed",
         )
     memories = db.execute("SELECT count(*) FROM agent_memory").fetchone()[0]
     if memories > MANY_MEMORIES:
         raise RefusedError(
-            f"rewriting {memories} memories would hold the write lock for seconds, and other"
+            f"rewriting {memories:,} memories would hold the write lock for seconds, and other"
             " writers could fail",
             "stop them and confirm with --yes; nothing was changed",
         )
