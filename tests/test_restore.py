@@ -345,7 +345,7 @@ def test_a_trigger_of_somebody_else_stops_a_job_before_it_begins(
 
     assert answer.exit_code == 12
     assert answer.err == (
-        "memctl: the trigger meddler of another program would write to agent_memory whenever memctl"
-        " does; change the trigger in the program that made it; nothing was changed\n"
+        "memctl: the trigger meddler of another program would write to agent_memory when memctl"
+        " does; change the trigger in the program that created it; nothing was changed\n"
     )
     assert (rows(db, "agent_memory"), rows(db, "archived_memories")) == before

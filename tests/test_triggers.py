@@ -159,9 +159,9 @@ def test_an_import_of_which_a_trigger_skips_a_row_is_one_line(
 
     assert (answer.exit_code, answer.out) == (12, "")
     assert answer.err == (
-        "memctl: a trigger of another program changes what memctl does (theirs): due 1, imported 0,"
-        " recorded 0; the interrupted step was rolled back: change the trigger in the program that"
-        " made it\n"
+        "memctl: a trigger of another program changes the result (theirs): due 1, imported 0,"
+        " recorded 0; the interrupted step was rolled back; change the trigger in the program that"
+        " created it\n"
     )
     assert rows(db, "agent_memory") == []
 
@@ -234,8 +234,8 @@ def test_migrate_refuses_a_trigger_that_writes_to_the_memories(path: Path, templ
 
     assert (answer.exit_code, answer.out) == (12, "")
     assert answer.err == (
-        "memctl: the trigger meddler of another program would write to agent_memory whenever memctl"
-        " does; change the trigger in the program that made it; nothing was changed\n"
+        "memctl: the trigger meddler of another program would write to agent_memory when memctl"
+        " does; change the trigger in the program that created it; nothing was changed\n"
     )
     assert everything(path) == before
 
@@ -327,7 +327,7 @@ def test_a_function_that_fails_in_a_job_is_one_line(db: sqlite3.Connection, path
     [
         pytest.param(
             "BEFORE DELETE ON agent_memory BEGIN SELECT RAISE(IGNORE); END",
-            r"a trigger of another program changes what memctl does \(theirs\): "
+            r"a trigger of another program changes the result \(theirs\): "
             "archived 1, recorded 1, removed 0; ",
             id="skips the row",
         ),
@@ -366,7 +366,7 @@ def test_a_memory_that_a_trigger_does_not_let_in_is_one_line(
 
     with (
         AgentMemory(path) as memories,
-        pytest.raises(SchemaError, match="changes what memctl does"),
+        pytest.raises(SchemaError, match="changes the result"),
     ):
         memories.remember("build_agent", "learning", "k", "v")
 

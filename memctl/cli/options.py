@@ -62,7 +62,7 @@ class GlobalOptions:
         typer.Option(
             metavar="FILE",
             parser=output_path,
-            help="Configuration file. Defaults to MEMCTL_CONFIG.",
+            help="Configuration file. Defaults to MEMCTL_CONFIG, then the user's or system's file.",
         ),
     ] = None
     json: Annotated[bool, typer.Option("--json", help="Print JSON, including errors.")] = False

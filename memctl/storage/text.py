@@ -31,7 +31,7 @@ def to_ascii(value: object, *, indent: int | None = None) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    """Tell whether a text that was read with `surrogateescape` was valid UTF-8."""
+    """Return whether a text that was read with `surrogateescape` was valid UTF-8."""
     if text.isascii():  # which costs nothing, and is nearly always so
         return True
     try:

@@ -1,7 +1,7 @@
-"""Moments in time: ours, the user's, and those that other programs stored.
+"""Times: those that memctl writes, those of the user, and those that other programs stored.
 
-Our own text is RFC 3339 in UTC to the second. All others may be SQLite's text, ISO 8601, years
-beyond 0-9999, or garbage; one piece of SQL, `unix_seconds`, reads them all.
+memctl writes RFC 3339 in UTC with a precision of seconds. Other times may be SQLite's text, ISO
+8601, years beyond 0-9999, or invalid; the SQL of `unix_seconds` reads all of them.
 """
 
 import re
@@ -16,12 +16,12 @@ LONGEST_DURATION = timedelta(days=36500)
 
 
 def is_possible(moment: datetime) -> bool:
-    """Tell whether a clock may say that: SQL counts on years of four digits, before and after."""
+    """Return whether a clock may return this time: the SQL relies on years of four digits."""
     return 1970 < moment.year < 9000
 
 
 def to_text(moment: datetime) -> str:
-    """Return our form of a moment: `2026-11-22T09:43:58Z`."""
+    """Return a time as memctl writes it: `2026-11-22T09:43:58Z`."""
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
@@ -31,12 +31,12 @@ def to_day(moment: datetime) -> str:
 
 
 def to_service_text(moment: datetime) -> str:
-    """Return the form in which the service writes an expiry: `2026-11-22T09:43:58.000Z`."""
+    """Return a time as the service writes an expiry: `2026-11-22T09:43:58.000Z`."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def to_sqlite_text(moment: datetime) -> str:
-    """Return the form of SQLite's own datetime(): `2026-11-22 09:43:58`."""
+    """Return a time as SQLite's datetime() writes it: `2026-11-22 09:43:58`."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", timespec="seconds")
 
 
@@ -46,7 +46,7 @@ def to_unix(moment: datetime) -> int:
 
 
 def parse_moment(text: str) -> datetime:
-    """Read `2026-11-22`, `2026-11-22T09:43:58Z` and whatever else a stored time may look like.
+    """Parse `2026-11-22`, `2026-11-22T09:43:58Z` and all other forms of stored times.
 
     Raises UsageError for anything else.
     """
@@ -55,14 +55,14 @@ def parse_moment(text: str) -> datetime:
         (seconds,) = db.execute(query, (text.encode("utf-8", "surrogatepass"),)).fetchone()
     try:
         return datetime.fromtimestamp(seconds, UTC)
-    except (TypeError, ValueError, OverflowError):  # no time, or beyond the years 1-9999
+    except (TypeError, ValueError, OverflowError):  # not a time, or beyond the years 1-9999
         raise UsageError(
             f"'{text}' is not a time", "use a format such as 2026-11-22 or 2026-11-22T09:43:58Z"
         ) from None
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read `90d`, `12h`, `30m`, `2w` or `45s`; it must be above zero and at most 100 years.
+    """Parse `90d`, `12h`, `30m`, `2w` or `45s`, above zero and at most 100 years.
 
     Raises UsageError for anything else.
     """
@@ -81,7 +81,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def parse_past(text: str, *, now: datetime) -> datetime:
-    """Read a moment, or a duration counted back from `now`.
+    """Parse a time, or a duration before `now`.
 
     Raises UsageError for anything else.
     """

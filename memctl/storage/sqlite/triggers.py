@@ -1,11 +1,11 @@
-"""Triggers on the memories: those of other programs must leave the memories as they are."""
+"""Triggers on the memories; those of other programs must not change the memories."""
 
 import sqlite3
 from sqlite3 import Connection
 
 from memctl.errors import SchemaError
 
-# The opt-in features, which are triggers, so that they work for every client.
+# The optional features are triggers, so that they apply to every client.
 FEATURE_TRIGGERS = {
     "access-boost": "memctl_access_boost",
     "access-counting": "memctl_access_counting",
@@ -24,7 +24,7 @@ WRITING = (sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE)
 
 
 def foreign_triggers(db: Connection) -> list[str]:
-    """Return the names of the triggers on memories, active and archived, that are not memctl's."""
+    """Return the names of other programs' triggers on active and archived memories."""
     found = db.execute(
         "SELECT name FROM sqlite_schema WHERE type = 'trigger'"
         " AND lower(tbl_name) IN ('agent_memory', 'archived_memories') ORDER BY name"
@@ -33,19 +33,19 @@ def foreign_triggers(db: Connection) -> list[str]:
 
 
 def require_harmless_triggers(db: Connection) -> None:
-    """Make sure that what other programs have added to the memories leaves them alone.
+    """Ensure that the triggers and indexes of other programs do not change the memories.
 
-    SQLite compiles what memctl would execute, which shows all that triggers do; nothing is
-    executed. Raises SchemaError for a trigger that writes to the memories, and for a trigger or an
-    index that cannot work here, for instance because a module or a function is missing.
+    SQLite compiles the statements that memctl would execute, which shows the actions of triggers;
+    nothing is executed. Raises SchemaError for a trigger that writes to the memories, and for a
+    trigger or index that cannot work, for example because a module or a function is missing.
     """
-    meddling: set[tuple[str, str]] = set()
+    interfering: set[tuple[str, str]] = set()
 
     def note(action: int, table: str | None, *more: str | None) -> int:
         trigger = more[-1]
         foreign = trigger is not None and trigger not in FEATURE_TRIGGERS.values()
         if foreign and action in WRITING and str(table).lower() in MEMORY_TABLES:
-            meddling.add((str(trigger), str(table)))
+            interfering.add((str(trigger), str(table)))
         return sqlite3.SQLITE_OK
 
     db.set_authorizer(note)
@@ -58,20 +58,20 @@ def require_harmless_triggers(db: Connection) -> None:
             raise
         raise SchemaError(
             f"{table} cannot be written by this SQLite: {error}",
-            "a trigger or an index of another program needs what is missing: use an SQLite that"
-            " has it, or change the trigger or index there; nothing was changed",
+            "a trigger or index of another program needs a feature that is missing: use an SQLite"
+            " version that has it, or change the trigger or index; nothing was changed",
         ) from None
     finally:
         db.set_authorizer(None)
-    for trigger, table in sorted(meddling):
+    for trigger, table in sorted(interfering):
         raise SchemaError(
-            f"the trigger {trigger} of another program would write to {table} whenever memctl does",
-            "change the trigger in the program that made it; nothing was changed",
+            f"the trigger {trigger} of another program would write to {table} when memctl does",
+            "change the trigger in the program that created it; nothing was changed",
         )
 
 
 def _probes(db: Connection, table: str) -> list[str]:
-    """Return statements that fire, if executed, every trigger that memctl can fire on a table."""
+    """Return statements that would fire every trigger that memctl can fire on a table."""
     columns = [str(row[1]) for row in db.execute(f"PRAGMA table_info({table})")]
     if not columns:
         return []
@@ -84,17 +84,17 @@ def _probes(db: Connection, table: str) -> list[str]:
 
 
 def require_equal_counts(db: Connection, **counts: int) -> None:
-    """Make sure that the statements of one step changed equally many rows, named by what they do.
+    """Ensure that the statements of one step changed the same number of rows.
 
-    Raises SchemaError when they did not and another program has triggers there.
+    Raises SchemaError if they did not and another program has triggers on the memories.
     """
     if len(set(counts.values())) == 1:
         return
-    said = ", ".join(f"{name} {count}" for name, count in counts.items())
+    found = ", ".join(f"{name} {count}" for name, count in counts.items())
     triggers = foreign_triggers(db)
     if not triggers:
-        raise AssertionError(said)
+        raise AssertionError(found)
     raise SchemaError(
-        f"a trigger of another program changes what memctl does ({', '.join(triggers)}): {said}",
-        "the interrupted step was rolled back: change the trigger in the program that made it",
+        f"a trigger of another program changes the result ({', '.join(triggers)}): {found}",
+        "the interrupted step was rolled back; change the trigger in the program that created it",
     )
