@@ -6,7 +6,6 @@ metavar of the parameter, such as AGENT.
 
 import os
 import shlex
-import sqlite3
 from collections.abc import Callable, Iterable
 from inspect import Parameter
 from pathlib import Path
@@ -21,7 +20,7 @@ from memctl.errors import MemctlError
 from memctl.output.terminal import show_document, show_text
 from memctl.storage.rows import EVENTS, REASONS
 from memctl.storage.sqlite.agents import agents
-from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.database import StorageError, open_database
 from memctl.storage.sqlite.memories import TYPES
 
 Shell = Literal["bash", "zsh", "fish"]
@@ -81,7 +80,7 @@ def _known_agents(context: typer.Context, incomplete: str) -> list[str]:
         )
         with open_database(settings.database, read_only=True, lock_wait=0) as db:
             names = agents(db)
-    except (MemctlError, sqlite3.Error):
+    except (MemctlError, StorageError):
         return []
     return [name for name in names if name.startswith(incomplete) and shlex.quote(name) == name]
 
