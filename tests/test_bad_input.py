@@ -619,16 +619,28 @@ def test_a_table_of_another_product_is_not_migrated(table: str, memctl: Memctl) 
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        pytest.param(("cleanup", "--agent", "nobody"), "no agent 'nobody'", id="cleanup"),
-        pytest.param(("decay", "--agent", "nobody"), "no agent 'nobody'", id="decay"),
-        pytest.param(("prune", "--agent", "nobody"), "no agent 'nobody'", id="prune"),
-        pytest.param(("promote", "--agent", "nobody"), "no agent 'nobody'", id="promote"),
-        pytest.param(("cleanup", "-n", "--agent", "nobody"), "no agent 'nobody'", id="preview"),
-        pytest.param(("archived", "nobody"), "no agent 'nobody'", id="archived"),
-        pytest.param(("archive", "nobody", "active"), "no agent 'nobody'", id="archive"),
-        pytest.param(("restore", "nobody", "archived"), "no agent 'nobody'", id="restore"),
         pytest.param(
-            ("restore", "nobody", "--reason", "expired"), "no agent 'nobody'", id="restore reason"
+            ("cleanup", "--agent", "nobody"), "agent 'nobody' has no memories", id="cleanup"
+        ),
+        pytest.param(("decay", "--agent", "nobody"), "agent 'nobody' has no memories", id="decay"),
+        pytest.param(("prune", "--agent", "nobody"), "agent 'nobody' has no memories", id="prune"),
+        pytest.param(
+            ("promote", "--agent", "nobody"), "agent 'nobody' has no memories", id="promote"
+        ),
+        pytest.param(
+            ("cleanup", "-n", "--agent", "nobody"), "agent 'nobody' has no memories", id="preview"
+        ),
+        pytest.param(("archived", "nobody"), "agent 'nobody' has no memories", id="archived"),
+        pytest.param(
+            ("archive", "nobody", "active"), "agent 'nobody' has no memories", id="archive"
+        ),
+        pytest.param(
+            ("restore", "nobody", "archived"), "agent 'nobody' has no memories", id="restore"
+        ),
+        pytest.param(
+            ("restore", "nobody", "--reason", "expired"),
+            "agent 'nobody' has no memories",
+            id="restore reason",
         ),
         pytest.param(
             ("archive", "build_agent", "active", "nothing"),
@@ -659,8 +671,8 @@ def test_a_table_of_another_product_is_not_migrated(table: str, memctl: Memctl) 
                 (("forget", "--quiet"), ("learning",)),
             )
         ),
-        pytest.param(("list", "nobody"), "no agent 'nobody'", id="list"),
-        pytest.param(("summary", "nobody"), "no agent 'nobody'", id="summary"),
+        pytest.param(("list", "nobody"), "agent 'nobody' has no memories", id="list"),
+        pytest.param(("summary", "nobody"), "agent 'nobody' has no memories", id="summary"),
         *(
             pytest.param(
                 (verb, "build_agent", "context", "k"),
@@ -885,8 +897,8 @@ def test_a_wrong_configuration_stops_every_command(
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        pytest.param(b"retention = [", "is not TOML", id="not TOML"),
-        pytest.param(b'a = "\n', "is not TOML", id="an open string"),
+        pytest.param(b"retention = [", "is not valid TOML", id="not TOML"),
+        pytest.param(b'a = "\n', "is not valid TOML", id="an open string"),
         pytest.param(b"\xff\xfe", "cannot be read", id="not UTF-8"),
         pytest.param(b"retention = 1\n", ": retention: ", id="an unknown key"),
         pytest.param(b"[purge]\n", ": purge: ", id="an unknown section"),
