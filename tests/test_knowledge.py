@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memctl.jobs.knowledge import Source, content_hash, entry_of
-from memctl.storage.rows import KnowledgeEntry
+from memctl.storage.knowledge import KnowledgeEntry
 
 
 def entry(

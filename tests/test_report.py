@@ -23,8 +23,8 @@ from memctl.output.metrics import readable_bytes
 from memctl.output.report import report_markdown, report_text
 from memctl.output.report_html import report_html
 from memctl.output.terminal import visible
+from memctl.storage.figures import Figures
 from memctl.storage.sqlite.database import open_database
-from memctl.storage.sqlite.figures import Figures
 from memctl.storage.sqlite.report import ReportedMemory
 from tests.support.database import insert_memory, text_of
 from tests.support.odd_values import ODD_AGENTS as ODD_BYTES

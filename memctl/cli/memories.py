@@ -14,8 +14,9 @@ from memctl.output.messages import Message
 from memctl.output.tables import show_facts, show_rows
 from memctl.output.terminal import show_document, show_message, show_notice, show_value
 from memctl.storage.sqlite.agents import require_agent
-from memctl.storage.sqlite.database import MOST_ROWS, from_bytes, open_database
+from memctl.storage.sqlite.database import MOST_ROWS, open_database
 from memctl.storage.sqlite.memories import MOST_BYTES, TYPES, MemoryType
+from memctl.storage.text import from_bytes
 from memctl.storage.times import parse_duration
 
 TYPE = typer.Argument(metavar="TYPE", help=f"One of {', '.join(TYPES)}.")

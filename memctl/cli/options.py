@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from sqlite3 import Connection
 from typing import Annotated, Any
 
 import typer
@@ -35,7 +34,7 @@ from memctl.output.terminal import (
     visible,
 )
 from memctl.storage.sqlite.alerts import Alert, Undelivered
-from memctl.storage.sqlite.database import database_path, open_database, require_file
+from memctl.storage.sqlite.database import Connection, database_path, open_database, require_file
 from memctl.storage.sqlite.files import output_path
 from memctl.storage.sqlite.locking import exclusive
 from memctl.storage.times import is_possible, parse_moment, to_text

@@ -9,16 +9,16 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from sqlite3 import Connection
 
 from memctl.config.file import MOST_PROBLEMS, Configuration, Section
 from memctl.config.policies import dotted
 from memctl.config.settings import Settings
 from memctl.errors import RefusedError, counted
 from memctl.storage.sqlite.agents import agents, unknown_agent
-from memctl.storage.sqlite.database import reachable, table_exists, to_bytes
+from memctl.storage.sqlite.database import Connection, reachable, table_exists
 from memctl.storage.sqlite.memories import TYPES
 from memctl.storage.sqlite.ownership import create_directory, create_file
+from memctl.storage.text import to_bytes
 
 HEADING = """\
 # Configuration of memctl. Commented-out lines show the defaults.

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from memctl.agent_memory import CONTEXT_IMPORTANCE, CONTEXT_LASTS
+from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.memories import (
     MemoryType,
     NewMemory,
@@ -20,7 +21,6 @@ from memctl.storage.sqlite.memories import (
     to_expiry,
     to_json,
 )
-from memctl.storage.store import Connection
 
 SEED = 2026
 

@@ -23,12 +23,11 @@ from memctl.jobs.due import run_due_jobs
 from memctl.jobs.engine import JobRequest, perform
 from memctl.jobs.restore import restore
 from memctl.storage.rows import ArchiveFilter
-from memctl.storage.sqlite.database import open_or_create_database, transaction
+from memctl.storage.sqlite.database import Connection, open_or_create_database, transaction
 from memctl.storage.sqlite.features import Feature
 from memctl.storage.sqlite.files import Draft, whole_file
 from memctl.storage.sqlite.memories import most_read_promoted
 from memctl.storage.sqlite.migrate import migrate
-from memctl.storage.store import Connection
 from memctl.storage.times import to_day
 
 DAYS = 120

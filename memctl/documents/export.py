@@ -11,9 +11,9 @@ from typing import Any
 from memctl.documents.document import Form, Header, write_document
 from memctl.errors import RefusedError
 from memctl.storage.sqlite.agents import require_agent
+from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.exports import copied_rows, copied_to_both, copy_rows, count_copied
 from memctl.storage.sqlite.sections import SECTIONS, DocumentSection
-from memctl.storage.store import Connection
 
 
 def export(

@@ -100,7 +100,7 @@ def import_staged(
     forced. If such an error occurs after the first batch, the earlier batches are kept, and the
     result contains the error as its refusal.
     """
-    with temporary_tables(run.db):
+    with temporary_tables(run.store.sqlite):
         return _Import(run, on_conflict, allow_invalid=allow_invalid, atomic=atomic).run()
 
 
@@ -111,12 +111,12 @@ class _Import:
         self, run: JobContext, on_conflict: ImportConflict, *, allow_invalid: bool, atomic: bool
     ) -> None:
         self._run = run
-        self._db = run.db
+        self._db = run.store.sqlite
         self._on_conflict: ImportConflict = on_conflict
         self._allow_invalid = allow_invalid
         self._atomic = atomic
         suffix = None if run.run_id is None else f"~{run.run_id}"
-        self._conflicts = Conflicts(run.db, on_conflict, suffix=suffix)
+        self._conflicts = Conflicts(run.store.sqlite, on_conflict, suffix=suffix)
 
     def run(self) -> ImportResult:
         """Decide on all rows without a lock, then write them."""

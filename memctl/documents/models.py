@@ -19,8 +19,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from memctl.storage.sqlite.database import from_bytes
 from memctl.storage.sqlite.sections import ACTIVE, ARCHIVED, PROMOTIONS, DocumentSection
+from memctl.storage.text import from_bytes
 from memctl.storage.times import to_sqlite_text
 
 

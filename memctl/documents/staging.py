@@ -24,7 +24,7 @@ from memctl.documents.document import (
 from memctl.documents.json_stream import JsonStream
 from memctl.documents.models import Frame, check_frame, check_rows, completed
 from memctl.errors import DocumentError, MemctlError
-from memctl.storage.sqlite.database import temporary_tables
+from memctl.storage.sqlite.database import Connection, temporary_tables
 from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.sqlite.row_rules import note_invalid_rows
 from memctl.storage.sqlite.sections import SECTIONS, DocumentSection
@@ -38,7 +38,6 @@ from memctl.storage.sqlite.staging import (
     reassign_agent,
     stage_rows,
 )
-from memctl.storage.store import Connection
 from memctl.storage.text import encodable
 from memctl.storage.times import to_text
 

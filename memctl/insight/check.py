@@ -23,12 +23,11 @@ from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.alerts import count_memories
 from memctl.storage.sqlite.backup import STAMP
 from memctl.storage.sqlite.checks import find_damage, journal_mode
-from memctl.storage.sqlite.database import table_exists
+from memctl.storage.sqlite.database import Connection, table_exists
 from memctl.storage.sqlite.features import read_features
 from memctl.storage.sqlite.locking import is_memctl_running
 from memctl.storage.sqlite.manifests import manifest_path, read_manifest
 from memctl.storage.sqlite.service_events import service_events_obstacle
-from memctl.storage.store import Connection
 
 Depth = Literal["quick", "full"]
 

@@ -16,10 +16,10 @@ from memctl.jobs.watchdog import failures_besides, failures_in_a_row
 from memctl.storage.rows import RunFilter
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite.alerts import figures_before_today
+from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.ledger import clock_error, crashed_runs, list_runs
 from memctl.storage.sqlite.pause import current_pause
 from memctl.storage.sqlite.run_summaries import last_successes
-from memctl.storage.store import Connection
 from memctl.storage.times import parse_moment
 
 LONG_PAUSE = timedelta(days=1)

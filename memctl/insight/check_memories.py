@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from memctl.insight.findings import Finding, Severity
+from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.memories import TYPES
 from memctl.storage.sqlite.memory_checks import (
     MemoryProblem,
@@ -13,7 +14,6 @@ from memctl.storage.sqlite.memory_checks import (
     read_name,
     unreadable_archive_times,
 )
-from memctl.storage.store import Connection
 
 MOST_TYPES = 5  # named in a message
 

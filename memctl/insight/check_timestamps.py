@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from memctl.insight.findings import Finding
+from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.timestamp_checks import TimestampPlace, timestamps_ahead
-from memctl.storage.store import Connection
 
 ADVICE: dict[TimestampPlace, str] = {
     "archived_memories.archived_at": (

@@ -14,9 +14,10 @@ from memctl.config.policies import DecayPolicy, PromotePolicy, PrunePolicy
 from memctl.errors import NotFoundError, name_like
 from memctl.insight.fading import idle_time, importance_after_decay, moment_of_fading
 from memctl.jobs.candidates import Considered, foreseen_candidates
+from memctl.storage.knowledge import ENTRY_TYPES
 from memctl.storage.rows import EventFilter, EventRecord
 from memctl.storage.sqlite.agents import require_agent
-from memctl.storage.sqlite.database import one_view
+from memctl.storage.sqlite.database import Connection, one_view
 from memctl.storage.sqlite.events import read_events
 from memctl.storage.sqlite.explain import (
     StoredCopy,
@@ -27,9 +28,7 @@ from memctl.storage.sqlite.explain import (
     read_names,
     type_of_key,
 )
-from memctl.storage.sqlite.knowledge import ENTRY_TYPES
 from memctl.storage.sqlite.store import SqliteStore
-from memctl.storage.store import Connection
 from memctl.storage.times import to_text, to_unix
 
 MOST_NAMES = 10_000  # that are compared with an unknown one

@@ -6,11 +6,11 @@ from datetime import datetime
 
 from memctl.config.policies import DecayPolicy
 from memctl.jobs.idle_times import settled_importances
+from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.decay import DecaySql, decay_sql
 from memctl.storage.sqlite.fading import IdleTime, read_decayed, read_idle_since, read_idle_time
 from memctl.storage.sqlite.idle_times import with_settled_importances
 from memctl.storage.sqlite.store import SqliteStore
-from memctl.storage.store import Connection
 from memctl.storage.times import to_unix
 
 FARTHEST_DAYS = 36500

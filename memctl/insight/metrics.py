@@ -12,25 +12,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from memctl.jobs.prune import OWN_RECORDS_KEPT
+from memctl.storage.figures import DAY, RATES_OVER, DayKey, Figures, Key, Period, no_changes, total
 from memctl.storage.sqlite.agents import require_agent
-from memctl.storage.sqlite.database import one_view
+from memctl.storage.sqlite.database import Connection, one_view
 from memctl.storage.sqlite.figures import (
-    DAY,
-    RATES_OVER,
-    DayKey,
-    Figures,
-    Key,
-    Period,
     counted_since_day,
     first_moment,
-    no_changes,
     read_changes,
     read_figures,
-    total,
 )
 from memctl.storage.sqlite.run_summaries import JobHealth, job_health
 from memctl.storage.sqlite.snapshots import read_snapshots, snapshot_days
-from memctl.storage.store import Connection
 from memctl.storage.times import parse_moment, to_day, to_text
 
 

@@ -17,18 +17,10 @@ from memctl.config.policies import AlertPolicy, DecayPolicy, PromotePolicy
 from memctl.errors import UsageError
 from memctl.insight.metrics import DatabaseSize, DayFigures, database_size, read_history
 from memctl.jobs.candidates import Considered, foreseen_candidates
-from memctl.storage.sqlite.database import one_view
+from memctl.storage.figures import DAY, Figures, Key, Period, by_agent, total
+from memctl.storage.sqlite.database import Connection, one_view
 from memctl.storage.sqlite.features import counting_since
-from memctl.storage.sqlite.figures import (
-    DAY,
-    Figures,
-    Key,
-    Period,
-    by_agent,
-    first_moment,
-    read_figures,
-    total,
-)
+from memctl.storage.sqlite.figures import first_moment, read_figures
 from memctl.storage.sqlite.report import (
     AgentActivity,
     Changes,
@@ -44,7 +36,7 @@ from memctl.storage.sqlite.report import (
 )
 from memctl.storage.sqlite.run_summaries import RunSummary, runs_since
 from memctl.storage.sqlite.store import SqliteStore
-from memctl.storage.store import Candidates, Connection
+from memctl.storage.store import Candidates
 from memctl.storage.times import to_day, to_text
 
 MOST = 10  # rows of each list

@@ -5,10 +5,9 @@ from pathlib import Path
 
 from memctl.errors import SchemaError
 from memctl.storage.sqlite import migrations
-from memctl.storage.sqlite.database import count_rows, table_exists
+from memctl.storage.sqlite.database import Connection, count_rows, table_exists
 from memctl.storage.sqlite.features import FeatureStatus, read_features
 from memctl.storage.sqlite.run_summaries import JobStatus, newest_runs
-from memctl.storage.store import Connection
 
 
 @dataclass(frozen=True)

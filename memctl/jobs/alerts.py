@@ -21,8 +21,7 @@ from memctl.storage.sqlite.alerts import (
     raise_alert,
     raised_conditions,
 )
-from memctl.storage.sqlite.database import transaction
-from memctl.storage.store import Connection
+from memctl.storage.sqlite.database import Connection, transaction
 from memctl.storage.times import to_text
 
 COMMAND_SECONDS = 10.0

@@ -5,8 +5,8 @@ memories. An obstacle never fails a job; `memctl check` reports it.
 """
 
 from memctl.storage.rows import RunRecord
+from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.service_events import add_service_event
-from memctl.storage.store import Connection
 
 SEVERITIES = {"ok": "info", "refused": "warning"}
 

@@ -11,15 +11,17 @@ mark on the memory, which the service clears whenever it writes the memory again
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memctl.config.policies import DecayPolicy, PromotePolicy
 from memctl.errors import RefusedError
 from memctl.jobs.idle_times import settled_importances
 from memctl.jobs.knowledge import content_hash
-from memctl.storage.rows import AffectedMemory, ConditionsMet
-from memctl.storage.sqlite.knowledge import ENTRY_TYPES
-from memctl.storage.store import Candidates, Store
+from memctl.storage.knowledge import ENTRY_TYPES, ConditionsMet
+from memctl.storage.rows import AffectedMemory
+
+if TYPE_CHECKING:  # the protocols would cost every start
+    from memctl.storage.store import Candidates, Store
 
 
 class Considered(ConditionsMet):
@@ -68,14 +70,14 @@ def _shortage(name: str, value: Any, least: float) -> str:
 
 
 def find_candidates(
-    store: Store,
+    store: "Store",
     policy: PromotePolicy,
     decay: DecayPolicy,
     *,
     agent: str | None,
     now: datetime,
     has_knowledge: bool | None = None,
-) -> Candidates:
+) -> "Candidates":
     """Return the candidates that a promotion would find.
 
     Raises RefusedError if the knowledge base is not one that memctl knows.
@@ -92,8 +94,8 @@ def find_candidates(
 
 
 def foreseen_candidates(
-    store: Store, policy: PromotePolicy, decay: DecayPolicy, *, now: datetime
-) -> Candidates:
+    store: "Store", policy: PromotePolicy, decay: DecayPolicy, *, now: datetime
+) -> "Candidates":
     """Return the candidates of all agents for a command that only reads.
 
     A knowledge base that memctl does not know is ignored.
@@ -104,7 +106,7 @@ def foreseen_candidates(
         return find_candidates(store, policy, decay, agent=None, now=now, has_knowledge=False)
 
 
-def list_considered(candidates: Candidates, policy: PromotePolicy) -> Iterator[AffectedMemory]:
+def list_considered(candidates: "Candidates", policy: PromotePolicy) -> Iterator[AffectedMemory]:
     """Yield the memories that are candidates or could become some, and why; the nearest first."""
     for memory, conditions in candidates.judge("worth listing"):
         considered = Considered(*conditions)

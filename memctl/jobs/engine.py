@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Generic, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Self, TypeVar
 
 from memctl.config.policies import Policy
 from memctl.errors import MemctlError, NotFoundError, RefusedError, UsageError
@@ -19,7 +19,9 @@ from memctl.jobs.watchdog import Watch, after_run, deliver_alerts, keep_failure,
 from memctl.storage.engines import exclusive, open_store
 from memctl.storage.rows import EndStatus, Pause
 from memctl.storage.spool import FailureStatus
-from memctl.storage.store import Batches, Change, Connection, Store
+
+if TYPE_CHECKING:  # the protocols would cost every start
+    from memctl.storage.store import Batches, Change, Store
 
 MOST_LOCK_WAIT = 86400  # seconds
 
@@ -84,20 +86,15 @@ class JobContext(NamedTuple):
     A dry run has no number and no batches; what a client does, without a job, has no number.
     """
 
-    store: Store
+    store: "Store"
     request: JobRequest
     run_id: int | None = None
-    batches: Batches | None = None
+    batches: "Batches | None" = None
 
     @property
     def now(self) -> datetime:
         """The run's only cutoff."""
         return self.request.now
-
-    @property
-    def db(self) -> Connection:
-        """The connection, for what only SQLite has."""
-        return self.store.sqlite
 
     @property
     def number(self) -> int:
@@ -106,7 +103,7 @@ class JobContext(NamedTuple):
             raise AssertionError("a dry run has no number")
         return self.run_id
 
-    def apply_in_batches(self, change: Change, *, policy: Policy | None = None) -> JobTally:
+    def apply_in_batches(self, change: "Change", *, policy: Policy | None = None) -> JobTally:
         """Make a change in batches, or in a dry run, only count what it would change.
 
         If the `policy` has overrides, each listed memory names the tables that apply to it.
@@ -157,7 +154,7 @@ class Session:
         work: Callable[[JobContext], Result],
         *,
         max_seconds: float | None = None,
-        prepare: Callable[[Store], None] | None = None,
+        prepare: Callable[["Store"], None] | None = None,
     ) -> JobReport[Result]:
         """Run a job with everything that all jobs have in common.
 
@@ -187,7 +184,7 @@ class Session:
             finally:
                 self._exclusive = False
 
-    def open_store(self) -> AbstractContextManager[Store]:
+    def open_store(self) -> AbstractContextManager["Store"]:
         """Open the database for a job, or for its preview."""
         request = self.request
         return open_store(request.database, read_only=request.dry_run, lock_wait=request.lock_wait)
@@ -223,7 +220,7 @@ class Session:
         self,
         job: str,
         work: Callable[[JobContext], Result],
-        store: Store,
+        store: "Store",
         outcome: RunOutcome,
         max_seconds: float | None,
     ) -> JobReport[Result]:
@@ -276,7 +273,7 @@ def perform(
     request: JobRequest,
     *,
     by_hand: bool = False,
-    prepare: Callable[[Store], None] | None = None,
+    prepare: Callable[["Store"], None] | None = None,
 ) -> JobReport[Result]:
     """Run one job in a session of its own; see `Session.run`."""
     with Session(request, by_hand=by_hand) as session:
@@ -286,8 +283,8 @@ def perform(
 def _record(
     job: str,
     work: Callable[[JobContext], Result],
-    store: Store,
-    batches: Batches,
+    store: "Store",
+    batches: "Batches",
     request: JobRequest,
     outcome: RunOutcome,
 ) -> tuple[JobContext, Result]:
@@ -329,7 +326,7 @@ def _record(
     return run, result
 
 
-def clock_error(store: Store, request: JobRequest) -> RefusedError | None:
+def clock_error(store: "Store", request: JobRequest) -> RefusedError | None:
     """Return why the clock cannot be right; None: it can, or the check is overridden."""
     return None if request.force else store.clock_error(now=request.now)
 

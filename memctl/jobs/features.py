@@ -2,13 +2,13 @@
 
 from datetime import datetime
 
+from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.features import (
     Feature,
     feature_status,
     install_feature,
     remove_feature,
 )
-from memctl.storage.store import Connection
 from memctl.storage.times import to_text
 
 

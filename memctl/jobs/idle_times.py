@@ -8,7 +8,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from memctl.config.policies import DecayPolicy
 from memctl.jobs.engine import JobContext
@@ -26,7 +26,9 @@ from memctl.storage.sqlite.idle_times import (
     select_boosted,
     settle_idle_times,
 )
-from memctl.storage.store import Store
+
+if TYPE_CHECKING:  # the protocols would cost every start
+    from memctl.storage.store import Store
 
 
 def _charged(idle: EndedIdleTime, importance: float) -> float:
@@ -92,7 +94,7 @@ def charge_ended_idle_times(run: JobContext, policy: DecayPolicy, agent: str | N
 
 
 def settled_importances(
-    store: Store, policy: DecayPolicy, *, rowid: int | None = None
+    store: "Store", policy: DecayPolicy, *, rowid: int | None = None
 ) -> Sequence[tuple[Any, int]]:
     """Return the importances that charging the ended idle times would change, each with its row.
 

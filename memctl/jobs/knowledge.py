@@ -11,10 +11,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from memctl.storage.rows import KnowledgeEntry
-from memctl.storage.sqlite.checksum import sha256
-from memctl.storage.sqlite.database import to_bytes
-from memctl.storage.sqlite.knowledge import ENTRY_TYPES
+from memctl.storage.checksum import sha256
+from memctl.storage.knowledge import ENTRY_TYPES, KnowledgeEntry
+from memctl.storage.text import to_bytes
 
 LEARNING_MAY_BECOME = ("gotcha", "pattern", "decision")
 

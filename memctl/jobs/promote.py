@@ -8,7 +8,7 @@ similar to the entry of another agent confirms that entry instead of becoming a 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from memctl.config.policies import DecayPolicy, PromotePolicy
 from memctl.jobs.candidates import find_candidates, list_considered
@@ -16,9 +16,12 @@ from memctl.jobs.engine import JobContext, JobResult
 from memctl.jobs.idle_times import charge_ended_idle_times
 from memctl.jobs.knowledge import Source, entry_of, hash_of
 from memctl.jobs.similarity import Corpus, Words, are_alike, words_of
-from memctl.storage.rows import AffectedMemory, CandidateRow, KnowledgeEntry
-from memctl.storage.sqlite.database import from_bytes
-from memctl.storage.store import Candidates
+from memctl.storage.knowledge import CandidateRow, KnowledgeEntry
+from memctl.storage.rows import AffectedMemory
+from memctl.storage.text import from_bytes
+
+if TYPE_CHECKING:  # the protocols would cost every start
+    from memctl.storage.store import Candidates
 
 GAIN_FROM_ITSELF = 0.05  # the memory of the entry has a new, similar text
 GAIN_FROM_ANOTHER = 0.10  # another agent has a similar text
@@ -125,7 +128,7 @@ def promote(
 class Promotion:
     """Decides how to promote each candidate and does it; in a dry run, it only decides."""
 
-    def __init__(self, run: JobContext, candidates: Candidates, *, has_knowledge: bool) -> None:
+    def __init__(self, run: JobContext, candidates: "Candidates", *, has_knowledge: bool) -> None:
         self.outcomes: dict[int, PromotionOutcome] = {}  # by the row of the memory
         self._run = run
         self._candidates = candidates

@@ -8,12 +8,15 @@ too, do not count, and small archives are exempt. Old runs and events are delete
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from memctl.config.policies import Override, PrunePolicy
 from memctl.errors import RefusedError
 from memctl.jobs.engine import JobContext, JobResult
 from memctl.storage.rows import Loss
-from memctl.storage.store import Store
+
+if TYPE_CHECKING:  # the protocols would cost every start
+    from memctl.storage.store import Store
 
 STATE_KEY = "prune:policy"
 OWN_RECORDS_KEPT = timedelta(days=365)
@@ -67,7 +70,7 @@ def _refusal(guarded: Sequence[Loss]) -> RefusedError | None:
     )
 
 
-def last_policy(store: Store) -> PrunePolicy:
+def last_policy(store: "Store") -> PrunePolicy:
     """Return the policy of the last prune, agent by agent; the defaults before the first."""
     stored = store.read_state(STATE_KEY)
     if stored is None:
@@ -84,7 +87,7 @@ def last_policy(store: Store) -> PrunePolicy:
 
 
 def _remember_policy(
-    store: Store,
+    store: "Store",
     policy: PrunePolicy,
     last: PrunePolicy,
     *,

@@ -7,12 +7,14 @@ A memory whose id was given to the memory that replaced it gets its id back.
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from memctl.errors import RefusedError, UsageError
 from memctl.jobs.engine import JobContext, JobResult
 from memctl.storage.rows import ArchiveFilter
-from memctl.storage.store import ArchivedMemories, Store
+
+if TYPE_CHECKING:  # the protocols would cost every start
+    from memctl.storage.store import ArchivedMemories, Store
 
 RestoreConflict = Literal["fail", "skip", "replace"]
 
@@ -72,7 +74,7 @@ def restore(
     )
 
 
-def _require_known(store: Store, which: ArchiveFilter) -> None:
+def _require_known(store: "Store", which: ArchiveFilter) -> None:
     if which.ids and which.agent is None:
         raise UsageError("ids require an agent", "memctl restore AGENT ID…")
     if not which.ids and which.run_id is None and which.reason is None and which.since is None:
@@ -86,7 +88,7 @@ def _require_known(store: Store, which: ArchiveFilter) -> None:
         store.require_run(which.run_id)
 
 
-def _refuse_foreign_ids(archived: ArchivedMemories) -> None:
+def _refuse_foreign_ids(archived: "ArchivedMemories") -> None:
     count = archived.count_foreign_ids()
     if count:
         raise RefusedError(
@@ -97,7 +99,7 @@ def _refuse_foreign_ids(archived: ArchivedMemories) -> None:
         )
 
 
-def _refuse_conflicts(archived: ArchivedMemories) -> None:
+def _refuse_conflicts(archived: "ArchivedMemories") -> None:
     count = archived.count_conflicts()
     if not count:
         return

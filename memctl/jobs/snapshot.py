@@ -8,30 +8,22 @@ Days in the future are left alone: the clock of this run may be the one that is 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from memctl.jobs.engine import JobContext, JobResult
 from memctl.jobs.tally import JobTally
-from memctl.storage.sqlite.database import one_view
-from memctl.storage.sqlite.figures import (
+from memctl.storage.figures import (
     RATES_OVER,
     Figures,
     Period,
-    counted_since_day,
-    first_moment,
-    no_changes,
-    read_changes,
-    read_figures,
-)
-from memctl.storage.sqlite.snapshots import (
     Snapshot,
     SnapshotPeriod,
-    figures_of_day,
-    incomplete_days,
-    last_event_id,
-    replace_snapshots,
+    no_changes,
 )
-from memctl.storage.store import Connection
 from memctl.storage.times import parse_moment, to_day, to_text
+
+if TYPE_CHECKING:  # the protocols would cost every start
+    from memctl.storage.store import Snapshots
 
 CHANGES = ("accesses_that_day", "accesses", "expired", "archived", "restored", "pruned", "promoted")
 
@@ -48,11 +40,12 @@ def snapshot(run: JobContext) -> SnapshotResult:
 
     All figures are read in one read transaction, without a lock, and written in one transaction.
     """
-    with one_view(run.db):
-        today = _read_today(run.db, now=run.now)
-        snapshots = [today, *_completed(run.db, today=today.period.date)]
+    stored = run.store.snapshots
+    with stored.one_view():
+        today = _read_today(stored, now=run.now)
+        days = [today, *_completed(stored, today=today.period.date)]
     if run.batches is not None:
-        run.batches.apply_at_once(lambda: replace_snapshots(run.db, snapshots))
+        run.batches.apply_at_once(lambda: stored.replace(days))
     tally = JobTally()
     for agent, _ in today.figures:
         tally.count += 1
@@ -60,12 +53,12 @@ def snapshot(run: JobContext) -> SnapshotResult:
     return SnapshotResult(rows=tally.count, tally=tally)
 
 
-def _read_today(db: Connection, *, now: datetime) -> Snapshot:
+def _read_today(stored: "Snapshots", *, now: datetime) -> Snapshot:
     today = to_day(now)
-    start = max(parse_moment(today), first_moment(db))
-    period = SnapshotPeriod(today, to_text(start), to_text(now), last_event_id(db))
-    found = read_figures(db, Period(now - RATES_OVER, now, access_day=today, events_since=today))
-    counted = no_changes(today, counted_since_day(db)).accesses is not None
+    start = max(parse_moment(today), stored.first_moment())
+    period = SnapshotPeriod(today, to_text(start), to_text(now), stored.last_event_id())
+    found = stored.read_figures(Period(now - RATES_OVER, now, access_day=today, events_since=today))
+    counted = no_changes(today, stored.counted_since_day()).accesses is not None
     figures = {
         key: read if counted else read._replace(accesses=None)
         for key, read in found.items()
@@ -74,13 +67,13 @@ def _read_today(db: Connection, *, now: datetime) -> Snapshot:
     return Snapshot(period, figures)
 
 
-def _completed(db: Connection, *, today: str) -> Iterator[Snapshot]:
+def _completed(stored: "Snapshots", *, today: str) -> Iterator[Snapshot]:
     """Yield the snapshots of other days that are incomplete, with the changes of the whole day."""
-    counted_since = counted_since_day(db)
-    for period in incomplete_days(db, today=today):
-        kept = figures_of_day(db, period.date)
+    counted_since = stored.counted_since_day()
+    for period in stored.incomplete_days(today=today):
+        kept = stored.figures_of_day(period.date)
         changes = {
-            key[1:]: change for key, change in read_changes(db, period.date, period.date).items()
+            key[1:]: change for key, change in stored.read_changes(period.date, period.date).items()
         }
         nothing = no_changes(period.date, counted_since)
         figures = {}

@@ -46,11 +46,10 @@ from memctl.storage.sqlite.alerts import (
     raise_alert,
     raised_conditions,
 )
-from memctl.storage.sqlite.database import StorageError, open_database, transaction
+from memctl.storage.sqlite.database import Connection, StorageError, open_database, transaction
 from memctl.storage.sqlite.ledger import crashed_runs, last_success, list_runs, record_failure
 from memctl.storage.sqlite.locking import exclusive
 from memctl.storage.sqlite.migrations import require_current
-from memctl.storage.store import Connection
 from memctl.storage.times import parse_moment, to_text
 
 MOST_FAILURES = 1000  # that are counted in a row

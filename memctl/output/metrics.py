@@ -7,7 +7,7 @@ from memctl.errors import counted
 from memctl.insight.metrics import DayFigures, History, Metrics
 from memctl.output.tables import Cell, Column
 from memctl.output.terminal import json_key
-from memctl.storage.sqlite.figures import Figures, by_agent, total
+from memctl.storage.figures import Figures, by_agent, total
 from memctl.storage.times import to_text
 
 BARS = "▁▂▃▄▅▆▇█"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from memctl.insight.metrics import Metrics
 from memctl.output.terminal import visible
-from memctl.storage.sqlite.figures import Figures
+from memctl.storage.figures import Figures
 from memctl.storage.sqlite.run_summaries import JobHealth
 from memctl.storage.times import parse_moment, to_unix
 

@@ -8,7 +8,7 @@ from memctl.insight.report import HealthReport, ReportedCandidate
 from memctl.output.report_sections import ReportSection, sections, title
 from memctl.output.tables import Cell, table_text
 from memctl.output.terminal import visible
-from memctl.storage.sqlite.figures import Figures
+from memctl.storage.figures import Figures
 from memctl.storage.sqlite.report import Changes, ReportedMemory
 from memctl.storage.times import to_text
 

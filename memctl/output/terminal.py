@@ -14,8 +14,7 @@ from typing import IO, Any, AnyStr
 
 from memctl.errors import MemctlError, RefusedError, shortened
 from memctl.output.messages import Message, MessageStyle
-from memctl.storage.sqlite.database import from_bytes, to_bytes
-from memctl.storage.text import encodable, to_ascii
+from memctl.storage.text import encodable, from_bytes, to_ascii, to_bytes
 
 GATHERED_CHARACTERS = 1 << 16
 LONGEST_SENTENCE = 1600  # bytes

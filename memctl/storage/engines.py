@@ -3,17 +3,20 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from memctl.storage.sqlite import locking
 from memctl.storage.sqlite.database import open_database, require_file
 from memctl.storage.sqlite.store import SqliteStore
-from memctl.storage.store import Store
+
+if TYPE_CHECKING:  # the protocols would cost every start
+    from memctl.storage.store import Store
 
 
 @contextmanager
 def open_store(
     database: Path, *, read_only: bool = False, lock_wait: float = 10.0
-) -> Iterator[Store]:
+) -> Iterator["Store"]:
     """Open a database; `lock_wait` is how many seconds a statement waits for a lock.
 
     Raises NoDatabaseError if there is none; errors of the engine in the block become MemctlError.

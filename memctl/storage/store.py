@@ -9,63 +9,29 @@ What only SQLite has (the optional features, the alerts, backups, explanations) 
 `Store.sqlite`, which other engines refuse.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from sqlite3 import Connection as Connection  # for the parts above storage that only SQLite has
+from sqlite3 import Connection
 from typing import Any, Literal, NamedTuple, Protocol
 
 from memctl.errors import RefusedError
-from memctl.storage.rows import (
-    AffectedMemory,
-    ArchiveFilter,
+from memctl.storage.figures import DayKey, Figures, Key, Period, Snapshot, SnapshotPeriod
+from memctl.storage.knowledge import (
     CandidateRow,
     ConditionsMet,
-    EndStatus,
     EntryChange,
-    JobHistory,
     KnowledgeEntry,
     KnownEntry,
-    Loss,
-    Pause,
     Which,
 )
+from memctl.storage.policies import PolicyValues, PromotionValues, RetentionValues
+from memctl.storage.rows import AffectedMemory, ArchiveFilter, EndStatus, JobHistory, Loss, Pause
 
 # Rows as an engine names them, such as the rowids of SQLite; only the engine looks inside.
 Rows = Sequence[Any]
 BatchRows = Any
-
-
-class PolicyValues(Protocol):
-    """A policy: its attributes are the values of its keys for all memories."""
-
-    def overrides_of(self, key: str) -> Mapping[tuple[str | None, str | None], Any]:
-        """Return the other values of a key, by agent and type (None: all of them)."""
-
-
-class RetentionValues(PolicyValues, Protocol):
-    """How long the archive keeps a memory."""
-
-    @property
-    def shortest_retention(self) -> timedelta:
-        """The shortest time that any memory is kept in the archive."""
-
-
-class PromotionValues(Protocol):
-    """What a memory must at least have to be promoted."""
-
-    @property
-    def importance(self) -> float:
-        """The importance."""
-
-    @property
-    def accesses(self) -> int:
-        """The number of accesses."""
-
-    @property
-    def age(self) -> timedelta:
-        """The time since it was written."""
 
 
 class Change(Protocol):
@@ -218,6 +184,37 @@ class KnowledgeBase(Protocol):
         run_id: int | None,
     ) -> None:
         """Link the memory in a row to its entry, mark it as promoted, and record the event."""
+
+
+class Snapshots(Protocol):
+    """The figures of all agents, now and as they were stored each day."""
+
+    def one_view(self) -> AbstractContextManager[None]:
+        """Read everything in the block as of one moment."""
+
+    def first_moment(self) -> datetime:
+        """Return when events began to be recorded."""
+
+    def counted_since_day(self) -> str | None:
+        """Return the first whole day on which accesses are counted; None: they are not."""
+
+    def last_event_id(self) -> int:
+        """Return the id of the newest event; 0 if there is none."""
+
+    def read_figures(self, period: Period) -> dict[Key, Figures]:
+        """Return the figures by agent and type."""
+
+    def read_changes(self, first_day: str, last_day: str) -> dict[DayKey, Figures]:
+        """Return the changes on each day, by day, agent and type."""
+
+    def incomplete_days(self, *, today: str) -> list[SnapshotPeriod]:
+        """Return the days other than today whose snapshots may have to be completed."""
+
+    def figures_of_day(self, day: str) -> dict[Key, Figures]:
+        """Return the figures in the snapshot of a day."""
+
+    def replace(self, snapshots: Collection[Snapshot]) -> None:
+        """Write snapshots in place of earlier ones of the same days; must be in a transaction."""
 
 
 class Store(Protocol):
@@ -375,3 +372,7 @@ class Store(Protocol):
     @property
     def knowledge(self) -> KnowledgeBase:
         """The knowledge base."""
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """The figures and their daily snapshots."""

@@ -8,8 +8,6 @@ import json
 import math
 from typing import Any
 
-from memctl.storage.sqlite.database import to_bytes
-
 ON_ONE_LINE = json.JSONEncoder(allow_nan=False)  # made once: it is used for every row
 
 
@@ -45,3 +43,13 @@ def _base64(content: bytes) -> str:
     import base64
 
     return base64.b64encode(content).decode("ascii")
+
+
+def to_bytes(text: str) -> bytes:
+    """Return what SQLite shall store for a text that may not be valid UTF-8."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def from_bytes(stored: bytes) -> str:
+    """Return the text that SQLite stores as these bytes, which may be invalid UTF-8."""
+    return stored.decode("utf-8", "surrogateescape")

@@ -4,7 +4,8 @@ from collections.abc import Collection, Sequence
 from sqlite3 import Connection
 
 from memctl.errors import NotFoundError, name_like
-from memctl.storage.sqlite.database import bind_texts, to_bytes
+from memctl.storage.sqlite.database import bind_texts
+from memctl.storage.text import to_bytes
 
 # A condition on agent_id; NULL matches every agent.
 OF_AGENT = "(:agent IS NULL OR agent_id = CAST(:agent AS TEXT))"

@@ -9,8 +9,9 @@ from datetime import datetime
 from sqlite3 import Connection
 from typing import NamedTuple
 
-from memctl.storage.sqlite.database import to_bytes, transaction
+from memctl.storage.sqlite.database import transaction
 from memctl.storage.sqlite.state import delete_state, read_state, state_keys, write_state
+from memctl.storage.text import to_bytes
 from memctl.storage.times import to_day, unix_seconds
 
 RAISED = "alert:"

@@ -6,8 +6,9 @@ from typing import Any
 
 from memctl.errors import UsageError
 from memctl.storage.rows import REASONS, ArchiveFilter
-from memctl.storage.sqlite.database import bind_texts, text_conditions, to_bytes
+from memctl.storage.sqlite.database import bind_texts, text_conditions
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
+from memctl.storage.text import to_bytes
 from memctl.storage.times import to_text
 
 # The archive has its own archived_at: when this copy was archived, not when an earlier one was.

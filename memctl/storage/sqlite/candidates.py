@@ -8,17 +8,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property, partial
 from sqlite3 import Connection
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from memctl.storage.rows import AffectedMemory, CandidateRow, ConditionsMet, Which
+from memctl.storage.knowledge import ENTRY_TYPES, CandidateRow, ConditionsMet, Which
+from memctl.storage.rows import AffectedMemory
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
 from memctl.storage.sqlite.changes import Batch, RowChange
-from memctl.storage.sqlite.database import from_bytes, to_bytes, transaction
+from memctl.storage.sqlite.database import transaction
 from memctl.storage.sqlite.decay import DecaySql, memories_at
-from memctl.storage.sqlite.knowledge import ENTRY_TYPES
 from memctl.storage.sqlite.selection import BATCH_ROWS, Rows, Selection
-from memctl.storage.store import PromotionValues
+from memctl.storage.text import from_bytes, to_bytes
 from memctl.storage.times import to_unix, unix_seconds
+
+if TYPE_CHECKING:  # the protocols would cost every start
+    from memctl.storage.policies import PromotionValues
 
 
 def _at_least(column: str, parameter: str) -> str:
@@ -53,7 +56,7 @@ class CandidateSql(NamedTuple):
 
 
 def candidate_sql(
-    policy: PromotionValues, decay: DecaySql, *, agent: str | None, now: datetime
+    policy: "PromotionValues", decay: DecaySql, *, agent: str | None, now: datetime
 ) -> CandidateSql:
     """Return what the queries for candidates need, for a database without a knowledge base."""
     return CandidateSql(

@@ -11,14 +11,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from sqlite3 import Connection as Connection
+from sqlite3 import Connection as Connection  # the rooms above storage take it from here
 from typing import Any
 
 from memctl.errors import MemctlError, NoDatabaseError, UsageError
 from memctl.storage.sqlite.ownership import create_directory, create_file, owner_can_use_new_files
 from memctl.storage.sqlite.sqlite_errors import translate_errors
+from memctl.storage.text import from_bytes, to_bytes
 
-StorageError = sqlite3.Error  # for the rooms above storage, which take Connection from here, too
+StorageError = sqlite3.Error  # for the rooms above storage
 
 MOST_ROWS = 10**12  # SQLite's integers are below 2**63
 GREATEST_REAL = "1.7976931348623157e308"  # in SQL; the next larger one is infinite
@@ -275,16 +276,6 @@ def temporary_tables(db: Connection) -> Iterator[None]:
 def data_version(db: Connection) -> int:
     """Return a number that changes when another connection commits a change."""
     return int(db.execute("PRAGMA data_version").fetchone()[0])
-
-
-def to_bytes(text: str) -> bytes:
-    """Return the bytes to store for a text that may be invalid UTF-8."""
-    return text.encode("utf-8", "surrogateescape")
-
-
-def from_bytes(stored: bytes) -> str:
-    """Return the text that SQLite stores as these bytes, which may be invalid UTF-8."""
-    return stored.decode("utf-8", "surrogateescape")
 
 
 def bind_texts(prefix: str, texts: Sequence[str]) -> tuple[str, dict[str, bytes]]:

@@ -7,15 +7,17 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from sqlite3 import Connection
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memctl.storage.rows import AffectedMemory
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
 from memctl.storage.sqlite.database import GREATEST_REAL
 from memctl.storage.sqlite.policies import policy_sql
 from memctl.storage.sqlite.selection import Rows, Selection
-from memctl.storage.store import PolicyValues
 from memctl.storage.times import to_text, to_unix, unix_seconds
+
+if TYPE_CHECKING:  # the protocols would cost every start
+    from memctl.storage.policies import PolicyValues
 
 
 class DecayKeys(NamedTuple):
@@ -47,7 +49,7 @@ class DecaySql(NamedTuple):
     importance: str = STORED_IMPORTANCE
 
 
-def decay_sql(db: Connection, policy: PolicyValues) -> DecaySql:
+def decay_sql(db: Connection, policy: "PolicyValues") -> DecaySql:
     """Return a decay policy for queries on this connection."""
     found = {key: policy_sql(db, policy, key, to_sql=_to_sql) for key in DecayKeys._fields}
     columns = [f", {one.sql} AS {key}" for key, one in found.items() if one.depends]

@@ -3,8 +3,8 @@
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
-from memctl.storage.sqlite.database import to_bytes
 from memctl.storage.sqlite.memories import OF_NAME
+from memctl.storage.text import to_bytes
 from memctl.storage.times import unix_seconds
 
 

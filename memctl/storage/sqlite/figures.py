@@ -4,71 +4,17 @@ An event belongs to the day (UTC) of its time, whenever it is counted.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from sqlite3 import Connection
-from typing import Any, NamedTuple
+from typing import Any
 
+from memctl.storage.figures import DAY, DayKey, Figures, Key, Period, no_changes
 from memctl.storage.rows import CAUSES
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
 from memctl.storage.sqlite.events import reason_detail
 from memctl.storage.sqlite.features import counting_since
 from memctl.storage.times import parse_moment, to_day, to_unix, unix_seconds
-
-Key = tuple[str, str]  # agent and type
-DayKey = tuple[str, str, str]  # day, agent and type
-
-DAY = timedelta(days=1)
-RATES_OVER = timedelta(days=30)
-
-
-class Figures(NamedTuple):
-    """The figures of one agent and type, or sums; bytes are those of key, value and metadata."""
-
-    memories: int = 0
-    archived_memories: int = 0
-    importance_count: int = 0  # memories with a numeric importance
-    importance_sum: float = 0.0  # of these memories
-    active_bytes: int = 0
-    archived_bytes: int = 0
-    accesses_that_day: int = 0  # counted on the last day of the period
-    accessed_memories: int = 0  # active memories last read in the period
-    accesses: int | None = 0  # this and the following are in the period; None: unknown
-    expired: int = 0
-    archived: int = 0  # for any reason; includes the expired ones
-    restored: int = 0
-    pruned: int = 0
-    promoted: int = 0
-    accesses_at_least: int = 0  # reads in the period that are known without counting
-
-    @property
-    def importance_average(self) -> float | None:
-        """The average importance, or None if no importance is a number."""
-        if not self.importance_count:
-            return None
-        return round(self.importance_sum / self.importance_count, 6)
-
-    @property
-    def storage_bytes(self) -> int:
-        """The bytes of active and archived memories."""
-        return self.active_bytes + self.archived_bytes
-
-
-KEPT_FIGURES = tuple(name for name in Figures._fields if name != "accesses_at_least")
-
-
-class Period(NamedTuple):
-    """A period that ends with the day of `end`.
-
-    It begins at `start` for the times in memories, at `events_since` for events, and on
-    `access_day` for counted accesses.
-    """
-
-    start: datetime
-    end: datetime
-    access_day: str
-    events_since: str
-
 
 # Of key, value and metadata.
 BYTES = """(
@@ -215,32 +161,11 @@ def read_changes(
     return changes
 
 
-def no_changes(day: str, counted_since: str | None) -> Figures:
-    """Return the figures of a day without changes; accesses are None if they were not counted."""
-    return Figures(accesses=0 if counted_since and day >= counted_since else None)
-
-
 def _figures(counted: Mapping[str, Any]) -> Figures:
     """Return figures from the results of total(), which are real numbers."""
     importance_sum = round(float(counted.get("importance_sum", 0)), 6)
     whole = {name: int(figure) for name, figure in counted.items() if name != "importance_sum"}
     return Figures(importance_sum=importance_sum, **whole)
-
-
-def total(figures: Iterable[Figures]) -> Figures:
-    """Return the sums of figures; accesses are None if they are None in any of them."""
-    columns = list(zip(*figures, strict=True))
-    if not columns:
-        return Figures()
-    return Figures._make(None if None in column else sum(column) for column in columns)
-
-
-def by_agent(figures: Mapping[Key, Figures]) -> dict[str, dict[str, Figures]]:
-    """Return the figures by agent, then by type, in the given order."""
-    agents: dict[str, dict[str, Figures]] = {}
-    for (agent, type_), figure in figures.items():
-        agents.setdefault(agent, {})[type_] = figure
-    return agents
 
 
 def first_moment(db: Connection) -> datetime:

@@ -12,13 +12,11 @@ from sqlite3 import Connection
 from typing import Any
 
 from memctl.errors import RefusedError
-from memctl.storage.rows import EntryChange, KnowledgeEntry, KnownEntry
-from memctl.storage.sqlite.database import from_bytes, to_bytes
+from memctl.storage.knowledge import EntryChange, KnowledgeEntry, KnownEntry
 from memctl.storage.sqlite.events import record_events
 from memctl.storage.sqlite.triggers import require_equal_counts
+from memctl.storage.text import from_bytes, to_bytes
 from memctl.storage.times import to_sqlite_text, to_text, unix_seconds
-
-ENTRY_TYPES = {"error_pattern": "gotcha", "success_pattern": "pattern", "learning": "pattern"}
 
 COLUMNS = {
     "id",

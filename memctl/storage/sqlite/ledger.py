@@ -17,8 +17,9 @@ from memctl import __version__
 from memctl.errors import ClockLeapError, NotFoundError, RefusedError
 from memctl.storage.rows import EndStatus, JobHistory, RunFilter, RunRecord
 from memctl.storage.spool import Failure
-from memctl.storage.sqlite.database import from_json, text_conditions, to_bytes, transaction
+from memctl.storage.sqlite.database import from_json, text_conditions, transaction
 from memctl.storage.sqlite.locking import is_memctl_running
+from memctl.storage.text import to_bytes
 from memctl.storage.times import parse_moment, to_text, to_unix, unix_seconds
 
 CLOCK_TOLERANCE = timedelta(hours=1)

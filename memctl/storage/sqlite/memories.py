@@ -13,9 +13,10 @@ from sqlite3 import Connection
 from typing import Any, Literal, NamedTuple, NoReturn, get_args
 
 from memctl.errors import UsageError
-from memctl.storage.sqlite.database import MOST_ROWS, to_bytes
+from memctl.storage.sqlite.database import MOST_ROWS
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.sqlite.selection import Rows, Selection
+from memctl.storage.text import to_bytes
 from memctl.storage.times import to_service_text, to_sqlite_text
 
 MemoryType = Literal["context", "learning", "preference", "error_pattern", "success_pattern"]

@@ -10,7 +10,7 @@ from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl.errors import SchemaError, UsageError
-from memctl.storage.sqlite.checksum import sha256
+from memctl.storage.checksum import sha256
 from memctl.storage.sqlite.database import table_exists
 from memctl.storage.sqlite.triggers import require_harmless_triggers
 

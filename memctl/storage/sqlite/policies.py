@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from sqlite3 import Connection
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from memctl.storage.sqlite.database import temporary_tables, to_bytes
-from memctl.storage.store import PolicyValues
+from memctl.storage.sqlite.database import temporary_tables
+from memctl.storage.text import to_bytes
+
+if TYPE_CHECKING:  # the protocols would cost every start
+    from memctl.storage.policies import PolicyValues
 
 
 class PolicySql(NamedTuple):
@@ -43,7 +46,7 @@ LEVELS = {
 
 def policy_sql(
     db: Connection,
-    policy: PolicyValues,
+    policy: "PolicyValues",
     key: str,
     *,
     name: str | None = None,

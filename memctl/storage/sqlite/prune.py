@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from sqlite3 import Connection
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from memctl.storage.rows import Loss
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
@@ -13,8 +13,11 @@ from memctl.storage.sqlite.archiving import remove_archived
 from memctl.storage.sqlite.changes import RowChange
 from memctl.storage.sqlite.policies import policy_sql
 from memctl.storage.sqlite.selection import Rows, Selection
-from memctl.storage.store import Batches, RetentionValues
 from memctl.storage.times import is_our_text, to_text, unix_seconds
+
+if TYPE_CHECKING:  # the protocols would cost every start
+    from memctl.storage.policies import RetentionValues
+    from memctl.storage.store import Batches
 
 SMALL_ARCHIVE = 100  # memories; losses of smaller archives are not guarded
 
@@ -76,8 +79,8 @@ class OldMemories:
 
 def old_memories(
     db: Connection,
-    policy: RetentionValues,
-    last: RetentionValues,
+    policy: "RetentionValues",
+    last: "RetentionValues",
     *,
     agent: str | None,
     now: datetime,
@@ -88,7 +91,7 @@ def old_memories(
         **agent_parameter(agent),
     }
 
-    def keys(policy: RetentionValues, prefix: str) -> RetentionKeys:
+    def keys(policy: "RetentionValues", prefix: str) -> RetentionKeys:
         cutoff = policy_sql(
             db,
             policy,
@@ -186,7 +189,7 @@ OLD_RECORDS: Mapping[OwnTable, str] = {
 }
 
 
-def delete_old_records(db: Connection, batches: Batches, *, before: datetime) -> None:
+def delete_old_records(db: Connection, batches: "Batches", *, before: datetime) -> None:
     """Delete the rows of memctl's own tables that are older than a moment, in batches."""
     for table, query in OLD_RECORDS.items():
         rows = array("q", (row[0] for row in db.execute(query, {"cutoff": to_text(before)})))

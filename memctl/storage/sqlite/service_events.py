@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from sqlite3 import Connection
 
-from memctl.storage.sqlite.database import to_bytes, transaction
+from memctl.storage.sqlite.database import transaction
+from memctl.storage.text import to_bytes
 
 TABLE = "observability_events"
 REQUIRED = ("event_type", "agent_id", "severity", "message")

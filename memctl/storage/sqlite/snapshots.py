@@ -1,12 +1,23 @@
 """The daily snapshots in `memory_analytics`: one row for each day, agent and type."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from contextlib import AbstractContextManager
+from datetime import datetime
 from sqlite3 import Connection
-from typing import NamedTuple
 
+from memctl.storage.figures import (
+    KEPT_FIGURES,
+    DayKey,
+    Figures,
+    Key,
+    Period,
+    Snapshot,
+    SnapshotPeriod,
+)
+from memctl.storage.sqlite import figures
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
-from memctl.storage.sqlite.database import to_bytes
-from memctl.storage.sqlite.figures import KEPT_FIGURES, DayKey, Figures, Key
+from memctl.storage.sqlite.database import one_view
+from memctl.storage.text import to_bytes
 
 # The days whose figures may have changed since their snapshot: the last one before today, and those
 # to which events have been added since.
@@ -58,52 +69,59 @@ SNAPSHOT_DAYS = """
 """
 
 
-class SnapshotPeriod(NamedTuple):
-    """The day of a snapshot, the period that it covers, and the last event that it counts."""
+class Snapshots:
+    """The figures and their daily snapshots; see `storage.store.Snapshots`."""
 
-    date: str
-    start: str
-    end: str  # the time of the snapshot
-    last_event: int
+    def __init__(self, db: Connection) -> None:
+        self._db = db
 
+    def one_view(self) -> AbstractContextManager[None]:
+        """Read everything in the block as of one moment."""
+        return one_view(self._db)
 
-class Snapshot(NamedTuple):
-    """The snapshot of a day."""
+    def first_moment(self) -> datetime:
+        """Return when events began to be recorded."""
+        return figures.first_moment(self._db)
 
-    period: SnapshotPeriod
-    figures: Mapping[Key, Figures]
+    def counted_since_day(self) -> str | None:
+        """Return the first whole day on which accesses are counted."""
+        return figures.counted_since_day(self._db)
 
+    def read_figures(self, period: Period) -> dict[Key, Figures]:
+        """Return the figures by agent and type."""
+        return figures.read_figures(self._db, period)
 
-def last_event_id(db: Connection) -> int:
-    """Return the id of the newest event; 0 if there is none."""
-    (event_id,) = db.execute("SELECT ifnull(max(event_id), 0) FROM memory_events").fetchone()
-    return int(event_id)
+    def read_changes(self, first_day: str, last_day: str) -> dict[DayKey, Figures]:
+        """Return the changes on each day, by day, agent and type."""
+        return figures.read_changes(self._db, first_day, last_day)
 
+    def last_event_id(self) -> int:
+        """Return the id of the newest event; 0 if there is none."""
+        query = "SELECT ifnull(max(event_id), 0) FROM memory_events"
+        return int(self._db.execute(query).fetchone()[0])
 
-def incomplete_days(db: Connection, *, today: str) -> list[SnapshotPeriod]:
-    """Return the days other than today whose snapshots may have to be completed."""
-    return [SnapshotPeriod(*row) for row in db.execute(INCOMPLETE_DAYS, {"today": today})]
+    def incomplete_days(self, *, today: str) -> list[SnapshotPeriod]:
+        """Return the days other than today whose snapshots may have to be completed."""
+        return [SnapshotPeriod(*row) for row in self._db.execute(INCOMPLETE_DAYS, {"today": today})]
 
+    def figures_of_day(self, day: str) -> dict[Key, Figures]:
+        """Return the figures in the snapshot of a day."""
+        return {
+            (agent, type_): Figures(*kept)
+            for agent, type_, *kept in self._db.execute(FIGURES_OF_DAY, (day,))
+        }
 
-def figures_of_day(db: Connection, day: str) -> dict[Key, Figures]:
-    """Return the figures in the snapshot of a day."""
-    return {
-        (agent, type_): Figures(*figures)
-        for agent, type_, *figures in db.execute(FIGURES_OF_DAY, (day,))
-    }
-
-
-def replace_snapshots(db: Connection, snapshots: Collection[Snapshot]) -> None:
-    """Write snapshots in place of earlier ones of the same days. Call it in a transaction."""
-    for (date, *period), figures in snapshots:
-        db.execute("DELETE FROM memory_analytics WHERE snapshot_date = ?", (date,))
-        db.executemany(
-            INSERT_ROW,
-            (
-                (date, to_bytes(agent), to_bytes(type_), *period, *found[: len(KEPT_FIGURES)])
-                for (agent, type_), found in figures.items()
-            ),
-        )
+    def replace(self, snapshots: Collection[Snapshot]) -> None:
+        """Write snapshots in place of earlier ones of the same days; must be in a transaction."""
+        for (date, *period), of_day in snapshots:
+            self._db.execute("DELETE FROM memory_analytics WHERE snapshot_date = ?", (date,))
+            self._db.executemany(
+                INSERT_ROW,
+                (
+                    (date, to_bytes(agent), to_bytes(type_), *period, *found[: len(KEPT_FIGURES)])
+                    for (agent, type_), found in of_day.items()
+                ),
+            )
 
 
 def snapshot_days(db: Connection, first_day: str, last_day: str) -> list[str]:

@@ -11,9 +11,9 @@ from sqlite3 import Connection
 from typing import Any, NamedTuple
 
 from memctl.storage.sqlite.agents import agent_parameter
-from memctl.storage.sqlite.database import from_bytes, to_bytes, transaction
+from memctl.storage.sqlite.database import transaction
 from memctl.storage.sqlite.sections import ARCHIVED, PROMOTIONS, DocumentSection
-from memctl.storage.text import is_unicode
+from memctl.storage.text import from_bytes, is_unicode, to_bytes
 
 CREATE_TABLES = (
     f"""

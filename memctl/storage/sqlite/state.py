@@ -4,7 +4,7 @@ import json
 from sqlite3 import Connection
 from typing import Any
 
-from memctl.storage.sqlite.database import to_bytes
+from memctl.storage.text import to_bytes
 
 
 def read_state(db: Connection, key: str) -> Any:

@@ -1,4 +1,7 @@
-"""The seam on SQLite: each operation of `storage.store` by the functions of this folder."""
+"""The seam on SQLite: each operation of `storage.store` by the functions of this folder.
+
+A method imports what it needs when it is called, so that a start pays only for its own job.
+"""
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -6,39 +9,19 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from memctl.errors import RefusedError
-from memctl.storage.rows import ArchiveFilter, EndStatus, JobHistory, Pause, Reason
-from memctl.storage.sqlite import agents, ledger, migrations, pause, prune, state
-from memctl.storage.sqlite.archiving import archive_rows, imported_memories, select_named
+from memctl.storage.sqlite import agents, ledger, migrations, pause, state
 from memctl.storage.sqlite.batches import Batches
-from memctl.storage.sqlite.candidates import (
-    Candidates,
-    candidate_sql,
-    define_content_hash,
-    delete_notes_on_nothing,
-    note_importances,
-)
-from memctl.storage.sqlite.changes import Batch, RowChange
-from memctl.storage.sqlite.cleanup import select_expired
 from memctl.storage.sqlite.database import transaction
-from memctl.storage.sqlite.decay import charge_batch, decay_sql, select_fading
-from memctl.storage.sqlite.events import DecayEvent
-from memctl.storage.sqlite.idle_times import has_idle_times, with_settled_importances
-from memctl.storage.sqlite.knowledge import KnowledgeBase
-from memctl.storage.sqlite.memories import select_memories
-from memctl.storage.sqlite.restore import ArchivedMemories, archived_memories
-from memctl.storage.sqlite.selection import Selection
 from memctl.storage.sqlite.sqlite_errors import translate_errors
-from memctl.storage.store import Batches as AnyBatches
-from memctl.storage.store import (
-    Change,
-    ImportedMemories,
-    PolicyValues,
-    PromotionValues,
-    RetentionValues,
-)
+
+if TYPE_CHECKING:
+    from memctl.storage import policies, store
+    from memctl.storage.rows import ArchiveFilter, EndStatus, JobHistory, Pause, Reason
+    from memctl.storage.sqlite.changes import Batch
+    from memctl.storage.sqlite.selection import Selection
 
 SHORT_WAIT_MS = 1000
 
@@ -73,7 +56,7 @@ class SqliteStore:
         self._db.rollback()  # a signal may come between the start of a transaction and its block
         self._db.execute(f"PRAGMA busy_timeout = {SHORT_WAIT_MS}")
 
-    def current_pause(self, *, now: datetime) -> Pause | None:
+    def current_pause(self, *, now: datetime) -> "Pause | None":
         """Return the pause in force."""
         return pause.current_pause(self._db, now=now)
 
@@ -91,7 +74,7 @@ class SqliteStore:
         self,
         run_id: int,
         *,
-        status: EndStatus,
+        status: "EndStatus",
         finished_at: datetime,
         duration_ms: int,
         longest_lock_ms: float,
@@ -120,7 +103,7 @@ class SqliteStore:
         """Return the job of a run and its cutoff."""
         return ledger.require_run(self._db, run_id)
 
-    def job_history(self, job: str) -> JobHistory:
+    def job_history(self, job: str) -> "JobHistory":
         """Return when a job was last completed, and when it last failed."""
         return ledger.job_history(self._db, job)
 
@@ -141,16 +124,24 @@ class SqliteStore:
         """Raise NotFoundError for an id that is not that of a memory of the agent."""
         agents.require_ids(self._db, agent, ids)
 
-    def expired(self, *, agent: str | None, now: datetime, run_id: int | None) -> Change:
+    def expired(self, *, agent: str | None, now: datetime, run_id: int | None) -> "store.Change":
         """Return what archives the memories that have expired."""
+        from memctl.storage.sqlite.cleanup import select_expired
+
         return self._archiving(select_expired(agent=agent, now=now), "expired", now, run_id)
 
-    def named(self, agent: str, ids: Sequence[str], *, now: datetime, run_id: int | None) -> Change:
+    def named(
+        self, agent: str, ids: Sequence[str], *, now: datetime, run_id: int | None
+    ) -> "store.Change":
         """Return what archives the active memories with these ids."""
+        from memctl.storage.sqlite.archiving import select_named
+
         return self._archiving(select_named(agent, ids), "manual", now, run_id)
 
-    def forgotten(self, agent: str, type: str | None, *, now: datetime) -> Change:
+    def forgotten(self, agent: str, type: str | None, *, now: datetime) -> "store.Change":
         """Return what archives an agent's active memories."""
+        from memctl.storage.sqlite.memories import select_memories
+
         return self._archiving(select_memories(agent, type), "forgotten", now, run_id=None)
 
     def imported(
@@ -161,46 +152,61 @@ class SqliteStore:
         agent: str | None,
         now: datetime,
         run_id: int | None,
-    ) -> ImportedMemories:
+    ) -> "store.ImportedMemories":
         """Return the memories that a run imported, and what archives them."""
+        from memctl.storage.sqlite.archiving import imported_memories
+        from memctl.storage.store import ImportedMemories
+
         active, gone, unused = imported_memories(self._db, by_run, imported_at, agent=agent)
         return ImportedMemories(active, gone, self._archiving(unused, "manual", now, run_id))
 
-    def archived(self, which: ArchiveFilter) -> ArchivedMemories:
+    def archived(self, which: "ArchiveFilter") -> "store.ArchivedMemories":
         """Return the archived memories that a filter selects."""
+        from memctl.storage.sqlite.restore import archived_memories
+
         return archived_memories(self._db, which)
 
     def old(
         self,
-        policy: RetentionValues,
-        last: RetentionValues,
+        policy: "policies.RetentionValues",
+        last: "policies.RetentionValues",
         *,
         agent: str | None,
         now: datetime,
-    ) -> prune.OldMemories:
+    ) -> "store.OldMemories":
         """Return the old memories under two policies."""
+        from memctl.storage.sqlite import prune
+
         return prune.old_memories(self._db, policy, last, agent=agent, now=now)
 
-    def delete_old_records(self, batches: AnyBatches, *, before: datetime) -> None:
+    def delete_old_records(self, batches: "store.Batches", *, before: datetime) -> None:
         """Delete old runs and events."""
+        from memctl.storage.sqlite import prune
+
         prune.delete_old_records(self._db, batches, before=before)
 
     def fading(
         self,
-        policy: PolicyValues,
-        promotion: PromotionValues,
+        policy: "policies.PolicyValues",
+        promotion: "policies.PromotionValues",
         *,
         importances: Sequence[tuple[float, int]] = (),
         agent: str | None,
         now: datetime,
         run_id: int | None,
-    ) -> Change:
+    ) -> "store.Change":
         """Return what charges memories for idle days."""
+        from memctl.storage.sqlite.candidates import candidate_sql, note_importances
+        from memctl.storage.sqlite.changes import RowChange
+        from memctl.storage.sqlite.decay import charge_batch, decay_sql, select_fading
+        from memctl.storage.sqlite.events import DecayEvent
+        from memctl.storage.sqlite.idle_times import with_settled_importances
+
         stored = decay_sql(self._db, policy)
         judged = candidate_sql(promotion, stored, agent=None, now=now)
         event = DecayEvent(self._db, now=now, run_id=run_id)
 
-        def charge(batch: Batch) -> int:
+        def charge(batch: "Batch") -> int:
             note_importances(self._db, judged, batch.rowids)
             charged = charge_batch(self._db, batch.memories, now=now)
             event.add(charged)
@@ -211,37 +217,57 @@ class SqliteStore:
 
     def has_idle_times(self) -> bool:
         """Return whether accesses may have ended idle times that decay has not charged yet."""
+        from memctl.storage.sqlite.idle_times import has_idle_times
+
         return has_idle_times(self._db)
 
     def forget_notes(self) -> None:
         """Delete notes on memories that exist no more."""
+        from memctl.storage.sqlite.candidates import delete_notes_on_nothing
+
         delete_notes_on_nothing(self._db)
 
     def candidates(
         self,
-        policy: PromotionValues,
-        decay: PolicyValues,
+        policy: "policies.PromotionValues",
+        decay: "policies.PolicyValues",
         *,
         content_hash: Callable[[str, str, str, str | None], str],
         has_knowledge: bool,
         importances: Sequence[tuple[float, int]] = (),
         agent: str | None,
         now: datetime,
-    ) -> Candidates:
+    ) -> "store.Candidates":
         """Return the memories that a promotion is about."""
+        from memctl.storage.sqlite.candidates import Candidates, candidate_sql, define_content_hash
+        from memctl.storage.sqlite.decay import decay_sql
+        from memctl.storage.sqlite.idle_times import with_settled_importances
+
         define_content_hash(self._db, content_hash)
         faded = with_settled_importances(self._db, decay_sql(self._db, decay), importances)
         sql = candidate_sql(policy, faded, agent=agent, now=now)
         return Candidates(self._db, sql._replace(has_entries=has_knowledge))
 
     @property
-    def knowledge(self) -> KnowledgeBase:
+    def knowledge(self) -> "store.KnowledgeBase":
         """The knowledge base."""
+        from memctl.storage.sqlite.knowledge import KnowledgeBase
+
         return KnowledgeBase(self._db)
 
+    @property
+    def snapshots(self) -> "store.Snapshots":
+        """The figures and their daily snapshots."""
+        from memctl.storage.sqlite.snapshots import Snapshots
+
+        return Snapshots(self._db)
+
     def _archiving(
-        self, selection: Selection, reason: Reason, now: datetime, run_id: int | None
-    ) -> RowChange:
+        self, selection: "Selection", reason: "Reason", now: datetime, run_id: int | None
+    ) -> "store.Change":
+        from memctl.storage.sqlite.archiving import archive_rows
+        from memctl.storage.sqlite.changes import RowChange
+
         return RowChange(
             self._db,
             selection,

@@ -1,0 +1,36 @@
+"""What storage needs to know of a policy; the policies themselves are in `config`."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Protocol
+
+
+class PolicyValues(Protocol):
+    """A policy: its attributes are the values of its keys for all memories."""
+
+    def overrides_of(self, key: str) -> Mapping[tuple[str | None, str | None], Any]:
+        """Return the other values of a key, by agent and type (None: all of them)."""
+
+
+class RetentionValues(PolicyValues, Protocol):
+    """How long the archive keeps a memory."""
+
+    @property
+    def shortest_retention(self) -> timedelta:
+        """The shortest time that any memory is kept in the archive."""
+
+
+class PromotionValues(Protocol):
+    """What a memory must at least have to be promoted."""
+
+    @property
+    def importance(self) -> float:
+        """The importance."""
+
+    @property
+    def accesses(self) -> int:
+        """The number of accesses."""
+
+    @property
+    def age(self) -> timedelta:
+        """The time since it was written."""
