@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import typer
 
+from memctl.cli.commands import spread_out
 from memctl.cli.examples import EXAMPLES, Example
-from memctl.cli.options import GlobalOptions, spread_out
+from memctl.cli.options import GlobalOptions
 from memctl.cli.program import build_app, commands_by_heading
 
 DOCS = Path(__file__).parent

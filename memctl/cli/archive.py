@@ -4,13 +4,8 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import (
-    AgentArgument,
-    GlobalOptions,
-    JobOptions,
-    OutputOptions,
-    finish,
-)
+from memctl.cli.options import AgentArgument, GlobalOptions, JobOptions, OutputOptions
+from memctl.cli.session import finish, job_request
 from memctl.jobs.archive import archive as archive_memories
 from memctl.jobs.engine import perform
 from memctl.jobs.restore import RestoreConflict
@@ -115,7 +110,7 @@ def archive(
     report = perform(
         "archive",
         lambda job_run: archive_memories(job_run, agent=agent, ids=ids or (), of_run=run),
-        job.request(call),
+        job_request(call, job),
         by_hand=True,
     )
     finish(report, call, job)
@@ -163,7 +158,7 @@ def restore(
     report = perform(
         "restore",
         lambda run: restore_memories(run, which, on_conflict=on_conflict, expires_in=duration),
-        job.request(call),
+        job_request(call, job),
         by_hand=True,
     )
     finish(report, call, job)

@@ -9,13 +9,8 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import (
-    ChangeOptions,
-    GlobalOptions,
-    LockOptions,
-    alone_with_database,
-    finish,
-)
+from memctl.cli.options import ChangeOptions, GlobalOptions, LockOptions
+from memctl.cli.session import alone_with_database, finish, job_request
 from memctl.errors import MemctlError, UsageError, counted
 from memctl.jobs.engine import perform
 from memctl.output.terminal import Progress, on_terminal, show_document, show_notice, show_text
@@ -154,7 +149,7 @@ def import_(
             lambda run: import_staged(
                 run, on_conflict=on_conflict, allow_invalid=allow_invalid, atomic=atomic
             ),
-            change.request(call),
+            job_request(call, change),
             by_hand=True,
             prepare=lambda store: stage(
                 store.sqlite,

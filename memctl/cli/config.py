@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from memctl.cli.options import GlobalOptions, alert_document
+from memctl.cli.options import GlobalOptions
+from memctl.cli.session import alert_document
 from memctl.config.settings import find_configuration, new_configuration, users_configuration
 from memctl.errors import MemctlError, NotFoundError, UsageError
 from memctl.output.tables import show_rows

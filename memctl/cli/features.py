@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import GlobalOptions, LockOptions, alone_with_database
+from memctl.cli.options import GlobalOptions, LockOptions
+from memctl.cli.session import alone_with_database
 from memctl.jobs import features
 from memctl.output.terminal import show_document, show_notice
 from memctl.storage.sqlite.features import Feature

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import AgentOption, ChangeOptions, GlobalOptions, JobOptions, finish
+from memctl.cli.options import AgentOption, ChangeOptions, GlobalOptions, JobOptions
+from memctl.cli.session import finish, job_request
 from memctl.jobs.due import exit_failure, job_work, run_due_jobs
 from memctl.jobs.engine import perform
 from memctl.storage.times import parse_duration
@@ -20,7 +21,7 @@ def run(call: GlobalOptions, job: JobOptions) -> None:
     from memctl.output.run import show_failures, show_scheduled_outcome, show_scheduled_outcomes
 
     clock = time.monotonic()
-    request = job.request(call)
+    request = job_request(call, job)
     outcomes = []
     for outcome in run_due_jobs(call.settings, request):
         show_scheduled_outcome(outcome, as_json=call.json, quiet=call.quiet, dry_run=job.dry_run)
@@ -66,7 +67,7 @@ def prune(
     report = perform(
         "prune",
         job_work("prune", call.settings, policies=[policy], agent=agent),
-        job.request(call, partial=partial),
+        job_request(call, job, partial=partial),
     )
     finish(report, call, job)
 
@@ -81,10 +82,12 @@ def promote(call: GlobalOptions, job: JobOptions, agent: AgentOption = None) -> 
 
 def snapshot(call: GlobalOptions, job: ChangeOptions) -> None:
     """Record today's figures for each agent, for `metrics --history` and `report`."""
-    finish(perform("snapshot", job_work("snapshot", call.settings), job.request(call)), call, job)
+    finish(
+        perform("snapshot", job_work("snapshot", call.settings), job_request(call, job)), call, job
+    )
 
 
 def _perform(name: str, call: GlobalOptions, job: JobOptions, *, agent: str | None) -> None:
     """Run a scheduled job for one agent, or for all of them."""
     work = job_work(name, call.settings, agent=agent)
-    finish(perform(name, work, job.request(call, partial=agent is not None)), call, job)
+    finish(perform(name, work, job_request(call, job, partial=agent is not None)), call, job)

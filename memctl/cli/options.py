@@ -6,37 +6,22 @@ would cost every start.
 """
 
 import functools
-import inspect
 import os
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from memctl.config.settings import Settings, load_settings
-from memctl.errors import MemctlError, UsageError, shortage
-from memctl.jobs.alerts import UNDER_ALERT, run_command
-from memctl.jobs.engine import MOST_LOCK_WAIT, JobReport, JobRequest, JobResult
-from memctl.jobs.watchdog import Watch
-from memctl.output.messages import LogFormat, MessageStyle
-from memctl.output.results import show_report
+from memctl.errors import UsageError
+from memctl.jobs.engine import MOST_LOCK_WAIT
+from memctl.output.messages import LogFormat
 from memctl.output.tables import Format
-from memctl.output.terminal import (
-    set_message_style,
-    show_error,
-    show_notice,
-    show_text,
-    to_json,
-    visible,
-)
-from memctl.storage.sqlite.alerts import Alert, Undelivered
-from memctl.storage.sqlite.database import Connection, database_path, open_database, require_file
+from memctl.storage.sqlite.database import database_path
 from memctl.storage.sqlite.files import output_path
-from memctl.storage.sqlite.locking import exclusive
 from memctl.storage.times import is_possible, parse_moment, to_text
 
 # The environment variable with which a shell requests completions.
@@ -142,25 +127,6 @@ class ChangeOptions(LockOptions):
         typer.Option("--force", help="Override the clock and large-change safety checks."),
     ] = False
 
-    def request(self, call: GlobalOptions, *, partial: bool = False) -> JobRequest:
-        """Return the request for a job; `partial` if it does only a part of what is due."""
-        return JobRequest(
-            database=call.settings.database,
-            now=call.moment,
-            dry_run=self.dry_run,
-            force=self.force,
-            lock_wait=self.lock_wait,
-            watch=Watch(
-                alerts=call.settings.alerts,
-                deliver=None
-                if self.dry_run or UNDER_ALERT in os.environ
-                else functools.partial(deliver, call),
-                spool=call.settings.spool,
-                service_events=call.settings.service_events,
-            ),
-            partial=partial,
-        )
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class JobOptions(ChangeOptions):
@@ -173,11 +139,6 @@ class JobOptions(ChangeOptions):
         float | None,
         typer.Option(metavar="SECONDS", callback=_seconds, help="Stop cleanly after this time."),
     ] = None
-
-    def request(self, call: GlobalOptions, *, partial: bool = False) -> JobRequest:
-        """Return the request for a job; `partial` if it does only a part of what is due."""
-        request = super().request(call, partial=partial)
-        return request._replace(listing=self.listing, max_seconds=self.max_seconds)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -212,150 +173,3 @@ AgentOption = Annotated[
     str | None,
     typer.Option("--agent", metavar="AGENT", help="Limit to the memories of this agent."),
 ]
-
-
-class CommandWithExamples(typer.core.TyperCommand):
-    """A command whose help ends with examples."""
-
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """Write the examples."""
-        from memctl.cli.examples import EXAMPLES, examples_text
-
-        formatter.write(examples_text(EXAMPLES[str(self.name)]))
-
-
-def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
-    """Register a function as a command, with the options of its bundles.
-
-    The command prints a MemctlError and exits with its code; bugs keep their traceback.
-    """
-    parameters = inspect.signature(function).parameters
-    bundles: dict[str, Any] = {
-        parameter.name: parameter.annotation
-        for parameter in parameters.values()
-        if is_dataclass(parameter.annotation)
-    }
-
-    def run(context: typer.Context, help_: bool, **given: Any) -> None:
-        bundled = {
-            bundled_as: bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
-            for bundled_as, bundle in bundles.items()
-        }
-        given_here = {
-            field.name
-            for field in fields(GlobalOptions)
-            if (source := context.get_parameter_source(field.name)) and source.name == "COMMANDLINE"
-        }
-        call = bundled["call"] = bundled["call"].over(context.obj, given_here)
-        set_message_style(MessageStyle(call.log_format, call.verbose, command=name))
-        try:
-            call.check()
-            function(**bundled, **given)
-        except (MemctlError, MemoryError, OSError) as caught:
-            error = caught if isinstance(caught, MemctlError) else shortage(caught)
-            if error is None:
-                raise
-            show_error(error, as_json=call.json)
-            raise typer.Exit(error.exit_code) from caught
-
-    own = [parameter for parameter in parameters.values() if parameter.name not in bundles]
-    spread = [option for bundle in bundles.values() for option in spread_out(bundle)]
-    set_parameters(run, [*own, *spread])
-    run.__doc__ = function.__doc__
-    app.command(name, cls=CommandWithExamples)(run)
-
-
-def _show_help(context: typer.Context, wanted: bool) -> None:
-    """Print the help; Typer's own option would end with a traceback on a full disk."""
-    if wanted:
-        show_text([context.get_help(), "\n"])
-        raise typer.Exit
-
-
-HelpOption = Annotated[
-    bool,
-    typer.Option(
-        "--help", "-h", callback=_show_help, is_eager=True, help="Show this help and exit."
-    ),
-]
-
-
-def set_parameters(function: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
-    """Set the signature that Typer reads: a context, these parameters and --help."""
-    if ASKED_BY in os.environ:
-        from memctl.cli.completion import offer_values
-
-        offer_values(parameters)
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    context = inspect.Parameter("context", keyword, annotation=typer.Context)
-    wants_help = inspect.Parameter("help_", keyword, default=False, annotation=HelpOption)
-    function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [parameter.replace(kind=keyword) for parameter in (context, *parameters, wants_help)]
-    )
-    function.__annotations__ = {}
-
-
-def spread_out(bundle: type) -> list[inspect.Parameter]:
-    """Return the fields of a bundle as parameters."""
-    return [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=field.default,
-            annotation=field.type,
-        )
-        for field in fields(bundle)
-    ]
-
-
-@contextmanager
-def alone_with_database(
-    call: GlobalOptions, lock: LockOptions, *, job: str
-) -> Iterator[Connection]:
-    """Open the database for a change that is not a job, and exclude other memctl processes.
-
-    `job` is the name that they report as running. Raises NoDatabaseError if there is none, and
-    LockedError when one of them still runs after `lock.lock_wait` seconds.
-    """
-    path = call.settings.database
-    require_file(path)
-    with (
-        exclusive(path, job=job, wait=lock.lock_wait),
-        open_database(path, lock_wait=lock.lock_wait) as db,
-    ):
-        yield db
-
-
-def deliver(call: GlobalOptions, waiting: Undelivered, seconds: float) -> bool:
-    """Send an alert to the configured command; return whether no retry is necessary."""
-    command = call.settings.alert_command
-    try:
-        if command:
-            document = alert_document(call, waiting.alert, at=waiting.raised_at)
-            run_command(command, document, seconds=seconds)
-    except MemctlError as error:
-        show_notice(f"memctl: {error}; the next run will retry")
-        return False
-    return True
-
-
-def alert_document(call: GlobalOptions, alert: Alert, *, at: str) -> str:
-    """Return the JSON that the alert command receives."""
-    return to_json(
-        {
-            "schema": 1,
-            "at": at,
-            "database": str(call.settings.database.resolve()),
-            "message": visible(alert.message),
-            **({} if alert.agent is None else {"agent_id": alert.agent}),
-            **alert.detail,
-        }
-    )
-
-
-def finish(report: JobReport[JobResult], call: GlobalOptions, job: ChangeOptions) -> None:
-    """Print the result of a job; raise its refusal if it left something undone."""
-    listing = isinstance(job, JobOptions) and job.listing
-    show_report(report, as_json=call.json, listing=listing, quiet=call.quiet)
-    if report.result and report.result.refusal:
-        raise report.result.refusal

@@ -14,7 +14,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from memctl import __version__
-from memctl.cli.options import ASKED_BY, GlobalOptions, command, set_parameters, spread_out
+from memctl.cli.commands import command, set_parameters, spread_out
+from memctl.cli.options import ASKED_BY, GlobalOptions
 from memctl.errors import MemctlError, UsageError, name_like
 from memctl.output.terminal import show_error, show_line, show_usage
 

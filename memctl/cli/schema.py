@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import GlobalOptions, LockOptions, alone_with_database
+from memctl.cli.options import GlobalOptions, LockOptions
+from memctl.cli.session import alone_with_database
 from memctl.errors import SchemaError, UsageError, counted
 from memctl.insight.status import read_status
 from memctl.output.tables import show_facts, show_rows

@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memctl.cli.options import (
-    AgentArgument,
-    AgentOption,
-    GlobalOptions,
-    LockOptions,
-    OutputOptions,
-    alone_with_database,
-)
+from memctl.cli.options import AgentArgument, AgentOption, GlobalOptions, LockOptions, OutputOptions
+from memctl.cli.session import alone_with_database
 from memctl.errors import MemctlError, UsageError
 from memctl.output.tables import show_facts, show_rows
 from memctl.output.terminal import show_document, show_lines, show_notice, wait_for_reader

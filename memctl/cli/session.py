@@ -1,0 +1,94 @@
+"""What commands do around their work: open the database, start a job, report it, send alerts."""
+
+import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from memctl.cli.options import ChangeOptions, GlobalOptions, JobOptions, LockOptions
+from memctl.errors import MemctlError
+from memctl.jobs.alerts import UNDER_ALERT, run_command
+from memctl.jobs.engine import JobReport, JobRequest, JobResult
+from memctl.jobs.watchdog import Watch
+from memctl.output.results import show_report
+from memctl.output.terminal import show_notice, to_json, visible
+from memctl.storage.engines import exclusive
+from memctl.storage.sqlite.alerts import Alert, Undelivered
+from memctl.storage.sqlite.database import Connection, open_database
+
+
+def job_request(
+    call: GlobalOptions, options: ChangeOptions, *, partial: bool = False
+) -> JobRequest:
+    """Return the request for a job; `partial` if it is not to do all that is due."""
+    request = JobRequest(
+        database=call.settings.database,
+        now=call.moment,
+        dry_run=options.dry_run,
+        force=options.force,
+        lock_wait=options.lock_wait,
+        watch=Watch(
+            alerts=call.settings.alerts,
+            deliver=None
+            if options.dry_run or UNDER_ALERT in os.environ
+            else functools.partial(deliver, call),
+            spool=call.settings.spool,
+            service_events=call.settings.service_events,
+        ),
+        partial=partial,
+    )
+    if isinstance(options, JobOptions):
+        request = request._replace(listing=options.listing, max_seconds=options.max_seconds)
+    return request
+
+
+@contextmanager
+def alone_with_database(
+    call: GlobalOptions, lock: LockOptions, *, job: str
+) -> Iterator[Connection]:
+    """Open the database for a change that is not a job, and exclude other memctl processes.
+
+    `job` is the name that they report as running. Raises NoDatabaseError if there is none, and
+    LockedError when one of them still runs after `lock.lock_wait` seconds.
+    """
+    path = call.settings.database
+    with (
+        exclusive(path, job=job, wait=lock.lock_wait),
+        open_database(path, lock_wait=lock.lock_wait) as db,
+    ):
+        yield db
+
+
+def deliver(call: GlobalOptions, waiting: Undelivered, seconds: float) -> bool:
+    """Send an alert to the configured command; return whether no retry is necessary."""
+    command = call.settings.alert_command
+    try:
+        if command:
+            document = alert_document(call, waiting.alert, at=waiting.raised_at)
+            run_command(command, document, seconds=seconds)
+    except MemctlError as error:
+        show_notice(f"memctl: {error}; the next run will retry")
+        return False
+    return True
+
+
+def alert_document(call: GlobalOptions, alert: Alert, *, at: str) -> str:
+    """Return the JSON that the alert command receives."""
+    return to_json(
+        {
+            "schema": 1,
+            "at": at,
+            "database": str(call.settings.database.resolve()),
+            "message": visible(alert.message),
+            **({} if alert.agent is None else {"agent_id": alert.agent}),
+            **alert.detail,
+        }
+    )
+
+
+def finish(report: JobReport[JobResult], call: GlobalOptions, job: ChangeOptions) -> None:
+    """Print the result of a job; raise its refusal if it left something undone."""
+    listing = isinstance(job, JobOptions) and job.listing
+    show_report(report, as_json=call.json, listing=listing, quiet=call.quiet)
+    if report.result and report.result.refusal:
+        raise report.result.refusal
