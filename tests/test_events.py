@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from memctl.cli import watch
+from memctl.cli import events
 from memctl.cli.options import GlobalOptions, OutputOptions
 from memctl.storage.rows import EventFilter
 from memctl.storage.sqlite.database import open_database
@@ -413,8 +413,8 @@ def test_events_that_are_pruned_meanwhile_are_not_left_out_silently(
             reader.set_trace_callback(prune)
             yield reader
 
-    monkeypatch.setattr(watch, "open_database", open_watched)
-    watch.events(GlobalOptions(db=happened.database, now=text_of(NOW)), OutputOptions(), since="1")
+    monkeypatch.setattr(events, "open_database", open_watched)
+    events.events(GlobalOptions(db=happened.database, now=text_of(NOW)), OutputOptions(), since="1")
 
     printed = json.loads(capsys.readouterr().out)
     assert [event["event_id"] for event in printed] == [2, 3, 4, 5, 6, 7, 8]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from memctl.cli import schema
+from memctl.cli import status
 from memctl.cli.options import GlobalOptions
 from memctl.storage.sqlite.database import open_database
 from tests.support.database import connect, insert_memory, rows, text_of
@@ -307,8 +307,8 @@ def test_a_memory_that_is_archived_meanwhile_is_counted_once(
             reader.set_trace_callback(archive_it)
             yield reader
 
-    monkeypatch.setattr(schema, "open_database", open_watched)
-    schema.status(GlobalOptions(db=migrated.database, json=True, now=text_of(NOW)))
+    monkeypatch.setattr(status, "open_database", open_watched)
+    status.status(GlobalOptions(db=migrated.database, json=True, now=text_of(NOW)))
 
     printed = json.loads(capsys.readouterr().out)
     assert (printed["memories"], printed["archived"]) == (1, 0)

@@ -28,7 +28,7 @@ def demo(
     Uses a temporary database, which --keep saves to a file, and the default configuration; reads
     no other database and no configuration file. With --quiet, prints only the metrics.
     """
-    from memctl.cli.insight import SPARKLINE
+    from memctl.cli.metrics import SPARKLINE
     from memctl.demo import output as demo_output
     from memctl.demo.story import demo_database, live
     from memctl.insight.metrics import read_metrics

@@ -1,8 +1,6 @@
 """Options that several commands share.
 
-A command takes a bundle of options as one parameter, `def cleanup(call: Call, job: JobOptions)`;
-`command` shows Typer each field of it as an option of its own. What dataclasses add beyond that
-would cost every start.
+They are in bundles, each of which is one parameter of a command's function; see `commands`.
 """
 
 import functools
@@ -20,7 +18,7 @@ from memctl.errors import UsageError
 from memctl.jobs.engine import MOST_LOCK_WAIT
 from memctl.output.messages import LogFormat
 from memctl.output.tables import Format
-from memctl.storage.sqlite.database import database_path
+from memctl.storage.sqlite.database import MOST_ROWS, database_path
 from memctl.storage.sqlite.files import output_path
 from memctl.storage.times import is_possible, parse_moment, to_text
 
@@ -172,4 +170,25 @@ AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="Agent name.
 AgentOption = Annotated[
     str | None,
     typer.Option("--agent", metavar="AGENT", help="Limit to the memories of this agent."),
+]
+
+
+LimitOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Maximum number of rows. Defaults to 50."),
+]
+
+
+USUAL_ROWS = 50
+
+
+FileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        parser=output_path,
+        help="Write to this file instead of stdout.",
+    ),
 ]

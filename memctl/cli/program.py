@@ -19,47 +19,40 @@ from memctl.cli.options import ASKED_BY, GlobalOptions
 from memctl.errors import MemctlError, UsageError, name_like
 from memctl.output.terminal import show_error, show_line, show_usage
 
-# The modules and their commands, in the order of the help.
-MODULES = {
-    "schema": ("migrate", "rollback", "status"),
-    "jobs": ("run", "cleanup", "decay", "prune", "promote", "snapshot"),
-    "archive": ("archived", "archive", "restore"),
-    "memories": ("remember", "recall", "list", "forget", "summary"),
-    "insight": ("metrics", "report"),
-    "watch": ("events", "runs", "explain", "check"),
-    "features": ("enable", "disable"),
-    "backups": ("export", "import", "backup"),
-    "pause": ("pause", "resume"),
-    "schedule": ("schedule",),
-    "config": ("config", "alerts"),
-    "completion": ("completion",),
-    "demo": ("demo",),
+# The commands under the headings of the help, each with its module, in the order of the help.
+GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
+    "Database": {"migrate": ("migrate", "rollback"), "status": ("status",)},
+    "Jobs": {"jobs": ("run", "cleanup", "decay", "prune", "promote", "snapshot")},
+    "Archive": {"archive": ("archived", "archive", "restore")},
+    "Memories": {"memories": ("remember", "recall", "list", "forget", "summary")},
+    "Metrics and reports": {"metrics": ("metrics",), "report": ("report",)},
+    "History and checks": {
+        "events": ("events",),
+        "runs": ("runs",),
+        "explain": ("explain",),
+        "check": ("check",),
+    },
+    "Optional features": {"features": ("enable", "disable")},
+    "Export and backup": {"documents": ("export", "import"), "backup": ("backup",)},
+    "Pause": {"pause": ("pause", "resume")},
+    "Setup": {
+        "schedule": ("schedule",),
+        "config": ("config", "alerts"),
+        "completion": ("completion",),
+    },
+    "Demo": {"demo": ("demo",)},
 }
-HEADINGS = {
-    "schema": "Database",
-    "jobs": "Jobs",
-    "archive": "Archive",
-    "memories": "Memories",
-    "insight": "Metrics and reports",
-    "watch": "History and checks",
-    "features": "Optional features",
-    "backups": "Export and backup",
-    "pause": "Pause",
-    "schedule": "Setup",
-    "config": "Setup",
-    "completion": "Setup",
-    "demo": "Demo",
-}
+MODULES = {module: names for modules in GROUPS.values() for module, names in modules.items()}
 
 NAMES = [name for names in MODULES.values() for name in names]
 
 
 def commands_by_heading() -> dict[str, list[str]]:
     """Return the names of the commands by the headings of the help, in order."""
-    groups: dict[str, list[str]] = {}
-    for module, names in MODULES.items():
-        groups.setdefault(HEADINGS[module], []).extend(names)
-    return groups
+    return {
+        heading: [name for names in modules.values() for name in names]
+        for heading, modules in GROUPS.items()
+    }
 
 
 class CommandsInGroups(typer.core.TyperGroup):

@@ -4,6 +4,7 @@ import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from memctl.cli.options import ChangeOptions, GlobalOptions, JobOptions, LockOptions
 from memctl.errors import MemctlError
@@ -11,10 +12,11 @@ from memctl.jobs.alerts import UNDER_ALERT, run_command
 from memctl.jobs.engine import JobReport, JobRequest, JobResult
 from memctl.jobs.watchdog import Watch
 from memctl.output.results import show_report
-from memctl.output.terminal import show_notice, to_json, visible
+from memctl.output.terminal import show_notice, show_text, to_json, visible
 from memctl.storage.engines import exclusive
 from memctl.storage.sqlite.alerts import Alert, Undelivered
 from memctl.storage.sqlite.database import Connection, open_database
+from memctl.storage.sqlite.files import write_file
 
 
 def job_request(
@@ -92,3 +94,11 @@ def finish(report: JobReport[JobResult], call: GlobalOptions, job: ChangeOptions
     show_report(report, as_json=call.json, listing=listing, quiet=call.quiet)
     if report.result and report.result.refusal:
         raise report.result.refusal
+
+
+def write_or_show(text: str, file: Path | None, *, database: Path, mode: int = 0o600) -> None:
+    """Write a text to a file, or print it if the file is None or `-`."""
+    if file is None or str(file) == "-":
+        show_text([text])
+    else:
+        write_file(file, [text], database=database, mode=mode)

@@ -6,7 +6,7 @@ Text that is stored is spelled out where a terminal or a spreadsheet would inter
 import io
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from memctl.output.terminal import is_styled, on_terminal, rendered, to_json, visible, write
@@ -166,3 +166,10 @@ def _plain(value: object) -> str:
     if isinstance(value, Mapping | list):
         return to_json(value)
     return visible(value if isinstance(value, str) else str(value))
+
+
+def only_columns(
+    columns: Sequence[str], rows: Iterable[Mapping[str, object]]
+) -> Iterator[dict[str, object]]:
+    """Select columns of records."""
+    return ({name: row[name] for name in columns} for row in rows)

@@ -1,19 +1,18 @@
-"""Commands for documents and backups: export, import, backup."""
+"""The commands for documents: export and import."""
 
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict
 from io import BufferedReader
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from memctl.cli.options import ChangeOptions, GlobalOptions, LockOptions
-from memctl.cli.session import alone_with_database, finish, job_request
-from memctl.errors import MemctlError, UsageError, counted
+from memctl.cli.options import ChangeOptions, GlobalOptions
+from memctl.cli.session import finish, job_request
+from memctl.errors import MemctlError, UsageError
 from memctl.jobs.engine import perform
-from memctl.output.terminal import Progress, on_terminal, show_document, show_notice, show_text
+from memctl.output.terminal import Progress, on_terminal, show_text
 from memctl.storage.sqlite.conflicts import ImportConflict
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.files import output_path, write_file
@@ -172,67 +171,3 @@ def _opened(name: str, stack: ExitStack) -> BufferedReader:
     except OSError as error:
         raise MemctlError(f"{name} cannot be read ({error.strerror})", "check the path") from None
     raise MemctlError("stdin is closed", "specify a file")
-
-
-def backup(
-    call: GlobalOptions,
-    lock: LockOptions,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            parser=output_path,
-            help="Backup file or directory. Defaults to the directory of the database.",
-        ),
-    ] = None,
-    keep: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Keep the newest N backups and remove older ones."),
-    ] = None,
-    verify: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Verify this backup instead of making one.")
-    ] = None,
-    restore: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Restore the database from this backup."),
-    ] = None,
-) -> None:
-    """Back up the database online, or verify or restore a backup."""
-    from memctl.storage.sqlite.backup import back_up
-    from memctl.storage.sqlite.backup import verify as verify_backup
-    from memctl.storage.sqlite.restore_backup import restore_backup
-
-    making = output is not None or keep is not None
-    if (verify is not None) + (restore is not None) + making > 1:
-        raise UsageError(
-            "--verify and --restore cannot be combined with another action", "choose one"
-        )
-    if verify is not None:
-        manifest = verify_backup(verify)
-        if call.json:
-            show_document({"path": str(verify), "manifest": asdict(manifest)})
-            return
-        show_notice(
-            f"backup: {verify} is valid; it was created at {manifest.created_at}", quiet=call.quiet
-        )
-        return
-    path = call.settings.database
-    with alone_with_database(call, lock, job="backup") as db:
-        if restore is not None:
-            before = restore_backup(db, path, restore, now=call.moment, lock_wait=lock.lock_wait)
-            if call.json:
-                show_document({"restored": str(restore), "before": str(before)})
-                return
-            show_notice(f"backup: {path} was restored from {restore}", quiet=call.quiet)
-            show_notice(f"backup: the previous database was saved as {before}", quiet=call.quiet)
-            return
-        result = back_up(db, path, target=output, keep=keep, now=call.moment)
-    if call.json:
-        show_document(asdict(result))
-        return
-    sentence = f"backup: created {result.path}"
-    if result.removed:
-        sentence += f", removed {counted(len(result.removed), 'older backup')}"
-    show_notice(sentence, quiet=call.quiet, only_on_terminal=True)

@@ -1,0 +1,111 @@
+"""The command for problems: check."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memctl.cli.options import GlobalOptions, LockOptions
+from memctl.cli.session import alone_with_database
+from memctl.errors import MemctlError, UsageError
+from memctl.output.terminal import show_document, show_lines, show_notice
+from memctl.storage.spool import spooled_failures
+from memctl.storage.sqlite.database import open_database
+from memctl.storage.times import to_text
+
+if TYPE_CHECKING:
+    from memctl.insight.check import CheckResult, Depth
+    from memctl.insight.findings import Finding
+
+
+def check(
+    call: GlobalOptions,
+    lock: LockOptions,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Also run SQLite's quick_check on the whole file.")
+    ] = False,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full",
+            help="Also run SQLite's integrity_check, including indexes; slow on a large file.",
+        ),
+    ] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Fix what can be fixed without changing a memory.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="With --fix, only show what would be fixed.")
+    ] = False,
+    nagios: Annotated[
+        bool,
+        typer.Option(
+            "--nagios", help="Print one line and use the exit codes of monitoring plug-ins."
+        ),
+    ] = False,
+) -> None:
+    """Check the file, the memories and the jobs for problems; exit 3 if there are any.
+
+    Findings of severity info do not cause exit 3, and --quiet omits them. While --quick or --full
+    reads the whole file, the service's checkpoints cannot complete.
+    """
+    from memctl.output.check import finding_lines, plugin_failure, plugin_line
+
+    if quick and full:
+        raise UsageError("--quick and --full cannot be used together", "choose one")
+    if dry_run and not fix:
+        raise UsageError("--dry-run requires --fix", "without --fix, check changes nothing")
+    if nagios and (fix or call.json):
+        raise UsageError("--nagios cannot be used with --fix or --json", "omit them")
+    depth: Depth | None = "full" if full else "quick" if quick else None
+    if nagios:
+        try:
+            line, exit_code = plugin_line(run_check(call, depth))
+        except MemctlError as error:
+            line, exit_code = plugin_failure(error)
+        show_lines([line])
+        raise typer.Exit(exit_code)
+    result, fixed = run_check(call, depth), []
+    if fix and not dry_run:
+        offered = [finding.fix for finding in result.findings if finding.fix]
+        _fix(call, lock, result.findings)
+        result = run_check(call, depth)
+        fixed = sorted(set(offered) - {finding.fix for finding in result.findings})
+    ok = result.count("error") == result.count("warning") == 0
+    if call.json:
+        document = {"at": to_text(call.moment), "ok": ok, **asdict(result), "fixed": fixed}
+        show_document(document)
+    else:
+        shown = [one for one in result.findings if not (call.quiet and one.severity == "info")]
+        show_lines(finding_lines(shown))
+        if dry_run:
+            show_lines(f"would    {one.fix}" for one in shown if one.fix)
+        show_lines(f"fixed    {what}" for what in fixed)
+        if ok:
+            show_notice("check: no problems found", quiet=call.quiet, only_on_terminal=True)
+    if not ok:
+        raise typer.Exit(3)
+
+
+def run_check(call: GlobalOptions, depth: "Depth | None" = None) -> "CheckResult":
+    """Check the database with the configured policies."""
+    from memctl.insight.check import CheckPolicies, check
+
+    settings = call.settings
+    with open_database(settings.database, read_only=True) as db:
+        return check(
+            db,
+            settings.database,
+            CheckPolicies(settings.alerts, settings.check, settings.service_events),
+            now=call.moment,
+            depth=depth,
+            spooled=spooled_failures(settings.spool),
+        )
+
+
+def _fix(call: GlobalOptions, lock: LockOptions, findings: "Sequence[Finding]") -> None:
+    from memctl.insight.fixes import fix_findings
+
+    with alone_with_database(call, lock, job="check") as db:
+        fix_findings(db, call.settings.database, findings, now=call.moment)

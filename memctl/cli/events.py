@@ -1,0 +1,102 @@
+"""The command for the outbox: events."""
+
+import functools
+import itertools
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memctl.cli.options import USUAL_ROWS, AgentOption, GlobalOptions, LimitOption, OutputOptions
+from memctl.errors import UsageError
+from memctl.output.tables import only_columns, show_rows
+from memctl.output.terminal import show_notice, wait_for_reader
+from memctl.storage.rows import EventFilter, EventRecord
+from memctl.storage.sqlite.database import MOST_ROWS, one_view, open_database
+from memctl.storage.sqlite.events import (
+    follow_events,
+    newest_visible_event,
+    pruned_after,
+    read_events,
+    read_newest_events,
+)
+from memctl.storage.sqlite.migrations import require_current
+from memctl.storage.times import parse_past
+
+if TYPE_CHECKING:
+    pass
+
+POLL_SECONDS = 0.2
+
+TABLE_OF_EVENTS = ("event_id", "at", "event", "agent_id", "type", "key", "run_id", "detail")
+
+
+def events(
+    call: GlobalOptions,
+    output: OutputOptions,
+    agent: AgentOption = None,
+    type_: Annotated[
+        str | None, typer.Option("--type", metavar="TYPE", help="Limit to this type of memory.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(metavar="KEY", help="Limit to this key.")] = None,
+    event: Annotated[
+        str | None, typer.Option(metavar="EVENT", help="Limit to this event, such as expired.")
+    ] = None,
+    run: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Limit to this run.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CURSOR|TIME",
+            help="Start after this event number, at this time, or a duration such as 7d ago.",
+        ),
+    ] = None,
+    limit: LimitOption = None,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            "-f",
+            help="Wait for new events and print each as a JSON line, without the default limit.",
+        ),
+    ] = False,
+) -> None:
+    """Print events of memories as JSON, oldest first; by default, the newest 50.
+
+    With --since, prints the first events after it; pass the last event_id to continue from there.
+    """
+    now = call.moment
+    is_cursor = since is not None and re.fullmatch("[0-9]{1,12}", since) is not None
+    cursor = int(since) if since is not None and is_cursor else 0
+    moment = parse_past(since, now=now) if since is not None and not is_cursor else None
+    which = EventFilter(agent=agent, type=type_, key=key, event=event, run_id=run, since=moment)
+    form = output.form(call)
+    if follow and form in ("csv", "table"):
+        raise UsageError("--follow prints one JSON object a line", "leave out --table and --csv")
+    most = limit or USUAL_ROWS
+    path = call.settings.database
+    with open_database(path, read_only=True) as db, one_view(db):
+        require_current(db)
+        pruned = pruned_after(db, cursor)
+        if since is None:
+            found = read_newest_events(db, which, limit=most)
+            cursor = newest_visible_event(db)
+        else:
+            found = read_events(db, which, after=cursor, limit=most + 1)
+    notify = functools.partial(_show_event_notice, call)
+    if pruned:
+        notify(f"events up to {pruned} have been pruned")
+    if follow:
+        wait = functools.partial(wait_for_reader, POLL_SECONDS)
+        coming = follow_events(path, which, after=cursor, wait=wait, report=notify)
+        show_rows((record._asdict() for record in itertools.islice(coming, limit)), "nl")
+        return
+    columns = TABLE_OF_EVENTS if form == "table" else EventRecord._fields
+    show_rows(only_columns(columns, (record._asdict() for record in found[:most])), form)
+    if len(found) > most:
+        notify(f"there are more; continue with --since {found[most - 1].event_id}")
+
+
+def _show_event_notice(call: GlobalOptions, sentence: str) -> None:
+    show_notice(f"events: {sentence}", quiet=call.quiet)

@@ -1,0 +1,46 @@
+"""The command for one memory: explain."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memctl.cli.options import AgentArgument, GlobalOptions
+from memctl.errors import UsageError
+from memctl.output.tables import only_columns, show_facts, show_rows
+from memctl.output.terminal import show_document
+from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.migrations import require_current
+
+if TYPE_CHECKING:
+    pass
+
+
+TABLE_OF_HISTORY = ("event_id", "at", "event", "memory_id", "run_id", "detail")
+
+
+def explain(
+    call: GlobalOptions,
+    agent: AgentArgument,
+    memory: Annotated[list[str], typer.Argument(metavar="ID | TYPE KEY")],
+) -> None:
+    """Explain a memory: its state, its history with reasons, and what will happen to it.
+
+    Predictions assume the current policies, and that the memory is not accessed again.
+    """
+    from memctl.insight.explain import Policies
+    from memctl.insight.explain import explain as explain_memory
+    from memctl.output.explain import explanation_facts
+
+    if len(memory) > 2:
+        raise UsageError("too many arguments", "usage: memctl explain AGENT {ID | TYPE KEY}")
+    policies = Policies(call.settings.decay, call.settings.prune, call.settings.promote)
+    with open_database(call.settings.database, read_only=True) as db:
+        require_current(db)
+        found = explain_memory(db, agent, memory, policies, now=call.moment)
+    history = [event._asdict() for event in found.history]
+    if call.json:
+        show_document({**asdict(found), "history": history})
+        return
+    show_facts(explanation_facts(found, policies.of(found.agent_id, found.type)))
+    show_rows(only_columns(TABLE_OF_HISTORY, history), "table")

@@ -1,0 +1,69 @@
+"""The command for figures: metrics."""
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from memctl.cli.options import AgentOption, FileOption, GlobalOptions, OutputOptions
+from memctl.cli.session import write_or_show
+from memctl.errors import UsageError
+from memctl.output.tables import show_rows, show_table
+from memctl.output.terminal import show_document, show_notice
+from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.migrations import require_current
+from memctl.storage.times import parse_duration
+
+SPARKLINE = timedelta(days=30)
+
+
+def metrics(
+    call: GlobalOptions,
+    output: OutputOptions,
+    agent: AgentOption = None,
+    history: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION", help="Include daily figures for this period, such as 30d."
+        ),
+    ] = None,
+    prometheus: Annotated[
+        bool, typer.Option("--prometheus", help="Print the metrics in the Prometheus text format.")
+    ] = False,
+    file: FileOption = None,
+) -> None:
+    """Print the number, size and rate of change of memories by agent, as JSON."""
+    from memctl.insight.metrics import read_metrics
+    from memctl.output import metrics as metrics_output
+
+    form = output.form(call)
+    if prometheus and (call.json or form != "json" or history):
+        raise UsageError(
+            "--prometheus cannot be used with --history or another format", "omit the other options"
+        )
+    if file and not prometheus:
+        raise UsageError("-o requires --prometheus", "redirect stdout instead")
+    span = None if history is None else parse_duration(history)
+    path = call.settings.database
+    with open_database(path, read_only=True) as db:
+        require_current(db)
+        found = read_metrics(
+            db,
+            path,
+            now=call.moment,
+            agent=agent,
+            history=SPARKLINE if form == "table" and span is None else span,
+        )
+    if prometheus:
+        from memctl.output.prometheus import prometheus_text
+
+        write_or_show(prometheus_text(found), file, database=path, mode=0o644)
+    elif form == "json":
+        show_document(metrics_output.metrics_document(found))
+    elif form == "table":
+        show_table(*metrics_output.metrics_table(found))
+        show_notice(f"metrics: {metrics_output.metrics_note(found)}", quiet=call.quiet)
+    elif found.history:
+        show_rows(metrics_output.history_rows(found.history), form)
+    else:
+        show_rows(metrics_output.metrics_rows(found), form)

@@ -1,0 +1,49 @@
+"""The command that shows the state of the database: status."""
+
+from dataclasses import asdict
+
+from memctl.cli.options import GlobalOptions
+from memctl.insight.status import read_status
+from memctl.output.tables import show_facts, show_rows
+from memctl.output.terminal import show_document
+from memctl.storage.sqlite.database import (
+    one_view,
+    open_database,
+    table_exists,
+)
+from memctl.storage.sqlite.pause import current_pause
+
+FEATURE_STATES = {
+    "on": "on since {since}",
+    "outdated": "on, but created by another version of memctl: run `memctl enable {feature}`",
+    "missing": "enabled since {since}, but its trigger is missing: run `memctl enable {feature}`",
+}
+
+
+def status(call: GlobalOptions) -> None:
+    """Show the schema version, the number of memories, and the last run of each job."""
+    path = call.settings.database
+    with open_database(path, read_only=True) as db, one_view(db):
+        found = read_status(db, path)
+        paused = current_pause(db, now=call.moment) if table_exists(db, "memory_state") else None
+    if call.json:
+        show_document({**asdict(found), "paused": paused._asdict() if paused else None})
+        return
+    state = ", current" if not found.problem else ""
+    if found.pending:
+        state = f", pending: {', '.join(found.pending)}"
+    facts = {
+        "database": f"{found.database} ({found.size_bytes} bytes)",
+        "schema": f"step {found.version}{state}",
+        "memories": "no table" if found.memories is None else found.memories,
+        "archived": "no table" if found.archived is None else found.archived,
+        "problem": found.problem,
+        "paused": paused and f"until {paused.until or '`memctl resume`'}: {paused.reason}",
+    }
+    facts |= {
+        feature.feature: FEATURE_STATES[feature.state].format(**asdict(feature))
+        for feature in found.features
+        if feature.state != "off"
+    }
+    show_facts({name: fact for name, fact in facts.items() if fact is not None})
+    show_rows((asdict(job) for job in found.jobs), "table")
