@@ -28,7 +28,7 @@ from tests.support.database import (
     rows,
 )
 from tests.support.disks import fill_disk
-from tests.support.jobs import JOBS, SCHEMA_CHANGES, Job, last_prune_kept_a_year, undisturbed
+from tests.support.jobs import JOBS, MANY, SCHEMA_CHANGES, Job, last_prune_kept_a_year, undisturbed
 from tests.support.locks import write_lock
 from tests.support.odd_values import ODD_NAMES
 from tests.support.program import NOW, PROGRAM, Answer, Memctl, Words, complaint, fork_server
@@ -449,7 +449,7 @@ def test_a_full_disk_stops_a_command_that_then_works_when_there_is_room(
     job: Job, small_disk: Path, tmp_path: Path
 ) -> None:
     memctl = Memctl(small_disk / "harness.db")
-    words = job.prepare(memctl)
+    words = job.prepare(memctl, MANY)
     before = shape(memctl.database), snapshot(memctl.database)
     after = undisturbed(memctl, words, tmp_path / "alone")
 
@@ -490,7 +490,7 @@ def test_a_disk_that_fills_up_between_two_batches_loses_and_doubles_nothing(
     job: Job, small_disk: Path, tmp_path: Path
 ) -> None:
     memctl = Memctl(small_disk / "harness.db")
-    words = job.prepare(memctl)
+    words = job.prepare(memctl, MANY)
     before, after = snapshot(memctl.database), undisturbed(memctl, words, tmp_path / "alone")
     filler = fill_disk(small_disk, room=1_000_000)
 
@@ -514,7 +514,7 @@ def test_a_disk_that_fills_up_between_two_batches_loses_and_doubles_nothing(
 @pytest.mark.parametrize("job", [pytest.param(job, id=job.name) for job in SCHEMA_CHANGES])
 def test_a_backup_that_finds_the_disk_full_leaves_nothing_on_it(job: Job, small_disk: Path) -> None:
     memctl = Memctl(small_disk / "harness.db")
-    words = job.prepare(memctl)
+    words = job.prepare(memctl, MANY)
 
     for room in (64 * 1024, 1_000_000):
         filler = fill_disk(small_disk, room=room)

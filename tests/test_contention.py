@@ -1,8 +1,8 @@
 """Others use the database at the same time: the service, another memctl, a reader, a signal."""
 
 import json
+import os
 import random
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -16,18 +16,11 @@ from typing import Any
 import pytest
 
 from tests.support.database import Row, connect, everything, rows, text_of
-from tests.support.jobs import (
-    JOBS,
-    SCHEMA_CHANGES,
-    Job,
-    prepare_cleanup,
-    prepare_decay,
-    prepare_import,
-    undisturbed,
-)
+from tests.support.forkserver import Process
+from tests.support.jobs import CLEANUP, DECAY, IMPORT, JOBS, MANY, SCHEMA_CHANGES, Job, undisturbed
 from tests.support.locks import lock_file, write_lock
-from tests.support.processes import eventually, first_commit, slow_down
-from tests.support.program import Answer, Memctl, Words
+from tests.support.processes import eventually
+from tests.support.program import PROGRAM, Answer, Memctl, Words, fork_server
 from tests.support.service import Service
 from tests.support.service_at_work import (
     TODAY,
@@ -46,7 +39,9 @@ def memctl(path: Path) -> Memctl:
     return Memctl(path, TODAY)
 
 
-AT_ONCE = [*SCHEMA_CHANGES, Job("import", prepare_import)]
+Ended = subprocess.CompletedProcess[bytes]
+
+AT_ONCE = [*SCHEMA_CHANGES, IMPORT]
 
 every_job = pytest.mark.parametrize("job", [pytest.param(job, id=job.name) for job in JOBS])
 every_change = pytest.mark.parametrize(
@@ -67,7 +62,7 @@ def ledger(path: Path) -> list[tuple[Any, ...]]:
 def test_the_service_and_a_command_at_the_same_time_lose_and_alter_nothing(
     job: Job, memctl: Memctl, tmp_path: Path
 ) -> None:
-    words = job.prepare(memctl)
+    words = job.prepare(memctl, 1000)
     before = snapshot(memctl.database)
     after = undisturbed(memctl, words, tmp_path / "alone")
 
@@ -101,7 +96,7 @@ def expired_names(path: Path) -> list[tuple[str, str, str]]:
 
 
 def test_a_memory_that_the_service_renews_during_cleanup_stays_active(memctl: Memctl) -> None:
-    words = prepare_cleanup(memctl)
+    words = CLEANUP.prepare(memctl, MANY)
     expired = expired_names(memctl.database)
 
     def renew(service: Service, number: int) -> Row:
@@ -155,25 +150,26 @@ def test_a_memory_renewed_between_its_finding_and_its_batch_stays_active(
 ) -> None:
     renewed: list[tuple[str, str, str]] = []
 
-    def renew_the_rest(process: "subprocess.Popen[bytes]", path: Path) -> bool:
+    def renew_the_rest(process: Process, path: Path) -> Ended:
         with write_lock(path) as db:
             renewed[:] = expired_names(path)
             renew(db, renewed)
-        return bool(renewed)
+        return process.resume()
 
-    midway = meddle(Job("cleanup", prepare_cleanup), memctl, tmp_path, renew_the_rest)
+    midway = meddle(CLEANUP, memctl, tmp_path, renew_the_rest)
 
     with closing(connect(midway.program.database)) as db:
         active = db.execute("SELECT count(*) FROM agent_memory WHERE value = 'renewed'").fetchone()
         archived = db.execute(
             "SELECT count(*) FROM archived_memories WHERE value = 'renewed'"
         ).fetchone()
+    assert renewed
     assert midway.answer == Answer(0, "", "")
     assert (active, archived) == ((len(renewed),), (0,))
 
 
 def test_decay_overwrites_no_access_that_happens_meanwhile(memctl: Memctl, tmp_path: Path) -> None:
-    words = prepare_decay(memctl)
+    words = DECAY.prepare(memctl, MANY)
     before = importances(memctl.database)
     undisturbed(memctl, words, tmp_path / "alone")
     after = importances(tmp_path / "alone" / "harness.db")
@@ -232,28 +228,32 @@ def meddle(
     job: Job,
     memctl: Memctl,
     folder: Path,
-    meddling: Callable[["subprocess.Popen[bytes]", Path], bool],
+    meddling: Callable[[Process, Path], Ended],
     *options: str,
 ) -> Midway:
-    """Do something to a job after its first batch; again, as long as it was done too late."""
+    """Do something to a job between its first two batches, and let it end."""
     words = job.prepare(memctl)
     before = snapshot(memctl.database)
     after = undisturbed(memctl, words, folder / "alone")
-    for attempt in range(20):
-        place = folder / f"attempt-{attempt}"
-        place.mkdir()
-        program = Memctl(place / "harness.db", memctl.now)
-        shutil.copyfile(memctl.database, program.database)
-        slow_down(program.database)
-        begun = first_commit(program.database)
-        process = program.start(*words, *options)
-        eventually(begun)
-        in_time = meddling(process, program.database)
-        out, err = process.communicate()
-        if in_time:
-            answer = Answer(process.returncode, out.decode(), err.decode())
-            return Midway(program, words, answer, before, after)
-    pytest.fail(f"{job.name} always ended before anything could be done to it")
+    process = fork_server().start_and_stop(
+        [str(PROGRAM), *words, *options],
+        environment=memctl.environment(),
+        directory=memctl.database.parent,
+        transaction=3,  # the first records the run
+    )
+    ended = meddling(process, memctl.database)
+    answer = Answer(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+    return Midway(memctl, words, answer, before, after)
+
+
+def send(number: signal.Signals) -> Callable[[Process, Path], Ended]:
+    """Return what sends a signal."""
+
+    def meddling(process: Process, _path: Path) -> Ended:
+        os.kill(process.pid, number)
+        return process.resume()
+
+    return meddling
 
 
 @every_job
@@ -267,11 +267,7 @@ def meddle(
 def test_a_signal_stops_a_job_between_two_batches(
     number: signal.Signals, exit_code: int, job: Job, memctl: Memctl, tmp_path: Path
 ) -> None:
-    def send(process: "subprocess.Popen[bytes]", _path: Path) -> bool:
-        process.send_signal(number)
-        return process.wait() != 0
-
-    midway = meddle(job, memctl, tmp_path, send)
+    midway = meddle(job, memctl, tmp_path, send(number))
 
     found = snapshot(midway.program.database)
     assert (midway.answer.exit_code, midway.answer.out) == (exit_code, "")
@@ -288,11 +284,7 @@ def test_a_signal_stops_a_job_between_two_batches(
 def test_a_cleanup_that_a_signal_stopped_can_be_run_again(
     number: signal.Signals, memctl: Memctl, tmp_path: Path
 ) -> None:
-    def send(process: "subprocess.Popen[bytes]", _path: Path) -> bool:
-        process.send_signal(number)
-        return process.wait() != 0
-
-    midway = meddle(Job("cleanup", prepare_cleanup), memctl, tmp_path, send)
+    midway = meddle(CLEANUP, memctl, tmp_path, send(number))
     rerun = midway.program(*midway.words)
 
     assert rerun == Answer(0, "", "")
@@ -303,9 +295,9 @@ def test_a_cleanup_that_a_signal_stopped_can_be_run_again(
 def test_a_job_locked_out_between_two_batches_fails_and_keeps_what_it_did(
     job: Job, memctl: Memctl, tmp_path: Path
 ) -> None:
-    def lock_out(process: "subprocess.Popen[bytes]", path: Path) -> bool:
+    def lock_out(process: Process, path: Path) -> Ended:
         with write_lock(path):
-            return process.wait() != 0
+            return process.resume()
 
     midway = meddle(job, memctl, tmp_path, lock_out, "--lock-wait", "0.2")
 
@@ -323,7 +315,7 @@ def test_a_job_locked_out_between_two_batches_fails_and_keeps_what_it_did(
 def test_two_cleanups_at_once_share_nothing_and_both_succeed(
     memctl: Memctl, tmp_path: Path
 ) -> None:
-    words = prepare_cleanup(memctl)
+    words = CLEANUP.prepare(memctl)
     before, after = snapshot(memctl.database), undisturbed(memctl, words, tmp_path / "alone")
 
     processes = [memctl.start(*words, "--json") for _ in range(2)]
@@ -337,7 +329,7 @@ def test_two_cleanups_at_once_share_nothing_and_both_succeed(
 
 
 def test_a_job_waits_for_the_one_that_is_at_work(memctl: Memctl) -> None:
-    prepare_cleanup(memctl)
+    CLEANUP.prepare(memctl)
 
     with write_lock(memctl.database):
         first = memctl.start("cleanup", "--lock-wait", "60")
@@ -379,7 +371,7 @@ def test_a_command_that_may_not_wait_names_the_memctl_at_work(job: Job, memctl: 
 
 
 def test_the_memctl_at_work_is_named_by_its_job_and_process(memctl: Memctl) -> None:
-    prepare_cleanup(memctl)
+    CLEANUP.prepare(memctl)
 
     with write_lock(memctl.database):
         at_work = memctl.start("cleanup", "--lock-wait", "60")
@@ -404,15 +396,15 @@ def test_an_unreadable_note_in_the_lock_file_does_not_matter(note: str, migrated
 # Another program
 
 
-def prepare_pause(memctl: Memctl) -> Words:
+def fill_for_pause(memctl: Memctl, memories: int) -> Words:
     """Give pause a migrated database."""
-    prepare_cleanup(memctl)
+    CLEANUP.fill(memctl, memories)
     return ("pause", "--reason", "deploy")
 
 
-def prepare_resume(memctl: Memctl) -> Words:
+def fill_for_resume(memctl: Memctl, memories: int) -> Words:
     """Give resume a pause."""
-    memctl.ok(*prepare_pause(memctl))
+    memctl.ok(*fill_for_pause(memctl, memories))
     return ("resume",)
 
 
@@ -423,8 +415,8 @@ def prepare_resume(memctl: Memctl) -> Words:
         for job in [
             *JOBS,
             *AT_ONCE,
-            Job("pause", prepare_pause),
-            Job("resume", prepare_resume),
+            Job("pause", fill_for_pause),
+            Job("resume", fill_for_resume),
         ]
     ],
 )
@@ -484,7 +476,7 @@ def test_a_job_without_time_does_nothing_and_tells_what_remains(
 def test_a_job_whose_time_is_over_stops_between_two_batches_and_tells_what_remains(
     memctl: Memctl, tmp_path: Path
 ) -> None:
-    words = prepare_cleanup(memctl)
+    words = CLEANUP.prepare(memctl, MANY)
     before, after = snapshot(memctl.database), undisturbed(memctl, words, tmp_path / "alone")
 
     first = memctl.ok(*words, "--max-seconds", "0.01", "--json")

@@ -18,7 +18,7 @@ import pytest
 
 from memctl.storage.sqlite.manifests import manifests_in
 from tests.support.database import connect, connected_to_copy
-from tests.support.jobs import Job, every_job, fill_legacy_table, prepare_cleanup, prepare_import
+from tests.support.jobs import CLEANUP, IMPORT, MIGRATE, ROLLBACK, Job, every_job
 from tests.support.kills import (
     copy_at,
     killed_at_random,
@@ -149,7 +149,7 @@ def test_a_killed_atomic_import_happened_whole_or_not_at_all(
     killed: Killed, tmp_path: Path
 ) -> None:
     template = program_at(tmp_path / "template")
-    words = (*prepare_import(template, MEMORIES), "--atomic")
+    words = (*IMPORT.prepare(template, MEMORIES), "--atomic")
     unkilled = copy_at(tmp_path / "unkilled", template)
     unkilled.ok(*words)
     before, after = snapshot(template.database), snapshot(unkilled.database)
@@ -200,7 +200,7 @@ def test_a_killed_migration_stops_at_a_whole_step_and_changes_no_memory(
     killed: Killed, tmp_path: Path
 ) -> None:
     template = program_at(tmp_path / "template")
-    fill_legacy_table(template.database, now=template.now, memories=MEMORIES)
+    words = MIGRATE.prepare(template, MEMORIES)
     stepwise = copy_at(tmp_path / "stepwise", template)
     steps = [shape(template.database)]
     for step in ("1", "2"):
@@ -208,7 +208,7 @@ def test_a_killed_migration_stops_at_a_whole_step_and_changes_no_memory(
         steps.append(shape(stepwise.database))
     before = snapshot(template.database)
 
-    crashes = crashes_of_schema_change(("migrate",), killed(template, ("migrate",), tmp_path))
+    crashes = crashes_of_schema_change(words, killed(template, words, tmp_path))
 
     assert [crash.left for crash in crashes if crash.left not in steps] == []
     assert [crash for crash in crashes if not crash.backups and crash.left != steps[0]] == []
@@ -223,8 +223,7 @@ def test_a_killed_rollback_happens_or_not_and_keeps_the_archive_in_its_backup(
     killed: Killed, tmp_path: Path
 ) -> None:
     template = program_at(tmp_path / "template")
-    template.ok(*prepare_cleanup(template, MEMORIES))
-    words = ("rollback", "--to", "1", "--yes")
+    words = ROLLBACK.prepare(template, MEMORIES)
     unkilled = copy_at(tmp_path / "unkilled", template)
     unkilled.ok(*words)
     before, after = shape(template.database), shape(unkilled.database)
@@ -280,7 +279,7 @@ def test_a_program_killed_between_two_transactions_is_caught(
     statements: Words, places: list[str], tmp_path: Path
 ) -> None:
     template = program_at(tmp_path / "template")
-    prepare_cleanup(template, MEMORIES)
+    CLEANUP.prepare(template, MEMORIES)
     with closing(connect(template.database)) as db:
         db.execute("CREATE TABLE before_deletion AS SELECT * FROM agent_memory")
         expired = [

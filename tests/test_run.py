@@ -1,6 +1,7 @@
 """`memctl run`: what is due, when, in which order, and what becomes of it when something fails."""
 
 import json
+import signal
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -16,10 +17,10 @@ from memctl.config.jobs import JOBS, Every
 from memctl.jobs.due import due_at
 from memctl.storage.rows import JobHistory
 from tests.support.database import connect, everything, rows
-from tests.support.jobs import fill_archive, prepare_cleanup, undisturbed
+from tests.support.jobs import CLEANUP, fill_archive, undisturbed
+from tests.support.kills import kill
 from tests.support.ledger import jobs_run, runs
 from tests.support.locks import write_lock
-from tests.support.processes import first_commit, kill, slow_down
 from tests.support.program import NOW, Answer, Memctl
 from tests.support.snapshots import broken_promises, snapshot
 
@@ -445,17 +446,16 @@ def test_a_clock_that_went_back_is_told_in_one_line(migrated: Memctl) -> None:
 def test_a_run_killed_between_batches_loses_and_doubles_nothing_and_is_made_up_for(
     memctl: Memctl, tmp_path: Path
 ) -> None:
-    prepare_cleanup(memctl)
+    CLEANUP.prepare(memctl)
     before = snapshot(memctl.database)
     after = undisturbed(memctl, ("run",), tmp_path / "alone")
 
-    slow_down(memctl.database)
-    was_running = kill(memctl, ("run",), after=first_commit(memctl.database), delay=0)
+    status = kill((3, "COMMIT"), memctl, ("run",))
     left = snapshot(memctl.database)
     memctl.at(memctl.now + HOUR).ok("run")
     found = snapshot(memctl.database)
 
-    assert was_running
+    assert status == -signal.SIGKILL
     assert broken_promises(before, after, left) == []
     assert found.sound
     homes = {"agent_memory", "archived_memories"}  # a link to what was promoted is none

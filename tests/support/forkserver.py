@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,33 @@ class ForkServer:
         `_count_steps`. `kill_before` is the number, from 1, of the step before which the program
         is killed, among all steps or among those of one kind; 0 lets it end by itself.
         """
+        request: dict[str, Any] = {"closed": closed}
+        if steps is not None:
+            request |= {"steps": str(steps), "kill_before": kill_before}
+        return self._start(words, environment, directory, streams, request).end(given, timeout)
+
+    def start_and_stop(
+        self,
+        words: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        directory: Path,
+        transaction: int,
+    ) -> "Process":
+        """Start the program; it stops before its write transaction of that number, from 1."""
+        request = {"stop_before": transaction}
+        process = self._start(words, environment, directory, NO_STREAMS, request)
+        process.wait_until_stopped()
+        return process
+
+    def _start(
+        self,
+        words: Sequence[str | bytes],
+        environment: Mapping[str, str],
+        directory: Path,
+        streams: Mapping[int, int],
+        request: dict[str, Any],
+    ) -> "Process":
         pipes = [os.pipe() for _ in range(3)]
         (stdin, to_program), (from_program, stdout), (complaints, stderr) = pipes
         ours, theirs = socket.socketpair()
@@ -86,20 +114,56 @@ class ForkServer:
             "words": [os.fsdecode(word) for word in words],
             "environment": dict(environment),
             "directory": str(directory),
-            "closed": closed,
-            "steps": str(steps) if steps else None,
-            "kill_before": kill_before,
+            **request,
         }
-        with ours, ours.makefile("rwb") as stream:
-            stream.write(json.dumps(request).encode() + b"\n")
-            stream.flush()
-            process = int(stream.readline())
+        ours.sendall(json.dumps(request).encode() + b"\n")
+        return Process(words, ours, (to_program, from_program, complaints))
+
+
+class Process:
+    """The program, running."""
+
+    def __init__(
+        self,
+        words: Sequence[str | bytes],
+        connection: socket.socket,
+        pipes: tuple[int, int, int],
+    ) -> None:
+        self._words = words
+        with connection:
+            self._replies = connection.makefile("rb")
+        self._pipes = pipes
+        self.pid = int(self._replies.readline())
+
+    def end(self, given: bytes = b"", timeout: float = 60) -> "subprocess.CompletedProcess[bytes]":
+        """Let the program run to its end."""
+        with self._replies:
             try:
-                out, err = _exchange(given, to_program, from_program, complaints, timeout)
+                out, err = _exchange(given, *self._pipes, timeout)
             except TimeoutError:
-                os.kill(process, signal.SIGKILL)
-                raise subprocess.TimeoutExpired(words, timeout) from None
-            return subprocess.CompletedProcess(words, int(stream.readline()), out, err)
+                os.kill(self.pid, signal.SIGKILL)
+                raise subprocess.TimeoutExpired(self._words, timeout) from None
+            status = int(self._replies.readline())
+        return subprocess.CompletedProcess(self._words, status, out, err)
+
+    def wait_until_stopped(self) -> None:
+        """Wait until the program has stopped itself, or has ended."""
+        while self._state() not in "TXZ":
+            time.sleep(0.001)
+
+    def resume(self) -> "subprocess.CompletedProcess[bytes]":
+        """Let a stopped program run on to its end."""
+        assert self._state() == "T"
+        os.kill(self.pid, signal.SIGCONT)
+        return self.end()
+
+    def _state(self) -> str:
+        """Return the letter that the system has for what the process does."""
+        try:
+            status = Path(f"/proc/{self.pid}/stat").read_text()
+        except FileNotFoundError:
+            return "X"
+        return status.rpartition(") ")[2][0]
 
 
 def _exchange(
@@ -191,14 +255,32 @@ def _answer(stdin: int, stdout: int, stderr: int, reply: int) -> None:
         ("stdout", 1, "w", "surrogateescape"),
         ("stderr", 2, "w", "backslashreplace"),
     ):
-        if place in request["closed"]:
+        if place in request.get("closed", ()):
             os.close(place)
             setattr(sys, name, None)  # as Python does when it starts
         else:
             fresh = open(place, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
             setattr(sys, name, fresh)
-    if request["steps"] is not None:
+    if "stop_before" in request:
+        _stop_before(request["stop_before"])
+    if "steps" in request:
         _count_steps(request["steps"], *request["kill_before"])
+
+
+def _stop_before(transaction: int) -> None:
+    """Let this process stop itself before it begins its write transaction of that number."""
+    begun = 0
+
+    class Stopping(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            nonlocal begun
+            if sql == "BEGIN IMMEDIATE":
+                begun += 1
+                if begun == transaction:
+                    os.kill(os.getpid(), signal.SIGSTOP)
+            return super().execute(sql, *values)
+
+    sqlite3.connect = partial(sqlite3.connect, factory=Stopping)  # type: ignore[assignment]
 
 
 def _count_steps(record: str, number: int, kind: str | None) -> None:

@@ -1,14 +1,18 @@
 """The commands that change memories, and databases that give them work."""
 
+import atexit
 import json
+import os
 import random
 import shutil
 import sqlite3
+import tempfile
 import uuid
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,7 +22,8 @@ from tests.support.program import Memctl, Words
 from tests.support.service import Service
 from tests.support.snapshots import Snapshot, snapshot
 
-MEMORIES = 3000
+MEMORIES = 300
+MANY = 3000
 SEED = 20261122
 
 
@@ -27,7 +32,25 @@ class Job:
     """A job, and how to build a database that gives it memories to change."""
 
     name: str
-    prepare: Callable[..., Words]  # of a Memctl and, unless it is MEMORIES, the number of memories
+    fill: Callable[[Memctl, int], Words]
+
+    def prepare(self, memctl: Memctl, memories: int = MEMORIES) -> Words:
+        """Give the program a database with work for the job; return the words of its call."""
+        template, words = prepared(self, memctl.now, memories)
+        for ending in ("", ".memctl.lock"):
+            with suppress(FileNotFoundError):
+                shutil.copyfile(f"{template}{ending}", f"{memctl.database}{ending}")
+        return words
+
+
+@cache
+def prepared(job: Job, now: datetime, memories: int) -> tuple[Path, Words]:
+    """Build such a database, once; return it and the words of the call."""
+    folder = tempfile.mkdtemp(prefix="memctl-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT"))
+    atexit.register(shutil.rmtree, folder)
+    memctl = Memctl(Path(folder, "harness.db"), now)
+    words = job.fill(memctl, memories)
+    return memctl.database, words
 
 
 def fill_legacy_table(path: Path, *, now: datetime, memories: int = MEMORIES) -> None:
@@ -72,20 +95,20 @@ def fill_legacy_table(path: Path, *, now: datetime, memories: int = MEMORIES) ->
         service.db.execute("COMMIT")
 
 
-def prepare_cleanup(memctl: Memctl, memories: int = MEMORIES) -> Words:
+def fill_for_cleanup(memctl: Memctl, memories: int) -> Words:
     """Give cleanup expired memories."""
     fill_legacy_table(memctl.database, now=memctl.now, memories=memories)
     memctl.ok("migrate", "--no-backup")
     return ("cleanup",)
 
 
-def prepare_decay(memctl: Memctl, memories: int = MEMORIES) -> Words:
+def fill_for_decay(memctl: Memctl, memories: int) -> Words:
     """Give decay idle memories."""
-    prepare_cleanup(memctl, memories)
+    fill_for_cleanup(memctl, memories)
     return ("decay",)
 
 
-def prepare_prune(memctl: Memctl, memories: int = MEMORIES) -> Words:
+def fill_for_prune(memctl: Memctl, memories: int) -> Words:
     """Give prune an old archive."""
     fill_legacy_table(memctl.database, now=memctl.now, memories=2 * memories)
     memctl.ok("migrate", "--no-backup")
@@ -93,21 +116,21 @@ def prepare_prune(memctl: Memctl, memories: int = MEMORIES) -> Words:
     return ("prune", "--force")
 
 
-def prepare_restore(memctl: Memctl, memories: int = MEMORIES) -> Words:
+def fill_for_restore(memctl: Memctl, memories: int) -> Words:
     """Give restore the work of a whole cleanup."""
-    memctl.ok(*prepare_cleanup(memctl, memories))
+    memctl.ok(*fill_for_cleanup(memctl, memories))
     return ("restore", "--run", "1")
 
 
-def prepare_archive(memctl: Memctl, memories: int = MEMORIES) -> Words:
+def fill_for_archive(memctl: Memctl, memories: int) -> Words:
     """Give archive many memories of one agent."""
-    prepare_cleanup(memctl, memories)
+    fill_for_cleanup(memctl, memories)
     with closing(connect(memctl.database)) as db:
         chosen = db.execute("SELECT id FROM agent_memory WHERE agent_id = 'build_agent' LIMIT 800")
         return ("archive", "build_agent", *(memory_id for (memory_id,) in chosen))
 
 
-def prepare_promote(memctl: Memctl, memories: int = MEMORIES) -> Words:
+def fill_for_promote(memctl: Memctl, memories: int) -> Words:
     """Give promote memories that have proved themselves, many of which say the same."""
     fill_legacy_table(memctl.database, now=memctl.now, memories=memories)
     memctl.ok("migrate", "--no-backup")
@@ -116,9 +139,9 @@ def prepare_promote(memctl: Memctl, memories: int = MEMORIES) -> Words:
     return ("promote",)
 
 
-def prepare_import(memctl: Memctl, memories: int = MEMORIES) -> Words:
+def fill_for_import(memctl: Memctl, memories: int) -> Words:
     """Give import a document of which half is missing and a quarter is different here."""
-    memctl.ok(*prepare_cleanup(memctl, memories))
+    memctl.ok(*fill_for_cleanup(memctl, memories))
     document = memctl.database.with_name("backup.json")
     memctl.ok("export", "--all", "-o", str(document))
     with closing(connect(memctl.database)) as db:
@@ -130,33 +153,38 @@ def prepare_import(memctl: Memctl, memories: int = MEMORIES) -> Words:
     return ("import", "--all", str(document), "--on-conflict", "replace", "--allow-invalid")
 
 
+CLEANUP = Job("cleanup", fill_for_cleanup)
+DECAY = Job("decay", fill_for_decay)
+IMPORT = Job("import", fill_for_import)
 JOBS = [
-    Job("cleanup", prepare_cleanup),
-    Job("decay", prepare_decay),
-    Job("prune", prepare_prune),
-    Job("promote", prepare_promote),
-    Job("restore", prepare_restore),
-    Job("archive", prepare_archive),
-    Job("import", prepare_import),
+    CLEANUP,
+    DECAY,
+    Job("prune", fill_for_prune),
+    Job("promote", fill_for_promote),
+    Job("restore", fill_for_restore),
+    Job("archive", fill_for_archive),
+    IMPORT,
 ]
 
 
 every_job = pytest.mark.parametrize("job", [pytest.param(job, id=job.name) for job in JOBS])
 
 
-def prepare_migrate(memctl: Memctl, memories: int = MEMORIES) -> Words:
+def fill_for_migrate(memctl: Memctl, memories: int) -> Words:
     """Give migrate a table that the service has been using."""
     fill_legacy_table(memctl.database, now=memctl.now, memories=memories)
     return ("migrate",)
 
 
-def prepare_rollback(memctl: Memctl, memories: int = MEMORIES) -> Words:
+def fill_for_rollback(memctl: Memctl, memories: int) -> Words:
     """Give rollback active and archived memories."""
-    memctl.ok(*prepare_cleanup(memctl, memories))
+    memctl.ok(*fill_for_cleanup(memctl, memories))
     return ("rollback", "--to", "1", "--yes")
 
 
-SCHEMA_CHANGES = [Job("migrate", prepare_migrate), Job("rollback", prepare_rollback)]
+MIGRATE = Job("migrate", fill_for_migrate)
+ROLLBACK = Job("rollback", fill_for_rollback)
+SCHEMA_CHANGES = [MIGRATE, ROLLBACK]
 
 
 def undisturbed(memctl: Memctl, words: Words, folder: Path) -> Snapshot:
