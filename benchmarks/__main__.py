@@ -1,4 +1,4 @@
-"""Measure what the README promises; each figure beside one that means something.
+"""Measure the figures in the documentation, each next to a comparable one.
 
 python -m benchmarks              everything, a few minutes
 python -m benchmarks NAME         one of those that an unknown name lists
@@ -54,20 +54,20 @@ idle_rate = 0.1{0}
 
 
 def cleanup(folder: Path) -> None:
-    """100,000 of 200,000 memories expire: beside a writer, and alone beside the sqlite3 shell."""
+    """100,000 of 200,000 memories expire: with a writer, and alone against the sqlite3 shell."""
     original = folder / "original.db"
     build(original, memories=200_000, expired=100_000)
     beside_writer(original, "cleanup", count="archived")
     seconds = [(job(copy(original, "job.db"), "cleanup"), shell(original)) for _ in range(RUNS)]
-    side_by_side("cleanup, nobody writing", seconds, "the sqlite3 shell, one transaction")
+    side_by_side("cleanup, no other writer", seconds, "the sqlite3 shell, one transaction")
 
 
 def decay(folder: Path) -> None:
-    """100,000 of 200,000 memories are idle: beside a writer, and alone."""
+    """100,000 of 200,000 memories are idle: with a writer, and alone."""
     original = folder / "original.db"
     build(original, memories=200_000, expired=0, idle=100_000)
     beside_writer(original, "decay", count="decayed")
-    show("decay, nobody writing", s=job(copy(original, "job.db"), "decay"))
+    show("decay, no other writer", s=job(copy(original, "job.db"), "decay"))
     configuration = folder / "memctl.toml"
     configuration.write_text("".join(map(OWN_POLICY.format, range(20))))
     show(
@@ -76,11 +76,11 @@ def decay(folder: Path) -> None:
     )
     small = folder / "small.db"
     build(small, memories=20_000, expired=0, idle=10_000)
-    show("decay of 10,000, nobody writing", s=job(small, "decay"))
+    show("decay of 10,000, no other writer", s=job(small, "decay"))
 
 
 def memories(folder: Path) -> None:
-    """Calls of AgentMemory among 100,000 memories, beside the bare statements."""
+    """Calls of AgentMemory on 100,000 memories, compared with the bare statements."""
     database = folder / "memories.db"
     build(database, memories=100_000, expired=0)
     with AgentMemory(database) as api, closing(sqlite3.connect(database)) as db:
@@ -99,18 +99,18 @@ def memories(folder: Path) -> None:
 
 
 def promote(folder: Path) -> None:
-    """1,000 of 101,000 memories are promoted beside 10,000 entries: beside a writer, and alone."""
+    """1,000 of 101,000 memories are promoted, with 10,000 entries: with a writer, and alone."""
     original = folder / "original.db"
     build(original, memories=100_000, expired=0, idle=100_000)
     prove(original, memories=1000, entries=10_000)
     beside_writer(original, "promote", count="promoted")
     alone = copy(original, "alone.db")
-    show("promote, nobody writing", s=job(alone, "promote"))
+    show("promote, no other writer", s=job(alone, "promote"))
     show("promote with nothing to do", s=job(alone, "promote"))
 
 
 def start(folder: Path) -> None:
-    """A job that finds nothing to do beside a bare Typer program; --version beside bare Python.
+    """A job with nothing to do and a bare Typer program; --version and bare Python.
 
     Before pip 25 the script that pip makes imports `re`, which takes half as long as Python.
     """
@@ -136,12 +136,12 @@ def growth(folder: Path) -> None:
 
 
 def features(folder: Path) -> None:
-    """What the service's own calls cost with memctl's columns, and with its features on."""
+    """The cost of the service's own calls with memctl's columns, and with its features enabled."""
     feature_costs.measure(folder, show)
 
 
 def backups(folder: Path) -> None:
-    """Export and import of 100,000 memories: beside the sqlite3 shell, a peer, and a writer."""
+    """Export and import of 100,000 memories: with the sqlite3 shell, a peer, and a writer."""
     original, document, dump = (folder / name for name in ("original.db", "own.json", "dump.sql"))
     build(original, memories=100_000, expired=0)
     tables = "agent_memory archived_memories memory_promotions"
@@ -169,7 +169,7 @@ def backups(folder: Path) -> None:
 
 
 def new(folder: Path) -> Path:
-    """Return a migrated database without any memory."""
+    """Return a migrated database without memories."""
     for left in folder.glob("new.db*"):
         left.unlink()
     build(folder / "new.db", memories=0, expired=0)
@@ -177,7 +177,7 @@ def new(folder: Path) -> Path:
 
 
 def side_by_side(what: str, seconds: list[tuple[float, float]], peer: str) -> None:
-    """Show the medians of two programs that took turns, and that of their ratios."""
+    """Show the medians of two programs that ran alternately, and the median of their ratios."""
     for name, times in zip((what, peer), zip(*seconds, strict=True), strict=True):
         median = statistics.median(times)
         show(name, **({"s": median} if median > 1 else {"ms": 1000 * median}))
@@ -187,7 +187,7 @@ def side_by_side(what: str, seconds: list[tuple[float, float]], peer: str) -> No
 def against_peer(
     folder: Path, exports: list[tuple[float, float]], imports: list[tuple[float, float]]
 ) -> None:
-    """Let mnemosyne-memory import and export as many memories, if it can be installed here."""
+    """Import and export as many memories with mnemosyne-memory, if installable."""
     python = folder / "peer" / "bin" / "python"
     try:
         subprocess.run([sys.executable, "-m", "venv", folder / "peer"], check=True)
@@ -213,7 +213,7 @@ def against_peer(
 
 
 def insight(folder: Path) -> None:
-    """Figures of 100,000 memories and 30,000 archived ones, then of ten times as many."""
+    """Metrics of 100,000 memories and 30,000 archived ones, then of ten times as many."""
     for memories in (100_000, 1_000_000):
         database = folder / f"{memories}.db"
         build(database, memories=memories * 13 // 10, expired=memories * 3 // 10)
@@ -227,7 +227,7 @@ def insight(folder: Path) -> None:
 
 
 def beside_writer(original: Path, name: str, *words: str | Path, count: str = "") -> None:
-    """Run a job while another process writes, and show what each noticed of the other."""
+    """Run a job while another process writes, and show the effects on both."""
     database = copy(original, "beside.db")
     writer = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.writer", database],
@@ -250,7 +250,7 @@ def beside_writer(original: Path, name: str, *words: str | Path, count: str = ""
 
 
 def job(database: Path, *words: str | Path, result: dict[str, Any] | None = None) -> float:
-    """Run a command and return how many seconds the whole process took."""
+    """Run a command and return the duration of the process in seconds."""
     begun = time.perf_counter()
     ran = subprocess.run(
         [PROGRAM, *words, "--json", "--db", database, "--now", MOMENT],
@@ -264,7 +264,7 @@ def job(database: Path, *words: str | Path, result: dict[str, Any] | None = None
 
 
 def shell(original: Path) -> float:
-    """Do a cleanup's work in one transaction of the sqlite3 shell and return the seconds."""
+    """Do the work of a cleanup in one transaction of the sqlite3 shell; return the seconds."""
     database = copy(original, "shell.db")
     due = f"SELECT rowid FROM ({expired_memories(ALL_ROWS)}) ORDER BY rowid"
     script = f"""
@@ -285,7 +285,7 @@ def shell(original: Path) -> float:
 
 
 def shell_program() -> str:
-    """Return where the sqlite3 shell is."""
+    """Return the path of the sqlite3 shell."""
     program = shutil.which("sqlite3")
     if program is None:
         raise SystemExit("the comparison needs the sqlite3 shell (Debian: apt-get install sqlite3)")
@@ -293,7 +293,7 @@ def shell_program() -> str:
 
 
 def timed(command: list[str | Path], script: str = "") -> float:
-    """Run a command and return how many seconds the whole process took."""
+    """Run a command and return the duration of the process in seconds."""
     begun = time.perf_counter()
     subprocess.run(command, input=script, text=True, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - begun

@@ -1,4 +1,4 @@
-"""Single calls of AgentMemory, timed beside the bare statements that they come down to."""
+"""Single calls of AgentMemory, compared with the statements that they execute."""
 
 import sqlite3
 import time
@@ -16,7 +16,7 @@ FIND = "SELECT * FROM agent_memory WHERE agent_id = ? AND type = ? AND key = ?"
 
 
 class Pair(NamedTuple):
-    """One thing to do, by AgentMemory and by bare statements in their own transactions."""
+    """One operation, by AgentMemory and by bare statements in their own transaction."""
 
     what: str
     ours: Call
@@ -24,7 +24,7 @@ class Pair(NamedTuple):
 
 
 def pairs(api: AgentMemory, db: sqlite3.Connection) -> list[Pair]:
-    """Return what an agent does all day."""
+    """Return the frequent operations of an agent."""
 
     def recall(name: Name) -> None:
         found = db.execute(FIND, name).fetchone()
@@ -56,7 +56,7 @@ def pairs(api: AgentMemory, db: sqlite3.Connection) -> list[Pair]:
 
 
 def time_calls(calls: Sequence[Call], names: Sequence[Name]) -> list[list[float]]:
-    """Return of each call its milliseconds, one for each name that is its own; they take turns."""
+    """Return the milliseconds of each call; the two variants run alternately."""
     taken: list[list[float]] = [[] for _ in calls]
     for number, name in enumerate(names):
         turn = number % len(calls)
@@ -67,5 +67,5 @@ def time_calls(calls: Sequence[Call], names: Sequence[Name]) -> list[list[float]
 
 
 def percentile(times: Sequence[float], part: float) -> float:
-    """Return the time that this part of the sorted times does not exceed."""
+    """Return the time that this fraction of the sorted times does not exceed."""
     return times[int(len(times) * part)]

@@ -1,4 +1,4 @@
-"""Databases to measure on, built by the service's statements and migrated by memctl."""
+"""Databases for the measurements, built by the service's statements and migrated by memctl."""
 
 import random
 import shutil
@@ -18,7 +18,7 @@ NOW = datetime(2026, 11, 22, 9, 43, 58, tzinfo=UTC)
 
 
 def build(path: Path, *, memories: int, expired: int, idle: int = 0) -> None:
-    """Make a migrated database in which so many memories have expired, and so many are idle."""
+    """Create a migrated database with a number of expired and a number of idle memories."""
     random.seed(memories)
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         subprocess.run([PROGRAM, "migrate", "-q", "--db", path], check=True)
@@ -40,7 +40,7 @@ def build(path: Path, *, memories: int, expired: int, idle: int = 0) -> None:
 
 
 def prove(path: Path, *, memories: int, entries: int) -> None:
-    """Add so many memories that can be promoted, and entries of the knowledge base, all different.
+    """Add memories that can be promoted, and entries of the knowledge base, all different.
 
     Their texts have 20 to 80 words, drawn as in a language: few are everywhere, those are short.
     """
@@ -76,7 +76,7 @@ def prove(path: Path, *, memories: int, entries: int) -> None:
 
 
 def copy(source: Path, name: str) -> Path:
-    """Return a fresh copy of a database that nobody has open."""
+    """Return a fresh copy of a database that no program has open."""
     target = source.with_name(name)
     for left in target.parent.glob(f"{name}*"):
         left.unlink()
@@ -85,7 +85,7 @@ def copy(source: Path, name: str) -> Path:
 
 
 def _spread(number: int, some: int, whole: int) -> bool:
-    """Tell whether this one is among `some`, spread evenly over `whole`."""
+    """Return whether a number is one of `some`, spread evenly over `whole`."""
     return number * some // whole != (number + 1) * some // whole
 
 

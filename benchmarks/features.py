@@ -1,4 +1,4 @@
-"""What the service pays for memctl: its calls on a database that memctl never saw, beside others.
+"""The cost of memctl for the service: its calls on an unmigrated database, compared with others.
 
 All databases are open at once and take turns in short rounds, so that a machine whose speed drifts
 slows them alike; a figure is the median of the rounds.
@@ -37,7 +37,7 @@ FEATURES = ("access-boost", "access-counting", "archive-on-delete")
 
 
 def measure(folder: Path, show: Callable[..., None]) -> None:
-    """Show, for each call of the service, what it takes and how memctl changes that."""
+    """Show the time of each call of the service, and how memctl changes it."""
     variants: dict[str, tuple[str, ...] | None] = {
         "before memctl": None,
         "migrated, every feature off": (),
@@ -74,7 +74,7 @@ def measure(folder: Path, show: Callable[..., None]) -> None:
 
 
 def connect(path: Path, kept: int) -> sqlite3.Connection:
-    """Connect as the service does; `kept` is how many prepared statements are used again."""
+    """Connect as the service does; `kept` is the number of cached prepared statements."""
     db = sqlite3.connect(path, isolation_level=None, timeout=5, cached_statements=kept)
     db.execute("PRAGMA synchronous = NORMAL")
     return db

@@ -16,7 +16,7 @@ MEMORIES = 100_000
 
 
 def main(folder: Path) -> None:
-    """Print the seconds that each took, as JSON."""
+    """Print the seconds of each, as JSON."""
     program = Path(sys.executable).with_name("mnemosyne")
     places = {name: folder / f"peer-{name}" for name in ("seed", "data")}
     environments = {
@@ -39,7 +39,7 @@ def main(folder: Path) -> None:
 
 
 def run(command: list[Any], environment: dict[str, str]) -> float:
-    """Run a command and return how many seconds the whole process took."""
+    """Run a command and return the duration of the process in seconds."""
     begun = time.perf_counter()
     subprocess.run(command, env=environment, check=True, capture_output=True)
     return time.perf_counter() - begun
@@ -52,7 +52,7 @@ def memories_of(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def multiply(file: Path) -> None:
-    """Make a document of one memory one of many."""
+    """Turn a document with one memory into one with many."""
     document = json.loads(file.read_text())
     (memory,) = memories_of(document)
     document["working_memory"] = [

@@ -1,4 +1,4 @@
-"""A program that does what the service does, every few milliseconds, and times each write.
+"""A program that writes like the service every few milliseconds, and times each write.
 
 It writes one line when it has begun, and its figures as JSON when its standard input is closed.
 """
@@ -39,7 +39,7 @@ def main(path: str) -> None:
 
 
 def wait_for_the_end(over: threading.Event) -> None:
-    """Tell when standard input is closed."""
+    """Return whether stdin is closed."""
     sys.stdin.read()
     over.set()
 

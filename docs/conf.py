@@ -25,7 +25,7 @@ html_copy_source = False
 
 
 def navigation(index: str) -> str:
-    """Return the contents of the site: a table for each heading of index.md, with its links."""
+    """Return the table of contents: a list of links for each heading of index.md."""
     tables = []
     for part in index.split("\n## ")[1:]:
         heading, _, rest = part.partition("\n")
@@ -35,7 +35,7 @@ def navigation(index: str) -> str:
 
 
 def complete(_app: Any, page: str, source: list[str]) -> None:
-    """Add to the text of a page what only the site needs."""
+    """Add the parts of a page that only the site needs."""
     source[0] = source[0].replace("\n```cron\n", "\n```text\n")
     if page == "index":
         source[0] += f"\n{navigation(source[0])}"

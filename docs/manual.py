@@ -34,7 +34,7 @@ def page(described: Program) -> str:
     first, *rest = described.paragraphs
     lines = [
         f'.TH MEMCTL 1 {REVISED} "memctl {__version__}" "User commands"',
-        *[".nh", ".ad l"],  # a name that is cut in two cannot be searched
+        *[".nh", ".ad l"],  # a hyphenated name cannot be searched
         ".SH NAME",
         f"memctl \\- {plain(first[0].lower() + first[1:].rstrip('.'))}",
         ".SH SYNOPSIS",
@@ -63,7 +63,7 @@ def page(described: Program) -> str:
 
 
 def commands(described: dict[str, list[Command]]) -> Iterator[str]:
-    """Write of each command what its help says, without the options that all have."""
+    """Write the help of each command, without the common options."""
     for heading, under_it in described.items():
         yield f'.SS "{heading}"'
         for command in under_it:
@@ -83,7 +83,7 @@ def examples(shown: Iterable[Example]) -> Iterator[str]:
 
 
 def definitions(entries: dict[str, str]) -> Iterator[str]:
-    """Write words and what they mean."""
+    """Write words and their meanings."""
     for word, meaning in entries.items():
         yield from (".TP", f"\\fB{plain(word)}\\fR", plain(meaning))
 
@@ -97,7 +97,7 @@ def text(shown: Iterable[str]) -> Iterator[str]:
 
 
 def plain(written: str) -> str:
-    """Return text that man prints as it is: no request, no escape, no typographic dash or quote."""
+    """Return text that man prints literally: no requests, escapes, typographic dashes or quotes."""
     for character, escape in {
         "\\": "\\e",
         "-": "\\-",

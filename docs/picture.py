@@ -1,4 +1,4 @@
-"""Make the picture docs/demo.svg: what `memctl demo` prints on a real terminal.
+"""Create the picture docs/demo.svg: the output of `memctl demo` on a terminal.
 
 python docs/picture.py            write it anew
 """
@@ -16,7 +16,7 @@ NOW = "2026-11-22T09:43:58Z"
 COLUMNS = 122
 PROGRAM = Path(sys.executable).with_name("memctl")
 
-# Rich's own has fonts to download. https://rich.readthedocs.io/en/stable/reference/console.html
+# The format of Rich downloads fonts. https://rich.readthedocs.io/en/stable/reference/console.html
 SVG = """\
 <svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <title>memctl demo</title>
@@ -46,7 +46,7 @@ SVG = """\
 
 
 def printed_on_a_terminal() -> str:
-    """Run the program on a pseudo-terminal, and return all that it writes there."""
+    """Run the program on a pseudo-terminal, and return its output."""
     ours, theirs = os.openpty()
     environment = {
         "PATH": f"{PROGRAM.parent}:/usr/bin:/bin",
@@ -62,7 +62,7 @@ def printed_on_a_terminal() -> str:
         try:
             while part := os.read(ours, 1 << 16):
                 output += part
-        except OSError:  # how Linux says that the other end is closed
+        except OSError:  # on Linux, the other end is closed
             pass
         finally:
             os.close(ours)

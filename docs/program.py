@@ -1,4 +1,4 @@
-"""What the program says of itself: the source of the manual page and of the generated reference."""
+"""The help of the program, from which the manual page and the reference are generated."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ EXIT_CODES = DOCS / "reference" / "exit-codes.md"
 
 
 class Command(NamedTuple):
-    """The help of one command; `parameters` are those that not every command has."""
+    """The help of one command; `parameters` does not contain the common options."""
 
     name: str
     usage: str
@@ -35,7 +35,7 @@ class Program(NamedTuple):
 
 
 def program() -> Program:
-    """Return the help of the program, as Typer has it."""
+    """Return the help of the program, from Typer."""
     root: Any = typer.main.get_command(build_app())
     context = typer.Context(root, info_name="memctl")
     common = {parameter.name for parameter in spread_out(GlobalOptions)}
@@ -64,7 +64,7 @@ def program() -> Program:
 def records(
     command: Any, context: typer.Context, without: Iterable[str] = ()
 ) -> Iterator[tuple[str, str]]:
-    """Return the arguments that have an explanation, and the options, each with its text."""
+    """Yield the arguments with a help text and the options, each with its text."""
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if record and record[1] and parameter.name not in {*without, "help_"}:
@@ -72,7 +72,7 @@ def records(
 
 
 def paragraphs(help_text: str | None) -> list[str]:
-    """Return the paragraphs of a help text, a line each."""
+    """Return the paragraphs of a help text, each as one line."""
     return [" ".join(part.split()) for part in (help_text or "").split("\n\n")]
 
 

@@ -36,7 +36,7 @@ All commands accept these options, before or after the command's name:
 
 
 def files() -> dict[Path, str]:
-    """Return each file that has a generated part, with its text as it must be."""
+    """Return the current text of each file that has a generated part."""
     described = program()
     return {
         MANUAL: page(described),
@@ -96,7 +96,7 @@ def cell(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Return a text of the help, in which no character outside of backquotes is markup."""
+    """Return a help text in which only backquotes are markup."""
     parts = re.split("(`[^`]*`)", text)
     return "".join(
         part if part.startswith("`") else re.sub(r"([*<])", r"\\\1", part) for part in parts
@@ -118,7 +118,7 @@ def described_class(documented: type[Any]) -> Iterator[str]:
     if fields := getattr(documented, "__annotations__", {}):
         listed = ", ".join(f"`{name}`" for name in fields)
         yield from ("", f"Fields: {listed}.")
-        return  # nobody but memctl makes one
+        return  # only memctl creates instances
     for name, method in vars(documented).items():
         if inspect.isfunction(method) and (name == "__init__" or not name.startswith("_")):
             shown = documented.__name__ if name == "__init__" else name
@@ -128,7 +128,7 @@ def described_class(documented: type[Any]) -> Iterator[str]:
 
 
 def signature(method: Any) -> str:
-    """Return how a method is called, without `self` and the types."""
+    """Return the signature of a method, without `self` and types."""
     found = inspect.signature(method)
     parameters = [
         parameter.replace(annotation=parameter.empty)

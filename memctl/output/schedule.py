@@ -161,6 +161,6 @@ def _quoted(word: str) -> str:
 
 
 def _any_below(paths: Sequence[Path], *places: str) -> bool:
-    """Tell whether one of these paths, or what it links to, lies in one of these places."""
+    """Return whether one of the paths, or the target of a link, is below one of the places."""
     found = {*paths, *(path.resolve() for path in paths)}
     return any(path.is_relative_to(place) for path in found for place in places)
