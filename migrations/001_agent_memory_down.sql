@@ -1,3 +1,3 @@
--- Only ever run on a table that memctl created itself and that holds no memory.
+-- Runs only on a table that memctl created and that contains no memories.
 
 DROP TABLE agent_memory;

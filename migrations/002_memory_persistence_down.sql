@@ -1,5 +1,5 @@
 -- Each DROP COLUMN rewrites the table and keeps every remaining byte and the row order.
--- What the dropped tables held stays in the backup that `memctl rollback` makes first.
+-- The contents of the dropped tables remain in the backup that `memctl rollback` makes first.
 
 -- The features first: a trigger without its tables would fail the service's statements.
 DROP TRIGGER IF EXISTS memctl_access_boost;

@@ -247,7 +247,7 @@ def verify_checksum(file: Path) -> Manifest | None:
             if note == manifest_path(file) or not file.with_name(manifest.file).exists():
                 raise MemctlError(
                     f"{file} was changed after the backup: its SHA-256 is {checksum}, not"
-                    f" {manifest.sha256} as {note.name} says",
+                    f" {manifest.sha256} as recorded in {note.name}",
                     "use another backup",
                 )
     return None
