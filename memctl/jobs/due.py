@@ -1,8 +1,8 @@
-"""Everything that is due, in a safe order, each job on its own: what one line in crontab calls.
+"""Running the jobs that are due, in a fixed order; a failure does not stop the others.
 
-The ledger tells what is due. A daily job is due at the first turn of a day in UTC, a weekly one at
-the first of a week that begins on Monday: a turn that comes late, or not at all, shifts nothing,
-and whoever ran the job by hand that day has done it. After a failure a job waits for an hour.
+The ledger decides what is due. A daily job is due at the first run of a day in UTC, a weekly job at
+the first run of a week, which begins on Monday; a late or missed run does not shift this. A run by
+hand counts. After a failure, a job is due again after an hour.
 """
 
 import time
@@ -21,7 +21,7 @@ RETRY_AFTER = timedelta(hours=1)
 
 
 class ScheduledOutcome(NamedTuple):
-    """What became of one job: not due before a moment (None: never), or run, or failed.
+    """The outcome of one job: not due before `due_at` (None: never), or run, or failed.
 
     A job that was due and has neither a report nor an error was not reached in time.
     """
@@ -31,22 +31,22 @@ class ScheduledOutcome(NamedTuple):
     due_at: datetime | None
     report: JobReport[JobResult] | None = None
     error: MemctlError | None = None
-    bug: Exception | None = None  # what the error stands for, if that is none to be foreseen
+    bug: Exception | None = None  # the unexpected exception behind the error
 
     @property
     def failure(self) -> MemctlError | None:
-        """Why the job was not done, or not wholly."""
+        """The error of the job, or the refusal of a part of its work."""
         if self.report and self.report.result:
             return self.report.result.refusal
         return self.error
 
 
 def run_due_jobs(settings: Settings, request: JobRequest) -> Iterator[ScheduledOutcome]:
-    """Run every job that is due and yield what became of each of them, as it happens.
+    """Run every job that is due, and yield the outcome of each job as it ends.
 
-    Nobody else changes the database in between; alerts are delivered afterwards. `max_seconds` is
-    for all of them together. Raises as `Session.run` does, but only before the first job, and keeps
-    it as a failure of that job.
+    The lock is held for all of them; alerts are delivered afterwards. `max_seconds` applies to all
+    jobs together. Raises the errors of `Session.run`, but only before the first job, and keeps them
+    as a failure of that job.
     """
     first = _first(settings.every)
     with Session(request) as session:
@@ -67,7 +67,7 @@ def _run_if_due(
     session: Session,
     seconds_left: float | None,
 ) -> ScheduledOutcome:
-    """Run a job if it is due and there is time left."""
+    """Run a job if it is due and time is left."""
     due = due_at is not None and due_at <= session.request.now
     outcome = ScheduledOutcome(job, due, due_at)
     if not due or (seconds_left is not None and seconds_left <= 0):
@@ -105,9 +105,9 @@ def job_work(
 
 
 def _plan(every: Mapping[str, Every], session: Session) -> list[tuple[str, datetime | None]]:
-    """Return all jobs in their order, and when each is due.
+    """Return all jobs in order, and when each is due.
 
-    While the clock is wrong it is only the first, which is refused and recorded for all of them.
+    If the clock is wrong, only the first job is returned; its refusal is recorded for all of them.
     """
     now = session.request.now
     with session.open_store() as store:
@@ -118,14 +118,14 @@ def _plan(every: Mapping[str, Every], session: Session) -> list[tuple[str, datet
 
 
 def _first(every: Mapping[str, Every]) -> str:
-    """Return the job that suffers when none can be begun."""
+    """Return the job to which a failure is attributed if no job can be started."""
     return next((job for job in every if every[job] != "never"), next(iter(JOBS)))
 
 
 def due_at(every: Every, last: JobHistory, *, now: datetime) -> datetime | None:
-    """Return since when a job is due (`now` will do), or the moment when it will be; None: never.
+    """Return `now` if a job is due, or the time at which it will be; None if never.
 
-    What was done on a day to come, or failed in the future, does not count: the clock was wrong.
+    Successes of later days and failures in the future do not count, because the clock was wrong.
     """
     if every == "never":
         return None

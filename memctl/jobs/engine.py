@@ -1,7 +1,7 @@
-"""One run of a job: what it is given, and how it is begun, recorded and ended.
+"""Running one job: its request, its context, its record in the ledger and its result.
 
-At most one run changes a database at a time. Each has one cutoff, `now`, and a row in the ledger;
-a dry run has neither lock nor row and cannot write.
+At most one run changes a database at a time. Each has one cutoff, `now`, and a row in the ledger.
+A dry run takes no lock, has no row and cannot write.
 """
 
 import time
@@ -27,7 +27,7 @@ MOST_LOCK_WAIT = 86400  # seconds
 
 
 class JobRequest(NamedTuple):
-    """How a job is to be run."""
+    """The options of a run."""
 
     database: Path
     now: datetime
@@ -37,20 +37,20 @@ class JobRequest(NamedTuple):
     lock_wait: float = 10.0
     max_seconds: float | None = None
     watch: Watch = Watch()
-    partial: bool = False  # one agent only, or not the policy in force: the job stays due
+    partial: bool = False  # one agent only, or another policy: the job is still due
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
-    """What a job did; each job adds its own counts as fields."""
+    """The result of a job; each job adds its own counts as fields."""
 
     tally: JobTally
     refusal: RefusedError | None = None
-    at_once: bool = False  # in one transaction, however long that held the write lock
+    at_once: bool = False  # in one transaction, even if that held the write lock for long
 
     @property
     def warning(self) -> str | None:
-        """What its user must see although the job succeeded, even off a terminal."""
+        """A sentence that is printed although the job succeeded, even off a terminal."""
         return None
 
     @property
@@ -68,7 +68,7 @@ Result = TypeVar("Result", bound=JobResult, covariant=True)
 
 
 class JobReport(NamedTuple, Generic[Result]):
-    """A finished run. While memctl is paused there is no result: nothing was done."""
+    """A finished run; it has no result if memctl was paused."""
 
     job: str
     run_id: int | None
@@ -81,9 +81,9 @@ class JobReport(NamedTuple, Generic[Result]):
 
 
 class JobContext(NamedTuple):
-    """What a job works with.
+    """The context of a run.
 
-    A dry run has no number and no batches; what a client does, without a job, has no number.
+    A dry run has no number and no batches; a change by a client without a job has no number.
     """
 
     store: "Store"
@@ -93,7 +93,7 @@ class JobContext(NamedTuple):
 
     @property
     def now(self) -> datetime:
-        """The run's only cutoff."""
+        """The cutoff of the run."""
         return self.request.now
 
     @property
@@ -120,19 +120,19 @@ class JobContext(NamedTuple):
 
 @dataclass
 class RunOutcome:
-    """What is known of a run when it is over."""
+    """The outcome of a run."""
 
-    recorded: bool = False  # the ledger has its end
-    wrong_clock: RefusedError | None = None  # why it was refused before it could begin
+    recorded: bool = False  # the ledger contains its end
+    wrong_clock: RefusedError | None = None  # the reason for a refusal before it started
 
 
 class Session:
-    """A use of the database by jobs: it holds memctl's lock, records each run, delivers alerts.
+    """A use of the database by jobs: it holds memctl's lock, records runs and delivers alerts.
 
-    `run` runs one job. A session that is `exclusive` keeps other memctl processes out from its
-    beginning to its end, for several runs; otherwise each run does so itself. Alerts are delivered
-    when the session ends and the lock is free again. What a person does `by_hand` is done while
-    memctl is paused, too, and its failures raise no alerts.
+    `run` runs one job. `exclusive` excludes other memctl processes during several runs; otherwise
+    each run does so itself. Alerts are delivered at the end of the session, after the lock is
+    released. A session that a user starts `by_hand` also runs while memctl is paused, and its
+    failures raise no alerts.
     """
 
     def __init__(self, request: JobRequest, *, by_hand: bool = False) -> None:
@@ -156,14 +156,14 @@ class Session:
         max_seconds: float | None = None,
         prepare: Callable[["Store"], None] | None = None,
     ) -> JobReport[Result]:
-        """Run a job with everything that all jobs have in common.
+        """Run a job, record it in the ledger, and return its report.
 
-        `max_seconds`, if given, takes the place of the request's. `prepare` may take its time with
-        the connection before others are kept out.
+        `max_seconds`, if given, replaces that of the request. `prepare` is called with the store
+        before memctl's lock is taken, and may take long.
 
-        Raises LockedError when another memctl is at work for longer than `lock_wait` seconds,
-        SchemaError when the schema is not current, RefusedError when the clock cannot be right
-        (unless forced), and whatever stops `work`, after recording it in the ledger.
+        Raises LockedError if another memctl process holds the lock for longer than `lock_wait`
+        seconds, SchemaError if the schema is not current, RefusedError if the clock must be wrong
+        (unless forced), and every error of `work`, after recording it in the ledger.
         """
         with self.failures_of(job) as outcome, self.open_store() as store:
             if prepare is not None:
@@ -173,7 +173,7 @@ class Session:
 
     @contextmanager
     def exclusive(self, name: str) -> Iterator[None]:
-        """Keep other memctl processes that change the database out, unless this is a preview."""
+        """Exclude other memctl processes that change the database, except in a preview."""
         if self.request.dry_run or self._exclusive:
             yield
             return
@@ -191,9 +191,9 @@ class Session:
 
     @contextmanager
     def failures_of(self, job: str) -> Iterator[RunOutcome]:
-        """Keep a failure of a job that the ledger does not have.
+        """Keep a failure of a job that is not recorded in the ledger.
 
-        A mistake of the caller is no failure of the job.
+        A UsageError is not a failure of the job.
         """
         outcome = RunOutcome()
         try:
@@ -213,7 +213,7 @@ class Session:
             raise
 
     def deliver_alerts_at_end(self) -> None:
-        """Deliver alerts that wait from earlier runs, even if none of this session has any."""
+        """Deliver waiting alerts of earlier runs, even if this session raises none."""
         self._undelivered = True
 
     def _run(
@@ -245,7 +245,7 @@ class Session:
                 run, result = _record(job, work, store, batches, request, outcome)
             finally:
                 if outcome.recorded:
-                    with suppress(store.Error):  # what comes after the work never fails it
+                    with suppress(store.Error):  # errors after the work do not make the run fail
                         self._undelivered |= after_run(
                             store.sqlite,
                             request.database,
@@ -288,7 +288,7 @@ def _record(
     request: JobRequest,
     outcome: RunOutcome,
 ) -> tuple[JobContext, Result]:
-    """Do the work between two entries in the ledger."""
+    """Do the work, and record its start and its end in the ledger."""
     clock = time.monotonic()
     wrong_clock = clock_error(store, request)
     run_id = store.start_run(job, now=request.now, status="refused" if wrong_clock else "running")
@@ -316,7 +316,7 @@ def _record(
             result = work(run)
         finish("refused" if result.refusal else "ok", result, result.refusal)
     except BaseException as error:
-        with suppress(store.Error):  # what stopped the work may stop this too: say the former
+        with suppress(store.Error):  # the cause may also prevent this: report the first error
             store.abort()
             if isinstance(error, UsageError):
                 store.forget_run(run_id)
@@ -327,7 +327,7 @@ def _record(
 
 
 def clock_error(store: "Store", request: JobRequest) -> RefusedError | None:
-    """Return why the clock cannot be right; None: it can, or the check is overridden."""
+    """Return the error for a wrong clock; None if it may be right, or the check is overridden."""
     return None if request.force else store.clock_error(now=request.now)
 
 
