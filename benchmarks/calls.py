@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from memctl import AgentMemory
-from memctl.storage.sqlite.memories import MemoryType
+from memctl.storage.memory import MemoryType
 
 Name = tuple[str, MemoryType, str]
 Call = Callable[[Name], object]

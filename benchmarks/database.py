@@ -11,8 +11,8 @@ from pathlib import Path
 from string import ascii_lowercase
 
 from benchmarks import PROGRAM
-from memctl.storage.sqlite.knowledge import KnowledgeBase
-from memctl.storage.sqlite.memories import TYPES
+from memctl.storage.memory import TYPES
+from memctl.storage.sqlite.knowledge import SqliteKnowledgeBase
 
 NOW = datetime(2026, 11, 22, 9, 43, 58, tzinfo=UTC)
 
@@ -54,7 +54,7 @@ def prove(path: Path, *, memories: int, entries: int) -> None:
     long_ago = (NOW - timedelta(days=30)).strftime("%Y-%m-%d %H:%M:%S")
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("BEGIN")
-        KnowledgeBase(db).create()
+        SqliteKnowledgeBase(db).create()
         db.executemany(
             "INSERT INTO knowledge_entries (id, type, content, source_agent_id)"
             " VALUES (?, 'pattern', ?, 'elsewhere')",

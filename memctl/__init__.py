@@ -3,7 +3,7 @@
 TYPE_CHECKING = False  # as type checkers know it: importing it would double `memctl --version`
 if TYPE_CHECKING:
     from memctl.agent_memory import AgentMemory
-    from memctl.storage.sqlite.memories import Memory, Summary
+    from memctl.storage.memory import Memory, Summary
 
 __all__ = ["AgentMemory", "Memory", "Summary", "__version__"]
 

@@ -19,30 +19,32 @@ from memctl.errors import UsageError
 from memctl.jobs.cleanup import cleanup
 from memctl.jobs.engine import MOST_LOCK_WAIT, JobContext, JobRequest, perform
 from memctl.storage.engines import open_store
+from memctl.storage.memory import (
+    Memory,
+    MemoryType,
+    Summary,
+    from_json,
+    require_importance,
+    require_limit,
+    require_type,
+    to_expiry,
+    to_json,
+)
 from memctl.storage.rows import Reason
 from memctl.storage.sqlite.archiving import archive_rows, own_deletes
 from memctl.storage.sqlite.database import one_view, open_database, transaction
 from memctl.storage.sqlite.memories import (
-    Memory,
     MemoryName,
-    MemoryType,
     NewMemory,
-    Summary,
     count_access,
     count_by_type,
     find_memory,
     fire_triggers_on_replace,
-    from_json,
     list_memories,
     memory_name,
     read_memory,
     replace_memory,
-    require_importance,
-    require_limit,
-    require_type,
     rows_of_memory,
-    to_expiry,
-    to_json,
     to_stored,
 )
 from memctl.storage.sqlite.migrations import require_current, schema_version

@@ -13,7 +13,7 @@ import pytest
 
 from memctl import AgentMemory
 from memctl.errors import LockedError, NoDatabaseError, SchemaError, UsageError
-from memctl.storage.sqlite.memories import MemoryType
+from memctl.storage.memory import MemoryType
 from tests.support.database import everything, insert_memory, is_sound, rows
 from tests.support.locks import write_lock
 from tests.support.program import NOW, Memctl

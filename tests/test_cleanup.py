@@ -11,7 +11,7 @@ import pytest
 from memctl.errors import SchemaError
 from memctl.jobs.cleanup import CleanupResult, cleanup
 from memctl.jobs.engine import JobContext, JobRequest, perform
-from memctl.storage.sqlite.batches import Batches
+from memctl.storage.sqlite.batches import SqliteBatches
 from tests.support.database import connect, rows
 from tests.support.program import NOW, Memctl
 from tests.support.service import Service
@@ -154,7 +154,7 @@ def test_a_column_that_the_service_adds_meanwhile_stops_the_job(
         remember(expired_for=timedelta(days=1))
 
     def work(run: JobContext) -> CleanupResult:
-        assert isinstance(run.batches, Batches)
+        assert isinstance(run.batches, SqliteBatches)
         hold = run.batches._hold
 
         def change_the_table_first(change: Callable[[], object]) -> float:

@@ -21,11 +21,11 @@ from memctl.errors import DocumentError, RefusedError
 from memctl.jobs.archive import archive
 from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.restore import restore
+from memctl.storage.memory import TYPES
 from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite import batches
-from memctl.storage.sqlite.batches import Batches
+from memctl.storage.sqlite.batches import SqliteBatches
 from memctl.storage.sqlite.conflicts import ImportConflict
-from memctl.storage.sqlite.memories import TYPES
 from tests.support.database import connect, everything, rows
 from tests.support.disks import fill_disk
 from tests.support.documents import copy_of, export_from, import_into, put
@@ -583,7 +583,7 @@ class Interfering:
 
     def __call__(self, run: JobContext, rule: ImportConflict) -> ImportResult:
         """Import, with one row in each batch."""
-        assert isinstance(run.batches, Batches)
+        assert isinstance(run.batches, SqliteBatches)
         hold = run.batches._hold
         run.batches._rows = 1
         begun = 0

@@ -12,7 +12,7 @@ from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.restore import RestoreResult, restore
 from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite.archive import archive_condition
-from memctl.storage.sqlite.batches import Batches
+from memctl.storage.sqlite.batches import SqliteBatches
 from memctl.storage.sqlite.restore import restorable_memories
 from memctl.storage.sqlite.selection import BATCH_ROWS
 from tests.support.database import insert_memory, is_sound, rows
@@ -258,7 +258,7 @@ def test_what_is_written_anew_during_a_restore_stays_and_is_told_of(
 
     def restore_while_the_service_writes(run: JobContext) -> RestoreResult:
         # The conflict arises between the check of all and the first batch.
-        assert isinstance(run.batches, Batches)
+        assert isinstance(run.batches, SqliteBatches)
         apply = run.batches.apply
 
         def write_first(rowids: Any, change: Callable[[str], object], **how: Any) -> int:

@@ -12,10 +12,10 @@ from memctl.jobs.restore import RestoreConflict
 from memctl.jobs.restore import restore as restore_memories
 from memctl.output.tables import show_rows
 from memctl.output.terminal import show_notice
-from memctl.storage.rows import ArchiveFilter
+from memctl.storage.rows import MOST_ROWS, ArchiveFilter
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.archive import list_archived
-from memctl.storage.sqlite.database import MOST_ROWS, open_database
+from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.times import parse_duration, parse_past
 

@@ -18,10 +18,10 @@ from memctl.config.jobs import JOBS
 from memctl.config.settings import load_settings
 from memctl.errors import MemctlError
 from memctl.output.terminal import show_document, show_text
+from memctl.storage.memory import TYPES
 from memctl.storage.rows import EVENTS, REASONS
 from memctl.storage.sqlite.agents import agents
 from memctl.storage.sqlite.database import StorageError, open_database
-from memctl.storage.sqlite.memories import TYPES
 
 Shell = Literal["bash", "zsh", "fish"]
 

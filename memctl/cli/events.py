@@ -11,8 +11,8 @@ from memctl.cli.options import USUAL_ROWS, AgentOption, GlobalOptions, LimitOpti
 from memctl.errors import UsageError
 from memctl.output.tables import only_columns, show_rows
 from memctl.output.terminal import show_notice, wait_for_reader
-from memctl.storage.rows import EventFilter, EventRecord
-from memctl.storage.sqlite.database import MOST_ROWS, one_view, open_database
+from memctl.storage.rows import MOST_ROWS, EventFilter, EventRecord
+from memctl.storage.sqlite.database import one_view, open_database
 from memctl.storage.sqlite.events import (
     follow_events,
     newest_visible_event,

@@ -13,9 +13,10 @@ from memctl.errors import MemctlError, NotFoundError, UsageError, counted
 from memctl.output.messages import Message
 from memctl.output.tables import show_facts, show_rows
 from memctl.output.terminal import show_document, show_message, show_notice, show_value
+from memctl.storage.memory import MOST_BYTES, TYPES, MemoryType
+from memctl.storage.rows import MOST_ROWS
 from memctl.storage.sqlite.agents import require_agent
-from memctl.storage.sqlite.database import MOST_ROWS, open_database
-from memctl.storage.sqlite.memories import MOST_BYTES, TYPES, MemoryType
+from memctl.storage.sqlite.database import open_database
 from memctl.storage.text import from_bytes
 from memctl.storage.times import parse_duration
 

@@ -18,7 +18,8 @@ from memctl.errors import UsageError
 from memctl.jobs.engine import MOST_LOCK_WAIT
 from memctl.output.messages import LogFormat
 from memctl.output.tables import Format
-from memctl.storage.sqlite.database import MOST_ROWS, database_path
+from memctl.storage.rows import MOST_ROWS
+from memctl.storage.sqlite.database import database_path
 from memctl.storage.sqlite.files import output_path
 from memctl.storage.times import is_possible, parse_moment, to_text
 

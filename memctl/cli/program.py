@@ -16,13 +16,14 @@ import typer
 from memctl import __version__
 from memctl.cli.commands import command, set_parameters, spread_out
 from memctl.cli.options import ASKED_BY, GlobalOptions
+from memctl.config.jobs import JOBS
 from memctl.errors import MemctlError, UsageError, name_like
 from memctl.output.terminal import show_error, show_line, show_usage
 
 # The commands under the headings of the help, each with its module, in the order of the help.
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "Database": {"migrate": ("migrate", "rollback"), "status": ("status",)},
-    "Jobs": {"jobs": ("run", "cleanup", "decay", "prune", "promote", "snapshot")},
+    "Jobs": {"jobs": ("run", *JOBS)},
     "Archive": {"archive": ("archived", "archive", "restore")},
     "Memories": {"memories": ("remember", "recall", "list", "forget", "summary")},
     "Metrics and reports": {"metrics": ("metrics",), "report": ("report",)},

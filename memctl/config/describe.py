@@ -16,9 +16,8 @@ from memctl.config.settings import Settings
 from memctl.errors import RefusedError, counted
 from memctl.storage.sqlite.agents import agents, unknown_agent
 from memctl.storage.sqlite.database import Connection, reachable, table_exists
-from memctl.storage.sqlite.memories import TYPES
+from memctl.storage.sqlite.memories import has_type
 from memctl.storage.sqlite.ownership import create_directory, create_file
-from memctl.storage.text import to_bytes
 
 HEADING = """\
 # Configuration of memctl. Commented-out lines show the defaults.
@@ -131,14 +130,5 @@ def unused_names(db: Connection, configuration: Configuration) -> list[str]:
     policies = (configuration.decay_policy(), configuration.prune_policy())
     overrides = [override for policy in policies for override in policy.overrides]
     types = dict.fromkeys(override.type for override in overrides if override.type is not None)
-    sentences += [f"no memory has type '{type_}'" for type_ in types if not _in_use(db, type_)]
+    sentences += [f"no memory has type '{type_}'" for type_ in types if not has_type(db, type_)]
     return sentences
-
-
-def _in_use(db: Connection, type_: str) -> bool:
-    return type_ in TYPES or any(
-        db.execute(
-            f"SELECT 1 FROM {table} WHERE type = CAST(? AS TEXT) LIMIT 1", (to_bytes(type_),)
-        ).fetchone()
-        for table in ("agent_memory", "archived_memories")
-    )

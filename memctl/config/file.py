@@ -67,7 +67,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class DecayKeys(Section):
+class DecayTable(Section):
     """The keys of `[decay]` and of its tables for agents and types."""
 
     floor: Points = Field(DecayPolicy.floor, description="minimum importance")
@@ -87,19 +87,19 @@ class DecayKeys(Section):
 
     def policy_keys(self) -> dict[str, Any]:
         """Return the keys that the table sets, as fields of DecayPolicy."""
-        keys = self.model_dump(include=set(DecayKeys.model_fields), exclude_unset=True)
+        keys = self.model_dump(include=set(DecayTable.model_fields), exclude_unset=True)
         if self.since:
             keys["since"] = datetime.combine(self.since, time(), UTC)
         return keys
 
 
-class DecaySection(DecayKeys):
+class DecaySection(DecayTable):
     """`[decay]`"""
 
-    types: dict[str, DecayKeys] = {}
+    types: dict[str, DecayTable] = {}
 
 
-class PruneKeys(Section):
+class PruneTable(Section):
     """The keys of `[prune]` and of its tables for agents and types."""
 
     retention_days: int = Field(
@@ -116,16 +116,16 @@ class PruneKeys(Section):
 
     def policy_keys(self) -> dict[str, Any]:
         """Return the keys that the table sets, as fields of PrunePolicy."""
-        keys = self.model_dump(include=set(PruneKeys.model_fields), exclude_unset=True)
+        keys = self.model_dump(include=set(PruneTable.model_fields), exclude_unset=True)
         if "retention_days" in keys:
             keys["retention"] = timedelta(days=keys.pop("retention_days"))
         return keys
 
 
-class PruneSection(PruneKeys):
+class PruneSection(PruneTable):
     """`[prune]`"""
 
-    types: dict[str, PruneKeys] = {}
+    types: dict[str, PruneTable] = {}
 
 
 class AgentSection(Section):

@@ -11,16 +11,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 from memctl.agent_memory import CONTEXT_IMPORTANCE, CONTEXT_LASTS
+from memctl.storage.memory import MemoryType, to_expiry, to_json
 from memctl.storage.sqlite.database import Connection
-from memctl.storage.sqlite.memories import (
-    MemoryType,
-    NewMemory,
-    count_access,
-    memory_name,
-    replace_memory,
-    to_expiry,
-    to_json,
-)
+from memctl.storage.sqlite.memories import NewMemory, count_access, memory_name, replace_memory
 
 SEED = 2026
 

@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from memctl.insight.findings import Finding, Severity
+from memctl.storage.memory import TYPES
 from memctl.storage.sqlite.database import Connection
-from memctl.storage.sqlite.memories import TYPES
 from memctl.storage.sqlite.memory_checks import (
     MemoryProblem,
     count_types,

@@ -17,7 +17,7 @@ from memctl.errors import MemctlError, NotFoundError, RefusedError, UsageError
 from memctl.jobs.tally import JobTally
 from memctl.jobs.watchdog import Watch, after_run, deliver_alerts, keep_failure, take_in_spool
 from memctl.storage.engines import exclusive, open_store
-from memctl.storage.rows import EndStatus, Pause
+from memctl.storage.rows import EndStatus, Pause, RunEnd
 from memctl.storage.spool import FailureStatus
 
 if TYPE_CHECKING:  # the protocols would cost every start
@@ -296,8 +296,7 @@ def _record(
 
     def finish(status: EndStatus, result: JobResult | None, error: BaseException | None) -> None:
         seconds = time.monotonic() - clock
-        store.finish_run(
-            run_id,
+        end = RunEnd(
             status=status,
             finished_at=request.now + timedelta(seconds=seconds),
             duration_ms=round(seconds * 1000),
@@ -306,6 +305,7 @@ def _record(
             counts=result.counts if result else None,
             error=_name(error),
         )
+        store.finish_run(run_id, end)
         outcome.recorded = True
 
     try:

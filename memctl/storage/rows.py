@@ -32,6 +32,18 @@ class Pause(NamedTuple):
 EndStatus = Literal["ok", "failed", "refused"]
 
 
+class RunEnd(NamedTuple):
+    """How a run has ended."""
+
+    status: EndStatus
+    finished_at: datetime
+    duration_ms: int
+    longest_lock_ms: float
+    complete: bool  # it did everything that was due
+    counts: Mapping[str, object] | None
+    error: str | None
+
+
 class JobHistory(NamedTuple):
     """When a job was last completed, and when it failed unless it has succeeded since."""
 
@@ -152,3 +164,6 @@ class ArchiveFilter:
     since: datetime | None = None
     until: datetime | None = None  # inclusive
     search: str | None = None  # in the key or value; ignores the case of ASCII letters
+
+
+MOST_ROWS = 10**12  # SQLite's integers are below 2**63

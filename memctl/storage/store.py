@@ -27,7 +27,7 @@ from memctl.storage.knowledge import (
     Which,
 )
 from memctl.storage.policies import PolicyValues, PromotionValues, RetentionValues
-from memctl.storage.rows import AffectedMemory, ArchiveFilter, EndStatus, JobHistory, Loss, Pause
+from memctl.storage.rows import AffectedMemory, ArchiveFilter, JobHistory, Loss, Pause, RunEnd
 
 # Rows as an engine names them, such as the rowids of SQLite; only the engine looks inside.
 Rows = Sequence[Any]
@@ -258,18 +258,7 @@ class Store(Protocol):
     ) -> int:
         """Record that a run has begun, or is about to be refused; returns its number."""
 
-    def finish_run(
-        self,
-        run_id: int,
-        *,
-        status: EndStatus,
-        finished_at: datetime,
-        duration_ms: int,
-        longest_lock_ms: float,
-        complete: bool,
-        counts: Mapping[str, object] | None,
-        error: str | None,
-    ) -> None:
+    def finish_run(self, run_id: int, end: RunEnd) -> None:
         """Record how a run has ended."""
 
     def forget_run(self, run_id: int) -> None:

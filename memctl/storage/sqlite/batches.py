@@ -23,7 +23,7 @@ COMPANY_LASTS_SECONDS = 0.25  # so long after another's last write it may still 
 CHECKPOINT_EVERY_SECONDS = 0.25  # of held lock, while alone
 
 
-class Batches:
+class SqliteBatches:
     """Applies changes to rows in batches, and remembers how long others had to wait."""
 
     def __init__(self, db: Connection, *, max_seconds: float | None = None) -> None:

@@ -267,7 +267,7 @@ def delete_notes_on_nothing(db: Connection) -> None:
             db.executemany("DELETE FROM memory_state WHERE key = CAST(? AS TEXT)", keys)
 
 
-class Candidates:
+class SqliteCandidates:
     """The memories that a promotion is about; see `storage.store.Candidates`."""
 
     def __init__(self, db: Connection, sql: CandidateSql) -> None:
@@ -277,7 +277,6 @@ class Candidates:
     def judge(
         self, which: Which = "all", *, rowid: int | None = None
     ) -> Iterator[tuple[AffectedMemory, ConditionsMet]]:
-        """Yield memories, or the one in a row, and the conditions that they meet."""
         stored, met = WHICH[which]
         if rowid is not None:
             stored = "rowid = :rowid"
@@ -300,7 +299,6 @@ class Candidates:
         return candidate_with_entry(self._sql)
 
     def promotion(self, promote: Callable[[Sequence[AffectedMemory]], object]) -> RowChange:
-        """Return what calls `promote` for the candidates whose text is not known yet."""
 
         def promote_batch(batch: Batch) -> int:
             promote(batch.memories)
@@ -309,7 +307,6 @@ class Candidates:
         return self._change(_candidates, promote_batch)
 
     def marking(self) -> RowChange:
-        """Return what marks as promoted the candidates that are known but not marked."""
         return self._change(_unmarked_memories, lambda batch: mark_again(self._db, batch.rowids))
 
     def _change(

@@ -21,7 +21,6 @@ from memctl.storage.text import from_bytes, to_bytes
 
 StorageError = sqlite3.Error  # for the rooms above storage
 
-MOST_ROWS = 10**12  # SQLite's integers are below 2**63
 GREATEST_REAL = "1.7976931348623157e308"  # in SQL; the next larger one is infinite
 MOST_TEXTS = 10_000  # SQLite takes 32,766 parameters
 DEAF_MS = 250  # the longest time for which a signal is not handled

@@ -6,7 +6,7 @@ begun since.
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from memctl import __version__
 from memctl.errors import ClockLeapError, NotFoundError, RefusedError
-from memctl.storage.rows import EndStatus, JobHistory, RunFilter, RunRecord
+from memctl.storage.rows import JobHistory, RunEnd, RunFilter, RunRecord
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite.database import from_json, text_conditions, transaction
 from memctl.storage.sqlite.locking import is_memctl_running
@@ -157,19 +157,8 @@ def record_failure(db: Connection, failure: Failure, *, run_id: int | None) -> N
     )
 
 
-def finish_run(
-    db: Connection,
-    run_id: int,
-    *,
-    status: EndStatus,
-    finished_at: datetime,
-    duration_ms: int,
-    longest_lock_ms: float,
-    complete: bool = False,
-    counts: Mapping[str, object] | None = None,
-    error: str | None = None,
-) -> None:
-    """Record the end of a run; `complete` means that it did everything that was due."""
+def finish_run(db: Connection, run_id: int, end: RunEnd) -> None:
+    """Record the end of a run."""
     with transaction(db):
         db.execute(
             """
@@ -181,13 +170,13 @@ def finish_run(
             """,
             {
                 "run_id": run_id,
-                "finished_at": to_text(finished_at),
-                "duration_ms": duration_ms,
-                "status": status,
-                "complete": complete,
-                "counts": None if counts is None else json.dumps(counts),
-                "longest_lock_ms": round(longest_lock_ms, 1),
-                "error": None if error is None else to_bytes(error),
+                "finished_at": to_text(end.finished_at),
+                "duration_ms": end.duration_ms,
+                "status": end.status,
+                "complete": end.complete,
+                "counts": None if end.counts is None else json.dumps(end.counts),
+                "longest_lock_ms": round(end.longest_lock_ms, 1),
+                "error": None if end.error is None else to_bytes(end.error),
             },
         )
 

@@ -31,7 +31,7 @@ class RetentionKeys(NamedTuple):
     protected_importance: str = ":protected_importance"
 
 
-class OldMemories:
+class SqliteOldMemories:
     """The old memories in the archive, under two policies; see `storage.store.OldMemories`."""
 
     def __init__(
@@ -47,11 +47,9 @@ class OldMemories:
         self._great_losses = great_losses(keys, last_keys)
 
     def great_losses(self) -> list[Loss]:
-        """Return the agents that would lose over half of what the last policy would have kept."""
         return [Loss(*row) for row in self._db.execute(self._great_losses, self._parameters)]
 
     def removal(self, *, guarded: bool, now: datetime, run_id: int | None) -> RowChange:
-        """Return what deletes them; if `guarded`, not those of agents with great losses."""
         guard = "TRUE"
         if guarded:
             guard = f"agent_id NOT IN (SELECT agent_id FROM ({self._great_losses}))"
@@ -67,7 +65,6 @@ class OldMemories:
         )
 
     def count_protected(self) -> int:
-        """Return how many memories are old but kept because of their importance."""
         query = f"""
             SELECT count(*) FROM archived_memories
             WHERE {_archived_long_ago(self._keys)}
@@ -84,7 +81,7 @@ def old_memories(
     *,
     agent: str | None,
     now: datetime,
-) -> OldMemories:
+) -> SqliteOldMemories:
     """Return the old memories of one agent or all, under two policies: this and the last."""
     parameters: dict[str, Any] = {
         "latest_cutoff": to_text(now - policy.shortest_retention),
@@ -105,7 +102,7 @@ def old_memories(
         parameters.update({**cutoff.parameters, **importance.parameters})
         return RetentionKeys(cutoff.sql, importance.sql)
 
-    return OldMemories(db, keys(policy, ""), keys(last, "last_"), parameters)
+    return SqliteOldMemories(db, keys(policy, ""), keys(last, "last_"), parameters)
 
 
 def _archived_long_ago(keys: RetentionKeys) -> str:

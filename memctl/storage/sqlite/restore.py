@@ -46,7 +46,7 @@ FOREIGN_ID = f"""
 """
 
 
-class ArchivedMemories:
+class SqliteArchivedMemories:
     """The archived memories that a restore is about; see `storage.store.ArchivedMemories`."""
 
     def __init__(self, db: Connection, condition: str, parameters: Mapping[str, Any]) -> None:
@@ -55,19 +55,15 @@ class ArchivedMemories:
         self._parameters = parameters
 
     def count(self) -> int:
-        """Return how many there are."""
         return self._count(self._condition)
 
     def count_foreign_ids(self) -> int:
-        """Return how many have an id that an active memory of another agent has."""
         return self._count(f"{self._condition} AND {FOREIGN_ID}")
 
     def count_conflicts(self) -> int:
-        """Return how many conflict with an active memory."""
         return self._count(f"{self._condition} AND ({CONFLICTS})")
 
     def first_conflict(self) -> tuple[str, str, str]:
-        """Return agent, type and key of one that conflicts with an active memory."""
         agent_id, type_, key = self._db.execute(
             f"SELECT agent_id, type, key FROM archived_memories"
             f" WHERE {self._condition} AND ({CONFLICTS}) LIMIT 1",
@@ -77,15 +73,14 @@ class ArchivedMemories:
 
     def restoration(
         self, *, replacing: bool, expires_at: datetime | None, now: datetime, run_id: int | None
-    ) -> "Restoration":
-        """Return what restores the newest copy of each."""
+    ) -> "SqliteRestoration":
         obstacle = FOREIGN_ID if replacing else CONFLICTS
         selection = Selection(
             partial(restorable_memories, f"{self._condition} AND NOT ({obstacle})"),
             self._parameters,
             search_only=_newest_copies(self._condition),
         )
-        return Restoration(self._db, selection, expires_at=expires_at, now=now, run_id=run_id)
+        return SqliteRestoration(self._db, selection, expires_at=expires_at, now=now, run_id=run_id)
 
     def _count(self, condition: str) -> int:
         (count,) = self._db.execute(
@@ -94,7 +89,7 @@ class ArchivedMemories:
         return int(count)
 
 
-class Restoration(RowChange):
+class SqliteRestoration(RowChange):
     """Moves memories back from the archive; see `storage.store.Restoration`."""
 
     def __init__(
@@ -120,9 +115,9 @@ class Restoration(RowChange):
         return len(conflicting_rows(self._db, json.dumps(self.find().tolist())))
 
 
-def archived_memories(db: Connection, which: ArchiveFilter) -> ArchivedMemories:
+def archived_memories(db: Connection, which: ArchiveFilter) -> SqliteArchivedMemories:
     """Return the archived memories that a filter selects."""
-    return ArchivedMemories(db, *archive_condition(which))
+    return SqliteArchivedMemories(db, *archive_condition(which))
 
 
 def restorable_memories(condition: str, rows: Rows) -> str:

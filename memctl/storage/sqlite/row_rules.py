@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from sqlite3 import Connection
 from typing import Literal, NamedTuple
 
+from memctl.storage.memory import TYPES
 from memctl.storage.sqlite.database import GREATEST_REAL
-from memctl.storage.sqlite.memories import TYPES
 from memctl.storage.times import unix_seconds
 
 StagedTable = Literal["incoming", "incoming_promotions"]

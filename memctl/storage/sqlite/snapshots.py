@@ -69,50 +69,41 @@ SNAPSHOT_DAYS = """
 """
 
 
-class Snapshots:
+class SqliteSnapshots:
     """The figures and their daily snapshots; see `storage.store.Snapshots`."""
 
     def __init__(self, db: Connection) -> None:
         self._db = db
 
     def one_view(self) -> AbstractContextManager[None]:
-        """Read everything in the block as of one moment."""
         return one_view(self._db)
 
     def first_moment(self) -> datetime:
-        """Return when events began to be recorded."""
         return figures.first_moment(self._db)
 
     def counted_since_day(self) -> str | None:
-        """Return the first whole day on which accesses are counted."""
         return figures.counted_since_day(self._db)
 
     def read_figures(self, period: Period) -> dict[Key, Figures]:
-        """Return the figures by agent and type."""
         return figures.read_figures(self._db, period)
 
     def read_changes(self, first_day: str, last_day: str) -> dict[DayKey, Figures]:
-        """Return the changes on each day, by day, agent and type."""
         return figures.read_changes(self._db, first_day, last_day)
 
     def last_event_id(self) -> int:
-        """Return the id of the newest event; 0 if there is none."""
         query = "SELECT ifnull(max(event_id), 0) FROM memory_events"
         return int(self._db.execute(query).fetchone()[0])
 
     def incomplete_days(self, *, today: str) -> list[SnapshotPeriod]:
-        """Return the days other than today whose snapshots may have to be completed."""
         return [SnapshotPeriod(*row) for row in self._db.execute(INCOMPLETE_DAYS, {"today": today})]
 
     def figures_of_day(self, day: str) -> dict[Key, Figures]:
-        """Return the figures in the snapshot of a day."""
         return {
             (agent, type_): Figures(*kept)
             for agent, type_, *kept in self._db.execute(FIGURES_OF_DAY, (day,))
         }
 
     def replace(self, snapshots: Collection[Snapshot]) -> None:
-        """Write snapshots in place of earlier ones of the same days; must be in a transaction."""
         for (date, *period), of_day in snapshots:
             self._db.execute("DELETE FROM memory_analytics WHERE snapshot_date = ?", (date,))
             self._db.executemany(

@@ -4,7 +4,7 @@ A method imports what it needs when it is called, so that a start pays only for 
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from memctl.errors import RefusedError
 from memctl.storage.sqlite import agents, ledger, migrations, pause, state
-from memctl.storage.sqlite.batches import Batches
+from memctl.storage.sqlite.batches import SqliteBatches
 from memctl.storage.sqlite.database import transaction
 from memctl.storage.sqlite.sqlite_errors import translate_errors
 
 if TYPE_CHECKING:
     from memctl.storage import policies, store
-    from memctl.storage.rows import ArchiveFilter, EndStatus, JobHistory, Pause, Reason
+    from memctl.storage.rows import ArchiveFilter, JobHistory, Pause, Reason, RunEnd
     from memctl.storage.sqlite.changes import Batch
     from memctl.storage.sqlite.selection import Selection
 
@@ -27,7 +27,7 @@ SHORT_WAIT_MS = 1000
 
 
 class SqliteStore:
-    """An open SQLite database; see `storage.store.Store`."""
+    """An open SQLite database: the methods do what `storage.store.Store` says."""
 
     Error: type[Exception] = sqlite3.Error
 
@@ -36,96 +36,58 @@ class SqliteStore:
 
     @property
     def sqlite(self) -> Connection:
-        """The connection."""
         return self._db
 
     def translate_errors(self, database: Path) -> AbstractContextManager[None]:
-        """Turn errors of SQLite that a user can mend into MemctlError in the block."""
         return translate_errors(database, self._db)
 
     def require_current(self) -> None:
-        """Raise SchemaError unless the schema is current."""
         migrations.require_current(self._db)
 
-    def batches(self, *, max_seconds: float | None) -> Batches:
-        """Return what applies the changes of one run."""
-        return Batches(self._db, max_seconds=max_seconds)
+    def batches(self, *, max_seconds: float | None) -> SqliteBatches:
+        return SqliteBatches(self._db, max_seconds=max_seconds)
 
     def abort(self) -> None:
-        """Roll back an open transaction, and from now on wait only a second for locks."""
         self._db.rollback()  # a signal may come between the start of a transaction and its block
         self._db.execute(f"PRAGMA busy_timeout = {SHORT_WAIT_MS}")
 
     def current_pause(self, *, now: datetime) -> "Pause | None":
-        """Return the pause in force."""
         return pause.current_pause(self._db, now=now)
 
     def clock_error(self, *, now: datetime) -> RefusedError | None:
-        """Return what is wrong with the clock."""
         return ledger.clock_error(self._db, now=now)
 
     def start_run(
         self, job: str, *, now: datetime, status: Literal["running", "refused"] = "running"
     ) -> int:
-        """Record that a run has begun."""
         return ledger.start_run(self._db, job, now=now, status=status)
 
-    def finish_run(
-        self,
-        run_id: int,
-        *,
-        status: "EndStatus",
-        finished_at: datetime,
-        duration_ms: int,
-        longest_lock_ms: float,
-        complete: bool,
-        counts: Mapping[str, object] | None,
-        error: str | None,
-    ) -> None:
-        """Record how a run has ended."""
-        ledger.finish_run(
-            self._db,
-            run_id,
-            status=status,
-            finished_at=finished_at,
-            duration_ms=duration_ms,
-            longest_lock_ms=longest_lock_ms,
-            complete=complete,
-            counts=counts,
-            error=error,
-        )
+    def finish_run(self, run_id: int, end: "RunEnd") -> None:
+        ledger.finish_run(self._db, run_id, end)
 
     def forget_run(self, run_id: int) -> None:
-        """Delete the record of a run."""
         ledger.forget_run(self._db, run_id)
 
     def require_run(self, run_id: int) -> tuple[str, datetime]:
-        """Return the job of a run and its cutoff."""
         return ledger.require_run(self._db, run_id)
 
     def job_history(self, job: str) -> "JobHistory":
-        """Return when a job was last completed, and when it last failed."""
         return ledger.job_history(self._db, job)
 
     def read_state(self, key: str) -> Any:
-        """Return what is remembered under a key."""
         return state.read_state(self._db, key)
 
     def write_state(self, key: str, value: object) -> None:
-        """Remember a value under a key."""
         with transaction(self._db):
             state.write_state(self._db, key, value)
 
     def require_agent(self, agent: str | None) -> None:
-        """Raise NotFoundError for an agent without any memory."""
         agents.require_agent(self._db, agent)
 
     def require_ids(self, agent: str, ids: Sequence[str]) -> None:
-        """Raise NotFoundError for an id that is not that of a memory of the agent."""
         agents.require_ids(self._db, agent, ids)
 
     def expired(self, *, agent: str | None, now: datetime, run_id: int | None) -> "store.Change":
-        """Return what archives the memories that have expired."""
         from memctl.storage.sqlite.cleanup import select_expired
 
         return self._archiving(select_expired(agent=agent, now=now), "expired", now, run_id)
@@ -133,13 +95,11 @@ class SqliteStore:
     def named(
         self, agent: str, ids: Sequence[str], *, now: datetime, run_id: int | None
     ) -> "store.Change":
-        """Return what archives the active memories with these ids."""
         from memctl.storage.sqlite.archiving import select_named
 
         return self._archiving(select_named(agent, ids), "manual", now, run_id)
 
     def forgotten(self, agent: str, type: str | None, *, now: datetime) -> "store.Change":
-        """Return what archives an agent's active memories."""
         from memctl.storage.sqlite.memories import select_memories
 
         return self._archiving(select_memories(agent, type), "forgotten", now, run_id=None)
@@ -153,7 +113,6 @@ class SqliteStore:
         now: datetime,
         run_id: int | None,
     ) -> "store.ImportedMemories":
-        """Return the memories that a run imported, and what archives them."""
         from memctl.storage.sqlite.archiving import imported_memories
         from memctl.storage.store import ImportedMemories
 
@@ -161,7 +120,6 @@ class SqliteStore:
         return ImportedMemories(active, gone, self._archiving(unused, "manual", now, run_id))
 
     def archived(self, which: "ArchiveFilter") -> "store.ArchivedMemories":
-        """Return the archived memories that a filter selects."""
         from memctl.storage.sqlite.restore import archived_memories
 
         return archived_memories(self._db, which)
@@ -174,13 +132,11 @@ class SqliteStore:
         agent: str | None,
         now: datetime,
     ) -> "store.OldMemories":
-        """Return the old memories under two policies."""
         from memctl.storage.sqlite import prune
 
         return prune.old_memories(self._db, policy, last, agent=agent, now=now)
 
     def delete_old_records(self, batches: "store.Batches", *, before: datetime) -> None:
-        """Delete old runs and events."""
         from memctl.storage.sqlite import prune
 
         prune.delete_old_records(self._db, batches, before=before)
@@ -195,7 +151,6 @@ class SqliteStore:
         now: datetime,
         run_id: int | None,
     ) -> "store.Change":
-        """Return what charges memories for idle days."""
         from memctl.storage.sqlite.candidates import candidate_sql, note_importances
         from memctl.storage.sqlite.changes import RowChange
         from memctl.storage.sqlite.decay import charge_batch, decay_sql, select_fading
@@ -216,13 +171,11 @@ class SqliteStore:
         return RowChange(self._db, select_fading(shown, agent=agent, now=now), charge)
 
     def has_idle_times(self) -> bool:
-        """Return whether accesses may have ended idle times that decay has not charged yet."""
         from memctl.storage.sqlite.idle_times import has_idle_times
 
         return has_idle_times(self._db)
 
     def forget_notes(self) -> None:
-        """Delete notes on memories that exist no more."""
         from memctl.storage.sqlite.candidates import delete_notes_on_nothing
 
         delete_notes_on_nothing(self._db)
@@ -238,29 +191,30 @@ class SqliteStore:
         agent: str | None,
         now: datetime,
     ) -> "store.Candidates":
-        """Return the memories that a promotion is about."""
-        from memctl.storage.sqlite.candidates import Candidates, candidate_sql, define_content_hash
+        from memctl.storage.sqlite.candidates import (
+            SqliteCandidates,
+            candidate_sql,
+            define_content_hash,
+        )
         from memctl.storage.sqlite.decay import decay_sql
         from memctl.storage.sqlite.idle_times import with_settled_importances
 
         define_content_hash(self._db, content_hash)
         faded = with_settled_importances(self._db, decay_sql(self._db, decay), importances)
         sql = candidate_sql(policy, faded, agent=agent, now=now)
-        return Candidates(self._db, sql._replace(has_entries=has_knowledge))
+        return SqliteCandidates(self._db, sql._replace(has_entries=has_knowledge))
 
     @property
     def knowledge(self) -> "store.KnowledgeBase":
-        """The knowledge base."""
-        from memctl.storage.sqlite.knowledge import KnowledgeBase
+        from memctl.storage.sqlite.knowledge import SqliteKnowledgeBase
 
-        return KnowledgeBase(self._db)
+        return SqliteKnowledgeBase(self._db)
 
     @property
     def snapshots(self) -> "store.Snapshots":
-        """The figures and their daily snapshots."""
-        from memctl.storage.sqlite.snapshots import Snapshots
+        from memctl.storage.sqlite.snapshots import SqliteSnapshots
 
-        return Snapshots(self._db)
+        return SqliteSnapshots(self._db)
 
     def _archiving(
         self, selection: "Selection", reason: "Reason", now: datetime, run_id: int | None

@@ -1,0 +1,125 @@
+"""A memory, and what may become one.
+
+Other programs may have stored anything: Memory has it as it is. What memctl is to store is checked
+here first, and brought into the form in which the service would store it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal, NoReturn, get_args
+
+from memctl.errors import UsageError
+from memctl.storage.rows import MOST_ROWS
+from memctl.storage.times import to_service_text
+
+MemoryType = Literal["context", "learning", "preference", "error_pattern", "success_pattern"]
+
+
+TYPES = get_args(MemoryType)
+
+
+MOST_BYTES = 200_000_000  # of each text; a row of SQLite has at most a gigabyte
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One memory, every column as it is stored.
+
+    Times are text in UTC, in the service's forms: `2026-11-22 09:43:58`, and for `expires_at`
+    `2026-11-22T09:43:58.000Z`. Text that is invalid UTF-8 contains surrogate escapes. Other
+    programs may have stored values that AgentMemory rejects, such as text in a numeric column.
+    """
+
+    id: str | None
+    agent_id: str
+    type: str
+    key: str
+    value: str
+    metadata: str | None  # JSON
+    importance: float | str | None
+    access_count: int | None
+    last_accessed: str | None
+    created_at: str | None
+    expires_at: str | None  # None: never
+    archived_at: str | None  # when it was last archived, if it has been restored
+    importance_decay_rate: float | None  # None: the policy's rate
+    last_decay_at: str | None  # the end of the idle time charged by decay
+    promoted_at: str | None  # when it was promoted to the knowledge base
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The memories of an agent: their number, in total and by type, and the most important."""
+
+    total: int
+    by_type: Mapping[str, int]
+    top_memories: Sequence[Memory]  # the first ten of `recall_all`
+
+
+def require_type(type: str) -> None:
+    """Raise UsageError unless it is one of the five types.
+
+    Readers call it only if they found no memory: other programs may use other types.
+    """
+    if type not in TYPES:
+        raise UsageError(f"there is no type '{type}'", f"use {', '.join(TYPES)}")
+
+
+def require_importance(importance: float) -> None:
+    """Raise UsageError unless it is a number from 1 to 10."""
+    is_number = isinstance(importance, int | float) and not isinstance(importance, bool)
+    if not is_number or not 1 <= importance <= 10:
+        raise UsageError(f"importance must be a number from 1 to 10, not {importance!r}")
+
+
+def require_limit(limit: int) -> None:
+    """Raise UsageError unless it is a valid number of rows."""
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 0 <= limit <= MOST_ROWS:
+        raise UsageError(f"invalid limit {limit!r}", f"use a whole number from 0 to {MOST_ROWS:,}")
+
+
+def to_expiry(expires_in: float | timedelta | None, *, now: datetime) -> str | None:
+    """Return the time when a memory expires, in the service's form; None: never.
+
+    Raises UsageError for a time that is negative, infinite or of another type.
+    """
+    if not expires_in:
+        return None
+    try:
+        lasts = expires_in if isinstance(expires_in, timedelta) else timedelta(seconds=expires_in)
+        if lasts > timedelta(0) and not isinstance(expires_in, bool):
+            return to_service_text(now + lasts)
+    except (OverflowError, TypeError, ValueError):
+        pass
+    raise UsageError(
+        f"invalid expires_in {expires_in!r}", "pass a positive number of seconds, or a timedelta"
+    )
+
+
+def to_json(document: object) -> str:
+    """Return JSON in the service's form: compact, with as few escapes as possible.
+
+    Raises UsageError for a value that JSON cannot represent, such as infinity.
+    """
+    try:
+        text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"the value cannot be represented as JSON ({error})", "remove what JSON does not allow"
+        ) from None
+    return text.encode("utf-8", "backslashreplace").decode()  # unpaired surrogates as JSON escapes
+
+
+def from_json(text: str) -> Any:
+    """Return the value of a stored JSON text, or None if it is not valid JSON."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """Reject NaN and Infinity, as the service does."""
+    raise ValueError(name)
