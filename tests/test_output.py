@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from memctl.output.terminal import to_json, visible
+from memctl.output.terminal import json_text, visible
 from tests.support.odd_values import DANGEROUS
 from tests.support.program import Memctl
 from tests.support.terminal import on_a_terminal
@@ -99,7 +99,7 @@ def test_only_what_is_not_printable_is_spelled_out(text: str, shown: str) -> Non
 
 
 def test_json_keeps_what_is_no_text(migrated: Memctl) -> None:
-    assert json.loads(to_json({"a\udcff": ["b\udcff", b"\x00"]})) == {
+    assert json.loads(json_text({"a\udcff": ["b\udcff", b"\x00"]})) == {
         "a\\xff": [{"base64": "Yv8="}, {"blob_base64": "AA=="}]
     }
 

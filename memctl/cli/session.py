@@ -12,7 +12,7 @@ from memctl.jobs.alerts import UNDER_ALERT, run_command
 from memctl.jobs.engine import JobReport, JobRequest, JobResult
 from memctl.jobs.watchdog import Watch
 from memctl.output.results import show_report
-from memctl.output.terminal import show_notice, show_text, to_json, visible
+from memctl.output.terminal import json_text, show_notice, show_text, visible
 from memctl.storage.engines import exclusive
 from memctl.storage.sqlite.alerts import Alert, Undelivered
 from memctl.storage.sqlite.database import Connection, open_database
@@ -76,7 +76,7 @@ def deliver(call: GlobalOptions, waiting: Undelivered, seconds: float) -> bool:
 
 def alert_document(call: GlobalOptions, alert: Alert, *, at: str) -> str:
     """Return the JSON that the alert command receives."""
-    return to_json(
+    return json_text(
         {
             "schema": 1,
             "at": at,

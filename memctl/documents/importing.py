@@ -191,11 +191,11 @@ class _Import:
     def _write(self, rows: str) -> None:
         """Archive the memories that these rows replace, and write the rows, in a transaction."""
         db, run = self._db, self._run
-        archive_replaced(db, replaced_rows(db), now=run.now, run_id=run.number)
+        archive_replaced(db, replaced_rows(db), now=run.now, run_id=run.run_id)
         for section in (ACTIVE, ARCHIVED):
-            write_memories(db, section, rows, now=run.now, run_id=run.number)
+            write_memories(db, section, rows, now=run.now, run_id=run.run_id)
         write_promotions(db, rows)
-        give_up_replaced_ids(db, rows, run_id=run.number)
+        give_up_replaced_ids(db, rows, run_id=run.run_id)
 
     def _result(self, refusal: RefusedError | None) -> ImportResult:
         active = count_decisions(self._db, ACTIVE)

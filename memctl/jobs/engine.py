@@ -83,7 +83,7 @@ class JobReport(NamedTuple, Generic[Result]):
 class JobContext(NamedTuple):
     """The context of a run.
 
-    A dry run has no number and no batches; a change by a client without a job has no number.
+    A dry run has no run_id and no batches; a change by a client without a job has no run_id.
     """
 
     store: "Store"
@@ -95,13 +95,6 @@ class JobContext(NamedTuple):
     def now(self) -> datetime:
         """The cutoff of the run."""
         return self.request.now
-
-    @property
-    def number(self) -> int:
-        """The run's number in the ledger; a dry run has none."""
-        if self.run_id is None:
-            raise AssertionError("a dry run has no number")
-        return self.run_id
 
     def apply_in_batches(self, change: "Change", *, policy: Policy | None = None) -> JobTally:
         """Make a change in batches, or in a dry run, only count what it would change.

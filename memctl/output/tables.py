@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from memctl.output.terminal import is_styled, on_terminal, rendered, to_json, visible, write
+from memctl.output.terminal import is_styled, json_text, on_terminal, rendered, visible, write
 
 Format = Literal["json", "nl", "csv", "table"]
 Cell = str | int | float | None
@@ -34,9 +34,9 @@ def show_rows(rows: Iterable[Mapping[str, object]], form: Format) -> None:
     """Print records as a JSON array, as one JSON object per line, as CSV, or as a table."""
     if form == "nl":
         for row in rows:
-            write(sys.stdout, to_json(row) + "\n")
+            write(sys.stdout, json_text(row) + "\n")
     elif form == "json":
-        lines = ",\n".join(f" {to_json(row)}" for row in rows)
+        lines = ",\n".join(f" {json_text(row)}" for row in rows)
         write(sys.stdout, f"[\n{lines}\n]\n" if lines else "[]\n")
     elif form == "csv":
         _show_csv(rows)
@@ -164,7 +164,7 @@ def _plain(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, Mapping | list):
-        return to_json(value)
+        return json_text(value)
     return visible(value if isinstance(value, str) else str(value))
 
 

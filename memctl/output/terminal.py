@@ -61,7 +61,7 @@ def show_error(error: MemctlError, *, as_json: bool = False, jobs: Sequence[str]
     if jobs:
         document["jobs"] = list(jobs)
     if as_json and _style.form == "text":
-        write(sys.stderr, to_json({"error": document}) + "\n")
+        write(sys.stderr, json_text({"error": document}) + "\n")
         return
     refused = isinstance(error, RefusedError)
     message = Message(
@@ -95,7 +95,7 @@ def show_document(document: Mapping[str, object]) -> None:
 
 def document_text(document: Mapping[str, object]) -> str:
     """Return one JSON object as it is printed."""
-    return to_json({"schema": 1, **document}, indent=2) + "\n"
+    return json_text({"schema": 1, **document}, indent=2) + "\n"
 
 
 def show_value(stored: str | bytes) -> None:
@@ -222,7 +222,7 @@ def wait_for_reader(seconds: float) -> None:
         raise SystemExit(141)
 
 
-def to_json(value: object, *, indent: int | None = None) -> str:
+def json_text(value: object, *, indent: int | None = None) -> str:
     """Return any stored value as JSON in pure ASCII."""
     return to_ascii(_encodable(value), indent=indent)
 

@@ -297,7 +297,7 @@ def text_conditions(wanted: Mapping[str, str | None]) -> tuple[list[str], dict[s
     return [f"{column} = CAST(:{column} AS TEXT)" for column in texts], dict(texts)
 
 
-def from_json(stored: str | None) -> object:
+def json_or_text(stored: str | None) -> object:
     """Return the value of a JSON column; a text that is not JSON is returned unchanged."""
     try:
         return None if stored is None else json.loads(stored)

@@ -22,8 +22,8 @@ from memctl.errors import NotFoundError, UsageError
 from memctl.storage.rows import CAUSES, EVENTS, Event, EventFilter, EventRecord, Reason
 from memctl.storage.sqlite.database import (
     data_version,
-    from_json,
     is_busy,
+    json_or_text,
     open_database,
     table_exists,
     text_conditions,
@@ -194,7 +194,7 @@ def _select(
         f" ORDER BY event_id {order} LIMIT {limit}",
         {**parameters, "after": after, "until": until},
     )
-    return [EventRecord._make((*row[:-1], from_json(row[-1]))) for row in rows.fetchall()]
+    return [EventRecord._make((*row[:-1], json_or_text(row[-1]))) for row in rows.fetchall()]
 
 
 def follow_events(

@@ -123,7 +123,7 @@ def replaced_rows(db: Connection) -> list[int]:
 
 
 def write_memories(
-    db: Connection, section: DocumentSection, rows: str, *, now: datetime, run_id: int
+    db: Connection, section: DocumentSection, rows: str, *, now: datetime, run_id: int | None
 ) -> None:
     """Write those of the rows (a JSON array) that belong to a section, each with its event.
 
@@ -157,7 +157,7 @@ def write_promotions(db: Connection, rows: str) -> None:
     db.execute(WRITE_PROMOTIONS, {"rows": rows})
 
 
-def give_up_replaced_ids(db: Connection, rows: str, *, run_id: int) -> None:
+def give_up_replaced_ids(db: Connection, rows: str, *, run_id: int | None) -> None:
     """Rename the archived memories whose ids these rows (a JSON array) have taken over.
 
     Must be called in a transaction. Raises RefusedError as `give_up_ids` does.

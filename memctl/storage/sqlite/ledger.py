@@ -17,7 +17,7 @@ from memctl import __version__
 from memctl.errors import ClockLeapError, NotFoundError, RefusedError
 from memctl.storage.rows import JobHistory, RunEnd, RunFilter, RunRecord
 from memctl.storage.spool import Failure
-from memctl.storage.sqlite.database import from_json, text_conditions, transaction
+from memctl.storage.sqlite.database import json_or_text, text_conditions, transaction
 from memctl.storage.sqlite.locking import is_memctl_running
 from memctl.storage.text import to_bytes
 from memctl.storage.times import parse_moment, to_text, to_unix, unix_seconds
@@ -229,4 +229,6 @@ def list_runs(
         },
     )
     found = [RunRecord(*row) for row in rows]
-    return [run._replace(counts=from_json(str(run.counts))) if run.counts else run for run in found]
+    return [
+        run._replace(counts=json_or_text(str(run.counts))) if run.counts else run for run in found
+    ]
