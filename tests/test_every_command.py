@@ -153,7 +153,7 @@ def test_json_is_one_document_wherever_the_options_stand_and_whatever_the_enviro
         shutil.copytree(place.database.parent, copy, dirs_exist_ok=True)
     bare, hostile = (Memctl(copy / place.database.name) for copy in copies)
 
-    usual = run(place, *words, "--json")
+    usual = run(place, *words, *options)
     before = run(bare, *options, *now, *words, environment={})
     after = start(hostile, *words, *options, environment=hostile.environment() | HOSTILE)
 
