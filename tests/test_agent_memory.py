@@ -434,7 +434,7 @@ def test_a_cleanup_with_a_clock_that_went_back_is_refused(path: Path, migrated: 
     with open_at(path) as api, open_at(path, NOW - timedelta(hours=2)) as earlier:
         api.cleanup_expired()
 
-        with pytest.raises(RefusedError, match="the clock says 2026-11-22T07:43:58Z"):
+        with pytest.raises(RefusedError, match="the clock reads 2026-11-22T07:43:58Z"):
             earlier.cleanup_expired()
 
 

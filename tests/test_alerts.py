@@ -199,8 +199,8 @@ def test_what_a_person_does_by_hand_fails_without_an_alert(
     ("words", "hours", "exit_code", "reason"),
     [
         pytest.param(("cleanup", "--agent", "nobody"), 0, 1, "agent 'nobody' ", id="no agent"),
-        pytest.param(("cleanup",), -2, 3, "the clock says ", id="a clock that went back"),
-        pytest.param(("run",), -2, 3, "the clock says ", id="the same, for all jobs"),
+        pytest.param(("cleanup",), -2, 3, "the clock reads ", id="a clock that went back"),
+        pytest.param(("run",), -2, 3, "the clock reads ", id="the same, for all jobs"),
     ],
 )
 def test_refusals_are_failures_in_the_ledger(

@@ -1103,9 +1103,9 @@ def test_a_clock_more_than_an_hour_back_is_refused(words: Words, memories: Memct
 
     assert answer.exit_code == 3
     assert complaint(answer) == (
-        "memctl: the clock says 2026-11-22T08:43:57Z, but run 1 (cleanup) was at"
-        " 2026-11-22T09:43:58Z; set the clock; if that run's clock was the wrong one,"
-        " use --force once"
+        "memctl: the clock reads 2026-11-22T08:43:57Z, but run 1 (cleanup) was at"
+        " 2026-11-22T09:43:58Z; correct the clock; if the clock of that run was wrong, use --force"
+        " once"
     )
     assert memory_tables(memories.database) == before
 

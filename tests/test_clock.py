@@ -86,9 +86,9 @@ def test_a_clock_over_60_days_ahead_of_runs_and_writes_is_refused(
 
     assert (refused.value.exit_code, str(refused.value)) == (
         3,
-        "the clock says 2027-01-21T09:43:59Z, but run 1 (decay) was at 2026-11-22T09:43:58Z, and "
-        "no memory was written or read in the last 60 days; set the clock; if it is right, "
-        "use --force once",
+        "the clock reads 2027-01-21T09:43:59Z, but run 1 (decay) was at 2026-11-22T09:43:58Z, and "
+        "no memory was written or read in the last 60 days; correct the clock; if it is right, use"
+        " --force once",
     )
     assert content(copy) == before
 
@@ -192,7 +192,9 @@ def test_a_leap_is_alerted_at_once_and_once_until_a_run_is_accepted(
             continue
 
     assert [alert.condition for alert in delivered] == ["clock", "clock"]
-    assert delivered[0].message.startswith("the clock says 2036-02-07T06:28:16Z, but run 1 (decay)")
+    assert delivered[0].message.startswith(
+        "the clock reads 2036-02-07T06:28:16Z, but run 1 (decay)"
+    )
     assert raised(looking) == [("alert:clock",)]
     assert rows(looking, "memory_events", "event, run_id") == [
         ("memory:alert", 2),

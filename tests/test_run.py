@@ -436,9 +436,9 @@ def test_a_clock_that_went_back_is_told_in_one_line(migrated: Memctl) -> None:
     assert answer == Answer(
         3,
         "",
-        "memctl: cleanup: the clock says 2026-11-22T07:43:58Z, but run 5 (prune) was at "
-        "2026-11-22T09:43:58Z; set the clock; if that run's clock was the wrong one, "
-        "use --force once\n",
+        "memctl: cleanup: the clock reads 2026-11-22T07:43:58Z, but run 5 (prune) was at "
+        "2026-11-22T09:43:58Z; correct the clock; if the clock of that run was wrong, use --force"
+        " once\n",
     )
     assert runs(migrated.database)[len(JOBS) :] == [("cleanup", "refused", 0)]
 

@@ -186,7 +186,7 @@ def _recorded_failures(job: str, database: Path) -> tuple[list[RunRecord], set[s
 def take_in_spool(db: Connection, watch: Watch) -> None:
     """Move the content of the spool to the database, for which the caller holds memctl's lock.
 
-    Can be repeated: what is recorded already is not recorded again.
+    Can be repeated: entries that are already recorded are skipped.
     """
     if watch.spool is None:
         return

@@ -71,7 +71,8 @@ def require_importance(importance: float) -> None:
     """Raise UsageError unless it is a number from 1 to 10."""
     is_number = isinstance(importance, int | float) and not isinstance(importance, bool)
     if not is_number or not 1 <= importance <= 10:
-        raise UsageError(f"importance must be a number from 1 to 10, not {importance!r}")
+        given = f"{importance:g}" if isinstance(importance, float) else repr(importance)
+        raise UsageError(f"importance must be a number from 1 to 10, not {given}")
 
 
 def require_limit(limit: int) -> None:

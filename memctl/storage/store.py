@@ -231,7 +231,7 @@ class Store(Protocol):
         """The connection, for what only SQLite has; other engines raise UsageError."""
 
     def translate_errors(self, database: Path) -> AbstractContextManager[None]:
-        """Turn errors of the engine that a user can mend into MemctlError in the block.
+        """Translate errors of the engine that a user can correct into MemctlError in the block.
 
         `database` is its name in messages.
         """

@@ -46,7 +46,7 @@ def _base64(content: bytes) -> str:
 
 
 def to_bytes(text: str) -> bytes:
-    """Return what SQLite shall store for a text that may not be valid UTF-8."""
+    """Return the bytes to store for a text that may be invalid UTF-8."""
     return text.encode("utf-8", "surrogateescape")
 
 

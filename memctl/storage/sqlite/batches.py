@@ -110,7 +110,7 @@ class SqliteBatches:
         return time.monotonic() - begun
 
     def _has_company(self) -> bool:
-        """Tell whether another connection wrote a moment ago."""
+        """Return whether another connection has written recently."""
         version = data_version(self._db)
         if version != self._data_version:
             self._data_version = version

@@ -65,7 +65,7 @@ def _to_sql(value: Any) -> Any:
 
 
 def owed(days: str, keys: DecayKeys) -> str:
-    """Return SQL for the points that a memory loses in so many whole idle days.
+    """Return SQL for the points that a memory loses in a number of whole idle days.
 
     Rounded, so that differences of two such sums add up exactly, whatever the schedule.
     """

@@ -99,16 +99,16 @@ def clock_error(db: Connection, *, now: datetime) -> RefusedError | None:
         return None
     if now < last.started_at - CLOCK_TOLERANCE:
         return RefusedError(
-            f"the clock says {to_text(now)}, but run {last.run_id} ({last.job}) was at "
+            f"the clock reads {to_text(now)}, but run {last.run_id} ({last.job}) was at "
             f"{to_text(last.started_at)}",
-            "set the clock; if that run's clock was the wrong one, use --force once",
+            "correct the clock; if the clock of that run was wrong, use --force once",
         )
     if now > last.started_at + LONGEST_SILENCE and not _service_wrote(db, now=now):
         return ClockLeapError(
-            f"the clock says {to_text(now)}, but run {last.run_id} ({last.job}) was at "
+            f"the clock reads {to_text(now)}, but run {last.run_id} ({last.job}) was at "
             f"{to_text(last.started_at)}, and no memory was written or read in the last "
             f"{LONGEST_SILENCE.days} days",
-            "set the clock; if it is right, use --force once",
+            "correct the clock; if it is right, use --force once",
         )
     return None
 
