@@ -35,6 +35,7 @@ from markdown_it import MarkdownIt
 from tests.support.database import connect, insert_memory
 from tests.support.program import NOW, PROGRAM, Answer, Memctl
 from tests.support.service import Service
+from tests.support.shells import run_with_forks
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -159,15 +160,12 @@ def run_console(block: str, folder: Path, environment: dict[str, str]) -> None:
     """Run each command and compare what it prints; later commands see what it exports."""
     assert block.startswith("$ "), block
     for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
-        ran = subprocess.run(
+        ran = run_with_forks(
             ["bash", "-c", command],
+            environment=environment,
             cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
         )
         environment |= re.findall(r"^export (\w+)=(\S+)$", command)
         assert re.fullmatch(pattern_of(expected), ran.stdout), f"{command}\n{ran.stdout}"
@@ -186,14 +184,11 @@ def run_python(block: str, names: dict[str, object]) -> None:
 
 def run_shell(block: str, folder: Path, environment: dict[str, str]) -> None:
     """Run a script, which must succeed."""
-    ran = subprocess.run(
+    ran = run_with_forks(
         ["bash", "-e", "-o", "pipefail", "-c", block],
+        environment=environment,
         cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
-        check=False,
     )
     assert ran.returncode == 0, f"{block}\n{ran.stderr}"
 

@@ -16,6 +16,7 @@ from memctl.cli.examples import EXAMPLES, FIRST_STEPS, MORE
 from memctl.cli.program import NAMES
 from tests.support.database import connect, insert_memory
 from tests.support.program import PROGRAM, Memctl
+from tests.support.shells import run_with_forks
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "memctl.1"
@@ -24,19 +25,16 @@ BARE_SHELLS = {"bash": ["bash", "--norc"], "zsh": ["zsh", "-f"], "fish": ["fish"
 
 def in_a_shell(memctl: Memctl, script: str, *, shell_name: str = "bash") -> str:
     """Run a script as a person would who has memctl on the path; return what it printed."""
-    ran = subprocess.run(
+    ran = run_with_forks(
         [*BARE_SHELLS[shell_name], "-c", script],
-        cwd=memctl.database.parent,
-        env={
+        environment={
             **memctl.environment(),
             "PATH": f"{PROGRAM.parent}:/usr/bin:/bin",
             "HOME": str(memctl.database.parent),
             "MEMCTL_DB": memctl.database.name,
         },
-        stdin=subprocess.DEVNULL,
+        cwd=memctl.database.parent,
         capture_output=True,
-        text=True,
-        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout

@@ -48,6 +48,11 @@ class ForkServer:
                 pass_fds=(requests.fileno(),),
             )
 
+    @property
+    def descriptor(self) -> int:
+        """The socket that takes requests; `fork_client.py` uses it."""
+        return self._requests.fileno()
+
     def close(self) -> None:
         """End the server."""
         self._requests.close()
@@ -79,6 +84,17 @@ class ForkServer:
         if steps is not None:
             request |= {"steps": str(steps), "kill_before": kill_before}
         return self._start(words, environment, directory, streams, request).end(given, timeout)
+
+    def start(
+        self,
+        words: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        directory: Path,
+        streams: Mapping[int, int] = NO_STREAMS,
+    ) -> "Process":
+        """Start the program, and leave it running."""
+        return self._start(words, environment, directory, streams, {})
 
     def start_and_stop(
         self,
