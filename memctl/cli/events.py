@@ -3,7 +3,7 @@
 import functools
 import itertools
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -22,9 +22,6 @@ from memctl.storage.sqlite.events import (
 )
 from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.times import parse_past
-
-if TYPE_CHECKING:
-    pass
 
 POLL_SECONDS = 0.2
 

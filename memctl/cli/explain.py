@@ -1,7 +1,7 @@
 """The command for one memory: explain."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,10 +11,6 @@ from memctl.output.tables import only_columns, show_facts, show_rows
 from memctl.output.terminal import show_document
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.migrations import require_current
-
-if TYPE_CHECKING:
-    pass
-
 
 TABLE_OF_HISTORY = ("event_id", "at", "event", "memory_id", "run_id", "detail")
 

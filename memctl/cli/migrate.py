@@ -11,11 +11,7 @@ from memctl.errors import SchemaError, UsageError, counted
 from memctl.output.tables import show_rows
 from memctl.output.terminal import show_document, show_notice
 from memctl.storage.sqlite import migrations
-from memctl.storage.sqlite.database import (
-    open_database,
-    open_or_create_database,
-    prepare_place,
-)
+from memctl.storage.sqlite.database import open_database, open_or_create_database, prepare_place
 from memctl.storage.sqlite.locking import exclusive
 
 

@@ -1,15 +1,10 @@
 """The command for the ledger: runs."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from memctl.cli.options import (
-    USUAL_ROWS,
-    GlobalOptions,
-    LimitOption,
-    OutputOptions,
-)
+from memctl.cli.options import USUAL_ROWS, GlobalOptions, LimitOption, OutputOptions
 from memctl.output.tables import only_columns, show_rows
 from memctl.output.terminal import show_notice
 from memctl.storage.rows import RunFilter, RunRecord, RunStatus
@@ -17,10 +12,6 @@ from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.ledger import crashed_runs, list_runs
 from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.times import parse_past
-
-if TYPE_CHECKING:
-    pass
-
 
 TABLE_OF_RUNS = ("run_id", "job", "started_at", "status", "duration_ms", "counts", "error")
 

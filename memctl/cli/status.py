@@ -6,11 +6,7 @@ from memctl.cli.options import GlobalOptions
 from memctl.insight.status import read_status
 from memctl.output.tables import show_facts, show_rows
 from memctl.output.terminal import show_document
-from memctl.storage.sqlite.database import (
-    one_view,
-    open_database,
-    table_exists,
-)
+from memctl.storage.sqlite.database import one_view, open_database, table_exists
 from memctl.storage.sqlite.pause import current_pause
 
 FEATURE_STATES = {

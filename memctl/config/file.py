@@ -139,9 +139,7 @@ class PromoteSection(Section):
     """`[promote]`"""
 
     importance: float = Field(
-        PromotePolicy.importance,
-        allow_inf_nan=False,
-        description="minimum importance",
+        PromotePolicy.importance, allow_inf_nan=False, description="minimum importance"
     )
     accesses: int = Field(
         PromotePolicy.accesses, ge=0, le=10**9, description="minimum number of reads"

@@ -6,13 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from memctl.config.jobs import JOBS, Every
-from memctl.config.policies import (
-    AlertPolicy,
-    CheckPolicy,
-    DecayPolicy,
-    PromotePolicy,
-    PrunePolicy,
-)
+from memctl.config.policies import AlertPolicy, CheckPolicy, DecayPolicy, PromotePolicy, PrunePolicy
 from memctl.errors import MemctlError, UsageError
 from memctl.storage.spool import spool_path
 from memctl.storage.sqlite.database import database_path, reachable

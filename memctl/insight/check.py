@@ -193,10 +193,7 @@ def _find_in_backups(path: Path, policy: CheckPolicy, *, now: datetime) -> Itera
             )
     elif not files:
         yield Finding(
-            "info",
-            "no_backup",
-            "there is no backup beside the database",
-            BACK_UP_REGULARLY,
+            "info", "no_backup", "there is no backup beside the database", BACK_UP_REGULARLY
         )
     left = drafts_left(path)
     if left and not is_memctl_running(path):

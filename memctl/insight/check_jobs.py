@@ -6,12 +6,7 @@ from pathlib import Path
 
 from memctl.config.policies import AlertPolicy, CheckPolicy
 from memctl.insight.findings import Finding
-from memctl.jobs.alerts import (
-    FAILURES_IN_A_ROW,
-    FEW_MEMORIES,
-    drop_alerts,
-    growth_alerts,
-)
+from memctl.jobs.alerts import FAILURES_IN_A_ROW, FEW_MEMORIES, drop_alerts, growth_alerts
 from memctl.jobs.watchdog import failures_besides, failures_in_a_row
 from memctl.storage.rows import RunFilter
 from memctl.storage.spool import Failure
@@ -28,12 +23,7 @@ MOST_RUNS = 10_000
 
 
 def find_in_jobs(
-    db: Connection,
-    path: Path,
-    policy: CheckPolicy,
-    *,
-    now: datetime,
-    spooled: Sequence[Failure],
+    db: Connection, path: Path, policy: CheckPolicy, *, now: datetime, spooled: Sequence[Failure]
 ) -> Iterator[Finding]:
     """Check when the jobs ran, and with which result; reads only."""
     if wrong_clock := clock_error(db, now=now):

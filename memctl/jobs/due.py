@@ -86,11 +86,7 @@ def _run_if_due(
 
 
 def job_work(
-    name: str,
-    settings: Settings,
-    *,
-    policies: Sequence[object] | None = None,
-    **options: object,
+    name: str, settings: Settings, *, policies: Sequence[object] | None = None, **options: object
 ) -> Callable[[JobContext], JobResult]:
     """Return the work of a scheduled job under its policies: those of the settings, or others.
 

@@ -3,12 +3,7 @@
 from datetime import datetime
 
 from memctl.storage.sqlite.database import Connection
-from memctl.storage.sqlite.features import (
-    Feature,
-    feature_status,
-    install_feature,
-    remove_feature,
-)
+from memctl.storage.sqlite.features import Feature, feature_status, install_feature, remove_feature
 from memctl.storage.times import to_text
 
 

@@ -216,11 +216,7 @@ class Promotion:
             entry = knowledge.confirm(decision.confirms, gain=decision.gain, now=now)
         else:
             entry = knowledge.read(decision.confirms)
-        detail = {
-            "outcome": decision.outcome,
-            "entry_id": entry.id,
-            "confidence": entry.confidence,
-        }
+        detail = {"outcome": decision.outcome, "entry_id": entry.id, "confidence": entry.confidence}
         if decision.supersedes is not None:
             old = knowledge.supersede(decision.supersedes, by=entry, now=now)
             detail["superseded_id"] = old.id

@@ -12,14 +12,7 @@ from typing import TYPE_CHECKING
 
 from memctl.jobs.engine import JobContext, JobResult
 from memctl.jobs.tally import JobTally
-from memctl.storage.figures import (
-    RATES_OVER,
-    Figures,
-    Period,
-    Snapshot,
-    SnapshotPeriod,
-    no_changes,
-)
+from memctl.storage.figures import RATES_OVER, Figures, Period, Snapshot, SnapshotPeriod, no_changes
 from memctl.storage.times import parse_moment, to_day, to_text
 
 if TYPE_CHECKING:  # the protocols would cost every start

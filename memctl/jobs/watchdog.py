@@ -114,11 +114,7 @@ def after_run(
             failures = len(failures_in_a_row(db, database, run.job))
             enough = 1 if held_up else FAILURES_IN_A_ROW
             found += failure_alerts(
-                run.job,
-                failures,
-                str(run.error),
-                refused=run.status == "refused",
-                enough=enough,
+                run.job, failures, str(run.error), refused=run.status == "refused", enough=enough
             )
     if run.status != "failed" and _is_first_of_the_hour(db, run):
         examined += ["growth:", "drop"]

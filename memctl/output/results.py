@@ -74,10 +74,7 @@ def show_outcome(report: JobReport[JobResult], *, as_json: bool, quiet: bool) ->
     )
     warning = report.result and report.result.warning
     show_message(
-        message,
-        as_json=as_json,
-        quiet=quiet,
-        only_on_terminal=not (report.dry_run or warning),
+        message, as_json=as_json, quiet=quiet, only_on_terminal=not (report.dry_run or warning)
     )
 
 
@@ -100,10 +97,7 @@ def job_document(report: JobReport[JobResult], *, listing: bool) -> dict[str, ob
             document["memories"] = [memory_row(memory) for memory in tally.memories]
     if report.pause:
         document["paused"] = report.pause._asdict()
-    return document | {
-        "duration_ms": report.duration_ms,
-        "longest_lock_ms": report.longest_lock_ms,
-    }
+    return document | {"duration_ms": report.duration_ms, "longest_lock_ms": report.longest_lock_ms}
 
 
 def job_sentence(report: JobReport[JobResult]) -> str:

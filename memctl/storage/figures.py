@@ -8,14 +8,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 Key = tuple[str, str]  # agent and type
-
-
 DayKey = tuple[str, str, str]  # day, agent and type
-
-
 DAY = timedelta(days=1)
-
-
 RATES_OVER = timedelta(days=30)
 
 

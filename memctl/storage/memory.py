@@ -15,11 +15,7 @@ from memctl.storage.rows import MOST_ROWS
 from memctl.storage.times import to_service_text
 
 MemoryType = Literal["context", "learning", "preference", "error_pattern", "success_pattern"]
-
-
 TYPES = get_args(MemoryType)
-
-
 MOST_BYTES = 200_000_000  # of each text; a row of SQLite has at most a gigabyte
 
 

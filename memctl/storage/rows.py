@@ -52,8 +52,6 @@ class JobHistory(NamedTuple):
 
 
 RunStatus = Literal["ok", "failed", "refused", "running", "crashed"]
-
-
 RunIdentity = tuple[str, str, str, int]
 
 
@@ -109,8 +107,6 @@ Event = Literal[
 
 
 Reason = Literal["expired", "forgotten", "deleted", "replaced", "imported", "manual"]
-
-
 EVENTS = (*get_args(Event), "memory:decayed", "memory:alert")
 
 

@@ -308,12 +308,7 @@ class Store(Protocol):
         """Return the archived memories that a filter selects."""
 
     def old(
-        self,
-        policy: RetentionValues,
-        last: RetentionValues,
-        *,
-        agent: str | None,
-        now: datetime,
+        self, policy: RetentionValues, last: RetentionValues, *, agent: str | None, now: datetime
     ) -> OldMemories:
         """Return the old memories under a policy, and under that of the last prune."""
 

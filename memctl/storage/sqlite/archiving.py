@@ -237,11 +237,7 @@ def imported_memories(
     That is how many are still active with the id they were imported with; how many are neither
     active nor archived with it; and those active ones that were neither written nor read since.
     """
-    parameters = {
-        **agent_parameter(agent),
-        "import": run_id,
-        "imported_at": to_unix(imported_at),
-    }
+    parameters = {**agent_parameter(agent), "import": run_id, "imported_at": to_unix(imported_at)}
     (active,) = db.execute(COUNT_STILL_THERE, parameters).fetchone()
     (gone,) = db.execute(COUNT_GONE, parameters).fetchone()
     unused = Selection(_imported_memories, parameters, search_only=STILL_THERE)

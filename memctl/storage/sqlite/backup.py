@@ -17,17 +17,9 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from memctl import __version__
-from memctl.errors import (
-    MemctlError,
-    NoDatabaseError,
-    NotFoundError,
-    UsageError,
-)
+from memctl.errors import MemctlError, NoDatabaseError, NotFoundError, UsageError
 from memctl.storage.sqlite import migrations
-from memctl.storage.sqlite.database import (
-    count_rows,
-    reachable,
-)
+from memctl.storage.sqlite.database import count_rows, reachable
 from memctl.storage.sqlite.files import Draft, require_place, whole_file
 from memctl.storage.sqlite.identity import database_id, known_identity
 from memctl.storage.sqlite.manifests import (
