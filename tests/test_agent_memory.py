@@ -26,8 +26,8 @@ from memctl.errors import (
     SchemaError,
     UsageError,
 )
-from memctl.jobs.features import enable
 from memctl.storage.memory import MOST_BYTES, TYPES, MemoryType
+from memctl.storage.sqlite.features import enable
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.sqlite.triggers import FEATURE_TRIGGERS
 from tests.support.database import connect, everything, insert_memory, is_sound, rows, text_of

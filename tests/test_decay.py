@@ -19,7 +19,7 @@ from memctl.config.file import Configuration
 from memctl.config.policies import DecayPolicy, PromotePolicy
 from memctl.jobs.decay import decay
 from memctl.jobs.engine import JobRequest, perform
-from memctl.jobs.features import disable, enable
+from memctl.storage.sqlite.features import disable, enable
 from tests.support.configurations import AGENTS, DECAY_KEYS, TYPES, Document, documents, said
 from tests.support.database import connect, insert_memory, rows, text_of
 from tests.support.program import NOW, Memctl

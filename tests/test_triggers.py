@@ -16,12 +16,12 @@ from memctl.jobs.archive import archive
 from memctl.jobs.cleanup import cleanup
 from memctl.jobs.decay import decay
 from memctl.jobs.engine import JobContext, JobRequest, JobResult, perform
-from memctl.jobs.features import enable
 from memctl.jobs.promote import promote
 from memctl.jobs.prune import prune
 from memctl.jobs.restore import restore
 from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.features import enable
 from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.sqlite.rollback import roll_back
 from tests.support.database import connect, everything, insert_memory, is_sound, rows

@@ -6,8 +6,8 @@ import typer
 
 from memctl.cli.options import GlobalOptions, LockOptions
 from memctl.cli.session import alone_with_database
-from memctl.jobs import features
 from memctl.output.terminal import show_document, show_notice
+from memctl.storage.sqlite import features
 from memctl.storage.sqlite.features import Feature
 from memctl.storage.sqlite.migrations import require_current
 

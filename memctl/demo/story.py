@@ -18,13 +18,12 @@ from memctl.agent_memory import AgentMemory
 from memctl.config.settings import Settings
 from memctl.demo.fleet import FORGOTTEN, Fleet
 from memctl.errors import MemctlError, UsageError
-from memctl.jobs import features
 from memctl.jobs.due import run_due_jobs
 from memctl.jobs.engine import JobRequest, perform
 from memctl.jobs.restore import restore
 from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite.database import Connection, open_or_create_database, transaction
-from memctl.storage.sqlite.features import Feature
+from memctl.storage.sqlite.features import Feature, enable
 from memctl.storage.sqlite.files import Draft, whole_file
 from memctl.storage.sqlite.memories import most_read_promoted
 from memctl.storage.sqlite.migrate import migrate
@@ -137,7 +136,7 @@ def live(path: Path, *, now: datetime) -> Iterator[Scene | Month]:
     with open_or_create_database(path) as db:
         migrate(db, path, now=begin)
         for feature in FEATURES:
-            features.enable(db, feature, now=begin)
+            enable(db, feature, now=begin)
         yield _scene(begin, "migrate", "an empty database; the jobs run once a week")
         yield from Life(db, path, begin, now).days()
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from memctl.insight.check import drafts_left
 from memctl.insight.findings import Finding
-from memctl.jobs.features import enable
 from memctl.storage.sqlite.checks import truncate_log
 from memctl.storage.sqlite.database import Connection, transaction
-from memctl.storage.sqlite.features import read_features
+from memctl.storage.sqlite.features import enable, read_features
 from memctl.storage.sqlite.run_summaries import end_crashed_runs
 
 

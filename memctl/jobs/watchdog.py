@@ -1,4 +1,4 @@
-"""What follows each run to report how it ended: alerts, the spool, and the bridge.
+"""What follows each run to report how it ended: alerts, the spool, and the service's events.
 
 It happens after the work and never makes it fail. A successful run costs a few lookups, and once an
 hour a count of the memories of each agent.
@@ -101,7 +101,7 @@ def after_run(
     """
     (run,) = list_runs(db, RunFilter(), crashed=(), limit=1)
     if watch.service_events:
-        from memctl.jobs.bridge import record_run_for_service
+        from memctl.storage.sqlite.service_events import record_run_for_service
 
         with suppress(StorageError):  # `memctl check` reports the obstacle
             record_run_for_service(db, run)

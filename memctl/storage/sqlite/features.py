@@ -16,7 +16,7 @@ from memctl.storage.sqlite.database import transaction
 from memctl.storage.sqlite.events import reason_detail
 from memctl.storage.sqlite.state import delete_state, read_state, write_state
 from memctl.storage.sqlite.triggers import FEATURE_TRIGGERS
-from memctl.storage.times import parse_moment
+from memctl.storage.times import parse_moment, to_text
 
 Feature = Literal["access-boost", "access-counting", "archive-on-delete"]
 FeatureState = Literal["off", "on", "outdated", "missing"]
@@ -144,19 +144,28 @@ def counting_since(db: Connection) -> datetime | None:
     return parse_moment(status.since)
 
 
-def install_feature(db: Connection, feature: Feature, *, since: str) -> None:
-    """Create a feature's trigger, replacing an earlier one, and record when it was enabled."""
+def enable(db: Connection, feature: Feature, *, now: datetime) -> bool:
+    """Enable a feature, or renew its trigger; return whether anything had to be done.
+
+    A feature with an outdated trigger keeps the time since which it has been enabled. The caller
+    holds memctl's lock.
+    """
+    status = feature_status(db, feature)
+    if status.state == "on":
+        return False
+    since = status.since if status.state == "outdated" else None
     with transaction(db):
         db.execute(f"DROP TRIGGER IF EXISTS {FEATURE_TRIGGERS[feature]}")
         if feature == "access-boost":
             db.execute(CREATE_IDLE_TIMES)
             db.execute(CREATE_INDEX_OF_IDLE_TIMES)
         db.execute(TRIGGERS[feature])
-        write_state(db, _state_key(feature), {"since": since})
+        write_state(db, _state_key(feature), {"since": since or to_text(now)})
+    return True
 
 
-def remove_feature(db: Connection, feature: Feature) -> bool:
-    """Drop a feature's trigger; return whether the feature was enabled."""
+def disable(db: Connection, feature: Feature) -> bool:
+    """Drop a feature's trigger; return whether it was enabled. The caller holds memctl's lock."""
     with transaction(db):
         db.execute(f"DROP TRIGGER IF EXISTS {FEATURE_TRIGGERS[feature]}")
         return delete_state(db, _state_key(feature))
