@@ -12,12 +12,13 @@ from typing import Any, Literal, NamedTuple
 
 from memctl.config.policies import DecayPolicy, PromotePolicy, PrunePolicy
 from memctl.errors import NotFoundError, name_like
-from memctl.insight.fading import idle_time, importance_after_decay, moment_of_fading
+from memctl.insight.fading import foreseen_decay, moment_of_fading
 from memctl.jobs.candidates import Considered, foreseen_candidates
 from memctl.storage.knowledge import ENTRY_TYPES
 from memctl.storage.rows import EventFilter, EventRecord
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.database import Connection, one_view
+from memctl.storage.sqlite.decay import DecaySql
 from memctl.storage.sqlite.events import read_events
 from memctl.storage.sqlite.explain import (
     StoredCopy,
@@ -28,6 +29,7 @@ from memctl.storage.sqlite.explain import (
     read_names,
     type_of_key,
 )
+from memctl.storage.sqlite.fading import read_decayed, read_idle_time
 from memctl.storage.sqlite.store import SqliteStore
 from memctl.storage.times import to_text, to_unix
 
@@ -213,6 +215,7 @@ def _active_memory(
     candidates = foreseen_candidates(SqliteStore(db), policies.promotion, policies.decay, now=now)
     ((_, conditions),) = candidates.judge(rowid=memory.rowid)
     considered = Considered(*conditions)
+    decay = foreseen_decay(db, memory.rowid, policies.decay)
     return ActiveMemory(
         id=memory.id,
         importance=memory.importance,
@@ -222,10 +225,10 @@ def _active_memory(
         archived_at=memory.archived_at,
         promoted_at=memory.promoted_at,
         known_since=considered.known_since,
-        fading=_fading(db, memory.rowid, memory.importance, policies, now=now),
+        fading=_fading(db, memory, decay, policies, now=now),
         expiry=_expiry(memory.expires_at, memory.expires, now=now),
         promotion=promotion_conditions(type_, considered, policy=policies.promotion),
-        retention=_coming_retention(db, memory, policies, now=now),
+        retention=_coming_retention(db, memory, decay, policies.prune, now=now),
     )
 
 
@@ -249,18 +252,19 @@ def _expiry(stored: object, unix: int | None, *, now: datetime) -> Expiry:
 
 
 def _fading(
-    db: Connection, rowid: int, importance: Any, policies: Policies, *, now: datetime
+    db: Connection, memory: StoredMemory, decay: DecaySql, policies: Policies, *, now: datetime
 ) -> Fading:
-    policy, protected = policies.decay, policies.prune.protected_importance
-    idle = idle_time(db, rowid, policy, now=now)
-    after_next = importance_after_decay(db, rowid, policy, at=to_unix(now))
+    rowid, floor = memory.rowid, policies.decay.floor
+    protected = policies.prune.protected_importance
+    idle = read_idle_time(db, rowid, decay, now=to_unix(now))
+    after_next = read_decayed(db, rowid, decay, now=to_unix(now))
     settled = idle.importance
-    owed_before = 0.0 if importance == settled else importance - settled
+    owed_before = 0.0 if memory.importance == settled else memory.importance - settled
     unprotected_at = floor_at = None
     if _is_number(settled) and settled >= protected:
-        unprotected_at = moment_of_fading(db, rowid, policy, lambda left: left < protected)
-    if _is_number(settled) and settled > policy.floor:
-        floor_at = moment_of_fading(db, rowid, policy, lambda left: left <= policy.floor)
+        unprotected_at = moment_of_fading(db, rowid, decay, lambda left: left < protected)
+    if _is_number(settled) and settled > floor:
+        floor_at = moment_of_fading(db, rowid, decay, lambda left: left <= floor)
     return Fading(
         unreadable=idle.unreadable,
         idle_since=text_of_unix(idle.since),
@@ -275,14 +279,14 @@ def _fading(
 
 
 def _coming_retention(
-    db: Connection, memory: StoredMemory, policies: Policies, *, now: datetime
+    db: Connection, memory: StoredMemory, decay: DecaySql, policy: PrunePolicy, *, now: datetime
 ) -> Retention | None:
     """Return the retention of the archived copy if cleanup runs as soon as the memory expires."""
     if memory.expires is None:
         return None
     archived_at = max(to_unix(now), memory.expires + 1)
-    left = importance_after_decay(db, memory.rowid, policies.decay, at=archived_at)
-    return retention(memory.importance if left is None else left, archived_at, policies.prune)
+    left = read_decayed(db, memory.rowid, decay, now=archived_at)
+    return retention(memory.importance if left is None else left, archived_at, policy)
 
 
 def promotion_conditions(

@@ -37,14 +37,37 @@ class SqliteOldMemories:
     def __init__(
         self,
         db: Connection,
-        keys: RetentionKeys,
-        last_keys: RetentionKeys,
-        parameters: Mapping[str, Any],
+        policy: "RetentionValues",
+        last: "RetentionValues",
+        *,
+        agent: str | None,
+        now: datetime,
     ) -> None:
         self._db = db
-        self._keys = keys
-        self._parameters = parameters
-        self._great_losses = great_losses(keys, last_keys)
+        self._parameters: dict[str, Any] = {
+            "latest_cutoff": to_text(now - policy.shortest_retention),
+            **agent_parameter(agent),
+        }
+        self._keys = self._retention_keys(policy, now, prefix="")
+        last_keys = self._retention_keys(last, now, prefix="last_")
+        self._great_losses = great_losses(self._keys, last_keys)
+
+    def _retention_keys(
+        self, policy: "RetentionValues", now: datetime, *, prefix: str
+    ) -> RetentionKeys:
+        """Return the keys of a policy, whose parameters are added to those of the queries."""
+        cutoff = policy_sql(
+            self._db,
+            policy,
+            "retention",
+            name=f"{prefix}cutoff",
+            to_sql=lambda retention: to_text(now - retention),
+        )
+        importance = policy_sql(
+            self._db, policy, "protected_importance", name=f"{prefix}protected_importance"
+        )
+        self._parameters |= {**cutoff.parameters, **importance.parameters}
+        return RetentionKeys(cutoff.sql, importance.sql)
 
     def great_losses(self) -> list[Loss]:
         return [Loss(*row) for row in self._db.execute(self._great_losses, self._parameters)]
@@ -72,37 +95,6 @@ class SqliteOldMemories:
         """
         (count,) = self._db.execute(query, self._parameters).fetchone()
         return int(count)
-
-
-def old_memories(
-    db: Connection,
-    policy: "RetentionValues",
-    last: "RetentionValues",
-    *,
-    agent: str | None,
-    now: datetime,
-) -> SqliteOldMemories:
-    """Return the old memories of one agent or all, under two policies: this and the last."""
-    parameters: dict[str, Any] = {
-        "latest_cutoff": to_text(now - policy.shortest_retention),
-        **agent_parameter(agent),
-    }
-
-    def keys(policy: "RetentionValues", prefix: str) -> RetentionKeys:
-        cutoff = policy_sql(
-            db,
-            policy,
-            "retention",
-            name=f"{prefix}cutoff",
-            to_sql=lambda retention: to_text(now - retention),
-        )
-        importance = policy_sql(
-            db, policy, "protected_importance", name=f"{prefix}protected_importance"
-        )
-        parameters.update({**cutoff.parameters, **importance.parameters})
-        return RetentionKeys(cutoff.sql, importance.sql)
-
-    return SqliteOldMemories(db, keys(policy, ""), keys(last, "last_"), parameters)
 
 
 def _archived_long_ago(keys: RetentionKeys) -> str:

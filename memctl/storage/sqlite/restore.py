@@ -5,11 +5,9 @@ key. Its id is the one it had before another memory took it over.
 """
 
 import json
-from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from sqlite3 import Connection
-from typing import Any
 
 from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite.archive import archive_condition
@@ -49,10 +47,9 @@ FOREIGN_ID = f"""
 class SqliteArchivedMemories:
     """The archived memories that a restore is about; see `storage.store.ArchivedMemories`."""
 
-    def __init__(self, db: Connection, condition: str, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, db: Connection, which: ArchiveFilter) -> None:
         self._db = db
-        self._condition = condition
-        self._parameters = parameters
+        self._condition, self._parameters = archive_condition(which)
 
     def count(self) -> int:
         return self._count(self._condition)
@@ -113,11 +110,6 @@ class SqliteRestoration(RowChange):
     def count_in_the_way(self) -> int:
         """Return how many active memories it would archive to make room."""
         return len(conflicting_rows(self._db, json.dumps(self.find().tolist())))
-
-
-def archived_memories(db: Connection, which: ArchiveFilter) -> SqliteArchivedMemories:
-    """Return the archived memories that a filter selects."""
-    return SqliteArchivedMemories(db, *archive_condition(which))
 
 
 def restorable_memories(condition: str, rows: Rows) -> str:

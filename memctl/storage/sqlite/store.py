@@ -120,9 +120,9 @@ class SqliteStore:
         return ImportedMemories(active, gone, self._archiving(unused, "manual", now, run_id))
 
     def archived(self, which: "ArchiveFilter") -> "store.ArchivedMemories":
-        from memctl.storage.sqlite.restore import archived_memories
+        from memctl.storage.sqlite.restore import SqliteArchivedMemories
 
-        return archived_memories(self._db, which)
+        return SqliteArchivedMemories(self._db, which)
 
     def old(
         self,
@@ -132,9 +132,9 @@ class SqliteStore:
         agent: str | None,
         now: datetime,
     ) -> "store.OldMemories":
-        from memctl.storage.sqlite import prune
+        from memctl.storage.sqlite.prune import SqliteOldMemories
 
-        return prune.old_memories(self._db, policy, last, agent=agent, now=now)
+        return SqliteOldMemories(self._db, policy, last, agent=agent, now=now)
 
     def delete_old_records(self, batches: "store.Batches", *, before: datetime) -> None:
         from memctl.storage.sqlite import prune
