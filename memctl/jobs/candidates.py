@@ -20,7 +20,7 @@ from memctl.jobs.knowledge import content_hash
 from memctl.storage.knowledge import ENTRY_TYPES, ConditionsMet
 from memctl.storage.rows import AffectedMemory
 
-if TYPE_CHECKING:  # the protocols would cost every start
+if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.store import Candidates, Store
 
 

@@ -20,7 +20,7 @@ from memctl.storage.engines import exclusive, open_store
 from memctl.storage.rows import EndStatus, Pause, RunEnd
 from memctl.storage.spool import FailureStatus
 
-if TYPE_CHECKING:  # the protocols would cost every start
+if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.store import Batches, Change, Store
 
 MOST_LOCK_WAIT = 86400  # seconds

@@ -27,7 +27,7 @@ from memctl.storage.sqlite.idle_times import (
     settle_idle_times,
 )
 
-if TYPE_CHECKING:  # the protocols would cost every start
+if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.store import Store
 
 

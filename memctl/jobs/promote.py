@@ -20,7 +20,7 @@ from memctl.storage.knowledge import CandidateRow, KnowledgeEntry
 from memctl.storage.rows import AffectedMemory
 from memctl.storage.text import from_bytes
 
-if TYPE_CHECKING:  # the protocols would cost every start
+if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.store import Candidates
 
 GAIN_FROM_ITSELF = 0.05  # the memory of the entry has a new, similar text

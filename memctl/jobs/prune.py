@@ -15,7 +15,7 @@ from memctl.errors import RefusedError
 from memctl.jobs.engine import JobContext, JobResult
 from memctl.storage.rows import Loss
 
-if TYPE_CHECKING:  # the protocols would cost every start
+if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.store import Store
 
 STATE_KEY = "prune:policy"

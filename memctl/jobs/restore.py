@@ -13,7 +13,7 @@ from memctl.errors import RefusedError, UsageError
 from memctl.jobs.engine import JobContext, JobResult
 from memctl.storage.rows import ArchiveFilter
 
-if TYPE_CHECKING:  # the protocols would cost every start
+if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.store import ArchivedMemories, Store
 
 RestoreConflict = Literal["fail", "skip", "replace"]

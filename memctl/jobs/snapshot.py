@@ -15,7 +15,7 @@ from memctl.jobs.tally import JobTally
 from memctl.storage.figures import RATES_OVER, Figures, Period, Snapshot, SnapshotPeriod, no_changes
 from memctl.storage.times import parse_moment, to_day, to_text
 
-if TYPE_CHECKING:  # the protocols would cost every start
+if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.store import Snapshots
 
 CHANGES = ("accesses_that_day", "accesses", "expired", "archived", "restored", "pruned", "promoted")

@@ -1,4 +1,4 @@
-"""The engines behind the seam: a path names a SQLite database, the only engine so far."""
+"""The choice of the engine: a path names a SQLite database, the only engine so far."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -9,7 +9,7 @@ from memctl.storage.sqlite import locking
 from memctl.storage.sqlite.database import open_database, require_file
 from memctl.storage.sqlite.store import SqliteStore
 
-if TYPE_CHECKING:  # the protocols would cost every start
+if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.store import Store
 
 
@@ -26,10 +26,10 @@ def open_store(
 
 
 def exclusive(database: Path, *, job: str, wait: float) -> AbstractContextManager[None]:
-    """Keep other memctl processes that change a database out of the block.
+    """Exclude other memctl processes that change a database during the block.
 
-    Raises NoDatabaseError if there is none, and LockedError if another one, which is given the name
-    `job`, still runs after `wait` seconds.
+    Their messages name `job` as the one that runs. Raises NoDatabaseError if there is no database,
+    and LockedError if another process still holds the lock after `wait` seconds.
     """
     require_file(database)
     return locking.exclusive(database, job=job, wait=wait)

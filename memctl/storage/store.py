@@ -1,9 +1,8 @@
-"""What the jobs ask of a database: the seam behind which each engine stands.
+"""The operations that the jobs need from a database, as an interface that each engine implements.
 
-`Store` has one coarse operation for each thing that a job needs: which memories it would change,
-how a batch of them is changed, and what the ledger knows. An engine implements it, and what its
-operations return, in a folder of its own; `storage.engines` chooses the engine. Jobs never see a
-statement.
+`Store` has one coarse operation for each need of a job: which memories it would change, how a batch
+of them is changed, and what the ledger contains. Each engine implements these protocols in a folder
+of its own; `storage.engines` chooses the engine. Jobs contain no SQL.
 
 What only SQLite has (the optional features, the alerts, backups, explanations) uses
 `Store.sqlite`, which other engines refuse.
@@ -29,8 +28,8 @@ from memctl.storage.knowledge import (
 from memctl.storage.policies import PolicyValues, PromotionValues, RetentionValues
 from memctl.storage.rows import AffectedMemory, ArchiveFilter, JobHistory, Loss, Pause, RunEnd
 
-# Rows as an engine names them, such as the rowids of SQLite; only the engine looks inside.
-Rows = Sequence[Any]
+# How an engine identifies rows, such as by the rowids of SQLite; only the engine reads them.
+FoundRows = Sequence[Any]
 BatchRows = Any
 
 
@@ -40,7 +39,7 @@ class Change(Protocol):
     def memories(self) -> Iterator[AffectedMemory]:
         """Yield the memories that it would change now; reads only."""
 
-    def find(self) -> Rows:
+    def find(self) -> FoundRows:
         """Return the rows to change, for `Batches.apply`; reads only and takes no lock."""
 
     def apply(self, batch: BatchRows) -> Sequence[AffectedMemory]:
@@ -52,22 +51,22 @@ class Change(Protocol):
 
 
 class Batches(Protocol):
-    """Applies changes in transactions that are short enough for other writers not to notice."""
+    """Applies changes in short transactions, between which other programs can write."""
 
     longest_lock_ms: float
 
     def apply(
-        self, rows: Rows, change: Callable[[BatchRows], object], *, at_once: bool = False
+        self, rows: FoundRows, change: Callable[[BatchRows], object], *, at_once: bool = False
     ) -> int:
         """Call `change` with one batch of rows after the other, or with all of them at once.
 
-        Returns how many rows were not reached in time. An exception, also one that a signal raises,
-        rolls back the batch it interrupts and ends the work. Raises SchemaError if the schema
-        changes meanwhile.
+        Each call is in a transaction of its own. Returns how many rows were not reached in time. An
+        exception, including one that a signal raises, rolls back the interrupted batch and ends the
+        work. Raises SchemaError if another program has changed the schema since the run began.
         """
 
     def apply_at_once(self, change: Callable[[], object]) -> None:
-        """Call `change` in one transaction."""
+        """Call `change` in one transaction. Raises SchemaError as `apply` does."""
 
 
 class ImportedMemories(NamedTuple):
@@ -134,13 +133,13 @@ class Candidates(Protocol):
         """Yield memories, or the one in a row, and the conditions that they meet."""
 
     def read(self, rowid: int) -> CandidateRow | None:
-        """Return the candidate in a row with its text, or None if it is not one any more."""
+        """Return the candidate in a row with its text, or None if it no longer is a candidate."""
 
     def promotion(self, promote: Callable[[Sequence[AffectedMemory]], object]) -> Change:
-        """Return what calls `promote` for the candidates whose text is not known yet."""
+        """Return what calls `promote` for the candidates whose text was not promoted yet."""
 
     def marking(self) -> Change:
-        """Return what marks as promoted the candidates that are known but not marked."""
+        """Return what marks the candidates that were promoted earlier and have lost the mark."""
 
 
 class KnowledgeBase(Protocol):
@@ -221,7 +220,7 @@ class Store(Protocol):
     """An open database with the memories of all agents.
 
     `now` is the cutoff of a run and `run_id` its number in the ledger, None in a dry run, whose
-    changes are never applied. An `agent` of None stands for all agents.
+    changes are never applied. If `agent` is None, the memories of all agents are meant.
     """
 
     Error: type[Exception]  # what the engine raises
@@ -245,13 +244,13 @@ class Store(Protocol):
     def abort(self) -> None:
         """Roll back an open transaction, and from now on wait only a moment for locks."""
 
-    # The ledger of runs, and what memctl remembers
+    # The ledger of runs, and the state of memctl
 
     def current_pause(self, *, now: datetime) -> Pause | None:
         """Return the pause in force."""
 
     def clock_error(self, *, now: datetime) -> RefusedError | None:
-        """Return what is wrong with the clock; None: nothing."""
+        """Return why the clock cannot be right; None if it may be right."""
 
     def start_run(
         self, job: str, *, now: datetime, status: Literal["running", "refused"] = "running"
@@ -262,7 +261,7 @@ class Store(Protocol):
         """Record how a run has ended."""
 
     def forget_run(self, run_id: int) -> None:
-        """Delete the record of a run that was a mistake of its caller."""
+        """Delete the record of a run that was started with invalid arguments."""
 
     def require_run(self, run_id: int) -> tuple[str, datetime]:
         """Return the job of a run and its cutoff. Raises NotFoundError if there is no such run."""
@@ -271,10 +270,10 @@ class Store(Protocol):
         """Return when a job was last completed, and when it last failed."""
 
     def read_state(self, key: str) -> Any:
-        """Return what memctl remembers under a key, from JSON; None: nothing."""
+        """Return the value of a key of memctl's state, decoded from JSON; None if there is none."""
 
     def write_state(self, key: str, value: object) -> None:
-        """Remember a value that JSON can hold under a key."""
+        """Set the value of a key, which JSON must be able to represent."""
 
     # Memories
 
@@ -334,7 +333,7 @@ class Store(Protocol):
         """Return whether accesses may have ended idle times that decay has not charged yet."""
 
     def forget_notes(self) -> None:
-        """Delete notes on memories that exist no more."""
+        """Delete notes on memories that no longer exist."""
 
     def candidates(
         self,

@@ -1,8 +1,8 @@
-"""Many short write transactions instead of one long one, paced so that other writers do not notice.
+"""Many short write transactions instead of one long one, so that other writers wait only briefly.
 
-Beside another writer a batch is steered to hold the lock for about 10 ms, and then leaves it free
-for as long again; while nobody else writes it may grow to 50 ms. Checkpoints run here, after the
-lock is released, so that the other writer's commits do not have to.
+While another program writes, the size of a batch is adjusted so that it holds the write lock for
+about 10 ms, and the lock then stays free for as long; otherwise a batch may hold it for 50 ms.
+Checkpoints run here, after the lock is released, instead of in the commits of other writers.
 """
 
 import json
@@ -15,16 +15,16 @@ from memctl.errors import SchemaError
 from memctl.storage.sqlite.database import data_version, transaction
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS, require_columns, schema_version
 
-FIRST_BATCH_ROWS = 1  # values may be megabytes each; it doubles as long as there is time
+FIRST_BATCH_ROWS = 1  # a value may have megabytes; the next batch has at most twice as many rows
 MOST_BATCH_ROWS = 5000
-POLITE_SECONDS = 0.010
-ALONE_SECONDS = 0.050
-COMPANY_LASTS_SECONDS = 0.25  # so long after another's last write it may still be at work
-CHECKPOINT_EVERY_SECONDS = 0.25  # of held lock, while alone
+SHARED_SECONDS = 0.010  # to hold the lock for, while another program writes
+ALONE_SECONDS = 0.050  # the same, while no other program writes
+WRITER_ACTIVE_SECONDS = 0.25  # after its last write, another program is assumed to go on writing
+CHECKPOINT_EVERY_SECONDS = 0.25  # of held lock, while no other program writes
 
 
 class SqliteBatches:
-    """Applies changes to rows in batches, and remembers how long others had to wait."""
+    """Applies changes in batches, and measures how long each held the lock; see `store.Batches`."""
 
     def __init__(self, db: Connection, *, max_seconds: float | None = None) -> None:
         self.longest_lock_ms = 0.0
@@ -34,20 +34,14 @@ class SqliteBatches:
         self._data_version = data_version(db)
         self._schema = schema_version(db)
         require_columns(db, MEMORY_COLUMNS)
-        self._company_until = 0.0  # the first batches are too small to disturb anybody
+        self._writer_active_until = 0.0  # the first batches are small enough in any case
         self._held_since_checkpoint = 0.0
         db.execute("PRAGMA wal_autocheckpoint = 0")
 
     def apply(
         self, rowids: Sequence[int], change: Callable[[str], object], *, at_once: bool = False
     ) -> int:
-        """Call `change` with one batch of rowids at a time, as a JSON array, each in a transaction.
-
-        `rowids` are an array; if `at_once`, all of them are one batch. Returns how many rowids were
-        not reached before `max_seconds` were over. An exception, also one that a signal raises,
-        rolls back the batch it interrupts and ends the work. Raises SchemaError if another program
-        changes the schema meanwhile.
-        """
+        """Call `change` with one batch of rowids (a JSON array) after the other, or with all."""
         if at_once:
             if rowids:
                 self.apply_at_once(partial(change, json.dumps(list(rowids))))
@@ -60,13 +54,12 @@ class SqliteBatches:
             held = self._hold(partial(change, json.dumps(list(batch))))
             done += len(batch)
             if done < len(rowids):
-                self._make_room(held)
+                self._adapt(held)
         if self._held_since_checkpoint:
             self._checkpoint()
         return len(rowids) - done
 
     def apply_at_once(self, change: Callable[[], object]) -> None:
-        """Call `change` in one transaction: what others must see whole or not at all."""
         self._hold(change)
         self._checkpoint()
 
@@ -90,29 +83,30 @@ class SqliteBatches:
         self._held_since_checkpoint += held
         return held
 
-    def _make_room(self, held: float) -> None:
-        company = self._has_company()
-        aim = POLITE_SECONDS if company else ALONE_SECONDS
+    def _adapt(self, held: float) -> None:
+        """Choose the size of the next batch; leave the lock to another writer if there is one."""
+        shared = self._is_writer_active()
+        aim = SHARED_SECONDS if shared else ALONE_SECONDS
         self._rows = max(1, min(int(self._rows * min(2.0, aim / held)), MOST_BATCH_ROWS))
-        if company:
+        if shared:
             time.sleep(max(held / 2, held - self._checkpoint()))
         elif self._held_since_checkpoint >= CHECKPOINT_EVERY_SECONDS:
             self._checkpoint()
 
     def _checkpoint(self) -> float:
-        """Move what is committed into the database file, and return the seconds it took.
+        """Move committed pages into the database file; return how many seconds that took.
 
-        It holds no lock. Left to the next writer, its commit would take that much longer.
+        The write lock is not held. Otherwise, the commit of the next writer would do it.
         """
         begun = time.monotonic()
         self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
         self._held_since_checkpoint = 0.0
         return time.monotonic() - begun
 
-    def _has_company(self) -> bool:
+    def _is_writer_active(self) -> bool:
         """Return whether another connection has written recently."""
         version = data_version(self._db)
         if version != self._data_version:
             self._data_version = version
-            self._company_until = time.monotonic() + COMPANY_LASTS_SECONDS
-        return time.monotonic() < self._company_until
+            self._writer_active_until = time.monotonic() + WRITER_ACTIVE_SECONDS
+        return time.monotonic() < self._writer_active_until

@@ -20,7 +20,7 @@ from memctl.storage.sqlite.selection import BATCH_ROWS, Rows, Selection
 from memctl.storage.text import from_bytes, to_bytes
 from memctl.storage.times import to_unix, unix_seconds
 
-if TYPE_CHECKING:  # the protocols would cost every start
+if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.policies import PromotionValues
 
 

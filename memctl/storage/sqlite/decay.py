@@ -16,7 +16,7 @@ from memctl.storage.sqlite.policies import policy_sql
 from memctl.storage.sqlite.selection import Rows, Selection
 from memctl.storage.times import to_text, to_unix, unix_seconds
 
-if TYPE_CHECKING:  # the protocols would cost every start
+if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.policies import PolicyValues
 
 

@@ -119,7 +119,7 @@ MARK_MEMORY = "UPDATE agent_memory SET promoted_at = :now WHERE rowid = :memory"
 
 
 class SqliteKnowledgeBase:
-    """The entries that memories become: the methods do what `storage.store.KnowledgeBase` says."""
+    """The entries that memories become; see `storage.store.KnowledgeBase`."""
 
     def __init__(self, db: Connection) -> None:
         self._db = db

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from memctl.storage.sqlite.database import temporary_tables
 from memctl.storage.text import to_bytes
 
-if TYPE_CHECKING:  # the protocols would cost every start
+if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.policies import PolicyValues
 
 

@@ -1,6 +1,6 @@
-"""The seam on SQLite: each operation of `storage.store` by the functions of this folder.
+"""SQLite behind `storage.store`: each operation calls the functions of this folder.
 
-A method imports what it needs when it is called, so that a start pays only for its own job.
+A method imports what it needs when it is called, so that a command imports only what its job needs.
 """
 
 import sqlite3
@@ -27,7 +27,7 @@ SHORT_WAIT_MS = 1000
 
 
 class SqliteStore:
-    """An open SQLite database: the methods do what `storage.store.Store` says."""
+    """An open SQLite database; its methods are documented in `storage.store.Store`."""
 
     Error: type[Exception] = sqlite3.Error
 
