@@ -1,4 +1,4 @@
-"""Keeps the memory of a fleet of AI agents healthy on one SQLite file."""
+"""Maintains the memory of AI agents in a SQLite database."""
 
 TYPE_CHECKING = False  # as type checkers know it: importing it would double `memctl --version`
 if TYPE_CHECKING:
@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """Import the Python API when it is first asked for: the program's start does without."""
+    """Import the Python API on first use, because the commands start without it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from memctl import agent_memory

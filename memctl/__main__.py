@@ -1,4 +1,4 @@
-"""The program's way in: `memctl` and `python -m memctl`."""
+"""The entry point of `memctl` and `python -m memctl`."""
 
 import gc
 import os
@@ -6,14 +6,14 @@ import sys
 
 from memctl import __version__
 
-SOON_SECONDS = 0.05
+RETRY_SECONDS = 0.05
 
 
 def main() -> None:
     """Run the command line; answer `--version` before anything heavy is imported."""
     if sys.argv[1:] == ["--version"] and sys.stdout:
         try:
-            # Not through sys.stdout: what cannot be written would stay in its buffer.
+            # Not through sys.stdout, whose buffer would keep what cannot be written.
             os.write(sys.stdout.fileno(), f"memctl {__version__}\n".encode())
             return
         except OSError:  # the command line reports it
@@ -24,14 +24,14 @@ def main() -> None:
         from memctl.cli.program import main as run_command_line
 
         run_command_line()
-    except KeyboardInterrupt:  # while still importing; later Typer sees to it
+    except KeyboardInterrupt:  # during the imports; Typer handles later ones
         raise SystemExit(130) from None
 
 
 def _raise_again(lost: "sys.UnraisableHookArgs") -> None:
-    """Raise a signal's exception once more, if Python had to drop it.
+    """Raise a signal's exception again if Python has dropped it.
 
-    It does that when the signal arrives in a callback or a destructor, as each import has them.
+    Python drops exceptions in callbacks and destructors, which run in every import.
     """
     if lost.exc_type not in (KeyboardInterrupt, SystemExit):
         sys.__unraisablehook__(lost)
@@ -42,7 +42,7 @@ def _raise_again(lost: "sys.UnraisableHookArgs") -> None:
         raise lost.exc_value or lost.exc_type
 
     signal.signal(signal.SIGALRM, raise_it)
-    signal.setitimer(signal.ITIMER_REAL, SOON_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
 
 
 if __name__ == "__main__":

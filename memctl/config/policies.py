@@ -1,8 +1,8 @@
-"""The policies: what an administrator decides about the memories, without a word of SQL.
+"""The policies, which an administrator specifies.
 
-Those of decay and retention may differ for some memories: those of a type, of an agent, or of a
-type of an agent. Each key is decided on its own. A type of an agent wins over the agent, the agent
-over the type, and the type over the policy for all memories.
+Those of decay and retention may differ for the memories of a type, of an agent, or of a type of an
+agent. Each key is resolved separately: a type of an agent takes precedence over the agent, the
+agent over the type, and the type over the policy for all memories.
 """
 
 import functools
@@ -17,7 +17,7 @@ from memctl.config.jobs import JOBS
 
 
 class Override(NamedTuple):
-    """Another value of one key, for the memories of an agent, of a type, or of both."""
+    """A different value of one key, for the memories of an agent, of a type, or of both."""
 
     key: str
     value: Any
@@ -25,11 +25,11 @@ class Override(NamedTuple):
     type: str | None = None  # None: of all types
 
     def covers(self, agent: str | None, type: str | None) -> bool:
-        """Return whether it applies to such memories; None is an agent or a type without a name."""
+        """Return whether it applies to such memories; None: one that no override names."""
         return self.agent in (None, agent) and self.type in (None, type)
 
     def table(self, section: str) -> tuple[str, ...]:
-        """Return the path of the table it comes from, where `section` is that of the policy."""
+        """Return the path of its table in the configuration; `section` is that of the policy."""
         of_agent = () if self.agent is None else ("agents", self.agent)
         of_type = () if self.type is None else ("types", self.type)
         return (*of_agent, section, *of_type)
@@ -37,11 +37,11 @@ class Override(NamedTuple):
 
 @dataclass(frozen=True)
 class Policy:
-    """Values for all memories, and others for some; a job's own policy adds the keys."""
+    """Values for all memories, and overrides for some; each subclass adds its keys as fields."""
 
     SECTION: ClassVar[str]
 
-    # Of those for the same key, the first that covers a memory counts.
+    # Of the overrides of a key, the first that covers a memory applies.
     overrides: tuple[Override, ...] = field(default=(), kw_only=True)
 
     @property
@@ -57,20 +57,20 @@ class Policy:
         return replace(self, **chosen, overrides=())
 
     def tables(self, agent: str, type: str) -> str:
-        """Name the tables of the configuration that decide on such memories, the winner first."""
+        """Name the tables of the configuration that apply to such memories, by precedence."""
         named = {
             dotted(override.table(self.SECTION)): None for override in self._covering(agent, type)
         }
         return ", ".join(named) or self.SECTION
 
     def with_agents_of(self, other: Self, agents: Iterable[str]) -> Self:
-        """Return this policy, but for all memories of some agents that of another."""
+        """Return this policy, with the values of another one for all memories of some agents."""
         agents = dict.fromkeys(agents)
         of_others = [override for override in self.overrides if override.agent not in agents]
         return replace(self, overrides=(*other._of_agents(agents), *of_others))
 
     def overrides_of(self, key: str) -> Mapping[tuple[str | None, str | None], Any]:
-        """Return the other values of a key, by agent and type; None: of all."""
+        """Return the overrides of a key by agent and type (None: all of them)."""
         values: dict[tuple[str | None, str | None], Any] = {}
         for override in self.overrides:
             if override.key == key:
@@ -78,7 +78,7 @@ class Policy:
         return values
 
     def _of_agents(self, agents: Iterable[str]) -> Iterator[Override]:
-        """Yield the values for the memories of agents, as overrides for these agents alone."""
+        """Yield the values for the memories of agents as overrides for these agents only."""
         for agent in agents:
             places = self._places.get(agent, []) + self._places.get(None, [])
             types = (self.overrides[place].type for place in places)
@@ -88,7 +88,7 @@ class Policy:
                     yield Override(key, getattr(policy, key), agent, type_)
 
     def _covering(self, agent: str | None, type: str | None) -> list[Override]:
-        """Return the overrides for such memories; of those for one key, the first counts."""
+        """Return the overrides for such memories; of those of one key, the first applies."""
         places = self._places.get(None, [])
         if agent is not None:
             places = sorted(self._places.get(agent, []) + places)
@@ -97,7 +97,7 @@ class Policy:
 
     @functools.cached_property
     def _places(self) -> dict[str | None, list[int]]:
-        """The indexes of the overrides of each agent, and under None those of all agents."""
+        """The indexes of the overrides of each agent; under None, of those for all agents."""
         places: dict[str | None, list[int]] = {}
         for place, override in enumerate(self.overrides):
             places.setdefault(override.agent, []).append(place)
@@ -120,7 +120,7 @@ class DecayPolicy(Policy):
 
 @dataclass(frozen=True)
 class PrunePolicy(Policy):
-    """How long the archive keeps a memory, and from which importance on it keeps it for good."""
+    """How long the archive keeps a memory, and the importance from which it is kept permanently."""
 
     SECTION = "prune"
 
@@ -138,7 +138,7 @@ class PrunePolicy(Policy):
 
 @dataclass(frozen=True)
 class PromotePolicy:
-    """What a memory must at least have to be promoted."""
+    """The minimum values that a memory must have to be promoted."""
 
     importance: float = 8.0
     accesses: int = 5

@@ -96,7 +96,7 @@ def import_staged(
 
     Raises DocumentError for conflicts if the rule is `fail`, for an id of another agent's memory
     unless it is `skip`, and for rows that break a rule of `row_rules` unless these are allowed;
-    RefusedError for an atomic import of so many rows that the lock would be held for long, unless
+    RefusedError for an atomic import of many rows, which would hold the lock for long, unless
     forced. If such an error occurs after the first batch, the earlier batches are kept, and the
     result contains the error as its refusal.
     """

@@ -21,8 +21,8 @@ from memctl.storage.sqlite.idle_times import (
     EndedIdleTime,
     boosted_memories,
     boosted_memories_in,
-    delete_idle_times_of_no_memory,
-    idle_times_of_no_memory,
+    delete_orphaned_idle_times,
+    orphaned_idle_times,
     select_boosted,
     settle_idle_times,
 )
@@ -90,7 +90,7 @@ def charge_ended_idle_times(run: JobContext, policy: DecayPolicy, agent: str | N
     for table in get_args(Table):
         boosted = RowChange(db, select_boosted(table, agent=agent), partial(charge, table))
         run.apply_in_batches(boosted)
-    run.batches.apply(idle_times_of_no_memory(db), partial(delete_idle_times_of_no_memory, db))
+    run.batches.apply(orphaned_idle_times(db), partial(delete_orphaned_idle_times, db))
 
 
 def settled_importances(

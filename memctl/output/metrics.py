@@ -159,7 +159,7 @@ def sparkline(days: Sequence[DayFigures]) -> str:
 
 
 def readable_average(figures: Figures) -> str | None:
-    """Return the average importance for people, or None when there is none."""
+    """Return the average importance for people, or None if there is none."""
     average = figures.importance_average
     return None if average is None else f"{average:.1f}"
 

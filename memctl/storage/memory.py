@@ -1,7 +1,6 @@
-"""A memory, and what may become one.
+"""A memory, the rules for what memctl stores, and its conversion to the form of the service.
 
-Other programs may have stored anything: Memory has it as it is. What memctl is to store is checked
-here first, and brought into the form in which the service would store it.
+Other programs may have stored other values, which Memory contains unchanged.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What storage needs to know of a policy; the policies themselves are in `config`."""
+"""The parts of a policy that storage uses; the policies themselves are in `config.policies`."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -9,7 +9,7 @@ class PolicyValues(Protocol):
     """A policy: its attributes are the values of its keys for all memories."""
 
     def overrides_of(self, key: str) -> Mapping[tuple[str | None, str | None], Any]:
-        """Return the other values of a key, by agent and type (None: all of them)."""
+        """Return the overrides of a key by agent and type (None: all of them)."""
 
 
 class RetentionValues(PolicyValues, Protocol):
@@ -21,7 +21,7 @@ class RetentionValues(PolicyValues, Protocol):
 
 
 class PromotionValues(Protocol):
-    """What a memory must at least have to be promoted."""
+    """The minimum values that a memory must have to be promoted."""
 
     @property
     def importance(self) -> float:

@@ -87,7 +87,7 @@ class Restoration(Change, Protocol):
 
 
 class ArchivedMemories(Protocol):
-    """The archived memories that a restore is about."""
+    """The archived memories that a restore selects."""
 
     def count(self) -> int:
         """Return how many there are."""
@@ -125,7 +125,7 @@ class OldMemories(Protocol):
 
 
 class Candidates(Protocol):
-    """The memories that a promotion is about, and how they meet its conditions."""
+    """The memories that a promotion considers, and how they meet its conditions."""
 
     def judge(
         self, which: Which = "all", *, rowid: int | None = None
@@ -346,7 +346,7 @@ class Store(Protocol):
         agent: str | None,
         now: datetime,
     ) -> Candidates:
-        """Return the memories that a promotion is about.
+        """Return the memories that a promotion considers.
 
         `content_hash` returns the hash of the entry that a memory with such a type, key, value and
         metadata becomes. `importances` are as in `fading`.

@@ -1,18 +1,19 @@
-"""What a database may hold, as JSON, and back: every value of every SQLite type, exactly.
+"""Stored values as exact JSON, and texts as bytes.
 
-JSON has no word for four of them, which become objects: text that is not UTF-8 `{"base64": "…"}`,
-a BLOB `{"blob_base64": "…"}`, and the infinities `{"real": "inf"}` and `{"real": "-inf"}`.
+Four kinds of values have no equivalent in JSON and become objects: text that is invalid UTF-8
+`{"base64": "…"}`, a BLOB `{"blob_base64": "…"}`, and the infinities `{"real": "inf"}` and
+`{"real": "-inf"}`.
 """
 
 import json
 import math
 from typing import Any
 
-ON_ONE_LINE = json.JSONEncoder(allow_nan=False)  # made once: it is used for every row
+ON_ONE_LINE = json.JSONEncoder(allow_nan=False)  # created once, because it is used for every row
 
 
 def encodable(value: Any) -> Any:
-    """Return what stands for one stored value in JSON."""
+    """Return one stored value in a form that JSON can represent."""
     if isinstance(value, str):
         return value if is_unicode(value) else {"base64": _base64(to_bytes(value))}
     if isinstance(value, float) and math.isinf(value):
@@ -23,14 +24,14 @@ def encodable(value: Any) -> Any:
 
 
 def to_ascii(value: object, *, indent: int | None = None) -> str:
-    """Return JSON in pure ASCII for what is encodable, without any control character."""
+    """Return JSON in pure ASCII without control characters, for values from `encodable`."""
     encoder = ON_ONE_LINE if indent is None else json.JSONEncoder(indent=indent, allow_nan=False)
     return encoder.encode(value).replace("\x7f", "\\u007f")
 
 
 def is_unicode(text: str) -> bool:
     """Return whether a text that was read with `surrogateescape` was valid UTF-8."""
-    if text.isascii():  # which costs nothing, and is nearly always so
+    if text.isascii():  # fast, and the usual case
         return True
     try:
         text.encode()

@@ -1,4 +1,4 @@
-"""Times: those that memctl writes, those of the user, and those that other programs stored.
+"""Times: those that memctl writes, those that a user enters, and those of other programs.
 
 memctl writes RFC 3339 in UTC with a precision of seconds. Other times may be SQLite's text, ISO
 8601, years beyond 0-9999, or invalid; the SQL of `unix_seconds` reads all of them.
@@ -103,8 +103,8 @@ def _without_spaces(text: str) -> str:
     return f"rtrim({text}, char(9, 10, 11, 12, 13, 32))"
 
 
-# The steps in which SQL takes a text apart; each uses the names that earlier ones gave. The
-# calendar repeats itself every 400 years, so any year is read as its twin of the years 2000-2399.
+# The steps in which SQL parses a text; each uses the columns of earlier ones. The calendar repeats
+# every 400 years, so that each year is read as the equivalent one of the years 2000-2399, its twin.
 READING_STEPS = (
     f"""
         CASE WHEN {_any_of("stored", "0000-00-00*")} THEN 10
@@ -167,12 +167,13 @@ SECONDS_OF_STEPS = """
 def unix_seconds(column: str) -> str:
     """Return SQL for the whole seconds since 1970 (rounded down) that a stored time means.
 
-    A time is a date of the calendar, alone or with a time of day, in any form of ISO 8601 that
-    has neither weeks nor numbered days; without an offset it is UTC. NULL for everything else.
+    A time is a calendar date, alone or with a time of day, in any form of ISO 8601 except week
+    dates and ordinal dates; without an offset it is in UTC. The result is NULL for anything else.
 
-    What SQLite reads is left to SQLite, which is faster. But it also takes `now`, `12:00`, plain
-    numbers and 30 February for times, and rounds to milliseconds: so the text must begin with a
-    date and a time of day, of those that every month and day has or that SQLite returns unchanged.
+    The usual forms are parsed by SQLite's own function, which is faster. Because that also accepts
+    `now`, `12:00`, plain numbers and 30 February, and rounds to milliseconds, it is used only for a
+    text that begins with a date and a time of day that are valid in every month, or that SQLite
+    returns unchanged.
     """
     start = f"substr({column}, 1, 19)"
     steps = [f"step_0 AS (SELECT {column} AS stored)"]

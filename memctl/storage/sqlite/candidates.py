@@ -34,11 +34,11 @@ IS_READ = _at_least("access_count", ":accesses")
 IS_OLD = ":now - created >= :age"  # never, if it was not created at a time
 IS_CANDIDATE = f"{IS_TYPE} AND {IS_IMPORTANT} AND {IS_READ} AND {IS_OLD}"
 
-# Decay notes the importance of a candidate before it charges it, and keeps the note as long as the
-# memory exists: it cannot be computed afterwards if the floor was reached or the policy changed.
+# Before decay charges a candidate, it notes the importance, and the note is kept as long as the
+# memory exists: later, it could not be computed if the floor was reached or the policy changed.
 NOTE = "candidate:"
 
-# Stands for the table if there is no knowledge base yet.
+# An empty substitute for the table if there is no knowledge base yet.
 NO_ENTRIES = "(SELECT 0 AS rowid, '' AS id, '' AS content, '' AS superseded_by WHERE FALSE)"
 
 
@@ -51,7 +51,7 @@ class CandidateSql(NamedTuple):
 
     @property
     def entries(self) -> str:
-        """The table of the knowledge base, or what stands for it."""
+        """The table of the knowledge base, or an empty substitute."""
         return "knowledge_entries" if self.has_entries else NO_ENTRIES
 
 
@@ -65,7 +65,7 @@ def candidate_sql(
             **decay.parameters,
             "importance": policy.importance,
             "accesses": policy.accesses,
-            "age": int(policy.age.total_seconds()),  # whole, and so are the days made of it
+            "age": int(policy.age.total_seconds()),  # an integer, so that age_days is one
             "now": to_unix(now),
             **agent_parameter(agent),
         },
@@ -105,7 +105,7 @@ def _judged(sql: CandidateSql, rows: Rows, condition: str) -> str:
 def _promoted_already(sql: CandidateSql) -> str:
     """Return SQL for when the memory was promoted with its present text.
 
-    The casts are there because Python's functions do not take text that is not valid UTF-8.
+    The casts are necessary because functions defined in Python reject text that is invalid UTF-8.
     """
     return f"""
         SELECT link.promoted_at
@@ -225,7 +225,7 @@ MARK_AGAIN = """
 
 
 def mark_again(db: Connection, rowids: str) -> int:
-    """Mark the memories in these rows (a JSON array) as promoted when they were; returns how many.
+    """Restore the mark of promotion on the memories in these rows (a JSON array); return how many.
 
     Must be called in a transaction.
     """
@@ -233,7 +233,10 @@ def mark_again(db: Connection, rowids: str) -> int:
 
 
 def note_importances(db: Connection, sql: CandidateSql, rowids: str) -> None:
-    """Note the importance of the candidates in these rows (a JSON array); in a transaction."""
+    """Note the importance of the candidates in these rows (a JSON array).
+
+    Must be called in a transaction.
+    """
     db.execute(
         f"""
         INSERT OR IGNORE INTO memory_state (key, value)
@@ -245,7 +248,7 @@ def note_importances(db: Connection, sql: CandidateSql, rowids: str) -> None:
     )
 
 
-NOTES_ON_NOTHING = f"""
+ORPHANED_NOTES = f"""
     SELECT key
     FROM memory_state
     WHERE key GLOB '{NOTE}*'
@@ -259,16 +262,16 @@ NOTES_ON_NOTHING = f"""
 """
 
 
-def delete_notes_on_nothing(db: Connection) -> None:
-    """Delete notes on memories that are neither active nor archived any more."""
-    keys = [(to_bytes(key),) for (key,) in db.execute(NOTES_ON_NOTHING)]
+def delete_orphaned_notes(db: Connection) -> None:
+    """Delete notes on memories that are no longer active or archived."""
+    keys = [(to_bytes(key),) for (key,) in db.execute(ORPHANED_NOTES)]
     if keys:
         with transaction(db):
             db.executemany("DELETE FROM memory_state WHERE key = CAST(? AS TEXT)", keys)
 
 
 class SqliteCandidates:
-    """The memories that a promotion is about; see `storage.store.Candidates`."""
+    """The memories that a promotion considers; see `storage.store.Candidates`."""
 
     def __init__(self, db: Connection, sql: CandidateSql) -> None:
         self._db = db

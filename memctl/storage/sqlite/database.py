@@ -23,7 +23,7 @@ StorageError = sqlite3.Error  # for the rooms above storage
 
 GREATEST_REAL = "1.7976931348623157e308"  # in SQL; the next larger one is infinite
 MOST_TEXTS = 10_000  # SQLite takes 32,766 parameters
-DEAF_MS = 250  # the longest time for which a signal is not handled
+SIGNAL_DELAY_MS = 250  # the longest time before a signal is handled
 MINIMUM_SQLITE = (3, 38, 0)  # unixepoch(), RETURNING, DROP COLUMN
 
 # Where SQLite looks for a directory for temporary files, after SQLITE_TMPDIR and TMPDIR.
@@ -234,9 +234,9 @@ def _begin_immediate(db: Connection) -> None:
 
     Python handles signals only between two calls of SQLite.
     """
-    (patience,) = db.execute("PRAGMA busy_timeout").fetchone()
-    deadline = time.monotonic() + patience / 1000
-    db.execute(f"PRAGMA busy_timeout = {min(patience, DEAF_MS)}")
+    (timeout,) = db.execute("PRAGMA busy_timeout").fetchone()
+    deadline = time.monotonic() + timeout / 1000
+    db.execute(f"PRAGMA busy_timeout = {min(timeout, SIGNAL_DELAY_MS)}")
     try:
         while True:
             try:
@@ -246,7 +246,7 @@ def _begin_immediate(db: Connection) -> None:
                 if not is_busy(error) or time.monotonic() >= deadline:
                     raise
     finally:
-        db.execute(f"PRAGMA busy_timeout = {patience}")
+        db.execute(f"PRAGMA busy_timeout = {timeout}")
 
 
 def is_busy(error: sqlite3.Error) -> bool:

@@ -1,4 +1,4 @@
-"""The queries of decay: how long memories have been idle, and the importance it costs them.
+"""The queries of decay: how long memories have been idle, and how much importance they lose.
 
 An idle time begins with the last access and is counted in whole days.
 """
@@ -163,7 +163,7 @@ def fading_memories(sql: DecaySql, rows: Rows) -> str:
     """
 
 
-DECAYED = 1  # its place among the details above: importance, decayed
+DECAYED = 1  # the index of `decayed` in the details of these memories
 
 
 def select_fading(sql: DecaySql, *, agent: str | None, now: datetime) -> Selection:

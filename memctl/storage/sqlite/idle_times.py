@@ -138,26 +138,26 @@ def settle_idle_times(
     )
 
 
-IDLE_TIMES_OF_NO_MEMORY = """
+ORPHANED_IDLE_TIMES = """
     SELECT rowid FROM memory_idle_times AS ended
     WHERE NOT EXISTS (SELECT 1 FROM agent_memory WHERE id = ended.memory_id)
         AND NOT EXISTS (SELECT 1 FROM archived_memories WHERE id = ended.memory_id)
 """
 
-DELETE_IDLE_TIMES_OF_NO_MEMORY = f"""
+DELETE_ORPHANED_IDLE_TIMES = f"""
     DELETE FROM memory_idle_times
-    WHERE rowid IN (SELECT value FROM json_each(:rowids)) AND rowid IN ({IDLE_TIMES_OF_NO_MEMORY})
+    WHERE rowid IN (SELECT value FROM json_each(:rowids)) AND rowid IN ({ORPHANED_IDLE_TIMES})
 """
 
 
-def idle_times_of_no_memory(db: Connection) -> "array[int]":
+def orphaned_idle_times(db: Connection) -> "array[int]":
     """Return the rows whose memory is neither active nor archived."""
-    return array("q", (row[0] for row in db.execute(IDLE_TIMES_OF_NO_MEMORY)))
+    return array("q", (row[0] for row in db.execute(ORPHANED_IDLE_TIMES)))
 
 
-def delete_idle_times_of_no_memory(db: Connection, rowids: str) -> None:
+def delete_orphaned_idle_times(db: Connection, rowids: str) -> None:
     """Delete those of the rows (a JSON array) whose memory is neither active nor archived."""
-    db.execute(DELETE_IDLE_TIMES_OF_NO_MEMORY, {"rowids": rowids})
+    db.execute(DELETE_ORPHANED_IDLE_TIMES, {"rowids": rowids})
 
 
 def with_settled_importances(

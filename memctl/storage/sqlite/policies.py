@@ -1,4 +1,4 @@
-"""Policies in SQL: a key may have another value for the memories of an agent, or of a type."""
+"""Policies in SQL: a key may have different values for the memories of an agent or a type."""
 
 from collections.abc import Callable, Mapping
 from sqlite3 import Connection
@@ -19,8 +19,8 @@ class PolicySql(NamedTuple):
     depends: bool  # on the agent or the type of a memory
 
 
-# Thousands of agents may have values of their own: each is looked up by the index instead of being
-# compared one by one.
+# Thousands of agents may have overrides: a value is found by the index instead of by comparing all
+# of them.
 OVERRIDES = """
     CREATE TABLE IF NOT EXISTS temp.policy_overrides (
         name TEXT,

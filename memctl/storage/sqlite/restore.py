@@ -45,7 +45,7 @@ FOREIGN_ID = f"""
 
 
 class SqliteArchivedMemories:
-    """The archived memories that a restore is about; see `storage.store.ArchivedMemories`."""
+    """The archived memories that a restore selects; see `storage.store.ArchivedMemories`."""
 
     def __init__(self, db: Connection, which: ArchiveFilter) -> None:
         self._db = db

@@ -48,7 +48,7 @@ class Selection(NamedTuple):
 
     def rowids(self, db: Connection) -> "array[int]":
         """Return the numbers of the rows in ascending order; takes no lock."""
-        # The plus sign keeps SQLite from walking the whole table just to have them in order.
+        # The plus sign keeps SQLite from scanning the whole table in the order of rowids.
         search = f"SELECT rowid FROM ({self.search}) ORDER BY +rowid"
         return array("q", (row[0] for row in db.execute(search, self.parameters)))
 

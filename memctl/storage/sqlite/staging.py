@@ -31,7 +31,7 @@ CREATE_INDEXES = (
     "CREATE INDEX temp.incoming_by_key ON incoming (agent_id, type, key, archived_reason)",
 )
 
-# Rows that contradict others, by what they have wrongly.
+# The rows that contradict others, by what is wrong with them.
 CONTRADICTIONS = {
     "the id of another active row": """
         SELECT 'active', number FROM incoming AS mine
@@ -72,7 +72,7 @@ CONTRADICTIONS = {
 
 
 class Contradiction(NamedTuple):
-    """A row of the document that contradicts another, and what it wrongly has."""
+    """A row that contradicts the rest of the document: it has `subject`."""
 
     section: str
     row: int
@@ -97,7 +97,7 @@ def stage_rows(
     """Write rows of a section, numbered from `first`; their texts may be invalid UTF-8."""
     table = "incoming_promotions" if section is PROMOTIONS else "incoming"
     numbered = [(*row, number) for number, row in enumerate(rows, first)]
-    with transaction(db, "BEGIN"):  # of temporary tables only: it locks nobody out
+    with transaction(db, "BEGIN"):  # it writes only temporary tables, and takes no lock
         for invalid, alike in groupby(numbered, _invalid_texts):
             db.executemany(
                 _insert(table, section, invalid), (_bound(row, invalid) for row in alike)

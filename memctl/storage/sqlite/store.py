@@ -176,9 +176,9 @@ class SqliteStore:
         return has_idle_times(self._db)
 
     def forget_notes(self) -> None:
-        from memctl.storage.sqlite.candidates import delete_notes_on_nothing
+        from memctl.storage.sqlite.candidates import delete_orphaned_notes
 
-        delete_notes_on_nothing(self._db)
+        delete_orphaned_notes(self._db)
 
     def candidates(
         self,
