@@ -15,16 +15,25 @@ if TYPE_CHECKING:  # it imports pydantic, which doubles the time of a start
     from memctl.config.file import Configuration
 
 SYSTEM_CONFIGURATION = Path("/etc/memctl/config.toml")
+EVERY = {name: job.every for name, job in JOBS.items()}  # how often each job is due by default
 
 
 class Settings(NamedTuple):
-    """The database and its source, and the configuration file if there is one."""
+    """The database and its source, the configuration file if there is one, and what is in force."""
 
     database: Path
     database_source: str  # such as `option --db`, or `default`
-    file: Path | None
-    configuration: "Configuration | None"
+    file: Path | None = None
+    configuration: "Configuration | None" = None
     state: Path | None = None  # the directory for what cannot be kept in the database
+    decay: DecayPolicy = DecayPolicy()
+    prune: PrunePolicy = PrunePolicy()
+    promote: PromotePolicy = PromotePolicy()
+    alerts: AlertPolicy = AlertPolicy()
+    check: CheckPolicy = CheckPolicy()
+    every: Mapping[str, Every] = EVERY
+    alert_command: Sequence[str] = ()  # the program that receives alerts, and its arguments
+    service_events: bool = False  # record each run in the service's `observability_events`
 
     @property
     def database_is_default(self) -> bool:
@@ -32,51 +41,9 @@ class Settings(NamedTuple):
         return self.database_source == "default"
 
     @property
-    def decay(self) -> DecayPolicy:
-        """The decay policy in force."""
-        return self.configuration.decay_policy() if self.configuration else DecayPolicy()
-
-    @property
-    def prune(self) -> PrunePolicy:
-        """The retention in force."""
-        return self.configuration.prune_policy() if self.configuration else PrunePolicy()
-
-    @property
-    def promote(self) -> PromotePolicy:
-        """The conditions of promotion in force."""
-        return self.configuration.promote.policy() if self.configuration else PromotePolicy()
-
-    @property
-    def alerts(self) -> AlertPolicy:
-        """The figures above which an alert is raised."""
-        return self.configuration.alerts.policy() if self.configuration else AlertPolicy()
-
-    @property
     def spool(self) -> Path | None:
         """The file for failures that the database cannot record; None if no directory is known."""
         return self.state and spool_path(self.state, self.database)
-
-    @property
-    def alert_command(self) -> Sequence[str]:
-        """The program that receives alerts, and its arguments; empty if none is configured."""
-        return self.configuration.alerts.command if self.configuration else ()
-
-    @property
-    def service_events(self) -> bool:
-        """Whether each run is recorded in the service's table `observability_events`."""
-        return self.configuration is not None and self.configuration.observability.events
-
-    @property
-    def check(self) -> CheckPolicy:
-        """The figures above which the check reports a finding."""
-        return self.configuration.check.policy() if self.configuration else CheckPolicy()
-
-    @property
-    def every(self) -> Mapping[str, Every]:
-        """How often each job is due."""
-        if self.configuration:
-            return self.configuration.every
-        return {name: job.every for name, job in JOBS.items()}
 
 
 def load_settings(
@@ -94,7 +61,19 @@ def load_settings(
 
         configured = read_configuration(file)
     source, path = _database(database, environ, file, configured)
-    return Settings(path, source, file, configured, state=state_directory(environ))
+    settings = Settings(path, source, file, configured, state_directory(environ))
+    if configured is None:
+        return settings
+    return settings._replace(
+        decay=configured.decay_policy(),
+        prune=configured.prune_policy(),
+        promote=configured.promote.policy(),
+        alerts=configured.alerts.policy(),
+        check=configured.check.policy(),
+        every=configured.every,
+        alert_command=configured.alerts.command,
+        service_events=configured.observability.events,
+    )
 
 
 def _database(

@@ -149,7 +149,7 @@ class Life:
         self._path = path
         self._begin = begin
         self._now = now
-        self._settings = Settings(path, "demo", file=None, configuration=None)
+        self._settings = Settings(path, "demo")
         self._fleet = Fleet(db, begin)
         self._counts: Counter[str] = Counter()  # of this month
         self._introduced: set[str] = set()  # the jobs that have had a scene
