@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from memctl.errors import UsageError
 from memctl.storage.sqlite.cleanup import expired_memories
 from memctl.storage.sqlite.selection import ALL_ROWS
-from memctl.storage.times import is_before, parse_moment, to_unix, unix_seconds
+from memctl.storage.sqlite.times import is_before, unix_seconds
+from memctl.storage.times import parse_moment, to_unix
 from tests.support.program import NOW
 from tests.support.properties import examples
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from memctl.storage.sqlite.database import transaction
 from memctl.storage.sqlite.state import delete_state, read_state, state_keys, write_state
+from memctl.storage.sqlite.times import unix_seconds
 from memctl.storage.text import to_bytes
-from memctl.storage.times import to_day, unix_seconds
+from memctl.storage.times import to_day
 
 RAISED = "alert:"
 UNDELIVERED = "undelivered:"

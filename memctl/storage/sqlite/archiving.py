@@ -18,8 +18,9 @@ from memctl.storage.sqlite.archive import KEPT_COLUMNS
 from memctl.storage.sqlite.database import bind_texts
 from memctl.storage.sqlite.events import record_archiving, record_events
 from memctl.storage.sqlite.selection import Rows, Selection
+from memctl.storage.sqlite.times import unix_seconds
 from memctl.storage.sqlite.triggers import require_equal_counts
-from memctl.storage.times import to_text, to_unix, unix_seconds
+from memctl.storage.times import to_text, to_unix
 
 COPY_TO_ARCHIVE = f"""
     INSERT INTO archived_memories ({KEPT_COLUMNS}, archived_at, archived_reason, run_id)

@@ -17,8 +17,9 @@ from memctl.storage.sqlite.changes import Batch, RowChange
 from memctl.storage.sqlite.database import transaction
 from memctl.storage.sqlite.decay import DecaySql, memories_at
 from memctl.storage.sqlite.selection import BATCH_ROWS, Rows, Selection
+from memctl.storage.sqlite.times import unix_seconds
 from memctl.storage.text import from_bytes, to_bytes
-from memctl.storage.times import to_unix, unix_seconds
+from memctl.storage.times import to_unix
 
 if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.policies import PromotionValues

@@ -4,7 +4,8 @@ from datetime import datetime
 
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
 from memctl.storage.sqlite.selection import Rows, Selection
-from memctl.storage.times import is_before, to_unix
+from memctl.storage.sqlite.times import is_before
+from memctl.storage.times import to_unix
 
 
 def expired_memories(rows: Rows) -> str:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from memctl.storage.sqlite.archiving import renamed
 from memctl.storage.sqlite.sections import ACTIVE, ARCHIVED, PROMOTIONS
-from memctl.storage.times import unix_seconds
+from memctl.storage.sqlite.times import unix_seconds
 
 ImportConflict = Literal["fail", "skip", "replace", "newest"]
 

@@ -14,7 +14,8 @@ from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
 from memctl.storage.sqlite.database import GREATEST_REAL
 from memctl.storage.sqlite.policies import policy_sql
 from memctl.storage.sqlite.selection import Rows, Selection
-from memctl.storage.times import to_text, to_unix, unix_seconds
+from memctl.storage.sqlite.times import unix_seconds
+from memctl.storage.times import to_text, to_unix
 
 if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.policies import PolicyValues

@@ -4,8 +4,8 @@ from sqlite3 import Connection
 from typing import Any, NamedTuple
 
 from memctl.storage.sqlite.memories import OF_NAME
+from memctl.storage.sqlite.times import unix_seconds
 from memctl.storage.text import to_bytes
-from memctl.storage.times import unix_seconds
 
 
 class StoredMemory(NamedTuple):

@@ -14,7 +14,8 @@ from memctl.storage.rows import CAUSES
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
 from memctl.storage.sqlite.events import reason_detail
 from memctl.storage.sqlite.features import counting_since
-from memctl.storage.times import parse_moment, to_day, to_unix, unix_seconds
+from memctl.storage.sqlite.times import unix_seconds
+from memctl.storage.times import parse_moment, to_day, to_unix
 
 # Of key, value and metadata.
 BYTES = """(

@@ -18,8 +18,9 @@ from memctl.storage.sqlite.row_rules import (
     find_invalid_values,
 )
 from memctl.storage.sqlite.sections import ACTIVE, ARCHIVED, PROMOTIONS, DocumentSection
+from memctl.storage.sqlite.times import is_before
 from memctl.storage.sqlite.triggers import require_equal_counts
-from memctl.storage.times import is_before, to_unix
+from memctl.storage.times import to_unix
 
 # The condition on the rows of each staged table that they are to be written.
 WRITTEN_ROWS: Mapping[StagedTable, str] = {

@@ -14,9 +14,10 @@ from typing import Any
 from memctl.errors import RefusedError
 from memctl.storage.knowledge import EntryChange, KnowledgeEntry, KnownEntry
 from memctl.storage.sqlite.events import record_events
+from memctl.storage.sqlite.times import unix_seconds
 from memctl.storage.sqlite.triggers import require_equal_counts
 from memctl.storage.text import from_bytes, to_bytes
-from memctl.storage.times import to_sqlite_text, to_text, unix_seconds
+from memctl.storage.times import to_sqlite_text, to_text
 
 COLUMNS = {
     "id",

@@ -19,8 +19,9 @@ from memctl.storage.rows import JobHistory, RunEnd, RunFilter, RunRecord
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite.database import json_or_text, text_conditions, transaction
 from memctl.storage.sqlite.locking import is_memctl_running
+from memctl.storage.sqlite.times import unix_seconds
 from memctl.storage.text import to_bytes
-from memctl.storage.times import parse_moment, to_text, to_unix, unix_seconds
+from memctl.storage.times import parse_moment, to_text, to_unix
 
 CLOCK_TOLERANCE = timedelta(hours=1)
 LONGEST_SILENCE = timedelta(days=60)

@@ -10,7 +10,8 @@ from sqlite3 import Connection
 from typing import Literal, NamedTuple, get_args
 
 from memctl.storage.sqlite.ledger import CLOCK_TOLERANCE
-from memctl.storage.times import is_our_text, to_unix, unix_seconds
+from memctl.storage.sqlite.times import is_our_text, unix_seconds
+from memctl.storage.times import to_unix
 
 MemoryProblem = Literal[
     "in_both_places",

@@ -13,7 +13,8 @@ from memctl.storage.sqlite.archiving import remove_archived
 from memctl.storage.sqlite.changes import RowChange
 from memctl.storage.sqlite.policies import policy_sql
 from memctl.storage.sqlite.selection import Rows, Selection
-from memctl.storage.times import is_our_text, to_text, unix_seconds
+from memctl.storage.sqlite.times import is_our_text, unix_seconds
+from memctl.storage.times import to_text
 
 if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.policies import RetentionValues

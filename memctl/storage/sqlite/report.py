@@ -5,7 +5,8 @@ from sqlite3 import Connection
 from typing import Any, NamedTuple
 
 from memctl.storage.sqlite.figures import CHANGES
-from memctl.storage.times import is_before, to_text, to_unix, unix_seconds
+from memctl.storage.sqlite.times import is_before, unix_seconds
+from memctl.storage.times import to_text, to_unix
 
 ACTIVITY_OF_AGENTS = f"""
     SELECT agent_id, total(created > :since),

@@ -20,8 +20,9 @@ from memctl.storage.sqlite.archiving import (
 from memctl.storage.sqlite.changes import Batch, RowChange
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.sqlite.selection import Rows, Selection
+from memctl.storage.sqlite.times import is_before
 from memctl.storage.sqlite.triggers import require_equal_counts
-from memctl.storage.times import is_before, to_service_text, to_text, to_unix
+from memctl.storage.times import to_service_text, to_text, to_unix
 
 ID = original_id("archived_memories")
 

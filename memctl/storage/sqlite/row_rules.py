@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from memctl.storage.memory import TYPES
 from memctl.storage.sqlite.database import GREATEST_REAL
-from memctl.storage.times import unix_seconds
+from memctl.storage.sqlite.times import unix_seconds
 
 StagedTable = Literal["incoming", "incoming_promotions"]
 

@@ -10,7 +10,8 @@ from sqlite3 import Connection
 from typing import Literal, NamedTuple, get_args
 
 from memctl.storage.sqlite.ledger import CLOCK_TOLERANCE, CLOCK_WAS_ACCEPTED
-from memctl.storage.times import to_text, unix_seconds
+from memctl.storage.sqlite.times import unix_seconds
+from memctl.storage.times import to_text
 
 TimestampPlace = Literal[
     "archived_memories.archived_at",
