@@ -1,4 +1,4 @@
-"""What the tests share: a service's database, the installed program, and rows to put in."""
+"""Shared fixtures: a service's database, the installed program, and rows to insert."""
 
 import os
 import shutil
@@ -20,18 +20,18 @@ from tests.support.database import connect, insert_memory
 from tests.support.program import NOW, Memctl, fork_servers
 from tests.support.service import Service
 
-# A shell that runs the tests in the background, or nohup, has all that they start ignore these.
+# A shell that runs the tests in the background, or nohup, makes their subprocesses ignore these.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# Where there is memory for them, databases that nobody keeps need not wait for a disk.
+# Temporary databases are kept in memory where there is enough, to save the wait for a disk.
 MEMORY_DISK = Path("/dev/shm")  # noqa: S108  pytest makes a private directory in it
 if os.access(MEMORY_DISK, os.W_OK) and shutil.disk_usage(MEMORY_DISK).free > 4 << 30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_DISK))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose how many examples the properties are tried on."""
+    """Choose the number of examples for the property tests."""
     settings.register_profile("default", properties.DEFAULT)
     settings.register_profile("campaign", properties.CAMPAIGN)
     settings.load_profile("campaign" if is_campaign(config) else "default")
@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let the properties take part in the campaign."""
+    """Include the property tests in the campaign."""
     if is_campaign(config):
         for item in items:
             if isinstance(item, pytest.Function) and is_hypothesis_test(item.obj):
@@ -47,19 +47,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def is_campaign(config: pytest.Config) -> bool:
-    """Tell whether the tests were started with `-m campaign`."""
+    """Return whether the tests were started with `-m campaign`."""
     return bool(config.option.markexpr == "campaign")
 
 
 def pytest_unconfigure() -> None:
-    """End the fork servers with the tests."""
+    """Stop the fork servers at the end of the tests."""
     for server in fork_servers:
         server.close()
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """The place of the database; there is none yet."""
+    """The path of the database, which does not exist yet."""
     return tmp_path / "harness.db"
 
 
@@ -85,7 +85,7 @@ def migrated(memctl: Memctl, service: Service) -> Memctl:
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database without memories, to be copied."""
+    """A migrated database without memories, to copy."""
     memctl = Memctl(tmp_path_factory.mktemp("template") / "harness.db")
     Service(memctl.database).close()
     memctl.ok("migrate", "--no-backup")
@@ -94,7 +94,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def db(path: Path, migrated: Memctl) -> Iterator[sqlite3.Connection]:
-    """A plain connection to the migrated database, for looking and for preparing rows."""
+    """A plain connection to the migrated database, to read and to prepare rows."""
     with closing(connect(path)) as connection:
         yield connection
 
@@ -108,7 +108,7 @@ def api(path: Path, migrated: Memctl) -> Iterator[AgentMemory]:
 
 @pytest.fixture
 def remember(db: sqlite3.Connection) -> Callable[..., str]:
-    """Write a memory with only what matters to the test; returns its id."""
+    """Write a memory with only the columns that matter to the test; returns its id."""
 
     def write(**columns: Any) -> str:
         return insert_memory(db, **columns)
@@ -116,14 +116,14 @@ def remember(db: sqlite3.Connection) -> Callable[..., str]:
     return write
 
 
-# What a user's environment always has, and what the test runner itself needs. Everything else could
+# Variables that every user's environment has, and those that the test runner needs. Any other could
 # hide a fault that appears on other machines: PYTHONUNBUFFERED did.
 KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "HYPOTHESIS_PROFILE")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _bare_environment() -> None:
-    """Keep the settings of the user who runs the tests out of them."""
+    """Keep the settings of the user who runs the tests out of the tests."""
     for name in set(os.environ).difference(KEPT_VARIABLES):
         if not name.startswith(("PYTEST", "COVERAGE")):
             del os.environ[name]
@@ -131,7 +131,7 @@ def _bare_environment() -> None:
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An active and an archived memory of each of two agents, to be copied."""
+    """An active and an archived memory of each of two agents, to copy."""
     memctl = Memctl(tmp_path_factory.mktemp("prepared") / "harness.db")
     Service(memctl.database).close()
     memctl.ok("migrate", "--no-backup")

@@ -1,4 +1,4 @@
-"""Looking into the archive."""
+"""Listing the archive."""
 
 import csv
 import io
@@ -39,11 +39,11 @@ def archive(db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., st
         pytest.param(["--type", "learning"], ["delta", "gamma", "alpha"], id="by type"),
         pytest.param(["--key", "beta"], ["beta"], id="by key"),
         pytest.param(["--reason", "manual"], ["delta"], id="by reason"),
-        pytest.param(["--since", "36h"], ["delta", "gamma"], id="since a while ago"),
+        pytest.param(["--since", "36h"], ["delta", "gamma"], id="since a duration"),
         pytest.param(["--since", "2026-11-20T09:43:58Z"], ["delta", "gamma", "beta"], id="since"),
         pytest.param(["--until", "2026-11-20T09:43:58Z"], ["beta", "alpha"], id="until"),
-        pytest.param(["--search", "of beta"], ["beta"], id="by text in any case"),
-        pytest.param(["--search", "%"], [], id="a wildcard is only a character"),
+        pytest.param(["--search", "of beta"], ["beta"], id="by text, ignoring case"),
+        pytest.param(["--search", "%"], [], id="a wildcard is a plain character"),
         pytest.param(["--limit", "2"], ["delta", "gamma"], id="the first page"),
         pytest.param(["--limit", "2", "--offset", "2"], ["beta", "alpha"], id="the second page"),
     ],
@@ -81,7 +81,7 @@ def test_a_memory_is_shown_with_every_column(archive: Memctl) -> None:
     }
 
 
-def test_every_form_of_output_tells_the_same(archive: Memctl) -> None:
+def test_every_output_format_lists_the_same_memories(archive: Memctl) -> None:
     wanted = [memory["key"] for memory in archive.ok("archived", "build_agent").json]
 
     lines = archive.ok("archived", "build_agent", "--nl").out.splitlines()
@@ -103,7 +103,7 @@ def test_an_agent_with_nothing_archived_has_an_empty_list(
     assert answer.out == "[]\n"
 
 
-def test_a_misspelt_agent_is_told_the_right_name(archive: Memctl) -> None:
+def test_the_error_for_a_misspelt_agent_suggests_the_right_name(archive: Memctl) -> None:
     answer = archive("archived", "biuld_agent")
 
     assert answer.exit_code == 1

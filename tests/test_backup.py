@@ -36,7 +36,7 @@ from tests.support.locks import write_lock
 from tests.support.processes import backup_begun, eventually
 from tests.support.program import NOW, Memctl, complaint
 from tests.support.service import SCHEMA, Service
-from tests.support.service_at_work import look, service_at_work, use_memories
+from tests.support.service_at_work import read_row, service_at_work, use_memories
 
 FIRST = "harness.db.backup-20261122T094358Z"
 
@@ -338,7 +338,7 @@ def test_a_service_that_is_connected_goes_on_with_what_was_restored(memories: Me
 def write_and_look(service: Service, number: int) -> Row:
     """Remember something, which a restore may take back at once, and read what it may not."""
     service.remember("service", "learning", f"key {number}", "v")
-    return look(service, "build_agent", "learning", "k1")
+    return read_row(service, "build_agent", "learning", "k1")
 
 
 def test_a_service_at_work_sees_no_moment_without_its_memories(memories: Memctl) -> None:

@@ -25,8 +25,8 @@ from tests.support.service import Service
 from tests.support.service_at_work import (
     TODAY,
     TOMORROW,
-    look,
     memory_of,
+    read_row,
     service_at_work,
     use_memories,
 )
@@ -179,7 +179,7 @@ def test_decay_overwrites_no_access_that_happens_meanwhile(memctl: Memctl, tmp_p
     def recall(service: Service, _number: int) -> Row:
         name = chance.choice(names)
         service.recall(*name)
-        memory = look(service, *name)
+        memory = read_row(service, *name)
         return {column: memory[column] for column in memory if column != "importance"}
 
     with service_at_work(memctl.database, recall) as service:

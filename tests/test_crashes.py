@@ -297,7 +297,7 @@ def test_a_program_killed_between_two_transactions_is_caught(
 
     assert broken_promises(before, after, after) == []
     assert broken_promises(before, after, snapshot(template.database)) == [
-        f"{memory_id} is in {places}, told of by []" for memory_id in expired
+        f"{memory_id} is in {places}, recorded by []" for memory_id in expired
     ]
 
 

@@ -1,4 +1,4 @@
-"""The write lock is never left held, and temporary files find a place."""
+"""The write lock is always released, and temporary files find a directory."""
 
 import os
 import sqlite3
@@ -19,14 +19,14 @@ class SignalledConnection(sqlite3.Connection):
     """A connection whose user presses Ctrl-C at the worst moment."""
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> sqlite3.Cursor:  # type: ignore[override]
-        """Execute, and be interrupted right after a transaction has begun."""
+        """Execute, and raise KeyboardInterrupt right after a transaction has begun."""
         cursor = super().execute(sql, parameters)
         if sql.startswith("BEGIN"):
             raise KeyboardInterrupt
         return cursor
 
 
-def test_a_signal_right_after_the_start_of_a_transaction_ends_it() -> None:
+def test_a_signal_right_after_begin_rolls_the_transaction_back() -> None:
     db = sqlite3.connect(":memory:", isolation_level=None, factory=SignalledConnection)
 
     with pytest.raises(KeyboardInterrupt), transaction(db):
@@ -38,7 +38,7 @@ def test_a_signal_right_after_the_start_of_a_transaction_ends_it() -> None:
 
 @pytest.fixture
 def _no_temporary_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave SQLite no directory for temporary files; what is chosen holds for the whole process."""
+    """Leave SQLite no directory for temporary files; its choice holds for the whole process."""
     monkeypatch.delenv("TMPDIR", raising=False)
     monkeypatch.setattr(database, "TEMPORARY_DIRECTORIES", ("/nowhere",))
     yield
@@ -47,7 +47,7 @@ def _no_temporary_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_no_temporary_directory")
-def test_temporary_files_go_beside_the_database_where_there_is_no_other_place(
+def test_temporary_files_go_beside_the_database_where_no_other_directory_exists(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "o'clock.db"
@@ -65,7 +65,7 @@ def test_temporary_files_go_beside_the_database_where_there_is_no_other_place(
     assert [name for name in opened if name.startswith(f"{tmp_path}/etilqs_")]
 
 
-def test_the_error_says_how_to_name_a_directory_for_temporary_files(tmp_path: Path) -> None:
+def test_the_error_names_the_variable_for_the_temporary_directory(tmp_path: Path) -> None:
     error = sqlite3.OperationalError("unable to open a temporary database file")
     error.sqlite_errorcode = 6410  # SQLITE_IOERR_GETTEMPPATH
 

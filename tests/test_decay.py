@@ -20,7 +20,14 @@ from memctl.config.policies import DecayPolicy, PromotePolicy
 from memctl.jobs.decay import decay
 from memctl.jobs.engine import JobRequest, perform
 from memctl.storage.sqlite.features import disable, enable
-from tests.support.configurations import AGENTS, DECAY_KEYS, TYPES, Document, documents, said
+from tests.support.configurations import (
+    AGENTS,
+    DECAY_KEYS,
+    TYPES,
+    Document,
+    configured_keys,
+    documents,
+)
 from tests.support.database import connect, insert_memory, rows, text_of
 from tests.support.program import NOW, Memctl
 from tests.support.service import Service
@@ -53,7 +60,7 @@ class Memory:
 
 def oracle(memory: Memory, now: datetime, document: Document | None = None) -> Any:
     """Return the importance at a time, by walking through the idle days one by one."""
-    keys = DEFAULTS | said(document or {}, "decay", memory.agent, memory.type)
+    keys = DEFAULTS | configured_keys(document or {}, "decay", memory.agent, memory.type)
     floor = keys["floor"]
     before = memory.importance
     is_number = isinstance(before, int | float) and not isinstance(before, bool)

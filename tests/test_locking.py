@@ -1,4 +1,4 @@
-"""The lock of memctl's own, and the question whether somebody holds it."""
+"""memctl's own lock, and whether another process holds it."""
 
 import fcntl
 import json
@@ -14,7 +14,7 @@ from memctl.storage.sqlite.locking import exclusive, is_memctl_running, lock_pat
 
 @pytest.fixture
 def no_lock_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail when anything locks a file, since a job that does not wait would meet that lock."""
+    """Fail when anything locks a file: a job that does not wait would find it locked."""
 
     def fail(*_arguments: object) -> None:
         pytest.fail("a lock was taken")
@@ -24,7 +24,7 @@ def no_lock_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def holder(path: Path) -> Iterator[int]:
-    """The lock file, held by another memctl."""
+    """The lock file, held by another memctl process."""
     path.touch()
     descriptor = os.open(lock_path(path), os.O_RDWR | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -32,7 +32,7 @@ def holder(path: Path) -> Iterator[int]:
     os.close(descriptor)
 
 
-def test_a_holder_is_found_without_a_lock(
+def test_a_held_lock_is_detected_without_locking(
     path: Path, holder: int, request: pytest.FixtureRequest
 ) -> None:
     request.getfixturevalue("no_lock_is_taken")
@@ -40,7 +40,9 @@ def test_a_holder_is_found_without_a_lock(
     assert is_memctl_running(path)
 
 
-def test_a_free_lock_is_found_without_a_lock(path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_free_lock_is_detected_without_locking(
+    path: Path, request: pytest.FixtureRequest
+) -> None:
     path.touch()
     with exclusive(path, job="cleanup", wait=0):
         assert is_memctl_running(path)
@@ -49,13 +51,13 @@ def test_a_free_lock_is_found_without_a_lock(path: Path, request: pytest.Fixture
     assert not is_memctl_running(path)
 
 
-def test_a_shared_lock_is_no_holder(path: Path, holder: int) -> None:
+def test_a_shared_lock_does_not_count_as_held(path: Path, holder: int) -> None:
     fcntl.flock(holder, fcntl.LOCK_SH)
 
     assert not is_memctl_running(path)
 
 
-def test_a_holder_in_another_container_is_assumed_until_it_says_that_it_is_done(
+def test_a_process_in_another_container_holds_the_lock_until_its_note_is_replaced(
     path: Path,
 ) -> None:
     path.touch()
@@ -69,7 +71,7 @@ def test_a_holder_in_another_container_is_assumed_until_it_says_that_it_is_done(
     assert not is_memctl_running(path)
 
 
-def test_a_holder_is_found_where_the_kernel_lists_no_locks(
+def test_a_held_lock_is_detected_where_the_kernel_lists_no_locks(
     path: Path, holder: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locking, "LOCKS", Path("/nowhere"))
@@ -80,7 +82,7 @@ def test_a_holder_is_found_where_the_kernel_lists_no_locks(
     assert not is_memctl_running(path)
 
 
-def test_a_file_of_somebody_else_that_has_the_name_of_the_lock_keeps_its_content(
+def test_locking_does_not_change_a_foreign_file_with_the_name_of_the_lock(
     path: Path, tmp_path: Path
 ) -> None:
     precious = tmp_path / "precious"

@@ -1,4 +1,4 @@
-"""The pause: jobs do nothing and say nothing."""
+"""The pause: jobs do nothing and print nothing."""
 
 import sqlite3
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from tests.support.program import NOW, Memctl
 
 
 @pytest.mark.parametrize("job", ["cleanup", "decay", "prune"])
-def test_a_paused_job_does_nothing_silently(
+def test_a_paused_job_does_nothing_and_prints_nothing(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], job: str
 ) -> None:
     remember(expired_for=timedelta(days=1), idle_days=50)
@@ -25,7 +25,7 @@ def test_a_paused_job_does_nothing_silently(
     assert rows(db, "memory_runs") == []
 
 
-def test_the_result_tells_of_the_pause(migrated: Memctl) -> None:
+def test_the_result_describes_the_pause(migrated: Memctl) -> None:
     migrated.ok("pause", "--reason", "deploying", "--for", "2h")
 
     answer = migrated.ok("cleanup", "--json").json
@@ -38,7 +38,9 @@ def test_the_result_tells_of_the_pause(migrated: Memctl) -> None:
     assert answer["run_id"] is None
 
 
-def test_a_pause_ends_by_itself_or_by_resume(db: sqlite3.Connection, migrated: Memctl) -> None:
+def test_a_pause_ends_when_it_expires_or_is_resumed(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
     migrated.ok("pause", "--reason", "deploying", "--for", "2h")
     migrated.at(NOW + timedelta(hours=1, minutes=59)).ok("cleanup")
     migrated.at(NOW + timedelta(hours=2)).ok("cleanup")
@@ -51,7 +53,7 @@ def test_a_pause_ends_by_itself_or_by_resume(db: sqlite3.Connection, migrated: M
     assert runs == [("cleanup", "2026-11-22T11:43:58Z")] * 2
 
 
-def test_a_preview_is_possible_while_paused(migrated: Memctl, remember: Callable[..., str]) -> None:
+def test_a_preview_works_while_paused(migrated: Memctl, remember: Callable[..., str]) -> None:
     remember(expired_for=timedelta(days=1))
     migrated.ok("pause", "--reason", "deploying")
 
@@ -60,7 +62,7 @@ def test_a_preview_is_possible_while_paused(migrated: Memctl, remember: Callable
     assert answer["archived"] == 1
 
 
-def test_what_is_done_by_hand_is_done_while_paused(
+def test_archive_and_restore_by_hand_work_while_paused(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     memory = remember()

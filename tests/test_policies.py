@@ -1,4 +1,4 @@
-"""Policies for some memories: looked up in Python as in the file, and as SQL elsewhere."""
+"""Policies for agents and types: lookup in Python and the names of their tables."""
 
 from datetime import UTC, datetime, time
 
@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from memctl.config.file import Configuration
 from memctl.config.policies import DecayPolicy, Override, dotted
-from tests.support.configurations import AGENTS, DECAY_KEYS, TYPES, Document, documents, said
+from tests.support.configurations import (
+    AGENTS,
+    DECAY_KEYS,
+    TYPES,
+    Document,
+    configured_keys,
+    documents,
+)
 
 
 @given(
@@ -16,10 +23,10 @@ from tests.support.configurations import AGENTS, DECAY_KEYS, TYPES, Document, do
     agent=st.sampled_from(AGENTS),
     type_=st.sampled_from(TYPES),
 )
-def test_the_policy_of_an_agent_and_a_type_is_what_is_said_of_them(
+def test_the_narrowest_table_decides_the_policy_of_an_agent_and_type(
     document: Document, agent: bytes, type_: str
 ) -> None:
-    keys = said(document, "decay", agent, type_)
+    keys = configured_keys(document, "decay", agent, type_)
     if "since" in keys:
         keys["since"] = datetime.combine(keys["since"], time(), UTC)
 
@@ -28,7 +35,7 @@ def test_the_policy_of_an_agent_and_a_type_is_what_is_said_of_them(
     assert policy.of(agent.decode("utf-8", "surrogateescape"), type_) == DecayPolicy(**keys)
 
 
-def test_the_tables_that_decide_are_named_as_in_the_file_the_winner_first() -> None:
+def test_the_deciding_tables_are_named_by_precedence() -> None:
     policy = DecayPolicy(
         overrides=(
             Override("floor", 2.0, agent="a b", type="context"),
@@ -53,9 +60,9 @@ def test_the_tables_that_decide_are_named_as_in_the_file_the_winner_first() -> N
     [
         pytest.param("qa-agent_7", "qa-agent_7", id="a bare key"),
         pytest.param("a.b", '"a.b"', id="a dot"),
-        pytest.param("", '""', id="nothing"),
-        pytest.param('a"\\\n', '"a\\"\\\\\\n"', id="what must be escaped"),
+        pytest.param("", '""', id="empty"),
+        pytest.param('a"\\\n', '"a\\"\\\\\\n"', id="characters to escape"),
     ],
 )
-def test_a_name_is_quoted_where_toml_wants_it(name: str, written: str) -> None:
+def test_a_name_is_quoted_where_toml_requires_it(name: str, written: str) -> None:
     assert dotted(("agents", name)) == f"agents.{written}"

@@ -24,7 +24,14 @@ from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.prune import RetentionKeys, great_losses, removable_memories
 from memctl.storage.sqlite.selection import ALL_ROWS
 from memctl.storage.sqlite.store import SqliteStore
-from tests.support.configurations import AGENTS, PRUNE_KEYS, TYPES, Document, documents, said
+from tests.support.configurations import (
+    AGENTS,
+    PRUNE_KEYS,
+    TYPES,
+    Document,
+    configured_keys,
+    documents,
+)
 from tests.support.database import archive_row, connect, insert_memory, rows, text_of
 from tests.support.program import NOW, Memctl
 from tests.support.service import Service
@@ -41,13 +48,15 @@ class Copy:
 
     def is_old(self, document: Document) -> bool:
         """Tell whether it has been in the archive for longer than the retention."""
-        retention: int = said(document, "prune", self.agent, self.type).get("retention_days", 90)
+        retention: int = configured_keys(document, "prune", self.agent, self.type).get(
+            "retention_days", 90
+        )
         return self.days > retention
 
     def goes(self, document: Document) -> bool:
         """Tell whether it is old enough and known to be unimportant enough."""
         known = isinstance(self.importance, int | float)
-        protected: float = said(document, "prune", self.agent, self.type).get(
+        protected: float = configured_keys(document, "prune", self.agent, self.type).get(
             "protected_importance", 8
         )
         return self.is_old(document) and known and bool(self.importance < protected)

@@ -1,6 +1,6 @@
-"""Every system call with which memctl writes a file of its own is refused once: disks and quotas.
+"""Every system call with which memctl writes its own files fails once, as on full or faulty disks.
 
-`strace` refuses one call of one run. SQLite's own files are left out: SQLite is tested for this.
+`strace` makes one call of one run fail. SQLite's own files are left out: SQLite is tested for this.
 """
 
 import fcntl
@@ -38,11 +38,11 @@ OF_SQLITE = re.compile(r'\.db(-wal|-shm|-journal)?[">]')
 
 @dataclass(frozen=True)
 class Writing:
-    """A command that writes files of memctl's own."""
+    """A command that writes memctl's own files."""
 
     words: tuple[str, ...]
     exit_code: int = 0
-    locked: bool = False  # another memctl is at work
+    locked: bool = False  # another memctl process is running
 
 
 COMMANDS = {
@@ -57,13 +57,13 @@ COMMANDS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _strace() -> None:
-    """Skip where calls cannot be refused."""
+    """Skip where strace cannot make calls fail."""
     if shutil.which("strace") is None or subprocess.run(["strace", "-qq", "true"]).returncode:
         pytest.skip("system calls cannot be refused here: strace is missing, or may not trace")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_refused_call_ends_in_one_line_and_leaves_nothing_half_written(
+def test_each_failed_call_is_one_error_line_and_leaves_nothing_half_written(
     name: str,
     prepared: Path,
     tmp_path: Path,
@@ -75,7 +75,7 @@ def test_each_refused_call_ends_in_one_line_and_leaves_nothing_half_written(
 
     wrong = []
     for run_number, (call, number) in enumerate(calls, 1):
-        folder = tmp_path / f"{run_number:03}"  # a manifest names it: as long as that of the first
+        folder = tmp_path / f"{run_number:03}"  # a manifest names it: as long as the first name
         refuse = f"inject={call}:error={REFUSALS[call]}:when={number}"
         answer = run(writing, prepared, folder, "-o", "/dev/null", "-e", refuse)
         with closing(connect(folder / "harness.db")) as db:
@@ -101,7 +101,7 @@ def memories_in(path: Path) -> list[list[tuple[Any, ...]]]:
 
 
 def calls_of(writing: Writing, origin: Path, folder: Path) -> list[tuple[str, int]]:
-    """Return the calls on memctl's own files: which, and the how many-th of its name in a run."""
+    """Return the calls on memctl's own files: the name, and its number among those of that name."""
     trace = folder.with_suffix(".calls")
     answer = run(writing, origin, folder, "-y", "-o", str(trace))
     assert answer.exit_code == writing.exit_code, answer
@@ -130,11 +130,11 @@ def run(writing: Writing, origin: Path, folder: Path, *options: str) -> Answer:
 
 
 def contents(folder: Path) -> dict[str, int]:
-    """Return the names and sizes of the files that a command leaves, drafts too."""
+    """Return the names and sizes of the files that a command leaves, including drafts."""
     return {
         str(file.relative_to(folder)): file.stat().st_size
         for file in folder.rglob("*")
         if file.is_file()
         and not file.name.startswith("harness.db")
-        and not file.name.endswith(".lock")  # stays on purpose
+        and not file.name.endswith(".lock")  # kept on purpose
     }

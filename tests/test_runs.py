@@ -1,4 +1,4 @@
-"""The ledger as it is read: what ran, how it ended, and what crashed."""
+"""Listing the ledger: which runs there were and how each ended."""
 
 import fcntl
 import sqlite3
@@ -42,11 +42,11 @@ def ledger(db: sqlite3.Connection, migrated: Memctl) -> Memctl:
     return migrated
 
 
-def test_runs_are_told_the_newest_first_with_their_counts(ledger: Memctl) -> None:
-    told = ledger.ok("runs").json
+def test_runs_are_listed_newest_first_with_their_counts(ledger: Memctl) -> None:
+    listed = ledger.ok("runs").json
 
-    assert [run["run_id"] for run in told] == [5, 4, 3, 2, 1]
-    assert told[-1] == {
+    assert [run["run_id"] for run in listed] == [5, 4, 3, 2, 1]
+    assert listed[-1] == {
         "run_id": 1,
         "job": "cleanup",
         "started_at": "2026-11-20T09:00:00Z",
@@ -62,7 +62,7 @@ def test_runs_are_told_the_newest_first_with_their_counts(ledger: Memctl) -> Non
     }
 
 
-def test_a_run_that_never_ended_has_crashed_when_no_memctl_is_at_work(
+def test_an_unfinished_run_is_crashed_when_no_memctl_is_running(
     db: sqlite3.Connection, ledger: Memctl
 ) -> None:
     before = rows(db, "memory_runs")
@@ -73,7 +73,7 @@ def test_a_run_that_never_ended_has_crashed_when_no_memctl_is_at_work(
     assert rows(db, "memory_runs") == before
 
 
-def test_only_the_newest_run_can_be_at_work(ledger: Memctl, path: Path) -> None:
+def test_only_the_newest_run_can_be_running(ledger: Memctl, path: Path) -> None:
     with lock_path(path).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
@@ -85,22 +85,22 @@ def test_only_the_newest_run_can_be_at_work(ledger: Memctl, path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        pytest.param(["--job", "cleanup"], [5, 4, 1], id="of a job"),
-        pytest.param(["--status", "failed"], [3], id="that failed"),
-        pytest.param(["--status", "crashed"], [5, 4], id="that crashed"),
-        pytest.param(["--status", "running"], [], id="that run"),
-        pytest.param(["--since", "2026-11-22"], [5], id="since a day"),
-        pytest.param(["--since", "1d"], [5, 4, 3], id="since a while ago"),
+        pytest.param(["--job", "cleanup"], [5, 4, 1], id="by job"),
+        pytest.param(["--status", "failed"], [3], id="by status failed"),
+        pytest.param(["--status", "crashed"], [5, 4], id="by status crashed"),
+        pytest.param(["--status", "running"], [], id="by status running"),
+        pytest.param(["--since", "2026-11-22"], [5], id="since a date"),
+        pytest.param(["--since", "1d"], [5, 4, 3], id="since a duration"),
         pytest.param(["--limit", "1"], [5], id="the newest"),
-        pytest.param(["--job", "cleanup", "--status", "ok"], [1], id="by two things"),
-        pytest.param(["--job", "nap"], [], id="of no job"),
+        pytest.param(["--job", "cleanup", "--status", "ok"], [1], id="by job and status"),
+        pytest.param(["--job", "nap"], [], id="unknown job"),
     ],
 )
-def test_runs_can_be_narrowed(ledger: Memctl, words: list[str], expected: list[int]) -> None:
+def test_runs_can_be_filtered(ledger: Memctl, words: list[str], expected: list[int]) -> None:
     assert numbers(ledger.ok("runs", *words)) == expected
 
 
-def test_a_table_shows_counts_and_errors_in_a_line_each(ledger: Memctl) -> None:
+def test_a_table_shows_each_run_with_its_error_on_one_line(ledger: Memctl) -> None:
     table = ledger.ok("runs", "--table", "--since", "2d", "--limit", "3")
 
     assert [line.split()[:2] for line in table.out.splitlines()] == [
@@ -113,7 +113,7 @@ def test_a_table_shows_counts_and_errors_in_a_line_each(ledger: Memctl) -> None:
     assert table.err == "runs: the list is limited to the newest 3; see --limit\n"
 
 
-def test_the_ledger_tells_what_a_job_did(db: sqlite3.Connection, migrated: Memctl) -> None:
+def test_the_ledger_records_the_result_of_a_job(db: sqlite3.Connection, migrated: Memctl) -> None:
     insert_memory(db, expired_for=timedelta(hours=1))
     migrated.ok("cleanup")
     migrated("archive", "build_agent", "nobody")
@@ -126,7 +126,7 @@ def test_the_ledger_tells_what_a_job_did(db: sqlite3.Connection, migrated: Memct
     ]
 
 
-def test_the_clock_decides_nothing_about_a_crash(ledger: Memctl) -> None:
+def test_a_crash_is_detected_whatever_the_clock(ledger: Memctl) -> None:
     statuses = [run["status"] for run in ledger.at(NOW - timedelta(days=9)).ok("runs").json]
 
     assert statuses == ["crashed", "crashed", "failed", "refused", "ok"]

@@ -1,4 +1,4 @@
-"""Signals end a command at once, wherever it waits, with the exit code that says which."""
+"""A signal ends a command at once, wherever it waits, with the exit code of that signal."""
 
 import fcntl
 import os
@@ -42,7 +42,7 @@ every_signal = pytest.mark.parametrize(
         "rollback --yes",
     ],
 )
-def test_a_signal_ends_the_wait_for_a_lock_and_nothing_is_changed(
+def test_a_signal_ends_the_wait_for_a_lock_and_nothing_changes(
     words: str,
     number: signal.Signals,
     exit_code: int,

@@ -1,4 +1,4 @@
-"""Near-identical texts: the search finds what comparing everything with everything finds."""
+"""Near-identical texts: the search finds what an exhaustive comparison finds."""
 
 import re
 
@@ -13,18 +13,18 @@ from tests.support.properties import examples
 @pytest.mark.parametrize(
     ("some", "others", "expected"),
     [
-        pytest.param("retry once", "retry once", 1.0, id="the same"),
+        pytest.param("retry once", "retry once", 1.0, id="equal"),
         pytest.param("Retry, ONCE!", "once retry retry", 1.0, id="the same words"),
         pytest.param("retry once", "pin it", 0.0, id="no word in common"),
         pytest.param("a b c d", "a b c d e", 0.8, id="four fifths"),
         pytest.param("a_b c", "a b c", 0.25, id="an underscore is part of a word"),
         pytest.param("ключ 値", "КЛЮЧ 値", 1.0, id="letters of any script"),
-        pytest.param("", "", 0.0, id="nothing is like nothing"),
-        pytest.param("!!!", "!!!", 0.0, id="no words are like no words"),
-        pytest.param("half \udcf0\udc9f", "half", 1.0, id="bytes that are no text are no words"),
+        pytest.param("", "", 0.0, id="two empty texts"),
+        pytest.param("!!!", "!!!", 0.0, id="no words in either"),
+        pytest.param("half \udcf0\udc9f", "half", 1.0, id="bytes that are not text"),
     ],
 )
-def test_similarity_is_the_part_of_all_words_that_both_texts_have(
+def test_similarity_is_the_share_of_all_words_that_both_texts_have(
     some: str, others: str, expected: float
 ) -> None:
     assert similarity(words_of(some), words_of(others)) == expected
@@ -39,7 +39,7 @@ def test_similarity_is_the_part_of_all_words_that_both_texts_have(
         pytest.param("a b c d e f g h x", False, id="eight of eleven"),
     ],
 )
-def test_texts_are_alike_above_four_fifths(others: str, expected: bool) -> None:
+def test_texts_are_similar_above_four_fifths(others: str, expected: bool) -> None:
     assert are_alike(words_of("a b c d e f g h i j"), words_of(others)) is expected
 
 
@@ -56,7 +56,7 @@ def nearest(texts: list[tuple[int, str, str]], text: str, agent: str) -> int | N
 
 AGENTS = st.sampled_from(["a", "b", "c"])
 # Words of different lengths, of which nearly all are in each text; and few texts, so that they
-# come again.
+# are repeated.
 WORDS = ["i", "am", "not", "what", "i_was", "before", "nothing", "1234567890"]
 TEXTS = st.one_of(
     st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join),
@@ -74,7 +74,7 @@ STEPS = st.lists(
 
 @examples(5)
 @given(steps=STEPS, numbers=st.permutations(range(60)))
-def test_the_search_finds_what_comparing_all_texts_finds(
+def test_the_search_finds_the_same_as_comparing_all_texts(
     steps: list[tuple[str, str | int, str]], numbers: list[int]
 ) -> None:
     corpus = Corpus()
@@ -92,7 +92,7 @@ def test_the_search_finds_what_comparing_all_texts_finds(
             assert found == nearest(texts, text.lower(), str(who))
 
 
-def test_the_second_best_is_found_when_the_best_is_gone_and_the_newer_when_it_is_better() -> None:
+def test_the_search_follows_removed_and_added_texts() -> None:
     words = words_of("a b c d e f g h i j")
     corpus = Corpus()
     corpus.add(1, "a", words_of("a b c d e f g h i"))

@@ -1,4 +1,4 @@
-"""What runs often starts fast, because it imports little."""
+"""Commands that run often start fast, because they import little."""
 
 import subprocess
 import sys
@@ -13,8 +13,8 @@ from tests.support.program import PROGRAM, Memctl
 
 HEAVY = ("pydantic", "rich", "sqlite_utils", "click", "tomllib", "_hashlib")
 
-# What the program does, and then which modules it took.
-RUN_AND_TELL = """
+# Run the program, then print which of these modules it imported.
+RUN_AND_PRINT_IMPORTS = """
 import sys
 from memctl.__main__ import main
 try:
@@ -43,16 +43,16 @@ print(sorted(set(sys.modules) & set({heavy!r})))
         ("forget build_agent learning k", []),
         ("forget build_agent learning", []),
         ("summary build_agent", []),
-        ("backup", ["_hashlib"]),  # for the checksum of the whole file it is worth it
+        ("backup", ["_hashlib"]),  # worth it for the checksum of the whole file
     ],
 )
-def test_what_runs_often_imports_nothing_heavy(
+def test_commands_that_run_often_import_nothing_heavy(
     migrated: Memctl, remember: Callable[..., str], words: str, heavy: list[str]
 ) -> None:
     remember(key="k")
 
     ran = subprocess.run(
-        [sys.executable, "-c", RUN_AND_TELL.format(heavy=HEAVY), *words.split()],
+        [sys.executable, "-c", RUN_AND_PRINT_IMPORTS.format(heavy=HEAVY), *words.split()],
         env=migrated.environment(),
         capture_output=True,
         text=True,
@@ -62,7 +62,7 @@ def test_what_runs_often_imports_nothing_heavy(
     assert ran.stdout.endswith(f"{heavy}\n")
 
 
-TELL_THE_VERSION = """
+PRINT_IMPORTS_OF_VERSION = """
 import sys
 before = set(sys.modules)
 from memctl.__main__ import main
@@ -71,9 +71,9 @@ print(sorted(set(sys.modules) - before))
 """
 
 
-def test_the_version_is_told_before_anything_is_imported() -> None:
+def test_the_version_is_printed_before_anything_is_imported() -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", TELL_THE_VERSION, "--version"],
+        [sys.executable, "-c", PRINT_IMPORTS_OF_VERSION, "--version"],
         capture_output=True,
         text=True,
         check=True,
@@ -82,7 +82,7 @@ def test_the_version_is_told_before_anything_is_imported() -> None:
     assert ran.stdout == f"memctl {__version__}\n['gc', 'memctl', 'memctl.__main__']\n"
 
 
-def test_what_stands_after_the_command_holds(migrated: Memctl) -> None:
+def test_an_option_after_the_command_overrides_one_before_it(migrated: Memctl) -> None:
     migrated.ok("--db", "missing.db", "cleanup", "--db", str(migrated.database))
 
 
@@ -102,7 +102,7 @@ def test_what_stands_after_the_command_holds(migrated: Memctl) -> None:
         ),
     ],
 )
-def test_the_database_is_found_in_the_environment(
+def test_the_environment_determines_the_path_of_the_database(
     environment: dict[str, str], expected: str
 ) -> None:
     ran = subprocess.run(
@@ -113,7 +113,7 @@ def test_the_database_is_found_in_the_environment(
     assert f"there is no database at {expected};" in ran.stderr
 
 
-def test_without_any_hint_of_a_place_the_error_says_what_to_do() -> None:
+def test_without_a_home_directory_the_error_suggests_the_db_option() -> None:
     ran = subprocess.run([PROGRAM, "status"], env={}, capture_output=True, text=True, check=False)
 
     assert ran.returncode == 1

@@ -1,4 +1,4 @@
-"""The wheel: what `pip install` gives a user works by itself, far from any checkout."""
+"""The wheel: the package that `pip install` gives a user works without a checkout."""
 
 import hashlib
 import importlib.util
@@ -26,7 +26,7 @@ PAGE = "share/man/man1/memctl.1"
 
 
 class Installation(NamedTuple):
-    """A virtual environment with nothing of memctl but the wheel, and a directory to work in."""
+    """A virtual environment with only the wheel of memctl, and a working directory."""
 
     wheel: Path
     environment: Path
@@ -38,7 +38,7 @@ class Installation(NamedTuple):
         return run(*bare, self.environment / "bin" / program, *words, directory=self.home)
 
     def run_activated(self, program: str, *words: str) -> str:
-        """Run a program of the system as after `activate`; nothing else names the environment."""
+        """Run a system program as after `activate`; nothing else names the environment."""
         path = f"PATH={self.environment / 'bin'}:/usr/bin:/bin"
         bare = ("env", "-i", path, f"HOME={self.home}")
         return run(*bare, program, *words, directory=self.home)
@@ -46,7 +46,7 @@ class Installation(NamedTuple):
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """The wheel as it is built, in an environment that finds memctl's dependencies in ours."""
+    """The built wheel, in an environment that finds memctl's dependencies in ours."""
     folder = tmp_path_factory.mktemp("wheel")
     isolation = ["--no-isolation"] if importlib.util.find_spec("hatchling") else []
     run(sys.executable, "-m", "build", "--wheel", *isolation, "--outdir", folder, PROJECT)
@@ -63,7 +63,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     return Installation(wheel, environment, home)
 
 
-def test_the_program_migrates_with_what_is_in_the_wheel(installed: Installation) -> None:
+def test_the_installed_program_migrates_with_the_files_in_the_wheel(
+    installed: Installation,
+) -> None:
     database = installed.home / ".local" / "share" / "memctl" / "memory.db"
     places = (
         "import json, memctl; from memctl.storage.sqlite.migrations import folder;"
@@ -109,7 +111,7 @@ def test_the_wheel_has_the_whole_package_and_the_same_migrations(installed: Inst
     }
 
 
-def test_the_installed_program_knows_its_version(installed: Installation) -> None:
+def test_the_installed_program_prints_its_version(installed: Installation) -> None:
     version = installed.wheel.name.split("-")[1]
 
     printed = installed.run("memctl", "--version")
@@ -118,13 +120,13 @@ def test_the_installed_program_knows_its_version(installed: Installation) -> Non
 
 
 @pytest.mark.skipif(not shutil.which("man"), reason="man is not installed")
-def test_man_finds_the_page_beside_the_program(installed: Installation) -> None:
+def test_man_finds_the_installed_page(installed: Installation) -> None:
     place = installed.run_activated("man", "-w", "memctl")
 
     assert place == f"{installed.environment / PAGE}\n"
 
 
-def test_bash_completes_with_the_installed_program(installed: Installation) -> None:
+def test_bash_completes_the_installed_program(installed: Installation) -> None:
     script = """
         source <(memctl completion bash)
         COMP_WORDS=(memctl clea) COMP_CWORD=1

@@ -1,4 +1,4 @@
-"""What raises alerts, and what is kept of them."""
+"""What raises alerts, and the state that is kept of them."""
 
 import sqlite3
 
@@ -21,7 +21,7 @@ def fail(memctl: Memctl, *options: str) -> None:
 def take_snapshot(
     db: sqlite3.Connection, day: str, memories: int, *, at: str = "2026-11-21T00:00:00Z"
 ) -> None:
-    """Write what a snapshot would, as far as it matters."""
+    """Write the part of a snapshot that alerts are computed from."""
     db.execute(
         """
         INSERT INTO memory_analytics (

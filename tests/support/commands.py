@@ -1,10 +1,10 @@
-"""Every command, as it succeeds on a prepared database."""
+"""Every command, with arguments with which it succeeds on a prepared database."""
 
 from pathlib import Path
 
 from tests.support.program import Words
 
-# Every command that opens the database, as it succeeds on the one that `memories` makes.
+# Every command that opens the database, and succeeds on the one that `memories` makes.
 COMMANDS: dict[str, Words] = {
     "migrate": ("migrate",),
     "rollback": ("rollback", "--yes"),
@@ -42,7 +42,7 @@ COMMANDS: dict[str, Words] = {
 }
 
 
-# Those that do without.
+# Commands that need no database.
 NEED_NO_DATABASE: dict[str, Words] = {
     "alerts": ("alerts", "test", "--config", str(Path(__file__).with_name("alerts.toml"))),
     "config show": ("config", "show"),
@@ -54,7 +54,7 @@ NEED_NO_DATABASE: dict[str, Words] = {
 }
 
 
-# What can be done to a database that may only be read.
+# Commands that work on a read-only database.
 READING = (
     "status",
     "archived",

@@ -1,4 +1,4 @@
-"""Configurations made at random, and the obvious way to look up what one says of a memory."""
+"""Random configurations, and a simple lookup of the keys that apply to a memory."""
 
 from collections.abc import Iterator, Mapping
 from datetime import date
@@ -10,7 +10,7 @@ from tests.support.program import NOW
 
 Document = Mapping[str, Any]
 
-# The last two agents cannot be named in a file, and look much like ones that can.
+# The last two agents cannot be named in a file, but resemble ones that can.
 AGENTS = (
     b"qa_agent",
     b"build agent",
@@ -42,7 +42,7 @@ PRUNE_KEYS = st.fixed_dictionaries(
 
 
 def documents(section: str, keys: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[Document]:
-    """Return configurations that say something of one section, in every table that there can be."""
+    """Return configurations of one section, with keys in every table that it can have."""
     tables = st.builds(
         lambda own, types: {**own, "types": types},
         keys,
@@ -59,8 +59,8 @@ def documents(section: str, keys: st.SearchStrategy[dict[str, Any]]) -> st.Searc
     )
 
 
-def said(document: Document, section: str, agent: bytes, type_: str) -> dict[str, Any]:
-    """Return what a configuration says of a memory: what stands in the narrower table wins."""
+def configured_keys(document: Document, section: str, agent: bytes, type_: str) -> dict[str, Any]:
+    """Return the keys that a configuration sets for a memory: the narrower table wins."""
 
     def tables() -> Iterator[Mapping[str, Any]]:
         name = agent.decode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""Rows to put into a database, and all that can be read from one."""
+"""Write rows to a database, and read everything that it holds."""
 
 import shutil
 import sqlite3
@@ -16,12 +16,12 @@ Row = dict[str, Any]
 
 
 def text_of(moment: datetime) -> str:
-    """Return a moment as SQLite writes it."""
+    """Return a time in the format of SQLite's CURRENT_TIMESTAMP."""
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a database as any program would."""
+    """Open a database without memctl."""
     connection = sqlite3.connect(path, isolation_level=None, timeout=30)
     connection.text_factory = lambda stored: stored.decode("utf-8", "surrogateescape")
     return connection
@@ -72,7 +72,7 @@ def everything(path: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def is_sound(db: sqlite3.Connection) -> bool:
-    """Tell whether SQLite finds nothing wrong with the file."""
+    """Return whether SQLite finds no damage in the file."""
     return db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
@@ -95,7 +95,7 @@ def exact_rows(db: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
     if not names:
         return []
     exact = ", ".join(f"typeof({name}), CAST({name} AS BLOB)" for name in names if name != "id")
-    # An import appends its number to ids of what it replaces; a rerun has another number.
+    # An import appends its run number to the ids of memories it replaces; a rerun has another one.
     without_number = "iif(instr(id, '~'), substr(id, 1, instr(id, '~')), id)"
     return db.execute(
         f"SELECT {without_number}, typeof(id), {exact} FROM {table} ORDER BY rowid"
@@ -108,12 +108,12 @@ def column_names(db: sqlite3.Connection, table: str) -> list[str]:
 
 
 def memory_tables(path: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Return all that a database holds, but for the ledger, which tells of failures too."""
+    """Return everything in a database except the ledger, which also records failures."""
     return {table: found for table, found in everything(path).items() if table != "memory_runs"}
 
 
 def names_beside(path: Path) -> list[str]:
-    """Return what is in the database's directory."""
+    """Return the names of the files in the database's directory."""
     return sorted(file.name for file in path.parent.iterdir())
 
 

@@ -26,7 +26,7 @@ EVERYTHING = tuple(SECTIONS.values())
 
 
 class Text(NamedTuple):
-    """The bytes of a text, which may be no valid UTF-8."""
+    """The bytes of a text, which may be invalid UTF-8."""
 
     content: bytes
 
@@ -58,7 +58,7 @@ def import_into(
     no_checksum: bool = False,
     atomic: bool = False,
 ) -> ImportResult:
-    """Import a document, whatever it says of expired memories and types."""
+    """Import a document, including expired memories and unknown types."""
     file = io.BufferedReader(io.BytesIO(document))
     report = perform(
         "import",
@@ -76,7 +76,7 @@ def import_into(
 
 
 def copy_of(template: Path, folder: Path, name: str) -> Path:
-    """Return a fresh copy of a database that nobody has open."""
+    """Return a fresh copy of a database that no program has open."""
     target = folder / name
     for left in folder.glob(f"{name}*"):
         left.unlink()
@@ -85,7 +85,7 @@ def copy_of(template: Path, folder: Path, name: str) -> Path:
 
 
 def put(database: Path, table: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows, those that would break a UNIQUE left out."""
+    """Insert rows, except those that would violate a UNIQUE constraint."""
     with closing(connect(database)) as db:
         db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN")
@@ -111,7 +111,7 @@ def stored_rows(database: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def without_time(document: bytes) -> bytes:
-    """Return a document without the time of its making."""
+    """Return a document without its creation time."""
     head, _, rest = document.partition(b"\n")
     start = head.index(b'"exported_at": "')
     end = head.index(b",", start)
@@ -124,7 +124,7 @@ def packed(document: bytes) -> bytes:
 
 
 def signed(document: dict[str, Any]) -> bytes:
-    """Return a document with counts and checksum that fit its rows, whatever these are."""
+    """Return a document with the counts and the checksum of its rows, whatever these are."""
     checksum = Checksum()
     for name, section in SECTIONS.items():
         document["counts"][name] = len(document[name])

@@ -24,21 +24,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-# What the program imports only when a command needs it; its own modules are found.
+# Modules that the program imports only when a command needs them; its own modules are found.
 LAZY_MODULES = ("_strptime", "hashlib", "rich.cells", "rich.console", "rich.table", "sqlite_utils")
 READ_AT_ONCE = 1 << 16
 NO_STREAMS: Mapping[int, int] = {}
 # What differs between steps of one kind: values, and names with a time or a random part.
 VALUES = re.compile(r"\S*/\S*|x?'[^']*'|\w*\d\S*|NULL|[?,\s]+", re.IGNORECASE)
-KIND_LENGTH = 50  # what comes after it in a statement is not what it does
+KIND_LENGTH = 50  # what follows it in a statement does not determine the kind
 READING = re.compile(r"(-- )?(SELECT|PRAGMA)\b", re.IGNORECASE)
 
 
 class ForkServer:
-    """The server, as the tests use it."""
+    """The client side of the server."""
 
     def __init__(self, prefix: Sequence[str] = ()) -> None:
-        """Start the server, by a program that takes something away from it and its forks."""
+        """Start the server under a program that restricts it and its forks."""
         self._requests, requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with requests:
             self._server = subprocess.Popen(
@@ -174,7 +174,7 @@ class Process:
         return self.end()
 
     def _state(self) -> str:
-        """Return the letter that the system has for what the process does."""
+        """Return the letter of the process's state in /proc."""
         try:
             status = Path(f"/proc/{self.pid}/stat").read_text()
         except FileNotFoundError:
@@ -185,7 +185,7 @@ class Process:
 def _exchange(
     given: bytes, to_program: int, from_program: int, complaints: int, timeout: float
 ) -> tuple[bytes, bytes]:
-    """Write all that is given, and return all that comes; close the pipes.
+    """Write all input, and return all output; close the pipes.
 
     Raises TimeoutError when the program has not closed its own ends after so many seconds.
     """
@@ -227,8 +227,8 @@ def _written(pipe: int, given: bytes) -> bytes:
 
 
 def serve(requests: socket.socket) -> None:
-    """Answer requests until the client is gone; return only in a process that is to run one."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever answers is not waited for
+    """Answer requests until the client is gone; return only in a process that must run one."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a process that answers is not waited for
     while True:
         request, descriptors, _, _ = socket.recv_fds(requests, 16, 4)
         if not request:
@@ -242,7 +242,7 @@ def serve(requests: socket.socket) -> None:
 
 
 def _answer(stdin: int, stdout: int, stderr: int, reply: int) -> None:
-    """Return in a new process that has what was asked for; send its number, and how it ends."""
+    """Return in a new process set up as requested; send its process id and its exit status."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with socket.socket(fileno=reply) as connection, connection.makefile("rwb") as stream:
         request = json.loads(stream.readline())
@@ -265,7 +265,7 @@ def _answer(stdin: int, stdout: int, stderr: int, reply: int) -> None:
     os.environ.update(request["environment"])
     time.tzset()
     sys.argv = request["words"]
-    # The streams that Python made know what stood at their places before.
+    # The streams that Python created still refer to the previous descriptors.
     for name, place, mode, errors in (
         ("stdin", 0, "r", "surrogateescape"),
         ("stdout", 1, "w", "surrogateescape"),
@@ -365,7 +365,7 @@ if __name__ == "__main__":
     modules = (module.name for module in pkgutil.walk_packages(memctl.__path__, "memctl."))
     for name in (*LAZY_MODULES, *modules):
         importlib.import_module(name)
-    gc.freeze()  # what all forks share is not copied
+    gc.freeze()  # memory that all forks share is not copied
     with socket.socket(fileno=int(sys.argv[1])) as listening:
         serve(listening)
     _run(main)

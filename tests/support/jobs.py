@@ -35,7 +35,7 @@ class Job:
     fill: Callable[[Memctl, int], Words]
 
     def prepare(self, memctl: Memctl, memories: int = MEMORIES) -> Words:
-        """Give the program a database with work for the job; return the words of its call."""
+        """Give the program a database with work for the job; return the command's words."""
         template, words = prepared(self, memctl.now, memories)
         for ending in ("", ".memctl.lock"):
             with suppress(FileNotFoundError):
@@ -45,7 +45,7 @@ class Job:
 
 @cache
 def prepared(job: Job, now: datetime, memories: int) -> tuple[Path, Words]:
-    """Build such a database, once; return it and the words of the call."""
+    """Build such a database, once; return it and the command's words."""
     folder = tempfile.mkdtemp(prefix="memctl-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT"))
     atexit.register(shutil.rmtree, folder)
     memctl = Memctl(Path(folder, "harness.db"), now)
@@ -54,7 +54,7 @@ def prepared(job: Job, now: datetime, memories: int) -> tuple[Path, Words]:
 
 
 def fill_legacy_table(path: Path, *, now: datetime, memories: int = MEMORIES) -> None:
-    """Make the service's database, most of it expired and idle, with all kinds of bytes in it."""
+    """Make the service's database, most of it expired and idle, with every kind of value in it."""
     chance = random.Random(SEED)
     with closing(Service(path)) as service:
         service.db.execute("BEGIN")
@@ -117,7 +117,7 @@ def fill_for_prune(memctl: Memctl, memories: int) -> Words:
 
 
 def fill_for_restore(memctl: Memctl, memories: int) -> Words:
-    """Give restore the work of a whole cleanup."""
+    """Give restore the memories that one cleanup archived."""
     memctl.ok(*fill_for_cleanup(memctl, memories))
     return ("restore", "--run", "1")
 
@@ -131,7 +131,7 @@ def fill_for_archive(memctl: Memctl, memories: int) -> Words:
 
 
 def fill_for_promote(memctl: Memctl, memories: int) -> Words:
-    """Give promote memories that have proved themselves, many of which say the same."""
+    """Give promote candidates, many of which have the same text."""
     fill_legacy_table(memctl.database, now=memctl.now, memories=memories)
     memctl.ok("migrate", "--no-backup")
     with closing(connect(memctl.database)) as db:
@@ -188,7 +188,7 @@ SCHEMA_CHANGES = [MIGRATE, ROLLBACK]
 
 
 def undisturbed(memctl: Memctl, words: Words, folder: Path) -> Snapshot:
-    """Return what a command makes of a copy of the database when it is alone with it."""
+    """Return the result of a command on a copy of the database that nothing else uses."""
     folder.mkdir()
     alone = Memctl(folder / "harness.db", memctl.now)
     shutil.copyfile(memctl.database, alone.database)
@@ -197,13 +197,13 @@ def undisturbed(memctl: Memctl, words: Words, folder: Path) -> Snapshot:
 
 
 def fill_archive(db: sqlite3.Connection) -> None:
-    """Give an agent an archive that the last prune, under another policy, would have kept."""
+    """Give an agent an archive that the last prune kept under another policy."""
     for _ in range(101):
         archive_row(db, days_ago=100, agent="quiet")
     last_prune_kept_a_year(db)
 
 
 def last_prune_kept_a_year(db: sqlite3.Connection) -> None:
-    """Let the last prune have had a policy that kept memories longer than the defaults do."""
+    """Record that the last prune used a policy with a longer retention than the default."""
     policy = [("retention", 365 * 86400, None, None), ("protected_importance", 8, None, None)]
     db.execute("INSERT INTO memory_state VALUES ('prune:policy', ?)", (json.dumps(policy),))

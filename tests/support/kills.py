@@ -12,7 +12,7 @@ from tests.support.program import PROGRAM, Memctl, Words, fork_server
 
 RANDOM_KILLS = 50
 
-# The number of a step, from 1, among those of one kind, or among all where there is no kind.
+# The number of a step, from 1, among those of one kind, or among all steps without a kind.
 Step = tuple[int, str | None]
 
 
@@ -30,9 +30,9 @@ def copy_at(folder: Path, template: Memctl) -> Memctl:
 
 
 def one_of_each_kind(memctl: Memctl, words: Words) -> list[Step]:
-    """Run a command to its good end; return a step of each kind: the third, when there are three.
+    """Run a command to success; return a step of each kind: the third, when there are three.
 
-    By then a job has committed a batch and is at work on another: the first batch is one row, and
+    By then a job has committed a batch and is working on another: the first batch is one row, and
     no later one is more than twice as large as the one before.
     """
     assert kill((0, None), memctl, words) == 0
@@ -57,7 +57,7 @@ def killed_before(
 ) -> Iterator[Memctl]:
     """Kill a command before each of these steps, each time on a fresh copy of the database.
 
-    Yields the program pointed at what the dead process left; ends when a run ends by itself.
+    Yields the program pointed at what the killed process left; ends when a run ends by itself.
     """
     for number, step in enumerate(steps):
         memctl = copy_at(folder / f"killed-{number}", template)

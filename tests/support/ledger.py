@@ -1,4 +1,4 @@
-"""What the ledger says."""
+"""Read the ledger."""
 
 from contextlib import closing
 from pathlib import Path
@@ -8,7 +8,7 @@ from tests.support.database import connect, rows
 
 
 def runs(path: Path) -> list[tuple[Any, ...]]:
-    """Return of each run its job, its status and whether it did all that was due."""
+    """Return the job and status of each run, and whether it did everything that was due."""
     with closing(connect(path)) as db:
         return rows(db, "memory_runs", "job, status, complete")
 

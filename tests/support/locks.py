@@ -12,7 +12,7 @@ from tests.support.processes import eventually
 
 @contextmanager
 def write_lock(path: Path) -> Iterator[sqlite3.Connection]:
-    """Hold the database's write lock, as another program with a long transaction does."""
+    """Hold the database's write lock, like another program with a long transaction."""
     with closing(connect(path)) as db:
         db.execute("PRAGMA busy_timeout = 0")  # SQLite would sleep through a job's short pauses
         eventually(lambda: begin_immediate(db))
@@ -21,7 +21,7 @@ def write_lock(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def begin_immediate(db: sqlite3.Connection) -> bool:
-    """Begin to write, if nobody else does."""
+    """Begin a write transaction, unless another program has one."""
     try:
         db.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError:
@@ -31,7 +31,7 @@ def begin_immediate(db: sqlite3.Connection) -> bool:
 
 @contextmanager
 def lock_file(path: Path, note: str = "") -> Iterator[Path]:
-    """Hold memctl's own lock, as another memctl does."""
+    """Hold memctl's own lock, like another memctl process."""
     lock = path.with_name(f"{path.name}.memctl.lock")
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -42,7 +42,7 @@ def lock_file(path: Path, note: str = "") -> Iterator[Path]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep everybody else from writing."""
+    """Keep all other programs from writing."""
     with closing(connect(path)) as db:
         db.execute("BEGIN IMMEDIATE")
         yield

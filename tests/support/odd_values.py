@@ -1,4 +1,4 @@
-"""Names and values that are allowed and unusual."""
+"""Names and values that are allowed but unusual."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ ODD_NAMES = [
     pytest.param(b"' OR 1=1 --", id="SQL"),
     pytest.param(b"%s{0}", id="a format"),
     pytest.param(b" ", id="a space"),
-    pytest.param(b"", id="nothing"),
+    pytest.param(b"", id="empty"),
 ]
 
 

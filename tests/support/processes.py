@@ -1,4 +1,4 @@
-"""Waiting for what another process or thread does."""
+"""Wait for what another process or thread does."""
 
 import time
 from collections.abc import Callable
@@ -16,5 +16,5 @@ def eventually(sign: Sign, *, within: float = 60) -> None:
 
 
 def backup_begun(path: Path) -> Sign:
-    """Return what tells whether a command has begun to copy the database."""
+    """Return a function that returns whether a command has begun to copy the database."""
     return lambda: any(".before-" in name.name for name in path.parent.iterdir())

@@ -19,7 +19,7 @@ PROGRAM = Path(sys.executable).with_name("memctl")
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command of the installed program came to."""
+    """The result of a command of the installed program."""
 
     exit_code: int
     out: str
@@ -33,9 +33,9 @@ class Answer:
 
 @cache
 def fork_server(*prefix: str) -> ForkServer:
-    """Return what runs the program without the cost of its start.
+    """Return a server that runs the program without the cost of its start.
 
-    The program that `prefix` calls takes something away from the server and all that it runs.
+    The program that `prefix` calls restricts the server and everything that it runs.
     """
     server = ForkServer(prefix)
     fork_servers.append(server)
@@ -65,7 +65,7 @@ class Memctl:
 
     @property
     def state_home(self) -> Path:
-        """Where what cannot be kept in the database goes; out of the way of the other files."""
+        """The directory for state that is kept outside the database, apart from the other files."""
         return self.database.parent.with_name(f"{self.database.parent.name}-state")
 
     def at(self, now: datetime) -> "Memctl":
@@ -117,7 +117,7 @@ Words = tuple[str, ...]
 
 
 def complaint(answer: Answer) -> str:
-    """Return the only line of a command that failed for a reason we know."""
+    """Return the only line printed by a command that failed for a known reason."""
     assert (answer.out, answer.err.count("\n")) == ("", 1), answer
     assert answer.err.endswith("\n")
     return answer.err.rstrip("\n")

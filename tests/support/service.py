@@ -1,6 +1,6 @@
 """The service that owns the table, reduced to what matters: its schema and its statements.
 
-Every test builds its own database with it; memctl must work beside it without being noticed.
+Every test builds its own database with it; memctl must work beside it without affecting it.
 """
 
 import sqlite3
@@ -90,7 +90,7 @@ class Service:
         importance: Any = 5,
         expires_at: str | None = None,
     ) -> sqlite3.Row:
-        """Write a memory, in place of the one of that name if there is one."""
+        """Write a memory; it replaces one with the same name."""
         given = (memory_id or str(uuid.uuid4()), agent, kind, key, value)
         self.db.execute(REMEMBER, (*given, metadata, importance, expires_at))
         found: sqlite3.Row = self.db.execute(FIND, (agent, kind, key)).fetchone()
@@ -104,7 +104,7 @@ class Service:
         return found
 
     def recall_all(self, agent: str, kind: str | None = None) -> Sequence[sqlite3.Row]:
-        """List memories, the most important first; ties come out as they are found."""
+        """List memories, the most important first; ties are in the order of the query."""
         if kind is None:
             return self.db.execute(LIST, (agent,)).fetchall()
         return self.db.execute(LIST_TYPE, (agent, kind)).fetchall()
@@ -125,7 +125,7 @@ class Service:
         ).rowcount
 
     def cleanup_expired(self) -> int:
-        """Delete what the service itself takes for expired; returns how many there were."""
+        """Delete the memories that the service considers expired; returns how many there were."""
         return self.db.execute(
             "DELETE FROM agent_memory WHERE expires_at < datetime('now')"
         ).rowcount

@@ -1,4 +1,4 @@
-"""The service, at work in a thread of its own."""
+"""The service, running in its own thread."""
 
 import sqlite3
 import threading
@@ -16,7 +16,7 @@ TOMORROW = text_of(TODAY + timedelta(days=1))
 
 
 class ServiceAtWork(threading.Thread):
-    """The service in a thread of its own: does a chore every few milliseconds."""
+    """The service in its own thread: does a chore every few milliseconds."""
 
     def __init__(self, path: Path, chore: Callable[[Service, int], Row]) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class ServiceAtWork(threading.Thread):
         self._stop_asked = threading.Event()
 
     def run(self) -> None:
-        """Work until told to stop; remember the last that the database said of each memory."""
+        """Work until stopped; keep the last acknowledged version of each memory."""
         try:
             with closing(Service(self._path)) as service:
                 while not self._stop_asked.wait(0.002):
@@ -39,12 +39,12 @@ class ServiceAtWork(threading.Thread):
             self.errors.append(error)
 
     def stop(self) -> None:
-        """End the work after the present round."""
+        """Stop after the current round."""
         self._stop_asked.set()
         self.join()
 
     def active(self, path: Path) -> dict[tuple[str, str, str], Row]:
-        """Return what the database holds now under the names of the acknowledged memories."""
+        """Return the memories that are now stored under the acknowledged names."""
         with closing(connect(path)) as db:
             db.row_factory = sqlite3.Row
             found = [db.execute(FIND, name).fetchone() for name in self.acknowledged]
@@ -53,7 +53,7 @@ class ServiceAtWork(threading.Thread):
 
 @contextmanager
 def service_at_work(path: Path, chore: Callable[[Service, int], Row]) -> Iterator[ServiceAtWork]:
-    """Let the service work while the block runs; both overlap for certain."""
+    """Run the service while the block runs; the two are guaranteed to overlap."""
     worker = ServiceAtWork(path, chore)
     worker.start()
     try:
@@ -70,18 +70,18 @@ def memory_of(row: sqlite3.Row) -> Row:
     return {column: row[column] for column in COLUMNS}
 
 
-def look(service: Service, agent: str, kind: str, key: str) -> Row:
+def read_row(service: Service, agent: str, kind: str, key: str) -> Row:
     """Return a memory without counting an access."""
     return memory_of(service.db.execute(FIND, (agent, kind, key)).fetchone())
 
 
 def use_memories(service: Service, number: int) -> Row:
-    """Remember something new and read it, or learn something older anew; then list them all."""
+    """Remember a new memory and read it, or replace an older one; then list all."""
     if number % 3 == 2:
         memory = memory_of(service.remember("service", "learning", f"key {number // 2}", "again"))
     else:
         service.remember("service", "learning", f"key {number}", "first", expires_at=TOMORROW)
         service.recall("service", "learning", f"key {number}")
-        memory = look(service, "service", "learning", f"key {number}")
+        memory = read_row(service, "service", "learning", f"key {number}")
     service.recall_all("service")
     return memory

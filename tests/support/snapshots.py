@@ -1,4 +1,4 @@
-"""What a database holds, and what may have become of it."""
+"""The content of a database before and after a change, and the states allowed in between."""
 
 import json
 from collections import defaultdict
@@ -10,7 +10,7 @@ from tests.support.database import column_names, connected_to_copy, exact_rows, 
 
 
 class State(NamedTuple):
-    """Where a memory is, with the type and bytes of every column, and what events tell of it."""
+    """Where a memory is, with the type and bytes of every column, and its events."""
 
     copies: tuple[tuple[str, tuple[Any, ...]], ...]
     events: tuple[str, ...]
@@ -31,11 +31,11 @@ class Snapshot:
     sound: bool
     states: dict[str, State]
     order: dict[str, list[str]]
-    decays_told: int
+    recorded_decays: int
     knowledge: list[tuple[Any, ...]]
 
 
-# The entries, but for their ids and times, which differ from run to run.
+# The entries without their ids and times, which differ from run to run.
 KNOWLEDGE = """
     SELECT type, content, tags, confidence, occurrences, source_agent_id FROM knowledge_entries
     ORDER BY rowid
@@ -52,7 +52,7 @@ PROMOTED = """
 
 
 def snapshot(path: Path) -> Snapshot:
-    """Look at a copy of the files, so that the next program to come finds them as they are."""
+    """Read a copy of the files, so that the originals stay as they are."""
     with connected_to_copy(path) as db:
         copies = defaultdict(list)
         order = {}
@@ -67,13 +67,13 @@ def snapshot(path: Path) -> Snapshot:
             for memory_id, *link in db.execute(PROMOTED):
                 copies[memory_id].append(("knowledge_entries", tuple(link)))
         events = defaultdict(list)
-        decays_told = 0
+        recorded_decays = 0
         if column_names(db, "memory_events"):
             for memory_id, event, detail in db.execute(
                 "SELECT memory_id, event, detail FROM memory_events ORDER BY event_id"
             ):
                 if event == "memory:decayed":
-                    decays_told += json.loads(detail)["decayed"]
+                    recorded_decays += json.loads(detail)["decayed"]
                 elif memory_id is not None:
                     events[memory_id].append(event)
         return Snapshot(
@@ -83,13 +83,13 @@ def snapshot(path: Path) -> Snapshot:
                 for memory_id in {*copies, *events}
             },
             order=order,
-            decays_told=decays_told,
+            recorded_decays=recorded_decays,
             knowledge=knowledge,
         )
 
 
 def broken_promises(before: Snapshot, after: Snapshot, found: Snapshot) -> list[str]:
-    """Say of which memories it is not true that all or nothing of the change happened to them."""
+    """Describe each memory for which neither all nor nothing of the change happened."""
     broken = [] if found.sound else ["the file is damaged"]
     decayed = 0
     for memory_id in sorted({*before.states, *found.states}):
@@ -97,15 +97,15 @@ def broken_promises(before: Snapshot, after: Snapshot, found: Snapshot) -> list[
         new = after.states.get(memory_id, NOWHERE)
         state = found.states.get(memory_id, NOWHERE)
         if state not in (old, new):
-            broken.append(f"{memory_id} is in {state.places}, told of by {list(state.events)}")
+            broken.append(f"{memory_id} is in {state.places}, recorded by {list(state.events)}")
         decayed += state != old and (state.places, state.events) == (old.places, old.events)
-    if decayed != found.decays_told - before.decays_told:
-        broken.append(f"{decayed} memories decayed, {found.decays_told} were told of")
+    if decayed != found.recorded_decays - before.recorded_decays:
+        broken.append(f"{decayed} memories decayed, {found.recorded_decays} were recorded")
     return broken
 
 
 def count_changed(before: Snapshot, found: Snapshot) -> int:
-    """Return how many memories are not as they were."""
+    """Return how many memories have changed."""
     return sum(
         found.states.get(key, NOWHERE) != before.states.get(key, NOWHERE)
         for key in before.states.keys() | found.states.keys()
@@ -123,7 +123,7 @@ class Shape:
 
 
 def shape(path: Path) -> Shape:
-    """Look at a copy of the files."""
+    """Read a copy of the files."""
     with connected_to_copy(path) as db:
         schema = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY 1, 2")
         recorded = column_names(db, "memctl_migrations")

@@ -32,7 +32,7 @@ def on_a_terminal(
     )
     os.close(theirs)
     printed = b""
-    with suppress(OSError):  # Linux's way to say that the other end is closed
+    with suppress(OSError):  # Linux reports in this way that the other end is closed
         while more := os.read(ours, 65536):
             printed += more
     os.close(ours)
