@@ -116,7 +116,7 @@ class Fault:
     codes: Mapping[str, int] = field(default_factory=dict)
     says: str = ""  # a part of every error
     make: Callable[[Path], AbstractContextManager[object]] = all_is_well
-    limits: tuple[str, ...] = ()
+    limits: tuple[tuple[str, int], ...] = ()
     untouched: str = "cache the toolchain"
 
 
@@ -171,13 +171,13 @@ FAULTS = [
         "no file may grow (quota, `ulimit -f`)",
         1,
         says="cannot be read or written",
-        limits=("prlimit", "--fsize=0"),
+        limits=(("fsize", 0),),
     ),
     Fault(
         "too few open files (`ulimit -n`)",
         1,
         says="open",  # SQLite does not say why it cannot open one
-        limits=("prlimit", "--nofile=6"),
+        limits=(("nofile", 6),),
     ),
 ]
 FULL_DISK = Fault("the disk is full", 1, says="full")
@@ -190,7 +190,7 @@ def meet(fault: Fault, folder: Path, origin: Path, trouble: Callable[[], object]
     programs = {}
     for name in COMMANDS:
         (folder / name).mkdir()
-        programs[name] = Memctl(folder / name / "harness.db", NOW, fault.limits)
+        programs[name] = Memctl(folder / name / "harness.db", limits=fault.limits)
         shutil.copyfile(origin, programs[name].database)
 
     def run(name: str) -> Answer:

@@ -12,6 +12,7 @@ import json
 import os
 import pkgutil
 import re
+import resource
 import selectors
 import signal
 import socket
@@ -28,6 +29,7 @@ from typing import Any
 LAZY_MODULES = ("_strptime", "hashlib", "rich.cells", "rich.console", "rich.table", "sqlite_utils")
 READ_AT_ONCE = 1 << 16
 NO_STREAMS: Mapping[int, int] = {}
+NO_LIMITS: Mapping[str, int] = {}
 # What differs between steps of one kind: values, and names with a time or a random part.
 VALUES = re.compile(r"\S*/\S*|x?'[^']*'|\w*\d\S*|NULL|[?,\s]+", re.IGNORECASE)
 KIND_LENGTH = 50  # what follows it in a statement does not determine the kind
@@ -67,6 +69,7 @@ class ForkServer:
         given: bytes = b"",
         streams: Mapping[int, int] = NO_STREAMS,
         closed: Sequence[int] = (),
+        limits: Mapping[str, int] = NO_LIMITS,
         timeout: float = 60,
         steps: Path | None = None,
         kill_before: tuple[int, str | None] = (0, None),
@@ -74,13 +77,14 @@ class ForkServer:
         """Run the program to its end, as subprocess.run does; the first word is its own name.
 
         What it prints on 1 and 2 is returned, except where `streams` has a descriptor to print to;
-        `closed` are those of 0, 1 and 2 that are closed when it starts.
+        `closed` are those of 0, 1 and 2 that are closed when it starts. `limits` are those of
+        `prlimit`, by their names, such as "fsize".
 
         The kinds of its steps are written to a file, a line each, when one is given; see
         `_count_steps`. `kill_before` is the number, from 1, of the step before which the program
         is killed, among all steps or among those of one kind; 0 lets it end by itself.
         """
-        request: dict[str, Any] = {"closed": closed}
+        request: dict[str, Any] = {"closed": closed, "limits": dict(limits)}
         if steps is not None:
             request |= {"steps": str(steps), "kill_before": kill_before}
         return self._start(words, environment, directory, streams, request).end(given, timeout)
@@ -277,6 +281,8 @@ def _answer(stdin: int, stdout: int, stderr: int, reply: int) -> None:
         else:
             fresh = open(place, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
             setattr(sys, name, fresh)
+    for name, most in request.get("limits", {}).items():
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (most, most))
     if "stop_before" in request:
         _stop_before(request["stop_before"])
     if "steps" in request:

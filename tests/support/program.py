@@ -52,6 +52,7 @@ class Memctl:
     database: Path
     now: datetime = NOW
     prefix: tuple[str, ...] = ()  # a program that runs it under other conditions
+    limits: tuple[tuple[str, int], ...] = ()  # of prlimit, such as ("fsize", 0)
 
     def environment(self) -> dict[str, str]:
         """Return the whole environment that a command gets."""
@@ -88,6 +89,7 @@ class Memctl:
                 environment=self.environment(),
                 directory=Path.cwd(),
                 given=given,
+                limits=dict(self.limits),
                 timeout=timeout,
             )
         return Answer(
