@@ -1,4 +1,4 @@
-"""The clock: a time that cannot be right changes nothing, and what a wrong one left is found."""
+"""The clock: an impossible time changes nothing, and what a wrong clock has written is found."""
 
 import shutil
 import sqlite3
@@ -41,8 +41,8 @@ def copy(template: Path, path: Path) -> Path:
 
 
 @pytest.fixture
-def looking(copy: Path) -> Iterator[sqlite3.Connection]:
-    """A plain connection to it."""
+def copy_db(copy: Path) -> Iterator[sqlite3.Connection]:
+    """A plain connection to the copied database."""
     with closing(connect(copy)) as db:
         yield db
 
@@ -54,7 +54,7 @@ def delivered() -> list[Alert]:
 
 
 def charge(run: JobContext) -> JobResult:
-    """Do the work of decay."""
+    """Run decay."""
     return decay(run, DecayPolicy(), PromotePolicy())
 
 
@@ -64,14 +64,14 @@ def perform_at(path: Path, now: datetime, **request: Any) -> JobReport[JobResult
 
 
 def statuses(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
-    """Return how every run ended."""
+    """Return job and status of every run."""
     return rows(db, "memory_runs", "job, status")
 
 
 def content(path: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Return all rows but those that record a refusal."""
-    told = ("memory_runs", "memory_events", "memory_state")
-    return {table: found for table, found in everything(path).items() if table not in told}
+    refusal = ("memory_runs", "memory_events", "memory_state")
+    return {table: found for table, found in everything(path).items() if table not in refusal}
 
 
 @pytest.mark.parametrize("dry_run", [False, True], ids=["run", "preview"])
@@ -93,23 +93,23 @@ def test_a_clock_over_60_days_ahead_of_runs_and_writes_is_refused(
     assert content(copy) == before
 
 
-def test_a_clock_60_days_ahead_is_good_enough(copy: Path, looking: sqlite3.Connection) -> None:
+def test_a_clock_60_days_ahead_is_accepted(copy: Path, copy_db: sqlite3.Connection) -> None:
     perform_at(copy, NOW)
 
     perform_at(copy, NOW + 60 * DAY)
 
-    assert statuses(looking) == [("decay", "ok"), ("decay", "ok")]
+    assert statuses(copy_db) == [("decay", "ok"), ("decay", "ok")]
 
 
-def test_force_accepts_the_leap_and_the_next_run_needs_none(
-    copy: Path, looking: sqlite3.Connection
+def test_after_one_forced_leap_the_next_run_needs_no_force(
+    copy: Path, copy_db: sqlite3.Connection
 ) -> None:
     perform_at(copy, NOW)
 
     perform_at(copy, LEAP, force=True)
     perform_at(copy, LEAP + DAY)
 
-    assert [status for _, status in statuses(looking)] == ["ok", "ok", "ok"]
+    assert [status for _, status in statuses(copy_db)] == ["ok", "ok", "ok"]
 
 
 @pytest.mark.parametrize("column", ["created_at", "last_accessed"])
@@ -119,17 +119,17 @@ def test_force_accepts_the_leap_and_the_next_run_needs_none(
         pytest.param(LEAP - DAY, True, id="yesterday"),
         pytest.param(LEAP - 60 * DAY, True, id="60 days ago"),
         pytest.param(LEAP - 61 * DAY, False, id="61 days ago"),
-        pytest.param(LEAP + timedelta(minutes=5), True, id="a clock five minutes ahead"),
-        pytest.param(LEAP + 365 * DAY, False, id="a time in the future proves nothing"),
+        pytest.param(LEAP + timedelta(minutes=5), True, id="five minutes in the future"),
+        pytest.param(LEAP + 365 * DAY, False, id="an hour in the future"),
     ],
 )
-def test_a_machine_that_was_off_for_long_goes_on_when_the_service_has_written(
-    copy: Path, looking: sqlite3.Connection, column: str, written: datetime, accepted: bool
+def test_after_a_long_outage_a_recent_write_makes_the_clock_credible(
+    copy: Path, copy_db: sqlite3.Connection, column: str, written: datetime, accepted: bool
 ) -> None:
     perform_at(copy, NOW)
     columns: Row = {column: text_of(written)}
-    insert_memory(looking, **columns)
-    insert_memory(looking, created_at="a while ago", last_accessed=None)
+    insert_memory(copy_db, **columns)
+    insert_memory(copy_db, created_at="a while ago", last_accessed=None)
 
     if accepted:
         perform_at(copy, LEAP)
@@ -138,14 +138,14 @@ def test_a_machine_that_was_off_for_long_goes_on_when_the_service_has_written(
             perform_at(copy, LEAP)
 
 
-def test_the_first_run_of_all_is_never_refused(copy: Path, looking: sqlite3.Connection) -> None:
+def test_the_first_run_is_never_refused(copy: Path, copy_db: sqlite3.Connection) -> None:
     perform_at(copy, NOW + 70 * DAY)
 
-    assert statuses(looking) == [("decay", "ok")]
+    assert statuses(copy_db) == [("decay", "ok")]
 
 
 def spooled(db: sqlite3.Connection) -> None:
-    """Record a failure of 2036 that could not be recorded in the database at once."""
+    """Spool a failure of 2036, as when it could not be recorded in the database."""
     failure = Failure("decay", "2036-02-07T06:28:16Z", "h", 1, "locked", "0.1.0")
     ledger.record_failure(db, failure, run_id=None)
 
@@ -156,17 +156,17 @@ def refused(db: sqlite3.Connection) -> None:
 
 
 @pytest.mark.parametrize("leave", [spooled, refused])
-def test_a_refused_run_of_2036_neither_makes_2036_credible_nor_stops_the_right_clock(
-    copy: Path, looking: sqlite3.Connection, leave: Callable[[sqlite3.Connection], None]
+def test_a_refused_run_of_2036_has_no_effect_on_later_clock_checks(
+    copy: Path, copy_db: sqlite3.Connection, leave: Callable[[sqlite3.Connection], None]
 ) -> None:
     perform_at(copy, NOW)
-    leave(looking)
+    leave(copy_db)
 
     with pytest.raises(ClockLeapError):
         perform_at(copy, LEAP)
     perform_at(copy, NOW + timedelta(hours=1))
 
-    assert [status for _, status in statuses(looking)][2:] == ["refused", "ok"]
+    assert [status for _, status in statuses(copy_db)][2:] == ["refused", "ok"]
 
 
 def taking(delivered: list[Alert]) -> Callable[[Undelivered, float], bool]:
@@ -179,8 +179,8 @@ def taking(delivered: list[Alert]) -> Callable[[Undelivered, float], bool]:
     return take
 
 
-def test_a_leap_is_alerted_at_once_and_once_until_a_run_is_accepted(
-    copy: Path, looking: sqlite3.Connection, delivered: list[Alert]
+def test_a_leap_raises_one_alert_until_a_run_is_accepted(
+    copy: Path, copy_db: sqlite3.Connection, delivered: list[Alert]
 ) -> None:
     watch = Watch(deliver=taking(delivered))
     perform_at(copy, NOW, watch=watch)
@@ -195,14 +195,14 @@ def test_a_leap_is_alerted_at_once_and_once_until_a_run_is_accepted(
     assert delivered[0].message.startswith(
         "the clock reads 2036-02-07T06:28:16Z, but run 1 (decay)"
     )
-    assert raised(looking) == [("alert:clock",)]
-    assert rows(looking, "memory_events", "event, run_id") == [
+    assert raised(copy_db) == [("alert:clock",)]
+    assert rows(copy_db, "memory_events", "event, run_id") == [
         ("memory:alert", 2),
         ("memory:alert", 5),
     ]
 
 
-def test_what_is_done_by_hand_is_refused_without_an_alert(
+def test_a_refusal_of_a_command_run_by_hand_raises_no_alert(
     copy: Path, delivered: list[Alert]
 ) -> None:
     perform_at(copy, NOW)
@@ -214,8 +214,8 @@ def test_what_is_done_by_hand_is_refused_without_an_alert(
     assert delivered == []
 
 
-def test_run_is_refused_once_for_all_its_jobs(
-    copy: Path, looking: sqlite3.Connection, delivered: list[Alert], tmp_path: Path
+def test_run_records_one_refusal_for_all_its_jobs(
+    copy: Path, copy_db: sqlite3.Connection, delivered: list[Alert], tmp_path: Path
 ) -> None:
     settings = load_settings(database=copy, configuration=None, environ={"HOME": str(tmp_path)})
     request = JobRequest(copy, NOW, watch=Watch(deliver=taking(delivered)))
@@ -225,35 +225,35 @@ def test_run_is_refused_once_for_all_its_jobs(
     turns = list(run_due_jobs(settings, request._replace(now=LEAP)))
 
     assert [(turn.job, type(turn.failure)) for turn in turns] == [("cleanup", ClockLeapError)]
-    assert statuses(looking)[5:] == [("cleanup", "refused")]
+    assert statuses(copy_db)[5:] == [("cleanup", "refused")]
     assert [alert.condition for alert in delivered] == ["clock"]
     assert content(copy) == before
 
 
 def findings(db: sqlite3.Connection, path: Path, *, now: datetime) -> list[tuple[str, str]]:
-    """Return code and message of what the check finds wrong."""
+    """Return code and message of each finding of the check."""
     found = check(db, path, CheckPolicies(), now=now).findings
     return [(one.code, one.message) for one in found if one.severity != "info"]
 
 
-def test_a_check_names_the_wrong_clock(copy: Path, looking: sqlite3.Connection) -> None:
+def test_the_check_reports_the_wrong_clock(copy: Path, copy_db: sqlite3.Connection) -> None:
     perform_at(copy, NOW)
 
-    assert next(code for code, _ in findings(looking, copy, now=LEAP)) == "clock"
-    assert findings(looking, copy, now=NOW) == []
+    assert next(code for code, _ in findings(copy_db, copy, now=LEAP)) == "clock"
+    assert findings(copy_db, copy, now=NOW) == []
 
 
-def test_a_check_leaves_out_the_timestamp_of_an_alert_that_reports_a_refused_clock(
-    copy: Path, looking: sqlite3.Connection
+def test_the_check_ignores_the_timestamp_of_an_alert_for_a_refused_clock(
+    copy: Path, copy_db: sqlite3.Connection
 ) -> None:
     perform_at(copy, NOW)
     with pytest.raises(ClockLeapError):
         perform_at(copy, LEAP)
 
-    assert [code for code, _ in findings(looking, copy, now=NOW)] == ["refused"]
+    assert [code for code, _ in findings(copy_db, copy, now=NOW)] == ["refused"]
 
 
-def test_a_check_finds_every_timestamp_that_a_clock_ahead_has_left(
+def test_the_check_finds_every_timestamp_written_by_a_clock_ahead(
     migrated: Memctl, db: sqlite3.Connection
 ) -> None:
     insert_memory(db, id="idle", key="idle", idle_days=1, importance=9)
@@ -279,7 +279,7 @@ def test_a_check_finds_every_timestamp_that_a_clock_ahead_has_left(
 
     at = "2036-02-07T06:28:16Z"
     future = "timestamps in the future in "
-    assert [said for said in found if said[0] in ("charged_ahead", "stamp_to_come")] == [
+    assert [finding for finding in found if finding[0] in ("charged_ahead", "stamp_to_come")] == [
         (
             "charged_ahead",
             "memories whose last_decay_at is in the future, and which do not decay until then: "
@@ -306,23 +306,23 @@ def test_a_check_finds_every_timestamp_that_a_clock_ahead_has_left(
     ]
 
 
-def test_an_alert_that_a_clock_ahead_has_raised_is_nothing_to_resume(
-    copy: Path, looking: sqlite3.Connection
+def test_the_check_ignores_an_alert_raised_by_a_clock_ahead(
+    copy: Path, copy_db: sqlite3.Connection
 ) -> None:
     perform_at(copy, NOW)
     with pytest.raises(ClockLeapError):
         perform_at(copy, LEAP)
 
-    assert ("alert:clock",) in raised(looking)
-    assert "stamp_to_come" not in dict(findings(looking, copy, now=NOW))
+    assert ("alert:clock",) in raised(copy_db)
+    assert "stamp_to_come" not in dict(findings(copy_db, copy, now=NOW))
 
 
-def test_a_job_that_succeeded_under_a_clock_ahead_can_be_overdue(
-    copy: Path, looking: sqlite3.Connection
+def test_a_job_that_succeeded_with_a_clock_ahead_can_be_overdue(
+    copy: Path, copy_db: sqlite3.Connection
 ) -> None:
     perform_at(copy, LEAP)
     perform_at(copy, NOW, force=True)
 
     assert ("overdue", "decay has not succeeded for 10 days") in findings(
-        looking, copy, now=NOW + 10 * DAY
+        copy_db, copy, now=NOW + 10 * DAY
     )

@@ -1,7 +1,7 @@
-"""SIGKILL: a command that dies loses nothing, doubles nothing, and can be rerun.
+"""SIGKILL: a killed command loses nothing, duplicates nothing, and can be rerun.
 
 Every memory must at all times be exactly as it was before the command, or exactly as an unkilled
-run leaves it, and its events must tell which. Commands are killed before each step that can change
+run leaves it, and its events must agree. Commands are killed before each step that can change
 something (one step of each kind here, every step in the campaign), and at random moments, at which
 they may have ended.
 """
@@ -61,7 +61,7 @@ however_killed = pytest.mark.parametrize("killed", [*by_step, at_random])
 
 
 def ledger_since(path: Path, template: Path) -> list[tuple[str, bool]]:
-    """Return of each run that the template lacks the status and whether it was finished."""
+    """Return the status of each run that the template lacks, and whether it was finished."""
     runs = "SELECT run_id, status, finished_at IS NOT NULL FROM memory_runs ORDER BY run_id"
     with closing(connect(template)) as db:
         known = len(db.execute(runs).fetchall())
@@ -74,9 +74,9 @@ def ledger_since(path: Path, template: Path) -> list[tuple[str, bool]]:
 
 @dataclass(frozen=True)
 class Crash:
-    """What a killed job left, and what its rerun made of it."""
+    """The state that a killed job left, and the state after its rerun."""
 
-    changed: float  # the part of the whole work that was done
+    changed: float  # the share of the work that was done
     broken: list[str]
     ledger: list[tuple[str, bool]]
     rerun: int
@@ -84,7 +84,7 @@ class Crash:
 
     @property
     def recorded(self) -> bool:
-        """Tell whether the ledger shows what was done, as a crash unless all of it was."""
+        """Return whether the ledger records the work, as a crash unless it was finished."""
         return self.ledger == [("running", False)] or (self.changed, self.ledger) in (
             (0, []),
             (1, [("ok", True)]),
@@ -92,7 +92,7 @@ class Crash:
 
 
 def crash_repeatedly(job: Job, killed: Killed, folder: Path) -> list[Crash]:
-    """Kill a job over and over, each time on a fresh copy of its database."""
+    """Kill a job repeatedly, each time on a fresh copy of its database."""
     template = program_at(folder / "template")
     words = job.prepare(template, MEMORIES)
     unkilled = copy_at(folder / "unkilled", template)
@@ -125,7 +125,7 @@ def check(crashes: list[Crash]) -> None:
 
 @pytest.mark.parametrize("killed", by_step)
 @every_job
-def test_a_job_killed_before_a_step_loses_and_doubles_nothing(
+def test_a_job_killed_before_a_step_loses_and_duplicates_nothing(
     job: Job, killed: Killed, tmp_path: Path
 ) -> None:
     crashes = crash_repeatedly(job, killed, tmp_path)
@@ -138,14 +138,12 @@ def test_a_job_killed_before_a_step_loses_and_doubles_nothing(
 
 @campaign
 @every_job
-def test_a_job_killed_at_a_random_moment_loses_and_doubles_nothing(
-    job: Job, tmp_path: Path
-) -> None:
+def test_a_job_killed_at_random_loses_and_duplicates_nothing(job: Job, tmp_path: Path) -> None:
     check(crash_repeatedly(job, killed_at_random, tmp_path))
 
 
 @however_killed
-def test_a_killed_atomic_import_happened_whole_or_not_at_all(
+def test_a_killed_atomic_import_is_complete_or_had_no_effect(
     killed: Killed, tmp_path: Path
 ) -> None:
     template = program_at(tmp_path / "template")
@@ -169,7 +167,7 @@ def test_a_killed_atomic_import_happened_whole_or_not_at_all(
 
 @dataclass(frozen=True)
 class SchemaCrash:
-    """What a killed change of the schema left, and what its rerun made of it."""
+    """The state that a killed schema change left, and the state after its rerun."""
 
     left: Shape
     backups: list[Snapshot]
@@ -179,7 +177,7 @@ class SchemaCrash:
 
 
 def crashes_of_schema_change(words: Words, killed: Iterable[Memctl]) -> list[SchemaCrash]:
-    """Look at what each kill of a change of the schema left, and at what its rerun makes of it."""
+    """Kill a schema change repeatedly; return what each kill left and the state after the rerun."""
     crashes = []
     for memctl in killed:
         left = shape(memctl.database)
@@ -196,7 +194,7 @@ def crashes_of_schema_change(words: Words, killed: Iterable[Memctl]) -> list[Sch
 
 
 @however_killed
-def test_a_killed_migration_stops_at_a_whole_step_and_changes_no_memory(
+def test_a_killed_migration_ends_at_a_whole_step_with_no_memory_changed(
     killed: Killed, tmp_path: Path
 ) -> None:
     template = program_at(tmp_path / "template")
@@ -219,7 +217,7 @@ def test_a_killed_migration_stops_at_a_whole_step_and_changes_no_memory(
 
 
 @however_killed
-def test_a_killed_rollback_happens_or_not_and_keeps_the_archive_in_its_backup(
+def test_a_killed_rollback_is_complete_or_had_no_effect_and_leaves_a_whole_backup(
     killed: Killed, tmp_path: Path
 ) -> None:
     template = program_at(tmp_path / "template")
@@ -239,7 +237,7 @@ def test_a_killed_rollback_happens_or_not_and_keeps_the_archive_in_its_backup(
     assert [crash.end for crash in crashes if crash.end != after] == []
 
 
-# The control: the check can fail
+# Control: the check can fail
 
 CARELESS = """
 import sqlite3, sys

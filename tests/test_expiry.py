@@ -1,4 +1,4 @@
-"""Expiry is exact for every format: against an oracle that reads times with nothing of SQLite."""
+"""Expiry is exact for every format, compared with an oracle that reads times without SQLite."""
 
 import re
 import sqlite3
@@ -79,7 +79,7 @@ def oracle(text: str) -> int | None:
 
 @pytest.fixture(scope="module")
 def memory() -> Iterator[sqlite3.Connection]:
-    """A database without tables: only SQLite's own reading of values is at stake."""
+    """A database without tables: only SQLite's conversion of values is tested."""
     with closing(sqlite3.connect(":memory:")) as db:
         yield db
 
@@ -114,7 +114,7 @@ clocks = st.sampled_from(
 
 @st.composite
 def good_times(draw: st.DrawFn) -> str:
-    """A time as some program might write it, mostly near NOW, where mistakes show."""
+    """A time in a format that programs use, mostly near NOW, where errors show."""
     moment = draw(st.one_of(around_now, moments))
     date = f"{moment.year:04}-{moment.month:02}-{moment.day:02}"
     if draw(st.booleans()) and draw(st.booleans()):
@@ -212,10 +212,10 @@ def test_exactly_the_times_before_the_cutoff_have_expired(
         pytest.param(1, id="a number"),
         pytest.param(2461366.8, id="a Julian day"),
         pytest.param(b"2026-01-01 00:00:00", id="a BLOB"),
-        pytest.param(b"\xff\xfe", id="a BLOB that is no text"),
+        pytest.param(b"\xff\xfe", id="a BLOB that is not UTF-8"),
     ],
 )
-def test_what_is_not_text_is_not_a_time(stored: object, memory: sqlite3.Connection) -> None:
+def test_only_text_is_read_as_a_time(stored: object, memory: sqlite3.Connection) -> None:
     query = f"SELECT {unix_seconds('stored')} FROM (SELECT ? AS stored)"
 
     (read,) = memory.execute(query, (stored,)).fetchone()
@@ -235,7 +235,7 @@ def test_a_time_on_the_command_line_is_read_like_a_stored_one(text: str) -> None
         assert to_unix(parse_moment(text)) == meant
 
 
-def test_the_index_on_expiry_serves_the_search_for_the_expired(db: sqlite3.Connection) -> None:
+def test_the_search_for_expired_memories_uses_the_index(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA automatic_index = OFF")
     query = expired_memories(ALL_ROWS)
     parameters = {"now": to_unix(NOW), "agent": None}

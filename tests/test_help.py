@@ -1,4 +1,4 @@
-"""Help that is asked for: examples that run, the manual page, completion in real shells."""
+"""Help: examples that run, the manual page, completion in real shells."""
 
 import os
 import re
@@ -24,7 +24,7 @@ BARE_SHELLS = {"bash": ["bash", "--norc"], "zsh": ["zsh", "-f"], "fish": ["fish"
 
 
 def in_a_shell(memctl: Memctl, script: str, *, shell_name: str = "bash") -> str:
-    """Run a script as a person would who has memctl on the path; return what it printed."""
+    """Run a script with memctl on the path; return what it printed."""
     ran = run_with_forks(
         [*BARE_SHELLS[shell_name], "-c", script],
         environment={
@@ -42,7 +42,7 @@ def in_a_shell(memctl: Memctl, script: str, *, shell_name: str = "bash") -> str:
 
 @pytest.fixture
 def agents(template: Path, memctl: Memctl) -> Memctl:
-    """The program, and agents of which some have names that no shell takes as they are."""
+    """The program, and agents of which some have names that a shell needs quoted."""
     shutil.copyfile(template, memctl.database)
     with closing(connect(memctl.database)) as db:
         insert_memory(db, id="m-1", agent_id="build_agent", key="toolchain")
@@ -61,12 +61,12 @@ def test_every_command_has_an_example() -> None:
 
 
 LINES = {name: [example.line for example in examples] for name, examples in EXAMPLES.items()}
-# What the help of a command has as well need not be run twice.
+# Examples that are also in the help of a command need not run twice.
 LINES["memctl"] = sorted({example.line for example in FIRST_STEPS} - set(chain(*LINES.values())))
 
 
 @pytest.mark.parametrize("lines", LINES.values(), ids=LINES)
-def test_the_examples_run_as_they_stand(lines: list[str], agents: Memctl) -> None:
+def test_the_examples_run_unchanged(lines: list[str], agents: Memctl) -> None:
     for line in lines:
         in_a_shell(agents, f"set -e -o pipefail; {line}")
 
@@ -78,7 +78,7 @@ def test_the_help_ends_with_the_examples(memctl: Memctl) -> None:
     assert memctl.ok("--help").out.endswith(f"    {FIRST_STEPS[-1].line}\n{MORE}")
 
 
-def test_the_help_has_every_command_with_the_whole_of_its_first_line(memctl: Memctl) -> None:
+def test_the_help_lists_every_command_with_its_full_summary(memctl: Memctl) -> None:
     printed = " ".join(memctl.ok("--help").out.split())
 
     assert "..." not in printed.partition("Database: ")[2]
@@ -88,7 +88,7 @@ def test_the_help_has_every_command_with_the_whole_of_its_first_line(memctl: Mem
 # The manual page
 
 
-def test_the_manual_page_is_made_from_the_program() -> None:
+def test_the_manual_page_is_up_to_date() -> None:
     made = subprocess.run(
         [sys.executable, ROOT / "docs" / "manual.py"],
         env={"PATH": os.environ["PATH"]},
@@ -100,8 +100,8 @@ def test_the_manual_page_is_made_from_the_program() -> None:
     assert made == PAGE.read_text(encoding="utf-8")
 
 
-@pytest.mark.skipif(not shutil.which("mandoc"), reason="mandoc, which checks it, is not installed")
-def test_the_manual_page_is_as_man_wants_it() -> None:
+@pytest.mark.skipif(not shutil.which("mandoc"), reason="needs mandoc")
+def test_mandoc_finds_nothing_wrong_with_the_manual_page() -> None:
     checked = subprocess.run(
         ["mandoc", "-Tlint", "-Wwarning", PAGE], capture_output=True, text=True, check=False
     )
@@ -109,12 +109,12 @@ def test_the_manual_page_is_as_man_wants_it() -> None:
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
-@pytest.mark.skipif(not shutil.which("mandoc"), reason="mandoc, which shows it, is not installed")
-def test_the_manual_page_loses_no_character() -> None:
+@pytest.mark.skipif(not shutil.which("mandoc"), reason="needs mandoc")
+def test_the_manual_page_shows_every_example_unchanged() -> None:
     shown = subprocess.run(
         ["mandoc", "-Tutf8", PAGE], capture_output=True, text=True, check=True
     ).stdout
-    read = re.sub("[^\b]\b", "", shown)  # what makes it bold
+    read = re.sub("[^\b]\b", "", shown)  # backspaces that make it bold
 
     assert [line for line in chain(*LINES.values()) if f" {line}\n" not in read] == []
     assert "\nNAME\n       memctl - maintain the memory of AI agents in a SQLite database\n" in read
@@ -128,10 +128,10 @@ COMPLETED = [
     ("cl", ["cleanup"]),
     ("--db x.db --quiet cl", ["cleanup"]),
     ("cleanup --dr", ["--dry-run"]),
-    ("run --n", []),  # --now is not for people
+    ("run --n", []),  # --now is hidden
     ("recall q", ["qa_agent"]),
     ("--db missing.db recall q", []),
-    ("recall $", []),  # what a shell would not take as one word, it might run
+    ("recall $", []),  # a shell might run a name that it does not take as one word
     ("recall two", []),
     ("decay --max-seconds 5 --agent b", ["build_agent"]),
     ("recall qa_agent e", ["error_pattern"]),
@@ -140,7 +140,7 @@ COMPLETED = [
     ("runs --job cl", ["cleanup"]),
     ("config i", ["init"]),
     ("report --format m", ["markdown"]),
-    ("cleanup --db h", []),  # nothing else, so the shell completes names of files
+    ("cleanup --db h", []),  # no candidates, so the shell completes file names
 ]
 
 
@@ -198,7 +198,7 @@ def test_zsh_completes(agents: Memctl) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["no database", "locked", "no home directory"])
-def test_where_no_agents_can_be_read_none_is_offered_and_nothing_said(
+def test_completion_prints_nothing_where_agents_cannot_be_read(
     trouble: str, agents: Memctl
 ) -> None:
     place = agents.database.parent

@@ -22,13 +22,13 @@ from tests.support.properties import examples
 
 
 class Pieces(io.RawIOBase):
-    """A file of which each read returns the next piece, as from a slow pipe."""
+    """A file in which each read returns the next piece, like a slow pipe."""
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
         self._pieces = iter([piece for piece in pieces if piece])
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Return True: it can be read."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -39,7 +39,7 @@ class Pieces(io.RawIOBase):
 
 
 class ShortReads(io.BufferedIOBase):
-    """A file of which each read returns a single piece, however much was asked for."""
+    """A file in which each read returns a single piece, whatever size was requested."""
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
         self._pieces = iter([piece for piece in pieces if piece])
@@ -56,7 +56,7 @@ def cut(content: bytes, places: Sequence[int]) -> list[bytes]:
 
 
 def read_all(source: io.BufferedIOBase) -> list[Any]:
-    """Return every value of a file, which have nothing but space between them."""
+    """Return every value of a file of values separated by white space."""
     stream = JsonStream(source)
     found = []
     while stream.peek():
@@ -65,7 +65,7 @@ def read_all(source: io.BufferedIOBase) -> list[Any]:
 
 
 def outcome(read: Callable[[], Any]) -> Any:
-    """Return what was read, with the type of every value, or that it was refused."""
+    """Return the values and their types, or that the input was rejected."""
     try:
         return repr(read())
     except (DocumentError, ValueError, RecursionError):
@@ -73,7 +73,7 @@ def outcome(read: Callable[[], Any]) -> Any:
 
 
 def loads(content: bytes) -> Any:
-    """Return what json.loads reads, strict where it is not: names once, no NaN, UTF-8."""
+    """Return what json.loads reads, but strictly: no duplicate names, no NaN, only UTF-8."""
 
     def names_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
@@ -106,7 +106,7 @@ documents = st.builds(
     st.sampled_from([None, 0, 2]),
     st.sampled_from(["\n", "\r\n"]),
 )
-# What is nearly JSON: a document with a few bytes of it gone, or others in their place.
+# Nearly JSON: a document with a few bytes removed or replaced.
 damaged = st.builds(
     lambda content, at, length, new: (
         content[: at % (len(content) + 1)] + new + content[at % (len(content) + 1) + length :]
@@ -129,7 +129,7 @@ soup = st.lists(
 @example(content=b'"half \\ud83e"', places=[8])
 @example(content=b'"\xed\xa0\x80"', places=[2])
 @examples(10)
-def test_any_cut_of_a_file_is_read_as_json_loads_reads_it(
+def test_a_file_read_in_any_pieces_gives_the_values_of_json_loads(
     content: bytes, places: list[int]
 ) -> None:
     expected = outcome(lambda: loads(content))
@@ -139,7 +139,7 @@ def test_any_cut_of_a_file_is_read_as_json_loads_reads_it(
 
 
 def read_one(pieces: Sequence[bytes]) -> list[Any]:
-    """Return the value of a file, if there is one."""
+    """Return the only value of a file."""
     found = read_all(ShortReads(pieces))
     if len(found) > 1:
         raise ValueError("another value behind the first")
@@ -153,7 +153,7 @@ TRICKY = (
 
 
 @pytest.mark.parametrize("ascii_only", [True, False])
-def test_a_text_may_be_cut_anywhere(ascii_only: bool) -> None:
+def test_a_string_may_be_split_anywhere(ascii_only: bool) -> None:
     value = {"value": TRICKY, TRICKY: [TRICKY]}
     content = b"\r\n" + json.dumps(value, ensure_ascii=ascii_only).encode() + b"\r\n"
 
@@ -162,7 +162,7 @@ def test_a_text_may_be_cut_anywhere(ascii_only: bool) -> None:
 
 
 @pytest.mark.parametrize("text", ['"', "\\", "Память 🤖", "\n", "\u2028", "x"])
-def test_every_alignment_with_the_reads_of_a_large_file_is_the_same(text: str) -> None:
+def test_the_alignment_of_reads_does_not_change_the_values(text: str) -> None:
     value = text * (json_stream.CHUNK // len(json.dumps(text)) * 3)
     for shift in range(12):
         expected = ["k" * shift, {"value": value}]
@@ -171,14 +171,14 @@ def test_every_alignment_with_the_reads_of_a_large_file_is_the_same(text: str) -
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
-def test_short_reads_from_a_pipe_are_put_together(pack: Callable[[bytes], bytes]) -> None:
+def test_short_reads_from_a_pipe_are_joined(pack: Callable[[bytes], bytes]) -> None:
     content = pack(json.dumps(TRICKY, ensure_ascii=False).encode())
     pieces = Pieces([bytes([byte]) for byte in content])
 
     assert read_all(decompressed(io.BufferedReader(pieces))) == [TRICKY]
 
 
-def test_a_pipe_that_has_nothing_yet_but_does_not_block_is_an_error() -> None:
+def test_an_empty_nonblocking_pipe_is_an_error() -> None:
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.write(writer, b'["begun')
@@ -192,18 +192,18 @@ def test_a_pipe_that_has_nothing_yet_but_does_not_block_is_an_error() -> None:
     )
 
 
-# Time: how many bytes are looked at, and how many characters are decoded
+# Time: how many bytes are scanned, and how many characters are decoded
 
 
 class Counted:
-    """A pattern that adds up how many bytes it is used on."""
+    """A pattern that counts the bytes that it is matched against."""
 
     def __init__(self, pattern: "re.Pattern[bytes]", counts: list[int]) -> None:
         self._pattern = pattern
         self._counts = counts
 
     def match(self, buffer: bytearray, start: int) -> "re.Match[bytes] | None":
-        """Match, and count: all that there is when nothing matches."""
+        """Match, and count the bytes; a failed match counts the whole rest."""
         found = self._pattern.match(buffer, start)
         self._counts.append((found.end() if found else len(buffer)) - start)
         return found
@@ -211,14 +211,14 @@ class Counted:
 
 @pytest.fixture
 def scanned(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """How many bytes each use of a pattern looked at."""
+    """The number of bytes that each use of a pattern scanned."""
     counts: list[int] = []
     for name in ("SPACE", "WORD", "TEXT", "OUTSIDE_TEXT", "ROW"):
         monkeypatch.setattr(json_stream, name, Counted(getattr(json_stream, name), counts))
     return iter([counts])
 
 
-SIZE = 1_200_000  # over what a value of mere structure may have
+SIZE = 1_200_000  # more than a value of mere structure may have
 LONG_VALUES = {
     "escaped quotes": b'"' + b'\\"' * (SIZE // 2) + b'"',
     "backslashes": b'"' + b"\\\\" * (SIZE // 2) + b'"',
@@ -251,7 +251,7 @@ def test_each_byte_is_scanned_at_most_three_times(
 
     outcome(lambda: read_all(io.BytesIO(content)))
 
-    # Once to see whether it is a row, once more when that is not seen, and space on its own.
+    # Once to detect whether it is a row, once more when it is not, and white space separately.
     assert sum(counts) <= 3 * len(content) + 3 * len(counts)
     assert len(counts) <= len(content)
 
@@ -264,7 +264,7 @@ def test_each_byte_is_scanned_at_most_three_times(
     ],
 )
 @pytest.mark.parametrize("piece", [7, 100_000])
-def test_what_a_long_value_may_consist_of_does_not_depend_on_the_reads(
+def test_the_limit_of_a_long_value_does_not_depend_on_the_reads(
     element: bytes, expected: str, piece: int
 ) -> None:
     content = b"[" + element * (1_500_000 // len(element)) + b"1]"
@@ -275,11 +275,11 @@ def test_what_a_long_value_may_consist_of_does_not_depend_on_the_reads(
     assert found == (repr("read") if expected == "read" else expected)
 
 
-# A limit in bytes
+# Limit in bytes
 
 
 @pytest.mark.parametrize("character", ["x", "ж", "🤖"])
-def test_a_value_is_limited_in_bytes(monkeypatch: pytest.MonkeyPatch, character: str) -> None:
+def test_the_limit_of_a_value_is_in_bytes(monkeypatch: pytest.MonkeyPatch, character: str) -> None:
     monkeypatch.setattr(json_stream, "MOST_BYTES", 2_000_000)
     width = len(character.encode())
 
@@ -291,7 +291,7 @@ def test_a_value_is_limited_in_bytes(monkeypatch: pytest.MonkeyPatch, character:
     assert read(2_001_000) == "refused"
 
 
-def test_no_more_is_held_than_the_longest_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_buffer_holds_no_more_than_the_longest_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_stream, "MOST_BYTES", 1_000_000)
     asked = []
 

@@ -1,4 +1,4 @@
-"""What a memory becomes in the knowledge base: type, text, tags, task and confidence."""
+"""The knowledge entry of a memory: type, text, tags, task and confidence."""
 
 import json
 from decimal import Decimal
@@ -22,7 +22,7 @@ def entry(
     metadata: str | None = None,
     importance: float = 8,
 ) -> KnowledgeEntry:
-    """Return what a memory becomes of which only this matters."""
+    """Return the entry of a memory of which only these columns matter."""
     return entry_of(Source(agent, kind, key, value, metadata, importance))
 
 
@@ -32,18 +32,32 @@ def entry(
         pytest.param("error_pattern", None, "gotcha", id="an error pattern"),
         pytest.param("success_pattern", None, "pattern", id="a success pattern"),
         pytest.param("learning", None, "pattern", id="a learning"),
-        pytest.param("learning", '{"knowledge_type": "decision"}', "decision", id="said to be one"),
-        pytest.param("learning", '{"knowledge_type": "gotcha"}', "gotcha", id="or another"),
-        pytest.param("learning", '{"knowledge_type": "rule"}', "pattern", id="no such type"),
+        pytest.param(
+            "learning", '{"knowledge_type": "decision"}', "decision", id="a specified type"
+        ),
+        pytest.param(
+            "learning", '{"knowledge_type": "gotcha"}', "gotcha", id="another specified type"
+        ),
+        pytest.param("learning", '{"knowledge_type": "rule"}', "pattern", id="an unknown type"),
         pytest.param("learning", '{"knowledge_type": ["gotcha"]}', "pattern", id="a list"),
         pytest.param("learning", '{"knowledge_type": null}', "pattern", id="null"),
         pytest.param("learning", '["knowledge_type"]', "pattern", id="metadata that is a list"),
         pytest.param("learning", '{"knowledge_type": "gotcha"', "pattern", id="metadata cut off"),
-        pytest.param("error_pattern", '{"knowledge_type": "decision"}', "gotcha", id="an error"),
-        pytest.param("success_pattern", '{"knowledge_type": "gotcha"}', "pattern", id="a success"),
+        pytest.param(
+            "error_pattern",
+            '{"knowledge_type": "decision"}',
+            "gotcha",
+            id="an error pattern with a type",
+        ),
+        pytest.param(
+            "success_pattern",
+            '{"knowledge_type": "gotcha"}',
+            "pattern",
+            id="a success pattern with a type",
+        ),
     ],
 )
-def test_only_a_learning_may_say_what_it_becomes(
+def test_only_a_learning_can_specify_its_type(
     kind: str, metadata: str | None, expected: str
 ) -> None:
     assert entry(kind=kind, metadata=metadata).type == expected
@@ -53,7 +67,7 @@ def test_only_a_learning_may_say_what_it_becomes(
     ("value", "expected"),
     [
         pytest.param("retry once", "retry once", id="text"),
-        pytest.param("", "", id="nothing"),
+        pytest.param("", "", id="empty"),
         pytest.param('{"description": "retry"}', "retry", id="a description"),
         pytest.param(' {"description": "retry"}\n', "retry", id="space around it"),
         pytest.param(
@@ -64,34 +78,34 @@ def test_only_a_learning_may_say_what_it_becomes(
         pytest.param(
             '{"description": "it hangs", "steps": "stop it"}',
             "it hangs\nSteps: stop it",
-            id="steps that are one text",
+            id="steps as one text",
         ),
         pytest.param(
             '{"description": "it hangs", "fix": 7, "steps": [1, {"a": 2}, " ", "stop"]}',
             "it hangs\nSteps: stop",
-            id="only texts count",
+            id="only strings count",
         ),
         pytest.param('{"description": "d", "fix": "", "steps": []}', "d", id="empty ones"),
-        pytest.param('{"description": "d", "steps": {"a": 1}}', "d", id="steps that are an object"),
+        pytest.param('{"description": "d", "steps": {"a": 1}}', "d", id="steps as an object"),
         pytest.param('{"fix": "retry"}', '{"fix": "retry"}', id="no description"),
         pytest.param('{"description": " "}', '{"description": " "}', id="a blank description"),
         pytest.param('{"description": ["d"]}', '{"description": ["d"]}', id="a list"),
         pytest.param("{}", "{}", id="an empty object"),
         pytest.param('["description"]', '["description"]', id="a JSON list"),
-        pytest.param('"text"', '"text"', id="a JSON text"),
+        pytest.param('"text"', '"text"', id="a JSON string"),
         pytest.param("null", "null", id="null"),
         pytest.param("7", "7", id="a number"),
         pytest.param('{"description": "d"', '{"description": "d"', id="cut off"),
-        pytest.param('{"a": 1, "a": ' + "9" * 5000 + "}", None, id="an endless number"),
+        pytest.param('{"a": 1, "a": ' + "9" * 5000 + "}", None, id="an infinite number"),
         pytest.param('{"a":' * 100_000, None, id="a hundred thousand brackets"),
         pytest.param("a\0b", "a\0b", id="NUL"),
         pytest.param('{"description": "a\\u0000b"}', "a\0b", id="NUL in JSON"),
-        pytest.param("half \udcf0\udc9f", "half \udcf0\udc9f", id="bytes that are no text"),
-        pytest.param('{"description": "half \\ud83e"}', "half \ufffd", id="half a character"),
-        pytest.param('{"description": "\\ud83e\\udd16"}', "🤖", id="a whole one"),
+        pytest.param("half \udcf0\udc9f", "half \udcf0\udc9f", id="bytes that are not text"),
+        pytest.param('{"description": "half \\ud83e"}', "half \ufffd", id="half a surrogate pair"),
+        pytest.param('{"description": "\\ud83e\\udd16"}', "🤖", id="a whole surrogate pair"),
     ],
 )
-def test_the_text_is_what_json_describes_or_the_value_as_it_is(
+def test_the_text_is_the_description_in_json_or_the_value_itself(
     value: str, expected: str | None
 ) -> None:
     content = value if expected is None else expected
@@ -106,16 +120,18 @@ def test_the_text_is_what_json_describes_or_the_value_as_it_is(
         pytest.param(None, ["from-memory"], id="no metadata"),
         pytest.param('{"tags": ["cli", "P0"]}', ["cli", "P0", "from-memory"], id="texts"),
         pytest.param('{"tags": []}', ["from-memory"], id="none"),
-        pytest.param('{"tags": ["from-memory", "a"]}', ["from-memory", "a"], id="not twice"),
+        pytest.param('{"tags": ["from-memory", "a"]}', ["from-memory", "a"], id="no duplicates"),
         pytest.param('{"tags": ["a", 1]}', ["from-memory"], id="a number among them"),
         pytest.param('{"tags": "cli"}', ["from-memory"], id="one text"),
         pytest.param('{"tags": {"cli": 1}}', ["from-memory"], id="an object"),
         pytest.param('["tags"]', ["from-memory"], id="metadata that is a list"),
-        pytest.param("tags", ["from-memory"], id="metadata that is no JSON"),
-        pytest.param('{"tags": ["ключ", "\\ud83e"]}', ["ключ", "\ufffd", "from-memory"], id="odd"),
+        pytest.param("tags", ["from-memory"], id="metadata that is not JSON"),
+        pytest.param(
+            '{"tags": ["ключ", "\\ud83e"]}', ["ключ", "\ufffd", "from-memory"], id="odd texts"
+        ),
     ],
 )
-def test_tags_are_the_memorys_own_and_where_they_are_from(
+def test_tags_are_those_of_the_memory_and_from_memory(
     metadata: str | None, expected: list[str]
 ) -> None:
     tags = entry(metadata=metadata).tags
@@ -127,17 +143,17 @@ def test_tags_are_the_memorys_own_and_where_they_are_from(
 @pytest.mark.parametrize(
     ("metadata", "value", "expected"),
     [
-        pytest.param('{"taskId": "T-1"}', '{"taskId": "T-2"}', "T-1", id="of the metadata first"),
-        pytest.param(None, '{"taskId": "T-2"}', "T-2", id="of the value"),
-        pytest.param("[1]", '{"taskId": "T-2"}', "T-2", id="of the value beside odd metadata"),
-        pytest.param('{"taskId": ""}', '{"taskId": "T-2"}', "T-2", id="an empty one is none"),
+        pytest.param('{"taskId": "T-1"}', '{"taskId": "T-2"}', "T-1", id="from the metadata first"),
+        pytest.param(None, '{"taskId": "T-2"}', "T-2", id="from the value"),
+        pytest.param("[1]", '{"taskId": "T-2"}', "T-2", id="from the value, with odd metadata"),
+        pytest.param('{"taskId": ""}', '{"taskId": "T-2"}', "T-2", id="an empty one is ignored"),
         pytest.param('{"taskId": 41}', "text", "41", id="a number"),
         pytest.param('{"taskId": true}', "text", None, id="a boolean"),
         pytest.param('{"taskId": ["T-1"]}', "text", None, id="a list"),
         pytest.param(None, "text", None, id="none"),
     ],
 )
-def test_the_task_is_the_metadatas_or_else_the_values(
+def test_the_task_is_taken_from_the_metadata_or_else_the_value(
     metadata: str | None, value: str, expected: str | None
 ) -> None:
     assert entry(metadata=metadata, value=value).task_id == expected
@@ -155,14 +171,14 @@ def test_the_task_is_the_metadatas_or_else_the_values(
         pytest.param("build_agent", "learning", 9.123456, 0.6781, id="rounded"),
         pytest.param("build_agent", "learning", 10, 0.7, id="two points above"),
         pytest.param("build_agent", "learning", 100, 0.7, id="no more than two count"),
-        pytest.param("build_agent", "learning", float("inf"), 0.7, id="not even infinitely many"),
+        pytest.param("build_agent", "learning", float("inf"), 0.7, id="even infinitely many"),
         pytest.param("build_agent", "learning", 3, 0.65, id="below, by another policy"),
-        pytest.param("qa_agent", "learning", 9, 0.775, id="just below the bound"),
-        pytest.param("qa_agent", "learning", 10, 0.79, id="never at the line of 0.8"),
+        pytest.param("qa_agent", "learning", 9, 0.775, id="just below the threshold"),
+        pytest.param("qa_agent", "learning", 10, 0.79, id="never exactly 0.8"),
         pytest.param("QA_agent", "learning", 8, 0.65, id="names are case-sensitive"),
     ],
 )
-def test_confidence_is_the_sum_of_what_speaks_for_it(
+def test_confidence_is_the_sum_of_its_parts(
     agent: str, kind: str, importance: float, expected: float
 ) -> None:
     assert entry(agent=agent, kind=kind, importance=importance).confidence == expected
@@ -210,7 +226,7 @@ ANY_TEXT = st.one_of(
     value=ANY_TEXT,
     metadata=st.one_of(st.none(), ANY_TEXT),
 )
-def test_whatever_a_memory_holds_becomes_an_entry_that_can_be_stored(
+def test_every_memory_becomes_an_entry_that_can_be_stored(
     kind: str, key: str, value: str, metadata: str | None
 ) -> None:
     made = entry(kind=kind, key=key, value=value, metadata=metadata)

@@ -39,7 +39,7 @@ ALL_COLUMNS = ", ".join(COLUMNS)
 
 @dataclass
 class Memory:
-    """A memory as it was written, and its importance as it must be now."""
+    """A memory as it was written, and its expected importance now."""
 
     row: tuple[Any, ...]
     agent: str
@@ -57,7 +57,7 @@ class Memory:
 
     @property
     def is_candidate(self) -> bool:
-        """Whether promote takes it; those that were read often were read just now."""
+        """Whether it is promoted; those that were read often were read just now."""
         return (
             self.type in LESSONS
             and self.importance >= 8
@@ -68,7 +68,7 @@ class Memory:
 
 @functools.cache
 def faded(importance: float, idle_days: int) -> float:
-    """Return the importance after so many idle days, walking through them one by one."""
+    """Return the importance after a number of idle days, computed day by day."""
     left = Decimal(str(importance))
     for day in range(1, idle_days + 1):
         if day > 7:
@@ -77,7 +77,7 @@ def faded(importance: float, idle_days: int) -> float:
 
 
 def written(number: int, chance: random.Random) -> Memory:
-    """Return one of the memories, of which no two have a similar value."""
+    """Return one of the memories; no two have similar values."""
     agent = BIG if number < BIG_MEMORIES else OTHERS[number % len(OTHERS)]
     kind = chance.choice(TYPES)
     often_read = chance.random() < 0.02
@@ -138,7 +138,7 @@ def other(tmp_path: Path) -> Iterator[Memctl]:
 
 
 def expected_row(memory: Memory) -> tuple[Any, ...]:
-    """Return the row as it must be stored now: SQLite stores a whole number as an integer."""
+    """Return the expected row: SQLite stores a whole number as an integer."""
     return (*memory.row[:6], memory.importance, *memory.row[7:])
 
 
@@ -167,10 +167,12 @@ def test_100000_memories_go_through_every_job_as_computed(
         name: expected_row(memory) for name, memory in archived.items()
     }
     events = db.execute("SELECT memory_id, event FROM memory_events ORDER BY event_id").fetchall()
-    told = [(name, event) for name in archived for event in ("memory:expired", "memory:archived")]
-    assert events == [*told, (None, "memory:alert")]  # the largest agent has too many memories
+    expected = [
+        (name, event) for name in archived for event in ("memory:expired", "memory:archived")
+    ]
+    assert events == [*expected, (None, "memory:alert")]  # the largest agent has too many memories
 
-    # Promotion comes before decay here, so that the candidates are those that were written.
+    # Promotion runs before decay here, so that the candidates are those that were written.
     done = migrated.ok("promote", "--json").json
     candidates = [memory for memory in active.values() if memory.is_candidate]
     assert (done["promoted"], done["merged"]) == (len(candidates), 0)

@@ -1,4 +1,4 @@
-"""What is told on stderr: to people, and to a log as JSON or for the journal."""
+"""Messages on stderr: as text, as a JSON log, and for the journal."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from tests.support.program import Answer, Memctl
 
 
 def logged(answer: Answer) -> list[dict[str, Any]]:
-    """Return the lines of a JSON log without what is different each time."""
+    """Return the lines of a JSON log without the fields that differ each time."""
     lines = [json.loads(line) for line in answer.err.splitlines()]
     for line in lines:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
@@ -24,7 +24,7 @@ def logged(answer: Answer) -> list[dict[str, Any]]:
     return lines
 
 
-def test_a_json_log_tells_of_each_action_with_its_counts(
+def test_a_json_log_reports_each_job_with_its_counts(
     migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(expired_for=timedelta(days=1))
@@ -83,7 +83,7 @@ def test_a_json_log_tells_of_each_action_with_its_counts(
 
 
 @pytest.mark.parametrize("words", ["cleanup", "decay", "prune", "restore --run 1"])
-def test_a_log_measures_every_action(
+def test_a_json_log_has_the_durations_of_every_job(
     migrated: Memctl, remember: Callable[..., str], words: str
 ) -> None:
     remember(expired_for=timedelta(days=1))
@@ -97,7 +97,7 @@ def test_a_log_measures_every_action(
     assert line["longest_lock_ms"] >= 0
 
 
-def test_a_json_log_tells_of_a_failure_with_its_code(memctl: Memctl) -> None:
+def test_a_json_log_reports_a_failure_with_its_code(memctl: Memctl) -> None:
     answer = memctl("cleanup", "--log-format", "json", "--json")
 
     message = f"there is no database at {memctl.database}"
@@ -121,8 +121,8 @@ def test_a_journal_line_begins_with_its_priority(db: sqlite3.Connection, migrate
     again = migrated("run", "--log-format", "journal", "--verbose")
     missing = migrated("run", "--log-format", "journal", "--db", "missing.db")
 
-    told = [line.split(":")[0] for line in (answer.err + again.err + missing.err).splitlines()]
-    assert told == [
+    prefixes = [line.split(":")[0] for line in (answer.err + again.err + missing.err).splitlines()]
+    assert prefixes == [
         "<6>cleanup",
         "<6>decay",
         "<6>promote",
@@ -139,7 +139,9 @@ def test_a_journal_line_begins_with_its_priority(db: sqlite3.Connection, migrate
 
 
 @pytest.mark.parametrize("form", ["text", "json", "journal"])
-def test_quiet_leaves_only_errors(memctl: Memctl, migrated: Memctl, form: str) -> None:
+def test_quiet_suppresses_everything_but_errors(
+    memctl: Memctl, migrated: Memctl, form: str
+) -> None:
     quiet = migrated.ok("run", "--quiet", "--log-format", form)
     error = migrated("run", "--quiet", "--log-format", form, "--db", "missing.db")
 
@@ -157,9 +159,7 @@ def test_quiet_and_verbose_exclude_each_other(migrated: Memctl, words: str) -> N
 
 
 @pytest.mark.parametrize("form", ["text", "json", "journal"])
-def test_stored_text_in_a_message_stays_in_its_line_and_cannot_act(
-    migrated: Memctl, form: str
-) -> None:
+def test_stored_text_is_escaped_in_messages(migrated: Memctl, form: str) -> None:
     agent = b"two\nlines \x1b[31m\xff\x7f"
 
     answer = migrated("cleanup", "--agent", agent, "--log-format", form)
@@ -170,7 +170,7 @@ def test_stored_text_in_a_message_stays_in_its_line_and_cannot_act(
     assert answer.err.rstrip("\n").isprintable()
 
 
-def test_messages_of_other_commands_are_in_the_log_too(
+def test_the_log_has_the_messages_of_other_commands_too(
     migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(key="k")

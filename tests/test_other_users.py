@@ -1,4 +1,4 @@
-"""Users other than the owner of the database: readers, root, those who may write its directory.
+"""Users other than the owner of the database: readers, root, and writers of its directory.
 
 These tests need root: they become other users, who need no entry in the list of users.
 """
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 
 @contextmanager
 def acting_as(user: int, group: int = GROUP) -> Iterator[None]:
-    """Be another user for the block, but for the rights that a process was given before."""
+    """Act as another user in the block, except for rights already given to the process."""
     groups = os.getgroups()
     os.setgroups([])
     os.setegid(group)
@@ -50,7 +50,7 @@ def acting_as(user: int, group: int = GROUP) -> Iterator[None]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A directory that other users reach, and that belongs to the service and its group."""
+    """A directory that other users can enter, and that belongs to the service and its group."""
     place = Path(tempfile.mkdtemp())
     place.chmod(0o755)
     folder = place / "service"
@@ -72,12 +72,12 @@ def database(folder: Path, template: Path) -> Path:
 
 
 def owners(folder: Path) -> dict[str, int]:
-    """Return whose everything below a directory is."""
+    """Return the owner of every file below a directory."""
     return {str(file.relative_to(folder)): file.stat().st_uid for file in folder.rglob("*")}
 
 
 def write_a_memory(path: Path) -> None:
-    """Do what the service does."""
+    """Write a memory as the service does."""
     with acting_as(SERVICE), closing(connect(path)) as db:
         db.execute(
             "INSERT INTO agent_memory (id, agent_id, type, key, value)"
@@ -85,20 +85,20 @@ def write_a_memory(path: Path) -> None:
         )
 
 
-def look(path: Path) -> None:
+def read_database(path: Path) -> None:
     """Read as commands do."""
     with open_database(path, read_only=True) as db:
         db.execute("SELECT count(*) FROM agent_memory").fetchone()
 
 
 def open_api(path: Path) -> None:
-    """Read as a program does that imports memctl."""
+    """Read with the Python API."""
     with AgentMemory(path, clock=lambda: NOW) as memories:
         memories.recall_all("bot")
 
 
 def take_lock(path: Path) -> None:
-    """Change something as commands do that take the lock first."""
+    """Take the lock as commands that change something do."""
     with exclusive(path, job="backup", wait=0):
         pass
 
@@ -106,7 +106,7 @@ def take_lock(path: Path) -> None:
 # Readers
 
 
-@pytest.mark.parametrize("access", [look, open_api, take_lock])
+@pytest.mark.parametrize("access", [read_database, open_api, take_lock])
 def test_a_user_who_cannot_write_the_database_leaves_nothing_beside_it(
     database: Path, access: Callable[[Path], None]
 ) -> None:
@@ -117,7 +117,7 @@ def test_a_user_who_cannot_write_the_database_leaves_nothing_beside_it(
     write_a_memory(database)
 
 
-def test_a_completion_offers_no_agents_to_a_user_who_would_leave_files(
+def test_completion_offers_no_agents_if_reading_would_leave_files(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_a_memory(database)
@@ -138,7 +138,7 @@ def test_another_user_reads_while_the_service_has_the_database_open(database: Pa
         db.execute("SELECT count(*) FROM agent_memory").fetchone()
         os.seteuid(0)
         os.seteuid(READER)
-        look(database)
+        read_database(database)
         os.seteuid(0)
         os.seteuid(SERVICE)
 
@@ -146,11 +146,11 @@ def test_another_user_reads_while_the_service_has_the_database_open(database: Pa
     assert set(owners(database.parent).values()) == {SERVICE}
 
 
-def test_a_database_that_its_group_may_write_is_open_to_the_group(database: Path) -> None:
+def test_a_group_writable_database_is_open_to_its_group(database: Path) -> None:
     database.chmod(0o660)
 
     with acting_as(READER):
-        look(database)
+        read_database(database)
         take_lock(database)
     write_a_memory(database)
     with acting_as(SERVICE):
@@ -159,22 +159,22 @@ def test_a_database_that_its_group_may_write_is_open_to_the_group(database: Path
     assert stat.S_IMODE(lock_path(database).stat().st_mode) == 0o660
 
 
-def test_what_is_created_outside_the_group_of_the_database_is_refused(database: Path) -> None:
+def test_a_user_outside_the_group_of_the_database_is_refused(database: Path) -> None:
     database.chmod(0o660)
     database.parent.chmod(0o777)
 
     with acting_as(READER, group=READER), pytest.raises(MemctlError):
-        look(database)
+        read_database(database)
 
     assert owners(database.parent) == {"harness.db": SERVICE}
 
 
-def test_a_database_without_a_write_ahead_log_is_read_by_everybody(database: Path) -> None:
+def test_any_user_can_read_a_database_without_a_write_ahead_log(database: Path) -> None:
     with closing(connect(database)) as db:
         db.execute("PRAGMA journal_mode = DELETE")
 
     with acting_as(READER):
-        look(database)
+        read_database(database)
 
     assert owners(database.parent) == {"harness.db": SERVICE}
 
@@ -182,7 +182,7 @@ def test_a_database_without_a_write_ahead_log_is_read_by_everybody(database: Pat
 # Root
 
 
-def test_all_that_root_creates_belongs_to_the_owner_of_the_directory(folder: Path) -> None:
+def test_files_created_by_root_belong_to_the_owner_of_the_directory(folder: Path) -> None:
     memctl = Memctl(folder / "harness.db")
     state = folder / "state"
     words = [
@@ -217,14 +217,14 @@ def test_all_that_root_creates_belongs_to_the_owner_of_the_directory(folder: Pat
     assert {name: owner for name, owner in found.items() if owner != SERVICE} == {}
 
 
-def test_the_lock_of_deliveries_belongs_to_the_owner_of_the_directory(folder: Path) -> None:
+def test_the_delivery_lock_belongs_to_the_owner_of_the_directory(folder: Path) -> None:
     with delivery_lock(folder / "state" / "harness.failures") as alone:
         assert alone
 
     assert owners(folder) == {"state": SERVICE, "state/harness.delivery": SERVICE}
 
 
-def test_what_root_has_open_can_be_written_by_the_owner(database: Path) -> None:
+def test_the_owner_can_write_a_database_that_root_has_open(database: Path) -> None:
     with open_database(database) as db:
         db.execute("SELECT count(*) FROM agent_memory").fetchone()
 
@@ -234,12 +234,12 @@ def test_what_root_has_open_can_be_written_by_the_owner(database: Path) -> None:
         assert set(owners(database.parent).values()) == {SERVICE}
 
 
-# Those who may write the directory
+# Users who can write to the directory
 
 
 @pytest.fixture
 def secret(folder: Path) -> Iterator[Path]:
-    """A file of root's, which stays what it is."""
+    """A file of root, which must stay unchanged."""
     file = folder.parent / "secret"
     file.write_text("of root")
     file.chmod(0o600)
@@ -250,13 +250,15 @@ def secret(folder: Path) -> Iterator[Path]:
 
 
 def swap(draft: Path, secret: Path) -> None:
-    """Put a link in the place of a draft, as the owner of the directory can."""
+    """Replace a draft with a link, as the owner of the directory can."""
     draft.unlink()
     draft.symlink_to(secret)
     os.lchown(draft, SERVICE, GROUP)
 
 
-def test_a_link_in_the_place_of_a_draft_gives_no_file_away(database: Path, secret: Path) -> None:
+def test_a_link_in_place_of_a_draft_changes_the_owner_of_no_file(
+    database: Path, secret: Path
+) -> None:
     target = database.with_name("report.txt")
 
     def report() -> Iterator[str]:
@@ -271,7 +273,7 @@ def test_a_link_in_the_place_of_a_draft_gives_no_file_away(database: Path, secre
 
 
 @pytest.mark.parametrize("of_root", ["a text", "a database"])
-def test_a_link_in_the_place_of_the_draft_of_a_backup_is_not_written(
+def test_a_link_in_place_of_the_draft_of_a_backup_is_not_followed(
     database: Path, secret: Path, monkeypatch: pytest.MonkeyPatch, of_root: str
 ) -> None:
     target = secret
@@ -296,7 +298,7 @@ def test_a_link_in_the_place_of_the_draft_of_a_backup_is_not_written(
     assert [name for name in owners(database.parent) if "backup" in name] == []
 
 
-def test_root_follows_no_link_of_another_user(database: Path, secret: Path) -> None:
+def test_root_does_not_follow_links_of_other_users(database: Path, secret: Path) -> None:
     link = database.with_name("report.txt")
     link.symlink_to(secret)
     os.lchown(link, SERVICE, GROUP)
@@ -308,9 +310,7 @@ def test_root_follows_no_link_of_another_user(database: Path, secret: Path) -> N
             write_file(path, ["a report"], database=database)
 
 
-def test_a_file_that_is_there_already_is_not_given_away_as_a_lock(
-    database: Path, folder: Path
-) -> None:
+def test_an_existing_lock_file_keeps_its_owner(database: Path, folder: Path) -> None:
     lock = lock_path(database)
     lock.touch(mode=0o600)
 
@@ -319,7 +319,7 @@ def test_a_file_that_is_there_already_is_not_given_away_as_a_lock(
     assert lock.stat().st_uid == 0
 
 
-def test_a_directory_that_was_swapped_is_not_given_away(
+def test_a_directory_that_was_swapped_keeps_its_owner(
     folder: Path, secret: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inner = secret.parent / "root's"
@@ -338,7 +338,7 @@ def test_a_directory_that_was_swapped_is_not_given_away(
     assert (folder / "new").stat().st_uid == 0
 
 
-def test_links_of_the_user_are_followed(database: Path) -> None:
+def test_links_of_the_same_user_are_followed(database: Path) -> None:
     link = database.with_name("latest")
     link.symlink_to("report.txt")
 

@@ -1,4 +1,4 @@
-"""What is printed: safe on a terminal, quiet under cron, whole in a pipe."""
+"""Output: safe on a terminal, quiet under cron, complete in a pipe."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from tests.support.terminal import on_a_terminal
 
 
 @pytest.mark.parametrize("form", ["--json", "--nl", "--csv", "--table"])
-def test_stored_text_cannot_act_on_a_terminal(
+def test_control_characters_in_stored_text_are_escaped(
     migrated: Memctl, remember: Callable[..., str], form: str
 ) -> None:
     memory = remember(key=DANGEROUS, value=DANGEROUS)
@@ -46,7 +46,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize(
     "line", [f"{command} {form}".strip() for command, forms in SHOWN.items() for form in forms]
 )
-def test_no_specimen_acts_on_a_terminal_in_any_format_of_any_command(
+def test_every_format_of_every_command_escapes_control_characters(
     db: sqlite3.Connection, migrated: Memctl, line: str
 ) -> None:
     write = """
@@ -78,7 +78,7 @@ def test_no_specimen_acts_on_a_terminal_in_any_format_of_any_command(
     assert all(one.isprintable() or one == "\n" for one in answer.out + answer.err)
 
 
-def test_an_error_shows_a_dangerous_name_without_obeying_it(migrated: Memctl) -> None:
+def test_an_error_escapes_control_characters_in_a_name(migrated: Memctl) -> None:
     answer = migrated("archived", DANGEROUS)
 
     assert answer.exit_code == 1
@@ -88,23 +88,23 @@ def test_an_error_shows_a_dangerous_name_without_obeying_it(migrated: Memctl) ->
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        pytest.param("агент-тест 🤖", "агент-тест 🤖", id="letters and pictures"),
+        pytest.param("агент-тест 🤖", "агент-тест 🤖", id="letters and emoji"),
         pytest.param("a\tb\nc", "a\\tb\\nc", id="tab and newline"),
         pytest.param("half \udcf0\udc9f", "half \\udcf0\\udc9f", id="invalid UTF-8"),
         pytest.param("\u202etfel", "\\u202etfel", id="a right-to-left mark"),
     ],
 )
-def test_only_what_is_not_printable_is_spelled_out(text: str, shown: str) -> None:
+def test_only_unprintable_characters_are_escaped(text: str, shown: str) -> None:
     assert visible(text) == shown
 
 
-def test_json_keeps_what_is_no_text(migrated: Memctl) -> None:
+def test_json_encodes_bytes_that_are_not_text(migrated: Memctl) -> None:
     assert json.loads(json_text({"a\udcff": ["b\udcff", b"\x00"]})) == {
         "a\\xff": [{"base64": "Yv8="}, {"blob_base64": "AA=="}]
     }
 
 
-def test_jobs_say_nothing_off_a_terminal(migrated: Memctl, remember: Callable[..., str]) -> None:
+def test_jobs_print_nothing_off_a_terminal(migrated: Memctl, remember: Callable[..., str]) -> None:
     remember(expired_for=timedelta(days=1), idle_days=50)
 
     printed = [migrated.ok(job) for job in ("cleanup", "decay", "prune")]
@@ -112,7 +112,7 @@ def test_jobs_say_nothing_off_a_terminal(migrated: Memctl, remember: Callable[..
     assert [(answer.out, answer.err) for answer in printed] == [("", "")] * 3
 
 
-def test_a_job_says_one_sentence_on_a_terminal(
+def test_a_job_prints_one_sentence_on_a_terminal(
     migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(expired_for=timedelta(days=1))
@@ -122,7 +122,7 @@ def test_a_job_says_one_sentence_on_a_terminal(
     assert printed == "cleanup: would archive 1 expired memory\r\n"
 
 
-def test_a_real_run_names_its_number_on_a_terminal(
+def test_a_real_run_prints_its_number_on_a_terminal(
     migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(expired_for=timedelta(days=1))
@@ -133,7 +133,7 @@ def test_a_real_run_names_its_number_on_a_terminal(
     assert printed.count("\n") == 1
 
 
-def test_a_closed_pipe_ends_quietly_with_141(
+def test_a_closed_pipe_ends_the_program_silently_with_141(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     for _ in range(300):
@@ -151,7 +151,7 @@ def test_a_closed_pipe_ends_quietly_with_141(
     assert (process.returncode, complaint) == (141, b"")
 
 
-def test_piped_tables_are_not_cut(migrated: Memctl, remember: Callable[..., str]) -> None:
+def test_piped_tables_are_not_truncated(migrated: Memctl, remember: Callable[..., str]) -> None:
     memory = remember(value="wide " * 100 + "end")
     migrated.ok("archive", "build_agent", memory)
 
@@ -164,7 +164,7 @@ def test_piped_tables_are_not_cut(migrated: Memctl, remember: Callable[..., str]
 FORMULAS = ("=1+1", "+1", "-2+3", "@SUM(1)", "\uff1d1", "\t=1", "\r=1")
 
 
-def test_a_spreadsheet_runs_no_cell_of_csv_and_numbers_stay_numbers(
+def test_csv_disarms_formulas_and_keeps_numbers(
     migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     for number, text in enumerate(FORMULAS):
@@ -202,7 +202,7 @@ def test_a_spreadsheet_runs_no_cell_of_csv_and_numbers_stay_numbers(
         "migrate --exit-code --no-backup",
     ],
 )
-def test_options_that_contradict_each_other_are_refused(
+def test_contradictory_options_are_refused(
     migrated: Memctl, remember: Callable[..., str], words: str
 ) -> None:
     remember(key="k")
@@ -213,5 +213,5 @@ def test_options_that_contradict_each_other_are_refused(
     assert answer.err.count("\n") == 1
 
 
-def test_two_options_that_agree_are_accepted(migrated: Memctl) -> None:
+def test_equivalent_options_are_accepted_together(migrated: Memctl) -> None:
     assert migrated.ok("report", "--json", "--format", "json").json["schema"] == 1

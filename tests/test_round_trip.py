@@ -1,4 +1,4 @@
-"""The proof: whatever a database may hold comes back from its export, to the byte.
+"""Everything that a database can hold comes back from its export, byte for byte.
 
 The databases are random and hold every oddity that SQLite allows.
 """
@@ -30,7 +30,7 @@ ODD_BYTES = [
     b"a\0b",
     b"\xff",
     b"half \xf0\x9f",
-    b"\xed\xa0\x80",  # half of a pair, as WTF-8 writes it
+    b"\xed\xa0\x80",  # half of a surrogate pair, as WTF-8 encodes it
     b"\xc0\x80",
     "агент🤖".encode(),
     b"\x1b[31m",
@@ -81,7 +81,7 @@ columns = {
 
 
 def ids(kind: bytes) -> st.SearchStrategy[Any]:
-    """Return ids of a kind: a memory is active or archived, never both."""
+    """Return ids with a prefix: a memory is active or archived, never both."""
     return st.none() | texts.map(lambda text: Text(kind + text.content)) | blobs.map(kind.__add__)
 
 
@@ -118,14 +118,14 @@ def contents(draw: st.DrawFn) -> dict[str, list[dict[str, Any]]]:
 
 
 def fill(database: Path, content: dict[str, list[dict[str, Any]]]) -> Path:
-    """Put drawn rows into a database."""
+    """Insert drawn rows into a database."""
     for table, rows in content.items():
         put(database, table, rows)
     return database
 
 
 @given(content=contents(), form=st.sampled_from(["json", "nl"]), in_gzip=st.booleans())
-def test_all_that_a_database_holds_comes_back_from_its_export(
+def test_everything_in_a_database_comes_back_from_its_export(
     template: Path, content: dict[str, list[dict[str, Any]]], form: Form, in_gzip: bool
 ) -> None:
     folder = template.parent
@@ -149,7 +149,7 @@ def test_all_that_a_database_holds_comes_back_from_its_export(
 
 
 @given(content=contents(), agent=st.sampled_from(AGENTS), form=st.sampled_from(["json", "nl"]))
-def test_an_agent_that_is_given_to_another_and_back_is_the_same(
+def test_importing_for_another_agent_and_back_changes_nothing(
     template: Path, content: dict[str, list[dict[str, Any]]], agent: bytes, form: Form
 ) -> None:
     folder = template.parent

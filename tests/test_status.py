@@ -1,4 +1,4 @@
-"""Status: one look tells what a database is, and it changes nothing."""
+"""Status: the state of a database, read without changing it."""
 
 import json
 import sqlite3
@@ -32,12 +32,12 @@ def make_legacy(path: Path, memories: int) -> None:
 
 
 def duration_of(db: sqlite3.Connection, run_id: int) -> int:
-    """Return how long a run took by the ledger: no test can know that beforehand."""
+    """Return the duration of a run in the ledger, which a test cannot predict."""
     query = "SELECT duration_ms FROM memory_runs WHERE run_id = ?"
     return int(db.execute(query, (run_id,)).fetchone()[0])
 
 
-def test_a_database_that_memctl_never_touched(path: Path, memctl: Memctl) -> None:
+def test_status_of_an_unmigrated_database(path: Path, memctl: Memctl) -> None:
     make_legacy(path, memories=3)
     before = path.read_bytes()
 
@@ -69,7 +69,7 @@ def test_a_database_that_memctl_never_touched(path: Path, memctl: Memctl) -> Non
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_database_without_the_table(path: Path, memctl: Memctl) -> None:
+def test_status_of_a_database_without_the_table(path: Path, memctl: Memctl) -> None:
     with closing(connect(path)) as db:
         db.execute("CREATE TABLE tasks (id TEXT)")
 
@@ -85,7 +85,7 @@ def test_a_database_without_the_table(path: Path, memctl: Memctl) -> None:
     )
 
 
-def test_a_database_that_was_migrated_half_way(path: Path, memctl: Memctl) -> None:
+def test_status_of_a_partly_migrated_database(path: Path, memctl: Memctl) -> None:
     make_legacy(path, memories=1)
     memctl.ok("migrate", "--to", "1")
 
@@ -101,7 +101,7 @@ def test_a_database_that_was_migrated_half_way(path: Path, memctl: Memctl) -> No
     )
 
 
-def test_a_migrated_database_before_its_first_job(migrated: Memctl, path: Path) -> None:
+def test_status_of_a_migrated_database_before_its_first_job(migrated: Memctl, path: Path) -> None:
     answer = migrated("status")
 
     assert answer == Answer(
@@ -114,7 +114,7 @@ def test_a_migrated_database_before_its_first_job(migrated: Memctl, path: Path) 
     )
 
 
-def test_a_database_at_work(db: sqlite3.Connection, migrated: Memctl, path: Path) -> None:
+def test_status_of_a_database_in_use(db: sqlite3.Connection, migrated: Memctl, path: Path) -> None:
     insert_memory(db)
     insert_memory(db, expired_for=timedelta(hours=1))
     migrated.ok("cleanup")
@@ -170,7 +170,7 @@ def test_a_database_at_work(db: sqlite3.Connection, migrated: Memctl, path: Path
     }
 
 
-def test_a_crash_and_a_failure_are_seen_and_act_on_no_terminal(
+def test_unfinished_and_failed_runs_are_shown_escaped(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     db.executescript(
@@ -225,7 +225,7 @@ def test_a_pause_is_shown_while_it_lasts(migrated: Memctl, path: Path) -> None:
             2,
             "step 002 (memory_persistence) was changed after it was applied; reinstall memctl: "
             "002_memory_persistence.sql differs from the file that was applied to this database",
-            id="a step that was changed",
+            id="a changed step",
         ),
         pytest.param(
             "INSERT INTO memctl_migrations VALUES (9, 'telepathy', '', '2031-01-01', 0, '9.0')",
@@ -251,7 +251,7 @@ def test_a_pause_is_shown_while_it_lasts(migrated: Memctl, path: Path) -> None:
         ),
     ],
 )
-def test_a_problem_is_told(
+def test_a_problem_with_the_schema_is_reported(
     db: sqlite3.Connection, migrated: Memctl, path: Path, change: str, version: int, problem: str
 ) -> None:
     insert_memory(db)
@@ -289,7 +289,7 @@ def test_a_schema_with_a_problem_is_not_called_current(
     assert "step 2, current" not in answer.out
 
 
-def test_a_memory_that_is_archived_meanwhile_is_counted_once(
+def test_a_memory_archived_during_the_command_is_counted_once(
     db: sqlite3.Connection,
     migrated: Memctl,
     monkeypatch: pytest.MonkeyPatch,

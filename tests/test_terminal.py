@@ -1,4 +1,4 @@
-"""Terminals: style and progress only where they are wanted, and columns that stay in line."""
+"""Terminals: style and progress only where they are wanted, and aligned columns."""
 
 import os
 import pty
@@ -26,14 +26,16 @@ ESCAPE = "\x1b"
 @pytest.mark.parametrize(
     ("variables", "on_terminal", "in_pipe"),
     [
-        pytest.param({}, True, False, id="as it comes"),
+        pytest.param({}, True, False, id="the default"),
         pytest.param({"NO_COLOR": "1"}, False, False, id="NO_COLOR"),
         pytest.param({"NO_COLOR": ""}, True, False, id="an empty NO_COLOR"),
         pytest.param({"FORCE_COLOR": "1"}, True, True, id="FORCE_COLOR"),
         pytest.param({"FORCE_COLOR": ""}, True, False, id="an empty FORCE_COLOR"),
         pytest.param({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False, False, id="both"),
         pytest.param({"TERM": "dumb"}, False, False, id="a dumb terminal"),
-        pytest.param({"TERM": "dumb", "FORCE_COLOR": "1"}, True, True, id="a dumb one, forced"),
+        pytest.param(
+            {"TERM": "dumb", "FORCE_COLOR": "1"}, True, True, id="a dumb terminal, forced"
+        ),
     ],
 )
 def test_a_table_is_styled_where_it_is_wanted(
@@ -70,9 +72,7 @@ def test_a_table_is_styled_where_it_is_wanted(
         "schedule --cron",
     ],
 )
-def test_nothing_but_a_table_is_ever_styled(
-    words: str, migrated: Memctl, remember: Callable[..., str]
-) -> None:
+def test_only_tables_are_styled(words: str, migrated: Memctl, remember: Callable[..., str]) -> None:
     remember(expired_for=timedelta(days=1))
     migrated.ok("cleanup")
     plain = migrated(*words.split())
@@ -104,7 +104,7 @@ WIDE = {
 
 
 def cells(text: str) -> int:
-    """Return how many cells of a terminal a text takes."""
+    """Return how many terminal cells a text takes."""
     return sum(
         0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1
         for one in text
@@ -138,7 +138,7 @@ def wide(db: sqlite3.Connection, migrated: Memctl) -> Memctl:
 
 
 def tables(printed: str) -> list[list[str]]:
-    """Return the lines of each table, which begins with a line of headings."""
+    """Return the lines of each table; its first line has the headings."""
     found: list[list[str]] = []
     for line in printed.splitlines():
         if re.match("(id|job|agent|archive_id|event_id|type) ", line):
@@ -149,7 +149,7 @@ def tables(printed: str) -> list[list[str]]:
 
 
 def columns_in_line(lines: list[str]) -> int:
-    """Return how many columns are divided by two blank cells or more in every line."""
+    """Return the number of columns that are separated by at least two blank cells in every line."""
     spread = ["".join(one * cells(one) for one in line) for line in lines]
     longest = max(map(len, spread))
     used = "".join(
@@ -160,7 +160,7 @@ def columns_in_line(lines: list[str]) -> int:
 
 
 @pytest.mark.parametrize("columns", [80, 200, None], ids=["80", "200", "piped"])
-def test_columns_stay_in_line_whatever_the_width_of_letters(
+def test_columns_are_aligned_whatever_the_width_of_characters(
     columns: int | None, wide: Memctl
 ) -> None:
     for words in TABLES:
@@ -175,7 +175,7 @@ def test_columns_stay_in_line_whatever_the_width_of_letters(
             assert columns_in_line(lines) == len(re.split(" {2,}", lines[0])), "\n".join(lines)
 
 
-def test_a_narrow_terminal_cuts_texts_and_neither_numbers_nor_times(
+def test_a_narrow_terminal_truncates_texts_but_not_numbers_or_times(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     insert_memory(
@@ -213,7 +213,7 @@ def test_a_narrow_terminal_cuts_texts_and_neither_numbers_nor_times(
         pytest.param(False, {"FORCE_COLOR": "1"}, False, id="no terminal"),
     ],
 )
-def test_progress_is_shown_on_a_terminal_and_then_wiped_out(
+def test_progress_is_shown_on_a_terminal_and_then_erased(
     terminal: bool, variables: dict[str, str], shown: bool, db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     for _ in range(30):
@@ -229,7 +229,7 @@ def test_progress_is_shown_on_a_terminal_and_then_wiped_out(
         os.close(theirs)
         assert process.stdin is not None
 
-        # A reader who is kept waiting for three seconds, unless it has told of its progress.
+        # Send the document slowly, over up to three seconds, until progress has been shown.
         seen = False
         for begin in range(0, len(document), 100_000):
             process.stdin.write(document[begin : begin + 100_000])
@@ -244,8 +244,8 @@ def test_progress_is_shown_on_a_terminal_and_then_wiped_out(
 
     assert process.returncode == 0
     lines = re.split(r"\r|\x1b\[K", printed.decode())
-    told = [line for line in lines if re.fullmatch("import: [0-9,]+ of 30 rows", line)]
-    assert bool(told) == seen == shown
+    progress = [line for line in lines if re.fullmatch("import: [0-9,]+ of 30 rows", line)]
+    assert bool(progress) == seen == shown
     if shown:
         assert "\r\x1b[K" in printed.decode()
     else:

@@ -1,6 +1,6 @@
-"""Months of use from the shell, with every feature and job: the database ends as an oracle says.
+"""Months of use from the shell, with every feature and job: the database matches an oracle.
 
-The oracle follows each command by hand, in plain Python; what it cannot know, the ids, is left out.
+The oracle follows each command in plain Python; the ids, which it cannot know, are left out.
 """
 
 import sqlite3
@@ -25,7 +25,7 @@ NAMES: tuple[Name, ...] = (
     ("qa_agent", "learning", "flaky"),
     ("qa_agent", "preference", "-style"),
 )
-# No two texts share enough words to be taken for the same.
+# No two texts share enough words to be considered the same.
 TEXTS = (
     "restart every worker before midnight",
     "pin dependencies and rebuild slowly",
@@ -39,7 +39,7 @@ DAY = timedelta(days=1)
 
 
 def owed(days: int) -> float:
-    """Return what so many idle days cost: nothing, then 0.1, then 0.2 a day."""
+    """Return the cost of a number of idle days: nothing, then 0.1, then 0.2 a day."""
     return sum(0.1 if day <= 30 else 0.2 for day in range(8, days + 1))
 
 
@@ -66,7 +66,7 @@ class Known:
 
 @dataclass
 class Oracle:
-    """All that the commands should have made of the database."""
+    """The expected content of the database after the commands."""
 
     active: dict[Name, Known] = field(default_factory=dict)
     archived: list[tuple[Name, str, float, int, str]] = field(default_factory=list)
@@ -77,12 +77,12 @@ class Oracle:
     def remember(
         self, name: Name, value: str, importance: int, expires: datetime | None, now: datetime
     ) -> None:
-        """Follow `memctl remember`; what is written anew is the last of all."""
+        """Follow `memctl remember`; a replaced memory moves to the end."""
         self.active.pop(name, None)
         self.active[name] = Known(value, importance, now, expires, now)
 
     def recall(self, name: Name, now: datetime) -> None:
-        """Follow `memctl recall`: with the features on, it settles, boosts and counts."""
+        """Follow `memctl recall`: with the features on, it charges idle days, boosts and counts."""
         known = self.active[name]
         known.importance = max(known.left(now), min(10.0, round(known.left(now) + 0.1, 6)))
         known.read, known.accesses = now, known.accesses + 1
@@ -108,7 +108,7 @@ class Oracle:
                 known.importance, known.charged = left, now
 
     def promote(self, now: datetime) -> None:
-        """Follow `memctl promote`, whose texts here are either the same or nothing alike."""
+        """Follow `memctl promote`; texts here are either equal or not similar at all."""
         for name, known in self.active.items():
             _agent, kind, key = name
             if (
@@ -127,7 +127,7 @@ class Oracle:
             known.promoted = now
 
     def enter(self, name: Name, known: Known, entry_type: str, content: str) -> None:
-        """Add an entry, in place of an earlier one of the same memory."""
+        """Add an entry, which supersedes an earlier one of the same memory."""
         confidence = 0.6 + 0.025 * min(2.0, known.importance - 8)
         confidence += 0.1 if name[0] == "qa_agent" else 0
         confidence += 0.05 if entry_type == "pattern" else 0
@@ -158,7 +158,7 @@ class Months:
 
     @property
     def now(self) -> datetime:
-        """The time of both."""
+        """The current time of the program and the oracle."""
         return self.program.now
 
     def wait(self) -> None:
@@ -168,7 +168,7 @@ class Months:
         self.program = self.program.at(self.now + timedelta(days=days, seconds=seconds))
 
     def remember(self, name: Name) -> None:
-        """Write a memory, some with an end."""
+        """Write a memory, sometimes with an expiry."""
         value, importance = self.random.choice(TEXTS), self.random.choice([6, 9, 10, 10, 10])
         days = self.random.choice([None, None, 30])
         words = ["--importance", str(importance)]
@@ -201,7 +201,7 @@ class Months:
         getattr(self.oracle, job)(self.now)
 
     def step(self) -> None:
-        """Do one thing."""
+        """Do one random step."""
         self.wait()
         name = self.random.choice(NAMES)
         does = self.random.choices(
@@ -214,7 +214,7 @@ class Months:
 
 
 def found_memories(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
-    """Return the active memories in order, but for their ids."""
+    """Return the active memories in order, without their ids."""
     return db.execute(
         "SELECT agent_id, type, key, value, importance, access_count, last_accessed, created_at,"
         " expires_at, promoted_at FROM agent_memory ORDER BY rowid"
@@ -222,7 +222,7 @@ def found_memories(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
 
 
 def expected_memories(oracle: Oracle) -> list[tuple[Any, ...]]:
-    """Return the same as the oracle has it."""
+    """Return the active memories that the oracle expects."""
 
     def iso(moment: datetime | None, form: str) -> str | None:
         return None if moment is None else moment.strftime(form)
@@ -243,7 +243,7 @@ def expected_memories(oracle: Oracle) -> list[tuple[Any, ...]]:
 
 
 def found_entries(db: sqlite3.Connection) -> list[dict[str, Any]]:
-    """Return the knowledge base in order, with places in it instead of ids."""
+    """Return the knowledge base in order, with positions instead of ids."""
     rows = db.execute(
         "SELECT id, type, content, source_agent_id, confidence, last_used_at, superseded_by"
         " FROM knowledge_entries ORDER BY rowid"
@@ -263,7 +263,7 @@ def found_entries(db: sqlite3.Connection) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("seed", [39, 43], ids="months {}".format)  # two that supersede entries
-def test_months_of_use_end_as_the_oracle_says(seed: int, path: Path) -> None:
+def test_months_of_use_end_as_the_oracle_predicts(seed: int, path: Path) -> None:
     months = Months(Memctl(path, NOW), Random(seed))
     months.program.ok("migrate")
     for feature in ("access-boost", "access-counting", "archive-on-delete"):
