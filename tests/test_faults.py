@@ -330,14 +330,14 @@ TESTED_BY = {
         "test_a_user_who_cannot_write_the_database_leaves_nothing_beside_it",
         "test_another_user_reads_while_the_service_has_the_database_open",
     ),
-    "root runs memctl": ("test_all_that_root_creates_belongs_to_the_owner_of_the_directory",),
+    "root runs memctl": ("test_files_created_by_root_belong_to_the_owner_of_the_directory",),
     "a link in the place of a file to be written": (
-        "test_root_follows_no_link_of_another_user",
-        "test_a_link_in_the_place_of_a_draft_gives_no_file_away",
+        "test_root_does_not_follow_links_of_other_users",
+        "test_a_link_in_place_of_a_draft_changes_the_owner_of_no_file",
     ),
     "a read-only directory": ("test_a_read_only_directory_is_named_and_nothing_changed",),
     "no home directory, and nothing that names a database": (
-        "test_without_any_hint_of_a_place_the_error_says_what_to_do",
+        "test_without_a_home_directory_the_error_suggests_the_db_option",
     ),
     "the current directory was removed": (
         "test_a_current_directory_that_is_gone_is_an_error_of_one_line",
@@ -350,10 +350,10 @@ TESTED_BY = {
         "test_a_disk_that_fills_up_between_two_batches_loses_and_doubles_nothing",
     ),
     "no directory for temporary files can be written": (
-        "test_temporary_files_go_beside_the_database_where_there_is_no_other_place",
+        "test_temporary_files_go_beside_the_database_where_no_other_directory_exists",
     ),
     "a system call is refused while memctl writes a file of its own": (
-        "test_each_refused_call_ends_in_one_line_and_leaves_nothing_half_written",
+        "test_each_failed_call_is_one_error_line_and_leaves_nothing_half_written",
     ),
     "too little memory": ("test_every_command_that_needs_more_memory_than_there_is_does_no_harm",),
     "an output that is closed or full": (
@@ -364,8 +364,8 @@ TESTED_BY = {
         "test_the_service_and_a_command_at_the_same_time_lose_and_alter_nothing",
     ),
     "memctl itself is killed": (
-        "test_a_killed_atomic_import_happened_whole_or_not_at_all",
-        "test_a_killed_migration_stops_at_a_whole_step_and_changes_no_memory",
+        "test_a_killed_atomic_import_is_complete_or_had_no_effect",
+        "test_a_killed_migration_ends_at_a_whole_step_with_no_memory_changed",
     ),
     "a trigger of another program that skips or refuses a row, or cannot run here": (
         "test_a_trigger_that_interferes_ends_a_job_with_one_line_and_loses_nothing",
