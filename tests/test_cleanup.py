@@ -10,7 +10,8 @@ import pytest
 
 from memctl.errors import SchemaError
 from memctl.jobs.cleanup import CleanupResult, cleanup
-from memctl.jobs.engine import JobContext, JobRequest, perform
+from memctl.jobs.engine import JobContext, JobRequest, JobResult, perform
+from memctl.jobs.snapshot import snapshot
 from memctl.storage.sqlite.batches import SqliteBatches
 from tests.support.database import connect, rows
 from tests.support.program import NOW, Memctl
@@ -174,6 +175,26 @@ def test_a_column_added_during_the_run_stops_the_job(
         "memctl: agent_memory has unknown column mood; "
         "memctl does not support this table; nothing was changed\n"
     )
+
+
+@pytest.mark.usefixtures("migrated")
+@pytest.mark.parametrize(
+    "job", [pytest.param(cleanup, id="in batches"), pytest.param(snapshot, id="at once")]
+)
+def test_a_table_that_the_service_creates_before_the_first_batch_is_no_hindrance(
+    path: Path, db: sqlite3.Connection, remember: Callable[..., str], job: Callable[..., JobResult]
+) -> None:
+    remember(expired_for=timedelta(days=1))
+
+    def work(run: JobContext) -> JobResult:
+        db.execute("CREATE TABLE another (id)")
+        return job(run)
+
+    result = perform("cleanup", work, JobRequest(path, NOW)).result
+
+    assert result is not None
+    assert result.tally.count == 1
+    assert rows(db, "memory_runs", "status") == [("ok",)]
 
 
 def test_a_job_checkpoints_the_log_that_it_wrote(

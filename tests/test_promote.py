@@ -25,6 +25,7 @@ from memctl.jobs.candidates import find_candidates
 from memctl.jobs.decay import decay
 from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.promote import PromoteResult, Promotion, promote
+from memctl.storage.sqlite.batches import SqliteBatches
 from memctl.storage.sqlite.database import open_database, table_exists
 from memctl.storage.sqlite.store import SqliteStore
 from tests.support.database import connect, everything, insert_memory, is_sound, rows, text_of
@@ -959,15 +960,15 @@ def promote_after(path: Path, change: Callable[[], object]) -> PromoteResult:
     """Run the job, and let something happen between its search and its first batch."""
 
     def change_then_promote(run: JobContext) -> PromoteResult:
-        assert run.batches is not None
-        batches, apply = run.batches, run.batches.apply
+        assert isinstance(run.batches, SqliteBatches)
+        batches, hold = run.batches, run.batches._hold
 
-        def change_first(rowids: Any, promote_batch: Callable[[str], object]) -> int:
-            batches.apply = apply  # type: ignore[method-assign]
+        def change_first(promote_batch: Callable[[], object]) -> float:
+            batches._hold = hold  # type: ignore[method-assign]
             change()
-            return apply(rowids, promote_batch)
+            return hold(promote_batch)
 
-        batches.apply = change_first  # type: ignore[assignment,method-assign]
+        batches._hold = change_first  # type: ignore[assignment,method-assign]
         return promote(run, PromotePolicy(), DecayPolicy())
 
     result = perform("promote", change_then_promote, JobRequest(path, NOW)).result

@@ -62,11 +62,12 @@ class Batches(Protocol):
 
         Each call is in a transaction of its own. Returns how many rows were not reached in time. An
         exception, including one that a signal raises, rolls back the interrupted batch and ends the
-        work. Raises SchemaError if another program has changed the schema since the run began.
+        work. Raises SchemaError if another program changes the schema between two batches, or has
+        added or removed a column of agent_memory.
         """
 
     def apply_at_once(self, change: Callable[[], object]) -> None:
-        """Call `change` in one transaction. Raises SchemaError as `apply` does."""
+        """Call `change` in one transaction."""
 
 
 class ImportedMemories(NamedTuple):

@@ -32,8 +32,6 @@ class SqliteBatches:
         self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
         self._rows = FIRST_BATCH_ROWS
         self._data_version = data_version(db)
-        self._schema = schema_version(db)
-        require_columns(db, MEMORY_COLUMNS)
         self._writer_active_until = 0.0  # the first batches are small enough in any case
         self._held_since_checkpoint = 0.0
         db.execute("PRAGMA wal_autocheckpoint = 0")
@@ -42,16 +40,29 @@ class SqliteBatches:
         self, rowids: Sequence[int], change: Callable[[str], object], *, at_once: bool = False
     ) -> int:
         """Call `change` with one batch of rowids (a JSON array) after the other, or with all."""
+        schema = schema_version(self._db)
+        require_columns(self._db, MEMORY_COLUMNS)
+
+        def change_checked(batch: str) -> None:
+            nonlocal schema
+            if schema_version(self._db) != schema:
+                raise SchemaError(
+                    "the schema was changed while the job ran",
+                    "what was done stays done: run it again for the rest",
+                )
+            change(batch)
+            schema = schema_version(self._db)  # the change itself may have made a table
+
         if at_once:
             if rowids:
-                self.apply_at_once(partial(change, json.dumps(list(rowids))))
+                self.apply_at_once(partial(change_checked, json.dumps(list(rowids))))
             return 0
         done = 0
         while done < len(rowids):
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 break
             batch = rowids[done : done + self._rows]
-            held = self._hold(partial(change, json.dumps(list(batch))))
+            held = self._hold(partial(change_checked, json.dumps(list(batch))))
             done += len(batch)
             if done < len(rowids):
                 self._adapt(held)
@@ -63,21 +74,11 @@ class SqliteBatches:
         self._hold(change)
         self._checkpoint()
 
-    def _require_same_schema(self) -> None:
-        """Raise SchemaError if another program has changed the schema since the run began."""
-        if schema_version(self._db) != self._schema:
-            raise SchemaError(
-                "the schema was changed while the job ran",
-                "what was done stays done: run it again for the rest",
-            )
-
     def _hold(self, change: Callable[[], object]) -> float:
         """Call `change` in a transaction, and return for how many seconds it held the lock."""
         with transaction(self._db):
             begun = time.monotonic()
-            self._require_same_schema()
             change()
-            self._schema = schema_version(self._db)  # the change itself may have made a table
         held = time.monotonic() - begun
         self.longest_lock_ms = max(self.longest_lock_ms, held * 1000)
         self._held_since_checkpoint += held
