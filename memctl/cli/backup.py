@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import GlobalOptions, LockOptions
-from memctl.cli.session import alone_with_database
+from memctl.cli.session import alone_with_database, show_result
 from memctl.errors import UsageError, counted
 from memctl.output.terminal import show_document, show_notice
 from memctl.storage.sqlite.files import output_path
@@ -50,22 +50,22 @@ def backup(
         )
     if verify is not None:
         manifest = verify_backup(verify)
-        if call.json:
-            show_document({"path": str(verify), "manifest": asdict(manifest)})
-            return
-        show_notice(
-            f"backup: {verify} is valid; it was created at {manifest.created_at}", quiet=call.quiet
+        show_result(
+            call,
+            {"path": str(verify), "manifest": asdict(manifest)},
+            f"backup: {verify} is valid; it was created at {manifest.created_at}",
         )
         return
     path = call.settings.database
     with alone_with_database(call, lock, job="backup") as db:
         if restore is not None:
             before = restore_backup(db, path, restore, now=call.moment, lock_wait=lock.lock_wait)
-            if call.json:
-                show_document({"restored": str(restore), "before": str(before)})
-                return
-            show_notice(f"backup: {path} was restored from {restore}", quiet=call.quiet)
-            show_notice(f"backup: the previous database was saved as {before}", quiet=call.quiet)
+            show_result(
+                call,
+                {"restored": str(restore), "before": str(before)},
+                f"backup: {path} was restored from {restore}",
+                f"backup: the previous database was saved as {before}",
+            )
             return
         result = back_up(db, path, target=output, keep=keep, now=call.moment)
     if call.json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import typer
 
 from memctl.cli.options import GlobalOptions
-from memctl.cli.session import alert_document
+from memctl.cli.session import alert_document, show_result
 from memctl.config.settings import find_configuration, new_configuration, users_configuration
 from memctl.errors import MemctlError, NotFoundError, UsageError
 from memctl.output.tables import show_rows
@@ -111,10 +111,7 @@ def _init(call: GlobalOptions) -> None:
 
     file = new_configuration(call.config, os.environ)
     write_default_file(file, make_directory=file == users_configuration(os.environ))
-    if call.json:
-        show_document({"file": str(file)})
-        return
-    show_notice(f"config: wrote {file}", quiet=call.quiet)
+    show_result(call, {"file": str(file)}, f"config: wrote {file}")
 
 
 def alerts(
@@ -135,7 +132,8 @@ def alerts(
         )
     alert = Alert("test", "this is a test of the alert command", {})
     run_command(command, alert_document(call, alert, at=to_text(call.moment)))
-    if call.json:
-        show_document({"command": list(command), "delivered": True})
-        return
-    show_notice(f"alerts: {command[0]} accepted the test alert", quiet=call.quiet)
+    show_result(
+        call,
+        {"command": list(command), "delivered": True},
+        f"alerts: {command[0]} accepted the test alert",
+    )

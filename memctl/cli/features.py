@@ -5,8 +5,7 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import GlobalOptions, LockOptions
-from memctl.cli.session import alone_with_database
-from memctl.output.terminal import show_document, show_notice
+from memctl.cli.session import alone_with_database, show_result
 from memctl.storage.sqlite import features
 from memctl.storage.sqlite.features import Feature
 from memctl.storage.sqlite.migrations import require_current
@@ -24,11 +23,10 @@ def enable(call: GlobalOptions, lock: LockOptions, feature: FeatureArgument) -> 
     with alone_with_database(call, lock, job="enable") as db:
         require_current(db)
         changed = features.enable(db, feature, now=call.moment)
-    if call.json:
-        show_document({"feature": feature, "enabled": True, "changed": changed})
-        return
-    show_notice(
-        f"enable: {feature} {'is now' if changed else 'was already'} enabled", quiet=call.quiet
+    show_result(
+        call,
+        {"feature": feature, "enabled": True, "changed": changed},
+        f"enable: {feature} {'is now' if changed else 'was already'} enabled",
     )
 
 
@@ -37,9 +35,8 @@ def disable(call: GlobalOptions, lock: LockOptions, feature: FeatureArgument) ->
     with alone_with_database(call, lock, job="disable") as db:
         require_current(db)
         changed = features.disable(db, feature)
-    if call.json:
-        show_document({"feature": feature, "enabled": False, "changed": changed})
-        return
-    show_notice(
-        f"disable: {feature} {'is now' if changed else 'was already'} disabled", quiet=call.quiet
+    show_result(
+        call,
+        {"feature": feature, "enabled": False, "changed": changed},
+        f"disable: {feature} {'is now' if changed else 'was already'} disabled",
     )

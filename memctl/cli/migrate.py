@@ -1,18 +1,22 @@
-"""Commands for the schema: migrate, rollback, status."""
+"""Commands for the schema: migrate, rollback."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from memctl.cli.options import GlobalOptions, LockOptions
-from memctl.cli.session import alone_with_database
+from memctl.cli.session import alone_with_database, show_result
 from memctl.errors import SchemaError, UsageError, counted
 from memctl.output.tables import show_rows
-from memctl.output.terminal import show_document, show_notice
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.database import open_database, open_or_create_database, prepare_place
 from memctl.storage.sqlite.locking import exclusive
+
+if TYPE_CHECKING:  # sqlite-utils is slow to import
+    from memctl.storage.sqlite.migrate import MigrateResult
 
 
 def migrate(
@@ -54,36 +58,28 @@ def migrate(
         open_or_create_database(path, lock_wait=lock.lock_wait) as db,
     ):
         result = apply_migrations(db, path, now=call.moment, to=to, backup=backup)
-    if call.json:
-        show_document(asdict(result))
-        return
-    if not result.applied:
-        show_notice(f"migrate: {path} is up to date", quiet=call.quiet)
-        return
+    sentences = _migrated(result, path) if result.applied else [f"{path} is up to date"]
+    show_result(call, asdict(result), *(f"migrate: {sentence}" for sentence in sentences))
+
+
+def _migrated(result: "MigrateResult", path: Path) -> Iterator[str]:
+    """Yield the sentences about the steps that were applied, and their consequences."""
     if result.created:
-        show_notice(f"migrate: created {path}", quiet=call.quiet)
-    show_notice(f"migrate: applied {', '.join(result.applied)} to {path}", quiet=call.quiet)
+        yield f"created {path}"
+    yield f"applied {', '.join(result.applied)} to {path}"
     if result.baseline:
-        show_notice(
-            "migrate: agent_memory already existed and was kept unchanged", quiet=call.quiet
-        )
+        yield "agent_memory already existed and was kept unchanged"
     had_memories = result.baseline or "001_agent_memory" not in result.applied
     if had_memories and "002_memory_persistence" in result.applied:
-        show_notice(
-            "migrate: the first `memctl decay` will charge all idle time up to now; preview it"
-            " with --dry-run, or set `since` under [decay] in the configuration",
-            quiet=call.quiet,
+        yield (
+            "the first `memctl decay` will charge all idle time up to now; preview it with"
+            " --dry-run, or set `since` under [decay] in the configuration"
         )
     if result.triggers:
-        show_notice(
-            "migrate: triggers of other programs also fire on changes by memctl:"
-            f" {', '.join(result.triggers)}",
-            quiet=call.quiet,
-        )
+        triggers = ", ".join(result.triggers)
+        yield f"triggers of other programs also fire on changes by memctl: {triggers}"
     if result.backup:
-        show_notice(
-            f"migrate: the previous database was saved as {result.backup}", quiet=call.quiet
-        )
+        yield f"the previous database was saved as {result.backup}"
 
 
 def rollback(
@@ -118,18 +114,14 @@ def rollback(
         if to is None:
             to = max(0, len(migrations.applied(db)) - (steps or 1))
         result = roll_back(db, path, now=call.moment, to=to, confirmed=yes)
-    if call.json:
-        show_document(asdict(result))
-    elif not result.rolled_back:
-        show_notice(f"rollback: {path} has no steps to roll back", quiet=call.quiet)
-    else:
-        show_notice(f"rollback: rolled back {', '.join(result.rolled_back)}", quiet=call.quiet)
-        show_notice(
-            "rollback: the previous database, with"
-            f" {counted(result.archived_in_backup, 'archived memory')}, was saved as"
-            f" {result.backup}",
-            quiet=call.quiet,
-        )
+    sentences = [f"rollback: {path} has no steps to roll back"]
+    if result.rolled_back:
+        archived = counted(result.archived_in_backup, "archived memory")
+        sentences = [
+            f"rollback: rolled back {', '.join(result.rolled_back)}",
+            f"rollback: the previous database, with {archived}, was saved as {result.backup}",
+        ]
+    show_result(call, asdict(result), *sentences)
 
 
 def _show_steps(call: GlobalOptions, *, listing: bool, exit_code: bool) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import GlobalOptions, LockOptions
-from memctl.output.terminal import show_document, show_notice
+from memctl.cli.session import show_result
 from memctl.storage.sqlite import pause as switch
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.migrations import require_current
@@ -32,12 +32,10 @@ def pause(
     with open_database(call.settings.database, lock_wait=lock.lock_wait) as db:
         require_current(db)
         paused = switch.pause(db, now=call.moment, until=until, reason=reason)
-    if call.json:
-        show_document({"paused": paused._asdict()})
-        return
-    show_notice(
+    show_result(
+        call,
+        {"paused": paused._asdict()},
         f"pause: jobs are paused until {to_text(until) if until else '`memctl resume`'}",
-        quiet=call.quiet,
     )
 
 
@@ -46,9 +44,8 @@ def resume(call: GlobalOptions, lock: LockOptions) -> None:
     with open_database(call.settings.database, lock_wait=lock.lock_wait) as db:
         require_current(db)
         ended = switch.resume(db)
-    if call.json:
-        show_document({"resumed": ended})
-        return
-    show_notice(
-        "resume: jobs will run again" if ended else "resume: jobs were not paused", quiet=call.quiet
+    show_result(
+        call,
+        {"resumed": ended},
+        "resume: jobs will run again" if ended else "resume: jobs were not paused",
     )

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from memctl.jobs.alerts import UNDER_ALERT, run_command
 from memctl.jobs.engine import JobReport, JobRequest, JobResult
 from memctl.jobs.watchdog import Watch
 from memctl.output.results import show_report
-from memctl.output.terminal import json_text, show_notice, show_text, visible
+from memctl.output.terminal import json_text, show_document, show_notice, show_text, visible
 from memctl.storage.engines import exclusive
 from memctl.storage.sqlite.alerts import Alert, Undelivered
 from memctl.storage.sqlite.database import Connection, open_database
@@ -94,6 +94,15 @@ def finish(report: JobReport[JobResult], call: GlobalOptions, job: ChangeOptions
     show_report(report, as_json=call.json, listing=listing, quiet=call.quiet)
     if report.result and report.result.refusal:
         raise report.result.refusal
+
+
+def show_result(call: GlobalOptions, document: Mapping[str, object], *sentences: str) -> None:
+    """Print what a command has done: with --json a document, otherwise sentences on stderr."""
+    if call.json:
+        show_document(document)
+        return
+    for sentence in sentences:
+        show_notice(sentence, quiet=call.quiet)
 
 
 def write_or_show(text: str, file: Path | None, *, database: Path, mode: int = 0o600) -> None:
