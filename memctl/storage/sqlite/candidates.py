@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property, partial
 from sqlite3 import Connection
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from memctl.storage.knowledge import ENTRY_TYPES, CandidateRow, ConditionsMet, Which
+from memctl.storage.policies import PromotionValues
 from memctl.storage.rows import AffectedMemory
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
 from memctl.storage.sqlite.changes import Batch, RowChange
@@ -20,9 +21,6 @@ from memctl.storage.sqlite.selection import BATCH_ROWS, Rows, Selection
 from memctl.storage.sqlite.times import unix_seconds
 from memctl.storage.text import from_bytes, to_bytes
 from memctl.storage.times import to_unix
-
-if TYPE_CHECKING:  # importing the protocols would slow down every start
-    from memctl.storage.policies import PromotionValues
 
 
 def _at_least(column: str, parameter: str) -> str:
@@ -57,7 +55,7 @@ class CandidateSql(NamedTuple):
 
 
 def candidate_sql(
-    policy: "PromotionValues", decay: DecaySql, *, agent: str | None, now: datetime
+    policy: PromotionValues, decay: DecaySql, *, agent: str | None, now: datetime
 ) -> CandidateSql:
     """Return what the queries for candidates need, for a database without a knowledge base."""
     return CandidateSql(
@@ -225,14 +223,6 @@ MARK_AGAIN = """
 """
 
 
-def mark_again(db: Connection, rowids: str) -> int:
-    """Restore the mark of promotion on the memories in these rows (a JSON array); return how many.
-
-    Must be called in a transaction.
-    """
-    return db.execute(MARK_AGAIN, {"rowids": rowids}).rowcount
-
-
 def note_importances(db: Connection, sql: CandidateSql, rowids: str) -> None:
     """Note the importance of the candidates in these rows (a JSON array).
 
@@ -311,7 +301,10 @@ class SqliteCandidates:
         return self._change(_candidates, promote_batch)
 
     def marking(self) -> RowChange:
-        return self._change(_unmarked_memories, lambda batch: mark_again(self._db, batch.rowids))
+        return self._change(
+            _unmarked_memories,
+            lambda batch: self._db.execute(MARK_AGAIN, {"rowids": batch.rowids}).rowcount,
+        )
 
     def _change(
         self, query: Callable[[CandidateSql, Rows], str], change: Callable[[Batch], int]

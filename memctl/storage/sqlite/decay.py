@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from sqlite3 import Connection
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from memctl.storage.policies import PolicyValues
 from memctl.storage.rows import AffectedMemory
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
 from memctl.storage.sqlite.database import GREATEST_REAL
@@ -16,9 +17,6 @@ from memctl.storage.sqlite.policies import policy_sql
 from memctl.storage.sqlite.selection import Rows, Selection
 from memctl.storage.sqlite.times import unix_seconds
 from memctl.storage.times import to_text, to_unix
-
-if TYPE_CHECKING:  # importing the protocols would slow down every start
-    from memctl.storage.policies import PolicyValues
 
 
 class DecayKeys(NamedTuple):
@@ -50,7 +48,7 @@ class DecaySql(NamedTuple):
     importance: str = STORED_IMPORTANCE
 
 
-def decay_sql(db: Connection, policy: "PolicyValues") -> DecaySql:
+def decay_sql(db: Connection, policy: PolicyValues) -> DecaySql:
     """Return a decay policy for queries on this connection."""
     found = {key: policy_sql(db, policy, key, to_sql=_to_sql) for key in DecayKeys._fields}
     columns = [f", {one.sql} AS {key}" for key, one in found.items() if one.depends]

@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from sqlite3 import Connection
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from memctl.storage.policies import PolicyValues
 from memctl.storage.sqlite.database import temporary_tables
 from memctl.storage.text import to_bytes
-
-if TYPE_CHECKING:  # importing the protocols would slow down every start
-    from memctl.storage.policies import PolicyValues
 
 
 class PolicySql(NamedTuple):
@@ -46,7 +44,7 @@ LEVELS = {
 
 def policy_sql(
     db: Connection,
-    policy: "PolicyValues",
+    policy: PolicyValues,
     key: str,
     *,
     name: str | None = None,
