@@ -31,22 +31,9 @@ from memctl.storage.memory import (
     to_json,
 )
 from memctl.storage.rows import Reason
+from memctl.storage.sqlite import memories
 from memctl.storage.sqlite.archiving import archive_rows, own_deletes
 from memctl.storage.sqlite.database import one_view, open_database, transaction
-from memctl.storage.sqlite.memories import (
-    MemoryName,
-    NewMemory,
-    count_access,
-    count_by_type,
-    find_memory,
-    fire_triggers_on_replace,
-    list_memories,
-    memory_name,
-    read_memory,
-    replace_memory,
-    rows_of_memory,
-    to_stored,
-)
 from memctl.storage.sqlite.migrations import require_current, schema_version
 from memctl.storage.sqlite.sqlite_errors import translate_errors
 from memctl.storage.sqlite.triggers import require_equal_counts
@@ -109,7 +96,7 @@ class AgentMemory:
         with ExitStack() as opened:
             self._db = opened.enter_context(open_database(Path(path), lock_wait=lock_wait))
             self._path = Path(path).absolute()  # the current directory may change
-            fire_triggers_on_replace(self._db)
+            memories.fire_triggers_on_replace(self._db)
             self._schema = schema_version(self._db)
             require_current(self._db)
             self._opened = opened.pop_all()
@@ -153,12 +140,12 @@ class AgentMemory:
             raise UsageError("a memory needs an agent and a key", "neither may be empty")
         require_importance(importance)
         now = self._now()
-        stored = to_stored(value=value)
+        stored = memories.to_stored(value=value)
         if metadata is not None:
-            stored |= to_stored(metadata=to_json(metadata))
-        memory = NewMemory(
+            stored |= memories.to_stored(metadata=to_json(metadata))
+        memory = memories.NewMemory(
             id=str(uuid4()),
-            name=memory_name(agent, type, key),
+            name=memories.memory_name(agent, type, key),
             value=stored["value"],
             metadata=stored.get("metadata"),
             importance=importance,
@@ -167,11 +154,11 @@ class AgentMemory:
         with self._changing():
             if keep_replaced:
                 self._archive(memory.name, reason="replaced", now=now)
-            replaces = bool(rows_of_memory(self._db, memory.name))
+            replaces = bool(memories.rows_of_memory(self._db, memory.name))
             with own_deletes(self._db) if replaces else nullcontext():
-                written = replace_memory(self._db, memory, now=now)
+                written = memories.replace_memory(self._db, memory, now=now)
             require_equal_counts(self._db, remembered=1, written=written)
-            return read_memory(self._db, memory.name)
+            return memories.read_memory(self._db, memory.name)
 
     def recall(self, agent: str, type: str, key: str) -> Memory | None:
         """Return a memory and count an access; None if there is no such memory.
@@ -182,13 +169,13 @@ class AgentMemory:
         """
         now = self._now()
         with self._reading():
-            memory = find_memory(self._db, memory_name(agent, type, key))
+            memory = memories.find_memory(self._db, memories.memory_name(agent, type, key))
         if memory is None:
             require_type(type)
             return None
         if isinstance(memory.id, str):  # the service's statement finds no other ids either
             with self._changing():
-                count_access(self._db, memory.id, now=now)
+                memories.count_access(self._db, memory.id, now=now)
         return memory
 
     def recall_all(
@@ -201,7 +188,7 @@ class AgentMemory:
         if limit is not None:
             require_limit(limit)
         with self._reading():
-            found = list_memories(self._db, agent, type, limit=limit)
+            found = memories.list_memories(self._db, agent, type, limit=limit)
         if type is not None and not found:
             require_type(type)
         return found
@@ -209,7 +196,7 @@ class AgentMemory:
     def forget(self, agent: str, type: str, key: str) -> bool:
         """Archive a memory for the reason `forgotten`; return whether there was one."""
         now = self._now()
-        name = memory_name(agent, type, key)
+        name = memories.memory_name(agent, type, key)
         with self._changing():
             forgotten = self._archive(name, reason="forgotten", now=now)
         if not forgotten:
@@ -251,8 +238,8 @@ class AgentMemory:
         No access is counted.
         """
         with self._reading(), one_view(self._db):
-            by_type = count_by_type(self._db, agent)
-            top_memories = list_memories(self._db, agent, limit=TOP_MEMORIES)
+            by_type = memories.count_by_type(self._db, agent)
+            top_memories = memories.list_memories(self._db, agent, limit=TOP_MEMORIES)
         return Summary(sum(by_type.values()), by_type, top_memories)
 
     def set_task_context(self, agent: str, task_id: str, context: object) -> Memory:
@@ -341,9 +328,9 @@ class AgentMemory:
             require_current(self._db)
             self._schema = version
 
-    def _archive(self, name: MemoryName, *, reason: Reason, now: datetime) -> int:
+    def _archive(self, name: memories.MemoryName, *, reason: Reason, now: datetime) -> int:
         """Archive the memory of that name, if there is one; return the number of memories."""
-        rowids = json.dumps(rows_of_memory(self._db, name))
+        rowids = json.dumps(memories.rows_of_memory(self._db, name))
         return archive_rows(self._db, rowids, reason=reason, now=now, run_id=None)
 
 
