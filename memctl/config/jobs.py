@@ -15,7 +15,7 @@ class Job(NamedTuple):
     work: str  # its function, as `module:name`; it takes a JobContext, `policies` and `agent`
     policies: tuple[str, ...]  # the settings that its function takes, in order
     every: Every  # how often it is due by default
-    overdue_days: int  # the check reports it after this many days without success
+    overdue_days: int  # the check reports the job after this number of days without success
     summary: str  # in the configuration file
 
 

@@ -31,7 +31,7 @@ from memctl.storage.sqlite.service_events import service_events_obstacle
 
 Depth = Literal["quick", "full"]
 
-HUGE_WAL_BYTES = 256 << 20  # about five times what a job leaves beside a busy writer
+HUGE_WAL_BYTES = 256 << 20  # about five times its size after a job, while another program writes
 MOST_DAMAGES = 5
 
 BACK_UP_REGULARLY = "run `memctl backup` regularly, unless backups are made elsewhere"

@@ -1,4 +1,4 @@
-"""Alerts: conditions that are reported without being asked for.
+"""Alerts: conditions that memctl reports on its own.
 
 A job has failed or was refused three times in a row; the clock has jumped ahead; an agent has too
 many memories; over half of the active memories are gone without being archived. Each alert is

@@ -120,7 +120,7 @@ class RunOutcome:
 
 
 class Session:
-    """A use of the database by jobs: it holds memctl's lock, records runs and delivers alerts.
+    """Runs jobs on one database: takes memctl's lock, records the runs and delivers alerts.
 
     `run` runs one job. `exclusive` excludes other memctl processes during several runs; otherwise
     each run does so itself. Alerts are delivered at the end of the session, after the lock is

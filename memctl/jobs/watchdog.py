@@ -1,7 +1,7 @@
 """What follows each run to report how it ended: alerts, the spool, and the service's events.
 
-It happens after the work and never makes it fail. A successful run costs a few lookups, and once an
-hour a count of the memories of each agent.
+This happens after the work and never makes a run fail. It takes a few queries, and once an hour a
+count of the memories of each agent.
 """
 
 import os

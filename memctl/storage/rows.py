@@ -119,7 +119,7 @@ CAUSES: Mapping[Reason, Event] = {
 
 
 class EventRecord(NamedTuple):
-    """One event as readers get it."""
+    """One event, as readers see it."""
 
     event_id: int
     at: str
@@ -129,7 +129,7 @@ class EventRecord(NamedTuple):
     type: str | None
     key: str | None
     run_id: int | None
-    detail: object  # what the event's JSON column holds
+    detail: object  # decoded from JSON
 
 
 @dataclass(frozen=True)

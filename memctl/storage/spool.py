@@ -1,9 +1,8 @@
 """Failures that could not be recorded in the database, kept in a file until they can.
 
-One JSON object a line: a run that failed or was refused, an alert that was raised, or one that was
-delivered. The next run that can write moves them into the database and removes the file. Both
-happen under a lock of the file's own, because a job that could not get memctl's lock is a failure,
-too.
+Each line is a JSON object: a run that failed or was refused, an alert that was raised, or one that
+was delivered. The next run that can write moves them into the database and removes the file. The
+file has a lock of its own, because a job that could not get memctl's lock is also a failure.
 """
 
 import fcntl
@@ -19,7 +18,7 @@ from typing import Literal
 from memctl.storage.rows import RunIdentity
 from memctl.storage.sqlite.ownership import OPEN, create_directory, open_or_create
 
-MOST_BYTES = 1 << 20  # of a year without a database, the first few thousand failures are enough
+MOST_BYTES = 1 << 20  # the first few thousand failures; later ones are not kept
 
 FailureStatus = Literal["failed", "refused"]
 

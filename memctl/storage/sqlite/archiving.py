@@ -87,7 +87,7 @@ def remove_archived(
 
 
 def _suffix(run_id: str) -> str:
-    """Return SQL for the suffix that a run appends to the ids it takes away."""
+    """Return SQL for the suffix that a run appends to the ids of what it replaces."""
     return f"CAST('~' || {run_id} AS BLOB)"
 
 

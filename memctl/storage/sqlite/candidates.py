@@ -1,7 +1,7 @@
 """The queries for candidates: memories that meet the four conditions of promotion.
 
 The conditions are on type, importance, accesses and age. The link from a memory to its entry in the
-knowledge base has the hash of the text it was promoted with, by which a change is noticed.
+knowledge base has the hash of the text it was promoted with, by which a change is detected.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Copies of memories for an export: temporary tables that hold the rows of one moment."""
+"""Copies of memories for an export: temporary tables with the rows as of one moment."""
 
 from collections.abc import Collection, Iterator, Sequence
 from sqlite3 import Connection
