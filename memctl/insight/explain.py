@@ -12,13 +12,13 @@ from typing import Any, Literal, NamedTuple
 
 from memctl.config.policies import DecayPolicy, PromotePolicy, PrunePolicy
 from memctl.errors import NotFoundError, name_like
-from memctl.insight.fading import foreseen_decay, moment_of_fading
+from memctl.insight.fading import moment_of_fading
 from memctl.jobs.candidates import Considered, foreseen_candidates
 from memctl.storage.knowledge import ENTRY_TYPES
 from memctl.storage.rows import EventFilter, EventRecord
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.database import Connection, one_view
-from memctl.storage.sqlite.decay import DecaySql
+from memctl.storage.sqlite.decay import DecaySql, decay_sql
 from memctl.storage.sqlite.events import read_events
 from memctl.storage.sqlite.explain import (
     StoredCopy,
@@ -30,6 +30,7 @@ from memctl.storage.sqlite.explain import (
     type_of_key,
 )
 from memctl.storage.sqlite.fading import read_decayed, read_idle_time
+from memctl.storage.sqlite.idle_times import with_settled_importances
 from memctl.storage.sqlite.store import SqliteStore
 from memctl.storage.times import to_text, to_unix
 
@@ -215,7 +216,7 @@ def _active_memory(
     candidates = foreseen_candidates(SqliteStore(db), policies.promotion, policies.decay, now=now)
     ((_, conditions),) = candidates.judge(rowid=memory.rowid)
     considered = Considered(*conditions)
-    decay = foreseen_decay(db, memory.rowid, policies.decay)
+    decay = with_settled_importances(db, decay_sql(db, policies.decay), rowid=memory.rowid)
     return ActiveMemory(
         id=memory.id,
         importance=memory.importance,

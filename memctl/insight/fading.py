@@ -3,24 +3,11 @@
 import bisect
 from collections.abc import Callable
 
-from memctl.config.policies import DecayPolicy
-from memctl.jobs.idle_times import settled_importances
 from memctl.storage.sqlite.database import Connection
-from memctl.storage.sqlite.decay import DecaySql, decay_sql
+from memctl.storage.sqlite.decay import DecaySql
 from memctl.storage.sqlite.fading import read_decayed, read_idle_since
-from memctl.storage.sqlite.idle_times import with_settled_importances
-from memctl.storage.sqlite.store import SqliteStore
 
 FARTHEST_DAYS = 36500
-
-
-def foreseen_decay(db: Connection, rowid: int, policy: DecayPolicy) -> DecaySql:
-    """Return a policy whose queries see the memory in a row as if ended idle times were charged.
-
-    A later call on the same connection replaces what the queries of an earlier one see.
-    """
-    importances = settled_importances(SqliteStore(db), policy, rowid=rowid)
-    return with_settled_importances(db, decay_sql(db, policy), importances)
 
 
 def moment_of_fading(

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from memctl.config.policies import DecayPolicy, PromotePolicy
 from memctl.jobs.engine import JobContext, JobResult
-from memctl.jobs.idle_times import charge_ended_idle_times, settled_importances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +28,9 @@ def decay(
     Raises NotFoundError for an agent without any memory.
     """
     run.store.require_agent(agent)
-    charge_ended_idle_times(run, policy, agent)
-    fading = run.store.fading(
-        policy,
-        promotion,
-        importances=settled_importances(run.store, policy) if run.batches is None else (),
-        agent=agent,
-        now=run.now,
-        run_id=run.run_id,
-    )
+    if run.batches:
+        run.store.charge_idle_times(run.batches, policy, agent=agent)
+    fading = run.store.fading(policy, promotion, agent=agent, now=run.now, run_id=run.run_id)
     tally = run.apply_in_batches(fading, policy=policy)
     if run.batches:
         run.store.forget_notes()

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from memctl.config.policies import DecayPolicy, PromotePolicy
 from memctl.jobs.candidates import find_candidates, list_considered
 from memctl.jobs.engine import JobContext, JobResult
-from memctl.jobs.idle_times import charge_ended_idle_times
 from memctl.jobs.knowledge import Source, entry_of, hash_of
 from memctl.jobs.similarity import Corpus, Words, are_alike, words_of
 from memctl.storage.knowledge import CandidateRow, KnowledgeEntry
@@ -97,7 +96,8 @@ def promote(
     RefusedError if the table of the knowledge base is not as expected.
     """
     run.store.require_agent(agent)
-    charge_ended_idle_times(run, decay, agent)
+    if run.batches:
+        run.store.charge_idle_times(run.batches, decay, agent=agent)
     has_knowledge = run.store.knowledge.exists()
     candidates = find_candidates(
         run.store, policy, decay, agent=agent, now=run.now, has_knowledge=has_knowledge

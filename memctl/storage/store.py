@@ -320,18 +320,19 @@ class Store(Protocol):
         policy: PolicyValues,
         promotion: PromotionValues,
         *,
-        importances: Sequence[tuple[float, int]] = (),
         agent: str | None,
         now: datetime,
         run_id: int | None,
     ) -> Change:
         """Return what charges memories for idle days, and notes the importance of candidates.
 
-        `importances`, each with the row of its memory, take the place of those that are stored.
+        In a dry run, it assumes that `charge_idle_times` has charged the ended idle times before.
         """
 
-    def has_idle_times(self) -> bool:
-        """Return whether accesses may have ended idle times that decay has not charged yet."""
+    def charge_idle_times(
+        self, batches: Batches, policy: PolicyValues, *, agent: str | None
+    ) -> None:
+        """Charge the idle times that accesses have ended since the last charge."""
 
     def forget_notes(self) -> None:
         """Delete notes on memories that no longer exist."""
@@ -343,14 +344,13 @@ class Store(Protocol):
         *,
         content_hash: Callable[[str, str, str, str | None], str],
         has_knowledge: bool,
-        importances: Sequence[tuple[float, int]] = (),
         agent: str | None,
         now: datetime,
     ) -> Candidates:
         """Return the memories that a promotion considers.
 
         `content_hash` returns the hash of the entry that a memory with such a type, key, value and
-        metadata becomes. `importances` are as in `fading`.
+        metadata becomes.
         """
 
     @property

@@ -1,28 +1,37 @@
-"""The table memory_idle_times: idle times that an access ended and that decay has yet to charge.
+"""Idle times that an access has ended before decay could charge them.
 
-It exists once the feature access-boost has been enabled, whose trigger adds the rows.
+While the feature access-boost is enabled, its trigger adds a row to memory_idle_times at such an
+access. The next run charges that idle time as if it had done so before the access.
 """
 
 import itertools
+import math
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from operator import itemgetter
 from sqlite3 import Connection
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
+from memctl.storage.policies import PolicyValues
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
+from memctl.storage.sqlite.changes import Batch, RowChange
 from memctl.storage.sqlite.database import table_exists, temporary_tables
 from memctl.storage.sqlite.decay import (
     SETTLED_IMPORTANCE,
     DecaySql,
     charged_days,
+    decay_sql,
     first_time,
     owed,
     own_rate,
 )
 from memctl.storage.sqlite.events import Table
+from memctl.storage.sqlite.features import BOOST, HIGHEST_IMPORTANCE
 from memctl.storage.sqlite.selection import Rows, Selection
+
+if TYPE_CHECKING:  # importing the protocols would slow down every start
+    from memctl.storage.store import Batches
 
 
 class EndedIdleTime(NamedTuple):
@@ -41,6 +50,47 @@ class BoostedMemory(NamedTuple):
     importance: Any
     access_count: Any
     ended: Sequence[EndedIdleTime]  # oldest first
+
+
+def _charged(idle: EndedIdleTime, importance: float) -> float:
+    """Return an importance after an ended idle time is charged."""
+    if not idle.owed or idle.owed < 0:
+        return importance
+    return max(min(importance, idle.floor), round(round(importance, 6) - idle.owed, 6))
+
+
+def _boosted(importance: float, accesses: float) -> float:
+    """Return an importance after the feature access-boost has counted some accesses."""
+    return max(importance, min(HIGHEST_IMPORTANCE, round(importance + BOOST * accesses, 6)))
+
+
+def _settled(memory: BoostedMemory) -> Any:
+    """Return the importance that a memory would have if each idle time had been charged at its end.
+
+    The accesses in between are the differences of access_count. An importance that does not follow
+    from the previous one and from these accesses was set by a client and is used as it is.
+    """
+    importance, accesses = memory.importance, memory.access_count
+    if not isinstance(importance, int | float) or not isinstance(accesses, int | float):
+        return importance
+    settled = memory.ended[0].importance
+    present = EndedIdleTime(importance, accesses, floor=0, owed=None)
+    for before, after in itertools.pairwise([*memory.ended, present]):
+        read = after.access_count - before.access_count
+        settled = _boosted(_charged(before, settled), read)
+        if not math.isclose(_boosted(before.importance, read), after.importance, abs_tol=1e-5):
+            settled = after.importance
+    return settled
+
+
+def _changed(memories: Iterable[BoostedMemory]) -> list[tuple[Any, int]]:
+    """Return the importances that charging the ended idle times changes, each with its row."""
+    settled = ((_settled(memory), memory) for memory in memories)
+    return [
+        (importance, memory.rowid)
+        for importance, memory in settled
+        if importance != memory.importance
+    ]
 
 
 def _ended_idle_times(table: Table, where: str, sql: DecaySql) -> str:
@@ -75,34 +125,14 @@ def _ended_idle_times(table: Table, where: str, sql: DecaySql) -> str:
     """
 
 
-def boosted_memories(
-    db: Connection, sql: DecaySql, *, rowid: int | None = None
-) -> Iterator[BoostedMemory]:
-    """Yield the active memories with ended idle times: all, or the one in a row."""
-    where = "" if rowid is None else "WHERE memory.rowid = :rowid"
-    return _read_boosted(db, _ended_idle_times("agent_memory", where, sql), sql, rowid=rowid)
-
-
-def boosted_memories_in(
-    db: Connection, table: Table, rowids: str, sql: DecaySql
-) -> Iterator[BoostedMemory]:
-    """Yield the memories with ended idle times in these rows (a JSON array) of a table."""
-    where = "WHERE memory.rowid IN (SELECT value FROM json_each(:rowids))"
-    return _read_boosted(db, _ended_idle_times(table, where, sql), sql, rowids=rowids)
-
-
 def _read_boosted(
-    db: Connection, query: str, sql: DecaySql, **parameters: object
+    db: Connection, table: Table, where: str, sql: DecaySql, **parameters: object
 ) -> Iterator[BoostedMemory]:
+    query = _ended_idle_times(table, where, sql)
     rows = db.execute(query, {**sql.parameters, **parameters})
     for (rowid, importance, accesses), ended in itertools.groupby(rows, key=itemgetter(0, 1, 2)):
         times = [EndedIdleTime(*columns[3:]) for columns in ended]
         yield BoostedMemory(rowid, importance, accesses, times)
-
-
-def has_idle_times(db: Connection) -> bool:
-    """Return whether there is a table of ended idle times."""
-    return table_exists(db, "memory_idle_times")
 
 
 def _memories_with_ended_idle_times(table: Table, rows: Rows) -> str:
@@ -111,31 +141,6 @@ def _memories_with_ended_idle_times(table: Table, rows: Rows) -> str:
         FROM {table}
         {rows.where(f"id IN (SELECT memory_id FROM memory_idle_times) AND {OF_AGENT}")}
     """
-
-
-def select_boosted(table: Table, *, agent: str | None) -> Selection:
-    """Select the memories, of one agent or of all, in a table that have ended idle times."""
-    return Selection(partial(_memories_with_ended_idle_times, table), agent_parameter(agent))
-
-
-def settle_idle_times(
-    db: Connection, table: Table, rowids: str, importances: Iterable[tuple[float, int]]
-) -> None:
-    """Delete the ended idle times of the memories in these rows (a JSON array), which are charged.
-
-    `importances` are those that charging changes, each with its row. Must be called in a
-    transaction.
-    """
-    db.executemany(f"UPDATE {table} SET importance = ? WHERE rowid = ?", importances)
-    db.execute(
-        f"""
-        DELETE FROM memory_idle_times
-        WHERE memory_id IN (
-            SELECT id FROM {table} WHERE rowid IN (SELECT value FROM json_each(:rowids))
-        )
-        """,
-        {"rowids": rowids},
-    )
 
 
 ORPHANED_IDLE_TIMES = """
@@ -150,23 +155,55 @@ DELETE_ORPHANED_IDLE_TIMES = f"""
 """
 
 
-def orphaned_idle_times(db: Connection) -> "array[int]":
-    """Return the rows whose memory is neither active nor archived."""
-    return array("q", (row[0] for row in db.execute(ORPHANED_IDLE_TIMES)))
+def charge_idle_times(
+    db: Connection, batches: "Batches", policy: PolicyValues, *, agent: str | None
+) -> None:
+    """Charge and delete the ended idle times of the active and archived memories of agents.
+
+    Idle times of memories that no longer exist are deleted.
+    """
+    if not table_exists(db, "memory_idle_times"):
+        return
+    sql = decay_sql(db, policy)
+    for table in get_args(Table):
+        query = partial(_memories_with_ended_idle_times, table)
+        selection = Selection(query, agent_parameter(agent))
+        change = RowChange(db, selection, partial(_charge_batch, db, sql, table))
+        batches.apply(change.find(), change.apply)
+    orphaned = array("q", (row[0] for row in db.execute(ORPHANED_IDLE_TIMES)))
+    batches.apply(
+        orphaned, lambda rowids: db.execute(DELETE_ORPHANED_IDLE_TIMES, {"rowids": rowids})
+    )
 
 
-def delete_orphaned_idle_times(db: Connection, rowids: str) -> None:
-    """Delete those of the rows (a JSON array) whose memory is neither active nor archived."""
-    db.execute(DELETE_ORPHANED_IDLE_TIMES, {"rowids": rowids})
+def _charge_batch(db: Connection, sql: DecaySql, table: Table, batch: Batch) -> int:
+    where = "WHERE memory.rowid IN (SELECT value FROM json_each(:rowids))"
+    changed = _changed(_read_boosted(db, table, where, sql, rowids=batch.rowids))
+    db.executemany(f"UPDATE {table} SET importance = ? WHERE rowid = ?", changed)
+    db.execute(
+        f"""
+        DELETE FROM memory_idle_times
+        WHERE memory_id IN (
+            SELECT id FROM {table} WHERE rowid IN (SELECT value FROM json_each(:rowids))
+        )
+        """,
+        {"rowids": batch.rowids},
+    )
+    return len(batch.memories)
 
 
 def with_settled_importances(
-    db: Connection, sql: DecaySql, importances: Sequence[tuple[float, int]]
+    db: Connection, sql: DecaySql, *, rowid: int | None = None
 ) -> DecaySql:
-    """Return a policy whose queries see these importances, each with its row, as if stored.
+    """Return a policy whose queries see memories as if their ended idle times were charged.
 
-    They are kept in a temporary table of the connection; the database itself is only read.
+    That is all active memories, or the one in a row. The importances are in a temporary table of
+    the connection, which the next call replaces; the database itself is only read.
     """
+    if not table_exists(db, "memory_idle_times"):
+        return sql
+    where = "" if rowid is None else "WHERE memory.rowid = :rowid"
+    importances = _changed(_read_boosted(db, "agent_memory", where, sql, rowid=rowid))
     if not importances:
         return sql
     with temporary_tables(db):

@@ -146,7 +146,6 @@ class SqliteStore:
         policy: "policies.PolicyValues",
         promotion: "policies.PromotionValues",
         *,
-        importances: Sequence[tuple[float, int]] = (),
         agent: str | None,
         now: datetime,
         run_id: int | None,
@@ -167,13 +166,15 @@ class SqliteStore:
             event.add(charged)
             return charged
 
-        shown = with_settled_importances(self._db, stored, importances)
-        return RowChange(self._db, select_fading(shown, agent=agent, now=now), charge)
+        seen = with_settled_importances(self._db, stored) if run_id is None else stored
+        return RowChange(self._db, select_fading(seen, agent=agent, now=now), charge)
 
-    def has_idle_times(self) -> bool:
-        from memctl.storage.sqlite.idle_times import has_idle_times
+    def charge_idle_times(
+        self, batches: "store.Batches", policy: "policies.PolicyValues", *, agent: str | None
+    ) -> None:
+        from memctl.storage.sqlite.idle_times import charge_idle_times
 
-        return has_idle_times(self._db)
+        charge_idle_times(self._db, batches, policy, agent=agent)
 
     def forget_notes(self) -> None:
         from memctl.storage.sqlite.candidates import delete_orphaned_notes
@@ -187,7 +188,6 @@ class SqliteStore:
         *,
         content_hash: Callable[[str, str, str, str | None], str],
         has_knowledge: bool,
-        importances: Sequence[tuple[float, int]] = (),
         agent: str | None,
         now: datetime,
     ) -> "store.Candidates":
@@ -200,7 +200,7 @@ class SqliteStore:
         from memctl.storage.sqlite.idle_times import with_settled_importances
 
         define_content_hash(self._db, content_hash)
-        faded = with_settled_importances(self._db, decay_sql(self._db, decay), importances)
+        faded = with_settled_importances(self._db, decay_sql(self._db, decay))
         sql = candidate_sql(policy, faded, agent=agent, now=now)
         return SqliteCandidates(self._db, sql._replace(has_entries=has_knowledge))
 
