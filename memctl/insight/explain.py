@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 
 from memctl.config.policies import DecayPolicy, PromotePolicy, PrunePolicy
 from memctl.errors import NotFoundError, name_like
-from memctl.insight.fading import moment_of_fading
 from memctl.jobs.candidates import Considered, foreseen_candidates
 from memctl.storage.knowledge import ENTRY_TYPES
 from memctl.storage.rows import EventFilter, EventRecord
@@ -29,7 +28,7 @@ from memctl.storage.sqlite.explain import (
     read_names,
     type_of_key,
 )
-from memctl.storage.sqlite.fading import read_decayed, read_idle_time
+from memctl.storage.sqlite.fading import moment_of_fading, read_decayed, read_idle_time
 from memctl.storage.sqlite.idle_times import with_settled_importances
 from memctl.storage.sqlite.store import SqliteStore
 from memctl.storage.times import to_text, to_unix

@@ -1,5 +1,7 @@
 """The queries that foresee the decay of one memory."""
 
+import bisect
+from collections.abc import Callable
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
@@ -13,6 +15,8 @@ from memctl.storage.sqlite.decay import (
     owed,
 )
 from memctl.storage.sqlite.selection import rows_where
+
+FARTHEST_DAYS = 36500
 
 
 class IdleTime(NamedTuple):
@@ -62,3 +66,23 @@ def read_idle_since(db: Connection, rowid: int) -> int | None:
     query = f"SELECT {IDLE_SINCE} FROM agent_memory WHERE rowid = ?"
     (start,) = db.execute(query, (rowid,)).fetchone()
     return None if start is None else int(start)
+
+
+def moment_of_fading(
+    db: Connection, rowid: int, sql: DecaySql, reached: Callable[[float], bool]
+) -> int | None:
+    """Return from when on, in unix seconds, decay leaves a memory an importance that low.
+
+    `reached` must be true for all importances below one for which it is true. Returns None if this
+    takes longer than a century of idle time. The memory is assumed not to be read until then.
+    """
+    start = read_idle_since(db, rowid)
+    if start is None:
+        return None
+
+    def is_reached(days: int) -> bool:
+        left = read_decayed(db, rowid, sql, now=start + days * 86400)
+        return left is not None and reached(left)
+
+    days = bisect.bisect_left(range(FARTHEST_DAYS + 1), True, key=is_reached)
+    return start + days * 86400 if days <= FARTHEST_DAYS else None
