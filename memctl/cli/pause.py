@@ -6,9 +6,10 @@ import typer
 
 from memctl.cli.options import GlobalOptions, LockOptions
 from memctl.cli.session import show_result
-from memctl.storage.sqlite import pause as switch
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.migrations import require_current
+from memctl.storage.sqlite.pause import pause as pause_jobs
+from memctl.storage.sqlite.pause import resume as resume_jobs
 from memctl.storage.times import parse_duration, to_text
 
 
@@ -31,7 +32,7 @@ def pause(
     until = None if for_ is None else call.moment + parse_duration(for_)
     with open_database(call.settings.database, lock_wait=lock.lock_wait) as db:
         require_current(db)
-        paused = switch.pause(db, now=call.moment, until=until, reason=reason)
+        paused = pause_jobs(db, now=call.moment, until=until, reason=reason)
     show_result(
         call,
         {"paused": paused._asdict()},
@@ -43,7 +44,7 @@ def resume(call: GlobalOptions, lock: LockOptions) -> None:
     """End the pause."""
     with open_database(call.settings.database, lock_wait=lock.lock_wait) as db:
         require_current(db)
-        ended = switch.resume(db)
+        ended = resume_jobs(db)
     show_result(
         call,
         {"resumed": ended},

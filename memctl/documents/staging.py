@@ -55,14 +55,14 @@ class AgentSelection(NamedTuple):
     new_agent: str | None = None  # None: the agents stay as they are
 
 
-Progress = Callable[[int, int], object]
+ProgressCallback = Callable[[int, int], object]
 
 
 def stage(
     db: Connection,
     file: "io.BufferedReader[Any]",
     selection: AgentSelection,
-    progress: Progress,
+    progress: ProgressCallback,
     *,
     complete_at: datetime | None = None,
 ) -> None:
@@ -123,7 +123,7 @@ class _Reader:
         self,
         db: Connection,
         stream: JsonStream,
-        progress: Progress,
+        progress: ProgressCallback,
         complete_at: datetime | None,
         selection: AgentSelection,
     ) -> None:

@@ -35,7 +35,6 @@ from memctl.storage.times import to_text, to_unix
 
 MOST_NAMES = 10_000  # that are compared with an unknown one
 YEAR_10000 = 253402300800  # in unix seconds; beyond the range of datetime
-DAY = 86400
 
 State = Literal["active", "archived", "pruned", "gone"]
 ExpiryState = Literal["never", "unreadable", "to_come", "expired"]
@@ -294,7 +293,7 @@ def promotion_conditions(
 ) -> list[Condition]:
     """Return how a memory of a type meets the conditions of promotion."""
     importance = considered.importance_that_counts
-    days = None if considered.age is None else round(considered.age / DAY, 5)
+    days = None if considered.age is None else round(considered.age / 86400, 5)
     return [
         Condition("type", list(ENTRY_TYPES), type_, bool(considered.is_type), None),
         _at_least("importance", policy.importance, importance, met=considered.is_important),
