@@ -1,4 +1,4 @@
-"""The Python API's place among others: how it opens, whom it waits for, what it survives."""
+"""The Python API beside other programs: how it opens, what it waits for, what it survives."""
 
 import shutil
 import sqlite3
@@ -24,7 +24,7 @@ NAME: tuple[str, MemoryType, str] = ("build_agent", "learning", "toolchain")
 
 @pytest.fixture
 def migrated(template: Path, path: Path) -> Memctl:
-    """The installed program, pointed at a copy: to migrate for each test would take long."""
+    """The installed program, pointed at a copy, because migrating for each test is slow."""
     shutil.copyfile(template, path)
     return Memctl(path)
 
@@ -32,14 +32,14 @@ def migrated(template: Path, path: Path) -> Memctl:
 # Opening and closing
 
 
-def test_a_database_that_is_not_there_is_not_created(path: Path) -> None:
+def test_opening_a_missing_database_does_not_create_it(path: Path) -> None:
     with pytest.raises(NoDatabaseError, match=r"there is no database at .*harness\.db"):
         AgentMemory(path)
 
     assert not path.exists()
 
 
-def test_a_database_that_was_not_migrated_is_left_alone(path: Path, service: Service) -> None:
+def test_an_unmigrated_database_is_refused_and_unchanged(path: Path, service: Service) -> None:
     before = everything(path)
 
     with pytest.raises(SchemaError, match="run `memctl migrate`"):
@@ -60,7 +60,7 @@ def run_python(program: str, *words: str | Path, environment: dict[str, str]) ->
     return ran.stdout
 
 
-def test_without_a_path_it_is_the_database_of_the_commands(
+def test_without_a_path_the_api_opens_the_database_of_the_commands(
     migrated: Memctl, db: sqlite3.Connection
 ) -> None:
     program = (
@@ -94,7 +94,7 @@ print(sorted(set(sys.modules) & {"typer", "pydantic", "rich", "sqlite_utils", "c
 """
 
 
-def test_an_agent_imports_nothing_heavy(migrated: Memctl) -> None:
+def test_the_api_imports_nothing_heavy(migrated: Memctl) -> None:
     assert run_python(USE_ALL, environment=migrated.environment()) == "[]\n"
 
 
@@ -104,7 +104,7 @@ def test_the_package_is_imported_without_the_api(migrated: Memctl) -> None:
     assert run_python(program, environment=migrated.environment()) == "[]\n"
 
 
-def test_the_package_has_no_other_names() -> None:
+def test_the_package_has_only_the_documented_names() -> None:
     import memctl
 
     assert memctl.AgentMemory is AgentMemory
@@ -130,7 +130,7 @@ every_call = pytest.mark.parametrize("call", EVERY_CALL.values(), ids=EVERY_CALL
 
 
 @every_call
-def test_after_the_end_nothing_can_be_called(
+def test_a_closed_instance_refuses_every_call(
     path: Path, migrated: Memctl, call: Callable[[AgentMemory], object]
 ) -> None:
     with AgentMemory(path) as api:
@@ -145,7 +145,7 @@ def test_after_the_end_nothing_can_be_called(
 
 
 @every_call
-def test_another_thread_is_turned_away(
+def test_a_call_from_another_thread_is_refused(
     api: AgentMemory, path: Path, call: Callable[[AgentMemory], object]
 ) -> None:
     before = everything(path)
@@ -165,7 +165,7 @@ def test_another_thread_is_turned_away(
     assert everything(path) == before
 
 
-def test_a_program_may_change_its_directory(
+def test_a_program_can_change_its_directory(
     path: Path, migrated: Memctl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(path.parent)
@@ -176,13 +176,13 @@ def test_a_program_may_change_its_directory(
         assert (api.cleanup_expired(), api.forget_all("build_agent")) == (0, 1)
 
 
-# Others at work
+# Other programs
 
 
 @pytest.mark.parametrize(
     "name", [name for name in EVERY_CALL if name not in ("recall_all", "summary")]
 )
-def test_a_lock_that_is_held_for_too_long_is_named_and_nothing_changed(
+def test_a_lock_held_for_too_long_is_an_error_and_changes_nothing(
     path: Path, migrated: Memctl, db: sqlite3.Connection, name: str
 ) -> None:
     insert_memory(db, key="toolchain", expires_at="2020-01-01")
@@ -201,7 +201,7 @@ def test_a_lock_that_is_held_for_too_long_is_named_and_nothing_changed(
 
 
 @every_call
-def test_a_schema_that_is_rolled_back_meanwhile_stops_every_call(
+def test_a_rolled_back_schema_stops_every_call_of_an_open_instance(
     api: AgentMemory, migrated: Memctl, path: Path, call: Callable[[AgentMemory], object]
 ) -> None:
     migrated.ok("rollback", "--yes")
@@ -214,7 +214,7 @@ def test_a_schema_that_is_rolled_back_meanwhile_stops_every_call(
 
 
 @every_call
-def test_a_column_that_is_added_meanwhile_stops_every_call(
+def test_an_added_column_stops_every_call_of_an_open_instance(
     api: AgentMemory,
     db: sqlite3.Connection,
     path: Path,
@@ -230,7 +230,7 @@ def test_a_column_that_is_added_meanwhile_stops_every_call(
     assert everything(path) == before
 
 
-def test_a_change_of_the_schema_that_does_not_matter_is_no_hindrance(
+def test_an_unrelated_change_of_the_schema_does_not_matter(
     api: AgentMemory, db: sqlite3.Connection
 ) -> None:
     db.execute("CREATE TABLE another (id)")
@@ -241,7 +241,7 @@ def test_a_change_of_the_schema_that_does_not_matter_is_no_hindrance(
 
 
 def at_once(path: Path, program: str, count: int) -> None:
-    """Run a program in several processes that begin together; each is told its number."""
+    """Run a program in several processes that begin together; each gets its number."""
     begin = (
         "import sys\nfrom memctl import AgentMemory\n"
         "api = AgentMemory(sys.argv[1])\nnumber = sys.argv[2]\n"
@@ -267,7 +267,7 @@ def at_once(path: Path, program: str, count: int) -> None:
     assert [process.returncode for process in processes] == [0] * count
 
 
-def test_no_access_is_lost_when_several_agents_read_at_once(
+def test_no_access_is_lost_when_several_agents_read_concurrently(
     path: Path, migrated: Memctl, db: sqlite3.Connection
 ) -> None:
     insert_memory(db, key="toolchain")
@@ -281,7 +281,7 @@ def test_no_access_is_lost_when_several_agents_read_at_once(
     assert rows(db, "agent_memory", "access_count") == [(1000,)]
 
 
-def test_no_value_is_lost_when_several_agents_replace_the_same_memory_at_once(
+def test_concurrent_replacements_of_a_memory_lose_no_value(
     path: Path, migrated: Memctl, db: sqlite3.Connection
 ) -> None:
     at_once(
@@ -300,7 +300,7 @@ def test_no_value_is_lost_when_several_agents_replace_the_same_memory_at_once(
     assert len(set(rows(db, "memory_events", "memory_id"))) == 399
 
 
-def test_of_several_that_forget_the_same_memory_only_one_did(
+def test_only_one_of_several_processes_forgets_the_same_memory(
     path: Path, migrated: Memctl, db: sqlite3.Connection
 ) -> None:
     for number in range(200):
@@ -360,9 +360,9 @@ def test_a_killed_agent_leaves_each_memory_active_or_archived(
     active = [row[0] for row in rows(db, "agent_memory", "id")]
     archived = [row[0] for row in rows(db, "archived_memories", "id")]
     archivings = "memory_events WHERE event = 'memory:archived'"
-    told = [row[0] for row in rows(db, archivings, "memory_id")]
+    recorded = [row[0] for row in rows(db, archivings, "memory_id")]
     assert len({*active, *archived}) == len(active) + len(archived)
     assert ids <= {*active, *archived}
-    assert told == archived
+    assert recorded == archived
     assert db.execute("SELECT * FROM memory_state WHERE key = 'own_delete'").fetchall() == []
     assert is_sound(db)

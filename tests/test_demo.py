@@ -1,4 +1,4 @@
-"""The demonstration: the real jobs on a database of its own, and nothing else is touched."""
+"""The demonstration: the real jobs on its own database, with nothing else changed."""
 
 import json
 import os
@@ -52,12 +52,12 @@ def demo(home: Path, *words: str, **variables: str) -> Answer:
 
 
 def next_commands(printed: str) -> list[str]:
-    """Return the commands that the end of the story suggests."""
+    """Return the commands that the demonstration suggests at the end."""
     return re.findall(r"^  \S.*?  +(\S.*)$", printed.partition("Try next\n")[2], re.MULTILINE)
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
-    """Return all that is below a folder: files with their content."""
+    """Return everything below a folder: files with their content."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
@@ -66,13 +66,13 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home directory of somebody who has kept a demonstration as demo.db."""
+    """A home directory with a demonstration kept as demo.db."""
     return tmp_path_factory.mktemp("home")
 
 
 @pytest.fixture(scope="module")
 def kept(home: Path) -> Answer:
-    """What that demonstration printed."""
+    """The output of that demonstration."""
     answer = demo(home, "--keep", "demo.db", PATH=f"{PROGRAM.parent}:/usr/bin:/bin")
     assert (answer.exit_code, answer.err) == (0, "")
     return answer
@@ -91,7 +91,7 @@ def one(db: sqlite3.Connection, query: str) -> Any:
     return value
 
 
-def test_the_kept_database_is_whole_private_and_alone(kept: Answer, home: Path) -> None:
+def test_the_kept_database_is_sound_private_and_the_only_file(kept: Answer, home: Path) -> None:
     assert sorted(file.name for file in home.iterdir()) == ["demo.db", "tmp"]
     assert list((home / "tmp").iterdir()) == []
     assert stat.S_IMODE((home / "demo.db").stat().st_mode) == 0o600
@@ -112,7 +112,7 @@ def test_the_real_jobs_ran_for_four_months(db: sqlite3.Connection) -> None:
     assert one(db, f"{days} WHERE snapshot_date > '2026-10-24'") == 29
 
 
-def test_every_fate_of_a_memory_is_in_it(db: sqlite3.Connection) -> None:
+def test_the_demonstration_has_every_outcome_for_a_memory(db: sqlite3.Connection) -> None:
     agents = one(db, "SELECT count(DISTINCT agent_id) FROM agent_memory")
     archived = dict(
         db.execute("SELECT archived_reason, count(*) FROM archived_memories GROUP BY 1")
@@ -132,7 +132,7 @@ def test_every_fate_of_a_memory_is_in_it(db: sqlite3.Connection) -> None:
     assert one(db, "SELECT count(*) FROM knowledge_entries") > 10
 
 
-def test_what_was_forgotten_by_mistake_came_back(db: sqlite3.Connection) -> None:
+def test_memories_forgotten_by_mistake_were_restored(db: sqlite3.Connection) -> None:
     ((id, agent),) = db.execute(
         "SELECT memory_id, agent_id FROM memory_events WHERE event = 'memory:forgotten'"
     )
@@ -142,7 +142,7 @@ def test_what_was_forgotten_by_mistake_came_back(db: sqlite3.Connection) -> None
     )
 
 
-def test_the_story_tells_what_the_database_says(kept: Answer, db: sqlite3.Connection) -> None:
+def test_the_printed_figures_match_the_database(kept: Answer, db: sqlite3.Connection) -> None:
     pruned = re.findall(r"([\d,]+) pruned", kept.out)
     restored = re.findall(r"([\d,]+) restored", kept.out)
 
@@ -154,20 +154,20 @@ def test_the_story_tells_what_the_database_says(kept: Answer, db: sqlite3.Connec
     assert total(restored) == one(db, count.format("restored"))
 
 
-def test_nothing_is_wrong_with_it(kept: Answer, home: Path) -> None:
+def test_the_check_finds_nothing_wrong(kept: Answer, home: Path) -> None:
     answer = Memctl(home / "demo.db").ok("check", "--full", "--json")
 
     assert answer.json["ok"]
 
 
-def test_the_story_ends_with_the_table_of_metrics(kept: Answer, home: Path) -> None:
+def test_the_output_ends_with_the_table_of_metrics(kept: Answer, home: Path) -> None:
     table = Memctl(home / "demo.db").ok("metrics", "--table").out
 
     assert f"\n\n{table}'read' covers the last 30 days" in kept.out
 
 
 def run_in_shell(commands: list[str], home: Path, **variables: str) -> None:
-    """Run commands as they were printed; each must succeed and say something."""
+    """Run commands as they were printed; each must succeed and print something."""
     for command in commands:
         ran = subprocess.run(
             ["bash", "-c", command],
@@ -180,7 +180,7 @@ def run_in_shell(commands: list[str], home: Path, **variables: str) -> None:
         assert ran.stdout + ran.stderr, command
 
 
-def test_the_commands_to_try_next_work_as_they_are_printed(kept: Answer, home: Path) -> None:
+def test_the_suggested_commands_work_as_printed(kept: Answer, home: Path) -> None:
     commands = next_commands(kept.out)
 
     assert len(commands) >= 5
@@ -188,7 +188,7 @@ def test_the_commands_to_try_next_work_as_they_are_printed(kept: Answer, home: P
     run_in_shell(commands, home, PATH=f"{PROGRAM.parent}:/usr/bin:/bin")
 
 
-def test_without_keep_the_first_of_them_makes_the_same_database(
+def test_without_keep_the_suggested_command_makes_the_same_database(
     kept: Answer, home: Path, tmp_path: Path
 ) -> None:
     answer = demo(tmp_path)
@@ -216,8 +216,8 @@ def test_without_keep_the_first_of_them_makes_the_same_database(
             assert found == two.execute(query).fetchall()
 
 
-def test_nothing_of_the_user_is_read_or_changed(tmp_path: Path) -> None:
-    """Neither the database nor the configuration would do, if anybody looked."""
+def test_the_users_database_and_configuration_are_not_used(tmp_path: Path) -> None:
+    """Both are invalid, so reading either would fail."""
     for file in ("harness.db", "config.toml", ".config/memctl/config.toml", "demo.txt"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text("no such thing")
@@ -239,14 +239,14 @@ def test_nothing_of_the_user_is_read_or_changed(tmp_path: Path) -> None:
     assert answer.json["metrics"]["system"]["memories"] > 100
 
 
-def test_quiet_prints_the_table_alone(kept: Answer, home: Path, tmp_path: Path) -> None:
+def test_quiet_prints_only_the_table(kept: Answer, home: Path, tmp_path: Path) -> None:
     answer = demo(tmp_path, "--quiet")
 
     assert answer == Answer(0, Memctl(home / "demo.db").ok("metrics", "--table").out, "")
 
 
 @pytest.mark.parametrize("name", ["demo.db", "demo.db-wal", "a link", "a folder"])
-def test_what_is_there_already_is_not_replaced(name: str, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_replaced(name: str, tmp_path: Path) -> None:
     (tmp_path / "a folder").mkdir()
     (tmp_path / "a link").symlink_to("nowhere")
     if "." in name:
@@ -274,7 +274,7 @@ def test_what_is_there_already_is_not_replaced(name: str, tmp_path: Path) -> Non
             ("--now", "0001-01-01"),
             2,
             "the system clock is wrong: 0001-01-01T00:00:00Z; set it to the current time",
-            id="no such year",
+            id="an impossible year",
         ),
         *(
             pytest.param(
@@ -288,7 +288,7 @@ def test_what_is_there_already_is_not_replaced(name: str, tmp_path: Path) -> Non
         ),
     ],
 )
-def test_what_cannot_be_is_refused_at_once(
+def test_invalid_arguments_are_refused_immediately(
     words: tuple[str, ...], exit_code: int, message: str, tmp_path: Path
 ) -> None:
     answer = demo(tmp_path, *words)
@@ -308,7 +308,7 @@ def test_what_cannot_be_is_refused_at_once(
         pytest.param(signal.SIGKILL, -9, id="killed"),
     ],
 )
-def test_who_stops_it_finds_nothing_half_done(
+def test_a_stopped_demonstration_leaves_nothing_behind(
     number: signal.Signals, exit_code: int, tmp_path: Path
 ) -> None:
     with start(tmp_path, "--keep", "demo.db") as process:
@@ -324,7 +324,7 @@ def test_who_stops_it_finds_nothing_half_done(
         assert tree(tmp_path) == {"tmp": None}
 
 
-def test_a_file_that_comes_meanwhile_is_kept(tmp_path: Path) -> None:
+def test_a_file_created_during_the_run_is_kept(tmp_path: Path) -> None:
     theirs = tmp_path / "demo.db"
     with start(tmp_path, "--keep", "demo.db") as process:
         assert process.stdout is not None
@@ -337,7 +337,7 @@ def test_a_file_that_comes_meanwhile_is_kept(tmp_path: Path) -> None:
     assert theirs.read_text() == "precious"
 
 
-def test_a_closed_pipe_ends_it_quietly(tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_it_silently(tmp_path: Path) -> None:
     with start(tmp_path, "--keep", "demo.db") as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -351,7 +351,7 @@ def test_a_closed_pipe_ends_it_quietly(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("room", [0, 64 * 1024], ids=["quite full", "nearly full"])
-def test_a_full_disk_for_temporary_files_is_told_in_one_line(
+def test_a_full_disk_for_temporary_files_is_an_error_of_one_line(
     room: int, small_disk: Path, tmp_path: Path
 ) -> None:
     fill_disk(small_disk, room=room)
@@ -363,7 +363,7 @@ def test_a_full_disk_for_temporary_files_is_told_in_one_line(
     assert [file.name for file in small_disk.iterdir()] == ["filler"]
 
 
-def test_a_full_disk_for_the_kept_file_is_told_in_one_line(
+def test_a_full_disk_for_the_kept_file_is_an_error_of_one_line(
     small_disk: Path, tmp_path: Path
 ) -> None:
     fill_disk(small_disk, room=64 * 1024)
@@ -378,8 +378,8 @@ def test_a_full_disk_for_the_kept_file_is_told_in_one_line(
     assert [file.name for file in small_disk.iterdir()] == ["filler"]
 
 
-def test_the_picture_is_what_is_printed() -> None:
-    """If it is not: `python docs/picture.py`."""
+def test_the_picture_shows_the_current_output() -> None:
+    """To update it, run `python docs/picture.py`."""
     script = runpy.run_path(str(ROOT / "docs" / "picture.py"))
 
     picture = script["picture"]()
@@ -387,7 +387,7 @@ def test_the_picture_is_what_is_printed() -> None:
     assert picture == PICTURE.read_text(encoding="utf-8")
 
 
-def test_the_picture_needs_nothing_from_elsewhere() -> None:
+def test_the_picture_is_self_contained() -> None:
     picture = PICTURE.read_text(encoding="utf-8")
 
     assert re.findall(r"https?://[^\"')]*", picture) == ["http://www.w3.org/2000/svg"]

@@ -1,4 +1,4 @@
-"""The documentation is true: its examples are executed, its tables and links are checked.
+"""The documentation: its examples are executed, its tables and links are checked.
 
 Every fenced block of README.md and docs/**/*.md is run or validated, by its language:
 
@@ -40,7 +40,7 @@ from tests.support.shells import run_with_forks
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# Whatever stands in a repository for people to read.
+# All documents in the repository that are written for people.
 MARKDOWN = [*PAGES, *(path for path in sorted(ROOT.glob("*.md")) if path not in PAGES)]
 REASONS = {
     "changes the crontab",
@@ -51,7 +51,7 @@ REASONS = {
     "tested with the help texts",
 }
 NOT_RUN = "not run: "
-# As they stand, each in a fresh checkout.
+# Unchanged, each in a fresh checkout.
 RUN_BY_THE_GATE = [("README.md", name) for name in ("demo", "install", "test")]
 FRESH = re.compile(r"^(?=<!-- a (?:fresh database|database that was not migrated) -->$)", re.M)
 UNMIGRATED = "<!-- a database that was not migrated -->"
@@ -77,7 +77,7 @@ def blocks(markdown: str) -> list[Block]:
 
 
 def prepare(path: Path) -> None:
-    """Make the service's database that the examples speak of."""
+    """Make the service's database that the examples use."""
     with closing(Service(path)), closing(connect(path)) as db:
         insert_memory(
             db,
@@ -172,7 +172,7 @@ def run_console(block: str, folder: Path, environment: dict[str, str]) -> None:
 
 
 def run_python(block: str, names: dict[str, object]) -> None:
-    """Type an example into Python, and compare what each line prints; later ones see its names."""
+    """Run an example in Python, and compare what each line prints; later ones see its names."""
     example = doctest.DocTestParser().get_doctest(block, names, "documentation", None, None)
     assert example.examples
     complaints: list[str] = []
@@ -208,7 +208,7 @@ def run_cron(block: str, folder: Path) -> None:
 
 
 def check_drop_in(block: str, folder: Path) -> None:
-    """A drop-in says what systemd understands, beside the units that memctl prints."""
+    """Check with systemd that a drop-in is valid for the units that memctl prints."""
     parsed = configparser.RawConfigParser()
     parsed.optionxform = str  # type: ignore[assignment,method-assign]
     parsed.read_string(block)
@@ -261,7 +261,7 @@ def run_block(
 @pytest.mark.parametrize(
     "section", [pytest.param(part, id=section_id(part)) for part in sections()]
 )
-def test_the_examples_do_what_the_documentation_says(
+def test_the_examples_work_as_documented(
     section: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page, part = section
@@ -309,7 +309,7 @@ def test_the_gate_runs_the_blocks_that_are_not_run_here() -> None:
     ],
     ids=lambda block: f"{block.language} {block.text}",
 )
-def test_an_example_that_is_wrong_is_found(wrong: Block, template: Path, tmp_path: Path) -> None:
+def test_a_wrong_example_is_found(wrong: Block, template: Path, tmp_path: Path) -> None:
     shutil.copyfile(template, tmp_path / "harness.db")
 
     with pytest.raises((AssertionError, pytest.fail.Exception, ValueError)):
@@ -317,7 +317,7 @@ def test_an_example_that_is_wrong_is_found(wrong: Block, template: Path, tmp_pat
 
 
 def test_the_first_command_shows_what_the_picture_shows(tmp_path: Path) -> None:
-    """Here memctl is installed already; the gate runs the line as it stands."""
+    """memctl is already installed here; `.ci/run` runs the line unchanged."""
     (line,) = (block.text for block in blocks(README) if block.note == "demo")
     *installation, demo = line.strip().split(" && ")
     (tmp_path / ".venv").symlink_to(sys.prefix)
@@ -332,10 +332,10 @@ def test_the_first_command_shows_what_the_picture_shows(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [".venv"]
 
 
-# What is made from the program
+# Generated parts
 
 
-def test_the_generated_parts_are_made_from_the_program() -> None:
+def test_the_generated_parts_are_up_to_date() -> None:
     made = subprocess.run(
         [sys.executable, ROOT / "docs" / "reference.py", "--check"],
         env={"PATH": os.environ["PATH"]},
@@ -371,7 +371,7 @@ def links(page: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_has_a_target(page: Path) -> None:
     broken = []
     for target in links(page):
         name, _, anchor = target.partition("#")
@@ -384,7 +384,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     assert broken == []
 
 
-def test_every_page_can_be_found_from_the_index_and_the_readme() -> None:
+def test_every_page_is_linked_from_the_index_and_the_readme() -> None:
     pages = {page for page in PAGES[1:] if page != ROOT / "docs" / "index.md"}
     for start in (ROOT / "docs" / "index.md", ROOT / "README.md"):
         linked = {(start.parent / target.partition("#")[0]).resolve() for target in links(start)}

@@ -1,4 +1,4 @@
-"""Export: a document that is whole or not there, and never in the way of anybody."""
+"""Export: a document that is complete or absent, and that never blocks other programs."""
 
 import gzip
 import hashlib
@@ -50,7 +50,7 @@ DOCUMENT = """\
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An active and an archived memory and a promotion, to be copied."""
+    """An active and an archived memory and a promotion, to copy."""
     memctl = Memctl(tmp_path_factory.mktemp("odd") / "harness.db")
     Service(memctl.database).close()
     memctl.ok("migrate", "--no-backup")
@@ -88,7 +88,7 @@ def test_the_document_has_every_column_of_every_row(odd: Memctl) -> None:
     assert printed.isascii()
 
 
-def test_the_checksum_is_that_of_the_lines_between_the_first_and_the_last(odd: Memctl) -> None:
+def test_the_checksum_covers_the_lines_between_first_and_last(odd: Memctl) -> None:
     document = odd.ok("export", "build_agent").json
 
     first, *lines, last = odd.ok("export", "build_agent", "--nl").out.splitlines(keepends=True)
@@ -114,7 +114,7 @@ def test_the_checksum_is_that_of_the_lines_between_the_first_and_the_last(odd: M
         pytest.param(("build_agent", "--archived-only"), "build_agent", (0, 1, 0), id="archived"),
     ],
 )
-def test_only_what_was_asked_for_is_exported(
+def test_only_the_selected_memories_are_exported(
     odd: Memctl, words: tuple[str, ...], agent: str | None, counts: tuple[int, ...]
 ) -> None:
     document = odd.ok("export", *words).json
@@ -160,13 +160,13 @@ def test_an_unknown_agent_is_an_error_and_leaves_no_file(odd: Memctl) -> None:
     assert not file.exists()
 
 
-def test_an_empty_database_can_be_exported_whole(migrated: Memctl) -> None:
+def test_an_empty_database_can_be_exported(migrated: Memctl) -> None:
     document = migrated.ok("export", "--all").json
 
     assert document["counts"] == {"active": 0, "archived": 0, "promotions": 0}
 
 
-def test_a_file_is_written_whole_and_for_its_owner_alone(odd: Memctl, tmp_path: Path) -> None:
+def test_a_file_is_written_atomically_and_private_to_its_owner(odd: Memctl, tmp_path: Path) -> None:
     file = tmp_path / "backup.json"
     file.write_text("yesterday's")
     file.chmod(0o644)
@@ -179,7 +179,7 @@ def test_a_file_is_written_whole_and_for_its_owner_alone(odd: Memctl, tmp_path: 
     assert not list(tmp_path.glob(".backup*"))
 
 
-def test_a_link_stays_a_link(odd: Memctl, tmp_path: Path) -> None:
+def test_a_symbolic_link_stays_a_link(odd: Memctl, tmp_path: Path) -> None:
     (tmp_path / "latest.json").symlink_to("monday.json")
 
     odd.ok("export", "build_agent", "-o", str(tmp_path / "latest.json"))
@@ -189,25 +189,25 @@ def test_a_link_stays_a_link(odd: Memctl, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
-def test_the_name_of_stdout_is_stdout(odd: Memctl, place: str) -> None:
+def test_dev_stdout_is_stdout(odd: Memctl, place: str) -> None:
     answer = odd.ok("export", "build_agent", "-o", place)
 
     assert answer.out == odd.ok("export", "build_agent").out
 
 
-def test_an_open_file_is_written_where_it_is(odd: Memctl, tmp_path: Path) -> None:
+def test_an_open_descriptor_is_written_in_place(odd: Memctl, tmp_path: Path) -> None:
     file = tmp_path / "log"
     file.write_text("before\n")
 
     with file.open("a") as opened:
-        os.set_inheritable(opened.fileno(), True)  # as what a shell opened for the program
+        os.set_inheritable(opened.fileno(), True)  # as a shell opens it for the program
         write_file(Path(f"/dev/fd/{opened.fileno()}"), ["after\n"], database=odd.database)
 
     assert file.read_text() == "before\nafter\n"
 
 
 @pytest.mark.parametrize("name", ["harness.db", "harness.db-wal", "harness.db.memctl.lock"])
-def test_no_file_of_the_database_is_overwritten(odd: Memctl, name: str) -> None:
+def test_the_files_of_the_database_are_not_overwritten(odd: Memctl, name: str) -> None:
     before = everything(odd.database)
 
     answer = odd("export", "build_agent", "-o", str(odd.database.with_name(name)))
@@ -227,7 +227,7 @@ def test_no_file_of_the_database_is_overwritten(odd: Memctl, name: str) -> None:
         pytest.param("x" * 300, 1, id="too long a name"),
     ],
 )
-def test_where_nothing_can_be_written_is_an_error_of_one_line(
+def test_an_unwritable_output_is_an_error_of_one_line(
     odd: Memctl, tmp_path: Path, place: str, exit_code: int
 ) -> None:
     answer = odd("export", "build_agent", "-o", str(tmp_path / place))
@@ -240,14 +240,12 @@ def test_where_nothing_can_be_written_is_an_error_of_one_line(
 @pytest.mark.parametrize(
     "words",
     [
-        pytest.param((), id="of whom?"),
-        pytest.param(("build_agent", "--all"), id="one or all?"),
-        pytest.param(("--all", "--active-only", "--archived-only"), id="which of the two?"),
+        pytest.param((), id="neither agent nor --all"),
+        pytest.param(("build_agent", "--all"), id="agent and --all"),
+        pytest.param(("--all", "--active-only", "--archived-only"), id="two selections"),
     ],
 )
-def test_an_export_of_nothing_sensible_is_an_error_of_usage(
-    odd: Memctl, words: tuple[str, ...]
-) -> None:
+def test_invalid_options_of_export_are_usage_errors(odd: Memctl, words: tuple[str, ...]) -> None:
     answer = odd("export", *words)
 
     assert answer.exit_code == 2
@@ -280,7 +278,7 @@ def add_memories(database: Path) -> None:
         db.execute("COMMIT")
 
 
-def test_a_closed_pipe_ends_an_export_quietly_with_141(
+def test_a_closed_pipe_ends_an_export_silently_with_141(
     odd: Memctl,
 ) -> None:
     add_memories(odd.database)
@@ -294,7 +292,7 @@ def test_a_closed_pipe_ends_an_export_quietly_with_141(
     assert (process.returncode, complained) == (141, b"")
 
 
-def test_a_terminal_gets_a_document_only_on_demand(odd: Memctl) -> None:
+def test_a_document_is_printed_on_a_terminal_only_on_request(odd: Memctl) -> None:
     refused = on_a_terminal(odd, "export", "qa_agent", exit_code=2)
     demanded = on_a_terminal(odd, "export", "qa_agent", "-o", "-")
 
@@ -305,7 +303,7 @@ def test_a_terminal_gets_a_document_only_on_demand(odd: Memctl) -> None:
     assert demanded == odd.ok("export", "qa_agent").out.replace("\n", "\r\n")
 
 
-def test_a_reader_who_takes_his_time_holds_up_nobody(
+def test_a_slow_reader_blocks_no_other_program(
     odd: Memctl,
 ) -> None:
     add_memories(odd.database)
@@ -315,7 +313,7 @@ def test_a_reader_who_takes_his_time_holds_up_nobody(
 
     with closing(connect(odd.database)) as db:
         db.execute("DELETE FROM agent_memory")
-        # Only if no older snapshot is being read can the whole log be put back into the file.
+        # The whole log can be checkpointed only if no older snapshot is being read.
         blocked, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     rest = process.stdout.read()
     process.communicate()
@@ -324,7 +322,7 @@ def test_a_reader_who_takes_his_time_holds_up_nobody(
     assert json.loads(begun + rest)["counts"]["active"] == 302
 
 
-def test_what_gzip_packs_is_what_it_unpacks(odd: Memctl, tmp_path: Path) -> None:
+def test_a_gzipped_export_unpacks_to_the_same_document(odd: Memctl, tmp_path: Path) -> None:
     file = tmp_path / "backup.json.gz"
     file.write_bytes(gzip.compress(odd.ok("export", "--all").out.encode()))
 
@@ -334,7 +332,7 @@ def test_what_gzip_packs_is_what_it_unpacks(odd: Memctl, tmp_path: Path) -> None
     assert "backup.json.gz" in names_beside(odd.database)
 
 
-def test_a_memory_too_large_to_be_imported_is_not_exported(
+def test_a_memory_too_large_to_import_is_not_exported(
     migrated: Memctl, remember: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(document_format, "MOST_BYTES", 2 << 20)

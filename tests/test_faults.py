@@ -1,4 +1,4 @@
-"""Every command meets what disks, locks and limits can do: the right exit code, and no harm.
+"""Every command under faults of disks, locks and limits: the right exit code, and no damage.
 
 Here are the faults that all commands meet together, each with a database of its own. Those of wrong
 files and input are in `test_bad_input`, kills in `test_crashes`; `TESTED_BY` lists them all.
@@ -24,7 +24,7 @@ from tests.support.locks import lock_file, write_lock
 from tests.support.program import NOW, Answer, Memctl
 
 ROOT = Path(__file__).parent.parent
-# Those that take --lock-wait; what only reads waits for ten seconds.
+# Commands that take --lock-wait; those that only read wait for ten seconds.
 PATIENT = {*COMMANDS} - {*READING, "recall"} | {"backup"}
 FILES = {"harness.db", "harness.db-wal", "harness.db-shm", "harness.db.memctl.lock"}
 UNTOUCHED = "SELECT value FROM agent_memory WHERE id = 'of another'"  # by all commands
@@ -32,7 +32,7 @@ WRITE_OVER = "UPDATE agent_memory SET value = ? WHERE id = 'of another'"
 
 
 @pytest.mark.parametrize("name", [name for names in MODULES.values() for name in names])
-def test_no_command_is_forgotten(name: str) -> None:
+def test_every_command_is_tested(name: str) -> None:
     known = {words[0] for words in (*COMMANDS.values(), *NEED_NO_DATABASE.values())}
 
     assert name.rstrip("_") in known, (
@@ -41,12 +41,12 @@ def test_no_command_is_forgotten(name: str) -> None:
     )
 
 
-# What can be the matter
+# Faults
 
 
 @contextmanager
 def kept_by_another(path: Path) -> Iterator[None]:
-    """Let another program have the database to itself."""
+    """Let another program hold an exclusive lock on the database."""
     with closing(connect(path)) as db:
         db.execute("PRAGMA journal_mode = DELETE")
         db.execute("BEGIN EXCLUSIVE")
@@ -66,7 +66,7 @@ def foreign_trigger(path: Path) -> Iterator[None]:
 
 @contextmanager
 def log_left_behind(path: Path) -> Iterator[None]:
-    """Leave what a program leaves that is killed right after a commit."""
+    """Leave the files of a program that was killed right after a commit."""
     with closing(connect(path)) as db:
         db.execute("PRAGMA wal_autocheckpoint = 0")
         db.execute(WRITE_OVER, ("committed",))
@@ -77,7 +77,7 @@ def log_left_behind(path: Path) -> Iterator[None]:
 
 @contextmanager
 def journal_left_behind(path: Path) -> Iterator[None]:
-    """Leave what a program leaves that is killed in a transaction, in the older journal mode."""
+    """Leave the files of a program that was killed in a transaction, in the older journal mode."""
     with closing(connect(path)) as db:
         db.execute("PRAGMA journal_mode = DELETE")
         db.execute("PRAGMA cache_size = 1")  # so that the file is written before the commit
@@ -91,30 +91,30 @@ def journal_left_behind(path: Path) -> Iterator[None]:
 
 
 def take_files(path: Path, *others: str) -> None:
-    """Copy the files of a database as they are at this moment."""
+    """Copy the current files of a database."""
     for suffix in ("", *others):
         shutil.copyfile(f"{path}{suffix}", f"{path}{suffix}.taken")
 
 
 def put_back(path: Path, *others: str) -> None:
-    """Put the copies in their place."""
+    """Put the copies back in place."""
     for suffix in ("", *others):
         Path(f"{path}{suffix}.taken").replace(f"{path}{suffix}")
 
 
 def all_is_well(_path: Path) -> AbstractContextManager[None]:
-    """Do nothing: what is wrong is not in the files."""
+    """Do nothing: the fault is not in the files."""
     return nullcontext()
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is the matter, and how commands then end."""
+    """A fault, and how commands end with it."""
 
     name: str  # as in docs/reference/faults.md
     otherwise: int  # the exit code of commands that are not in `codes`
     codes: Mapping[str, int] = field(default_factory=dict)
-    says: str = ""  # a part of every error
+    text: str = ""  # a part of every error
     make: Callable[[Path], AbstractContextManager[object]] = all_is_well
     limits: tuple[tuple[str, int], ...] = ()
     untouched: str = "cache the toolchain"
@@ -126,14 +126,14 @@ FAULTS = [
     Fault(
         "another program writes for too long",
         11,
-        {**STILL_READ, "migrate": 0},  # there is nothing to migrate
-        says="is locked by another program",
+        {**STILL_READ, "migrate": 0},  # nothing to migrate
+        text="is locked by another program",
         make=write_lock,
     ),
     Fault(
         "another program holds the database exclusively",
         11,
-        says="is locked by another program",
+        text="is locked by another program",
         make=kept_by_another,
     ),
     Fault(
@@ -145,14 +145,14 @@ FAULTS = [
             **dict.fromkeys(("remember", "recall", "forget", "forget all", "pause", "resume"), 0),
             "backup": 11,
         },
-        says="another memctl process is using",
+        text="another memctl process is using",
         make=lock_file,
     ),
     Fault(
         "a trigger of another program that writes to the memories",
         12,
         {"migrate": 0, "rollback": 0, "status": 0, "backup": 0, "check": 3},
-        says="the trigger theirs of another program would write to agent_memory",
+        text="the trigger theirs of another program would write to agent_memory",
         make=foreign_trigger,
     ),
     Fault(
@@ -170,22 +170,24 @@ FAULTS = [
     Fault(
         "no file may grow (quota, `ulimit -f`)",
         1,
-        says="cannot be read or written",
+        text="cannot be read or written",
         limits=(("fsize", 0),),
     ),
     Fault(
         "too few open files (`ulimit -n`)",
         1,
-        says="open",  # SQLite does not say why it cannot open one
+        text="open",  # SQLite does not report why it cannot open one
         limits=(("nofile", 6),),
     ),
 ]
-FULL_DISK = Fault("the disk is full", 1, says="full")
-READ_ONLY_DISK = Fault("a read-only file system", 1, says="writable")
+FULL_DISK = Fault("the disk is full", 1, text="full")
+READ_ONLY_DISK = Fault("a read-only file system", 1, text="writable")
 
 
-def meet(fault: Fault, folder: Path, origin: Path, trouble: Callable[[], object]) -> list[str]:
-    """Let every command meet a fault; returns what they did wrong."""
+def run_with_fault(
+    fault: Fault, folder: Path, origin: Path, trouble: Callable[[], object]
+) -> list[str]:
+    """Run every command with a fault; returns what they did wrong."""
     before = memory_tables(origin)
     programs = {}
     for name in COMMANDS:
@@ -207,7 +209,7 @@ def meet(fault: Fault, folder: Path, origin: Path, trouble: Callable[[], object]
             for name, answer in answers.items()
             if (problem := wrong_answer(fault, fault.codes.get(name, fault.otherwise), answer))
         ]
-    mend(folder)
+    repair(folder)
     for name, program in programs.items():
         with closing(connect(program.database)) as db:
             if not is_sound(db) or db.execute(UNTOUCHED).fetchone() != (fault.untouched,):
@@ -226,44 +228,46 @@ def wrong_answer(fault: Fault, exit_code: int, answer: Answer) -> str:
     if exit_code in (0, 3):
         return ""
     error = json.loads(answer.err)["error"]
-    said = error["exit_code"] == exit_code and fault.says in error["message"] + error["hint"]
-    return "" if said else f"it should say {fault.says!r}: {answer}"
+    expected = error["exit_code"] == exit_code and fault.text in error["message"] + error["hint"]
+    return "" if expected else f"it should contain {fault.text!r}: {answer}"
 
 
-def mend(folder: Path) -> None:
-    """Make a disk usable again, if the folder is one."""
+def repair(folder: Path) -> None:
+    """Make the disk usable again if the folder is one."""
     if folder.is_mount():
         subprocess.run(["mount", "-o", "remount,rw", folder], check=True)
         (folder / "filler").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in FAULTS])
-def test_every_command_meets_a_fault_and_does_no_harm(
+def test_every_command_fails_cleanly_with_a_fault(
     fault: Fault,
     prepared: Path,
     tmp_path: Path,
 ) -> None:
-    assert meet(fault, tmp_path, prepared, lambda: None) == []
+    assert run_with_fault(fault, tmp_path, prepared, lambda: None) == []
 
 
-def test_every_command_meets_a_full_disk_and_does_no_harm(
+def test_every_command_fails_cleanly_on_a_full_disk(
     prepared: Path,
     small_disk: Path,
 ) -> None:
-    assert meet(FULL_DISK, small_disk, prepared, lambda: fill_disk(small_disk, room=0)) == []
+    assert (
+        run_with_fault(FULL_DISK, small_disk, prepared, lambda: fill_disk(small_disk, room=0)) == []
+    )
 
 
-def test_every_command_meets_a_read_only_file_system_and_does_no_harm(
+def test_every_command_fails_cleanly_on_a_read_only_file_system(
     prepared: Path,
     small_disk: Path,
 ) -> None:
     def lock_disk() -> None:
         subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
 
-    assert meet(READ_ONLY_DISK, small_disk, prepared, lock_disk) == []
+    assert run_with_fault(READ_ONLY_DISK, small_disk, prepared, lock_disk) == []
 
 
-def test_every_command_that_needs_more_memory_than_there_is_does_no_harm(
+def test_every_command_fails_cleanly_when_memory_runs_out(
     prepared: Path,
     tmp_path: Path,
 ) -> None:
@@ -343,7 +347,7 @@ TESTED_BY = {
         "test_a_current_directory_that_is_gone_is_an_error_of_one_line",
     ),
     "the disk is full": (
-        "test_every_command_meets_a_full_disk_and_does_no_harm",
+        "test_every_command_fails_cleanly_on_a_full_disk",
         "test_a_full_disk_stops_a_command_that_then_works_when_there_is_room",
     ),
     "the disk fills up between two batches": (
@@ -355,7 +359,7 @@ TESTED_BY = {
     "a system call is refused while memctl writes a file of its own": (
         "test_each_failed_call_is_one_error_line_and_leaves_nothing_half_written",
     ),
-    "too little memory": ("test_every_command_that_needs_more_memory_than_there_is_does_no_harm",),
+    "too little memory": ("test_every_command_fails_cleanly_when_memory_runs_out",),
     "an output that is closed or full": (
         "test_closed_streams_are_no_error",
         "test_an_output_on_a_full_device_is_an_error_of_one_line",
@@ -368,11 +372,11 @@ TESTED_BY = {
         "test_a_killed_migration_ends_at_a_whole_step_with_no_memory_changed",
     ),
     "a trigger of another program that skips or refuses a row, or cannot run here": (
-        "test_a_trigger_that_interferes_ends_a_job_with_one_line_and_loses_nothing",
+        "test_a_trigger_that_interferes_is_an_error_and_loses_nothing",
         "test_a_trigger_that_cannot_run_here_ends_a_job_with_one_line",
     ),
     "a constraint that rejects a change by memctl": (
-        "test_a_constraint_that_the_service_added_later_ends_a_job_with_one_line",
+        "test_a_violated_constraint_of_the_service_is_an_error_of_one_line",
     ),
     "a table with other constraints or collations, or a UTF-16 database": (
         "test_a_table_that_is_not_the_service_s_is_refused",

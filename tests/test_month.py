@@ -1,4 +1,4 @@
-"""A month of the service and the jobs, and every figure recomputed from a log of what was done."""
+"""A month of the service and the jobs; every figure is recomputed from a log of the operations."""
 
 import random
 import sqlite3
@@ -37,7 +37,7 @@ MONTH = timedelta(days=30)
 
 @dataclass
 class Memory:
-    """What the log knows of a memory, active or archived."""
+    """A memory in the log, active or archived."""
 
     id: str
     of: Key
@@ -55,7 +55,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Mark:
-    """A day's last snapshot: when it was, how long the logs were then, and what there was."""
+    """A day's last snapshot: its time, the length of the logs at that time, and the memories."""
 
     changes: int
     reads: int
@@ -66,7 +66,7 @@ class Mark:
 
 @dataclass
 class World:
-    """The database, and beside it what must have become of it."""
+    """The database, and the log of what it must contain."""
 
     path: Path
     db: sqlite3.Connection
@@ -79,7 +79,7 @@ class World:
     marks: dict[str, Mark] = field(default_factory=dict)
 
     def remember(self, chance: random.Random, at: datetime) -> None:
-        """Write a memory as the service does, now and then in place of another."""
+        """Write a memory as the service does; it sometimes replaces another."""
         of = (chance.choice(AGENTS), chance.choice(TYPES))
         key = f"ключ {chance.randrange(60)}"
         lasts = chance.choice([None, timedelta(hours=20), timedelta(days=4), timedelta(days=90)])
@@ -101,7 +101,7 @@ class World:
         self.active[memory.id] = memory
 
     def recall(self, chance: random.Random, at: datetime) -> None:
-        """Read a memory as the service does, at a time of ours."""
+        """Read a memory as the service does, at a given time."""
         memory = self.active[chance.choice(sorted(self.active))]
         assert self.db.execute(FIND, (*memory.of, memory.key)).fetchone()
         self.db.execute(COUNT_ACCESS.replace("datetime('now')", f"'{text_of(at)}'"), (memory.id,))
@@ -122,7 +122,7 @@ class World:
         self.changes += [(at, memory.of, change) for change in changes]
 
     def cleanup(self, at: datetime) -> None:
-        """Run the job, and do the same in the log."""
+        """Run the job, and apply it to the log."""
         perform("cleanup", cleanup, self.request(at))
         for memory in list(self.active.values()):
             if memory.expires is not None and memory.expires < at:
@@ -139,7 +139,7 @@ class World:
         self.put_away(memory, at, "archived")
 
     def restore_one(self, chance: random.Random, at: datetime) -> None:
-        """Restore a memory, unless it has been written anew."""
+        """Restore a memory, unless it has been written again."""
         names = {(memory.of, memory.key) for memory in self.active.values()}
         free = [one for one in self.archive.values() if (one.of, one.key) not in names]
         if not free:
@@ -153,7 +153,7 @@ class World:
         self.changes.append((at, memory.of, "restored"))
 
     def prune(self, at: datetime) -> None:
-        """Run the job, and do the same in the log."""
+        """Run the job, and apply it to the log."""
         importance = dict(self.db.execute("SELECT id, importance FROM archived_memories"))
         policy = PrunePolicy(retention=RETENTION)
         perform("prune", lambda run: prune(run, policy), self.request(at))
@@ -164,7 +164,7 @@ class World:
                 self.changes.append((at, memory.of, "pruned"))
 
     def snapshot(self, at: datetime) -> None:
-        """Run the job, and note what it must have written."""
+        """Run the job, and record what it must have written."""
         perform("snapshot", snapshot, self.request(at))
         (last_event,) = self.db.execute("SELECT max(event_id) FROM memory_events").fetchone()
         self.marks[f"{at:%Y-%m-%d}"] = Mark(
@@ -180,7 +180,7 @@ class World:
         )
 
     def kept_rows(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Return what the snapshots must have kept: of all days but the last, the whole day."""
+        """Return the rows that the snapshots must have: whole days, except for the last one."""
         kept = {}
         for day, mark in self.marks.items():
             complete = day < max(self.marks)
@@ -205,11 +205,11 @@ class World:
         return kept
 
     def counts_on(self, day: str) -> bool:
-        """Tell whether every access of a day was counted."""
+        """Return whether every access of a day was counted."""
         return self.counting_since is not None and day > f"{self.counting_since:%Y-%m-%d}"
 
     def stock(self, of: Key, *, since: datetime, until: datetime) -> dict[str, Any]:
-        """Return what there is of an agent and type; only importance is looked up."""
+        """Return the figures of an agent and type; only importance is read from the database."""
         active = [memory for memory in self.active.values() if memory.of == of]
         archived = [memory for memory in self.archive.values() if memory.of == of]
         importance = self.db.execute(
@@ -227,7 +227,7 @@ class World:
         }
 
     def request(self, at: datetime) -> JobRequest:
-        """Return how a job is run; prune may take more than half."""
+        """Return the request of a job; prune may delete more than half."""
         return JobRequest(database=self.path, now=at, force=True)
 
 
@@ -268,14 +268,14 @@ def live(world: World, memctl: Memctl, seed: int) -> None:
         for _ in range(chance.choice([0, 1, 1, 2])):
             world.snapshot(hour)
             for _ in range(3):
-                world.recall(chance, hour)  # in the very second of the snapshot, but after it
+                world.recall(chance, hour)  # in the same second as the snapshot, but after it
             hour += timedelta(hours=1)
         if day % 7 == 6:
             world.prune(hour)
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_every_figure_of_a_month_agrees_with_a_log_of_what_was_done(
+def test_every_figure_of_a_month_agrees_with_the_log(
     world: World, memctl: Memctl, seed: int
 ) -> None:
     live(world, memctl, seed)
@@ -346,17 +346,17 @@ def test_every_figure_of_a_month_agrees_with_a_log_of_what_was_done(
 
 
 def known(world: World) -> list[Key]:
-    """Return the agents and types that anything is known of, in their order."""
+    """Return the agents and types that have any figures, in order."""
     memories = [*world.active.values(), *world.archive.values()]
     return sorted({memory.of for memory in memories} | {of for _, of, _ in world.changes})
 
 
 def expected_metrics(world: World, keys: list[Key]) -> dict[str, Any]:
-    """Return what `metrics` must tell of these agents and types together."""
+    """Return the figures of `metrics` expected for these agents and types together."""
     stocks = [world.stock(of, since=world.began, until=NOW) for of in keys]
     stock = {name: sum(one[name] for one in stocks) for name in stocks[0]}
     flows = Counter(change for _, of, change in world.changes if of in keys)
-    counted_from = f"{world.counting_since:%Y-%m-%d}"  # a part of a day does not count
+    counted_from = f"{world.counting_since:%Y-%m-%d}"  # an incomplete day does not count
     average = stock["importance_sum"] / stock["memories"] if stock["memories"] else None
     return {
         "memories": stock["memories"],
@@ -372,7 +372,7 @@ def expected_metrics(world: World, keys: list[Key]) -> dict[str, Any]:
 
 
 def expected_history(world: World) -> list[tuple[str, int | None]]:
-    """Return each day since the first of which anything is known; None: there was no snapshot."""
+    """Return each day since the first with figures; None where there was no snapshot."""
     days = [f"{world.began + timedelta(days=number):%Y-%m-%d}" for number in range(31)]
     known = {*world.marks, *(f"{at:%Y-%m-%d}" for at, _, _ in world.changes)}
     known |= {day for day, _ in world.reads}
@@ -389,7 +389,7 @@ def expected_history(world: World) -> list[tuple[str, int | None]]:
 
 
 def expected_days(world: World) -> list[dict[str, Any]]:
-    """Return what happened on each day, as `report` tells it."""
+    """Return the events of each day, as `report` shows them."""
     days: list[dict[str, Any]] = []
     for number in range(31):
         day = f"{world.began + timedelta(days=number):%Y-%m-%d}"

@@ -1,4 +1,4 @@
-"""Archive and restore: there and back with every field as it was."""
+"""Archive and restore: every field of a restored memory is unchanged."""
 
 import sqlite3
 from collections.abc import Callable
@@ -25,12 +25,12 @@ EXACTLY = ", ".join(f"typeof({name}), CAST({name} AS BLOB)" for name in FIELDS)
 
 
 @pytest.mark.parametrize("columns", ODDITIES.values(), ids=ODDITIES.keys())
-def test_what_is_archived_and_restored_is_the_same_to_the_byte(
+def test_archiving_and_restoring_a_memory_preserves_every_byte(
     db: sqlite3.Connection, migrated: Memctl, columns: dict[str, Any]
 ) -> None:
     memory = insert_memory(db, id="m-1")
     for name, value in columns.items():
-        # As TEXT, even where the bytes are no UTF-8; only the BLOB stays one.
+        # As TEXT, even where the bytes are not UTF-8; only the BLOB stays one.
         form = "?" if value == b"\x00\x01" or not isinstance(value, bytes) else "CAST(? AS TEXT)"
         db.execute(f"UPDATE agent_memory SET {name} = {form}", (value,))
     before = rows(db, "agent_memory", EXACTLY)
@@ -46,7 +46,7 @@ def test_what_is_archived_and_restored_is_the_same_to_the_byte(
     assert rows(db, "archived_memories") == []
 
 
-def test_undoing_a_cleanup_brings_everything_back_for_good(
+def test_undoing_a_cleanup_restores_everything_permanently(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     for number in range(500):
@@ -70,7 +70,7 @@ def test_undoing_a_cleanup_brings_everything_back_for_good(
     assert is_sound(db)
 
 
-def test_the_time_in_the_archive_is_not_charged_but_the_time_after_is(
+def test_decay_charges_idle_time_after_a_restore_but_not_in_the_archive(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     memory = remember(idle_days=40, importance=9)
@@ -83,7 +83,7 @@ def test_the_time_in_the_archive_is_not_charged_but_the_time_after_is(
     assert rows(db, "agent_memory", "importance") == [(8.4,)]
 
 
-def test_an_expiry_that_is_still_to_come_is_kept(
+def test_an_expiry_in_the_future_is_kept(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     memory = remember(expires_at="2026-11-25 00:00:00")
@@ -123,7 +123,7 @@ def test_a_selection_by_reason_and_time_leaves_the_rest_archived(
 
 @pytest.fixture
 def conflict(db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]) -> str:
-    """An archived memory, 'old', that the service has written anew as 'new'; beside a free one."""
+    """An archived memory 'old', which the service has written again as 'new', and a free one."""
     old = remember(key="k", value="old", expired_for=timedelta(days=1))
     remember(key="free", value="old", expired_for=timedelta(days=1))
     migrated.ok("cleanup")
@@ -131,7 +131,7 @@ def conflict(db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., s
     return old
 
 
-def test_a_conflict_refuses_the_whole_restore(
+def test_a_restore_with_a_conflict_is_refused(
     db: sqlite3.Connection, migrated: Memctl, conflict: str
 ) -> None:
     answer = migrated("restore", "--run", "1")
@@ -154,7 +154,7 @@ def test_a_conflict_can_be_skipped(db: sqlite3.Connection, migrated: Memctl, con
 
 
 @pytest.mark.parametrize("preview", [True, False], ids=["previewed", "at once"])
-def test_the_active_memory_can_make_room_and_is_archived(
+def test_an_active_memory_can_be_replaced_and_is_archived(
     db: sqlite3.Connection, migrated: Memctl, conflict: str, preview: bool
 ) -> None:
     command = ("restore", "--run", "1", "--on-conflict", "replace", "--json")
@@ -173,7 +173,7 @@ def test_the_active_memory_can_make_room_and_is_archived(
     ]
 
 
-def test_not_even_replace_touches_the_memory_of_another_agent(
+def test_replace_does_not_change_a_memory_of_another_agent(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(id="same", agent_id="build_agent")
@@ -193,7 +193,7 @@ def test_not_even_replace_touches_the_memory_of_another_agent(
     assert rows(db, "archived_memories", "agent_id") == [("build_agent",)]
 
 
-def test_of_several_archived_copies_the_newest_comes_back(
+def test_the_newest_of_several_archived_copies_is_restored(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     for value in ("first", "second", "third"):
@@ -207,7 +207,7 @@ def test_of_several_archived_copies_the_newest_comes_back(
     assert rows(db, "archived_memories", "value") == [("first",), ("second",)]
 
 
-def test_each_change_is_told_of_once(
+def test_each_change_is_recorded_in_one_event(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     memory = remember(key="k", expired_for=timedelta(days=1))
@@ -225,9 +225,7 @@ def test_each_change_is_told_of_once(
     ]
 
 
-def test_an_agent_named_in_invalid_utf_8_can_be_handled(
-    db: sqlite3.Connection, migrated: Memctl
-) -> None:
+def test_an_agent_name_may_be_invalid_utf_8(db: sqlite3.Connection, migrated: Memctl) -> None:
     insert_memory(db, id="m-1")
     db.execute("UPDATE agent_memory SET agent_id = CAST(? AS TEXT)", (b"a\xff",))
 
@@ -240,7 +238,7 @@ def test_an_agent_named_in_invalid_utf_8_can_be_handled(
 
 
 @pytest.mark.parametrize("options", [["--reason", "expired"], ["--since", "7d"]])
-def test_a_restore_of_all_agents_must_name_a_run(migrated: Memctl, options: list[str]) -> None:
+def test_a_restore_without_an_agent_requires_a_run(migrated: Memctl, options: list[str]) -> None:
     answer = migrated("restore", *options)
 
     assert answer.exit_code == 2
@@ -249,7 +247,7 @@ def test_a_restore_of_all_agents_must_name_a_run(migrated: Memctl, options: list
     )
 
 
-def test_what_is_written_anew_during_a_restore_stays_and_is_told_of(
+def test_a_memory_written_during_a_restore_is_kept_and_reported(
     path: Path, db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     for number in range(50):
@@ -309,7 +307,7 @@ def test_archive_and_restore_can_be_repeated(
     assert {row[0] for row in rows(db, "agent_memory", "id")} == {first, second}
 
 
-def test_a_run_whose_memories_are_kept_for_good_can_be_undone_for_good(
+def test_a_run_can_be_undone_while_its_memories_are_archived(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     memory = remember(importance=9, expired_for=timedelta(days=1))
@@ -326,7 +324,7 @@ def test_a_run_whose_memories_are_kept_for_good_can_be_undone_for_good(
 
 
 @pytest.mark.parametrize("command", [["cleanup"], ["restore", "--run", "1"], ["decay"]])
-def test_a_trigger_of_somebody_else_stops_a_job_before_it_begins(
+def test_a_trigger_that_would_change_memories_stops_a_job_at_the_start(
     db: sqlite3.Connection,
     migrated: Memctl,
     remember: Callable[..., str],

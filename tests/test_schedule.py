@@ -1,4 +1,4 @@
-"""`memctl schedule`: what it prints is understood by the real cron, shell and systemd.
+"""`memctl schedule`: the real cron, shell and systemd accept what it prints.
 
 The tests of cron and systemd skip where these are not installed; Debian's packages are `cron` and
 `systemd`.
@@ -28,7 +28,7 @@ from tests.support.properties import examples
 
 ROOT = Path(__file__).parent.parent
 
-# The installation that the samples speak of.
+# The installation in the samples.
 SAMPLE = Installation(
     program=["/opt/memctl/bin/memctl"],
     database=Path("/var/lib/harness/data/harness.db"),
@@ -38,7 +38,7 @@ SAMPLE = Installation(
 
 ODD_NAMES = ["a b", "50%", "it's", '"quoted"', "$HOME", "a;b&c", "é*?", "#1", "~"]
 
-# Whatever a path in a crontab may hold: no slash, nothing unprintable, no backslash.
+# Characters allowed in a path in a crontab: no slash, nothing unprintable, no backslash.
 NAMES = st.text(
     st.characters(codec="utf-8", exclude_categories=("C", "Z"), exclude_characters="/\\")
     | st.sampled_from(" %$'\"`~*;&#!"),
@@ -48,7 +48,7 @@ NAMES = st.text(
 
 
 def crontab_line(text: str) -> str:
-    """Return the only line that is no comment."""
+    """Return the only line that is not a comment."""
     (line,) = (line for line in text.splitlines() if not line.startswith("#"))
     return line
 
@@ -62,7 +62,7 @@ def cron_command(text: str) -> str:
 # The samples
 
 
-def test_the_samples_are_what_schedule_prints() -> None:
+def test_the_samples_are_up_to_date() -> None:
     units = {path.name: path.read_text() for path in (ROOT / "systemd").iterdir()}
 
     assert (ROOT / "crontab.example").read_text() == crontab(SAMPLE)
@@ -127,7 +127,7 @@ def test_json_holds_the_same_text(migrated: Memctl, option: str) -> None:
 
 
 @pytest.mark.parametrize("words", ["schedule", "schedule --cron --systemd"])
-def test_it_must_be_said_for_which(migrated: Memctl, words: str) -> None:
+def test_a_scheduler_must_be_specified(migrated: Memctl, words: str) -> None:
     answer = migrated(*words.split())
 
     assert (answer.exit_code, answer.out) == (2, "")
@@ -196,7 +196,7 @@ def test_a_unit_spells_any_path_as_systemd_reads_it(name: str) -> None:
     )
 
 
-def test_what_lies_in_a_home_or_a_temporary_directory_stays_reachable() -> None:
+def test_the_unit_can_reach_files_in_home_and_temporary_directories() -> None:
     at_home = SAMPLE._replace(database=Path("/home/harness/harness.db"))
     temporary = SAMPLE._replace(reads=[Path("/tmp/venv")])  # noqa: S108
 
@@ -242,10 +242,10 @@ def check_crontab() -> list[str]:
     """Return how the installed crontab checks a file without installing it."""
     program = require_program("crontab")
     usage = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
-    told = usage.stdout + usage.stderr
-    if "dry run" in told:
+    usage_text = usage.stdout + usage.stderr
+    if "dry run" in usage_text:
         return [program, "-n"]
-    if re.search(r"-T\b.*test", told):
+    if re.search(r"-T\b.*test", usage_text):
         return [program, "-T"]
     pytest.skip("this crontab cannot check a file")
 
@@ -262,13 +262,13 @@ def test_crontab_finds_nothing_wrong_with_the_line(
     assert ran.returncode == 0, ran.stderr
 
 
-# Cron in namespaces of its own: it sees only the crontab of the test, and nobody sees it.
+# Cron in its own namespaces: it sees only the crontab of the test, and is isolated from the system.
 START_CRON = """
 mount -t tmpfs none /run && mount -t tmpfs none /etc/cron.d && mount --bind /dev/null /etc/crontab
 mount --bind "$1" "$2" && exec "$3" -f
 """
 
-# Cron calls it as its shell: it keeps what the line prints, which cron would mail.
+# Cron runs it as its shell: it saves the output of the line, which cron would mail.
 RECORDING_SHELL = """#!/bin/sh
 folder={folder}
 /bin/sh "$@" > $folder/printed 2>&1
@@ -278,7 +278,7 @@ echo $? > $folder/status.new && mv $folder/status.new $folder/status
 
 @contextmanager
 def cron_at_work(spool: Path) -> Iterator[None]:
-    """Let the real cron work on the crontabs in a folder, and on nothing else."""
+    """Run the real cron on the crontabs in a folder, and on nothing else."""
     if os.geteuid() != 0:
         pytest.skip("only root can run cron apart from the machine's own")
     cron, unshare = require_program("cron"), require_program("unshare")
@@ -341,7 +341,7 @@ def test_debians_cron_runs_the_line_silently_and_prints_one_line_when_it_fails(
 
 
 def verify(folder: Path, installation: Installation) -> "subprocess.CompletedProcess[str]":
-    """Let systemd look for mistakes in the units of an installation."""
+    """Run `systemd-analyze verify` on the units of an installation."""
     program = require_program("systemd-analyze")
     files: list[Path] = []
     for name, text in systemd_units(installation).items():
@@ -367,7 +367,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, name: str) -
 
 
 @pytest.mark.parametrize("name", ["it's", '"quoted"', "back\\slash"])
-def test_a_program_that_systemd_does_not_start_is_refused(name: str) -> None:
+def test_a_program_path_that_systemd_cannot_start_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="systemd cannot start a program"):
         systemd_units(SAMPLE._replace(program=[f"/opt/{name}/memctl"]))
 
@@ -382,7 +382,7 @@ def test_a_program_that_systemd_does_not_start_is_refused(name: str) -> None:
         ),
     ],
 )
-def test_systemd_rates_the_service_as_little_exposed(
+def test_systemd_rates_the_exposure_of_the_service_as_low(
     tmp_path: Path, installation: Installation
 ) -> None:
     program = require_program("systemd-analyze")
@@ -399,7 +399,7 @@ def test_systemd_rates_the_service_as_little_exposed(
     assert rated.returncode == 0, rated.stdout
 
 
-def test_systemd_begins_a_run_when_cron_would() -> None:
+def test_systemd_and_cron_start_runs_at_the_same_times() -> None:
     program = require_program("systemd-analyze")
     (calendar,) = re.findall(
         "^OnCalendar=(.*)$", systemd_units(SAMPLE)["memctl.timer"], re.MULTILINE

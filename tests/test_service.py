@@ -1,4 +1,4 @@
-"""The service must not notice memctl: its own statements, after migrate and after rollback."""
+"""memctl does not affect the service: its statements work as before migrate and rollback."""
 
 import shutil
 import sqlite3
@@ -38,8 +38,8 @@ EXPIRIES = (
     "soon",
 )
 
-# What memctl may make of a database that the service goes on using.
-# access-boost is not among them: it is there to change importance, and so the order of results.
+# The states in which memctl can leave a database that the service keeps using.
+# access-boost is not among them: its purpose is to change importance, and so the order of results.
 STATES = (
     "migrated",
     "with features",
@@ -82,14 +82,14 @@ OTHER_TABLES = """
 
 
 class Call(NamedTuple):
-    """One call of the service: a method, and what it is given."""
+    """One call of the service: a method and its arguments."""
 
     method: str
     given: dict[str, Any]
 
 
 class Play(NamedTuple):
-    """What came of a sequence of calls: the answers, and the rows they left."""
+    """The result of a sequence of calls: the answers, and the rows they left."""
 
     answers: list[Any]
     rows: list[tuple[Any, ...]]
@@ -137,7 +137,7 @@ def answer(service: Service, calls: Sequence[Call], *, first: int = 0) -> list[A
 
 
 def as_seen(found: Any) -> Any:
-    """Return what the service sees of an answer: its own columns, which must come first."""
+    """Return the part of an answer that the service uses: its columns, which must come first."""
     if isinstance(found, sqlite3.Row):
         return list(zip(found.keys(), found, strict=True))[: len(COLUMNS)]
     if isinstance(found, list):
@@ -153,7 +153,7 @@ def memories(path: Path) -> list[tuple[Any, ...]]:
 
 
 def play(database: Path, calls: Sequence[Call], folder: Path, *, before: str = "") -> Play:
-    """Play the calls on a copy of a database, after some SQL if there is any."""
+    """Run the calls on a copy of a database, after the given SQL, if any."""
     copy = Path(tempfile.mkdtemp(dir=folder)) / database.name
     shutil.copy(database, copy)
     with closing(Service(copy)) as service:
@@ -170,7 +170,7 @@ def fill(path: Path) -> None:
 
 
 def schema(path: Path) -> list[tuple[Any, ...]]:
-    """Return what `sqlite_schema` says of each object, but for the page it begins on."""
+    """Return the rows of `sqlite_schema` without the root pages."""
     with closing(connect(path)) as db:
         return db.execute(
             "SELECT rowid, type, name, tbl_name, sql FROM sqlite_schema ORDER BY rowid"
@@ -199,7 +199,7 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("seed", range(1, 4), ids="sequence {}".format)
-def test_the_service_gets_the_answers_it_always_got(
+def test_the_service_gets_the_same_answers_as_without_memctl(
     states: dict[str, Path], tmp_path: Path, state: str, seed: int
 ) -> None:
     calls = random_calls(Random(seed), 1500)
@@ -254,7 +254,7 @@ CALLS = st.one_of(
 
 @examples(2)
 @given(calls=st.lists(CALLS, max_size=12))
-def test_no_few_calls_tell_a_database_that_memctl_touched_from_one_it_did_not(
+def test_no_short_sequence_of_calls_detects_memctl(
     states: dict[str, Path], calls: list[Call]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -266,7 +266,7 @@ def test_no_few_calls_tell_a_database_that_memctl_touched_from_one_it_did_not(
 
 
 def plans(path: Path) -> dict[str, list[str]]:
-    """Return how SQLite would go about each statement of the service."""
+    """Return the query plan of each statement of the service."""
     statements: list[str] = []
     with closing(Service(path)) as service:
         service.db.set_trace_callback(statements.append)
@@ -304,14 +304,14 @@ def test_every_statement_of_the_service_is_planned_as_before(
     shutil.copy(path, path.with_name("migrated.db"))
     memctl.ok("rollback", "--to", "0")
 
-    # Its cleanup answers with nothing but a count, so it may use the index on the expiry.
+    # Its cleanup returns only a count, so it may use the index on the expiry.
     cleanup = "DELETE FROM agent_memory WHERE expires_at < datetime('now')"
     assert len(expected) == 8
     assert plans(path) == expected
     assert {**plans(path.with_name("migrated.db")), cleanup: []} == {**expected, cleanup: []}
 
 
-def test_a_connection_that_stays_open_works_on_through_migrate_and_rollback(
+def test_an_open_connection_keeps_working_through_migrate_and_rollback(
     service: Service, memctl: Memctl, path: Path
 ) -> None:
     calls = random_calls(Random(5), 1000)
@@ -332,7 +332,7 @@ def test_a_connection_that_stays_open_works_on_through_migrate_and_rollback(
     assert memories(path) == memories(path.with_name("untouched.db"))
 
 
-def test_a_list_that_is_being_read_comes_out_whole(
+def test_a_list_being_read_during_a_job_is_complete(
     service: Service, memctl: Memctl, path: Path
 ) -> None:
     fill(path)
@@ -349,7 +349,7 @@ def test_a_list_that_is_being_read_comes_out_whole(
     assert found == expected
 
 
-def test_a_service_that_writes_all_the_time_is_never_turned_away(
+def test_a_service_that_writes_continuously_is_never_locked_out(
     service: Service, memctl: Memctl, path: Path
 ) -> None:
     stop = threading.Event()
@@ -379,7 +379,7 @@ def test_a_service_that_writes_all_the_time_is_never_turned_away(
 
 
 def other_tables(path: Path) -> tuple[list[Any], dict[str, Any], list[Any]]:
-    """Return all of a database that is neither agent_memory nor memctl's, with its settings."""
+    """Return everything in a database that belongs neither to the memories nor to memctl."""
     ours = ("agent_memory", "archived_memories", "memory_", "memctl_")
     with closing(connect(path)) as db:
         marks = [

@@ -1,4 +1,4 @@
-"""Triggers of other programs on the memories: welcome unless they change what memctl writes."""
+"""Triggers of other programs on agent_memory: allowed unless they change what memctl writes."""
 
 import shutil
 import sqlite3
@@ -69,7 +69,7 @@ def migrated(template: Path, path: Path) -> Memctl:
 
 
 def require_same_text(db: sqlite3.Connection) -> None:
-    """Make sure that the index of words has exactly the words of the memories."""
+    """Check that the full-text index has exactly the words of the memories."""
     db.execute("INSERT INTO memory_text (memory_text) VALUES ('integrity-check')")
     memories = {(row[0], *row[1].split()) for row in rows(db, "agent_memory", "rowid, value")}
     for word in {word for memory in memories for word in memory[1:]} | {"gone"}:
@@ -78,7 +78,7 @@ def require_same_text(db: sqlite3.Connection) -> None:
 
 
 @pytest.mark.parametrize("index", [TEXT_INDEX, OLD_TEXT_INDEX], ids=["fts5", "fts4"])
-def test_an_index_that_triggers_keep_is_right_after_every_job(
+def test_a_full_text_index_kept_by_triggers_is_right_after_every_job(
     db: sqlite3.Connection, path: Path, index: str
 ) -> None:
     db.executescript(index)
@@ -128,7 +128,7 @@ def test_an_index_that_triggers_keep_is_right_after_every_job(
     assert is_sound(db)
 
 
-def test_an_imported_memory_is_in_an_index_that_triggers_keep(
+def test_an_imported_memory_is_in_a_full_text_index_kept_by_triggers(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     insert_memory(db, key="k", value="old gone")
@@ -143,7 +143,7 @@ def test_an_imported_memory_is_in_an_index_that_triggers_keep(
     require_same_text(db)
 
 
-def test_an_import_of_which_a_trigger_skips_a_row_is_one_line(
+def test_an_import_with_a_row_skipped_by_a_trigger_is_an_error_of_one_line(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     for key in ("skipped", "taken in"):
@@ -212,7 +212,7 @@ def test_a_trigger_that_writes_to_the_memories_is_refused(
     assert "drop" not in str(raised.value)
 
 
-def test_a_trigger_that_only_what_the_service_does_can_fire_is_no_obstacle(
+def test_a_trigger_that_memctl_cannot_fire_is_accepted(
     db: sqlite3.Connection,
 ) -> None:
     db.execute(
@@ -263,7 +263,7 @@ def test_a_trigger_that_cannot_run_here_ends_a_job_with_one_line(
     assert len(rows(db, "agent_memory")) == 1
 
 
-def test_an_index_that_lacks_older_memories_is_not_called_damage_of_the_database(
+def test_an_incomplete_full_text_index_is_not_reported_as_damage(
     db: sqlite3.Connection, path: Path
 ) -> None:
     insert_memory(db, expired_for=timedelta(days=1))
@@ -291,7 +291,7 @@ def test_an_index_that_lacks_older_memories_is_not_called_damage_of_the_database
     ],
     ids=["trigger", "index of an expression", "partial index"],
 )
-def test_a_function_of_another_program_that_fails_on_a_value_is_one_line(
+def test_a_function_that_fails_on_a_value_is_an_error_of_one_line(
     db: sqlite3.Connection, migrated: Memctl, statement: str
 ) -> None:
     db.execute(statement)
@@ -307,7 +307,9 @@ def test_a_function_of_another_program_that_fails_on_a_value_is_one_line(
     assert rows(db, "agent_memory") == []
 
 
-def test_a_function_that_fails_in_a_job_is_one_line(db: sqlite3.Connection, path: Path) -> None:
+def test_a_trigger_function_that_fails_in_a_job_is_an_error_of_one_line(
+    db: sqlite3.Connection, path: Path
+) -> None:
     insert_memory(db, expired_for=timedelta(days=1), value="no JSON")
     db.execute(
         "CREATE TRIGGER theirs AFTER DELETE ON agent_memory"
@@ -343,7 +345,7 @@ def test_a_function_that_fails_in_a_job_is_one_line(db: sqlite3.Connection, path
         ),
     ],
 )
-def test_a_trigger_that_interferes_ends_a_job_with_one_line_and_loses_nothing(
+def test_a_trigger_that_interferes_is_an_error_and_loses_nothing(
     db: sqlite3.Connection, path: Path, trigger: str, message: str
 ) -> None:
     insert_memory(db, expired_for=timedelta(days=1))
@@ -357,7 +359,7 @@ def test_a_trigger_that_interferes_ends_a_job_with_one_line_and_loses_nothing(
     assert rows(db, "memory_runs", "status") == [("failed",)]
 
 
-def test_a_memory_that_a_trigger_does_not_let_in_is_one_line(
+def test_a_memory_rejected_by_a_trigger_is_an_error_of_one_line(
     db: sqlite3.Connection, path: Path
 ) -> None:
     db.execute(
@@ -373,10 +375,10 @@ def test_a_memory_that_a_trigger_does_not_let_in_is_one_line(
     assert rows(db, "agent_memory") == []
 
 
-def test_a_constraint_that_the_service_added_later_ends_a_job_with_one_line(
+def test_a_violated_constraint_of_the_service_is_an_error_of_one_line(
     db: sqlite3.Connection, path: Path
 ) -> None:
-    """SQLite adds none to a table that exists, but programs rebuild their tables."""
+    """SQLite cannot add a constraint to an existing table, but a program can rebuild its table."""
     insert_memory(db, importance=9, idle_days=30)
     db.executescript(
         """
