@@ -1,4 +1,4 @@
-"""The configuration: what holds and why, what is wrong with it, and a file to begin with."""
+"""The configuration: the values in force and their sources, errors in it, and a new file."""
 
 import json
 import re
@@ -37,7 +37,7 @@ DEFAULTS: list[tuple[str, Any]] = [
     ("run.snapshot", "daily"),
     ("run.prune", "weekly"),
 ]
-OF_DECAY_AND_PRUNE = 8  # the first so many of them
+OF_DECAY_AND_PRUNE = 8  # the first of them
 
 WRONG = """\
 database = "memory.db"
@@ -56,12 +56,12 @@ retention_days = [
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """The place of the user's own configuration file; there is none yet."""
+    """The path of the user's configuration file, which does not exist yet."""
     return tmp_path / ".config" / "memctl" / "config.toml"
 
 
 def config(memctl: Memctl, *words: str | Path, without: str = "", **environment: str) -> Answer:
-    """Run `memctl config` in an environment that has more, or less, than usual."""
+    """Run `memctl config` with variables added to or removed from the environment."""
     variables = memctl.environment() | environment
     variables.pop(without, None)
     ran = subprocess.run([PROGRAM, "config", *words], env=variables, capture_output=True, text=True)
@@ -85,9 +85,7 @@ def test_without_a_file_every_default_is_shown(memctl: Memctl) -> None:
     }
 
 
-def test_what_the_file_says_is_shown_with_its_name_and_what_it_says_of_some_memories_too(
-    memctl: Memctl, tmp_path: Path
-) -> None:
+def test_values_from_the_file_are_shown_with_its_name(memctl: Memctl, tmp_path: Path) -> None:
     file = tmp_path / "memctl.toml"
     file.write_text(
         """
@@ -103,25 +101,25 @@ def test_what_the_file_says_is_shown_with_its_name_and_what_it_says_of_some_memo
     answer = memctl.ok("config", "show", "--config", str(file), "--db", "other.db")
 
     shown = [re.split(r"\s{2,}", line.strip()) for line in answer.out.splitlines()]
-    said = f"file {file}"
+    source = f"file {file}"
     assert shown == [
         ["key", "value", "source"],
         ["database", "other.db", "option --db"],
-        ["decay.floor", "1.0", said],
+        ["decay.floor", "1.0", source],
         ["decay.grace_days", "7", "default"],
         ["decay.idle_rate", "0.1", "default"],
         ["decay.stale_days", "30", "default"],
         ["decay.stale_rate", "0.2", "default"],
-        ["decay.since", "2026-11-22", said],
-        ["decay.types.context.grace_days", "0", said],
+        ["decay.since", "2026-11-22", source],
+        ["decay.types.context.grace_days", "0", source],
         ["prune.retention_days", "90", "default"],
         ["prune.protected_importance", "8.0", "default"],
         *(
             [key, json.dumps(value) if isinstance(value, list | dict) else str(value), "default"]
             for key, value in DEFAULTS[OF_DECAY_AND_PRUNE:]
         ),
-        ['agents."a b".prune.retention_days', "7", said],
-        ['agents."a b".prune.types.mood.protected_importance', "3.0", said],
+        ['agents."a b".prune.retention_days', "7", source],
+        ['agents."a b".prune.types.mood.protected_importance', "3.0", source],
     ]
     assert answer.err == ""
 
@@ -180,7 +178,9 @@ def test_the_database_comes_from_the_first_that_names_it(
     }
 
 
-def test_the_path_is_that_of_the_file_in_force(memctl: Memctl, file: Path, tmp_path: Path) -> None:
+def test_the_path_of_the_file_in_force_is_printed(
+    memctl: Memctl, file: Path, tmp_path: Path
+) -> None:
     file.parent.mkdir(parents=True)
     file.touch()
     named = tmp_path / "named.toml"
@@ -195,7 +195,7 @@ def test_the_path_is_that_of_the_file_in_force(memctl: Memctl, file: Path, tmp_p
     assert option.json == {"schema": 1, "file": str(named)}
 
 
-def test_a_file_may_begin_with_a_byte_order_mark(memctl: Memctl, tmp_path: Path) -> None:
+def test_a_file_can_begin_with_a_byte_order_mark(memctl: Memctl, tmp_path: Path) -> None:
     file = tmp_path / "memctl.toml"
     file.write_text("[decay]\ngrace_days = 3\n", encoding="utf-8-sig")
 
@@ -204,7 +204,7 @@ def test_a_file_may_begin_with_a_byte_order_mark(memctl: Memctl, tmp_path: Path)
     assert {"key": "decay.grace_days", "value": 3, "source": f"file {file}"} in settings
 
 
-def test_without_a_file_its_place_is_told(memctl: Memctl, file: Path) -> None:
+def test_without_a_file_its_default_path_is_printed(memctl: Memctl, file: Path) -> None:
     answer = config(memctl, "path")
 
     assert answer == Answer(
@@ -215,7 +215,7 @@ def test_without_a_file_its_place_is_told(memctl: Memctl, file: Path) -> None:
     )
 
 
-def test_everything_that_is_wrong_is_reported_by_its_key(memctl: Memctl, tmp_path: Path) -> None:
+def test_every_error_is_reported_with_its_key(memctl: Memctl, tmp_path: Path) -> None:
     file = tmp_path / "memctl.toml"
     file.write_text(WRONG)
 
@@ -261,7 +261,7 @@ def test_everything_that_is_wrong_is_reported_by_its_key(memctl: Memctl, tmp_pat
         pytest.param(
             'database = "a\\u0000b"\n',
             ": database: A file name cannot contain a NUL character; correct it",
-            id="a name that no file can have",
+            id="an impossible name",
         ),
         pytest.param(
             "[agents.a]\nretention_days = 1\n",
@@ -294,12 +294,12 @@ def test_everything_that_is_wrong_is_reported_by_its_key(memctl: Memctl, tmp_pat
         pytest.param(
             "agents.a.decay.types.context = 7\n",
             ": agents.a.decay.types.context: Input should be a table; correct it",
-            id="a number for a table",
+            id="a number instead of a table",
         ),
         pytest.param("a = " + "[" * 5000, " is not valid TOML: ", id="nested too deeply"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(
+def test_an_error_is_reported_in_one_line(
     memctl: Memctl, tmp_path: Path, content: str, complaint: str
 ) -> None:
     file = tmp_path / "memctl.toml"
@@ -312,7 +312,7 @@ def test_a_mistake_is_told_in_one_line(
     assert answer.err.count("\n") == 1
 
 
-def test_agents_may_differ_where_all_together_would_be_out_of_order(
+def test_bounds_are_checked_for_each_agent_and_not_across_agents(
     memctl: Memctl, tmp_path: Path
 ) -> None:
     file = tmp_path / "memctl.toml"
@@ -327,7 +327,7 @@ def test_agents_may_differ_where_all_together_would_be_out_of_order(
     )
 
 
-def test_names_that_no_memory_has_are_told_of_and_are_no_mistake(
+def test_unused_names_are_reported_but_are_not_errors(
     migrated: Memctl, remember: Callable[..., str], tmp_path: Path
 ) -> None:
     remember(agent_id="qa_agent", type="mood")
@@ -362,9 +362,7 @@ def test_names_that_no_memory_has_are_told_of_and_are_no_mistake(
     }
 
 
-def test_of_many_agents_without_a_memory_the_first_are_named(
-    migrated: Memctl, tmp_path: Path
-) -> None:
+def test_only_the_first_of_many_unused_names_are_listed(migrated: Memctl, tmp_path: Path) -> None:
     file = tmp_path / "memctl.toml"
     file.write_text("".join(f"[agents.a-{n}.prune]\nretention_days = 7\n" for n in range(1000)))
 
@@ -382,9 +380,7 @@ def test_without_a_file_there_is_nothing_to_validate(migrated: Memctl) -> None:
     assert answer.err == "config: there is no configuration file; the defaults apply\n"
 
 
-def test_a_file_can_be_validated_where_nothing_else_is_known(
-    memctl: Memctl, tmp_path: Path
-) -> None:
+def test_a_file_can_be_validated_without_a_database(memctl: Memctl, tmp_path: Path) -> None:
     file = tmp_path / "memctl.toml"
     file.touch()
 
@@ -395,7 +391,7 @@ def test_a_file_can_be_validated_where_nothing_else_is_known(
     assert (ran.returncode, ran.stdout) == (0, "")
 
 
-def test_a_new_file_changes_nothing_and_shows_every_key(memctl: Memctl, file: Path) -> None:
+def test_a_new_file_changes_no_value_and_has_every_key(memctl: Memctl, file: Path) -> None:
     before = memctl.ok("config", "show", "--json").json["settings"]
 
     answer = memctl.ok("config", "init")
@@ -419,7 +415,7 @@ def test_a_new_file_changes_nothing_and_shows_every_key(memctl: Memctl, file: Pa
     Configuration.model_validate(uncommented)
 
 
-def test_the_policies_in_a_new_file_are_right_when_uncommented(memctl: Memctl, file: Path) -> None:
+def test_the_policies_in_a_new_file_are_valid_when_uncommented(memctl: Memctl, file: Path) -> None:
     memctl.ok("config", "init")
 
     _, example = file.read_text(encoding="utf-8").split("[decay] or [prune].\n#\n")
@@ -437,7 +433,7 @@ def test_the_policies_in_a_new_file_are_right_when_uncommented(memctl: Memctl, f
     Configuration.model_validate(policies)
 
 
-def test_a_file_that_is_there_is_not_written_over(memctl: Memctl, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(memctl: Memctl, tmp_path: Path) -> None:
     file = tmp_path / "memctl.toml"
     file.write_text("[decay]\n")
 
@@ -448,7 +444,7 @@ def test_a_file_that_is_there_is_not_written_over(memctl: Memctl, tmp_path: Path
     assert file.read_text() == "[decay]\n"
 
 
-def test_a_named_file_is_made_only_in_a_directory_that_exists(
+def test_a_named_file_is_created_only_in_an_existing_directory(
     memctl: Memctl, tmp_path: Path
 ) -> None:
     file = tmp_path / "there" / "memctl.toml"
@@ -467,7 +463,7 @@ def test_a_named_file_is_made_only_in_a_directory_that_exists(
     assert file.exists()
 
 
-def test_a_home_directory_that_cannot_be_reached_is_named_with_the_way_out(
+def test_the_error_for_an_unreachable_home_suggests_an_option(
     memctl: Memctl,
 ) -> None:
     home = Path("/") / ("x" * 300)
@@ -482,7 +478,7 @@ def test_a_home_directory_that_cannot_be_reached_is_named_with_the_way_out(
     )
 
 
-def test_without_a_home_directory_there_is_no_place_for_a_file(memctl: Memctl) -> None:
+def test_without_a_home_directory_the_file_has_no_default_path(memctl: Memctl) -> None:
     answer = config(memctl, "init", without="HOME")
 
     assert answer == Answer(
@@ -493,7 +489,7 @@ def test_without_a_home_directory_there_is_no_place_for_a_file(memctl: Memctl) -
     )
 
 
-def test_an_unknown_action_is_a_mistake_of_usage(memctl: Memctl) -> None:
+def test_an_unknown_action_is_a_usage_error(memctl: Memctl) -> None:
     answer = memctl("config", "shwo")
 
     assert (answer.exit_code, answer.out) == (2, "")

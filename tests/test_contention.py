@@ -1,4 +1,4 @@
-"""Others use the database at the same time: the service, another memctl, a reader, a signal."""
+"""Concurrent use of the database: by the service, another memctl, a reader; and signals."""
 
 import json
 import os
@@ -35,7 +35,7 @@ from tests.support.snapshots import Snapshot, broken_promises, count_changed, sn
 
 @pytest.fixture
 def memctl(path: Path) -> Memctl:
-    """The installed program today; the database does not exist yet."""
+    """The installed program at the current time; the database does not exist yet."""
     return Memctl(path, TODAY)
 
 
@@ -50,7 +50,7 @@ every_change = pytest.mark.parametrize(
 
 
 def ledger(path: Path) -> list[tuple[Any, ...]]:
-    """Return of each run its job, its status and its error."""
+    """Return the job, status and error of each run."""
     with closing(connect(path)) as db:
         return rows(db, "memory_runs", "job, status, error")
 
@@ -59,7 +59,7 @@ def ledger(path: Path) -> list[tuple[Any, ...]]:
 
 
 @every_change
-def test_the_service_and_a_command_at_the_same_time_lose_and_alter_nothing(
+def test_the_service_and_a_command_running_together_lose_nothing(
     job: Job, memctl: Memctl, tmp_path: Path
 ) -> None:
     words = job.prepare(memctl, 1000)
@@ -83,7 +83,7 @@ def test_the_service_and_a_command_at_the_same_time_lose_and_alter_nothing(
 
 
 def expired_names(path: Path) -> list[tuple[str, str, str]]:
-    """Return agent, type and key of the active memories that expired long ago.
+    """Return the agent, type and key of the active memories that expired long ago.
 
     Without those whose key is not UTF-8, which no parameter can name.
     """
@@ -95,7 +95,7 @@ def expired_names(path: Path) -> list[tuple[str, str, str]]:
     return [name for name in names if name[2].isprintable()]
 
 
-def test_a_memory_that_the_service_renews_during_cleanup_stays_active(memctl: Memctl) -> None:
+def test_a_memory_renewed_by_the_service_during_cleanup_stays_active(memctl: Memctl) -> None:
     words = CLEANUP.prepare(memctl, MANY)
     expired = expired_names(memctl.database)
 
@@ -125,7 +125,7 @@ def replace_memories(db: sqlite3.Connection, names: list[tuple[str, str, str]]) 
 
 
 def prolong_memories(db: sqlite3.Connection, names: list[tuple[str, str, str]]) -> None:
-    """Renew memories as a person with the sqlite3 shell would."""
+    """Renew memories as with the sqlite3 shell."""
     for name in names:
         db.execute(
             """
@@ -143,7 +143,7 @@ def prolong_memories(db: sqlite3.Connection, names: list[tuple[str, str, str]]) 
         pytest.param(prolong_memories, id="prolonged in place"),
     ],
 )
-def test_a_memory_renewed_between_its_finding_and_its_batch_stays_active(
+def test_a_memory_renewed_between_search_and_batch_stays_active(
     renew: Callable[[sqlite3.Connection, list[tuple[str, str, str]]], None],
     memctl: Memctl,
     tmp_path: Path,
@@ -156,7 +156,7 @@ def test_a_memory_renewed_between_its_finding_and_its_batch_stays_active(
             renew(db, renewed)
         return process.resume()
 
-    midway = meddle(CLEANUP, memctl, tmp_path, renew_the_rest)
+    midway = interfere(CLEANUP, memctl, tmp_path, renew_the_rest)
 
     with closing(connect(midway.program.database)) as db:
         active = db.execute("SELECT count(*) FROM agent_memory WHERE value = 'renewed'").fetchone()
@@ -168,7 +168,7 @@ def test_a_memory_renewed_between_its_finding_and_its_batch_stays_active(
     assert (active, archived) == ((len(renewed),), (0,))
 
 
-def test_decay_overwrites_no_access_that_happens_meanwhile(memctl: Memctl, tmp_path: Path) -> None:
+def test_decay_overwrites_no_concurrent_access(memctl: Memctl, tmp_path: Path) -> None:
     words = DECAY.prepare(memctl, MANY)
     before = importances(memctl.database)
     undisturbed(memctl, words, tmp_path / "alone")
@@ -210,12 +210,12 @@ def importances(path: Path) -> dict[tuple[str, str, str], Any]:
         }
 
 
-# A job that something happens to between two batches
+# Interference between two batches of a job
 
 
 @dataclass(frozen=True)
 class Midway:
-    """What a job that was meddled with came to, and what it should have made of its database."""
+    """The result of a job with interference, and the state of the database before and after it."""
 
     program: Memctl
     words: Words
@@ -224,14 +224,14 @@ class Midway:
     after: Snapshot
 
 
-def meddle(
+def interfere(
     job: Job,
     memctl: Memctl,
     folder: Path,
-    meddling: Callable[[Process, Path], Ended],
+    interference: Callable[[Process, Path], Ended],
     *options: str,
 ) -> Midway:
-    """Do something to a job between its first two batches, and let it end."""
+    """Interfere with a job between its first two batches, and let it end."""
     words = job.prepare(memctl)
     before = snapshot(memctl.database)
     after = undisturbed(memctl, words, folder / "alone")
@@ -241,19 +241,19 @@ def meddle(
         directory=memctl.database.parent,
         transaction=3,  # the first records the run
     )
-    ended = meddling(process, memctl.database)
+    ended = interference(process, memctl.database)
     answer = Answer(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
     return Midway(memctl, words, answer, before, after)
 
 
 def send(number: signal.Signals) -> Callable[[Process, Path], Ended]:
-    """Return what sends a signal."""
+    """Return an interference that sends a signal."""
 
-    def meddling(process: Process, _path: Path) -> Ended:
+    def interference(process: Process, _path: Path) -> Ended:
         os.kill(process.pid, number)
         return process.resume()
 
-    return meddling
+    return interference
 
 
 @every_job
@@ -267,7 +267,7 @@ def send(number: signal.Signals) -> Callable[[Process, Path], Ended]:
 def test_a_signal_stops_a_job_between_two_batches(
     number: signal.Signals, exit_code: int, job: Job, memctl: Memctl, tmp_path: Path
 ) -> None:
-    midway = meddle(job, memctl, tmp_path, send(number))
+    midway = interfere(job, memctl, tmp_path, send(number))
 
     found = snapshot(midway.program.database)
     assert (midway.answer.exit_code, midway.answer.out) == (exit_code, "")
@@ -281,10 +281,10 @@ def test_a_signal_stops_a_job_between_two_batches(
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGINT], ids=["terminated", "interrupted"]
 )
-def test_a_cleanup_that_a_signal_stopped_can_be_run_again(
+def test_a_cleanup_stopped_by_a_signal_can_be_rerun(
     number: signal.Signals, memctl: Memctl, tmp_path: Path
 ) -> None:
-    midway = meddle(CLEANUP, memctl, tmp_path, send(number))
+    midway = interfere(CLEANUP, memctl, tmp_path, send(number))
     rerun = midway.program(*midway.words)
 
     assert rerun == Answer(0, "", "")
@@ -292,14 +292,14 @@ def test_a_cleanup_that_a_signal_stopped_can_be_run_again(
 
 
 @every_job
-def test_a_job_locked_out_between_two_batches_fails_and_keeps_what_it_did(
+def test_a_job_locked_out_between_batches_fails_and_keeps_its_work(
     job: Job, memctl: Memctl, tmp_path: Path
 ) -> None:
     def lock_out(process: Process, path: Path) -> Ended:
         with write_lock(path):
             return process.resume()
 
-    midway = meddle(job, memctl, tmp_path, lock_out, "--lock-wait", "0.2")
+    midway = interfere(job, memctl, tmp_path, lock_out, "--lock-wait", "0.2")
 
     found = snapshot(midway.program.database)
     assert (midway.answer.exit_code, midway.answer.out) == (11, "")
@@ -312,7 +312,7 @@ def test_a_job_locked_out_between_two_batches_fails_and_keeps_what_it_did(
 # Another memctl
 
 
-def test_two_cleanups_at_once_share_nothing_and_both_succeed(
+def test_two_concurrent_cleanups_succeed_and_archive_nothing_twice(
     memctl: Memctl, tmp_path: Path
 ) -> None:
     words = CLEANUP.prepare(memctl)
@@ -328,7 +328,7 @@ def test_two_cleanups_at_once_share_nothing_and_both_succeed(
     assert snapshot(memctl.database) == after
 
 
-def test_a_job_waits_for_the_one_that_is_at_work(memctl: Memctl) -> None:
+def test_a_job_waits_for_a_running_job(memctl: Memctl) -> None:
     CLEANUP.prepare(memctl)
 
     with write_lock(memctl.database):
@@ -354,7 +354,7 @@ def holder(path: Path) -> tuple[str, int] | None:
 
 
 @every_change
-def test_a_command_that_may_not_wait_names_the_memctl_at_work(job: Job, memctl: Memctl) -> None:
+def test_a_command_that_does_not_wait_names_the_running_memctl(job: Job, memctl: Memctl) -> None:
     words = job.prepare(memctl)
     before = everything(memctl.database)
 
@@ -370,18 +370,18 @@ def test_a_command_that_may_not_wait_names_the_memctl_at_work(job: Job, memctl: 
     assert everything(memctl.database) == before
 
 
-def test_the_memctl_at_work_is_named_by_its_job_and_process(memctl: Memctl) -> None:
+def test_the_running_memctl_is_named_by_job_and_process(memctl: Memctl) -> None:
     CLEANUP.prepare(memctl)
 
     with write_lock(memctl.database):
-        at_work = memctl.start("cleanup", "--lock-wait", "60")
-        eventually(lambda: holder(memctl.database) == ("cleanup", at_work.pid))
+        running = memctl.start("cleanup", "--lock-wait", "60")
+        eventually(lambda: holder(memctl.database) == ("cleanup", running.pid))
         answer = memctl("decay", "--lock-wait", "0")
-    at_work.communicate()
+    running.communicate()
 
     assert answer.exit_code == 11
-    assert f"using this database: cleanup, process {at_work.pid};" in answer.err
-    assert at_work.returncode == 0
+    assert f"using this database: cleanup, process {running.pid};" in answer.err
+    assert running.returncode == 0
 
 
 @pytest.mark.parametrize("note", ["", "not JSON", "[]", '"text"', '{"job": "cleanup"}', "\0" * 9])
@@ -403,7 +403,7 @@ def fill_for_pause(memctl: Memctl, memories: int) -> Words:
 
 
 def fill_for_resume(memctl: Memctl, memories: int) -> Words:
-    """Give resume a pause."""
+    """Give resume a paused database."""
     memctl.ok(*fill_for_pause(memctl, memories))
     return ("resume",)
 
@@ -457,7 +457,7 @@ def test_a_long_read_transaction_does_not_stop_a_command(
 @pytest.mark.parametrize(
     "job", [pytest.param(job, id=job.name) for job in JOBS if job.name != "import"]
 )
-def test_a_job_without_time_does_nothing_and_tells_what_remains(
+def test_a_job_without_time_does_nothing_and_reports_what_remains(
     job: Job, memctl: Memctl, tmp_path: Path
 ) -> None:
     words = job.prepare(memctl)
@@ -473,7 +473,7 @@ def test_a_job_without_time_does_nothing_and_tells_what_remains(
     assert snapshot(memctl.database) == after
 
 
-def test_a_job_whose_time_is_over_stops_between_two_batches_and_tells_what_remains(
+def test_a_job_out_of_time_stops_between_batches_and_reports_the_rest(
     memctl: Memctl, tmp_path: Path
 ) -> None:
     words = CLEANUP.prepare(memctl, MANY)
@@ -511,7 +511,7 @@ def test_a_dry_run_takes_no_lock_and_writes_no_byte(job: Job, memctl: Memctl) ->
 
 
 def checksums(path: Path) -> bytes:
-    """Return the checksums of a database and its log.
+    """Return the checksums of a database and its write-ahead log.
 
     By another process: closing a file would give up the locks that SQLite holds on it in this one.
     """

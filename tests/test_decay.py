@@ -1,4 +1,4 @@
-"""Importance decay: exact, and the same whatever the schedule."""
+"""Importance decay: exact, and independent of the schedule."""
 
 import json
 import math
@@ -47,19 +47,19 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class Memory:
-    """What decay looks at."""
+    """The columns of a memory that decay depends on."""
 
     importance: Any
     idle: timedelta
     metadata: str | None = None
     column_rate: Any = None
-    read: bool = True  # False: last_accessed is NULL, and only created_at tells
+    read: bool = True  # False: last_accessed is NULL, and created_at counts
     agent: bytes = b"build_agent"
     type: str = "learning"
 
 
 def oracle(memory: Memory, now: datetime, document: Document | None = None) -> Any:
-    """Return the importance at a time, by walking through the idle days one by one."""
+    """Return the importance at a time, computed day by day."""
     keys = DEFAULTS | configured_keys(document or {}, "decay", memory.agent, memory.type)
     floor = keys["floor"]
     before = memory.importance
@@ -109,7 +109,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def run(path: Path, now: datetime, policy: DecayPolicy = DEFAULT_POLICY) -> int:
-    """Run decay, whatever the clock did before, and return how many memories it charged."""
+    """Run decay without the clock check, and return how many memories it charged."""
     report = perform(
         "decay", lambda run: decay(run, policy, PromotePolicy()), JobRequest(path, now, force=True)
     )
@@ -118,7 +118,7 @@ def run(path: Path, now: datetime, policy: DecayPolicy = DEFAULT_POLICY) -> int:
 
 
 def start_over(path: Path, memories: Sequence[Memory]) -> None:
-    """Make these the only memories, as they are long before NOW."""
+    """Make these the only memories, with their state long before NOW."""
     with closing(connect(path)) as db:
         db.execute("BEGIN")
         db.execute("DELETE FROM agent_memory")
@@ -189,7 +189,7 @@ MEMORIES = st.builds(
 
 
 @given(memories=st.lists(MEMORIES, min_size=1, max_size=60))
-def test_every_memory_loses_what_the_day_by_day_oracle_says(
+def test_every_memory_decays_as_the_day_by_day_oracle_computes(
     memories: list[Memory], database: Path
 ) -> None:
     start_over(database, memories)
@@ -210,7 +210,7 @@ def test_every_memory_loses_what_the_day_by_day_oracle_says(
         max_size=8,
     ),
 )
-def test_any_schedule_ends_where_one_run_at_the_end_does(
+def test_any_schedule_gives_the_same_result_as_one_run_at_the_end(
     memories: list[Memory], schedule: list[int], database: Path
 ) -> None:
     start_over(database, memories)
@@ -227,7 +227,7 @@ def test_any_schedule_ends_where_one_run_at_the_end_does(
     memories=st.lists(MEMORIES, min_size=1, max_size=60),
     earlier=st.lists(st.integers(0, 100 * 86400), max_size=3),
 )
-def test_every_memory_fades_by_what_is_said_of_its_agent_and_type(
+def test_every_memory_decays_by_the_policy_of_its_agent_and_type(
     document: Document, memories: list[Memory], earlier: list[int], database: Path
 ) -> None:
     policy = Configuration.model_validate(document).decay_policy()
@@ -244,7 +244,7 @@ def test_every_memory_fades_by_what_is_said_of_its_agent_and_type(
     document=documents("decay", DECAY_KEYS),
     memories=st.lists(MEMORIES, min_size=1, max_size=40),
 )
-def test_an_access_settles_by_what_is_said_of_the_agent_and_the_type(
+def test_an_access_charges_by_the_policy_of_the_agent_and_type(
     document: Document, memories: list[Memory], database: Path
 ) -> None:
     policy = Configuration.model_validate(document).decay_policy()
@@ -259,12 +259,12 @@ def test_an_access_settles_by_what_is_said_of_the_agent_and_the_type(
         disable(db, "access-boost")
     run(database, NOW, policy)
 
-    settled = (oracle(memory, NOW, document) for memory in memories)
-    assert importances(database) == list(map(boosted, settled))
+    charged = (oracle(memory, NOW, document) for memory in memories)
+    assert importances(database) == list(map(boosted, charged))
 
 
 def boosted(importance: Any) -> Any:
-    """Return what an access makes of an importance that is settled already."""
+    """Return the importance after an access, given one without uncharged idle days."""
     if isinstance(importance, bool) or not isinstance(importance, int | float):
         return importance
     return max(importance, min(10, round(importance + 0.1, 6)))
@@ -305,10 +305,10 @@ def test_a_second_run_on_the_same_day_changes_nothing(database: Path) -> None:
         pytest.param(9.99, 4.8, id="only whole days count"),
         pytest.param(30, 2.7, id="a month"),
         pytest.param(31, 2.5, id="a day past the month"),
-        pytest.param(60, 1, id="the floor is never passed"),
+        pytest.param(60, 1, id="never below the floor"),
     ],
 )
-def test_importance_fades_while_nobody_reads(
+def test_importance_decays_while_a_memory_is_idle(
     db: sqlite3.Connection,
     migrated: Memctl,
     remember: Callable[..., str],
@@ -354,7 +354,7 @@ def test_a_memory_with_an_unreadable_time_does_not_decay(
     assert rows(db, "agent_memory", "importance") == [(expected,)]
 
 
-def test_a_charged_memory_is_stamped_and_an_uncharged_one_is_not(
+def test_only_a_charged_memory_gets_a_last_decay_time(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(idle_days=9, importance=5)
@@ -370,7 +370,7 @@ def test_a_charged_memory_is_stamped_and_an_uncharged_one_is_not(
     ]
 
 
-def test_a_run_is_told_of_in_one_event(
+def test_a_run_is_recorded_in_one_event(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     for _ in range(450):
@@ -384,7 +384,7 @@ def test_a_run_is_told_of_in_one_event(
     ]
 
 
-def test_a_dry_run_lists_what_a_run_then_does(
+def test_a_dry_run_lists_what_the_run_then_decays(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     fading = remember(idle_days=40, importance=9, key="old")
@@ -409,7 +409,7 @@ def test_a_dry_run_lists_what_a_run_then_does(
     ]
 
 
-def test_counting_can_start_at_a_date_of_the_configuration(
+def test_the_configuration_can_set_the_first_day_that_counts(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], tmp_path: Path
 ) -> None:
     remember(idle_days=40, importance=9)
@@ -418,11 +418,11 @@ def test_counting_can_start_at_a_date_of_the_configuration(
 
     migrated.ok("decay", "--config", str(configuration))
 
-    # 40 whole idle days now; the 38th was not over when counting began: two days at 0.2.
+    # 40 whole idle days now; the 38th had not ended when counting began: two days at 0.2.
     assert rows(db, "agent_memory", "importance") == [(8.6,)]
 
 
-def test_only_the_memories_of_the_named_agent_fade(
+def test_only_memories_of_the_named_agent_decay(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(idle_days=40, importance=9, agent_id="qa_agent")
@@ -434,7 +434,7 @@ def test_only_the_memories_of_the_named_agent_fade(
     assert answer["agents"] == {"qa_agent": 1}
 
 
-def test_a_list_tells_which_tables_decided_when_there_are_several(
+def test_a_list_shows_the_deciding_tables_when_there_are_several(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], tmp_path: Path
 ) -> None:
     for agent in ("qa_agent", "build_agent"):

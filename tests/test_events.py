@@ -1,4 +1,4 @@
-"""The outbox: in order, once, from a cursor on, and to a follower as it happens."""
+"""Events: in order, exactly once, after a cursor, and to a follower as they happen."""
 
 import json
 import signal
@@ -55,11 +55,11 @@ def happened(db: sqlite3.Connection, migrated: Memctl) -> Memctl:
     return migrated
 
 
-def test_events_are_told_in_their_order_with_their_detail(happened: Memctl) -> None:
-    told = happened.ok("events").json
+def test_events_are_listed_in_order_with_their_detail(happened: Memctl) -> None:
+    received = happened.ok("events").json
 
-    assert told[0] == EVENT
-    assert [(event["event_id"], event["event"]) for event in told] == [
+    assert received[0] == EVENT
+    assert [(event["event_id"], event["event"]) for event in received] == [
         (1, "memory:expired"),
         (2, "memory:archived"),
         (3, "memory:expired"),
@@ -69,7 +69,7 @@ def test_events_are_told_in_their_order_with_their_detail(happened: Memctl) -> N
         (7, "memory:restored"),
         (8, "memory:pruned"),
     ]
-    assert [(event["memory_id"], event["detail"]) for event in told] == [
+    assert [(event["memory_id"], event["detail"]) for event in received] == [
         ("m-1", None),
         ("m-1", {"reason": "expired"}),
         ("m-2", None),
@@ -81,7 +81,7 @@ def test_events_are_told_in_their_order_with_their_detail(happened: Memctl) -> N
     ]
 
 
-def test_each_format_says_the_same(happened: Memctl) -> None:
+def test_each_format_lists_the_same_events(happened: Memctl) -> None:
     lines = happened.ok("events", "--nl").out.splitlines()
     comma = happened.ok("events", "--csv", "--limit", "4").out
     table = happened.ok("events", "--table", "--since", "7").out
@@ -101,26 +101,26 @@ def test_each_format_says_the_same(happened: Memctl) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        pytest.param(["--agent", "qa_agent"], [1, 2, 8], id="of an agent"),
-        pytest.param(["--type", "context"], [1, 2, 8], id="of a type"),
-        pytest.param(["--key", "k\n2"], [3, 4], id="of a key"),
-        pytest.param(["--event", "expired"], [1, 3], id="of a kind"),
-        pytest.param(["--event", "memory:pruned"], [8], id="of a kind, in full"),
-        pytest.param(["--run", "3"], [6], id="of a run"),
+        pytest.param(["--agent", "qa_agent"], [1, 2, 8], id="by agent"),
+        pytest.param(["--type", "context"], [1, 2, 8], id="by type"),
+        pytest.param(["--key", "k\n2"], [3, 4], id="by key"),
+        pytest.param(["--event", "expired"], [1, 3], id="by event"),
+        pytest.param(["--event", "memory:pruned"], [8], id="by event, with the prefix"),
+        pytest.param(["--run", "3"], [6], id="by run"),
         pytest.param(["--since", "6"], [7, 8], id="after a cursor"),
         pytest.param(["--since", "0", "--limit", "2"], [1, 2], id="the first after a cursor"),
         pytest.param(["--limit", "2"], [7, 8], id="the newest"),
-        pytest.param(["--since", "2026-11-23"], [6, 7, 8], id="since a day"),
-        pytest.param(["--since", "3h"], [1, 2, 3, 4, 5, 6, 7, 8], id="since a while ago"),
+        pytest.param(["--since", "2026-11-23"], [6, 7, 8], id="since a date"),
+        pytest.param(["--since", "3h"], [1, 2, 3, 4, 5, 6, 7, 8], id="since a duration"),
         pytest.param(["--since", "8"], [], id="after the last"),
-        pytest.param(["--agent", "nobody"], [], id="of nobody"),
+        pytest.param(["--agent", "nobody"], [], id="an unknown agent"),
     ],
 )
-def test_events_can_be_narrowed(happened: Memctl, words: list[str], expected: list[int]) -> None:
+def test_events_can_be_filtered(happened: Memctl, words: list[str], expected: list[int]) -> None:
     assert ids(happened.ok("events", *words)) == expected
 
 
-def test_a_reader_that_goes_on_from_its_cursor_gets_each_event_once(happened: Memctl) -> None:
+def test_a_reader_that_continues_from_its_cursor_gets_each_event_once(happened: Memctl) -> None:
     seen = [0]
 
     while page := ids(happened.ok("events", "--since", str(seen[-1]), "--limit", "2")):
@@ -129,13 +129,13 @@ def test_a_reader_that_goes_on_from_its_cursor_gets_each_event_once(happened: Me
     assert seen == [0, 1, 2, 3, 4, 5, 6, 7, 8]
 
 
-def test_it_is_said_how_to_go_on(happened: Memctl) -> None:
+def test_a_limited_list_prints_how_to_continue(happened: Memctl) -> None:
     answer = happened.ok("events", "--since", "1", "--limit", "2")
 
     assert answer.err == "events: there are more; continue with --since 3\n"
 
 
-def test_pruned_events_are_told_of(db: sqlite3.Connection, happened: Memctl) -> None:
+def test_pruned_events_are_reported(db: sqlite3.Connection, happened: Memctl) -> None:
     db.execute("DELETE FROM memory_events WHERE event_id < 6")
 
     missed = happened.ok("events", "--since", "1")
@@ -148,7 +148,7 @@ def test_pruned_events_are_told_of(db: sqlite3.Connection, happened: Memctl) -> 
 
 
 @pytest.mark.parametrize("follow", [[], ["--follow"]], ids=["list", "follow"])
-def test_a_cursor_from_another_life_is_refused(happened: Memctl, follow: list[str]) -> None:
+def test_a_cursor_beyond_the_newest_event_is_refused(happened: Memctl, follow: list[str]) -> None:
     answer = happened("events", "--since", "9", *follow)
 
     assert (answer.exit_code, answer.out) == (1, "")
@@ -161,13 +161,13 @@ def test_a_cursor_from_another_life_is_refused(happened: Memctl, follow: list[st
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        pytest.param(["--since", "yesterday"], "'yesterday' is not a time", id="no time"),
+        pytest.param(["--since", "yesterday"], "'yesterday' is not a time", id="not a time"),
         pytest.param(["--event", "memory:eaten"], "there is no event 'memory:eaten'", id="event"),
         pytest.param(["--follow", "--csv"], "--follow prints one JSON object a line", id="format"),
         pytest.param(["--nl", "--csv"], "cannot be used together", id="two formats"),
     ],
 )
-def test_what_makes_no_sense_is_a_usage_error(
+def test_invalid_options_are_usage_errors(
     migrated: Memctl, words: list[str], complaint: str
 ) -> None:
     answer = migrated("events", *words)
@@ -176,7 +176,7 @@ def test_what_makes_no_sense_is_a_usage_error(
     assert complaint in answer.err
 
 
-def test_a_detail_that_is_not_json_is_shown_as_it_is(
+def test_a_detail_that_is_not_json_is_shown_unchanged(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     db.execute("INSERT INTO memory_events (at, event, detail) VALUES ('2026', 'memory:alert', '{')")
@@ -184,7 +184,7 @@ def test_a_detail_that_is_not_json_is_shown_as_it_is(
     assert migrated.ok("events").json[0]["detail"] == "{"
 
 
-def test_a_decay_is_told_when_it_is_over(db: sqlite3.Connection, migrated: Memctl) -> None:
+def test_a_decay_is_reported_when_its_run_ends(db: sqlite3.Connection, migrated: Memctl) -> None:
     db.executescript(
         """
         INSERT INTO memory_events (at, event) VALUES ('2026', 'memory:pruned');
@@ -196,15 +196,15 @@ def test_a_decay_is_told_when_it_is_over(db: sqlite3.Connection, migrated: Memct
         """
     )
 
-    meanwhile = ids(migrated.ok("events"))
+    during_the_run = ids(migrated.ok("events"))
     db.execute("UPDATE memory_runs SET status = 'ok'")
     afterwards = ids(migrated.ok("events", "--since", "1"))
 
-    assert meanwhile == [1]
+    assert during_the_run == [1]
     assert afterwards == [2, 3]
 
 
-def test_a_decay_that_crashed_is_told_when_another_run_has_begun(
+def test_a_crashed_decay_is_reported_when_another_run_has_begun(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     db.executescript(
@@ -216,10 +216,10 @@ def test_a_decay_that_crashed_is_told_when_another_run_has_begun(
         """
     )
 
-    meanwhile = ids(migrated.ok("events"))
+    during_the_run = ids(migrated.ok("events"))
     migrated.ok("cleanup")
 
-    assert (meanwhile, ids(migrated.ok("events"))) == ([], [1])
+    assert (during_the_run, ids(migrated.ok("events"))) == ([], [1])
 
 
 # Following
@@ -244,25 +244,25 @@ def next_event(process: "subprocess.Popen[bytes]") -> Any:
     return json.loads(line)
 
 
-def test_a_follower_gets_what_was_and_then_what_comes(
+def test_a_follower_gets_past_events_and_then_new_ones(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     insert_memory(db, id="m-1", expired_for=timedelta(hours=1))
     migrated.ok("cleanup")
 
     with following(migrated, "--since", "0") as process:
-        told = [next_event(process), next_event(process)]
+        received = [next_event(process), next_event(process)]
         migrated.ok("restore", "build_agent", "m-1")
-        told.append(next_event(process))
+        received.append(next_event(process))
 
-    assert [(event["event_id"], event["event"]) for event in told] == [
+    assert [(event["event_id"], event["event"]) for event in received] == [
         (1, "memory:expired"),
         (2, "memory:archived"),
         (3, "memory:restored"),
     ]
 
 
-def test_many_events_come_in_their_order_and_a_limit_ends_it(
+def test_a_follower_gets_many_events_in_order_and_stops_at_a_limit(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     db.executemany(
@@ -276,7 +276,9 @@ def test_many_events_come_in_their_order_and_a_limit_ends_it(
     assert lines == list(range(2, 2801, 2))
 
 
-def test_a_follower_without_a_cursor_begins_now(db: sqlite3.Connection, migrated: Memctl) -> None:
+def test_a_follower_without_a_cursor_gets_only_new_events(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
     insert_memory(db, id="m-1", expired_for=timedelta(hours=1))
     migrated.ok("cleanup")
 
@@ -303,7 +305,7 @@ def test_a_signal_ends_a_follower(happened: Memctl, number: signal.Signals, exit
     assert b"Traceback" not in err
 
 
-def test_a_follower_ends_when_nobody_reads_any_more_although_nothing_happens(
+def test_a_follower_ends_without_a_reader_even_if_no_event_follows(
     happened: Memctl,
 ) -> None:
     with following(happened, "--since", "7") as process:
@@ -348,7 +350,7 @@ def test_a_follower_waits_for_a_locked_database(
 ) -> None:
     service.close()
     db.execute("PRAGMA journal_mode = DELETE")
-    said: list[str] = []
+    reports: list[str] = []
     moves = iter(["BEGIN EXCLUSIVE", "COMMIT"])  # each while the follower waits
 
     def wait() -> None:
@@ -357,15 +359,15 @@ def test_a_follower_waits_for_a_locked_database(
         if move == "BEGIN EXCLUSIVE":
             db.execute("INSERT INTO memory_events (at, event) VALUES ('2026', 'memory:pruned')")
 
-    events = follow_events(path, EventFilter(), after=7, wait=wait, report=said.append)
-    told = [next(events).event_id, next(events).event_id]
+    events = follow_events(path, EventFilter(), after=7, wait=wait, report=reports.append)
+    received = [next(events).event_id, next(events).event_id]
 
-    assert told == [8, 9]
+    assert received == [8, 9]
     assert list(moves) == []
-    assert said == []
+    assert reports == []
 
 
-def test_a_follower_goes_on_with_the_file_that_takes_the_place_of_the_database(
+def test_a_follower_continues_with_a_file_that_replaces_the_database(
     db: sqlite3.Connection, happened: Memctl, path: Path
 ) -> None:
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -381,7 +383,7 @@ def test_a_follower_goes_on_with_the_file_that_takes_the_place_of_the_database(
         assert next_event(process)["event_id"] == 9
 
 
-def test_nothing_is_missed_or_told_twice_beside_a_writer(
+def test_a_follower_gets_each_event_of_a_concurrent_writer_once(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     with following(migrated, "--since", "0") as process:
@@ -391,13 +393,13 @@ def test_nothing_is_missed_or_told_twice_beside_a_writer(
                 (str(number),),
             )
             if number % 10 == 9:
-                told = [next_event(process)["key"] for _ in range(10)]
-                assert told == [str(one) for one in range(number - 9, number + 1)]
+                received = [next_event(process)["key"] for _ in range(10)]
+                assert received == [str(one) for one in range(number - 9, number + 1)]
 
     assert rows(db, "memory_events", "count(*)") == [(40,)]
 
 
-def test_events_that_are_pruned_meanwhile_are_not_left_out_silently(
+def test_events_pruned_during_the_command_are_still_listed(
     db: sqlite3.Connection,
     happened: Memctl,
     monkeypatch: pytest.MonkeyPatch,
@@ -421,7 +423,7 @@ def test_events_that_are_pruned_meanwhile_are_not_left_out_silently(
     assert rows(db, "memory_events", "event_id") == [(5,), (6,), (7,), (8,)]
 
 
-def test_each_archiving_is_recorded_after_its_cause_memory_by_memory(
+def test_each_archiving_is_recorded_after_its_cause(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     for number in range(3):
@@ -435,12 +437,12 @@ def test_each_archiving_is_recorded_after_its_cause_memory_by_memory(
     ]
 
 
-# What memctl wrote when only one event told of each archiving: without a detail, and
+# What memctl wrote when it recorded one event for each archiving: without a detail, and
 # `memory:archived` only where there was no cause.
 EARLIER_EVENTS = ("expired", "forgotten", "archived", "expired")
 
 
-def test_each_archiving_counts_once_whether_it_has_one_event_or_two(
+def test_an_archiving_with_one_event_or_two_counts_once(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     for event in EARLIER_EVENTS:

@@ -1,6 +1,6 @@
-"""What holds for every command: its help, JSON, errors of usage, odd streams and environments.
+"""Properties of every command: its help, JSON, usage errors, odd streams and environments.
 
-The program itself says which commands there are, so a new one without a case fails.
+The commands are taken from the program, so that a new one without a case fails.
 """
 
 import json
@@ -38,14 +38,14 @@ CASES = {
     "completion": ("completion", "bash"),
     "demo": ("demo",),
     **{f"config {action}": ("config", action) for action in get_args(Action)},
-    # Where there is no file yet: `config init` makes one, and `config path` wants one.
+    # With files of their own: `config init` creates one, and `config path` requires one.
     "config init": ("config", "init", "--config", "new.toml"),
     "config path": ("config", "path", "--config", "memctl.toml"),
 }
-# What prints something else than an object with the number of its schema.
+# Commands whose output is not an object with a schema number.
 ARRAYS = ("archived", "list", "events", "runs")
 DOCUMENT = "export"
-# How a command fails that has no database, or for `config` no configuration, to work with.
+# The failure of a command without a database, or for `config` without a configuration.
 NOTHING = (
     dict.fromkeys(NAMES, (10, "no_database", ("--db", "missing/harness.db")))
     | {
@@ -54,8 +54,8 @@ NOTHING = (
         if name == "alerts" or name.startswith("config ")
     }
     | {"config init": (1, "failed", ("--config", "missing/memctl.toml"))}
-    | {"demo": (2, "usage", ("--db", "harness.db"))}  # it has a database of its own
-    | {"completion": (2, "usage", ("tcsh",))}  # it needs none
+    | {"demo": (2, "usage", ("--db", "harness.db"))}  # it has its own database
+    | {"completion": (2, "usage", ("tcsh",))}  # needs none
 )
 
 every_command = pytest.mark.parametrize("name", NAMES)
@@ -82,7 +82,7 @@ def run(
 
 
 def start(memctl: Memctl, *words: str, environment: dict[str, str]) -> Answer:
-    """Run a command in the database's directory, by a start of its own."""
+    """Run a command in the database's directory, as a new process of its own."""
     ran = subprocess.run(
         [PROGRAM, *words],
         cwd=memctl.database.parent,
@@ -103,7 +103,7 @@ def place(memories: Memctl) -> Memctl:
 
 
 def one_error(text: str) -> dict[str, Any]:
-    """Return the error that is all that was printed, as one line of JSON."""
+    """Return the error, which must be the whole output, as one line of JSON."""
     document = json.loads(text)
     assert (text.count("\n"), text[-1:], list(document)) == (1, "\n", ["error"])
     assert list(document["error"]) == ["code", "exit_code", "message", "hint"]
@@ -112,7 +112,7 @@ def one_error(text: str) -> dict[str, Any]:
 
 
 @every_command
-def test_its_help_fits_a_terminal(name: str, memctl: Memctl) -> None:
+def test_the_help_of_a_command_fits_a_terminal(name: str, memctl: Memctl) -> None:
     command = CASES[name][0]
     narrow = {**memctl.environment(), "COLUMNS": "80"}
 
@@ -124,7 +124,7 @@ def test_its_help_fits_a_terminal(name: str, memctl: Memctl) -> None:
     assert [line for line in answer.out.splitlines() if len(line) > 80] == []
 
 
-# Each of these has made some Python program behave differently on somebody's machine.
+# Each of these has made some Python program behave differently on some machine.
 HOSTILE = {
     "CI": "true",
     "COLUMNS": "7",
@@ -143,7 +143,7 @@ HOSTILE = {
 
 
 @every_command
-def test_json_is_one_document_wherever_the_options_stand_and_whatever_the_environment(
+def test_json_is_one_document_in_any_order_of_options_and_environment(
     name: str, place: Memctl, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     words = CASES[name]
@@ -173,7 +173,7 @@ def test_json_is_one_document_wherever_the_options_stand_and_whatever_the_enviro
 
 
 def steady(answer: Answer, memctl: Memctl) -> str:
-    """Leave out of a result what is different each time."""
+    """Remove the parts of a result that differ each time."""
     printed = answer.out.replace(str(memctl.database.parent), "…")
     printed = re.sub(r'("(?:duration_ms|longest_lock_ms)": )[\d.]+', r"\1…", printed)
     printed = re.sub(r'"[0-9a-f]{32,64}"', '"…"', printed)  # a backup, and its database
@@ -194,7 +194,7 @@ def test_with_json_a_failure_is_one_object_on_stderr(name: str, memctl: Memctl) 
 
 
 @every_command
-def test_with_json_an_error_of_usage_is_one_object_on_stderr(name: str, place: Memctl) -> None:
+def test_with_json_a_usage_error_is_one_object_on_stderr(name: str, place: Memctl) -> None:
     answer = run(place, *CASES[name], "--jsn", "--json")
 
     assert (answer.exit_code, answer.out) == (2, "")
@@ -207,7 +207,7 @@ def test_with_json_an_error_of_usage_is_one_object_on_stderr(name: str, place: M
 
 
 @every_fast_command
-def test_closed_streams_are_no_error(name: str, place: Memctl) -> None:
+def test_closed_streams_are_not_an_error(name: str, place: Memctl) -> None:
     answer = run(place, *CASES[name], "--json", closed=(0, 1))
 
     assert answer == Answer(0, "", "")
@@ -223,7 +223,7 @@ def test_an_output_on_a_full_device_is_an_error_of_one_line(name: str, place: Me
 
 
 @every_fast_command
-def test_a_pipe_that_nobody_reads_ends_it_quietly(name: str, place: Memctl) -> None:
+def test_a_pipe_without_a_reader_ends_a_command_silently(name: str, place: Memctl) -> None:
     reader, writer = os.pipe()
     os.close(reader)
 
@@ -233,7 +233,7 @@ def test_a_pipe_that_nobody_reads_ends_it_quietly(name: str, place: Memctl) -> N
     assert (answer.exit_code, answer.err) == (141, "")
 
 
-# Without a command, and with what is none
+# Without a command, and with an unknown one
 
 
 @pytest.mark.parametrize("word", ["--help", "-h"])
@@ -248,7 +248,7 @@ def test_the_help_lists_every_command(word: str, memctl: Memctl) -> None:
     assert [line for line in answer.out.splitlines() if len(line) > 80] == []
 
 
-def test_without_a_word_the_help_is_an_error(memctl: Memctl) -> None:
+def test_without_arguments_the_help_is_an_error(memctl: Memctl) -> None:
     answer = memctl()
 
     assert answer == Answer(2, "", memctl("--help").out)
@@ -260,10 +260,10 @@ def test_without_a_word_the_help_is_an_error(memctl: Memctl) -> None:
     [
         pytest.param(">&-", 0, 0, id="closed"),
         pytest.param(">/dev/full", 1, 1, id="a full device"),
-        pytest.param("", 141, 0, id="a pipe that nobody reads"),
+        pytest.param("", 141, 0, id="a pipe without a reader"),
     ],
 )
-def test_the_version_minds_where_it_goes(
+def test_the_version_reports_an_output_that_cannot_be_written(
     words: str, stdout: str, exit_code: int, complaints: int
 ) -> None:
     reader, writer = os.pipe()
@@ -294,9 +294,9 @@ def test_the_version_minds_where_it_goes(
         pytest.param(
             "help",
             "no such command 'help'; see `memctl --help`",
-            id="nothing like it",
+            id="no similar command",
         ),
-        pytest.param("--quiet", "missing command; see `memctl --help`", id="none"),
+        pytest.param("--quiet", "missing command; see `memctl --help`", id="no command"),
         pytest.param(
             "cleanup --dry-rnu",
             "no such option: --dry-rnu; did you mean --dry-run?",
@@ -305,12 +305,12 @@ def test_the_version_minds_where_it_goes(
         pytest.param(
             "cleanup --zzz",
             "no such option: --zzz; see `memctl cleanup --help`",
-            id="an option like no other",
+            id="no similar option",
         ),
         pytest.param(
             "metrics --since 7d",
             "no such option: --since; see `memctl metrics --help`",
-            id="an option that another command has",
+            id="an option of another command",
         ),
         pytest.param(
             "metrics --noww 7d",
@@ -321,13 +321,13 @@ def test_the_version_minds_where_it_goes(
             "runs --since lately",
             "'lately' is not a time; use a format such as 2026-11-22 or 2026-11-22T09:43:58Z, or a"
             " duration such as 7d",
-            id="no time",
+            id="not a time",
         ),
         pytest.param(
             "prune --older-than month",
             "'month' is not a duration; use a whole number and a unit (s, m, h, d or w), such as"
             " 90d, 12h or 30m",
-            id="no duration",
+            id="not a duration",
         ),
         pytest.param(
             "report --format markdwon",
@@ -339,7 +339,7 @@ def test_the_version_minds_where_it_goes(
             "report --format pdf",
             "invalid value for '--format': 'pdf' is not one of 'text', 'markdown', 'json', 'html';"
             " see `memctl report --help`",
-            id="a choice like no other",
+            id="no similar choice",
         ),
         pytest.param(
             "enable",
@@ -364,7 +364,7 @@ def test_the_version_minds_where_it_goes(
         ),
     ],
 )
-def test_what_is_not_understood_is_named_with_what_may_be_meant(
+def test_an_unknown_word_is_named_with_a_suggestion(
     words: str, message: str, memctl: Memctl
 ) -> None:
     plain = memctl(*words.split())
@@ -377,14 +377,14 @@ def test_what_is_not_understood_is_named_with_what_may_be_meant(
     assert (error["code"], error["exit_code"]) == ("usage", 2)
 
 
-def test_a_word_that_is_not_understood_cannot_act(memctl: Memctl) -> None:
+def test_control_characters_in_an_unknown_word_are_escaped(memctl: Memctl) -> None:
     answer = memctl(b"clean\x1b[31m\nup\xff")
 
     assert answer.exit_code == 2
     assert complaint(answer).isprintable()
 
 
-def test_an_error_that_cannot_be_told_keeps_its_exit_code(memctl: Memctl) -> None:
+def test_an_error_that_cannot_be_printed_keeps_its_exit_code(memctl: Memctl) -> None:
     with Path("/dev/full").open("w") as full:
         assert run(memctl, "status", streams={2: full.fileno()}).exit_code == 10
         assert run(memctl, "--nope", streams={2: full.fileno()}).exit_code == 2
@@ -393,15 +393,15 @@ def test_an_error_that_cannot_be_told_keeps_its_exit_code(memctl: Memctl) -> Non
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [
-        pytest.param("--log-format json", "--log-format text", "text", id="the default again"),
+        pytest.param("--log-format json", "--log-format text", "text", id="the default value"),
         pytest.param("--log-format text", "--log-format json", "json", id="another form"),
-        pytest.param("--log-format json", "", "json", id="only before"),
+        pytest.param("--log-format json", "", "json", id="only before the command"),
         pytest.param("--db missing", "--db {path}", "text", id="another database"),
         pytest.param("--config missing", "--config {config}", "text", id="another file"),
-        pytest.param("--now 1999-01-01", "", "3", id="a time before, not that of the environment"),
+        pytest.param("--now 1999-01-01", "", "3", id="a time before the command"),
     ],
 )
-def test_an_option_after_the_command_wins(
+def test_an_option_after_the_command_takes_precedence(
     migrated: Memctl, tmp_path: Path, before: str, after: str, expected: str
 ) -> None:
     config = tmp_path / "memctl.toml"
@@ -415,7 +415,7 @@ def test_an_option_after_the_command_wins(
     assert expected in (form, str(answer.exit_code))
 
 
-def test_no_message_is_as_long_as_a_name_in_it(migrated: Memctl) -> None:
+def test_messages_truncate_long_names(migrated: Memctl) -> None:
     long = "a" * 100_000
     commands = [
         ("recall", long, "learning", "k"),
@@ -437,7 +437,7 @@ def test_no_message_is_as_long_as_a_name_in_it(migrated: Memctl) -> None:
             answer = migrated(*words, *options)
             assert answer.exit_code in (1, 2, 10), (words[0], options)
             assert answer.err.count("\n") == 1
-            # JSON spells out all that is not ASCII, and a log has the error twice.
+            # JSON escapes everything that is not ASCII, and a log has the error twice.
             longest = 40_000 if options else 2000
             assert len(answer.err.encode("utf-8", "surrogateescape")) < longest, (words[0], options)
     with closing(connect(migrated.database)) as db:

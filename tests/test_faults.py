@@ -361,11 +361,11 @@ TESTED_BY = {
     ),
     "too little memory": ("test_every_command_fails_cleanly_when_memory_runs_out",),
     "an output that is closed or full": (
-        "test_closed_streams_are_no_error",
+        "test_closed_streams_are_not_an_error",
         "test_an_output_on_a_full_device_is_an_error_of_one_line",
     ),
     "another program writes in between": (
-        "test_the_service_and_a_command_at_the_same_time_lose_and_alter_nothing",
+        "test_the_service_and_a_command_running_together_lose_nothing",
     ),
     "memctl itself is killed": (
         "test_a_killed_atomic_import_is_complete_or_had_no_effect",

@@ -20,7 +20,7 @@ from tests.support.terminal import on_a_terminal
 
 NAME = ("build_agent", "learning", "toolchain")
 
-# The names of a memory's fields in JSON, in their order.
+# The names of a memory's fields in JSON, in order.
 FIELDS = (
     *("id", "agent_id", "type", "key", "value", "metadata", "importance", "access_count"),
     *("last_accessed", "created_at", "expires_at", "archived_at", "importance_decay_rate"),
@@ -28,7 +28,7 @@ FIELDS = (
 )
 
 
-def test_a_memory_is_remembered_with_all_that_was_said_of_it(
+def test_a_memory_is_stored_with_all_given_options(
     migrated: Memctl, db: sqlite3.Connection
 ) -> None:
     answer = migrated.ok(
@@ -49,7 +49,7 @@ def test_a_memory_is_remembered_with_all_that_was_said_of_it(
     ]
 
 
-def test_what_was_remembered_can_be_printed(migrated: Memctl, db: sqlite3.Connection) -> None:
+def test_remember_can_print_the_memory(migrated: Memctl, db: sqlite3.Connection) -> None:
     answer = migrated.ok("remember", *NAME, "cache it", "--json").json
 
     ((memory_id,),) = rows(db, "agent_memory", "id")
@@ -69,9 +69,7 @@ def test_what_was_remembered_can_be_printed(migrated: Memctl, db: sqlite3.Connec
     }
 
 
-def test_a_memory_that_is_replaced_is_kept_when_asked(
-    migrated: Memctl, db: sqlite3.Connection
-) -> None:
+def test_a_replaced_memory_is_archived_on_request(migrated: Memctl, db: sqlite3.Connection) -> None:
     for value, options in (("first", []), ("second", []), ("third", ["--keep-replaced"])):
         migrated.ok("remember", *NAME, value, *options)
 
@@ -82,14 +80,14 @@ def test_a_memory_that_is_replaced_is_kept_when_asked(
 @pytest.mark.parametrize(
     "value",
     [
-        pytest.param(b"", id="nothing"),
-        pytest.param(b"two\nlines\n", id="lines, each with its end"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"two\nlines\n", id="lines with line ends"),
         pytest.param(b"-", id="a dash"),
         pytest.param(bytes(range(256)), id="every byte"),
         pytest.param(b"x" * 3_000_000, id="three megabytes"),
     ],
 )
-def test_a_value_from_standard_input_is_stored_as_text_and_comes_back_byte_for_byte(
+def test_a_value_from_stdin_comes_back_byte_for_byte(
     migrated: Memctl, db: sqlite3.Connection, value: bytes
 ) -> None:
     migrated.ok("remember", *NAME, "-", given=value)
@@ -101,7 +99,7 @@ def test_a_value_from_standard_input_is_stored_as_text_and_comes_back_byte_for_b
 
 
 @pytest.mark.parametrize("name", [b"--help", b"-rf", b"-", b"a\nb", b"k\xff", b"--json", b" "])
-def test_any_key_works_after_two_dashes(
+def test_any_key_is_accepted_after_two_dashes(
     migrated: Memctl, db: sqlite3.Connection, name: bytes
 ) -> None:
     migrated.ok("remember", "--importance", "7", "--", "a", "learning", name, "v")
@@ -113,7 +111,7 @@ def test_any_key_works_after_two_dashes(
     assert rows(db, "archived_memories", "CAST(key AS BLOB)") == [(name,)]
 
 
-def test_a_recall_prints_the_memory_as_it_was_and_counts_the_access(
+def test_recall_prints_the_memory_as_it_was_and_counts_the_access(
     migrated: Memctl, db: sqlite3.Connection, remember: Callable[..., str]
 ) -> None:
     memory = remember(key="toolchain", idle_days=10, importance=7.5, metadata="{}")
@@ -143,7 +141,7 @@ def test_a_recall_prints_the_memory_as_it_was_and_counts_the_access(
 
 
 @pytest.mark.parametrize("option", ["", "--value", "--json", "--quiet"])
-def test_what_is_not_there_is_exit_1_and_nothing_on_stdout(migrated: Memctl, option: str) -> None:
+def test_a_missing_memory_is_exit_1_with_nothing_on_stdout(migrated: Memctl, option: str) -> None:
     answer = migrated("recall", *NAME, *option.split())
 
     message = "agent 'build_agent' has no learning 'toolchain'"
@@ -156,9 +154,7 @@ def test_what_is_not_there_is_exit_1_and_nothing_on_stdout(migrated: Memctl, opt
         assert answer.err == f"memctl: {message}; {hint}\n"
 
 
-def test_a_value_is_spelled_out_on_a_terminal(
-    migrated: Memctl, remember: Callable[..., str]
-) -> None:
+def test_a_value_is_escaped_on_a_terminal(migrated: Memctl, remember: Callable[..., str]) -> None:
     remember(key="toolchain", value=f"two\nlines {DANGEROUS}")
 
     printed = on_a_terminal(migrated, "recall", *NAME, "--value")
@@ -168,13 +164,13 @@ def test_a_value_is_spelled_out_on_a_terminal(
     )
 
 
-def test_remembering_says_so_on_a_terminal(migrated: Memctl) -> None:
+def test_remember_prints_a_message_on_a_terminal(migrated: Memctl) -> None:
     printed = on_a_terminal(migrated, "remember", *NAME, "cache it")
 
     assert printed == "remember: stored learning 'toolchain' of agent 'build_agent'\r\n"
 
 
-def test_a_list_has_the_most_important_first_and_counts_no_access(
+def test_list_is_ordered_by_importance_and_counts_no_access(
     migrated: Memctl, db: sqlite3.Connection, remember: Callable[..., str]
 ) -> None:
     remember(key="a", importance=5)
@@ -200,7 +196,7 @@ def test_a_list_has_the_most_important_first_and_counts_no_access(
     assert rows(db, "agent_memory") == before
 
 
-def test_an_agent_that_has_forgotten_everything_has_an_empty_list(migrated: Memctl) -> None:
+def test_list_is_empty_for_an_agent_that_has_forgotten_everything(migrated: Memctl) -> None:
     migrated.ok("remember", *NAME, "v")
     migrated.ok("forget", *NAME)
 
@@ -216,7 +212,7 @@ def test_an_agent_that_has_forgotten_everything_has_an_empty_list(migrated: Memc
     }
 
 
-def test_forgetting_archives_one_memory_or_all_of_a_type(
+def test_forget_archives_one_memory_or_all_of_a_type(
     migrated: Memctl, db: sqlite3.Connection, remember: Callable[..., str]
 ) -> None:
     for key in ("a", "b", "c"):
@@ -240,7 +236,7 @@ def test_forgetting_archives_one_memory_or_all_of_a_type(
     ]
 
 
-def test_a_summary_tells_how_much_of_what_and_what_matters_most(
+def test_summary_has_counts_by_type_and_the_most_important_memories(
     migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     for number in range(12):
@@ -270,7 +266,7 @@ def test_a_summary_tells_how_much_of_what_and_what_matters_most(
     ]
 
 
-def test_a_summary_is_json_or_a_table(migrated: Memctl) -> None:
+def test_summary_is_json_or_a_table(migrated: Memctl) -> None:
     answer = migrated("summary", "build_agent", "--json", "--table")
 
     assert (answer.exit_code, answer.out) == (2, "")
@@ -290,21 +286,19 @@ def test_text_that_is_not_utf_8_is_base64_in_json(migrated: Memctl) -> None:
     assert summary["agent_id"] == {"base64": "Yf8="}
 
 
-def test_a_value_that_is_a_blob_is_printed_as_it_is(
-    migrated: Memctl, remember: Callable[..., str]
-) -> None:
+def test_a_blob_value_is_printed_unchanged(migrated: Memctl, remember: Callable[..., str]) -> None:
     remember(key="toolchain", value=b"\0\xff")
 
     assert migrated.ok("recall", *NAME, "--value").out == "\0\udcff"
 
 
-def test_standard_input_that_cannot_be_read_is_no_traceback(
+def test_unreadable_standard_input_is_an_error_without_traceback(
     migrated: Memctl, db: sqlite3.Connection
 ) -> None:
     ours, theirs = socket.create_server(("127.0.0.1", 0)), socket.socket()
     theirs.connect(ours.getsockname())
     peer, _ = ours.accept()
-    # Closed so, a connection is reset instead of ended.
+    # Closing it like this resets the connection.
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     peer.close()
 
@@ -326,7 +320,7 @@ def test_standard_input_that_cannot_be_read_is_no_traceback(
     assert rows(db, "agent_memory") == []
 
 
-def test_a_closed_standard_input_is_no_traceback(migrated: Memctl) -> None:
+def test_a_closed_standard_input_is_an_error_without_traceback(migrated: Memctl) -> None:
     ran = subprocess.run(
         ["sh", "-c", f"exec {PROGRAM} remember a learning k - <&-"],
         env=migrated.environment(),
@@ -342,14 +336,14 @@ def test_a_closed_standard_input_is_no_traceback(migrated: Memctl) -> None:
 @pytest.mark.parametrize(
     ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
 )
-def test_a_signal_while_it_waits_for_the_value_changes_nothing(
+def test_a_signal_while_waiting_for_the_value_changes_nothing(
     migrated: Memctl, db: sqlite3.Connection, number: int, exit_code: int
 ) -> None:
     process = subprocess.Popen(
         [PROGRAM, "remember", *NAME, "-"], env=migrated.environment(), stdin=subprocess.PIPE
     )
     assert process.stdin is not None
-    # More than a pipe holds: it comes back when the program reads, which it does last.
+    # More than a pipe holds: writing returns when the program reads, which it does last.
     process.stdin.write(b"x" * 1_000_000)
     process.stdin.flush()
 
@@ -363,7 +357,7 @@ def test_a_signal_while_it_waits_for_the_value_changes_nothing(
 @pytest.mark.parametrize(
     "words", [("remember", *NAME, "new"), ("recall", *NAME), ("forget", *NAME)], ids="{0[0]}".format
 )
-def test_a_lock_is_waited_for_as_long_as_was_said(
+def test_a_command_waits_for_a_lock_as_long_as_specified(
     migrated: Memctl, db: sqlite3.Connection, remember: Callable[..., str], words: tuple[str, ...]
 ) -> None:
     remember(key="toolchain")
@@ -377,7 +371,7 @@ def test_a_lock_is_waited_for_as_long_as_was_said(
     assert rows(db, "agent_memory") == before
 
 
-def test_looking_waits_for_no_lock(migrated: Memctl, remember: Callable[..., str]) -> None:
+def test_reading_waits_for_no_lock(migrated: Memctl, remember: Callable[..., str]) -> None:
     remember(key="toolchain")
 
     with write_lock(migrated.database):
@@ -386,7 +380,7 @@ def test_looking_waits_for_no_lock(migrated: Memctl, remember: Callable[..., str
     assert [answer.exit_code for answer in answers] == [0, 0]
 
 
-def test_a_shell_loop_in_several_processes_loses_no_access(
+def test_concurrent_shell_loops_lose_no_access(
     migrated: Memctl, db: sqlite3.Connection, remember: Callable[..., str]
 ) -> None:
     remember(key="toolchain")
@@ -404,7 +398,7 @@ def test_a_shell_loop_in_several_processes_loses_no_access(
     assert rows(db, "agent_memory", "access_count") == [(15,)]
 
 
-def test_the_shell_and_the_api_are_two_ways_to_one_thing(
+def test_the_shell_and_the_api_work_on_the_same_memories(
     migrated: Memctl, api: AgentMemory, db: sqlite3.Connection
 ) -> None:
     api.remember("a", "learning", "api", "v", metadata={"b": [1]}, importance=7, expires_in=60)

@@ -1,4 +1,4 @@
-"""How memory is doing: the same figures as JSON, records, a table, and for Prometheus."""
+"""Metrics: the same figures as JSON, records, a table, and for Prometheus."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture
 def fleet(migrated: Memctl, remember: Callable[..., str]) -> Memctl:
-    """Two agents, an expiry, and snapshots on three of four days; it is then the fifth."""
+    """Two agents, an expiry, and snapshots on three of four days; the current day is the fifth."""
     remember(key="a", value="xx", importance=8, access_count=3)
     remember(key="b", value="yy", importance="high")
     remember(key="c", value="zz", type="context", expired_for=HOUR)
@@ -39,7 +39,7 @@ def fleet(migrated: Memctl, remember: Callable[..., str]) -> Memctl:
 
 
 def level(**figures: Any) -> dict[str, Any]:
-    """Return the figures of a level, of which most are nothing."""
+    """Return the figures of a level, most of which are zero."""
     return {
         "memories": 0,
         "archived": 0,
@@ -54,7 +54,7 @@ def level(**figures: Any) -> dict[str, Any]:
     }
 
 
-def test_metrics_are_told_for_types_agents_and_all(fleet: Memctl) -> None:
+def test_metrics_are_reported_for_types_agents_and_all(fleet: Memctl) -> None:
     answer = fleet.ok("metrics").json
 
     learning = level(
@@ -94,21 +94,21 @@ def test_metrics_are_told_for_types_agents_and_all(fleet: Memctl) -> None:
     ]
 
 
-def test_metrics_of_one_agent_are_its_own(fleet: Memctl) -> None:
+def test_metrics_of_one_agent_include_no_other(fleet: Memctl) -> None:
     answer = fleet.ok("metrics", "--agent", "агент 🤖").json
 
     assert list(answer["agents"]) == ["агент 🤖"]
     assert answer["system"] == level(memories=1, importance_avg=2.0, storage_bytes=1508)
 
 
-def test_an_agent_that_is_not_there_is_not_found(fleet: Memctl) -> None:
+def test_an_unknown_agent_is_not_found(fleet: Memctl) -> None:
     answer = fleet("metrics", "--agent", "build_agnt")
 
     assert (answer.exit_code, answer.out) == (1, "")
     assert "did you mean 'build_agent'?" in answer.err
 
 
-def test_metrics_of_an_empty_database_are_all_nothing(migrated: Memctl) -> None:
+def test_metrics_of_an_empty_database_are_zero(migrated: Memctl) -> None:
     answer = migrated.ok("metrics").json
 
     assert (answer["system"], answer["agents"], answer["jobs"]) == (level(), {}, [])
@@ -116,7 +116,7 @@ def test_metrics_of_an_empty_database_are_all_nothing(migrated: Memctl) -> None:
     assert migrated.ok("metrics", "--history", "30d").json["system"]["history"] == []
 
 
-def test_history_shows_each_day_and_its_gaps(fleet: Memctl) -> None:
+def test_history_shows_each_day_including_gaps(fleet: Memctl) -> None:
     answer = fleet.ok("metrics", "--history", "30d").json
 
     assert [
@@ -138,7 +138,7 @@ def test_history_shows_each_day_and_its_gaps(fleet: Memctl) -> None:
     ]
 
 
-def test_history_reaches_back_as_many_days_as_one_asks_for(fleet: Memctl) -> None:
+def test_history_covers_the_requested_number_of_days(fleet: Memctl) -> None:
     answer = fleet.ok("metrics", "--history", "4d").json
 
     assert [day["date"] for day in answer["system"]["history"]] == [
@@ -182,7 +182,7 @@ def test_records_of_the_history_are_by_day_agent_and_type(fleet: Memctl) -> None
     ]
 
 
-def test_the_table_has_the_largest_agent_first_and_the_sum_last(fleet: Memctl) -> None:
+def test_the_table_has_the_largest_agent_first_and_the_total_last(fleet: Memctl) -> None:
     answer = fleet.ok("metrics", "--table")
 
     assert answer.out == (
@@ -201,7 +201,7 @@ def test_the_table_has_the_largest_agent_first_and_the_sum_last(fleet: Memctl) -
     )
 
 
-def test_a_narrow_terminal_goes_without_the_last_columns(fleet: Memctl) -> None:
+def test_a_narrow_terminal_omits_the_last_columns(fleet: Memctl) -> None:
     words = ("metrics", "-t", "--quiet")
     narrow = on_a_terminal(fleet, *words, columns=70)
     wide = on_a_terminal(fleet, *words, columns=200)
@@ -237,9 +237,17 @@ def test_accesses_count_from_the_first_whole_day_on(
 @pytest.mark.parametrize(
     ("columns", "reads"),
     [
-        pytest.param({"created_days": 2, "idle_days": 1, "access_count": 7}, 7, id="written in it"),
-        pytest.param({"created_days": 40, "idle_days": 1, "access_count": 7}, 1, id="read in it"),
-        pytest.param({"created_days": 40, "idle_days": 31, "access_count": 7}, 0, id="read before"),
+        pytest.param(
+            {"created_days": 2, "idle_days": 1, "access_count": 7},
+            7,
+            id="written within the window",
+        ),
+        pytest.param(
+            {"created_days": 40, "idle_days": 1, "access_count": 7}, 1, id="read within the window"
+        ),
+        pytest.param(
+            {"created_days": 40, "idle_days": 31, "access_count": 7}, 0, id="read before the window"
+        ),
         pytest.param({"created_days": 2, "idle_days": 2, "access_count": 0}, 0, id="never read"),
         pytest.param({"created_days": 2, "idle_days": 1, "access_count": -3}, 0, id="negative"),
         pytest.param({"created_days": 2, "idle_days": 1, "access_count": "many"}, 0, id="a word"),
@@ -248,7 +256,7 @@ def test_accesses_count_from_the_first_whole_day_on(
         ),
     ],
 )
-def test_accesses_are_at_least_those_that_the_memories_prove(
+def test_accesses_are_at_least_those_that_the_memories_show(
     db: sqlite3.Connection, migrated: Memctl, columns: dict[str, Any], reads: int
 ) -> None:
     created = NOW - timedelta(days=columns.pop("created_days"))
@@ -259,7 +267,7 @@ def test_accesses_are_at_least_those_that_the_memories_prove(
     assert (found.system.accesses, found.system.accesses_at_least) == (None, reads)
 
 
-def test_one_name_means_one_thing(fleet: Memctl) -> None:
+def test_each_name_has_one_meaning(fleet: Memctl) -> None:
     answer = fleet.ok("metrics", "--history", "30d").json
 
     day = answer["system"]["history"][1]["figures"]
@@ -294,10 +302,10 @@ def test_rates_are_over_the_last_thirty_days(
     ("statuses", "failures"),
     [
         pytest.param(["ok", "failed", "failed"], 2, id="two failures"),
-        pytest.param(["failed", "ok"], 0, id="a failure that is over"),
-        pytest.param(["ok", "failed", "refused", "failed"], 2, id="a refusal is no end to it"),
-        pytest.param(["running", "failed"], 2, id="a crash before it"),
-        pytest.param(["failed", "running"], 1, id="perhaps at work now"),
+        pytest.param(["failed", "ok"], 0, id="failures before a success"),
+        pytest.param(["ok", "failed", "refused", "failed"], 2, id="a refusal between failures"),
+        pytest.param(["running", "failed"], 2, id="a crash before a failure"),
+        pytest.param(["failed", "running"], 1, id="a run that may be in progress"),
     ],
 )
 def test_failures_in_a_row_are_counted(
@@ -362,7 +370,7 @@ def test_the_text_for_prometheus_has_every_figure(fleet: Memctl, db: sqlite3.Con
 
 
 def remember_odd_names(db: sqlite3.Connection) -> None:
-    """Give every odd name a memory: as its agent, its type and its key."""
+    """Write a memory for every odd name: as agent, type and key."""
     for number, name in enumerate(ODD_AGENTS):
         db.execute(
             """
@@ -390,7 +398,7 @@ def test_promtool_finds_nothing_wrong(db: sqlite3.Connection, migrated: Memctl) 
 @pytest.mark.parametrize(
     "form", ["--table", "--csv", "--nl", "--json", "--prometheus", "--history=9d"]
 )
-def test_odd_names_stay_apart_and_act_on_no_terminal(
+def test_odd_names_stay_distinct_and_are_escaped(
     db: sqlite3.Connection, migrated: Memctl, form: str
 ) -> None:
     remember_odd_names(db)
@@ -404,7 +412,7 @@ def test_odd_names_stay_apart_and_act_on_no_terminal(
     )
 
 
-def test_the_file_for_prometheus_is_replaced_as_a_whole(fleet: Memctl, tmp_path: Path) -> None:
+def test_the_file_for_prometheus_is_replaced_atomically(fleet: Memctl, tmp_path: Path) -> None:
     target = tmp_path / "memctl.prom"
     target.write_text("old")
     target.chmod(0o600)
@@ -432,7 +440,10 @@ def test_the_file_for_prometheus_is_replaced_as_a_whole(fleet: Memctl, tmp_path:
         ),
         pytest.param(("metrics", "-o", "{}/x"), 2, "-o requires --prometheus", id="not for JSON"),
         pytest.param(
-            ("metrics", "--prometheus", "-t"), 2, "--prometheus cannot be used with", id="two forms"
+            ("metrics", "--prometheus", "-t"),
+            2,
+            "--prometheus cannot be used with",
+            id="two formats",
         ),
         pytest.param(
             ("metrics", "--prometheus", "--json"),
@@ -441,13 +452,13 @@ def test_the_file_for_prometheus_is_replaced_as_a_whole(fleet: Memctl, tmp_path:
             id="json, too",
         ),
         pytest.param(("metrics", "--csv", "-t"), 2, "cannot be used together", id="csv and table"),
-        pytest.param(("metrics", "--history", "0d"), 2, "out of range", id="no history"),
-        pytest.param(("metrics", "--history", "week"), 2, "is not a duration", id="no duration"),
+        pytest.param(("metrics", "--history", "0d"), 2, "out of range", id="without --history"),
+        pytest.param(("metrics", "--history", "week"), 2, "is not a duration", id="not a duration"),
         pytest.param(("report", "--since", "2031-01-01"), 2, "not in the past", id="the future"),
-        pytest.param(("report", "--since", "lately"), 2, "is not a time", id="no time"),
+        pytest.param(("report", "--since", "lately"), 2, "is not a time", id="not a time"),
     ],
 )
-def test_what_cannot_be_written_or_meant_is_one_clear_line(
+def test_invalid_output_and_options_are_errors_of_one_line(
     migrated: Memctl, tmp_path: Path, words: tuple[str, ...], exit_code: int, complaint: str
 ) -> None:
     before = sorted(tmp_path.iterdir())

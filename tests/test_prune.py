@@ -1,4 +1,4 @@
-"""Retention: what is old and was not important goes, and nothing else."""
+"""Retention: exactly the old and unimportant archived memories are deleted."""
 
 import sqlite3
 from collections.abc import Callable
@@ -39,7 +39,7 @@ from tests.support.service import Service
 
 @dataclass(frozen=True)
 class Copy:
-    """An archived memory, as far as retention cares."""
+    """The columns of an archived memory that retention depends on."""
 
     agent: bytes
     type: str
@@ -47,14 +47,14 @@ class Copy:
     importance: Any
 
     def is_old(self, document: Document) -> bool:
-        """Tell whether it has been in the archive for longer than the retention."""
+        """Return whether it has been archived for longer than the retention."""
         retention: int = configured_keys(document, "prune", self.agent, self.type).get(
             "retention_days", 90
         )
         return self.days > retention
 
     def goes(self, document: Document) -> bool:
-        """Tell whether it is old enough and known to be unimportant enough."""
+        """Return whether it is old enough and known to be unimportant enough."""
         known = isinstance(self.importance, int | float)
         protected: float = configured_keys(document, "prune", self.agent, self.type).get(
             "protected_importance", 8
@@ -86,7 +86,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copies=st.lists(COPIES, max_size=90),
     document=st.one_of(st.just({}), documents("prune", PRUNE_KEYS)),
 )
-def test_exactly_the_old_and_unimportant_goes(
+def test_exactly_the_old_and_unimportant_memories_are_deleted(
     copies: list[Copy], document: Document, database: Path
 ) -> None:
     policy = Configuration.model_validate(document).prune_policy()
@@ -112,7 +112,7 @@ def test_exactly_the_old_and_unimportant_goes(
         assert report.result.kept_important == sum(ids[number].is_old(document) for number in kept)
 
 
-def test_a_policy_that_would_take_most_of_an_archive_waits_for_force(
+def test_a_policy_that_would_delete_most_of_an_archive_needs_force(
     db: sqlite3.Connection, migrated: Memctl, harsh: str
 ) -> None:
     for _ in range(101):
@@ -157,7 +157,7 @@ def harsh(tmp_path: Path) -> str:
         pytest.param(61, 60, 3, id="just over half"),
     ],
 )
-def test_the_guard_begins_above_half_of_over_a_hundred(
+def test_the_guard_applies_above_half_of_over_a_hundred(
     db: sqlite3.Connection, migrated: Memctl, harsh: str, old: int, new: int, exit_code: int
 ) -> None:
     for _ in range(old):
@@ -172,12 +172,12 @@ def test_the_guard_begins_above_half_of_over_a_hundred(
 
 
 def runner(path: Path) -> Callable[..., PruneResult]:
-    """Return what prunes in this process: `(policy, days, **words)`, so many days after NOW."""
+    """Return a function that prunes in this process: `(policy, days, **words)`, days after NOW."""
 
     def run(policy: PrunePolicy, days: float = 0, **words: Any) -> PruneResult:
         agent = words.pop("agent", None)
         request = JobRequest(path, NOW + timedelta(days=days), **words)
-        with closing(connect(path)) as db:  # else the clock would be taken for a wrong one
+        with closing(connect(path)) as db:  # otherwise the clock would be considered wrong
             db.execute("DELETE FROM agent_memory WHERE id = 'read today'")
             insert_memory(db, id="read today", last_accessed=text_of(request.now))
         result = perform("prune", lambda run: prune(run, policy, agent=agent), request).result
@@ -194,14 +194,14 @@ MONTH = PrunePolicy(retention=timedelta(days=30))
     "policy",
     [
         pytest.param(PrunePolicy(), id="the defaults"),
-        pytest.param(MONTH, id="a policy of its own"),
+        pytest.param(MONTH, id="another policy"),
         pytest.param(
             PrunePolicy(overrides=(Override("retention", timedelta(days=10), "build_agent"),)),
             id="a policy of the agent",
         ),
     ],
 )
-def test_years_without_a_prune_never_stop_it(
+def test_prune_is_not_refused_after_years_without_a_prune(
     db: sqlite3.Connection, migrated: Memctl, policy: PrunePolicy
 ) -> None:
     run = runner(migrated.database)
@@ -216,9 +216,7 @@ def test_years_without_a_prune_never_stop_it(
     assert (late.pruned, late.refusal) == (150, None)
 
 
-def test_a_backlog_at_the_first_prune_of_all_is_pruned(
-    db: sqlite3.Connection, migrated: Memctl
-) -> None:
+def test_a_backlog_is_pruned_by_the_first_run(db: sqlite3.Connection, migrated: Memctl) -> None:
     for _ in range(150):
         archive_row(db, days_ago=91)
 
@@ -231,7 +229,7 @@ def test_a_backlog_at_the_first_prune_of_all_is_pruned(
     ),
     document=st.one_of(st.just({}), documents("prune", PRUNE_KEYS)),
 )
-def test_however_time_passes_an_accepted_policy_prunes_all_that_is_due(
+def test_an_accepted_policy_always_prunes_all_that_is_due(
     steps: list[tuple[int, int, bool]], document: Document, database: Path
 ) -> None:
     policy = Configuration.model_validate(document).prune_policy()
@@ -287,10 +285,10 @@ def test_a_refusal_of_one_agent_leaves_the_policy_of_the_others_accepted(
         pytest.param({"force": True, "agent": "lively"}, True, id="forced for another agent"),
         pytest.param({"force": True, "dry_run": True}, True, id="a forced preview"),
         pytest.param({"agent": "quiet"}, True, id="the agent alone, without force"),
-        pytest.param({"force": True, "max_seconds": 0.0}, False, id="forced, and out of time"),
+        pytest.param({"force": True, "max_seconds": 0.0}, False, id="forced, with a time limit"),
     ],
 )
-def test_what_is_refused_stays_so_until_it_is_forced(
+def test_a_refused_policy_stays_refused_until_it_is_forced(
     db: sqlite3.Connection, migrated: Memctl, words: dict[str, Any], refused_later: bool
 ) -> None:
     run = runner(migrated.database)
@@ -301,20 +299,22 @@ def test_what_is_refused_stays_so_until_it_is_forced(
 
     run(MONTH, 40, **words)
     for _ in range(150):
-        archive_row(db, days_ago=-39, agent="quiet")  # were the archive empty, nothing is at stake
+        archive_row(
+            db, days_ago=-39, agent="quiet"
+        )  # with an empty archive there would be nothing to guard
     refusal = run(MONTH, 80).refusal
 
     assert (refusal is not None and "of 'quiet'" in str(refusal)) == refused_later
 
 
-def test_thousands_of_policies_cost_each_memory_no_more_than_one(
+def test_the_cost_of_each_memory_does_not_depend_on_the_number_of_policies(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     for number in range(2000):
         archive_row(db, days_ago=35, agent=f"agent-{number % 200}")
 
     def steps(agents: int) -> int:
-        """Count how often SQLite has done a hundred steps of its machine for a preview."""
+        """Count the hundreds of virtual machine steps that SQLite executes for a preview."""
         months = timedelta(days=30)
         policy = PrunePolicy(
             overrides=tuple(Override("retention", months, f"agent-{n}") for n in range(agents))
@@ -349,7 +349,7 @@ def test_thousands_of_policies_cost_each_memory_no_more_than_one(
         pytest.param("2026-08-24T09:43:57.000Z", 1, id="with milliseconds"),
     ],
 )
-def test_what_has_no_readable_time_of_archiving_is_kept(
+def test_a_memory_with_an_unreadable_archived_at_is_kept(
     db: sqlite3.Connection, migrated: Memctl, archived_at: str | bytes, pruned: int
 ) -> None:
     archive_row(db, days_ago=200)
@@ -363,7 +363,7 @@ def test_what_has_no_readable_time_of_archiving_is_kept(
     assert report.result.pruned == pruned
 
 
-def test_the_retention_can_be_given(db: sqlite3.Connection, migrated: Memctl) -> None:
+def test_the_retention_can_be_set_by_an_option(db: sqlite3.Connection, migrated: Memctl) -> None:
     for days in (10, 20, 40):
         archive_row(db, days_ago=days)
 
@@ -387,7 +387,7 @@ def test_the_configuration_sets_retention_and_protection(
 
 @pytest.fixture
 def special(tmp_path: Path) -> str:
-    """A configuration file that says of an agent, and of types, what it does not say of all."""
+    """A configuration file with policies for an agent and for types."""
     configuration = tmp_path / "memctl.toml"
     configuration.write_text(
         """
@@ -403,7 +403,7 @@ def special(tmp_path: Path) -> str:
     return str(configuration)
 
 
-def test_the_guard_and_the_list_follow_what_is_said_of_agents_and_types(
+def test_the_guard_and_the_list_follow_the_policies_of_agents_and_types(
     db: sqlite3.Connection, migrated: Memctl, special: str
 ) -> None:
     for _ in range(60):
@@ -437,7 +437,7 @@ def test_the_guard_and_the_list_follow_what_is_said_of_agents_and_types(
     ]
 
 
-def test_more_than_half_is_half_of_what_goes_by_each_memorys_own_policy(
+def test_the_guard_counts_each_memory_by_its_own_policy(
     db: sqlite3.Connection, migrated: Memctl, special: str
 ) -> None:
     for _ in range(61):
@@ -452,7 +452,7 @@ def test_more_than_half_is_half_of_what_goes_by_each_memorys_own_policy(
     assert len(rows(db, "archived_memories")) == 121
 
 
-def test_an_option_stands_in_for_the_general_retention_alone(
+def test_the_option_replaces_only_the_general_retention(
     db: sqlite3.Connection, migrated: Memctl, special: str
 ) -> None:
     for type_ in ("context", "preference"):
@@ -468,7 +468,7 @@ def test_an_option_stands_in_for_the_general_retention_alone(
     ]
 
 
-def test_pruning_is_told_of_in_one_event_a_memory(db: sqlite3.Connection, migrated: Memctl) -> None:
+def test_prune_records_one_event_for_each_memory(db: sqlite3.Connection, migrated: Memctl) -> None:
     archive_row(db, days_ago=100)
     (gone,) = rows(db, "archived_memories", "id, agent_id, type, key")
 
@@ -479,7 +479,7 @@ def test_pruning_is_told_of_in_one_event_a_memory(db: sqlite3.Connection, migrat
     ]
 
 
-def test_runs_and_events_of_over_a_year_ago_go_but_the_newest_stays(
+def test_runs_and_events_over_a_year_old_are_deleted_except_the_newest(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     def events_and_runs() -> list[Any]:
@@ -501,11 +501,11 @@ def test_runs_and_events_of_over_a_year_ago_go_but_the_newest_stays(
 
 
 def stamp(moment: datetime) -> str:
-    """Return a moment as memctl writes it."""
+    """Return a time in memctl's format."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def test_an_agent_whose_name_is_a_blob_does_not_stand_in_the_way(
+def test_an_agent_whose_name_is_a_blob_does_not_stop_prune(
     db: sqlite3.Connection, migrated: Memctl, harsh: str
 ) -> None:
     for _ in range(101):
@@ -522,7 +522,7 @@ def test_an_agent_whose_name_is_a_blob_does_not_stand_in_the_way(
     assert forced["agents"] == {"\x00\\xff": 101}
 
 
-def test_many_guarded_agents_are_counted_not_listed(
+def test_many_refused_agents_are_counted_and_not_listed(
     db: sqlite3.Connection, migrated: Memctl, harsh: str
 ) -> None:
     for agent in range(5):
@@ -549,7 +549,7 @@ def test_many_guarded_agents_are_counted_not_listed(
         ),
     ],
 )
-def test_retention_looks_only_at_what_is_old(
+def test_prune_searches_only_the_old_part_of_the_archive(
     db: sqlite3.Connection, migrated: Memctl, query: str
 ) -> None:
     search = f"EXPLAIN QUERY PLAN SELECT * FROM ({query})"

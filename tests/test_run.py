@@ -1,4 +1,4 @@
-"""`memctl run`: what is due, when, in which order, and what becomes of it when something fails."""
+"""`memctl run`: which jobs are due, when, in which order, and what happens when one fails."""
 
 import json
 import signal
@@ -30,12 +30,12 @@ HOUR = timedelta(hours=1)
 
 
 def all_but(left_out: str) -> list[str]:
-    """Return the other jobs in their order."""
+    """Return the other jobs in order."""
     return [job for job in JOBS if job != left_out]
 
 
 def record_run(db: sqlite3.Connection, job: str, status: str, *, at: datetime) -> None:
-    """Put a run into the ledger that did not do its work."""
+    """Record a run in the ledger that did not do its work."""
     db.execute(
         "INSERT INTO memory_runs (job, started_at, status, memctl_version, host, pid)"
         " VALUES (?, ?, ?, '0', 'host', 1)",
@@ -86,33 +86,33 @@ def test_a_job_that_failed_waits_for_an_hour(failed: datetime, expected: datetim
 
 
 @given(st.lists(st.timedeltas(min_value=timedelta(minutes=1), max_value=timedelta(days=5))))
-def test_whatever_the_turns_a_job_runs_at_the_first_of_each_day_or_week(
+def test_a_job_runs_at_the_first_call_of_each_day_or_week(
     gaps: list[timedelta],
 ) -> None:
-    turns = [NOW + sum(gaps[:number], timedelta()) for number in range(len(gaps) + 1)]
+    calls = [NOW + sum(gaps[:number], timedelta()) for number in range(len(gaps) + 1)]
     first_of_day: dict[Any, datetime] = {}
     first_of_week: dict[Any, datetime] = {}
-    for turn in turns:
-        first_of_day.setdefault(turn.date(), turn)
-        first_of_week.setdefault(turn.isocalendar()[:2], turn)
+    for call in calls:
+        first_of_day.setdefault(call.date(), call)
+        first_of_week.setdefault(call.isocalendar()[:2], call)
 
-    assert turns_taken("daily", turns) == list(first_of_day.values())
-    assert turns_taken("weekly", turns) == list(first_of_week.values())
+    assert times_run("daily", calls) == list(first_of_day.values())
+    assert times_run("weekly", calls) == list(first_of_week.values())
 
 
-def turns_taken(every: Every, turns: list[datetime]) -> list[datetime]:
-    """Return those of the turns at which a job that never fails is run."""
-    taken: list[datetime] = []
-    for turn in turns:
-        if due_at(every, JobHistory(taken[-1] if taken else None, None), now=turn) == turn:
-            taken.append(turn)
-    return taken
+def times_run(every: Every, calls: list[datetime]) -> list[datetime]:
+    """Return the calls of `memctl run` that run a job that never fails."""
+    ran: list[datetime] = []
+    for call in calls:
+        if due_at(every, JobHistory(ran[-1] if ran else None, None), now=call) == call:
+            ran.append(call)
+    return ran
 
 
 # What a run does
 
 
-def test_all_jobs_run_in_a_safe_order_and_then_only_what_is_due_again(migrated: Memctl) -> None:
+def test_all_jobs_run_in_a_safe_order_and_later_only_those_due(migrated: Memctl) -> None:
     migrated.ok("run")
     first = runs(migrated.database)
     migrated.at(NOW + timedelta(minutes=15)).ok("run")
@@ -125,7 +125,7 @@ def test_all_jobs_run_in_a_safe_order_and_then_only_what_is_due_again(migrated: 
     assert monday == list(JOBS)
 
 
-def test_an_outage_of_a_month_is_made_up_for_at_once(
+def test_a_month_of_missed_runs_is_made_up_at_once(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     kept = remember(importance=9, idle_days=10)
@@ -143,7 +143,7 @@ def test_an_outage_of_a_month_is_made_up_for_at_once(
         assert everything(migrated.database)[table] == after[table]
 
 
-def test_a_job_done_by_hand_is_done(migrated: Memctl) -> None:
+def test_a_job_run_by_hand_is_not_due(migrated: Memctl) -> None:
     migrated.ok("decay")
     migrated.ok("run")
 
@@ -154,11 +154,11 @@ def test_a_job_done_by_hand_is_done(migrated: Memctl) -> None:
     "words",
     [
         pytest.param("decay --agent build_agent", id="of one agent"),
-        pytest.param("decay --max-seconds 0", id="out of time"),
-        pytest.param("prune --older-than 300d", id="by another policy"),
+        pytest.param("decay --max-seconds 0", id="with a time limit"),
+        pytest.param("prune --older-than 300d", id="with another policy"),
     ],
 )
-def test_a_job_that_did_a_part_is_still_due(
+def test_a_job_that_did_part_of_its_work_is_still_due(
     migrated: Memctl, remember: Callable[..., str], words: str
 ) -> None:
     remember(idle_days=20)
@@ -171,7 +171,7 @@ def test_a_job_that_did_a_part_is_still_due(
     assert jobs_run(migrated.database)[1:] == list(JOBS)
 
 
-def test_without_time_nothing_is_begun_and_all_stays_due(migrated: Memctl) -> None:
+def test_without_time_left_no_job_starts_and_all_stay_due(migrated: Memctl) -> None:
     answer = migrated.ok("run", "--max-seconds", "0", "-v")
 
     assert runs(migrated.database) == []
@@ -182,11 +182,11 @@ def test_without_time_nothing_is_begun_and_all_stays_due(migrated: Memctl) -> No
     ("configuration", "expected"),
     [
         pytest.param('cleanup = "never"', all_but("cleanup"), id="never"),
-        pytest.param('cleanup = "daily"', list(JOBS), id="rarer"),
+        pytest.param('cleanup = "daily"', list(JOBS), id="less often"),
         pytest.param('prune = "always"', [*JOBS, "cleanup", "prune"], id="more often"),
     ],
 )
-def test_the_configuration_says_how_often(
+def test_the_configuration_sets_how_often_a_job_runs(
     migrated: Memctl, tmp_path: Path, configuration: str, expected: list[str]
 ) -> None:
     file = tmp_path / "config.toml"
@@ -198,7 +198,7 @@ def test_the_configuration_says_how_often(
     assert jobs_run(migrated.database) == expected
 
 
-def test_while_paused_a_run_does_nothing_silently(migrated: Memctl) -> None:
+def test_while_paused_a_run_does_nothing_and_prints_nothing(migrated: Memctl) -> None:
     migrated.ok("pause", "--reason", "deploying")
 
     answer = migrated.ok("run")
@@ -207,25 +207,25 @@ def test_while_paused_a_run_does_nothing_silently(migrated: Memctl) -> None:
     assert runs(migrated.database) == []
 
 
-def test_two_runs_at_once_do_nothing_twice(
+def test_concurrent_runs_do_no_work_twice(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     for _ in range(200):
         remember(idle_days=20, importance=9)
 
     both = [migrated.start("run") for _ in range(2)]
-    told = [(*process.communicate(), process.returncode) for process in both]
+    outcomes = [(*process.communicate(), process.returncode) for process in both]
 
-    assert told == [(b"", b"", 0)] * 2
+    assert outcomes == [(b"", b"", 0)] * 2
     assert jobs_run(migrated.database) == [*JOBS, "cleanup"]
     assert rows(db, "agent_memory", "DISTINCT importance") == [(7.7,)]
 
 
-# What a run tells
+# What a run prints
 
 
 def without_measurements(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a document of `run` without what is different each time."""
+    """Return the result of `run` without the fields that differ each time."""
     measured = ("duration_ms", "longest_lock_ms")
     for part in (document, *document["jobs"]):
         for name in measured:
@@ -233,7 +233,7 @@ def without_measurements(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def test_json_tells_of_each_job(migrated: Memctl, remember: Callable[..., str]) -> None:
+def test_json_has_the_result_of_each_job(migrated: Memctl, remember: Callable[..., str]) -> None:
     remember(expired_for=timedelta(days=1))
     migrated.ok("decay")
 
@@ -276,7 +276,7 @@ def test_json_tells_of_each_job(migrated: Memctl, remember: Callable[..., str]) 
     }
 
 
-def test_a_preview_tells_what_is_due_and_changes_nothing(
+def test_a_preview_lists_what_is_due_and_changes_nothing(
     migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     memory = remember(expired_for=timedelta(days=1), key="k", idle_days=8)
@@ -310,7 +310,7 @@ def test_a_preview_tells_what_is_due_and_changes_nothing(
     )
 
 
-def test_a_run_that_goes_well_is_silent_unless_it_is_asked(migrated: Memctl) -> None:
+def test_a_successful_run_is_silent_unless_verbose(migrated: Memctl) -> None:
     silent = migrated.ok("run")
     asked = migrated.ok("run", "--verbose")
 
@@ -321,12 +321,12 @@ def test_a_run_that_goes_well_is_silent_unless_it_is_asked(migrated: Memctl) -> 
     ]
 
 
-# What goes wrong
+# Failures
 
 
 @pytest.fixture
 def broken(db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]) -> Memctl:
-    """The program, pointed at a database in which nothing but the index for cleanup is damaged."""
+    """The program, pointed at a database in which only the index for cleanup is damaged."""
     for _ in range(3):
         remember(expired_for=-timedelta(days=1), idle_days=20)
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -352,18 +352,18 @@ def test_a_job_that_fails_does_not_stop_the_rest(broken: Memctl) -> None:
     assert answer.err.startswith(f"memctl: cleanup: {broken.database} is damaged (")
 
 
-def test_json_tells_which_job_failed(broken: Memctl) -> None:
+def test_json_shows_which_job_failed(broken: Memctl) -> None:
     answer = broken("run", "--json")
 
     error = json.loads(answer.err)["error"]
-    told = [(part["job"], part.get("error")) for part in answer.json["jobs"]]
+    outcomes = [(part["job"], part.get("error")) for part in answer.json["jobs"]]
     assert answer.exit_code == 1
     assert error.pop("jobs") == ["cleanup"]
     assert (error["code"], error["exit_code"]) == ("failed", 1)
-    assert told == [("cleanup", error), *((job, None) for job in all_but("cleanup"))]
+    assert outcomes == [("cleanup", error), *((job, None) for job in all_but("cleanup"))]
 
 
-def test_a_refusal_is_told_once_in_its_period(db: sqlite3.Connection, migrated: Memctl) -> None:
+def test_a_refusal_is_reported_once_in_its_period(db: sqlite3.Connection, migrated: Memctl) -> None:
     fill_archive(db)
 
     first = migrated("run")
@@ -375,7 +375,7 @@ def test_a_refusal_is_told_once_in_its_period(db: sqlite3.Connection, migrated: 
     assert again == Answer(0, "", "")
 
 
-def test_a_failure_outweighs_a_refusal(broken: Memctl) -> None:
+def test_a_failure_decides_the_exit_code_before_a_refusal(broken: Memctl) -> None:
     with closing(connect(broken.database)) as db:
         fill_archive(db)
 
@@ -385,7 +385,7 @@ def test_a_failure_outweighs_a_refusal(broken: Memctl) -> None:
     assert answer.exit_code == 1
 
 
-def test_what_stops_several_jobs_is_told_in_one_line(migrated: Memctl) -> None:
+def test_a_cause_that_stops_several_jobs_is_reported_in_one_line(migrated: Memctl) -> None:
     with write_lock(migrated.database):
         answer = migrated("run", "--lock-wait", "0")
 
@@ -395,7 +395,7 @@ def test_what_stops_several_jobs_is_told_in_one_line(migrated: Memctl) -> None:
     )
 
 
-def test_a_bug_in_one_job_keeps_its_traceback_and_stops_no_other(
+def test_a_bug_in_one_job_keeps_its_traceback_and_stops_no_other_job(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(idle_days=20)
@@ -415,7 +415,7 @@ def test_a_bug_in_one_job_keeps_its_traceback_and_stops_no_other(
 
 
 @pytest.mark.parametrize("status", ["failed", "running"])
-def test_what_failed_or_crashed_is_tried_again_after_an_hour(
+def test_a_failed_or_crashed_job_is_retried_after_an_hour(
     db: sqlite3.Connection, migrated: Memctl, status: str
 ) -> None:
     record_run(db, "decay", status, at=NOW)
@@ -428,7 +428,7 @@ def test_what_failed_or_crashed_is_tried_again_after_an_hour(
     assert runs(migrated.database)[len(before) :] == [("cleanup", "ok", 1), ("decay", "ok", 1)]
 
 
-def test_a_clock_that_went_back_is_told_in_one_line(migrated: Memctl) -> None:
+def test_a_clock_set_back_is_reported_in_one_line(migrated: Memctl) -> None:
     migrated.ok("run")
 
     answer = migrated.at(NOW - timedelta(hours=2))("run")
@@ -443,7 +443,7 @@ def test_a_clock_that_went_back_is_told_in_one_line(migrated: Memctl) -> None:
     assert runs(migrated.database)[len(JOBS) :] == [("cleanup", "refused", 0)]
 
 
-def test_a_run_killed_between_batches_loses_and_doubles_nothing_and_is_made_up_for(
+def test_a_run_killed_between_batches_is_completed_by_the_next(
     memctl: Memctl, tmp_path: Path
 ) -> None:
     CLEANUP.prepare(memctl)
@@ -458,7 +458,7 @@ def test_a_run_killed_between_batches_loses_and_doubles_nothing_and_is_made_up_f
     assert status == -signal.SIGKILL
     assert broken_promises(before, after, left) == []
     assert found.sound
-    homes = {"agent_memory", "archived_memories"}  # a link to what was promoted is none
+    homes = {"agent_memory", "archived_memories"}  # a link to a promoted entry is not a new entry
     assert [len(homes & {*state.places}) for state in found.states.values()] == [1] * len(
         before.states
     )

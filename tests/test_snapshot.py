@@ -1,4 +1,4 @@
-"""The figures of a day, kept: whatever the schedule, every event counts on its own day."""
+"""Snapshots of a day's figures: every event counts on its own day, whatever the schedule."""
 
 import json
 import random
@@ -41,14 +41,14 @@ def kept(db: sqlite3.Connection, *columns: str) -> list[tuple[Any, ...]]:
 
 
 def read(service: Service, memory_id: str, *, at: datetime) -> None:
-    """Read a memory as the service does, at a time of ours."""
+    """Read a memory as the service does, at a given time."""
     service.db.execute(
         "UPDATE agent_memory SET access_count = access_count + 1, last_accessed = ? WHERE id = ?",
         (text_of(at), memory_id),
     )
 
 
-def test_a_snapshot_keeps_a_row_for_each_agent_and_type(
+def test_a_snapshot_has_a_row_for_each_agent_and_type(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(key="ab", value="ü", metadata="{}", importance=7.5)
@@ -130,7 +130,7 @@ def test_a_second_snapshot_of_a_day_replaces_the_first(
 
 
 def history(path: Path, *, now: datetime, span: timedelta = 30 * DAY) -> list[tuple[Any, ...]]:
-    """Return what `metrics --history` has of each day: memories, and what happened."""
+    """Return the memories and the events of each day in `metrics --history`."""
     with closing(connect(path)) as db:
         days = read_history(db, now - span, now=now).of_all()
     return [
@@ -146,7 +146,7 @@ def history(path: Path, *, now: datetime, span: timedelta = 30 * DAY) -> list[tu
     ]
 
 
-def test_what_happened_on_a_missed_day_is_on_that_day_of_the_history(
+def test_events_of_a_day_without_snapshot_count_on_that_day(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(key="stays")
@@ -168,7 +168,7 @@ def test_what_happened_on_a_missed_day_is_on_that_day_of_the_history(
     ]
 
 
-def test_what_happens_after_the_last_snapshot_of_a_day_is_added_to_its_rows_by_the_next(
+def test_the_next_snapshot_adds_later_events_of_the_day_before(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(key="stays")
@@ -191,7 +191,7 @@ def test_what_happens_after_the_last_snapshot_of_a_day_is_added_to_its_rows_by_t
     ]
 
 
-def test_events_that_are_no_longer_kept_are_known_from_the_snapshots(
+def test_pruned_events_are_counted_from_the_snapshots(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(expired_for=HOUR)
@@ -207,7 +207,7 @@ def test_events_that_are_no_longer_kept_are_known_from_the_snapshots(
     ]
 
 
-def test_an_agent_that_has_gone_has_a_row_for_what_happened_to_it(
+def test_an_agent_without_memories_has_a_row_for_its_events(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(expired_for=HOUR)
@@ -223,7 +223,7 @@ def test_an_agent_that_has_gone_has_a_row_for_what_happened_to_it(
     ]
 
 
-def test_a_snapshot_leaves_the_rows_of_later_days_alone(
+def test_a_snapshot_does_not_change_rows_of_later_days(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(key="stays")
@@ -240,7 +240,7 @@ def test_a_snapshot_leaves_the_rows_of_later_days_alone(
     assert history(migrated.database, now=NOW)[0] == ("2026-11-22", 1, 0, 0, 0, 0)
 
 
-def test_accesses_count_on_the_day_of_the_access_whenever_snapshots_are_made(
+def test_an_access_counts_on_its_day_whenever_snapshots_run(
     db: sqlite3.Connection, migrated: Memctl, service: Service, remember: Callable[..., str]
 ) -> None:
     memory = remember()
@@ -264,7 +264,7 @@ def test_accesses_count_on_the_day_of_the_access_whenever_snapshots_are_made(
     ]
 
 
-def test_accesses_are_unknown_for_a_day_on_which_they_were_not_always_counted(
+def test_accesses_are_unknown_for_a_day_that_was_only_partly_counted(
     db: sqlite3.Connection, migrated: Memctl, service: Service, remember: Callable[..., str]
 ) -> None:
     memory = remember()
@@ -288,7 +288,7 @@ def test_accesses_are_unknown_for_a_day_on_which_they_were_not_always_counted(
     ]
 
 
-def test_a_memory_that_was_written_and_never_read_was_not_accessed(
+def test_writing_a_memory_does_not_count_as_an_access(
     db: sqlite3.Connection, migrated: Memctl, service: Service
 ) -> None:
     service.remember("build_agent", "learning", "k", "v")
@@ -299,7 +299,7 @@ def test_a_memory_that_was_written_and_never_read_was_not_accessed(
 
 
 @pytest.mark.parametrize("importance", [9e999, -9e999, "", None, b"9", -(2**63)])
-def test_importance_that_is_no_sensible_number_is_left_out_of_the_average(
+def test_an_invalid_importance_is_left_out_of_the_average(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], importance: Any
 ) -> None:
     remember(importance=importance)
@@ -310,7 +310,7 @@ def test_importance_that_is_no_sensible_number_is_left_out_of_the_average(
     assert kept(db, "memories", "importance_count", "importance_sum") == [(2, 1, 4.0)]
 
 
-def test_names_that_are_no_utf_8_are_kept_as_they_are(
+def test_names_in_invalid_utf_8_are_stored_unchanged(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember()
@@ -321,7 +321,7 @@ def test_names_that_are_no_utf_8_are_kept_as_they_are(
     assert kept(db, "typeof(agent_id)", "CAST(agent_id AS BLOB)") == [("text", b"\xff\x00\xfe")]
 
 
-def test_a_preview_tells_how_many_rows_there_would_be_and_writes_none(
+def test_a_preview_counts_the_rows_and_writes_none(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember()
@@ -333,7 +333,7 @@ def test_a_preview_tells_how_many_rows_there_would_be_and_writes_none(
     assert rows(db, "memory_runs") == []
 
 
-def test_the_ledger_tells_of_a_snapshot(
+def test_the_ledger_records_a_snapshot(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember()
@@ -345,14 +345,14 @@ def test_the_ledger_tells_of_a_snapshot(
 
 
 @pytest.mark.parametrize("option", ["--agent=build_agent", "--list", "--max-seconds=5"])
-def test_there_is_no_snapshot_of_a_part(migrated: Memctl, option: str) -> None:
+def test_snapshot_has_no_option_for_part_of_its_work(migrated: Memctl, option: str) -> None:
     answer = migrated("snapshot", option)
 
     assert (answer.exit_code, answer.out) == (2, "")
     assert answer.err.startswith(f"memctl: no such option: {option.partition('=')[0]}; ")
 
 
-def test_a_snapshot_that_is_killed_leaves_the_day_as_it_was_or_whole(
+def test_a_killed_snapshot_is_complete_or_had_no_effect(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     db.execute("BEGIN")
@@ -409,7 +409,7 @@ EVENTS_OF = {
 
 
 def events_by_day(db: sqlite3.Connection) -> dict[str, Counter[str]]:
-    """Count the events of each day, one by one; archiving without a cause is `by hand`."""
+    """Count the events of each day; archiving without a cause is `by hand`."""
     days: dict[str, Counter[str]] = {}
     for at, event, detail in rows(db, "memory_events", "at, event, detail"):
         if event == "memory:archived" and json.loads(detail or "{}").get("reason") == "manual":
@@ -419,7 +419,7 @@ def events_by_day(db: sqlite3.Connection) -> dict[str, Counter[str]]:
 
 
 @given(moves=MOVES)
-def test_whatever_the_schedule_every_event_is_counted_on_its_own_day(
+def test_every_event_counts_on_its_own_day_whatever_the_schedule(
     moves: list[tuple[str, Any]], database: Path
 ) -> None:
     with closing(connect(database)) as db:
