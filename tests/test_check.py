@@ -1,4 +1,4 @@
-"""Check: it finds each thing that is wrong, and nothing where nothing is."""
+"""Check: it finds every problem, and nothing in a healthy database."""
 
 import fcntl
 import shutil
@@ -33,7 +33,7 @@ def run(job: str, at: str, status: str, *, error: str = "NULL", counts: str = "N
 
 
 def found(answer: Answer) -> list[tuple[str, str]]:
-    """Return severity and code of every finding, but for the backup that no test makes."""
+    """Return severity and code of every finding, except the one for the missing backup."""
     return [
         (finding["severity"], finding["code"])
         for finding in answer.json["findings"]
@@ -42,12 +42,14 @@ def found(answer: Answer) -> list[tuple[str, str]]:
 
 
 def message(answer: Answer, code: str) -> str:
-    """Return what is said of the only finding of a code."""
-    (said,) = (one["message"] for one in answer.json["findings"] if one["code"] == code)
-    return str(said)
+    """Return the message of the only finding with a code."""
+    (text,) = (one["message"] for one in answer.json["findings"] if one["code"] == code)
+    return str(text)
 
 
-def test_a_database_in_good_care_has_no_findings(db: sqlite3.Connection, migrated: Memctl) -> None:
+def test_a_well_maintained_database_has_no_findings(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
     insert_memory(db, expires_at="2027-01-01 00:00:00")
     insert_memory(db, expired_for=DAY)
     for job in ("cleanup", "decay", "prune"):
@@ -63,31 +65,34 @@ def test_a_database_in_good_care_has_no_findings(db: sqlite3.Connection, migrate
     ("change", "severity", "code"),
     [
         pytest.param(
-            "UPDATE agent_memory SET expires_at = 'soon'", "warning", "expiry_unreadable", id="soon"
+            "UPDATE agent_memory SET expires_at = 'soon'",
+            "warning",
+            "expiry_unreadable",
+            id="an unreadable expiry",
         ),
         pytest.param(
             "UPDATE agent_memory SET last_accessed = 'whenever'",
             "warning",
             "access_unreadable",
-            id="read whenever",
+            id="an unreadable last access",
         ),
         pytest.param(
             "UPDATE agent_memory SET created_at = '2026-02-30 12:00:00'",
             "warning",
             "creation_unreadable",
-            id="written on 30 February",
+            id="created on 30 February",
         ),
         pytest.param(
             "UPDATE agent_memory SET created_at = NULL",
             "warning",
             "creation_unreadable",
-            id="written at no time",
+            id="no time of creation",
         ),
         pytest.param(
             "UPDATE agent_memory SET last_decay_at = 'now'",
             "warning",
             "decay_unreadable",
-            id="charged now",
+            id="an unreadable last decay",
         ),
         pytest.param(
             "UPDATE agent_memory SET expires_at = '+058870-01-01T00:00:00.000Z'",
@@ -117,7 +122,7 @@ def test_a_database_in_good_care_has_no_findings(db: sqlite3.Connection, migrate
             "UPDATE agent_memory SET created_at = '+002026-11-23T09:43:59.000Z'",
             "warning",
             "time_to_come",
-            id="written tomorrow",
+            id="created tomorrow",
         ),
         pytest.param(
             "UPDATE agent_memory SET type = 'task:blocker'", "info", "type_unknown", id="type"
@@ -128,7 +133,7 @@ def test_a_database_in_good_care_has_no_findings(db: sqlite3.Connection, migrate
             " SELECT id, 'a', 't', 'k', 'v', '2026-11-22T00:00:00Z', 'manual' FROM agent_memory",
             "error",
             "in_both_places",
-            id="in both places",
+            id="active and archived",
         ),
         pytest.param(
             "ALTER TABLE agent_memory ADD COLUMN mood TEXT", "error", "schema", id="a column"
@@ -174,7 +179,7 @@ def test_a_database_in_good_care_has_no_findings(db: sqlite3.Connection, migrate
             + run("archive", "2026-11-22T09:10:00Z", "ok"),
             "info",
             "crashed",
-            id="a crash that was made up for",
+            id="a crash followed by a success",
         ),
         pytest.param(
             run("cleanup", "2026-11-22T09:00:00Z", "ok", counts="""'{"archived": 101}'"""),
@@ -185,7 +190,7 @@ def test_a_database_in_good_care_has_no_findings(db: sqlite3.Connection, migrate
         pytest.param("PRAGMA journal_mode = DELETE", "warning", "journal_mode", id="journal"),
     ],
 )
-def test_what_is_wrong_is_found(
+def test_every_problem_is_found(
     service: Service,
     db: sqlite3.Connection,
     migrated: Memctl,
@@ -215,18 +220,20 @@ def test_what_is_wrong_is_found(
         pytest.param("UPDATE agent_memory SET last_accessed = NULL", id="never read"),
         pytest.param(run("cleanup", "2026-11-20T09:43:58Z", "ok"), id="two days ago"),
         pytest.param(run("prune", "2026-11-07T09:43:58Z", "ok"), id="two weeks ago"),
-        pytest.param(run("import", "2020-11-07T09:43:58Z", "ok"), id="a job nobody schedules"),
+        pytest.param(run("import", "2020-11-07T09:43:58Z", "ok"), id="a job that is not scheduled"),
         pytest.param(run("restore", "2026-11-07T09:43:58Z", "failed"), id="failed by hand"),
     ],
 )
-def test_what_is_right_is_not_found(db: sqlite3.Connection, migrated: Memctl, change: str) -> None:
+def test_a_valid_database_has_no_findings(
+    db: sqlite3.Connection, migrated: Memctl, change: str
+) -> None:
     insert_memory(db)
     db.executescript(change)
 
     assert found(migrated.ok("check", "--json")) == []
 
 
-def test_memories_are_counted_over_all_portions_and_the_first_is_named(
+def test_findings_count_memories_in_all_portions_and_name_the_first(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     db.execute("BEGIN")
@@ -243,17 +250,17 @@ def test_memories_are_counted_over_all_portions_and_the_first_is_named(
     assert answer.json["memories"] == PORTION_ROWS + 2
 
 
-def test_without_a_time_of_creation_only_memories_that_were_never_read_do_not_decay(
+def test_with_an_unreadable_created_at_only_unread_memories_do_not_decay(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     read = insert_memory(db, created_at="soon", last_accessed="2026-10-01 00:00:00")
     insert_memory(db, created_at="soon", last_accessed=None)
 
-    told = migrated("check").out
+    printed = migrated("check").out
     migrated.ok("decay")
 
-    assert "memories whose created_at is not a time" in told
-    assert "without last_accessed, do not decay: 2, the first" in told
+    assert "memories whose created_at is not a time" in printed
+    assert "without last_accessed, do not decay: 2, the first" in printed
     fallen = db.execute("SELECT id FROM agent_memory WHERE importance < 5").fetchall()
     assert fallen == [(read,)]
 
@@ -277,9 +284,7 @@ def test_archived_memories_that_are_never_pruned_are_counted(
     )
 
 
-def test_failures_that_the_ledger_does_not_know_yet_count(
-    db: sqlite3.Connection, migrated: Memctl
-) -> None:
+def test_spooled_failures_are_counted(db: sqlite3.Connection, migrated: Memctl) -> None:
     db.executescript(run("cleanup", "2026-11-22T09:00:00Z", "failed"))
     with locked(migrated.database):
         fail(migrated)
@@ -323,7 +328,7 @@ def test_growth_and_drops_are_found(
         pytest.param(1.1, [], "warning", id="forgotten"),
     ],
 )
-def test_a_pause_is_found_and_a_forgotten_one_is_a_warning(
+def test_a_pause_is_reported_and_a_forgotten_one_is_a_warning(
     migrated: Memctl, days: float, options: list[str], severity: str
 ) -> None:
     migrated.ok("pause", "--reason", "moving", *options)
@@ -334,7 +339,7 @@ def test_a_pause_is_found_and_a_forgotten_one_is_a_warning(
     assert "moving" in message(answer, "paused")
 
 
-def test_backups_are_judged_by_their_names(migrated: Memctl, path: Path) -> None:
+def test_the_age_of_backups_is_taken_from_their_names(migrated: Memctl, path: Path) -> None:
     checks = []
     for name in (
         "harness.db.before-migrate-20261113T094358Z",
@@ -356,9 +361,7 @@ def test_backups_are_judged_by_their_names(migrated: Memctl, path: Path) -> None
     ]
 
 
-def test_backups_from_the_future_are_named_and_do_not_count_as_the_newest(
-    migrated: Memctl, path: Path
-) -> None:
+def test_backups_from_the_future_do_not_count_as_the_newest(migrated: Memctl, path: Path) -> None:
     path.with_name("harness.db.backup-20361113T094358Z").touch()
     path.with_name("harness.db.backup-20261101T094358Z").touch()
     migrated.at(NOW + timedelta(days=1)).ok("backup")
@@ -384,7 +387,7 @@ def test_backups_from_the_future_are_named_and_do_not_count_as_the_newest(
     ]
 
 
-def test_the_bridge_is_found_when_it_leads_nowhere(
+def test_a_bridge_without_a_suitable_table_is_found(
     db: sqlite3.Connection, migrated: Memctl, tmp_path: Path
 ) -> None:
     configuration = tmp_path / "memctl.toml"
@@ -421,7 +424,7 @@ def test_thresholds_can_be_configured(
     assert message(answer, "overdue") == "cleanup has not succeeded for 7 days"
 
 
-def test_damage_is_found_when_sqlite_may_look(
+def test_damage_is_found_by_a_full_check(
     db: sqlite3.Connection, migrated: Memctl, service: Service, path: Path
 ) -> None:
     for number in range(200):
@@ -446,7 +449,7 @@ def swap_index_entries(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA writable_schema = RESET")
 
 
-def test_a_database_that_was_never_migrated_is_a_finding(path: Path, memctl: Memctl) -> None:
+def test_an_unmigrated_database_is_a_finding(path: Path, memctl: Memctl) -> None:
     Service(path).close()
 
     answer = memctl("check")
@@ -461,9 +464,7 @@ def test_a_database_that_was_never_migrated_is_a_finding(path: Path, memctl: Mem
     )
 
 
-def test_quiet_leaves_out_what_is_only_good_to_know(
-    db: sqlite3.Connection, migrated: Memctl
-) -> None:
+def test_quiet_omits_informational_findings(db: sqlite3.Connection, migrated: Memctl) -> None:
     insert_memory(db, type="task:blocker")
     insert_memory(db, importance="high", key="k")
 
@@ -488,7 +489,7 @@ def plugin(answer: Answer) -> tuple[int, str]:
     return answer.exit_code, answer.out.split("|")[0].rstrip("\n")
 
 
-def test_monitoring_gets_one_line_and_its_own_exit_codes(
+def test_nagios_output_has_one_line_and_its_own_exit_codes(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     insert_memory(db, key="a|b")
@@ -517,7 +518,7 @@ def test_monitoring_gets_one_line_and_its_own_exit_codes(
     )
 
 
-def test_monitoring_is_told_of_a_database_that_cannot_be_checked(
+def test_nagios_output_reports_a_database_that_cannot_be_checked(
     memctl: Memctl, tmp_path: Path
 ) -> None:
     missing = memctl("check", "--nagios")
@@ -533,10 +534,10 @@ def test_monitoring_is_told_of_a_database_that_cannot_be_checked(
     assert plugin(configuration)[1].startswith("MEMCTL UNKNOWN - ")
 
 
-# Mending
+# Fixing
 
 
-def test_what_can_be_mended_is_mended_and_nothing_else(
+def test_fix_repairs_what_it_can_and_changes_nothing_else(
     db: sqlite3.Connection, migrated: Memctl, path: Path
 ) -> None:
     migrated.ok("enable", "access-counting")
@@ -554,7 +555,7 @@ def test_what_can_be_mended_is_mended_and_nothing_else(
 
     preview = migrated("check", "--fix", "-n")
     unchanged = everything(path) == before and draft.exists()
-    mended = migrated("check", "--fix", "--json")
+    fixed = migrated("check", "--fix", "--json")
     again = migrated("check", "--fix", "--json")
 
     assert preview.exit_code == 3
@@ -565,13 +566,13 @@ def test_what_can_be_mended_is_mended_and_nothing_else(
         "would    delete files of interrupted backups: 1",
     ]
     assert unchanged
-    assert sorted(mended.json["fixed"]) == [
+    assert sorted(fixed.json["fixed"]) == [
         "delete files of interrupted backups: 1",
         "enable access-boost again",
         "enable access-counting again",
         "mark run 1 as failed",
     ]
-    assert found(mended) == found(again) == [("warning", "importance_no_number")]
+    assert found(fixed) == found(again) == [("warning", "importance_no_number")]
     assert again.json["fixed"] == []
     assert rows(db, "agent_memory") == memories
     assert rows(db, "memory_runs", "status, finished_at, error") == [
@@ -582,7 +583,7 @@ def test_what_can_be_mended_is_mended_and_nothing_else(
     assert triggers.fetchall() == [("memctl_access_boost",), ("memctl_access_counting",)]
 
 
-def test_nothing_is_mended_while_another_memctl_is_at_work(
+def test_fix_does_nothing_while_another_memctl_is_running(
     db: sqlite3.Connection, migrated: Memctl, path: Path
 ) -> None:
     db.executescript(run("archive", "2026-11-22T09:00:00Z", "running") * 2)
@@ -595,7 +596,7 @@ def test_nothing_is_mended_while_another_memctl_is_at_work(
     assert rows(db, "memory_runs", "status") == [("running",), ("running",)]
 
 
-def test_a_huge_log_is_found_and_moved_into_the_database(
+def test_a_huge_write_ahead_log_is_found_and_checkpointed(
     service: Service,
     db: sqlite3.Connection,
     migrated: Memctl,
@@ -620,19 +621,19 @@ def test_a_huge_log_is_found_and_moved_into_the_database(
 @pytest.mark.parametrize(
     "words",
     [
-        pytest.param(["--quick", "--full"], id="two depths"),
-        pytest.param(["-n"], id="a preview of nothing"),
-        pytest.param(["--nagios", "--fix"], id="mending for monitoring"),
+        pytest.param(["--quick", "--full"], id="--quick and --full"),
+        pytest.param(["-n"], id="a preview without --fix"),
+        pytest.param(["--nagios", "--fix"], id="--fix with --nagios"),
         pytest.param(["--nagios", "--json"], id="two formats"),
     ],
 )
-def test_what_makes_no_sense_is_a_usage_error(migrated: Memctl, words: list[str]) -> None:
+def test_invalid_options_are_usage_errors(migrated: Memctl, words: list[str]) -> None:
     answer = migrated("check", *words)
 
     assert (answer.exit_code, answer.out, answer.err.count("\n")) == (2, "", 1)
 
 
-def test_a_check_writes_nothing_beside_the_database(migrated: Memctl, path: Path) -> None:
+def test_check_leaves_no_files_beside_the_database(migrated: Memctl, path: Path) -> None:
     with closing(connect(path)) as db:
         insert_memory(db)
     copy = path.with_name("copy.db")

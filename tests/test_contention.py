@@ -101,7 +101,7 @@ def test_a_memory_renewed_by_the_service_during_cleanup_stays_active(memctl: Mem
 
     def renew(service: Service, number: int) -> Row:
         name = expired[number % len(expired)]
-        return memory_of(service.remember(*name, "learnt anew", expires_at=TOMORROW))
+        return memory_of(service.remember(*name, "written again", expires_at=TOMORROW))
 
     with service_at_work(memctl.database, renew) as service:
         answer = memctl(*words)

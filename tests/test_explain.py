@@ -1,4 +1,4 @@
-"""Explain: the story that is told is the one that happens."""
+"""Explain: what it predicts is what the jobs then do."""
 
 import json
 import sqlite3
@@ -24,7 +24,7 @@ from tests.support.database import connect, insert_memory, rows, text_of
 from tests.support.program import NOW, Memctl
 from tests.support.service import Service
 
-# Just enough of everything to be promoted.
+# Exactly at every threshold of promotion.
 PROVEN: dict[str, Any] = {
     "importance": 8,
     "access_count": 5,
@@ -52,14 +52,14 @@ def start_over(path: Path, columns: dict[str, Any]) -> None:
         insert_memory(db, **{"id": "m-1", "key": "k", **columns})
 
 
-def told(path: Path, *, now: datetime = NOW, policies: Policies | None = None) -> Explanation:
-    """Return the story of the only memory."""
+def explained(path: Path, *, now: datetime = NOW, policies: Policies | None = None) -> Explanation:
+    """Return the explanation of the only memory."""
     with closing(connect(path)) as db:
         return explain(db, "build_agent", ["m-1"], policies or Policies(), now=now)
 
 
 def run_job(path: Path, work: Callable[[JobContext], JobResult], now: datetime) -> None:
-    """Run a job, whatever the clock did before."""
+    """Run a job without the clock check."""
     perform("job", work, JobRequest(path, now, force=True))
 
 
@@ -103,11 +103,11 @@ FADING_MEMORIES = st.fixed_dictionaries(
         [DecayPolicy(), DecayPolicy(floor=2.5, grace_days=0), DecayPolicy(since=NOW - 20 * DAY)]
     ),
 )
-def test_decay_does_at_the_moments_told_what_is_told(
+def test_decay_does_what_is_predicted_at_the_predicted_times(
     columns: dict[str, Any], policy: DecayPolicy, database: Path
 ) -> None:
     start_over(database, columns)
-    fading = _of(told(database, policies=Policies(policy)))
+    fading = _of(explained(database, policies=Policies(policy)))
 
     def after_decay(now: datetime) -> Any:
         start_over(database, columns)
@@ -152,15 +152,15 @@ EXPIRIES = st.one_of(
 
 
 @given(columns=FADING_MEMORIES, expires_at=EXPIRIES)
-def test_cleanup_and_prune_come_when_it_is_told(
+def test_cleanup_and_prune_act_at_the_predicted_times(
     columns: dict[str, Any], expires_at: str | None, database: Path
 ) -> None:
     policies = Policies(prune=PrunePolicy(retention=30 * DAY))
     columns = {**columns, "expires_at": expires_at}
     start_over(database, columns)
-    story = told(database, policies=policies)
-    assert story.active is not None
-    expiry, retention = story.active.expiry, story.active.retention
+    explanation = explained(database, policies=policies)
+    assert explanation.active is not None
+    expiry, retention = explanation.active.expiry, explanation.active.retention
 
     if expiry.at is None:
         expired_long_ago = expiry.stored is not None and expiry.stored.startswith("-")
@@ -178,7 +178,7 @@ def test_cleanup_and_prune_come_when_it_is_told(
     assert count(database, "archived_memories") == 1
 
     assert retention is not None
-    (copy,) = told(database, policies=policies).archived
+    (copy,) = explained(database, policies=policies).archived
     assert copy.retention == retention
     assert retention.at is not None
     run_job(database, lambda run: prune(run, policies.prune), parse_moment(retention.at))
@@ -187,7 +187,7 @@ def test_cleanup_and_prune_come_when_it_is_told(
     assert count(database, "archived_memories") == int(retention.protected)
 
 
-def test_the_whole_story_of_an_active_memory(db: sqlite3.Connection, migrated: Memctl) -> None:
+def test_the_full_explanation_of_an_active_memory(db: sqlite3.Connection, migrated: Memctl) -> None:
     insert_memory(
         db,
         id="m-1",
@@ -270,7 +270,7 @@ def test_the_whole_story_of_an_active_memory(db: sqlite3.Connection, migrated: M
     }
 
 
-def test_a_memory_that_was_archived_and_learnt_anew_has_one_story(
+def test_a_memory_archived_and_written_again_has_one_explanation(
     db: sqlite3.Connection, migrated: Memctl, service: Service
 ) -> None:
     insert_memory(db, id="m-1", key="k", importance=9, expired_for=DAY)
@@ -306,7 +306,7 @@ def test_a_memory_that_was_archived_and_learnt_anew_has_one_story(
         pytest.param(("cleanup",), "archived", id="archived"),
     ],
 )
-def test_where_a_memory_is_is_told(
+def test_the_state_of_a_memory_is_shown(
     db: sqlite3.Connection, migrated: Memctl, words: tuple[str, ...], state: str
 ) -> None:
     insert_memory(db, id="m-1", key="k", expired_for=DAY)
@@ -316,7 +316,7 @@ def test_where_a_memory_is_is_told(
     assert migrated.ok("explain", "build_agent", "m-1", "--json").json["state"] == state
 
 
-def test_a_pruned_memory_is_still_known_by_its_id_and_its_name(
+def test_a_pruned_memory_is_found_by_its_id_and_its_name(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     insert_memory(db, id="m-1", key="k", expired_for=DAY)
@@ -338,7 +338,7 @@ def test_a_pruned_memory_is_still_known_by_its_id_and_its_name(
     )
 
 
-def test_a_memory_that_a_client_deleted_is_gone(
+def test_a_memory_deleted_by_a_client_is_shown_as_gone(
     db: sqlite3.Connection, migrated: Memctl, service: Service
 ) -> None:
     insert_memory(db, id="m-1", key="k", expired_for=DAY)
@@ -389,7 +389,7 @@ def test_a_memory_that_a_client_deleted_is_gone(
         ),
     ],
 )
-def test_what_never_existed_is_not_found(
+def test_an_unknown_memory_is_not_found(
     db: sqlite3.Connection, migrated: Memctl, words: tuple[str, ...], complaint: str
 ) -> None:
     insert_memory(db, id="m-1", key="toolchain")
@@ -403,7 +403,7 @@ def test_what_never_existed_is_not_found(
 @pytest.mark.parametrize(
     ("columns", "line"),
     [
-        pytest.param({"expires_at": "soon"}, "never: 'soon' is not a time", id="no time"),
+        pytest.param({"expires_at": "soon"}, "never: 'soon' is not a time", id="not a time"),
         pytest.param({"expires_at": None}, "never", id="no expiry"),
         pytest.param(
             {"expires_at": "2026-11-22 09:43:57"},
@@ -417,7 +417,7 @@ def test_what_never_existed_is_not_found(
         ),
     ],
 )
-def test_an_expiry_is_told_in_words(
+def test_an_expiry_is_described_in_words(
     db: sqlite3.Connection, migrated: Memctl, columns: dict[str, Any], line: str
 ) -> None:
     insert_memory(db, id="m-1", **columns)
@@ -427,7 +427,7 @@ def test_an_expiry_is_told_in_words(
     assert [fact.split(maxsplit=1)[1] for fact in facts if fact.startswith("expires")] == [line]
 
 
-def test_a_time_that_cannot_be_read_is_named(db: sqlite3.Connection, migrated: Memctl) -> None:
+def test_an_unreadable_time_is_shown(db: sqlite3.Connection, migrated: Memctl) -> None:
     insert_memory(db, id="m-1", last_accessed="soon")
 
     facts = migrated.ok("explain", "build_agent", "m-1").out.splitlines()
@@ -438,16 +438,18 @@ def test_a_time_that_cannot_be_read_is_named(db: sqlite3.Connection, migrated: M
 @pytest.mark.parametrize(
     ("columns", "failing"),
     [
-        pytest.param({}, {}, id="just enough of everything"),
+        pytest.param({}, {}, id="at every threshold"),
         pytest.param({"type": "context"}, {"type": None}, id="another type"),
         pytest.param({"importance": 7.5}, {"importance": 0.5}, id="importance"),
-        pytest.param({"importance": "high"}, {"importance": None}, id="no number"),
+        pytest.param(
+            {"importance": "high"}, {"importance": None}, id="importance that is not a number"
+        ),
         pytest.param({"access_count": 3}, {"accesses": 2}, id="accesses"),
         pytest.param({"created_at": "2026-11-09 09:43:58"}, {"age_days": 1}, id="age"),
         pytest.param(
-            {"created_at": "2026-11-08 09:43:59"}, {"age_days": 0.00001}, id="a second young"
+            {"created_at": "2026-11-08 09:43:59"}, {"age_days": 0.00001}, id="a second too young"
         ),
-        pytest.param({"created_at": "long ago"}, {"age_days": None}, id="an age unknown"),
+        pytest.param({"created_at": "long ago"}, {"age_days": None}, id="an unknown age"),
         pytest.param(
             {"importance": None, "access_count": None, "created_at": "2026-11-23 09:43:58"},
             {"importance": None, "accesses": None, "age_days": 15},
@@ -455,12 +457,12 @@ def test_a_time_that_cannot_be_read_is_named(db: sqlite3.Connection, migrated: M
         ),
     ],
 )
-def test_the_conditions_of_promotion_that_fail_are_told_with_what_lacks(
+def test_unmet_conditions_of_promotion_are_shown_with_what_is_missing(
     database: Path, columns: dict[str, Any], failing: dict[str, Any]
 ) -> None:
     start_over(database, {**PROVEN, **columns})
 
-    active = told(database).active
+    active = explained(database).active
 
     assert active is not None
     assert {one.condition: one.lacks for one in active.promotion if not one.met} == failing
@@ -488,7 +490,7 @@ def test_the_conditions_of_promotion_that_fail_are_told_with_what_lacks(
         pytest.param(
             {"created_at": "2026-11-23 10:43:58"},
             "not due: age -1 day 1 hour of 14 days (15 days 1 hour too low)",
-            id="of the future",
+            id="in the future",
         ),
         pytest.param(
             {"created_at": "long ago"},
@@ -503,7 +505,7 @@ def test_the_conditions_of_promotion_that_fail_are_told_with_what_lacks(
         pytest.param(
             {"created_at": "2026-11-01 09:43:58", "last_accessed": "2026-11-01 09:43:58"},
             "not due: importance after decay 7.3 of 8 (0.7 too low)",
-            id="not important any more when it was old enough",
+            id="no longer important when it was old enough",
         ),
     ],
 )
@@ -535,7 +537,7 @@ def test_a_memory_is_shown_as_promoted_until_its_text_changes(
     assert promotion() == "promoted at 2026-11-22T09:43:58Z; all four conditions are met"
 
 
-def test_a_memory_that_is_archived_meanwhile_is_active_or_archived_and_never_both(
+def test_a_memory_archived_during_explain_is_not_shown_twice(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     insert_memory(db, id="m-1", key="k")
@@ -552,7 +554,7 @@ def test_a_memory_that_is_archived_meanwhile_is_active_or_archived_and_never_bot
     assert (explanation.state, explanation.archived, explanation.history) == ("active", [], [])
 
 
-def test_explaining_changes_nothing(db: sqlite3.Connection, migrated: Memctl) -> None:
+def test_explain_changes_nothing(db: sqlite3.Connection, migrated: Memctl) -> None:
     insert_memory(db, id="m-1", idle_days=30, importance=9)
     before = rows(db, "agent_memory"), rows(db, "memory_runs")
 
@@ -561,7 +563,7 @@ def test_explaining_changes_nothing(db: sqlite3.Connection, migrated: Memctl) ->
     assert (rows(db, "agent_memory"), rows(db, "memory_runs")) == before
 
 
-def test_an_own_rate_is_told(db: sqlite3.Connection, migrated: Memctl) -> None:
+def test_a_memorys_own_decay_rate_is_shown(db: sqlite3.Connection, migrated: Memctl) -> None:
     insert_memory(db, id="m-1", metadata=json.dumps({"decay_rate": 0.25}))
 
     out = migrated.ok("explain", "build_agent", "m-1").out
@@ -569,16 +571,16 @@ def test_an_own_rate_is_told(db: sqlite3.Connection, migrated: Memctl) -> None:
     assert "decay         0.25 points per day after 7 idle days (the memory's own rate)\n" in out
 
 
-def test_the_policy_of_some_memories_is_named_and_followed(
+def test_the_deciding_policy_is_named_and_applied(
     db: sqlite3.Connection, migrated: Memctl, tmp_path: Path
 ) -> None:
     insert_memory(db, id="m-1", importance=9, idle_days=40)
     file = tmp_path / "memctl.toml"
     file.write_text("[decay.types.learning]\nidle_rate = 0.01\nstale_rate = 0.01\n")
 
-    told = migrated.ok("explain", "build_agent", "m-1", "--config", str(file)).out
+    explained = migrated.ok("explain", "build_agent", "m-1", "--config", str(file)).out
     migrated.ok("decay", "--config", str(file))
 
-    assert "\npolicy        decay.types.learning, prune\n" in told
-    assert "importance after the next decay: 8.67\n" in told
+    assert "\npolicy        decay.types.learning, prune\n" in explained
+    assert "importance after the next decay: 8.67\n" in explained
     assert rows(db, "agent_memory", "importance") == [(8.67,)]

@@ -1,4 +1,4 @@
-"""The opt-in features: exact, for every client, and never in the way of a statement."""
+"""The opt-in features: exact for every client, and without failing any statement."""
 
 import math
 import sqlite3
@@ -41,7 +41,7 @@ def enable_all(memctl: Memctl) -> None:
 
 
 def run_decay(path: Path, now: datetime) -> None:
-    """Run decay, whatever the clock did before."""
+    """Run decay without the clock check."""
     perform(
         "decay",
         lambda run: decay(run, DecayPolicy(), PromotePolicy()),
@@ -57,11 +57,11 @@ def triggers(db: sqlite3.Connection) -> list[str]:
     ]
 
 
-# The oracle: what clients and memctl do to a few memories, followed by hand.
+# The oracle: follows what clients and memctl do to a few memories.
 
 
 def debt(days: int) -> Decimal:
-    """Return what so many idle days cost under the default policy, day by day."""
+    """Return the cost of a number of idle days under the default policy, day by day."""
     cost = Decimal(0)
     for day in range(1, days + 1):
         if day > 7:
@@ -77,10 +77,10 @@ class Known:
     importance: Any
     read_at: datetime
     access_count: int = 0
-    charged_until: datetime | None = None  # restored: idle time before is not charged
+    charged_until: datetime | None = None  # restored: earlier idle time is not charged
 
     def importance_at(self, now: datetime) -> Any:
-        """Return what is left of the importance at a moment."""
+        """Return the remaining importance at a time."""
         if not isinstance(self.importance, int | float) or math.isinf(self.importance):
             return self.importance
         before = Decimal(str(self.importance)).quantize(Decimal("0.000001"), ROUND_HALF_UP)
@@ -90,7 +90,7 @@ class Known:
         return float(max(min(before, Decimal(1)), left))
 
     def read(self, now: datetime, times: int) -> None:
-        """Settle what is due, and boost."""
+        """Charge the idle days due, and boost."""
         importance = self.importance_at(now)
         if isinstance(importance, float):
             boosted = min(10, round(importance + 0.1 * times, 6))
@@ -101,7 +101,7 @@ class Known:
 
 @dataclass
 class Oracle:
-    """All memories, active and archived, and how often each kind was read on each day."""
+    """All memories, active and archived, and how often each type was read on each day."""
 
     active: dict[Name, Known] = field(default_factory=dict)
     archived: list[tuple[str, str, Any, int]] = field(default_factory=list)
@@ -113,7 +113,7 @@ class Oracle:
         self.accesses[f"{now:%Y-%m-%d}", name[0], name[1]] += times
 
     def archive(self, name: Name, reason: str) -> Known:
-        """Follow a memory into the archive; its importance is as the last decay left it."""
+        """Archive a memory; its importance stays as the last decay left it."""
         known = self.active.pop(name)
         self.archived.append((known.id, reason, known.importance, known.access_count))
         return known
@@ -132,14 +132,14 @@ class World:
         self.db.execute(f"PRAGMA recursive_triggers = {int(recursive)}")
         for table in ("agent_memory", "archived_memories", "memory_access_counts"):
             self.db.execute(f"DELETE FROM {table}")
-        self.db.execute("DELETE FROM archived_memories")  # what the line above has archived
+        self.db.execute("DELETE FROM archived_memories")  # what the line above archived
 
     def job(self, name: str, work: Callable[[JobContext], JobResult]) -> None:
         """Run one of memctl's jobs at the world's time."""
         perform(name, work, JobRequest(self.path, self.now, force=True))
 
     def settle(self) -> None:
-        """Run decay, and let the oracle write down what it comes to."""
+        """Run decay, and record its result in the oracle."""
         run_decay(self.path, self.now)
         for known in self.oracle.active.values():
             left = known.importance_at(self.now)
@@ -148,7 +148,7 @@ class World:
                 known.importance, known.charged_until = left, charged
 
     def write(self, name: Name, importance: Any) -> None:
-        """Write a memory as the service does, in place of the one of that name."""
+        """Write a memory as the service does; it replaces one with the same name."""
         if name in self.oracle.active and self.recursive:
             self.oracle.archive(name, "deleted")
         memory_id = f"id-{next(self.numbers)}"
@@ -174,7 +174,7 @@ class World:
             self.oracle.read(name, self.now, times)
 
     def set_importance(self, name: Name, importance: Any) -> None:
-        """Write the importance of a memory, and nothing else of it, right after a decay."""
+        """Write only the importance of a memory, right after a decay."""
         self.settle()
         self.db.execute(
             "UPDATE agent_memory SET importance = ? WHERE (agent_id, type, key) = (?, ?, ?)",
@@ -202,9 +202,9 @@ class World:
         for name in names:
             self.oracle.archive(name, "deleted")
 
-    def archive_and_restore(self, name: Name, settled: bool) -> None:
-        """Let memctl archive a memory, after a decay or not, and bring it back ten days later."""
-        if settled:
+    def archive_and_restore(self, name: Name, after_decay: bool) -> None:
+        """Let memctl archive a memory, after a decay or not, and restore it ten days later."""
+        if after_decay:
             self.settle()
         known = self.oracle.active.get(name)
         if known is None:
@@ -215,7 +215,7 @@ class World:
         known.charged_until = self.now
 
     def check(self) -> None:
-        """Compare all that there is with the oracle."""
+        """Compare the whole database with the oracle."""
         self.settle()
         found = self.db.execute(
             "SELECT agent_id, type, key, id, importance, access_count FROM agent_memory"
@@ -276,7 +276,7 @@ PAUSES = st.builds(
     steps=st.lists(st.tuples(PAUSES, STEPS), min_size=5, max_size=25),
     recursive=st.booleans(),
 )
-def test_any_mixture_of_clients_and_jobs_ends_as_the_oracle_says(
+def test_any_mixture_of_clients_and_jobs_matches_the_oracle(
     importances: list[Any],
     steps: list[tuple[timedelta, tuple[Any, ...]]],
     recursive: bool,
@@ -299,15 +299,15 @@ def test_any_mixture_of_clients_and_jobs_ends_as_the_oracle_says(
         pytest.param(5, 0, 5.1, id="a boost"),
         pytest.param(5, 9, 4.9, id="two days past the grace week are charged first"),
         pytest.param(9, 90, 1.1, id="from the floor"),
-        pytest.param(9.95, 0, 10, id="ten is the highest"),
-        pytest.param(10, 0, 10, id="at the highest already"),
-        pytest.param(100, 0, 100, id="what is higher is not lowered"),
-        pytest.param(0, 50, 0.1, id="below the floor nothing is charged"),
+        pytest.param(9.95, 0, 10, id="at most ten"),
+        pytest.param(10, 0, 10, id="already at ten"),
+        pytest.param(100, 0, 100, id="above ten is not lowered"),
+        pytest.param(0, 50, 0.1, id="below the floor is not charged"),
         pytest.param("high", 50, "high", id="not a number"),
         pytest.param(None, 50, None, id="no importance"),
     ],
 )
-def test_an_access_settles_and_boosts(
+def test_an_access_charges_idle_days_and_boosts(
     db: sqlite3.Connection,
     migrated: Memctl,
     service: Service,
@@ -335,17 +335,17 @@ def test_an_access_settles_and_boosts(
         pytest.param("metadata", '{"decay_rate": 0.5}', 8.1, id="the rate of its metadata"),
         pytest.param("importance_decay_rate", 1, 7.1, id="the rate of its column"),
         pytest.param("metadata", '{"decay_rate": "fast"}', 8.9, id="no rate"),
-        pytest.param("metadata", '{"decay_rate"', 8.9, id="no JSON"),
+        pytest.param("metadata", '{"decay_rate"', 8.9, id="not JSON"),
         pytest.param("last_decay_at", "2026-11-21T09:43:58Z", 9.0, id="charged a day ago"),
         pytest.param("last_accessed", None, 8.9, id="never read, only created"),
-        pytest.param("last_accessed", "soon", 9.1, id="read at no time"),
-        pytest.param("last_accessed", "now", 9.1, id="read at what SQLite takes for now"),
+        pytest.param("last_accessed", "soon", 9.1, id="an unreadable last access"),
+        pytest.param("last_accessed", "now", 9.1, id="last access 'now'"),
         pytest.param("last_accessed", "20261113T104358+0100", 8.9, id="the basic format"),
-        pytest.param("last_decay_at", "soon", 9.1, id="charged at no time"),
+        pytest.param("last_decay_at", "soon", 9.1, id="an unreadable last decay"),
         pytest.param("last_accessed", "2026-11-13T10:43:58.000+01:00", 8.9, id="an offset"),
     ],
 )
-def test_the_settling_follows_the_rules_of_decay(
+def test_an_access_charges_by_the_rules_of_decay(
     db: sqlite3.Connection,
     migrated: Memctl,
     service: Service,
@@ -363,7 +363,7 @@ def test_the_settling_follows_the_rules_of_decay(
     assert rows(db, "agent_memory", "importance") == [(expected,)]
 
 
-def test_the_settling_follows_the_configuration(
+def test_an_access_charges_by_the_configuration(
     db: sqlite3.Connection, memctl: Memctl, service: Service, tmp_path: Path
 ) -> None:
     memctl.ok("migrate", "--no-backup")
@@ -381,7 +381,7 @@ def test_the_settling_follows_the_configuration(
     assert rows(db, "agent_memory", "importance") == [(8.7,)]
 
 
-def test_what_a_client_deletes_is_in_the_archive_and_comes_back(
+def test_a_memory_deleted_by_a_client_is_archived_and_can_be_restored(
     db: sqlite3.Connection, migrated: Memctl, service: Service, remember: Callable[..., str]
 ) -> None:
     remember(id="m", key="k", value="precious", metadata='{"a": 1}', importance=7.5)
@@ -391,7 +391,9 @@ def test_what_a_client_deletes_is_in_the_archive_and_comes_back(
 
     deleted = service.forget("build_agent", "learning", "k")
     (archived,) = rows(db, "archived_memories", "archived_reason, archived_at, run_id")
-    told = rows(db, "memory_events", "at, event, memory_id, agent_id, type, key, run_id, detail")
+    recorded = rows(
+        db, "memory_events", "at, event, memory_id, agent_id, type, key, run_id, detail"
+    )
     gone = rows(db, "agent_memory")
     migrated.ok("restore", "build_agent", "m")
 
@@ -400,14 +402,14 @@ def test_what_a_client_deletes_is_in_the_archive_and_comes_back(
     assert (reason, run_id) == ("deleted", None)
     assert begun <= archived_at <= datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     about = ("m", "build_agent", "learning", "k", None)
-    assert told == [
+    assert recorded == [
         (archived_at, "memory:deleted", *about, None),
         (archived_at, "memory:archived", *about, '{"reason": "deleted"}'),
     ]
     assert [row[:11] for row in rows(db, "agent_memory")] == [row[:11] for row in before]
 
 
-def test_the_services_own_cleanup_loses_nothing(
+def test_memories_deleted_by_the_services_cleanup_are_archived(
     db: sqlite3.Connection, migrated: Memctl, service: Service, remember: Callable[..., str]
 ) -> None:
     remember(id="old", expires_at="2020-01-01 00:00:00")
@@ -420,7 +422,7 @@ def test_the_services_own_cleanup_loses_nothing(
     assert rows(db, "archived_memories", "id, archived_reason") == [("old", "deleted")]
 
 
-def test_what_memctl_archives_is_archived_once(
+def test_memories_archived_by_memctl_are_archived_once(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(id="expired", expired_for=timedelta(days=1))
@@ -494,7 +496,7 @@ def test_every_feature_works_for_a_client_that_trusts_no_schema(
     assert db.execute("SELECT accesses FROM memory_access_counts").fetchall() == [(1,)]
 
 
-def test_a_preview_of_decay_counts_with_the_idle_times_that_accesses_have_ended(
+def test_a_preview_of_decay_includes_idle_times_ended_by_accesses(
     db: sqlite3.Connection, migrated: Memctl, service: Service, remember: Callable[..., str]
 ) -> None:
     remember(id="m", importance=9, idle_days=40)
@@ -516,7 +518,7 @@ def test_a_preview_of_decay_counts_with_the_idle_times_that_accesses_have_ended(
     assert rows(db, "agent_memory", "importance") == [(4.6,)]
 
 
-def test_idle_times_of_memories_that_are_gone_are_forgotten(
+def test_idle_times_of_deleted_memories_are_deleted(
     db: sqlite3.Connection, migrated: Memctl, service: Service, remember: Callable[..., str]
 ) -> None:
     remember(idle_days=40)
@@ -587,7 +589,7 @@ def test_a_feature_is_turned_on_and_off_once(
     assert rows(db, "memory_runs") == []
 
 
-def test_the_result_can_be_had_as_json(migrated: Memctl) -> None:
+def test_the_result_is_available_as_json(migrated: Memctl) -> None:
     on = migrated.ok("enable", "access-counting", "--json")
     off = migrated.ok("disable", "access-counting", "--json", "-q")
 
@@ -612,7 +614,7 @@ OTHER_TRIGGER = """
 """
 
 
-def test_status_shows_what_is_on_and_whose_trigger_is_gone_or_of_another_version(
+def test_status_shows_each_feature_and_problems_with_its_trigger(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     enable_all(migrated)
@@ -636,7 +638,9 @@ def test_status_shows_what_is_on_and_whose_trigger_is_gone_or_of_another_version
     ]
 
 
-def test_enabling_again_mends_what_drifted(db: sqlite3.Connection, migrated: Memctl) -> None:
+def test_enabling_again_recreates_a_changed_trigger(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
     enable_all(migrated)
     db.executescript(OTHER_TRIGGER + "DROP TRIGGER memctl_access_counting")
     later = migrated.at(NOW + timedelta(days=1))
@@ -664,7 +668,7 @@ def test_jobs_run_with_a_trigger_of_another_version(
     assert len(rows(db, "archived_memories")) == 1
 
 
-def test_a_rollback_takes_the_features_away(path: Path, memctl: Memctl, service: Service) -> None:
+def test_a_rollback_removes_the_features(path: Path, memctl: Memctl, service: Service) -> None:
     service.remember("build_agent", "learning", "k", "v")
     memctl.ok("migrate", "--no-backup")
     enable_all(memctl)
@@ -699,7 +703,7 @@ def test_a_database_that_cannot_have_features_is_refused(
     assert answer.err.startswith(message)
 
 
-def test_an_unknown_feature_is_a_mistake_of_usage(migrated: Memctl) -> None:
+def test_an_unknown_feature_is_a_usage_error(migrated: Memctl) -> None:
     answer = migrated("enable", "telepathy")
 
     assert (answer.exit_code, answer.out) == (2, "")

@@ -445,7 +445,7 @@ def test_a_table_with_a_name_that_memctl_needs_is_left_alone(path: Path, memctl:
     make_legacy(path)
     with closing(connect(path)) as db:
         db.execute("CREATE TABLE memory_events (id INTEGER PRIMARY KEY, what TEXT)")
-        db.execute("INSERT INTO memory_events (what) VALUES ('somebody else''s')")
+        db.execute("INSERT INTO memory_events (what) VALUES ('of another program')")
     before = objects(path), everything(path)
 
     answer = memctl("migrate", "--no-backup")

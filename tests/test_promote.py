@@ -532,7 +532,7 @@ def test_what_somebody_else_has_superseded_stays_superseded_by_that(
 ) -> None:
     proven()
     run(path)
-    other = add_entry(db, "said better")
+    other = add_entry(db, "phrased better")
     db.execute("UPDATE knowledge_entries SET superseded_by = ? WHERE id <> ?", (other, other))
     learn_anew(db, OTHER)
 
@@ -541,7 +541,7 @@ def test_what_somebody_else_has_superseded_stays_superseded_by_that(
     assert again == (1, 0, 0)
     assert rows(db, "knowledge_entries", "content, confidence, superseded_by") == [
         (TEN, 0.65, other),
-        ("said better", 0.5, None),
+        ("phrased better", 0.5, None),
         (OTHER, 0.65, None),
     ]
 

@@ -1,4 +1,4 @@
-"""The health report: right figures, advice that follows from them, and stored text only shown."""
+"""The health report: correct figures, advice that follows from them, and escaped stored text."""
 
 import json
 import re
@@ -36,7 +36,7 @@ WEEK = timedelta(days=7)
 
 ODD_TEXTS = [text.decode("utf-8", "surrogateescape") for text in ODD_BYTES]
 
-# The worst first: lists show ten.
+# The most extreme first: lists show ten.
 HOSTILE = [
     "<script>alert(1)</script>",
     "</style><img src=x onerror=alert(1)>",
@@ -64,22 +64,22 @@ def read(path: Path, **changes: Any) -> HealthReport:
 
 @pytest.fixture
 def report(migrated: Memctl) -> HealthReport:
-    """The report of an empty database, in which every rule is content; to be changed."""
+    """The report of an empty database, which no rule objects to; tests change it."""
     jobs = [job_report(job) for job in JOBS]
     return read(migrated.database, jobs=jobs, counts_accesses=True)
 
 
 def job_report(job: str, **changes: Any) -> JobFigures:
-    """Return how a job went well."""
+    """Return the figures of a job that succeeded."""
     return JobFigures(job, 7, 7, 0, 0, 0, 12.0, 9.5, None)._replace(**changes)
 
 
 def agent_report(agent: str, memories: int, **changes: Any) -> AgentReport:
-    """Return an agent of that size."""
+    """Return an agent with that number of memories."""
     return AgentReport(agent, Figures(memories=memories), None, 0, 0)._replace(**changes)
 
 
-def test_a_report_tells_what_happened(
+def test_a_report_has_the_figures_of_the_period(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     week_ago = migrated.at(NOW - WEEK)
@@ -207,11 +207,11 @@ def test_a_report_tells_what_happened(
 
 
 def memory(key: str, *, type_: str = "learning", **more: Any) -> dict[str, Any]:
-    """Return a memory as a report tells of it."""
+    """Return a memory as in a report."""
     return {"agent_id": "build_agent", "type": type_, "key": key, **more}
 
 
-def test_the_nearest_expiries_come_first_in_whatever_format(
+def test_the_nearest_expiries_come_first_whatever_their_format(
     migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     for key, expires_at in (
@@ -230,7 +230,7 @@ def test_the_nearest_expiries_come_first_in_whatever_format(
     assert (report.overdue, report.expiring_soon) == (1, 2)
 
 
-def test_the_report_finds_the_candidates_that_promote_then_promotes(
+def test_the_report_lists_the_candidates_that_promote_then_promotes(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     proven: dict[str, Any] = {
@@ -263,7 +263,7 @@ def test_the_report_finds_the_candidates_that_promote_then_promotes(
     assert later.ok("report", "--json").json["candidates"]["count"] == 0
 
 
-def test_a_report_does_without_another_products_knowledge_base(
+def test_a_report_ignores_another_products_knowledge_base(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     db.execute("CREATE TABLE knowledge_entries (id, question)")
@@ -271,7 +271,7 @@ def test_a_report_does_without_another_products_knowledge_base(
     assert read(migrated.database).candidate_count == 0
 
 
-def test_the_figures_of_a_report_are_of_one_moment(
+def test_the_figures_of_a_report_are_from_one_snapshot(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(expired_for=HOUR)
@@ -296,7 +296,7 @@ def test_the_figures_of_a_report_are_of_one_moment(
     assert report.overdue == report.figures.memories
 
 
-def test_a_run_that_never_ended_has_crashed_unless_it_is_the_newest(
+def test_an_unfinished_run_is_crashed_unless_it_is_the_newest(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     for status, duration, lock, error in (
@@ -323,7 +323,7 @@ def test_a_run_that_never_ended_has_crashed_unless_it_is_the_newest(
 # Advice
 
 
-def test_where_all_is_well_there_is_no_advice(report: HealthReport) -> None:
+def test_a_healthy_database_gets_no_advice(report: HealthReport) -> None:
     assert advice.advise(report) == []
 
 
@@ -388,7 +388,7 @@ def test_where_all_is_well_there_is_no_advice(report: HealthReport) -> None:
             {"figures": Figures(memories=100), "agents": [agent_report("a", 100, unread=50)]},
             "50 of 100 memories are at least a week old and were never read: store such memories "
             "with an expiry, or not at all.",
-            id="memories that nobody reads",
+            id="memories that are never read",
         ),
         pytest.param(
             advice.promote_candidates,
@@ -431,7 +431,7 @@ def test_advice_follows_from_figures(
                 "figures": Figures(memories=900),
                 "history": [DayFigures("2026-11-15", Figures(memories=99))],
             },
-            id="growth of something small",
+            id="growth of a small agent",
         ),
         pytest.param(
             advice.let_unread_memories_expire,
@@ -445,18 +445,18 @@ def test_advice_follows_from_figures(
         ),
     ],
 )
-def test_no_advice_is_given_short_of_its_reason(
+def test_no_advice_is_given_below_a_threshold(
     report: HealthReport, rule: advice.Rule, changes: dict[str, Any]
 ) -> None:
     assert rule(replace(report, **changes)) is None
 
 
-# Forms
+# Formats
 
 
 @pytest.fixture
 def hostile(db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]) -> Memctl:
-    """Memories whose every name is hostile, in every list that a report has."""
+    """Memories with hostile names in every list of a report."""
     for name in HOSTILE:
         stored = name.encode("utf-8", "surrogateescape")
         for use in range(2):
@@ -539,7 +539,7 @@ def test_the_page_is_well_formed_and_has_no_script_link_or_image(hostile: Memctl
     assert "url(" not in page.text
 
 
-def test_markdown_takes_nothing_stored_for_markup(hostile: Memctl) -> None:
+def test_stored_text_is_escaped_in_markdown(hostile: Memctl) -> None:
     text = hostile.ok("report", "--format", "markdown").out
 
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
@@ -553,7 +553,7 @@ def test_markdown_takes_nothing_stored_for_markup(hostile: Memctl) -> None:
     assert not re.search(r"(?<!:)(http|https)://|www\.", text)
 
 
-def test_markdown_shows_every_name_as_it_is_spelled(hostile: Memctl) -> None:
+def test_markdown_shows_every_name_unchanged(hostile: Memctl) -> None:
     text = hostile.ok("report", "--format", "markdown").out
 
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
@@ -567,7 +567,7 @@ def test_markdown_shows_every_name_as_it_is_spelled(hostile: Memctl) -> None:
     assert shown >= listed
 
 
-def test_findings_are_shown_where_there_are_some(report: HealthReport) -> None:
+def test_findings_are_shown_if_there_are_any(report: HealthReport) -> None:
     found = replace(report, findings=["agent_memory has <b>5</b> unreadable expiries"])
 
     assert "\n## Findings\n\n- agent\\_memory has &lt;b&gt;5" in report_markdown(found)
@@ -576,7 +576,7 @@ def test_findings_are_shown_where_there_are_some(report: HealthReport) -> None:
     assert "Findings" not in report_text(report) + report_html(report)
 
 
-def test_a_report_of_an_empty_database_says_so(migrated: Memctl) -> None:
+def test_the_report_of_an_empty_database(migrated: Memctl) -> None:
     answer = migrated.ok("report")
 
     assert answer.out == (
@@ -603,7 +603,7 @@ def test_a_report_of_an_empty_database_says_so(migrated: Memctl) -> None:
     assert "no memories" in migrated.ok("report", "--format", "html").out
 
 
-def test_a_report_in_a_file_is_for_its_owner_only(migrated: Memctl, tmp_path: Path) -> None:
+def test_a_report_file_is_readable_only_by_its_owner(migrated: Memctl, tmp_path: Path) -> None:
     target = tmp_path / "report.html"
 
     answer = migrated.ok("report", "--format", "html", "-o", str(target))
@@ -617,7 +617,7 @@ def test_a_report_in_a_file_is_for_its_owner_only(migrated: Memctl, tmp_path: Pa
 # Charts
 
 
-def test_a_report_goes_by_the_configuration(
+def test_a_report_applies_the_configuration(
     migrated: Memctl, remember: Callable[..., str], tmp_path: Path
 ) -> None:
     remember(type="learning", importance=6.5, access_count=2, created_at=text_of(NOW - 4 * DAY))
@@ -663,7 +663,7 @@ def test_bars_are_stacked_to_the_height_of_their_sum() -> None:
     assert re.findall("<title>(.*?)</title>", drawing) == ["x: 3 up", "x: 1 down"]
 
 
-def test_long_names_of_bars_are_cut_and_told_whole() -> None:
+def test_long_bar_names_are_truncated_with_the_full_name_in_the_title() -> None:
     drawing = horizontal_bars("m", ["a" * 40, "<b>"], [7, 0])
 
     assert f">{'a' * 19}…</text>" in drawing
@@ -671,7 +671,7 @@ def test_long_names_of_bars_are_cut_and_told_whole() -> None:
 
 
 @pytest.mark.parametrize("values", [[], [0], [None], [10**9, 1]])
-def test_charts_cope_with_little_and_with_much(values: list[int | None]) -> None:
+def test_charts_can_be_drawn_of_few_and_of_large_values(values: list[int | None]) -> None:
     labels = [str(number) for number in range(len(values))]
     bars = [value or 0 for value in values]
 
@@ -684,13 +684,15 @@ def test_charts_cope_with_little_and_with_much(values: list[int | None]) -> None
     assert all(drawing.startswith("<svg ") and "nan" not in drawing for drawing in drawings)
 
 
-def test_what_a_check_finds_is_in_the_report(db: sqlite3.Connection, migrated: Memctl) -> None:
+def test_the_report_includes_the_findings_of_check(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
     insert_memory(db, expires_at="soon")
 
-    told = migrated.ok("report", "--json").json["findings"]
+    reported = migrated.ok("report", "--json").json["findings"]
     checked = migrated("check", "--json").json["findings"]
 
-    assert told == [
+    assert reported == [
         f"{one['severity']}: {one['message']}" for one in checked if one["severity"] != "info"
     ]
-    assert len(told) == 1
+    assert len(reported) == 1

@@ -1,4 +1,4 @@
-"""Rollback: the schema's text and every active memory are what they were, to the byte."""
+"""Rollback: the text of the schema and every active memory are restored byte for byte."""
 
 import shutil
 import sqlite3
@@ -17,9 +17,9 @@ from tests.support.service import COLUMNS, SCHEMA, Service
 STAMP = f"{NOW:%Y%m%dT%H%M%SZ}"
 LONG_AGO = "2020-01-01T00:00:00.000Z"
 
-# Whatever a service may have put in a column, by what is peculiar about it. Text is given as str
+# Values that a service may have stored, named by what is unusual about them. Text is given as str
 # (bytes that are not UTF-8 as surrogates), a BLOB as bytes.
-PECULIAR: dict[str, dict[str, Any]] = {
+UNUSUAL: dict[str, dict[str, Any]] = {
     "an ordinary memory": {"value": "cache the toolchain"},
     "text that is not UTF-8": {"value": "half \udcf0\udc9f an emoji", "agent_id": "\udcff"},
     "a NUL inside": {"value": "before\0after", "key": "\0", "metadata": "{}\0"},
@@ -77,7 +77,7 @@ def insert_exactly(db: sqlite3.Connection, **columns: Any) -> None:
 
 
 def memories(path: Path) -> list[tuple[Any, ...]]:
-    """Return every memory by rowid: of each of the service's columns the SQLite type and bytes."""
+    """Return every memory by rowid: SQLite type and bytes of each of the service's columns."""
     exact = ", ".join(f"typeof({name}), {name}" for name in COLUMNS)
     with closing(sqlite3.connect(path)) as db:
         db.text_factory = bytes
@@ -85,7 +85,7 @@ def memories(path: Path) -> list[tuple[Any, ...]]:
 
 
 def schema(path: Path) -> list[tuple[Any, ...]]:
-    """Return what `sqlite_schema` says of each object, but for the page it begins on."""
+    """Return the rows of `sqlite_schema` without the root pages."""
     with closing(connect(path)) as db:
         return db.execute(
             "SELECT rowid, type, name, tbl_name, sql FROM sqlite_schema ORDER BY rowid"
@@ -93,39 +93,39 @@ def schema(path: Path) -> list[tuple[Any, ...]]:
 
 
 def state(path: Path) -> tuple[Any, ...]:
-    """Return everything that a refusal must leave as it is."""
+    """Return everything that a refusal must not change."""
     return schema(path), everything(path), {file.name for file in path.parent.iterdir()}
 
 
 def backup_of(path: Path) -> Path:
-    """Return where the copy is that the first rollback made."""
+    """Return the path of the copy that the first rollback made."""
     return path.with_name(f"{path.name}.before-rollback-{STAMP}")
 
 
-# What is given back.
+# What is restored.
 
 
 @pytest.fixture(scope="module")
 def there_and_back(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any]]:
-    """Every peculiar memory before migrate and after rollback."""
+    """Every unusual memory before migrate and after rollback."""
     path = tmp_path_factory.mktemp("peculiar") / "harness.db"
     Service(path).close()
     with closing(connect(path)) as db:
-        for number, (name, columns) in enumerate(PECULIAR.items()):
+        for number, (name, columns) in enumerate(UNUSUAL.items()):
             insert_exactly(db, **{"key": f"{number:02} {name}", **columns})
         db.execute("DELETE FROM agent_memory WHERE rowid = 1")
-        insert_exactly(db, key="the first again", **PECULIAR["an ordinary memory"])
+        insert_exactly(db, key="the first again", **UNUSUAL["an ordinary memory"])
     before = memories(path)
     Memctl(path).ok("migrate", "--no-backup")
     Memctl(path).ok("rollback", "--to", "0")
     after = memories(path)
-    names = [*list(PECULIAR)[1:], "an ordinary memory"]
-    assert len(before) == len(after) == len(PECULIAR)
+    names = [*list(UNUSUAL)[1:], "an ordinary memory"]
+    assert len(before) == len(after) == len(UNUSUAL)
     return dict(zip(names, zip(before, after, strict=True), strict=True))
 
 
-@pytest.mark.parametrize("name", PECULIAR)
-def test_a_memory_comes_back_byte_for_byte(
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_a_memory_is_the_same_after_rollback_byte_for_byte(
     there_and_back: dict[str, tuple[Any, Any]], name: str
 ) -> None:
     before, after = there_and_back[name]
@@ -133,7 +133,7 @@ def test_a_memory_comes_back_byte_for_byte(
     assert after == before
 
 
-def test_whatever_a_column_holds_stays(path: Path, memctl: Memctl) -> None:
+def test_rollback_keeps_every_value_of_a_column(path: Path, memctl: Memctl) -> None:
     random = Random(7)
     anything: list[Callable[[], Any]] = [
         lambda: None,
@@ -167,8 +167,8 @@ def test_whatever_a_column_holds_stays(path: Path, memctl: Memctl) -> None:
 @pytest.mark.parametrize(
     "table",
     [
-        pytest.param(SCHEMA, id="the service's own"),
-        pytest.param(" ".join(SCHEMA.split()), id="in one line"),
+        pytest.param(SCHEMA, id="as the service writes it"),
+        pytest.param(" ".join(SCHEMA.split()), id="on one line"),
         pytest.param(
             SCHEMA.replace("expires_at TEXT,", "expires_at TEXT -- or NULL, which is never\n,"),
             id="with a comment after the last column",
@@ -189,7 +189,7 @@ def test_whatever_a_column_holds_stays(path: Path, memctl: Memctl) -> None:
         ),
     ],
 )
-def test_the_text_of_the_schema_comes_back_byte_for_byte(
+def test_the_text_of_the_schema_is_the_same_after_rollback(
     path: Path, memctl: Memctl, table: str
 ) -> None:
     with closing(connect(path)) as db:
@@ -203,7 +203,7 @@ def test_the_text_of_the_schema_comes_back_byte_for_byte(
     assert (schema(path), memories(path)) == before
 
 
-def test_what_was_written_after_migrate_stays(
+def test_rollback_keeps_memories_written_after_migrate(
     migrated: Memctl, service: Service, path: Path
 ) -> None:
     service.remember("build_agent", "learning", "k", "old", importance=9)
@@ -241,7 +241,7 @@ def test_a_database_can_be_migrated_again(path: Path, memctl: Memctl) -> None:
     ]
 
 
-def test_a_broken_view_of_somebody_else_is_named_and_nothing_changes(
+def test_a_broken_view_of_another_program_is_an_error_and_changes_nothing(
     path: Path, memctl: Memctl
 ) -> None:
     Service(path).close()
@@ -268,7 +268,7 @@ def test_a_broken_view_of_somebody_else_is_named_and_nothing_changes(
 @pytest.mark.parametrize(
     ("words", "taken_back", "left"),
     [
-        pytest.param("", ["002_memory_persistence"], [1], id="one step unless told otherwise"),
+        pytest.param("", ["002_memory_persistence"], [1], id="one step by default"),
         pytest.param("--steps 1", ["002_memory_persistence"], [1], id="one step"),
         pytest.param("--to 1", ["002_memory_persistence"], [1], id="to the first step"),
         pytest.param(
@@ -280,7 +280,7 @@ def test_a_broken_view_of_somebody_else_is_named_and_nothing_changes(
         ),
     ],
 )
-def test_rollback_goes_as_far_as_it_is_told(
+def test_rollback_goes_back_as_far_as_specified(
     migrated: Memctl, path: Path, words: str, taken_back: list[str], left: list[int]
 ) -> None:
     answer = migrated.ok("rollback", *words.split(), "--json")
@@ -311,11 +311,11 @@ def test_rollback_goes_as_far_as_it_is_told(
         pytest.param(
             "--to 1 --steps 1",
             "--to and --steps cannot be used together; choose one",
-            id="two ways to say it",
+            id="--to and --steps",
         ),
     ],
 )
-def test_a_step_that_makes_no_sense_is_a_usage_error(
+def test_an_invalid_step_is_a_usage_error(
     migrated: Memctl, path: Path, words: str, message: str
 ) -> None:
     before = state(path)
@@ -330,12 +330,10 @@ def test_a_step_that_makes_no_sense_is_a_usage_error(
     "words",
     [
         pytest.param("rollback", id="a database that was never migrated"),
-        pytest.param("rollback --to 0 --yes", id="the same, for sure"),
+        pytest.param("rollback --to 0 --yes", id="a database that was never migrated, confirmed"),
     ],
 )
-def test_where_there_is_no_step_nothing_is_taken_back(
-    path: Path, memctl: Memctl, words: str
-) -> None:
+def test_without_steps_rollback_changes_nothing(path: Path, memctl: Memctl, words: str) -> None:
     Service(path).close()
     before = path.read_bytes()
 
@@ -346,7 +344,7 @@ def test_where_there_is_no_step_nothing_is_taken_back(
     assert not backup_of(path).exists()
 
 
-def test_rolling_back_to_where_it_is_changes_nothing(migrated: Memctl, path: Path) -> None:
+def test_rolling_back_to_the_current_step_changes_nothing(migrated: Memctl, path: Path) -> None:
     before = state(path)
 
     answers = migrated("rollback", "--to", "2"), migrated("rollback", "--to", "2", "--json")
@@ -361,10 +359,10 @@ def test_rolling_back_to_where_it_is_changes_nothing(migrated: Memctl, path: Pat
     assert state(path) == before
 
 
-# What would be lost.
+# Archived memories
 
 
-def test_archived_memories_are_not_left_behind_unasked(
+def test_rollback_with_archived_memories_needs_confirmation(
     db: sqlite3.Connection, migrated: Memctl, path: Path
 ) -> None:
     insert_memory(db)
@@ -414,7 +412,7 @@ def test_the_backup_has_the_archived_memories(
         assert is_sound(backup)
 
 
-def test_memories_come_back_from_the_backup(
+def test_archived_memories_can_be_restored_from_the_backup(
     db: sqlite3.Connection, migrated: Memctl, path: Path
 ) -> None:
     gone = insert_memory(db, expires_at=LONG_AGO)
@@ -429,7 +427,7 @@ def test_memories_come_back_from_the_backup(
 
 
 @pytest.mark.parametrize("words", ["--to 0", "--to 0 --yes", "--steps 2 --yes"])
-def test_a_table_that_memctl_made_stays_while_it_holds_memories(
+def test_a_table_created_by_memctl_is_kept_while_it_has_memories(
     path: Path, memctl: Memctl, words: str
 ) -> None:
     memctl.ok("migrate")
@@ -448,7 +446,7 @@ def test_a_table_that_memctl_made_stays_while_it_holds_memories(
     assert state(path) == before
 
 
-def test_the_rest_can_be_taken_back_from_a_database_that_memctl_made(
+def test_other_steps_of_a_database_created_by_memctl_can_be_rolled_back(
     path: Path, memctl: Memctl
 ) -> None:
     memctl.ok("migrate", "--to", "1")
@@ -462,9 +460,7 @@ def test_the_rest_can_be_taken_back_from_a_database_that_memctl_made(
     assert (schema(path), memories(path)) == before
 
 
-def test_an_empty_table_that_memctl_made_goes_and_leaves_an_empty_database(
-    path: Path, memctl: Memctl
-) -> None:
+def test_an_empty_table_created_by_memctl_is_removed(path: Path, memctl: Memctl) -> None:
     memctl.ok("migrate")
 
     answer = memctl("rollback", "--to", "0")
@@ -480,7 +476,7 @@ def test_an_empty_table_that_memctl_made_goes_and_leaves_an_empty_database(
     assert memctl.ok("migrate", "--json").json["baseline"] is False
 
 
-# A table so large that its users would notice.
+# A table so large that rollback blocks its users noticeably.
 
 
 @pytest.fixture(scope="module")
@@ -503,7 +499,7 @@ def hundred_thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_hundred_thousand_memories_are_rolled_back_without_asking(
+def test_a_hundred_thousand_memories_are_rolled_back_unconfirmed(
     hundred_thousand: Path, path: Path, memctl: Memctl
 ) -> None:
     shutil.copy(hundred_thousand, path)
@@ -515,7 +511,7 @@ def test_a_hundred_thousand_memories_are_rolled_back_without_asking(
     assert (schema(path), memories(path)) == before
 
 
-def test_more_memories_are_rolled_back_only_when_their_users_are_stopped(
+def test_more_memories_need_confirmation_that_their_users_are_stopped(
     hundred_thousand: Path, path: Path, memctl: Memctl
 ) -> None:
     shutil.copy(hundred_thousand, path)
@@ -539,7 +535,7 @@ def test_more_memories_are_rolled_back_only_when_their_users_are_stopped(
     assert set(everything(path)) == {"agent_memory", "memctl_migrations"}
 
 
-def test_nobody_is_asked_where_no_memory_is_rewritten(
+def test_no_confirmation_is_needed_where_no_memory_is_rewritten(
     hundred_thousand: Path, path: Path, memctl: Memctl
 ) -> None:
     shutil.copy(hundred_thousand, path)
@@ -553,7 +549,7 @@ def test_nobody_is_asked_where_no_memory_is_rewritten(
     assert set(everything(path)) == {"agent_memory"}
 
 
-def test_rollback_gives_way_to_a_writer_and_leaves_everything_as_it_was(
+def test_rollback_stopped_by_a_writer_changes_nothing(
     migrated: Memctl, service: Service, path: Path
 ) -> None:
     service.remember("build_agent", "learning", "k", "v")

@@ -1,7 +1,7 @@
 """Has a fork server run the program in place of a shell's call: `fork_client.py PROGRAM ...`.
 
 The program gets the streams, the environment and the directory of this process, which ends as it
-does. The imports are few, because each call starts anew.
+does. The imports are few, because each call is a new process.
 """
 
 import json

@@ -191,7 +191,7 @@ def _exchange(
 ) -> tuple[bytes, bytes]:
     """Write all input, and return all output; close the pipes.
 
-    Raises TimeoutError when the program has not closed its own ends after so many seconds.
+    Raises TimeoutError when the program has not closed its own ends after `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
     received = {from_program: bytearray(), complaints: bytearray()}

@@ -1,4 +1,4 @@
-"""How many random examples a property is tried on: as hypothesis's profile says, or a multiple.
+"""How many random examples a property is tried on: as in hypothesis's profile, or a multiple.
 
 The default profile tries the same examples in each run, so that a failure belongs to the change
 that caused it. The campaign searches among new ones, forty times as many.
