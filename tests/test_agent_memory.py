@@ -1,4 +1,4 @@
-"""The Python API: what the service's own functions do, and what they lack."""
+"""The Python API: it does what the service's own functions do, and more."""
 
 import json
 import os
@@ -44,13 +44,13 @@ EXACT_COLUMNS = ", ".join(
 
 
 def open_at(path: Path, now: datetime = NOW) -> AgentMemory:
-    """Open a database as an agent whose clock stands still."""
+    """Open a database as an agent with a constant clock."""
     return AgentMemory(path, clock=lambda: now)
 
 
 @pytest.fixture
 def migrated(template: Path, path: Path) -> Memctl:
-    """The installed program, pointed at a copy: to migrate for each test would take long."""
+    """The installed program, pointed at a copy, because migrating for each test is slow."""
     shutil.copyfile(template, path)
     return Memctl(path)
 
@@ -73,9 +73,7 @@ def where(db: sqlite3.Connection) -> dict[str, list[str]]:
 # Remember
 
 
-def test_what_is_remembered_is_returned_as_it_is_stored(
-    api: AgentMemory, db: sqlite3.Connection
-) -> None:
+def test_remember_returns_the_memory_as_stored(api: AgentMemory, db: sqlite3.Connection) -> None:
     memory = api.remember(
         *NAME,
         "cache it",
@@ -111,7 +109,7 @@ def test_a_memory_has_every_column_of_the_table_in_its_order() -> None:
     assert tuple(field.name for field in fields(Memory)) == MEMORY_COLUMNS
 
 
-def test_without_more_said_a_memory_is_as_the_service_makes_it(
+def test_a_memory_with_defaults_is_as_the_service_writes_it(
     api: AgentMemory, db: sqlite3.Connection
 ) -> None:
     memory = api.remember(*NAME, "cache it")
@@ -124,13 +122,13 @@ def test_without_more_said_a_memory_is_as_the_service_makes_it(
     [
         pytest.param(None, None, id="never"),
         pytest.param(0, None, id="zero is never"),
-        pytest.param(timedelta(0), None, id="no time is never"),
+        pytest.param(timedelta(0), None, id="None is never"),
         pytest.param(90, "2026-11-22T09:45:28.000Z", id="seconds"),
         pytest.param(0.25, "2026-11-22T09:43:58.250Z", id="part of a second"),
         pytest.param(timedelta(days=2), "2026-11-24T09:43:58.000Z", id="a timedelta"),
     ],
 )
-def test_a_memory_expires_when_it_was_told_to(
+def test_a_memory_expires_at_the_given_time(
     api: AgentMemory, expires_in: float | timedelta | None, expires_at: str | None
 ) -> None:
     memory = api.remember(*NAME, "cache it", expires_in=expires_in)
@@ -138,7 +136,7 @@ def test_a_memory_expires_when_it_was_told_to(
     assert memory.expires_at == expires_at
 
 
-def test_remembering_anew_makes_a_new_memory_in_place_of_the_old(
+def test_remembering_again_replaces_the_memory_with_a_new_one(
     path: Path, api: AgentMemory, db: sqlite3.Connection
 ) -> None:
     old = api.remember(*NAME, "old", importance=9, metadata={}, expires_in=1)
@@ -157,9 +155,7 @@ def test_remembering_anew_makes_a_new_memory_in_place_of_the_old(
     assert where(db) == {"agent_memory": ["toolchain"], "archived_memories": []}
 
 
-def test_what_is_replaced_can_be_kept_in_the_archive(
-    api: AgentMemory, db: sqlite3.Connection
-) -> None:
+def test_a_replaced_memory_can_be_archived(api: AgentMemory, db: sqlite3.Connection) -> None:
     first = api.remember(*NAME, "first", metadata={"a": 1}, keep_replaced=True)
     api.recall(*NAME)
 
@@ -210,7 +206,7 @@ def test_replacing_fires_triggers_of_other_programs_and_archives_nothing(
 # Recall
 
 
-def test_a_recall_returns_the_memory_as_it_was_and_counts_the_access(
+def test_recall_returns_the_memory_as_it_was_and_counts_the_access(
     path: Path, api: AgentMemory
 ) -> None:
     remembered = api.remember(*NAME, "cache it")
@@ -222,7 +218,7 @@ def test_a_recall_returns_the_memory_as_it_was_and_counts_the_access(
     assert second == replace(remembered, access_count=1, last_accessed="2026-11-22 10:43:58")
 
 
-def test_only_the_named_memory_is_found(api: AgentMemory, db: sqlite3.Connection) -> None:
+def test_recall_finds_only_the_named_memory(api: AgentMemory, db: sqlite3.Connection) -> None:
     api.remember(*NAME, "cache it")
 
     found = [
@@ -237,9 +233,7 @@ def test_only_the_named_memory_is_found(api: AgentMemory, db: sqlite3.Connection
     assert rows(db, "agent_memory", "access_count") == [(0,)]
 
 
-def test_a_memory_that_is_not_there_is_looked_for_without_a_lock(
-    path: Path, migrated: Memctl
-) -> None:
+def test_recall_of_a_missing_memory_takes_no_lock(path: Path, migrated: Memctl) -> None:
     with write_lock(path), AgentMemory(path, lock_wait=0) as api:
         assert api.recall(*NAME) is None
         assert api.has_seen_error("build_agent", "never") is None
@@ -251,7 +245,7 @@ def test_a_memory_that_is_not_there_is_looked_for_without_a_lock(
 
 @pytest.fixture
 def ties(db: sqlite3.Connection) -> None:
-    """Some hundred memories, most of them as important and as often read as others."""
+    """Some hundred memories with many ties in importance and access count."""
     chance = Random(3)
     for number in range(600):
         insert_memory(
@@ -267,7 +261,7 @@ def ties(db: sqlite3.Connection) -> None:
 
 @pytest.mark.parametrize("kind", [None, *TYPES])
 @pytest.mark.usefixtures("ties")
-def test_a_list_is_the_services_own_and_a_limit_takes_its_beginning(
+def test_a_list_has_the_services_order_and_a_limit_takes_the_first(
     service: Service, api: AgentMemory, path: Path, kind: str | None
 ) -> None:
     expected = [tuple(row) for row in service.recall_all("build_agent", kind)]
@@ -287,7 +281,7 @@ def test_a_list_is_the_services_own_and_a_limit_takes_its_beginning(
 
 
 @pytest.mark.parametrize("kind", [None, "learning"])
-def test_a_list_is_planned_as_the_services_so_that_ties_come_out_the_same(
+def test_a_list_has_the_services_query_plan_and_order_of_ties(
     service: Service, api: AgentMemory, kind: str | None
 ) -> None:
     statement, given_ = (LIST, ["a"]) if kind is None else (LIST_TYPE, ["a", kind])
@@ -302,7 +296,7 @@ def test_a_list_is_planned_as_the_services_so_that_ties_come_out_the_same(
     assert plan == expected
 
 
-def test_a_summary_is_of_one_moment(db: sqlite3.Connection, api: AgentMemory) -> None:
+def test_a_summary_is_from_one_snapshot(db: sqlite3.Connection, api: AgentMemory) -> None:
     def remember_more(statement: str) -> None:
         if "FROM agent_memory" in statement:
             insert_memory(db, agent_id="a")
@@ -322,21 +316,19 @@ def test_a_summary_counts_by_type_and_shows_the_ten_most_important(
     counts = {kind: len(service.recall_all("build_agent", kind)) for kind in TYPES}
 
     summary = api.summary("build_agent")
-    nobodys = api.summary("nobody")
+    of_unknown_agent = api.summary("nobody")
 
     assert (summary.total, summary.by_type) == (len(expected), counts)
     assert [astuple(memory) for memory in summary.top_memories] == [
         tuple(row) for row in expected[:10]
     ]
-    assert nobodys == Summary(0, {}, [])
+    assert of_unknown_agent == Summary(0, {}, [])
 
 
 # Forget
 
 
-def test_what_is_forgotten_goes_to_the_archive_as_it_is(
-    api: AgentMemory, db: sqlite3.Connection
-) -> None:
+def test_a_forgotten_memory_is_archived_unchanged(api: AgentMemory, db: sqlite3.Connection) -> None:
     memory = api.remember(*NAME, "cache it", metadata=[1], importance=7.5, expires_in=60)
     api.recall(*NAME)
     api.remember("qa_agent", "learning", "toolchain", "another's")
@@ -358,7 +350,7 @@ def test_what_is_forgotten_goes_to_the_archive_as_it_is(
 
 
 @pytest.mark.parametrize("kind", [None, "learning"])
-def test_all_that_an_agent_remembers_can_be_forgotten_and_nothing_of_others(
+def test_forget_can_archive_all_memories_of_one_agent(
     api: AgentMemory, db: sqlite3.Connection, kind: str | None
 ) -> None:
     for number in range(400):
@@ -381,7 +373,7 @@ def test_all_that_an_agent_remembers_can_be_forgotten_and_nothing_of_others(
     assert is_sound(db)
 
 
-def test_what_is_forgotten_can_be_restored(
+def test_a_forgotten_memory_can_be_restored(
     api: AgentMemory, migrated: Memctl, db: sqlite3.Connection
 ) -> None:
     for key in ("a", "b"):
@@ -397,7 +389,7 @@ def test_what_is_forgotten_can_be_restored(
 # Cleanup
 
 
-def test_a_cleanup_is_exact_recorded_and_undone_like_the_job(
+def test_cleanup_is_exact_and_recorded_and_can_be_undone(
     path: Path, api: AgentMemory, migrated: Memctl, db: sqlite3.Connection
 ) -> None:
     api.remember(*NAME, "gone today", expires_in=60)
@@ -417,7 +409,7 @@ def test_a_cleanup_is_exact_recorded_and_undone_like_the_job(
     assert where(db) == {"agent_memory": ["later", "toolchain", "k"], "archived_memories": []}
 
 
-def test_a_cleanup_does_nothing_while_memctl_is_paused(
+def test_cleanup_does_nothing_while_memctl_is_paused(
     path: Path, api: AgentMemory, migrated: Memctl, db: sqlite3.Connection
 ) -> None:
     api.remember(*NAME, "cache it", expires_in=1)
@@ -430,7 +422,7 @@ def test_a_cleanup_does_nothing_while_memctl_is_paused(
     assert where(db) == {"agent_memory": ["toolchain"], "archived_memories": []}
 
 
-def test_a_cleanup_with_a_clock_that_went_back_is_refused(path: Path, migrated: Memctl) -> None:
+def test_cleanup_with_a_clock_set_back_is_refused(path: Path, migrated: Memctl) -> None:
     with open_at(path) as api, open_at(path, NOW - timedelta(hours=2)) as earlier:
         api.cleanup_expired()
 
@@ -459,7 +451,7 @@ def test_the_context_of_a_task_is_kept_for_a_day(api: AgentMemory, db: sqlite3.C
 @pytest.mark.parametrize(
     "value", ["", "plain text", "{", '{"a": NaN}', "-Infinity", "[" * 100_000, "\ufeff{}"]
 )
-def test_a_context_that_is_no_json_is_none_but_read(
+def test_a_context_that_is_not_json_is_none_and_counts_as_read(
     api: AgentMemory, db: sqlite3.Connection, value: str
 ) -> None:
     api.remember("build_agent", "context", "task:41", value)
@@ -468,7 +460,7 @@ def test_a_context_that_is_no_json_is_none_but_read(
     assert rows(db, "agent_memory", "access_count") == [(1,)]
 
 
-def test_patterns_are_learnt_with_the_importance_they_have(
+def test_patterns_are_stored_with_their_own_importance(
     api: AgentMemory, db: sqlite3.Connection
 ) -> None:
     success = api.learn_success("build_agent", "retry", {"steps": ["wait"]})
@@ -493,14 +485,14 @@ def test_patterns_are_learnt_with_the_importance_they_have(
 
 
 class Call(NamedTuple):
-    """One call of the API: a method, and what it is given."""
+    """One call of the API: a method and its arguments."""
 
     method: str
     given: dict[str, Any]
 
 
 def service_answer(service: Service, now: datetime, method: str, given: dict[str, Any]) -> Any:
-    """Do with the service's statements what a method of the API shall do."""
+    """Do with the service's statements what a method of the API must do."""
     agent = given["agent"]
     if method == "remember":
         options = dict(given)
@@ -549,12 +541,12 @@ def service_answer(service: Service, now: datetime, method: str, given: dict[str
 
 
 def to_json(document: object) -> str:
-    """Return JSON without a space that need not be."""
+    """Return JSON without optional white space."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
 def as_seen(answer: Any) -> Any:
-    """Return what an answer says, but for the ids, which are random."""
+    """Return an answer without the ids, which are random."""
     if isinstance(answer, Memory | sqlite3.Row):
         values = astuple(answer) if isinstance(answer, Memory) else tuple(answer)
         return values[1 : len(COLUMNS)]
@@ -604,7 +596,7 @@ CALLS = st.one_of(
 
 @examples(2)
 @given(calls=st.lists(CALLS, max_size=15))
-def test_every_call_answers_and_leaves_what_the_services_statements_do(
+def test_every_call_has_the_effect_of_the_services_statements(
     template: Path, calls: list[Call]
 ) -> None:
     moment = NOW
@@ -626,7 +618,7 @@ def test_every_call_answers_and_leaves_what_the_services_statements_do(
 
 
 def stored(path: Path) -> list[tuple[Any, ...]]:
-    """Return rowids, types and values of all memories, but for their ids."""
+    """Return rowids, types and values of all memories, without their ids."""
     typed = ", ".join(f"typeof({name}), {name}" for name in MEMORY_COLUMNS if name != "id")
     with closing(connect(path)) as db:
         return rows(db, "agent_memory", f"rowid, {typed}")
@@ -648,12 +640,12 @@ def test_the_api_and_the_service_see_each_others_memories(
     assert not api.forget(*NAME)
 
 
-# What may be stored, by whomever
+# Values that may be stored by any program
 
 
 @pytest.fixture(scope="module")
 def scratch(template: Path) -> Path:
-    """A migrated database for what hypothesis thinks of, one after the other."""
+    """A migrated database that all examples share, one after the other."""
     copy = template.with_name("scratch.db")
     shutil.copyfile(template, copy)
     return copy
@@ -661,7 +653,7 @@ def scratch(template: Path) -> Path:
 
 @examples(2)
 @given(value=st.binary(), key=st.binary(min_size=1), agent=st.binary(min_size=1))
-def test_any_bytes_can_be_remembered_and_come_back_as_they_were(
+def test_any_bytes_can_be_stored_and_come_back_unchanged(
     scratch: Path, value: bytes, key: bytes, agent: bytes
 ) -> None:
     name: tuple[str, MemoryType, str] = (as_text(agent), "learning", as_text(key))
@@ -685,7 +677,7 @@ def test_any_bytes_can_be_remembered_and_come_back_as_they_were(
 
 
 def as_text(content: bytes) -> str:
-    """Return bytes as Python has them in a text."""
+    """Return bytes as Python represents them in a string."""
     return content.decode("utf-8", "surrogateescape")
 
 
@@ -697,9 +689,7 @@ def as_text(content: bytes) -> str:
         max_leaves=10,
     )
 )
-def test_any_context_comes_back_as_it_was_even_with_halves_of_characters(
-    scratch: Path, document: object
-) -> None:
+def test_any_context_comes_back_even_with_lone_surrogates(scratch: Path, document: object) -> None:
     with AgentMemory(scratch) as api:
         api.set_task_context("build_agent", "1", document)
 
@@ -707,7 +697,7 @@ def test_any_context_comes_back_as_it_was_even_with_halves_of_characters(
 
 
 @pytest.mark.parametrize("columns", ODDITIES.values(), ids=ODDITIES.keys())
-def test_whatever_other_programs_stored_can_be_read_and_forgotten(
+def test_values_of_other_programs_can_be_read_and_forgotten(
     api: AgentMemory, db: sqlite3.Connection, columns: dict[str, Any]
 ) -> None:
     insert_memory(db, id="m-1", key="k")
@@ -745,7 +735,7 @@ def test_a_memory_without_a_usable_id_can_be_read(
     assert api.forget("build_agent", "learning", "k")
 
 
-# What makes no sense
+# Invalid arguments
 
 
 @pytest.mark.parametrize(
@@ -786,7 +776,7 @@ def test_a_memory_without_a_usable_id_can_be_read(
         ),
     ],
 )
-def test_what_makes_no_sense_is_not_remembered(
+def test_invalid_arguments_are_not_stored(
     path: Path, api: AgentMemory, given_: dict[str, Any]
 ) -> None:
     api.remember(*NAME, "first")
@@ -799,7 +789,7 @@ def test_what_makes_no_sense_is_not_remembered(
     assert everything(path) == before
 
 
-def test_a_text_that_is_too_large_is_not_remembered(path: Path, api: AgentMemory) -> None:
+def test_a_text_that_is_too_large_is_refused(path: Path, api: AgentMemory) -> None:
     before = everything(path)
 
     with pytest.raises(UsageError) as caught:
@@ -812,7 +802,9 @@ def test_a_text_that_is_too_large_is_not_remembered(path: Path, api: AgentMemory
 @pytest.mark.parametrize(
     "document", [float("nan"), {"a": object()}, [[]] * 1], ids=["NaN", "an object", "itself"]
 )
-def test_what_json_has_no_form_for_is_refused(path: Path, api: AgentMemory, document: Any) -> None:
+def test_a_value_that_json_cannot_represent_is_refused(
+    path: Path, api: AgentMemory, document: Any
+) -> None:
     if isinstance(document, list):
         document.append(document)
     before = everything(path)
@@ -824,7 +816,7 @@ def test_what_json_has_no_form_for_is_refused(path: Path, api: AgentMemory, docu
     assert everything(path) == before
 
 
-def test_a_type_that_nobody_uses_is_a_mistake_and_one_that_somebody_uses_is_not(
+def test_only_a_type_without_memories_is_an_unknown_type(
     api: AgentMemory, db: sqlite3.Connection
 ) -> None:
     insert_memory(db, type="task:blocker", key="k")
@@ -858,7 +850,7 @@ def test_a_clock_without_an_offset_is_refused(path: Path, migrated: Memctl) -> N
         api.remember(*NAME, "cache it")
 
 
-def test_without_a_clock_it_is_now(path: Path, migrated: Memctl) -> None:
+def test_the_default_clock_is_the_system_clock(path: Path, migrated: Memctl) -> None:
     before = text_of(utc_now())
 
     with AgentMemory(path) as api:
@@ -890,7 +882,7 @@ def complaints_of(api: AgentMemory) -> list[str]:
 
 
 @pytest.mark.parametrize("elsewhere", ["another thread", "another process", "after its end"])
-def test_an_instance_works_only_in_its_own_thread_and_until_it_is_closed(
+def test_an_instance_works_only_in_its_thread_and_until_closed(
     api: AgentMemory, elsewhere: str
 ) -> None:
     wrong = "this AgentMemory belongs to another thread or process"

@@ -1,4 +1,4 @@
-"""Alerts: told once, by any way that is left, and never at the expense of the job."""
+"""Alerts: delivered once, in any way that works, and without affecting the job."""
 
 import json
 import signal
@@ -29,7 +29,7 @@ from tests.support.service import Service
 
 HOUR = timedelta(hours=1)
 
-# An event that cannot be told makes the job that would tell it fail.
+# An event that cannot be recorded makes the job fail.
 REFUSE_EVENTS = """
     CREATE TRIGGER mute BEFORE INSERT ON memory_events WHEN NEW.event = 'memory:expired'
     BEGIN SELECT RAISE(ABORT, 'not today'); END
@@ -37,15 +37,15 @@ REFUSE_EVENTS = """
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Path:
-    """Where the alert command writes what it is given."""
-    return tmp_path / "told.jsonl"
+def delivered(tmp_path: Path) -> Path:
+    """The file to which the alert command writes its input."""
+    return tmp_path / "delivered.jsonl"
 
 
 @pytest.fixture
-def configured(migrated: Memctl, tmp_path: Path, told: Path) -> tuple[str, str]:
+def configured(migrated: Memctl, tmp_path: Path, delivered: Path) -> tuple[str, str]:
     """The options that name a configuration with an alert command and a low threshold."""
-    return configure(tmp_path, ["sh", "-c", f"cat >> {told}; echo >> {told}"])
+    return configure(tmp_path, ["sh", "-c", f"cat >> {delivered}; echo >> {delivered}"])
 
 
 def configure(folder: Path, command: list[str], *, agent_memories: int = 3) -> tuple[str, str]:
@@ -57,14 +57,14 @@ def configure(folder: Path, command: list[str], *, agent_memories: int = 3) -> t
     return "--config", str(configuration)
 
 
-def documents(told: Path) -> list[Any]:
-    """Return what the alert command was given."""
-    lines = told.read_text().splitlines() if told.exists() else []
+def documents(delivered: Path) -> list[Any]:
+    """Return the documents that the alert command was given."""
+    lines = delivered.read_text().splitlines() if delivered.exists() else []
     return [json.loads(line) for line in lines if line]
 
 
 def alert_events(db: sqlite3.Connection) -> list[tuple[str, str | None, Any]]:
-    """Return when, of which agent and with which detail alerts were told of."""
+    """Return the time, agent and detail of every alert event."""
     return [
         (at, agent, json.loads(detail))
         for at, event, agent, detail in rows(db, "memory_events", "at, event, agent_id, detail")
@@ -73,28 +73,28 @@ def alert_events(db: sqlite3.Connection) -> list[tuple[str, str | None, Any]]:
 
 
 def spool_of(memctl: Memctl) -> Path:
-    """Return where failures are kept that the database cannot be told of."""
+    """Return the path of the spool of failures that could not be recorded in the database."""
     return spool_path(memctl.state_home / "memctl", memctl.database)
 
 
 def statuses(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
-    """Return how every run ended."""
+    """Return job and status of every run."""
     return rows(db, "memory_runs", "job, status")
 
 
-# Failures that the ledger knows
+# Failures recorded in the ledger
 
 
 def not_today(memctl: Memctl) -> str:
-    """Return what a job says that `REFUSE_EVENTS` stops."""
+    """Return the message of a job that `REFUSE_EVENTS` stops."""
     return (
         f"a constraint or trigger in {memctl.database} rejects a change by memctl (not today); "
         "the interrupted step was rolled back; change it in the program that created it"
     )
 
 
-def test_the_third_failure_in_a_row_is_told_and_the_fourth_is_not(
-    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+def test_an_alert_is_raised_once_after_three_failures_in_a_row(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], delivered: Path
 ) -> None:
     insert_memory(db, expired_for=HOUR)
     db.execute(REFUSE_EVENTS)
@@ -102,10 +102,10 @@ def test_the_third_failure_in_a_row_is_told_and_the_fourth_is_not(
 
     for _ in range(4):
         assert migrated("cleanup", *configured).exit_code == 12
-        counts.append(len(documents(told)))
+        counts.append(len(documents(delivered)))
 
     assert counts == [0, 0, 1, 1]
-    assert documents(told) == [
+    assert documents(delivered) == [
         {
             "schema": 1,
             "at": "2026-11-22T09:43:58Z",
@@ -132,8 +132,8 @@ def test_the_third_failure_in_a_row_is_told_and_the_fourth_is_not(
     assert rows(db, "memory_events", "run_id") == [(3,)]
 
 
-def test_after_a_run_that_went_well_three_more_failures_are_told_again(
-    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+def test_three_more_failures_after_a_success_raise_another_alert(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], delivered: Path
 ) -> None:
     insert_memory(db, expired_for=HOUR)
 
@@ -145,12 +145,12 @@ def test_after_a_run_that_went_well_three_more_failures_are_told_again(
         migrated.ok("cleanup", *configured)
         insert_memory(db, expired_for=HOUR)
 
-    assert [document["failures"] for document in documents(told)] == [3, 3]
+    assert [document["failures"] for document in documents(delivered)] == [3, 3]
     assert raised(db) == []
 
 
-def test_two_failures_a_success_and_two_failures_are_no_alert(
-    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+def test_two_failures_before_and_after_a_success_raise_no_alert(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], delivered: Path
 ) -> None:
     insert_memory(db, expired_for=HOUR)
     for failing in (True, True, False, True, True):
@@ -161,11 +161,11 @@ def test_two_failures_a_success_and_two_failures_are_no_alert(
         insert_memory(db, expired_for=HOUR)
 
     assert [status for _, status in statuses(db)] == ["failed", "failed", "ok", "failed", "failed"]
-    assert documents(told) == []
+    assert documents(delivered) == []
 
 
 def test_a_job_that_is_killed_counts_as_failed(
-    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], delivered: Path
 ) -> None:
     insert_memory(db, expired_for=HOUR)
     db.execute(REFUSE_EVENTS)
@@ -179,11 +179,11 @@ def test_a_job_that_is_killed_counts_as_failed(
 
     migrated("cleanup", *configured)
 
-    assert [document["failures"] for document in documents(told)] == [3]
+    assert [document["failures"] for document in documents(delivered)] == [3]
 
 
-def test_what_a_person_does_by_hand_fails_without_an_alert(
-    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+def test_a_failure_of_a_command_run_by_hand_raises_no_alert(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], delivered: Path
 ) -> None:
     insert_memory(db, id="m-1")
 
@@ -191,7 +191,7 @@ def test_what_a_person_does_by_hand_fails_without_an_alert(
         for _ in range(3):
             migrated("archive", "build_agent", "m-1", "--lock-wait", "0", *configured)
 
-    assert documents(told) == []
+    assert documents(delivered) == []
     assert not spool_of(migrated).exists()
 
 
@@ -199,15 +199,15 @@ def test_what_a_person_does_by_hand_fails_without_an_alert(
     ("words", "hours", "exit_code", "reason"),
     [
         pytest.param(("cleanup", "--agent", "nobody"), 0, 1, "agent 'nobody' ", id="no agent"),
-        pytest.param(("cleanup",), -2, 3, "the clock reads ", id="a clock that went back"),
-        pytest.param(("run",), -2, 3, "the clock reads ", id="the same, for all jobs"),
+        pytest.param(("cleanup",), -2, 3, "the clock reads ", id="a clock set back"),
+        pytest.param(("run",), -2, 3, "the clock reads ", id="a clock set back, for all jobs"),
     ],
 )
-def test_refusals_are_failures_in_the_ledger(
+def test_refusals_count_as_failures(
     db: sqlite3.Connection,
     migrated: Memctl,
     configured: tuple[str, str],
-    told: Path,
+    delivered: Path,
     words: tuple[str, ...],
     hours: int,
     exit_code: int,
@@ -218,14 +218,14 @@ def test_refusals_are_failures_in_the_ledger(
     for _ in range(3):
         assert migrated.at(NOW + hours * HOUR)(*words, *configured).exit_code == exit_code
 
-    (document,) = documents(told)
+    (document,) = documents(delivered)
     assert document["message"].startswith(f"cleanup was refused 3 times in a row: {reason}")
     assert statuses(db) == [("decay", "ok"), *[("cleanup", "refused")] * 3]
     assert not spool_of(migrated).exists()
 
 
 def test_a_prune_refused_for_a_new_policy_raises_one_alert_at_once(
-    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], delivered: Path
 ) -> None:
     Path(configured[1]).write_text(
         Path(configured[1]).read_text() + "[prune]\nretention_days = 30\n"
@@ -238,32 +238,32 @@ def test_a_prune_refused_for_a_new_policy_raises_one_alert_at_once(
     )
 
     by_hand = migrated("prune", "--older-than", "2d", *configured)
-    told_by_hand = documents(told)
+    delivered_by_hand = documents(delivered)
     for _ in range(3):
         migrated("prune", *configured)
-    told_of = documents(told)
+    alerts = documents(delivered)
     migrated.ok("prune", "--force", *configured)
 
-    assert (by_hand.exit_code, told_by_hand) == (3, [])
-    assert len(told_of) == 1
-    assert told_of[0]["message"].startswith(
+    assert (by_hand.exit_code, delivered_by_hand) == (3, [])
+    assert len(alerts) == 1
+    assert alerts[0]["message"].startswith(
         "prune was refused 2 times in a row: the retention policy has changed "
     )
-    assert "150 of 150 memories of 'a'" in told_of[0]["message"]
+    assert "150 of 150 memories of 'a'" in alerts[0]["message"]
     assert raised(db) == []
 
 
-def test_a_mistake_of_the_caller_is_in_no_ledger(
+def test_a_usage_error_is_not_recorded_in_the_ledger(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember()
 
-    def mistaken(run: JobContext) -> JobResult:
+    def misuse(run: JobContext) -> JobResult:
         raise UsageError("that makes no sense", "say something else")
 
     for _ in range(3):
         with pytest.raises(UsageError):
-            perform("cleanup", mistaken, JobRequest(migrated.database, NOW))
+            perform("cleanup", misuse, JobRequest(migrated.database, NOW))
         with (
             pytest.raises(UsageError),
             Session(spooled_request(migrated)).failures_of("cleanup"),
@@ -275,15 +275,15 @@ def test_a_mistake_of_the_caller_is_in_no_ledger(
 
 
 def spooled_request(migrated: Memctl) -> JobRequest:
-    """Return a request that has a spool, at NOW."""
+    """Return a request with a spool, at NOW."""
     return JobRequest(migrated.database, NOW, watch=Watch(spool=spool_of(migrated)))
 
 
-# Failures that the database cannot be told of
+# Failures that cannot be recorded in the database
 
 
-def test_failures_without_the_database_are_told_and_recorded_when_it_is_back(
-    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+def test_spooled_failures_raise_an_alert_and_are_recorded_later(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], delivered: Path
 ) -> None:
     with locked(migrated.database):
         for minutes in range(4):
@@ -294,7 +294,7 @@ def test_failures_without_the_database_are_told_and_recorded_when_it_is_back(
     migrated.at(NOW + HOUR).ok("cleanup", *configured)
 
     assert (mode, len(lines)) == (0o600, 6)  # the alert and its delivery, too
-    assert [document["failures"] for document in documents(told)] == [3]
+    assert [document["failures"] for document in documents(delivered)] == [3]
     assert not spool.exists()
     assert rows(db, "memory_runs", "job, status, started_at") == [
         ("cleanup", "failed", "2026-11-22T09:43:58Z"),
@@ -308,8 +308,8 @@ def test_failures_without_the_database_are_told_and_recorded_when_it_is_back(
     assert raised(db) == []
 
 
-def test_failures_of_both_kinds_are_counted_together_and_told_once(
-    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+def test_recorded_and_spooled_failures_raise_one_alert_together(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], delivered: Path
 ) -> None:
     insert_memory(db, expired_for=HOUR)
     db.execute(REFUSE_EVENTS)
@@ -320,20 +320,20 @@ def test_failures_of_both_kinds_are_counted_together_and_told_once(
         fail(migrated, *configured)
     migrated("cleanup", *configured)
 
-    assert [document["failures"] for document in documents(told)] == [3]
+    assert [document["failures"] for document in documents(delivered)] == [3]
     assert [status for _, status in statuses(db)] == ["failed"] * 5
     assert len(alert_events(db)) == 1
 
 
-def test_a_database_that_is_missing_is_told_of_too(
-    memctl: Memctl, tmp_path: Path, told: Path
+def test_a_missing_database_raises_an_alert(
+    memctl: Memctl, tmp_path: Path, delivered: Path
 ) -> None:
-    options = configure(tmp_path, ["sh", "-c", f"cat >> {told}; echo >> {told}"])
+    options = configure(tmp_path, ["sh", "-c", f"cat >> {delivered}; echo >> {delivered}"])
 
     for _ in range(4):
         memctl("decay", *options)
 
-    (document,) = documents(told)
+    (document,) = documents(delivered)
     assert document["message"].startswith(
         f"decay has failed 3 times in a row: there is no database at {memctl.database}"
     )
@@ -341,7 +341,7 @@ def test_a_database_that_is_missing_is_told_of_too(
 
 @contextmanager
 def gone(path: Path) -> Iterator[None]:
-    """Take the database away for a while."""
+    """Remove the database during the block."""
     path.rename(path.with_name("elsewhere"))
     yield
     path.with_name("elsewhere").rename(path)
@@ -349,7 +349,7 @@ def gone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def damaged(path: Path) -> Iterator[None]:
-    """Let the database be damaged for a while."""
+    """Damage the database during the block."""
     with closing(connect(path)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     content = path.read_bytes()
@@ -360,7 +360,7 @@ def damaged(path: Path) -> Iterator[None]:
 
 @contextmanager
 def changed(path: Path) -> Iterator[None]:
-    """Let the database have a column that memctl does not know for a while."""
+    """Add a column that memctl does not know during the block."""
     with closing(connect(path)) as db:
         db.execute("ALTER TABLE agent_memory ADD COLUMN mood TEXT")
         yield
@@ -369,7 +369,7 @@ def changed(path: Path) -> Iterator[None]:
 
 @contextmanager
 def held_by_another(path: Path) -> Iterator[None]:
-    """Let another memctl be at work for a while."""
+    """Hold the lock as another memctl process during the block."""
     with lock_file(path):
         yield
 
@@ -390,11 +390,11 @@ def held_by_another(path: Path) -> Iterator[None]:
         ),
     ],
 )
-def test_a_run_that_never_comes_to_its_jobs_is_told_of_and_recorded_when_it_does(
+def test_a_run_that_cannot_start_its_jobs_raises_an_alert_and_is_recorded(
     migrated: Memctl,
     service: Service,
     configured: tuple[str, str],
-    told: Path,
+    delivered: Path,
     trouble: Callable[[Path], AbstractContextManager[None]],
     exit_code: int,
     reason: str,
@@ -411,7 +411,7 @@ def test_a_run_that_never_comes_to_its_jobs_is_told_of_and_recorded_when_it_does
     migrated.at(NOW + 3 * HOUR).ok(*words)
 
     assert [answer.exit_code for answer in answers] == [exit_code] * 4
-    (document,) = documents(told)
+    (document,) = documents(delivered)
     assert document["message"].startswith(f"{job} has failed 3 times in a row: ")
     assert reason in document["error"]
     assert kept
@@ -422,7 +422,7 @@ def test_a_run_that_never_comes_to_its_jobs_is_told_of_and_recorded_when_it_does
         assert raised(db) == []
 
 
-def test_a_preview_that_was_not_possible_is_no_failure(migrated: Memctl) -> None:
+def test_a_failed_preview_is_not_recorded_as_a_failure(migrated: Memctl) -> None:
     migrated.database.rename(migrated.database.with_name("elsewhere"))
 
     for _ in range(3):
@@ -431,7 +431,7 @@ def test_a_preview_that_was_not_possible_is_no_failure(migrated: Memctl) -> None
     assert not spool_of(migrated).exists()
 
 
-def test_failures_at_the_same_time_are_all_kept(db: sqlite3.Connection, migrated: Memctl) -> None:
+def test_concurrent_failures_are_all_spooled(db: sqlite3.Connection, migrated: Memctl) -> None:
     with locked(migrated.database):
         processes = [migrated.start("cleanup", "--lock-wait", "0") for _ in range(8)]
         for process in processes:
@@ -443,7 +443,7 @@ def test_failures_at_the_same_time_are_all_kept(db: sqlite3.Connection, migrated
     assert len(alert_events(db)) == 1
 
 
-def test_what_was_recorded_before_a_kill_is_not_recorded_again(
+def test_a_spooled_failure_recorded_before_a_kill_is_not_recorded_again(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     with locked(migrated.database):
@@ -452,7 +452,7 @@ def test_what_was_recorded_before_a_kill_is_not_recorded_again(
     spool = spool_of(migrated)
     kept = spool.read_bytes()
     migrated.ok("decay")
-    spool.write_bytes(kept)  # as if the kill came before it was removed
+    spool.write_bytes(kept)  # as if it was killed before removing the spool
 
     migrated.ok("decay")
 
@@ -490,7 +490,7 @@ def test_a_run_whose_end_could_not_be_recorded_is_not_counted_twice(
         pytest.param(b'{"Failure": {"job": "x"}}\n{"Sin": {}}\n', id="unknown entries"),
     ],
 )
-def test_a_spool_that_cannot_be_read_hinders_nothing(
+def test_an_unreadable_spool_does_not_affect_a_job(
     db: sqlite3.Connection, migrated: Memctl, content: bytes
 ) -> None:
     spool = spool_of(migrated)
@@ -503,7 +503,7 @@ def test_a_spool_that_cannot_be_read_hinders_nothing(
     assert not spool.exists()
 
 
-def test_without_a_place_for_the_spool_the_failure_is_said_as_ever(
+def test_without_a_place_for_the_spool_a_failure_is_still_printed(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     migrated.state_home.write_text("not a directory")
@@ -515,7 +515,7 @@ def test_without_a_place_for_the_spool_the_failure_is_said_as_ever(
     assert statuses(db) == [("cleanup", "ok")]
 
 
-def test_a_link_in_the_place_of_the_spool_is_not_followed(migrated: Memctl, tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_spool_is_not_followed(migrated: Memctl, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     spool = spool_of(migrated)
@@ -529,7 +529,7 @@ def test_a_link_in_the_place_of_the_spool_is_not_followed(migrated: Memctl, tmp_
     assert victim.read_text() == "precious"
 
 
-def test_on_a_full_disk_a_failure_is_kept_whole_or_not_at_all(
+def test_on_a_full_disk_a_failure_is_spooled_completely_or_not_at_all(
     small_disk: Path,
 ) -> None:
     spool = small_disk / "failures"
@@ -559,8 +559,8 @@ def grow(db: sqlite3.Connection, memories: int, agent: Any = "qa_agent") -> None
         insert_memory(db, agent_id=agent)
 
 
-def test_an_agent_that_grew_too_big_is_told_once_until_it_has_shrunk(
-    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+def test_an_agent_that_grew_too_large_raises_one_alert_until_it_shrinks(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], delivered: Path
 ) -> None:
     counts = []
     for hour, change in enumerate(
@@ -571,10 +571,10 @@ def test_an_agent_that_grew_too_big_is_told_once_until_it_has_shrunk(
         elif change:
             db.execute(change)
         migrated.at(NOW + hour * HOUR).ok("cleanup", *configured)
-        counts.append(len(documents(told)))
+        counts.append(len(documents(delivered)))
 
     assert counts == [0, 1, 1, 1, 2]
-    assert documents(told)[0] == {
+    assert documents(delivered)[0] == {
         "schema": 1,
         "at": "2026-11-22T10:43:58Z",
         "database": str(migrated.database),
@@ -592,17 +592,17 @@ def test_an_agent_that_grew_too_big_is_told_once_until_it_has_shrunk(
 
 
 def test_agents_are_counted_by_the_first_run_of_an_hour(
-    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], delivered: Path
 ) -> None:
     migrated.ok("cleanup", *configured)
     grow(db, 4)
 
     migrated.at(NOW + timedelta(minutes=15)).ok("decay", *configured)
-    soon = documents(told)
+    soon = documents(delivered)
     migrated.at(NOW + timedelta(minutes=17)).ok("cleanup", *configured)
 
     assert soon == []
-    assert len(documents(told)) == 1
+    assert len(documents(delivered)) == 1
 
 
 @pytest.mark.parametrize(
@@ -615,11 +615,11 @@ def test_agents_are_counted_by_the_first_run_of_an_hour(
         pytest.param("\u202etfel*", id="right to left"),
     ],
 )
-def test_an_agent_of_any_name_is_told_once_and_forgotten(
+def test_an_agent_of_any_name_raises_one_alert_that_clears(
     db: sqlite3.Connection,
     migrated: Memctl,
     configured: tuple[str, str],
-    told: Path,
+    delivered: Path,
     agent: str,
 ) -> None:
     name = agent.encode("utf-8", "surrogateescape")
@@ -635,7 +635,7 @@ def test_an_agent_of_any_name_is_told_once_and_forgotten(
     db.execute("DELETE FROM agent_memory")
     migrated.at(NOW + 2 * HOUR).ok("cleanup", *configured)
 
-    (document,) = documents(told)
+    (document,) = documents(delivered)
     assert document["message"].isprintable()
     assert remembered == [(agent,)]
     assert raised(db) == []
@@ -644,8 +644,8 @@ def test_an_agent_of_any_name_is_told_once_and_forgotten(
 # Drops
 
 
-def test_what_went_to_the_archive_is_not_missed(
-    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+def test_archived_memories_do_not_count_as_a_drop(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], delivered: Path
 ) -> None:
     for number in range(400):
         insert_memory(
@@ -656,19 +656,19 @@ def test_what_went_to_the_archive_is_not_missed(
             expired_for=HOUR if number < 260 else None,
         )
     take_snapshot(db, "2026-11-21", 400, at="2026-11-21T20:00:00Z")
-    for _ in range(20):  # written since, so nobody misses them
+    for _ in range(20):  # written since, so they were not in the snapshot
         insert_memory(db, agent_id="new", expired_for=HOUR)
 
     migrated.ok("cleanup", *configured)
-    backlog = documents(told)
+    backlog = documents(delivered)
     db.execute("DELETE FROM agent_memory WHERE CAST(id AS INTEGER) < 330")  # half of the rest
     migrated.at(NOW + HOUR).ok("cleanup", *configured)
-    half = documents(told)
+    half = documents(delivered)
     db.execute("DELETE FROM agent_memory WHERE id = '330'")
     migrated.at(NOW + 2 * HOUR).ok("cleanup", *configured)
 
     assert (backlog, half) == ([], [])
-    (document,) = documents(told)
+    (document,) = documents(delivered)
     assert document["message"] == (
         "the number of active memories fell from 400 to 69, but only 260 were archived"
     )
@@ -676,7 +676,7 @@ def test_what_went_to_the_archive_is_not_missed(
 
 
 @pytest.mark.parametrize(
-    ("left", "told_of"),
+    ("left", "alerts"),
     [
         pytest.param(150, False, id="half is left"),
         pytest.param(149, True, id="more than half is gone"),
@@ -686,30 +686,30 @@ def test_memories_are_compared_with_the_last_snapshot(
     db: sqlite3.Connection,
     migrated: Memctl,
     configured: tuple[str, str],
-    told: Path,
+    delivered: Path,
     left: int,
-    told_of: bool,
+    alerts: bool,
 ) -> None:
     for number in range(left):
         insert_memory(db, agent_id=str(number))
     take_snapshot(db, "2026-11-20", 1)
     take_snapshot(db, "2026-11-21", 300)
-    take_snapshot(db, "2026-11-22", left)  # today's is no measure: it may be newer than the drop
+    take_snapshot(db, "2026-11-22", left)  # today's is not compared: it may be newer than the drop
 
     migrated.ok("cleanup", *configured)
 
-    assert [document["condition"] for document in documents(told)] == ["drop"] * told_of
+    assert [document["condition"] for document in documents(delivered)] == ["drop"] * alerts
 
 
-def test_a_few_memories_may_come_and_go(
-    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+def test_a_drop_in_a_small_database_raises_no_alert(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], delivered: Path
 ) -> None:
     for number in range(100):
         insert_memory(db, agent_id=str(number), expired_for=HOUR)
 
     migrated.ok("cleanup", *configured)
 
-    assert documents(told) == []
+    assert documents(delivered) == []
 
 
 # The command
@@ -725,7 +725,7 @@ def test_a_few_memories_may_come_and_go(
         pytest.param(["sh", "-c", "kill -9 $$"], "the alert command ended with -9", id="killed"),
     ],
 )
-def test_a_command_that_fails_is_said_in_one_line_and_the_job_is_done(
+def test_a_failing_command_is_reported_in_one_line_and_the_job_succeeds(
     db: sqlite3.Connection, migrated: Memctl, tmp_path: Path, command: list[str], complaint: str
 ) -> None:
     for agent in ("a", "b"):  # two alerts, of which the first fails
@@ -740,7 +740,7 @@ def test_a_command_that_fails_is_said_in_one_line_and_the_job_is_done(
     assert statuses(db) == [("cleanup", "ok")]
 
 
-def test_a_command_that_takes_too_long_is_stopped_with_all_that_it_started(
+def test_a_command_that_takes_too_long_is_stopped_with_its_children(
     tmp_path: Path,
 ) -> None:
     started = tmp_path / "started"
@@ -748,13 +748,13 @@ def test_a_command_that_takes_too_long_is_stopped_with_all_that_it_started(
     with pytest.raises(MemctlError, match=r"was stopped after 0\.2 s"):
         run_command(["sh", "-c", f"sleep 600 & echo $! > {started}; wait"], "{}", seconds=0.2)
 
-    # On a busy machine it may not have come so far.
+    # On a busy machine it may not have started yet.
     pid = started.read_text().strip() if started.exists() else ""
     eventually(lambda: not pid or is_gone(int(pid)))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_does_not_leave_the_command_running(
+def test_a_signal_also_stops_the_command(
     db: sqlite3.Connection, migrated: Memctl, tmp_path: Path, number: int
 ) -> None:
     grow(db, 4)
@@ -773,30 +773,30 @@ def test_a_signal_does_not_leave_the_command_running(
 
 
 def is_gone(pid: int) -> bool:
-    """Tell whether a process has ended, even if nobody has asked how."""
+    """Return whether a process has ended, even if it has not been waited for."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
     except OSError:
         return True
 
 
-class Somebody:
-    """A receiver of alerts, which fails when it is meant to."""
+class Receiver:
+    """A receiver of alerts, which can be made to fail."""
 
     def __init__(self) -> None:
-        self.listens = True
+        self.works = True
         self.tried: list[tuple[str, str]] = []  # the condition, and when it was raised
 
     def __call__(self, waiting: Undelivered, seconds: float) -> bool:
         assert 0 < seconds <= 10
         self.tried.append((waiting.alert.condition, waiting.raised_at[11:16]))
-        return self.listens
+        return self.works
 
 
-def run_cleanup(migrated: Memctl, somebody: Somebody, hours: float) -> None:
-    """Run a cleanup in this process, so many hours after NOW."""
+def run_cleanup(migrated: Memctl, receiver: Receiver, hours: float) -> None:
+    """Run a cleanup in this process, a number of hours after NOW."""
     policy = AlertPolicy(agent_memories=3)
-    watch = Watch(policy, somebody, spool_of(migrated))
+    watch = Watch(policy, receiver, spool_of(migrated))
     request = JobRequest(migrated.database, NOW + hours * HOUR, watch=watch, lock_wait=0)
     with suppress(MemctlError):
         perform("cleanup", cleanup, request)
@@ -805,118 +805,116 @@ def run_cleanup(migrated: Memctl, somebody: Somebody, hours: float) -> None:
 def test_an_alert_is_delivered_again_until_the_command_succeeds(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
-    somebody = Somebody()
-    somebody.listens = False
+    receiver = Receiver()
+    receiver.works = False
     grow(db, 4)
 
     for quarter in range(3):
-        run_cleanup(migrated, somebody, quarter / 4)
-    db.execute("DELETE FROM agent_memory")  # what has cleared was true all the same
-    run_cleanup(migrated, somebody, 2)
+        run_cleanup(migrated, receiver, quarter / 4)
+    db.execute("DELETE FROM agent_memory")  # a cleared alert is still delivered
+    run_cleanup(migrated, receiver, 2)
     cleared = raised(db)
-    somebody.listens = True
+    receiver.works = True
     for quarter in range(9, 11):
-        run_cleanup(migrated, somebody, quarter / 4)
+        run_cleanup(migrated, receiver, quarter / 4)
 
-    assert somebody.tried == [("growth:qa_agent", "09:43")] * 5
+    assert receiver.tried == [("growth:qa_agent", "09:43")] * 5
     assert cleared == [("undelivered:growth:qa_agent",)]
     assert raised(db) == []
     assert len(alert_events(db)) == 1
 
 
-def test_an_alert_that_cannot_be_delivered_does_not_hold_up_others(
+def test_an_alert_that_cannot_be_delivered_does_not_delay_others(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
-    somebody = Somebody()
-    somebody.listens = False
+    receiver = Receiver()
+    receiver.works = False
     for agent in ("a", "b", "c"):
         grow(db, 4, agent)
 
     for quarter in range(4):
-        run_cleanup(migrated, somebody, quarter / 4)
+        run_cleanup(migrated, receiver, quarter / 4)
 
-    assert sorted(condition for condition, _ in somebody.tried[:3]) == [
+    assert sorted(condition for condition, _ in receiver.tried[:3]) == [
         "growth:a",
         "growth:b",
         "growth:c",
     ]
-    assert len(somebody.tried) == 4
+    assert len(receiver.tried) == 4
 
 
 def test_an_alert_that_was_raised_before_a_kill_is_delivered_by_any_later_run(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
-    somebody = Somebody()
+    receiver = Receiver()
     grow(db, 4)
     policy = AlertPolicy(agent_memories=3)
     perform("cleanup", cleanup, JobRequest(migrated.database, NOW, watch=Watch(policy)))
 
-    run_cleanup(migrated, somebody, 0.25)
+    run_cleanup(migrated, receiver, 0.25)
 
-    assert somebody.tried == [("growth:qa_agent", "09:43")]
+    assert receiver.tried == [("growth:qa_agent", "09:43")]
 
 
 def test_alerts_are_delivered_by_one_process_at_a_time(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
-    somebody = Somebody()
+    receiver = Receiver()
     grow(db, 4)
 
     with delivery_lock(spool_of(migrated)) as alone:
-        run_cleanup(migrated, somebody, 0)
-        meanwhile = somebody.tried.copy()
-    run_cleanup(migrated, somebody, 0.25)
+        run_cleanup(migrated, receiver, 0)
+        during_delivery = receiver.tried.copy()
+    run_cleanup(migrated, receiver, 0.25)
 
-    assert (alone, meanwhile) == (True, [])
-    assert somebody.tried == [("growth:qa_agent", "09:43")]
+    assert (alone, during_delivery) == (True, [])
+    assert receiver.tried == [("growth:qa_agent", "09:43")]
 
 
-def test_an_alert_without_the_database_is_delivered_again_too(
-    db: sqlite3.Connection, migrated: Memctl
-) -> None:
-    somebody = Somebody()
-    somebody.listens = False
+def test_a_spooled_alert_is_delivered_again(db: sqlite3.Connection, migrated: Memctl) -> None:
+    receiver = Receiver()
+    receiver.works = False
 
     with locked(migrated.database):
         for quarter in range(4):
-            run_cleanup(migrated, somebody, quarter / 4)
-        somebody.listens = True
+            run_cleanup(migrated, receiver, quarter / 4)
+        receiver.works = True
         for quarter in range(4, 6):
-            run_cleanup(migrated, somebody, quarter / 4)
-    while_locked = somebody.tried.copy()
-    run_cleanup(migrated, somebody, 2)
+            run_cleanup(migrated, receiver, quarter / 4)
+    while_locked = receiver.tried.copy()
+    run_cleanup(migrated, receiver, 2)
 
     assert while_locked == [("failures:cleanup", "10:13")] * 3
-    assert somebody.tried == while_locked
+    assert receiver.tried == while_locked
     assert [status for _, status in statuses(db)] == [*["failed"] * 6, "ok"]
     assert raised(db) == []
 
 
-def test_an_alert_that_waits_in_the_spool_goes_on_waiting_in_the_database(
+def test_a_spooled_alert_moves_to_the_database_until_delivered(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
-    somebody = Somebody()
-    somebody.listens = False
+    receiver = Receiver()
+    receiver.works = False
 
     with locked(migrated.database):
         for quarter in range(3):
-            run_cleanup(migrated, somebody, quarter / 4)
-    run_cleanup(migrated, somebody, 1)
-    somebody.listens = True
-    run_cleanup(migrated, somebody, 2)
+            run_cleanup(migrated, receiver, quarter / 4)
+    run_cleanup(migrated, receiver, 1)
+    receiver.works = True
+    run_cleanup(migrated, receiver, 2)
 
-    assert somebody.tried == [("failures:cleanup", "10:13")] * 3
+    assert receiver.tried == [("failures:cleanup", "10:13")] * 3
     assert raised(db) == []
 
 
-def test_the_alert_command_can_be_tried(
-    migrated: Memctl, configured: tuple[str, str], told: Path, tmp_path: Path
+def test_the_alert_command_can_be_tested(
+    migrated: Memctl, configured: tuple[str, str], delivered: Path, tmp_path: Path
 ) -> None:
     good = migrated.ok("alerts", "test", "-v", *configured)
     bad = migrated("alerts", "test", *configure(tmp_path, ["sh", "-c", "exit 7"]))
     none = migrated("alerts", "test")
 
-    assert documents(told) == [
+    assert documents(delivered) == [
         {
             "schema": 1,
             "at": "2026-11-22T09:43:58Z",
@@ -937,7 +935,7 @@ def test_the_alert_command_can_be_tried(
     )
 
 
-def test_a_program_that_is_missing_is_found_before_it_is_needed(
+def test_a_missing_alert_program_is_found_by_config_validate(
     migrated: Memctl, tmp_path: Path
 ) -> None:
     missing = configure(tmp_path, ["no-such-program", "x"])
@@ -957,7 +955,7 @@ def test_a_program_that_is_missing_is_found_before_it_is_needed(
     assert (job.err, "is valid" in good.err) == ("", True)
 
 
-def test_a_command_that_reads_and_prints_nothing_is_fine(
+def test_a_command_that_reads_and_prints_nothing_succeeds(
     db: sqlite3.Connection, migrated: Memctl, tmp_path: Path
 ) -> None:
     grow(db, 4)
@@ -967,7 +965,7 @@ def test_a_command_that_reads_and_prints_nothing_is_fine(
     assert (answer.out, answer.err) == ("", "")
 
 
-def test_no_shell_touches_the_arguments(
+def test_arguments_are_not_interpreted_by_a_shell(
     db: sqlite3.Connection, migrated: Memctl, tmp_path: Path
 ) -> None:
     script = tmp_path / "show.sh"
@@ -990,7 +988,9 @@ def test_the_command_may_use_memctl_itself(
     assert statuses(db) == [("cleanup", "ok"), ("decay", "ok")]
 
 
-def test_without_a_command_an_alert_is_an_event(db: sqlite3.Connection, migrated: Memctl) -> None:
+def test_without_a_command_an_alert_is_only_an_event(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
     take_snapshot(db, "2026-11-21", 300)
 
     answer = migrated.ok("cleanup")
@@ -1000,14 +1000,14 @@ def test_without_a_command_an_alert_is_an_event(db: sqlite3.Connection, migrated
     assert raised(db) == [("alert:drop",)]
 
 
-def test_a_preview_tells_nobody(
-    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], told: Path
+def test_a_preview_delivers_no_alert(
+    db: sqlite3.Connection, migrated: Memctl, configured: tuple[str, str], delivered: Path
 ) -> None:
     grow(db, 4)
 
     migrated.ok("cleanup", "--dry-run", *configured)
 
-    assert documents(told) == []
+    assert documents(delivered) == []
     assert alert_events(db) == []
 
 
@@ -1016,14 +1016,14 @@ def test_a_preview_tells_nobody(
 
 @pytest.fixture
 def bridged(tmp_path: Path) -> tuple[str, str]:
-    """The options that name a configuration with the bridge."""
+    """The options that name a configuration with the bridge enabled."""
     configuration = tmp_path / "bridge.toml"
     configuration.write_text("[observability]\nevents = true\n")
     return "--config", str(configuration)
 
 
 @pytest.mark.parametrize("key", ["TEXT PRIMARY KEY NOT NULL", "INTEGER PRIMARY KEY AUTOINCREMENT"])
-def test_the_service_is_told_of_every_run_in_one_row(
+def test_every_run_is_one_row_in_the_services_table(
     db: sqlite3.Connection, migrated: Memctl, bridged: tuple[str, str], key: str
 ) -> None:
     db.execute(SERVICE_EVENTS.format(id=key))
@@ -1036,7 +1036,7 @@ def test_the_service_is_told_of_every_run_in_one_row(
     migrated("cleanup", *bridged)
     migrated.ok("cleanup", "--dry-run", *bridged)
     db.execute("DROP TRIGGER mute")
-    migrated.ok("cleanup")  # without the configuration that wants it
+    migrated.ok("cleanup")  # without the configuration that enables it
 
     columns = "event_type, agent_id, severity, message, timestamp IS NOT NULL, id IS NOT NULL"
     assert rows(db, "observability_events", columns) == [
@@ -1061,10 +1061,12 @@ def test_the_service_is_told_of_every_run_in_one_row(
     "table",
     [
         pytest.param("", id="missing"),
-        pytest.param("CREATE TABLE observability_events (id, event_type, message)", id="another"),
+        pytest.param(
+            "CREATE TABLE observability_events (id, event_type, message)", id="another table"
+        ),
         pytest.param(
             SERVICE_EVENTS.format(id="TEXT").replace("task_id TEXT", "task_id TEXT NOT NULL"),
-            id="wanting more",
+            id="a required column more",
         ),
         pytest.param(
             "CREATE VIEW observability_events AS"
@@ -1073,7 +1075,7 @@ def test_the_service_is_told_of_every_run_in_one_row(
         ),
     ],
 )
-def test_a_table_that_does_not_take_the_row_fails_no_job(
+def test_a_table_that_does_not_accept_the_row_fails_no_job(
     db: sqlite3.Connection, migrated: Memctl, bridged: tuple[str, str], table: str
 ) -> None:
     db.executescript(table)
@@ -1085,7 +1087,7 @@ def test_a_table_that_does_not_take_the_row_fails_no_job(
     assert statuses(db) == [("cleanup", "ok")]
 
 
-def test_the_service_is_told_nothing_unless_it_is_wanted(
+def test_no_row_is_written_unless_the_bridge_is_enabled(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     db.execute(SERVICE_EVENTS.format(id="TEXT"))

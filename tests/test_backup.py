@@ -1,4 +1,4 @@
-"""Backups of the whole database: verified, rotated with care, and a way back that is safe."""
+"""Backups of the whole database: verified, rotated safely, and restored safely."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def memories(migrated: Memctl, remember: Callable[..., str]) -> Memctl:
 
 
 def identity(database: Path) -> str:
-    """Return the identity that a database or a backup has."""
+    """Return the identity of a database or a backup."""
     with closing(connect(database)) as db:
         ((stored,),) = db.execute("SELECT value FROM memory_state WHERE key = 'database_id'")
     return str(json.loads(stored)["id"])
@@ -97,11 +97,11 @@ def test_a_backup_is_silent_off_a_terminal(memories: Memctl) -> None:
         pytest.param(
             ("-o", "copy", "--keep", "2"),
             ["copy-20261122T094358Z", "copy-20261122T094358Z-2"],
-            id="several under one name",
+            id="several with one name",
         ),
     ],
 )
-def test_two_backups_of_the_same_second_have_two_names(
+def test_two_backups_in_the_same_second_get_different_names(
     memories: Memctl, tmp_path: Path, words: tuple[str, ...], names: list[str]
 ) -> None:
     words = tuple(str(tmp_path / word) if word in (".", "copy") else word for word in words)
@@ -111,7 +111,7 @@ def test_two_backups_of_the_same_second_have_two_names(
     assert found == [str(tmp_path / name) for name in names]
 
 
-def test_a_file_that_exists_is_not_overwritten(memories: Memctl, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(memories: Memctl, tmp_path: Path) -> None:
     file = tmp_path / "copy.db"
     memories.ok("backup", "-o", str(file))
     content = file.read_bytes()
@@ -134,7 +134,7 @@ def test_the_database_is_not_overwritten(memories: Memctl) -> None:
     assert everything(memories.database) == before
 
 
-def test_rotation_keeps_the_newest_and_removes_only_its_own(
+def test_rotation_keeps_the_newest_and_removes_only_own_backups(
     memories: Memctl, tmp_path: Path
 ) -> None:
     others = {
@@ -191,7 +191,7 @@ def test_backups_from_the_future_are_neither_counted_nor_removed(memories: Memct
     assert all(Path(file).exists() for file in future)
 
 
-def test_a_damaged_backup_takes_no_place_in_the_rotation(memories: Memctl) -> None:
+def test_rotation_does_not_count_a_damaged_backup(memories: Memctl) -> None:
     files = [
         Path(memories.at(NOW + timedelta(days=day)).ok("backup", "--json").json["path"])
         for day in range(3)
@@ -204,7 +204,7 @@ def test_a_damaged_backup_takes_no_place_in_the_rotation(memories: Memctl) -> No
     assert files[1].exists()
 
 
-def test_a_damaged_database_costs_no_good_backup(memories: Memctl) -> None:
+def test_a_damaged_database_makes_rotation_remove_no_good_backup(memories: Memctl) -> None:
     good = memories.ok("backup", "--json").json["path"]
     with closing(connect(memories.database)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -226,7 +226,7 @@ def test_a_damaged_database_costs_no_good_backup(memories: Memctl) -> None:
     assert memories.ok("backup", "--verify", good)
 
 
-def test_a_good_backup_is_verified_without_a_trace(memories: Memctl) -> None:
+def test_verifying_a_backup_leaves_no_files(memories: Memctl) -> None:
     file = memories.ok("backup", "--json").json["path"]
     before = names_beside(memories.database)
 
@@ -259,7 +259,7 @@ def flip(file: Path) -> None:
         ),
     ],
 )
-def test_a_backup_that_is_not_whole_is_found_out(
+def test_an_incomplete_or_damaged_backup_fails_verification(
     memories: Memctl, damage: Callable[[Path], Any], problem: str
 ) -> None:
     file = Path(memories.ok("backup", "--json").json["path"])
@@ -271,7 +271,7 @@ def test_a_backup_that_is_not_whole_is_found_out(
     assert problem in complaint(answer)
 
 
-def test_a_backup_beside_the_working_service_is_of_one_moment(memories: Memctl) -> None:
+def test_a_backup_beside_a_writing_service_is_consistent(memories: Memctl) -> None:
     with service_at_work(memories.database, use_memories) as service:
         file = memories.ok("backup", "--json").json["path"]
         acknowledged = dict(service.acknowledged)
@@ -284,10 +284,10 @@ def test_a_backup_beside_the_working_service_is_of_one_moment(memories: Memctl) 
     assert {row[0] for row in copied} & {row[0] for row in stored}
 
 
-# The way back
+# Restoring
 
 
-def test_the_way_back_leads_to_what_was_backed_up(memories: Memctl, tmp_path: Path) -> None:
+def test_restoring_a_backup_brings_back_the_database(memories: Memctl, tmp_path: Path) -> None:
     file = memories.ok("backup", "--json").json["path"]
     before = everything(memories.database)
     with closing(connect(memories.database)) as db:
@@ -302,7 +302,7 @@ def test_the_way_back_leads_to_what_was_backed_up(memories: Memctl, tmp_path: Pa
     assert answer["before"] == str(tmp_path / "harness.db.before-restore-20261122T094358Z")
 
 
-def test_the_way_back_can_be_gone_back(memories: Memctl) -> None:
+def test_restoring_a_backup_can_be_undone(memories: Memctl) -> None:
     file = memories.ok("backup", "--json").json["path"]
     with closing(connect(memories.database)) as db:
         db.execute("UPDATE agent_memory SET value = 'tuesday'")
@@ -314,7 +314,7 @@ def test_the_way_back_can_be_gone_back(memories: Memctl) -> None:
         assert rows(db, "agent_memory", "value") == [("tuesday",)]
 
 
-def test_a_service_that_is_connected_goes_on_with_what_was_restored(memories: Memctl) -> None:
+def test_a_connected_service_continues_with_the_restored_database(memories: Memctl) -> None:
     with closing(Service(memories.database)) as service:
         file = memories.ok("backup", "--json").json["path"]
         service.remember("build_agent", "learning", "k1", "tuesday")
@@ -335,16 +335,16 @@ def test_a_service_that_is_connected_goes_on_with_what_was_restored(memories: Me
     assert values == {"monday": 1, "wednesday": 0}
 
 
-def write_and_look(service: Service, number: int) -> Row:
-    """Remember something, which a restore may take back at once, and read what it may not."""
+def write_and_read(service: Service, number: int) -> Row:
+    """Write a memory that a restore may remove, and read one that it may not."""
     service.remember("service", "learning", f"key {number}", "v")
     return read_row(service, "build_agent", "learning", "k1")
 
 
-def test_a_service_at_work_sees_no_moment_without_its_memories(memories: Memctl) -> None:
+def test_a_running_service_never_misses_its_memories_during_a_restore(memories: Memctl) -> None:
     file = memories.ok("backup", "--json").json["path"]
 
-    with service_at_work(memories.database, write_and_look) as service:
+    with service_at_work(memories.database, write_and_read) as service:
         answer = memories("backup", "--restore", file)
 
     with closing(connect(memories.database)) as db:
@@ -362,13 +362,13 @@ def test_a_service_at_work_sees_no_moment_without_its_memories(memories: Memctl)
     ],
 )
 @pytest.mark.parametrize("manifest", [True, False], ids=["manifest", "no manifest"])
-def test_nothing_leads_back_to_a_backup_that_is_not_whole(
+def test_an_incomplete_or_damaged_backup_is_not_restored(
     memories: Memctl, damage: Callable[[Path], Any], manifest: bool
 ) -> None:
     file = Path(memories.ok("backup", "--json").json["path"])
     if not manifest:
         file.with_name(f"{file.name}.json").unlink()
-        if damage is flip:  # without a checksum SQLite finds only what breaks its structure
+        if damage is flip:  # without a checksum, SQLite finds only damage of its structure
             file.write_bytes(file.read_bytes()[:8192])
     if manifest or damage is not flip:
         damage(file)
@@ -382,7 +382,7 @@ def test_nothing_leads_back_to_a_backup_that_is_not_whole(
     assert not [name for name in names_beside(memories.database) if "before" in name]
 
 
-def test_a_database_of_something_else_is_not_restored(memories: Memctl, tmp_path: Path) -> None:
+def test_a_database_of_another_program_is_not_restored(memories: Memctl, tmp_path: Path) -> None:
     other = tmp_path / "other.db"
     with closing(connect(other)) as db:
         db.execute("CREATE TABLE t (x)")
@@ -396,7 +396,9 @@ def test_a_database_of_something_else_is_not_restored(memories: Memctl, tmp_path
 
 
 @pytest.mark.parametrize("name", ["harness.db", "other.db"])
-def test_a_database_in_use_is_no_backup(memories: Memctl, tmp_path: Path, name: str) -> None:
+def test_a_database_in_use_is_not_restored_as_a_backup(
+    memories: Memctl, tmp_path: Path, name: str
+) -> None:
     before = everything(memories.database)
 
     with closing(Service(tmp_path / name)) as service:
@@ -411,9 +413,7 @@ def test_a_database_in_use_is_no_backup(memories: Memctl, tmp_path: Path, name: 
     assert everything(memories.database) == before
 
 
-def test_a_backup_that_finds_the_disk_full_leaves_nothing_on_it(
-    small_disk: Path, memories: Memctl
-) -> None:
+def test_a_backup_to_a_full_disk_leaves_no_file(small_disk: Path, memories: Memctl) -> None:
     memories.ok("backup", "-o", str(small_disk), "--keep", "1")
     fill_disk(small_disk, room=64 * 1024)
 
@@ -424,7 +424,7 @@ def test_a_backup_that_finds_the_disk_full_leaves_nothing_on_it(
     assert sorted(file.name for file in small_disk.iterdir()) == ["filler", FIRST, f"{FIRST}.json"]
 
 
-def test_the_way_back_waits_for_a_lock_only_as_long_as_it_may(memories: Memctl) -> None:
+def test_restoring_a_backup_waits_for_a_lock_as_long_as_specified(memories: Memctl) -> None:
     file = memories.ok("backup", "--json").json["path"]
     before = everything(memories.database)
 
@@ -437,7 +437,7 @@ def test_the_way_back_waits_for_a_lock_only_as_long_as_it_may(memories: Memctl) 
     assert not [name for name in names_beside(memories.database) if "before" in name]
 
 
-def test_a_lost_database_is_made_anew_and_then_restored(memories: Memctl) -> None:
+def test_a_lost_database_is_created_again_and_restored(memories: Memctl) -> None:
     file = memories.ok("backup", "--json").json["path"]
     before = everything(memories.database)
     for name in ("harness.db", "harness.db-wal", "harness.db-shm"):
@@ -450,7 +450,7 @@ def test_a_lost_database_is_made_anew_and_then_restored(memories: Memctl) -> Non
 
 
 @pytest.mark.parametrize("page_size", [512, 1024, 8192, 65536])
-def test_a_lost_database_of_any_page_size_comes_back(
+def test_a_lost_database_of_any_page_size_is_restored(
     template: Path, path: Path, page_size: int
 ) -> None:
     shutil.copyfile(template, path)
@@ -474,7 +474,7 @@ def test_a_lost_database_of_any_page_size_comes_back(
         assert db.execute("PRAGMA page_size").fetchone() == (page_size,)
 
 
-def test_pages_of_another_size_do_not_come_under_programs_that_use_the_database(
+def test_a_backup_with_another_page_size_is_not_restored_while_in_use(
     template: Path, path: Path, tmp_path: Path
 ) -> None:
     shutil.copyfile(template, path)
@@ -512,7 +512,7 @@ def test_a_backup_that_is_not_utf8_is_not_restored(
     assert everything(path) == before
 
 
-def test_killed_at_any_moment_the_way_back_was_gone_or_not(
+def test_a_killed_restore_is_complete_or_had_no_effect(
     memories: Memctl, remember: Callable[..., str], tmp_path: Path
 ) -> None:
     for _ in range(400):
@@ -546,7 +546,7 @@ def test_killed_at_any_moment_the_way_back_was_gone_or_not(
 
 
 def begin_backup(made: Path, name: str, **changes: Any) -> list[Path]:
-    """Leave what a backup leaves that is killed while it copies; `made` is one that was finished.
+    """Leave the files of a backup killed while it copied; `made` is a finished one.
 
     Returns its draft and its manifest.
     """
@@ -558,10 +558,14 @@ def begin_backup(made: Path, name: str, **changes: Any) -> list[Path]:
     return [draft, note]
 
 
-def test_the_next_backup_removes_what_a_killed_one_left(memories: Memctl, tmp_path: Path) -> None:
+def test_the_next_backup_removes_the_files_of_a_killed_one(
+    memories: Memctl, tmp_path: Path
+) -> None:
     made = Path(memories.ok("backup", "--json").json["path"])
     left = begin_backup(made, "harness.db.backup-20261121T094358Z")
-    named = tmp_path / "harness.db.backup-20261120T094358Z"  # killed before it was described
+    named = (
+        tmp_path / "harness.db.backup-20261120T094358Z"
+    )  # killed before the manifest was complete
     left += [named, *begin_backup(made, named.name)]
     shutil.copyfile(made, named)
     by_hand = tmp_path / ".harness.db.backup-mine"
@@ -574,7 +578,7 @@ def test_the_next_backup_removes_what_a_killed_one_left(memories: Memctl, tmp_pa
     assert made.exists()
 
 
-def test_a_backup_that_another_database_is_making_is_left_alone(memories: Memctl) -> None:
+def test_the_draft_of_another_databases_backup_is_not_removed(memories: Memctl) -> None:
     made = Path(memories.ok("backup", "--json").json["path"])
     begun = begin_backup(made, "harness.db.backup-20261121T094358Z", database_id="another")
 
@@ -592,18 +596,18 @@ def test_a_name_that_another_backup_has_reserved_is_not_taken(memories: Memctl) 
     assert answer["path"] == f"{memories.database}.backup-20261123T094358Z-2"
 
 
-# Whose a backup is
+# Ownership of backups
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A place with a database of its own, as memctl's functions see it."""
+    """A database and a directory for backups, as memctl's functions see them."""
 
     path: Path
     directory: Path
 
     def back_up(self, *, day: int, keep: int | None = None) -> list[str]:
-        """Make a backup on a day; returns the names of those that were removed."""
+        """Make a backup on a day; returns the names of the backups removed."""
         with open_database(self.path) as db:
             made = back_up(
                 db, self.path, target=self.directory, keep=keep, now=NOW + timedelta(days=day)
@@ -620,7 +624,7 @@ def machine(template: Path, tmp_path: Path) -> Machine:
     return Machine(tmp_path / "data" / "harness.db", tmp_path / "backups")
 
 
-def test_databases_of_one_name_in_one_directory_keep_their_own_backups(
+def test_databases_with_the_same_name_rotate_only_their_own_backups(
     machine: Machine, template: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "other").mkdir()
@@ -637,7 +641,7 @@ def test_databases_of_one_name_in_one_directory_keep_their_own_backups(
 
 
 @pytest.mark.parametrize("name", ["harness.db", "renamed.db"])
-def test_a_database_that_was_moved_goes_on_with_its_backups(
+def test_a_moved_database_continues_to_rotate_its_backups(
     machine: Machine, tmp_path: Path, name: str
 ) -> None:
     machine.back_up(day=0)
@@ -650,7 +654,7 @@ def test_a_database_that_was_moved_goes_on_with_its_backups(
     assert removed == ["harness.db.backup-20261122T094358Z"]
 
 
-def test_who_restores_a_backup_of_another_database_never_rotates_its_backups(
+def test_restoring_anothers_backup_does_not_rotate_its_backups(
     machine: Machine, tmp_path: Path
 ) -> None:
     machine.back_up(day=0)
@@ -669,7 +673,7 @@ def test_who_restores_a_backup_of_another_database_never_rotates_its_backups(
     assert removed == ["copy.db.backup-20261124T094358Z"]
 
 
-def test_a_database_that_was_moved_to_another_disk_goes_on_with_its_backups(
+def test_a_database_moved_to_another_disk_continues_its_rotation(
     machine: Machine, tmp_path: Path
 ) -> None:
     machine.back_up(day=0)
@@ -681,7 +685,7 @@ def test_a_database_that_was_moved_to_another_disk_goes_on_with_its_backups(
 
 
 def change_identity(path: Path, **changes: str) -> None:
-    """Make a database remember that its file was elsewhere."""
+    """Make a database record another identity of its file."""
     with closing(connect(path)) as db:
         ((stored,),) = db.execute("SELECT value FROM memory_state WHERE key = 'database_id'")
         db.execute(
@@ -690,14 +694,14 @@ def change_identity(path: Path, **changes: str) -> None:
         )
 
 
-def test_a_container_with_a_new_name_goes_on_with_its_backups(machine: Machine) -> None:
+def test_a_container_with_a_new_name_continues_its_rotation(machine: Machine) -> None:
     machine.back_up(day=0)
     change_identity(machine.path, host="3f1c0ffee")
 
     assert machine.back_up(day=1, keep=1) == ["harness.db.backup-20261122T094358Z"]
 
 
-def test_a_copy_of_a_database_leaves_the_backups_of_the_original_alone(
+def test_a_copied_database_does_not_rotate_the_originals_backups(
     machine: Machine, tmp_path: Path
 ) -> None:
     machine.back_up(day=0)
@@ -731,7 +735,7 @@ def test_a_restored_database_keeps_its_identity(memories: Memctl) -> None:
     assert removed["removed"] == [file]
 
 
-def test_series_of_different_names_are_kept_apart(machine: Machine) -> None:
+def test_series_with_different_names_are_rotated_separately(machine: Machine) -> None:
     daily = replace(machine, directory=machine.directory / "daily")
     weekly = replace(machine, directory=machine.directory / "weekly")
     weekly.back_up(day=0, keep=1)
@@ -753,7 +757,7 @@ def test_backups_of_an_earlier_memctl_are_kept(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("note", ["renamed with it", "left behind", "of a later memctl"])
-def test_a_backup_that_was_renamed_keeps_its_checksum(machine: Machine, note: str) -> None:
+def test_a_renamed_backup_keeps_its_checksum(machine: Machine, note: str) -> None:
     machine.back_up(day=0)
     made = machine.directory / FIRST
     renamed = made.rename(machine.directory / "before the upgrade")
@@ -771,7 +775,7 @@ def test_a_backup_that_was_renamed_keeps_its_checksum(machine: Machine, note: st
 
 
 @pytest.mark.parametrize("action", ["migrate", "restore", "rollback"])
-def test_a_copy_made_before_a_change_has_a_manifest(
+def test_a_backup_made_before_a_change_has_a_manifest(
     memories: Memctl, tmp_path: Path, action: str
 ) -> None:
     if action == "migrate":
@@ -803,14 +807,14 @@ def test_a_copy_made_before_a_change_has_a_manifest(
         pytest.param(("-o", "a", "--restore", "a"), id="make and restore"),
     ],
 )
-def test_a_backup_of_nothing_sensible_is_an_error_of_usage(
+def test_invalid_options_of_backup_are_usage_errors(
     memories: Memctl, words: tuple[str, ...]
 ) -> None:
     assert memories("backup", *words).exit_code == 2
 
 
 @pytest.mark.parametrize("place", ["nowhere/copy.db", "x" * 300])
-def test_a_place_that_cannot_be_written_is_named(
+def test_an_unwritable_directory_is_named_in_the_error(
     memories: Memctl, tmp_path: Path, place: str
 ) -> None:
     answer = memories("backup", "-o", str(tmp_path / place))
@@ -820,7 +824,7 @@ def test_a_place_that_cannot_be_written_is_named(
     assert not [name for name in names_beside(memories.database) if "backup" in name]
 
 
-def test_a_plain_database_can_be_backed_up(memctl: Memctl, service: Service) -> None:
+def test_an_unmigrated_database_can_be_backed_up(memctl: Memctl, service: Service) -> None:
     service.remember("build_agent", "learning", "k", "v")
 
     manifest = memctl.ok("backup", "--json").json["manifest"]

@@ -1,4 +1,4 @@
-"""What users, disks and clocks get wrong: the right exit code, one line, and nothing changed."""
+"""Errors of users, disks and clocks: the right exit code, one line, and nothing changed."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def commands(*names: str) -> pytest.MarkDecorator:
 
 
 def commands_but(*names: str) -> pytest.MarkDecorator:
-    """Run a test with all commands but some."""
+    """Run a test with all commands except some."""
     return commands(*(name for name in COMMANDS if name not in names))
 
 
@@ -111,7 +111,7 @@ def test_a_directory_is_not_a_database(words: Words, memctl: Memctl) -> None:
         ),
     ],
 )
-def test_a_file_that_is_no_database_is_refused_and_kept(
+def test_a_file_that_is_not_a_database_is_refused_and_unchanged(
     words: Words, content: bytes, memctl: Memctl
 ) -> None:
     memctl.database.write_bytes(content)
@@ -160,7 +160,7 @@ def test_an_empty_file_is_an_empty_database_to_schema_commands(
         pytest.param("loop", id="link to itself"),
     ],
 )
-def test_a_path_that_cannot_be_is_an_error_of_one_line(
+def test_an_impossible_path_is_an_error_of_one_line(
     name: str, words: Words, tmp_path: Path
 ) -> None:
     (tmp_path / "loop").symlink_to("loop")
@@ -181,7 +181,7 @@ def test_a_path_that_cannot_be_is_an_error_of_one_line(
         if name != "demo" or trouble == "a directory"  # it takes a second each time
     ],
 )
-def test_what_needs_no_database_does_not_mind_a_wrong_one(
+def test_commands_without_a_database_ignore_an_invalid_one(
     trouble: str, words: Words, memctl: Memctl
 ) -> None:
     if trouble == "a directory":
@@ -207,7 +207,7 @@ def fill_pages(memctl: Memctl) -> None:
 
 
 @every_command
-def test_a_database_that_was_cut_off_is_damaged(words: Words, memories: Memctl) -> None:
+def test_a_truncated_database_is_damaged(words: Words, memories: Memctl) -> None:
     fill_pages(memories)
     content = memories.database.read_bytes()
     memories.database.write_bytes(content[: len(content) // 2])
@@ -220,7 +220,7 @@ def test_a_database_that_was_cut_off_is_damaged(words: Words, memories: Memctl) 
 
 
 def overwrite_tables(path: Path) -> bytes:
-    """Overwrite the first page of every table and index but the record of migrations."""
+    """Overwrite the first page of every table and index except the record of migrations."""
     with closing(connect(path)) as db:
         (size,) = db.execute("PRAGMA page_size").fetchone()
         pages = db.execute(
@@ -261,7 +261,7 @@ def test_a_damaged_database_is_not_migrated_and_leaves_no_backup(
     assert names_beside(memctl.database) == ["harness.db", "harness.db.memctl.lock"]
 
 
-def test_a_job_that_meets_a_damaged_page_fails_and_says_so_in_the_ledger(
+def test_a_job_that_reads_a_damaged_page_fails_and_is_recorded(
     memories: Memctl,
 ) -> None:
     fill_pages(memories)
@@ -275,11 +275,11 @@ def test_a_job_that_meets_a_damaged_page_fails_and_says_so_in_the_ledger(
 
     with closing(connect(memories.database)) as db:
         archived = {memory for (memory,) in rows(db, "archived_memories", "id")}
-        told = {memory for (memory,) in rows(db, "memory_events", "memory_id")}
+        recorded = {memory for (memory,) in rows(db, "memory_events", "memory_id")}
         runs = rows(db, "memory_runs", "status, error")
     assert answer.exit_code == 1
     assert complaint(answer).startswith(f"memctl: {memories.database} is damaged (")
-    assert archived == told
+    assert archived == recorded
     assert runs[0] == ("ok", None)
     assert (runs[1][0], f"memctl: {runs[1][1]}") == ("failed", complaint(answer))
 
@@ -289,7 +289,7 @@ def test_a_job_that_meets_a_damaged_page_fails_and_says_so_in_the_ledger(
 
 @pytest.fixture
 def run_unprivileged() -> Callable[..., Answer]:
-    """Run the program without root's power to write what may not be written."""
+    """Run the program without root's power to override file permissions."""
     prefix: list[str] = []
     if os.geteuid() == 0:
         prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
@@ -307,7 +307,7 @@ def run_unprivileged() -> Callable[..., Answer]:
 
 @pytest.fixture
 def restore_modes(tmp_path: Path) -> Iterator[None]:
-    """Make everything accessible again, so that it can be looked at and removed."""
+    """Make everything accessible again, so that it can be checked and removed."""
     yield
     tmp_path.chmod(0o700)
     for file in tmp_path.iterdir():
@@ -329,7 +329,7 @@ def close_off(memctl: Memctl, *, directory: int, database: int) -> None:
     ],
 )
 @pytest.mark.usefixtures("restore_modes")
-def test_a_read_only_directory_is_named_and_nothing_changed(
+def test_a_read_only_directory_is_named_and_nothing_changes(
     lock: bool,
     database: int,
     words: Words,
@@ -371,7 +371,7 @@ def test_a_read_only_file_is_named_and_not_changed(
 
 @commands(*READING)
 @pytest.mark.usefixtures("restore_modes")
-def test_a_read_only_file_can_be_looked_at(
+def test_a_read_only_database_can_be_read(
     words: Words, memories: Memctl, run_unprivileged: Callable[..., Answer]
 ) -> None:
     expected = memories(*words)
@@ -384,7 +384,7 @@ def test_a_read_only_file_can_be_looked_at(
 
 @every_command
 @pytest.mark.usefixtures("restore_modes")
-def test_a_file_that_may_not_be_read_is_named(
+def test_an_unreadable_file_is_named(
     words: Words, memories: Memctl, run_unprivileged: Callable[..., Answer]
 ) -> None:
     close_off(memories, directory=0o755, database=0)
@@ -397,7 +397,7 @@ def test_a_file_that_may_not_be_read_is_named(
 
 @commands("migrate", "rollback", "status", "cleanup")
 @pytest.mark.usefixtures("restore_modes")
-def test_a_directory_that_may_not_be_entered_is_an_error_of_one_line(
+def test_an_inaccessible_directory_is_an_error_of_one_line(
     words: Words, tmp_path: Path, run_unprivileged: Callable[..., Answer]
 ) -> None:
     closed = tmp_path / "closed"
@@ -412,7 +412,7 @@ def test_a_directory_that_may_not_be_entered_is_an_error_of_one_line(
 
 
 @pytest.mark.usefixtures("restore_modes")
-def test_a_home_directory_that_may_not_be_entered_is_an_error_of_one_line(
+def test_an_inaccessible_home_directory_is_an_error_of_one_line(
     memories: Memctl, tmp_path: Path, run_unprivileged: Callable[..., Answer]
 ) -> None:
     home = tmp_path / "home"
@@ -430,7 +430,7 @@ def test_a_home_directory_that_may_not_be_entered_is_an_error_of_one_line(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
-def test_the_lock_file_that_root_makes_belongs_to_the_owner_of_the_database(
+def test_a_lock_file_created_by_root_belongs_to_the_databases_owner(
     memctl: Memctl, service: Service
 ) -> None:
     os.chown(memctl.database, 4711, 4711)
@@ -450,7 +450,7 @@ every_change = pytest.mark.parametrize(
 
 
 @every_change
-def test_a_full_disk_stops_a_command_that_then_works_when_there_is_room(
+def test_a_command_stopped_by_a_full_disk_works_when_there_is_space(
     job: Job, small_disk: Path, tmp_path: Path
 ) -> None:
     memctl = Memctl(small_disk / "harness.db")
@@ -474,7 +474,7 @@ def test_a_full_disk_stops_a_command_that_then_works_when_there_is_room(
 
 
 @pytest.mark.parametrize("room", [0, 12 * 1024, 32 * 1024])
-def test_migrate_leaves_no_database_behind_when_there_is_no_room_for_its_first_step(
+def test_migrate_leaves_no_database_without_space_for_its_first_step(
     small_disk: Path, room: int
 ) -> None:
     memctl = Memctl(small_disk / "new.db")
@@ -491,7 +491,7 @@ def test_migrate_leaves_no_database_behind_when_there_is_no_room_for_its_first_s
     "job",
     [pytest.param(job, id=job.name) for job in JOBS if job.name in ("cleanup", "prune", "restore")],
 )
-def test_a_disk_that_fills_up_between_two_batches_loses_and_doubles_nothing(
+def test_a_disk_filled_up_between_batches_loses_and_duplicates_nothing(
     job: Job, small_disk: Path, tmp_path: Path
 ) -> None:
     memctl = Memctl(small_disk / "harness.db")
@@ -500,7 +500,7 @@ def test_a_disk_that_fills_up_between_two_batches_loses_and_doubles_nothing(
     filler = fill_disk(small_disk, room=1_000_000)
 
     with closing(connect(memctl.database)) as reader:
-        # An old snapshot keeps the write-ahead log from starting over, so that it must grow.
+        # A reader of an old snapshot keeps the write-ahead log from restarting: it must grow.
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM agent_memory").fetchone()
         answer = memctl(*words)
@@ -517,7 +517,7 @@ def test_a_disk_that_fills_up_between_two_batches_loses_and_doubles_nothing(
 
 
 @pytest.mark.parametrize("job", [pytest.param(job, id=job.name) for job in SCHEMA_CHANGES])
-def test_a_backup_that_finds_the_disk_full_leaves_nothing_on_it(job: Job, small_disk: Path) -> None:
+def test_a_backup_before_a_change_leaves_no_file_on_a_full_disk(job: Job, small_disk: Path) -> None:
     memctl = Memctl(small_disk / "harness.db")
     words = job.prepare(memctl, MANY)
 
@@ -534,7 +534,7 @@ def test_a_backup_that_finds_the_disk_full_leaves_nothing_on_it(job: Job, small_
 
 
 @commands_but("migrate", "rollback", "status", "backup", "check")
-def test_a_database_that_was_never_migrated_is_left_alone(
+def test_an_unmigrated_database_is_refused_and_unchanged(
     words: Words, memctl: Memctl, service: Service
 ) -> None:
     service.remember("build_agent", "learning", "key", "value", memory_id="active")
@@ -566,7 +566,7 @@ def test_a_database_that_was_never_migrated_is_left_alone(
         ),
     ],
 )
-def test_a_schema_that_is_not_ours_is_left_alone(
+def test_a_newer_or_changed_schema_is_refused_and_unchanged(
     change: str, problem: str, words: Words, memories: Memctl
 ) -> None:
     with closing(connect(memories.database)) as db:
@@ -581,7 +581,7 @@ def test_a_schema_that_is_not_ours_is_left_alone(
 
 
 @commands_but("status", "check", "migrate", "rollback", "backup")
-def test_a_column_that_memctl_does_not_know_stops_it(words: Words, memories: Memctl) -> None:
+def test_an_unknown_column_is_refused(words: Words, memories: Memctl) -> None:
     with closing(connect(memories.database)) as db:
         db.execute("ALTER TABLE agent_memory ADD COLUMN embedding BLOB")
     before = everything(memories.database)
@@ -618,7 +618,7 @@ def test_a_table_of_another_product_is_not_migrated(table: str, memctl: Memctl) 
     assert everything(memctl.database) == before
 
 
-# What does not exist
+# Names that do not exist
 
 
 @pytest.mark.parametrize(
@@ -689,7 +689,7 @@ def test_a_table_of_another_product_is_not_migrated(table: str, memctl: Memctl) 
         ),
     ],
 )
-def test_what_does_not_exist_is_named_and_nothing_changed(
+def test_a_missing_name_is_reported_and_nothing_changes(
     words: Words, problem: str, memories: Memctl
 ) -> None:
     before = memory_tables(memories.database)
@@ -701,7 +701,7 @@ def test_what_does_not_exist_is_named_and_nothing_changed(
     assert memory_tables(memories.database) == before
 
 
-# Values that make no sense
+# Invalid values
 
 
 @pytest.mark.parametrize(
@@ -778,14 +778,14 @@ def test_what_does_not_exist_is_named_and_nothing_changed(
         pytest.param(
             ("restore", "build_agent", "--reason", "boredom"), id="restore unknown reason"
         ),
-        pytest.param(("restore",), id="restore what?"),
-        pytest.param(("restore", "build_agent"), id="restore what of the agent?"),
+        pytest.param(("restore",), id="restore without selection"),
+        pytest.param(("restore", "build_agent"), id="restore without selection of an agent"),
         pytest.param(("restore", "--run", "one"), id="a run in words"),
         pytest.param(("restore", "--run", "0"), id="run zero"),
         pytest.param(("restore", "--run", "-1"), id="a negative run"),
         pytest.param(("restore", "--run", "1", "--on-conflict", "ask"), id="unknown conflict"),
-        pytest.param(("archive", "build_agent"), id="archive what?"),
-        pytest.param(("archived",), id="archived whose?"),
+        pytest.param(("archive", "build_agent"), id="archive without ids"),
+        pytest.param(("archived",), id="archived without an agent"),
         pytest.param(("archived", "build_agent", "--csv", "--nl"), id="two formats"),
         *(
             pytest.param(
@@ -823,10 +823,12 @@ def test_what_does_not_exist_is_named_and_nothing_changed(
         pytest.param(("migrate", "--to", "99"), id="migrate too far"),
         pytest.param(("migrate", "--to", "-1"), id="migrate to a negative step"),
         pytest.param(("migrate", "--to", "two"), id="migrate to a word"),
-        pytest.param(("rollback", "--to", "99", "--yes"), id="rollback to the future"),
+        pytest.param(("rollback", "--to", "99", "--yes"), id="rollback to a later step"),
         pytest.param(("rollback", "--to", "-1", "--yes"), id="rollback to a negative step"),
-        pytest.param(("rollback", "--steps", "0", "--yes"), id="rollback of nothing"),
-        pytest.param(("rollback", "--steps", "-1", "--yes"), id="rollback of less than nothing"),
+        pytest.param(("rollback", "--steps", "0", "--yes"), id="rollback of zero steps"),
+        pytest.param(
+            ("rollback", "--steps", "-1", "--yes"), id="rollback of a negative number of steps"
+        ),
         pytest.param(("rollback", "--to", "1", "--steps", "1", "--yes"), id="rollback both ways"),
         pytest.param(("pause",), id="pause without a reason"),
         pytest.param(("cleanup", "build_agent"), id="an argument too many"),
@@ -834,7 +836,7 @@ def test_what_does_not_exist_is_named_and_nothing_changed(
         pytest.param(("clean",), id="an unknown command"),
     ],
 )
-def test_a_value_that_makes_no_sense_is_an_error_of_usage(words: Words, memories: Memctl) -> None:
+def test_an_invalid_value_is_a_usage_error(words: Words, memories: Memctl) -> None:
     before = memory_tables(memories.database)
 
     answer = memories(*words)
@@ -852,7 +854,7 @@ def test_a_value_that_makes_no_sense_is_an_error_of_usage(words: Words, memories
         pytest.param(("archived", "build_agent", "--offset", str(2**63)), id="offset"),
     ],
 )
-def test_a_number_beyond_64_bits_is_no_accident(words: Words, memories: Memctl) -> None:
+def test_a_number_beyond_64_bits_is_an_error_of_one_line(words: Words, memories: Memctl) -> None:
     before = memory_tables(memories.database)
 
     answer = memories(*words)
@@ -863,7 +865,7 @@ def test_a_number_beyond_64_bits_is_no_accident(words: Words, memories: Memctl) 
 
 
 @pytest.mark.parametrize("seconds", ["1e10", "1e300", "inf"])
-def test_an_absurd_patience_is_refused_or_kept(seconds: str, memories: Memctl) -> None:
+def test_an_excessive_lock_wait_is_refused_or_accepted(seconds: str, memories: Memctl) -> None:
     with write_lock(memories.database):
         process = memories.start("cleanup", "--lock-wait", seconds)
         with suppress(subprocess.TimeoutExpired):
@@ -908,20 +910,30 @@ def test_a_wrong_configuration_stops_every_command(
         pytest.param(b"retention = 1\n", ": retention: ", id="an unknown key"),
         pytest.param(b"[purge]\n", ": purge: ", id="an unknown section"),
         pytest.param(b"[prune]\nretention = 1\n", ": prune.retention: ", id="a misspelt key"),
-        pytest.param(b'"\\u001b[31m\\nkey" = 1\n', '"\\u001b[31m\\nkey": ', id="a key that acts"),
-        pytest.param(b"prune = 1\n", ": prune: ", id="a number for a section"),
+        pytest.param(
+            b'"\\u001b[31m\\nkey" = 1\n',
+            '"\\u001b[31m\\nkey": ',
+            id="a key with control characters",
+        ),
+        pytest.param(b"prune = 1\n", ": prune: ", id="a number instead of a section"),
         pytest.param(b"[prune]\nretention_days = -1\n", ": prune.retention_days: ", id="negative"),
         pytest.param(b'[prune]\nretention_days = "90"\n', ": prune.retention_days: ", id="text"),
         pytest.param(b"[prune]\nretention_days = 1.5\n", ": prune.retention_days: ", id="fraction"),
         pytest.param(b"[prune]\nretention_days = true\n", ": prune.retention_days: ", id="boolean"),
         pytest.param(
-            b"[prune]\nretention_days = 99999999999\n", ": prune.retention_days: ", id="absurd"
+            b"[prune]\nretention_days = 99999999999\n",
+            ": prune.retention_days: ",
+            id="an excessive number",
         ),
         pytest.param(
             b"[prune]\nprotected_importance = nan\n", ": prune.protected_importance: ", id="nan"
         ),
-        pytest.param(b"[promote]\nimportance = inf\n", ": promote.importance: ", id="no bound"),
-        pytest.param(b"[promote]\naccesses = -1\n", ": promote.accesses: ", id="under no access"),
+        pytest.param(
+            b"[promote]\nimportance = inf\n", ": promote.importance: ", id="an infinite bound"
+        ),
+        pytest.param(
+            b"[promote]\naccesses = -1\n", ": promote.accesses: ", id="fewer than zero accesses"
+        ),
         pytest.param(b"[promote]\nage_days = 0.5\n", ": promote.age_days: ", id="half a day"),
         pytest.param(b"[decay]\nfloor = -1\n", ": decay.floor: ", id="negative floor"),
         pytest.param(b"[decay]\nidle_rate = inf\n", ": decay.idle_rate: ", id="infinite rate"),
@@ -938,7 +950,7 @@ def test_a_wrong_configuration_stops_every_command(
         pytest.param(b"database = 1\n", ": database: ", id="a number for a database"),
     ],
 )
-def test_a_configuration_file_is_checked_before_anything_is_done(
+def test_the_configuration_file_is_checked_before_anything_else(
     content: bytes, problem: str, memories: Memctl, tmp_path: Path
 ) -> None:
     before = everything(memories.database)
@@ -960,7 +972,7 @@ def test_a_configuration_file_is_checked_before_anything_is_done(
         pytest.param("harness.db/config.toml", id="below a file"),
     ],
 )
-def test_a_configuration_file_that_was_named_must_exist(
+def test_a_specified_configuration_file_must_exist(
     name: str, memories: Memctl, tmp_path: Path
 ) -> None:
     answer = memories("cleanup", "--config", str(tmp_path / name))
@@ -970,7 +982,7 @@ def test_a_configuration_file_that_was_named_must_exist(
 
 
 @pytest.mark.usefixtures("restore_modes")
-def test_a_configuration_file_that_may_not_be_read_is_named(
+def test_an_unreadable_configuration_file_is_named(
     memories: Memctl, tmp_path: Path, run_unprivileged: Callable[..., Answer]
 ) -> None:
     words = words_with(("cleanup",), b"", tmp_path)
@@ -1009,7 +1021,7 @@ def test_a_configuration_file_that_may_not_be_read_is_named(
         ),
     ],
 )
-def test_an_odd_name_that_nothing_has_is_not_found_and_cannot_act(
+def test_an_unknown_odd_name_is_not_found_and_is_escaped(
     words: tuple[bytes, ...], name: bytes, memories: Memctl
 ) -> None:
     before = memory_tables(memories.database)
@@ -1022,7 +1034,7 @@ def test_an_odd_name_that_nothing_has_is_not_found_and_cannot_act(
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_an_odd_name_that_an_agent_has_works_everywhere(name: bytes, memories: Memctl) -> None:
+def test_an_odd_name_of_an_agent_works_in_every_command(name: bytes, memories: Memctl) -> None:
     text = name.decode("utf-8", "surrogateescape")
     with closing(connect(memories.database)) as db:
         insert_memory(db, id="odd")
@@ -1059,7 +1071,7 @@ def test_an_odd_name_that_an_agent_has_works_everywhere(name: bytes, memories: M
 
 
 @pytest.mark.parametrize("name", [b"\xff\xfe", b"two\nlines", b"\x1b[31m", b"[bold]a[/]"])
-def test_an_odd_path_that_nothing_has_cannot_act(name: bytes, memctl: Memctl) -> None:
+def test_an_odd_path_that_does_not_exist_is_escaped(name: bytes, memctl: Memctl) -> None:
     answer = memctl(b"status", b"--db", b"/nowhere/" + name)
 
     assert answer.exit_code == 10
@@ -1116,13 +1128,13 @@ def test_a_clock_more_than_an_hour_back_is_refused(words: Words, memories: Memct
 
 
 @commands("cleanup", "decay", "prune", "promote", "archive", "restore", "preview", "import")
-def test_a_clock_an_hour_back_is_good_enough(words: Words, memories: Memctl) -> None:
+def test_a_clock_an_hour_back_is_accepted(words: Words, memories: Memctl) -> None:
     answer = memories.at(NOW - timedelta(hours=1))(*words)
 
     assert (answer.exit_code, answer.out) == (0, "")
 
 
-def test_force_is_needed_once_after_a_clock_ran_ahead(memories: Memctl) -> None:
+def test_force_is_needed_once_after_the_clock_was_ahead(memories: Memctl) -> None:
     memories.at(NOW + timedelta(days=3650)).ok("prune", "--force")
 
     exit_codes = [
@@ -1136,7 +1148,7 @@ def test_force_is_needed_once_after_a_clock_ran_ahead(memories: Memctl) -> None:
     assert exit_codes == [3, 3, 0, 0, 0]
 
 
-def test_a_refusal_is_in_the_ledger_and_does_not_count_as_a_run(memories: Memctl) -> None:
+def test_a_refusal_is_recorded_and_does_not_count_as_a_run(memories: Memctl) -> None:
     memories.at(NOW - timedelta(days=2))("decay")
 
     again = memories.at(NOW - timedelta(minutes=30))("decay")
@@ -1180,7 +1192,7 @@ def archive_sizes(path: Path) -> dict[str, int]:
         )
 
 
-def test_prune_spares_the_agents_that_would_lose_most_of_their_archive(archives: Memctl) -> None:
+def test_prune_skips_agents_that_would_lose_most_of_their_archive(archives: Memctl) -> None:
     answer = archives("prune")
 
     assert answer.exit_code == 3
@@ -1198,7 +1210,7 @@ def test_prune_spares_the_agents_that_would_lose_most_of_their_archive(archives:
     }
 
 
-def test_prune_with_force_removes_what_is_old(archives: Memctl) -> None:
+def test_prune_with_force_deletes_all_old_memories(archives: Memctl) -> None:
     archives("prune")
 
     answer = archives("prune", "--force")
@@ -1207,7 +1219,7 @@ def test_prune_with_force_removes_what_is_old(archives: Memctl) -> None:
     assert archive_sizes(archives.database) == {"most": 60, "half": 60, "few": 100}
 
 
-def test_prune_tells_in_json_what_it_did_and_what_it_refused(archives: Memctl) -> None:
+def test_prune_json_has_what_was_deleted_and_what_was_refused(archives: Memctl) -> None:
     answer = archives("prune", "--json")
 
     assert answer.exit_code == 3
@@ -1218,7 +1230,7 @@ def test_prune_tells_in_json_what_it_did_and_what_it_refused(archives: Memctl) -
     assert json.loads(answer.err)["error"]["code"] == "refused"
 
 
-def test_a_preview_of_prune_refuses_the_same_and_removes_nothing(archives: Memctl) -> None:
+def test_a_preview_of_prune_is_refused_alike_and_deletes_nothing(archives: Memctl) -> None:
     before = everything(archives.database)
 
     preview = archives("prune", "--dry-run", "--json")
@@ -1232,7 +1244,7 @@ def test_a_preview_of_prune_refuses_the_same_and_removes_nothing(archives: Memct
 
 
 @pytest.mark.parametrize("what", ["a link", "a pipe"])
-def test_a_lock_file_that_is_no_file_is_refused(
+def test_a_lock_file_that_is_not_a_regular_file_is_refused(
     migrated: Memctl, tmp_path: Path, what: str
 ) -> None:
     victim = tmp_path / "victim"
@@ -1272,7 +1284,7 @@ def test_a_rollback_that_changes_nothing_leaves_no_backup(migrated: Memctl) -> N
         pytest.param(("config", "init", "--config", ""), 2, id="configuration"),
     ],
 )
-def test_an_empty_name_of_a_file_is_not_the_current_directory(
+def test_an_empty_file_name_is_refused(
     migrated: Memctl, words: tuple[str, ...], exit_code: int
 ) -> None:
     before = names_beside(migrated.database)
@@ -1285,10 +1297,10 @@ def test_an_empty_name_of_a_file_is_not_the_current_directory(
 
 
 @pytest.mark.parametrize("number", range(3, 8))
-def test_a_descriptor_that_memctl_opens_itself_is_not_written_to(
+def test_output_to_a_descriptor_that_was_not_passed_is_refused(
     migrated: Memctl, number: int
 ) -> None:
-    """Whoever forgets `3>FILE` names the database, or its log, which then have that number."""
+    """Without `3>FILE`, the descriptor has the number of the database or of its log."""
     with closing(connect(migrated.database)) as db:
         insert_memory(db)
     before = everything(migrated.database)
@@ -1300,7 +1312,7 @@ def test_a_descriptor_that_memctl_opens_itself_is_not_written_to(
     assert everything(migrated.database) == before
 
 
-def test_a_descriptor_that_memctl_was_given_is_written_to(migrated: Memctl, tmp_path: Path) -> None:
+def test_output_to_a_passed_descriptor_is_written(migrated: Memctl, tmp_path: Path) -> None:
     shell = ("sh", "-c", f'exec "$@" 9>{tmp_path / "document"}', "sh")
 
     replace(migrated, prefix=shell).ok("export", "--all", "-o", "/dev/fd/9")
@@ -1308,16 +1320,14 @@ def test_a_descriptor_that_memctl_was_given_is_written_to(migrated: Memctl, tmp_
     assert '"memctl.export"' in (tmp_path / "document").read_text()
 
 
-def test_a_backup_is_not_written_into_a_pipe(migrated: Memctl) -> None:
+def test_a_backup_to_a_pipe_is_refused(migrated: Memctl) -> None:
     answer = migrated("backup", "-o", "/dev/stdout")
 
     assert (answer.exit_code, answer.out) == (2, "")
     assert complaint(answer) == "memctl: /dev/stdout is not a regular file; specify a file"
 
 
-def test_a_backup_that_is_no_database_is_not_called_the_database(
-    migrated: Memctl, tmp_path: Path
-) -> None:
+def test_the_error_for_an_invalid_backup_names_the_backup(migrated: Memctl, tmp_path: Path) -> None:
     other = tmp_path / "backup.gz"
     other.write_bytes(b"\x1f\x8b" * 1000)
 
@@ -1343,7 +1353,7 @@ def test_a_backup_that_is_no_database_is_not_called_the_database(
         pytest.param(("demo", "--keep", "{}/"), id="demonstration"),
     ],
 )
-def test_a_directory_that_does_not_exist_does_not_become_a_file(
+def test_a_path_that_ends_in_a_slash_does_not_become_a_file(
     migrated: Memctl, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     place = tmp_path / "nowhere"
@@ -1356,7 +1366,7 @@ def test_a_directory_that_does_not_exist_does_not_become_a_file(
     assert not place.exists()
 
 
-def test_a_database_named_by_the_environment_is_no_directory_either(tmp_path: Path) -> None:
+def test_a_database_path_in_the_environment_must_not_be_a_directory(tmp_path: Path) -> None:
     place = tmp_path / "nowhere"
     with pytest.raises(NoDatabaseError, match="there is no directory"):
         load_settings(database=None, configuration=None, environ={"MEMCTL_DB": f"{place}/"})
@@ -1374,7 +1384,7 @@ def test_a_database_named_by_the_environment_is_no_directory_either(tmp_path: Pa
         ("--db", "{}", "demo", "--keep", "here"),
     ],
 )
-def test_a_current_directory_that_is_gone_is_an_error_of_one_line(
+def test_a_removed_current_directory_is_an_error_of_one_line(
     migrated: Memctl, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     gone = tmp_path / "gone"

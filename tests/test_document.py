@@ -1,4 +1,4 @@
-"""What a document may be wrong in: one clear line, exit code 13, and nothing changed."""
+"""Invalid documents: one clear line, exit code 13, and nothing changed."""
 
 import gzip
 import json
@@ -35,7 +35,7 @@ Document = dict[str, Any]
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database with two active and two archived memories, to be copied."""
+    """A migrated database with two active and two archived memories, to copy."""
     memctl = Memctl(tmp_path_factory.mktemp("documents") / "harness.db")
     Service(memctl.database).close()
     memctl.ok("migrate", "--no-backup")
@@ -76,7 +76,7 @@ def exported(template: Path) -> bytes:
 
 
 def problem_of(target: Path, document: bytes, selection: AgentSelection = ALL) -> str:
-    """Return what is said of a document that is refused, after which nothing is changed."""
+    """Return the error for a document that is refused, and check that nothing has changed."""
     before = memory_tables(target)
     with pytest.raises(DocumentError) as refusal:
         import_into(target, document, selection=selection, allow_invalid=False)
@@ -86,7 +86,7 @@ def problem_of(target: Path, document: bytes, selection: AgentSelection = ALL) -
 
 
 def change(section: str, number: int, **columns: Any) -> Callable[[Document], None]:
-    """Return what changes columns of a row."""
+    """Return a function that changes columns of a row."""
 
     def apply(document: Document) -> None:
         document[section][number - 1] |= columns
@@ -95,7 +95,7 @@ def change(section: str, number: int, **columns: Any) -> Callable[[Document], No
 
 
 def drop(section: str, number: int, column: str) -> Callable[[Document], None]:
-    """Return what removes a column of a row."""
+    """Return a function that removes a column of a row."""
 
     def apply(document: Document) -> None:
         del document[section][number - 1][column]
@@ -109,7 +109,7 @@ def drop(section: str, number: int, column: str) -> Callable[[Document], None]:
         pytest.param(
             change("active", 2, importance=True),
             "active row 2, importance: invalid value True",
-            id="a truth for a number",
+            id="a boolean for a number",
         ),
         pytest.param(
             change("active", 1, importance=2**63),
@@ -119,7 +119,7 @@ def drop(section: str, number: int, column: str) -> Callable[[Document], None]:
         pytest.param(
             change("archived", 2, key=None),
             "archived row 2, key: invalid value None",
-            id="null where there must be something",
+            id="null where a value is required",
         ),
         pytest.param(
             change("active", 1, value=7),
@@ -134,12 +134,12 @@ def drop(section: str, number: int, column: str) -> Callable[[Document], None]:
         pytest.param(
             change("active", 1, value="half \ud800"),
             "active row 1, value: has an unpaired surrogate",
-            id="half a character",
+            id="half a surrogate pair",
         ),
         pytest.param(
             change("active", 1, value={"base64": "?"}),
             "active row 1, value: is not base64",
-            id="no base64",
+            id="invalid base64",
         ),
         pytest.param(
             change("active", 1, value={"base64": "AA==", "more": 1}),
@@ -160,7 +160,7 @@ def drop(section: str, number: int, column: str) -> Callable[[Document], None]:
         pytest.param(
             change("archived", 1, archived_reason=None),
             "archived row 1, archived_reason: invalid value None",
-            id="archived for no reason",
+            id="archived without a reason",
         ),
         pytest.param(
             change("active", 2, id="active 1"),
@@ -194,7 +194,7 @@ def drop(section: str, number: int, column: str) -> Callable[[Document], None]:
         ),
     ],
 )
-def test_a_row_that_is_wrong_is_named_with_its_column(
+def test_an_invalid_row_is_named_with_its_column(
     target: Path, exported: bytes, damage: Callable[[Document], None], problem: str
 ) -> None:
     document = json.loads(exported)
@@ -202,13 +202,13 @@ def test_a_row_that_is_wrong_is_named_with_its_column(
     damage(document)
     try:
         content = signed(document)
-    except TypeError:  # what is no row cannot be signed
+    except TypeError:  # a value that is not a row cannot be signed
         content = json.dumps({**document, "counts": counts}).encode()
 
     assert problem_of(target, content) == problem
 
 
-NEW = {"id": "new", "key": "new"}  # what is stored already is not checked again
+NEW = {"id": "new", "key": "new"}  # rows that are already stored are not checked again
 ARCHIVED_NEW = {"id": "new archived", "value": "new"}
 PROMOTED_NEW = {"key": "new"}
 TIME = "must be a time such as 2026-11-22T09:43:58Z"
@@ -260,14 +260,18 @@ INVALID = [
         {**ARCHIVED_NEW, "archived_reason": ""},
         "archived_reason: must be non-empty text",
     ),
-    ("archived", {**ARCHIVED_NEW, "run_id": "7"}, None),  # the column makes a number of it
+    (
+        "archived",
+        {**ARCHIVED_NEW, "run_id": "7"},
+        None,
+    ),  # the column's affinity converts it to a number
     ("archived", {**ARCHIVED_NEW, "run_id": "last"}, "run_id: must be an integer"),
     ("promotions", {**PROMOTED_NEW, "entry_id": ""}, "entry_id: must be non-empty text"),
 ]
 
 
 @pytest.mark.parametrize(("section", "columns", "problem"), INVALID)
-def test_an_invalid_row_is_named_and_imported_as_it_is_only_when_allowed(
+def test_an_invalid_row_is_imported_unchanged_only_when_allowed(
     target: Path, exported: bytes, section: str, columns: Document, problem: str | None
 ) -> None:
     document = json.loads(exported)
@@ -281,7 +285,7 @@ def test_an_invalid_row_is_named_and_imported_as_it_is_only_when_allowed(
     assert getattr(result, section).inserted == 1
 
 
-def test_invalid_rows_come_back_to_the_byte(template: Path, tmp_path: Path) -> None:
+def test_invalid_rows_come_back_byte_for_byte(template: Path, tmp_path: Path) -> None:
     first, second = (copy_of(template, tmp_path, name) for name in ("first.db", "second.db"))
     with closing(connect(first)) as db:
         for table, columns in (
@@ -301,7 +305,7 @@ def test_invalid_rows_come_back_to_the_byte(template: Path, tmp_path: Path) -> N
     assert stored_rows(second) == stored_rows(first)
 
 
-def test_the_answer_names_the_option_that_imports_invalid_rows(
+def test_the_error_names_the_option_that_imports_invalid_rows(
     target: Path, exported: bytes, tmp_path: Path
 ) -> None:
     document = json.loads(exported)
@@ -323,7 +327,7 @@ def test_the_answer_names_the_option_that_imports_invalid_rows(
 
 
 def edit(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
-    """Return what replaces some bytes of a document, which must be there."""
+    """Return a function that replaces some bytes of a document, which must be there."""
 
     def apply(document: bytes) -> bytes:
         assert old in document
@@ -356,7 +360,7 @@ MANY = b'{"format": "memctl.export", "active": [' + b"[]," * 3_000_000
         pytest.param(
             lambda _: b'{"name": "memctl"}',
             "the document has an unknown or repeated 'name', at the beginning",
-            id="something else",
+            id="another object",
         ),
         pytest.param(
             edit(b"memctl.export", b"memory.dump"),
@@ -382,7 +386,7 @@ MANY = b'{"format": "memctl.export", "active": [' + b"[]," * 3_000_000
         pytest.param(
             edit(b'"counts": {', b'"counts": {"more": 1, '),
             "counts.more: is unknown",
-            id="a count of something unknown",
+            id="a count of an unknown section",
         ),
         pytest.param(
             edit(b'"v"', b'"w"'),
@@ -432,7 +436,7 @@ MANY = b'{"format": "memctl.export", "active": [' + b"[]," * 3_000_000
         pytest.param(
             edit(b'"importance": 5', b'"importance": 1e999'),
             "active row 1, importance: invalid value inf",
-            id="a number beyond all",
+            id="an infinite number",
         ),
         pytest.param(
             edit(b'"importance": 5', b'"importance": ' + b"9" * 5000),
@@ -447,12 +451,12 @@ MANY = b'{"format": "memctl.export", "active": [' + b"[]," * 3_000_000
         pytest.param(
             lambda _: DEEP,
             "the document is not valid JSON near '[[[[[[[[[[[[[[[[[[[[', at the beginning",
-            id="nothing but depth",
+            id="only nesting",
         ),
         pytest.param(
             lambda _: b'{"format": ' + DEEP,
             "the document is nested too deeply, at the beginning",
-            id="depth in the header",
+            id="nesting in the header",
         ),
         pytest.param(
             edit(b'"value": "v"', b'"value": "' + b"\xff" + b'"'),
@@ -487,7 +491,7 @@ MANY = b'{"format": "memctl.export", "active": [' + b"[]," * 3_000_000
         ),
     ],
 )
-def test_a_file_that_is_no_document_is_refused_with_a_reason(
+def test_a_file_that_is_not_a_document_is_refused_with_a_reason(
     target: Path, exported: bytes, damage: Callable[[bytes], bytes], problem: str | None
 ) -> None:
     found = problem_of(target, damage(exported))
@@ -499,7 +503,7 @@ def test_a_file_that_is_no_document_is_refused_with_a_reason(
     "change_layout",
     [
         pytest.param(lambda document: b"\xef\xbb\xbf" + document, id="a byte order mark"),
-        pytest.param(lambda document: document.replace(b"\n", b"\r\n"), id="lines of Windows"),
+        pytest.param(lambda document: document.replace(b"\n", b"\r\n"), id="Windows line ends"),
         pytest.param(lambda document: json.dumps(json.loads(document)).encode(), id="one line"),
         pytest.param(
             lambda document: json.dumps(json.loads(document), indent=4, sort_keys=True).encode(),
@@ -515,7 +519,7 @@ def test_a_file_that_is_no_document_is_refused_with_a_reason(
         ),
     ],
 )
-def test_a_document_may_be_laid_out_anew(
+def test_a_document_may_be_reformatted(
     target: Path, exported: bytes, change_layout: Callable[[bytes], bytes]
 ) -> None:
     result = import_into(target, change_layout(exported))
@@ -526,11 +530,11 @@ def test_a_document_may_be_laid_out_anew(
 @pytest.mark.parametrize(
     ("column", "value", "named"),
     [
-        pytest.param("id", 7_000_000, 19, id="what fits into a message"),
+        pytest.param("id", 7_000_000, 19, id="as many as fit into a message"),
         pytest.param("n", 7, 20, id="at most twenty"),
     ],
 )
-def test_as_many_problems_are_named_as_fit(
+def test_an_error_names_as_many_problems_as_fit(
     target: Path, exported: bytes, column: str, value: int, named: int
 ) -> None:
     document = json.loads(exported)
@@ -562,13 +566,13 @@ def test_a_document_of_all_agents_needs_a_selection(
     assert problem_of(target, export_from(template), selection) == problem
 
 
-def test_a_document_of_another_agent_is_not_taken_for_his(target: Path, exported: bytes) -> None:
+def test_a_document_of_another_agent_is_refused(target: Path, exported: bytes) -> None:
     assert problem_of(target, exported, AgentSelection("b")) == (
         "the document contains the agent 'a', not 'b'"
     )
 
 
-def test_the_program_says_it_in_one_line_and_ends_with_13(
+def test_the_program_prints_one_line_and_ends_with_13(
     target: Path, exported: bytes, tmp_path: Path
 ) -> None:
     file = tmp_path / "edited.json"
@@ -593,7 +597,7 @@ def test_the_program_says_it_in_one_line_and_ends_with_13(
     assert memory_tables(target) == before
 
 
-def test_a_document_written_by_hand_needs_only_what_a_memory_cannot_do_without(
+def test_a_document_written_by_hand_needs_only_the_required_columns(
     target: Path,
 ) -> None:
     written = {"agent_id": "hand", "type": "learning", "key": "k", "value": "v"}
@@ -619,7 +623,7 @@ def test_a_document_written_by_hand_needs_only_what_a_memory_cannot_do_without(
     }
 
 
-def test_an_archived_memory_without_an_id_comes_in_once(target: Path) -> None:
+def test_an_archived_memory_without_an_id_is_imported_once(target: Path) -> None:
     written = {
         "agent_id": "hand",
         "type": "learning",
@@ -639,7 +643,7 @@ def test_an_archived_memory_without_an_id_comes_in_once(target: Path) -> None:
     assert [result.archived.inserted for result in results] == [1, 0, 1, 0]
 
 
-def test_a_document_by_hand_that_names_no_agent_is_that_of_its_only_one(target: Path) -> None:
+def test_a_document_without_an_agent_is_of_the_only_agent_in_it(target: Path) -> None:
     row = {"agent_id": "hand", "type": "learning", "key": "k", "value": "v"}
     of_two = {"active": [row, {**row, "agent_id": "other"}]}
     of_odd = {"active": [{**row, "agent_id": {"base64": "/w=="}}]}
@@ -656,7 +660,7 @@ def test_a_document_by_hand_that_names_no_agent_is_that_of_its_only_one(target: 
     assert [result.active.inserted for result in results] == [1, 1]
 
 
-def test_memories_are_given_to_an_agent_with_a_name(target: Path) -> None:
+def test_memories_can_be_imported_for_an_agent_of_any_name(target: Path) -> None:
     written = {"agent_id": "a", "type": "learning", "key": "k", "value": "v"}
     content = json.dumps({"active": [written]}).encode()
 
@@ -668,7 +672,7 @@ def test_memories_are_given_to_an_agent_with_a_name(target: Path) -> None:
     )
 
 
-def test_without_a_checksum_all_else_is_still_checked(target: Path, exported: bytes) -> None:
+def test_without_a_checksum_everything_else_is_still_checked(target: Path, exported: bytes) -> None:
     document = json.loads(exported)
     document["active"][0] |= {**NEW, "value": "edited"}
     unsigned = {name: part for name, part in document.items() if name != "sha256"}
@@ -717,14 +721,14 @@ def test_a_hostile_file_is_refused_in_bounded_memory(
     )
     assert process.stdin is not None
 
-    pack = gzip.compress if in_gzip else bytes  # several packed files in a row are one, too
+    pack = gzip.compress if in_gzip else bytes  # several gzip members in a row are one file, too
     chunk = again * ((1 << 20) // len(again))
     packed_chunk = pack(chunk)
     try:
         process.stdin.write(pack(opening))
         for _ in range(size // len(chunk)):
             process.stdin.write(packed_chunk)
-    except BrokenPipeError:  # it has seen enough
+    except BrokenPipeError:  # it has read enough
         pass
     _, complained = process.communicate()
 

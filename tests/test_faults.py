@@ -311,24 +311,24 @@ TESTED_BY = {
     ),
     "a directory in its place": ("test_a_directory_is_not_a_database",),
     "a file that is not a database, or an encrypted one": (
-        "test_a_file_that_is_no_database_is_refused_and_kept",
+        "test_a_file_that_is_not_a_database_is_refused_and_unchanged",
     ),
     "an empty file, or a database that was never migrated": (
         "test_an_empty_file_has_no_schema_yet",
-        "test_a_database_that_was_never_migrated_is_left_alone",
+        "test_an_unmigrated_database_is_refused_and_unchanged",
     ),
     "an impossible path: too long, or a loop of links": (
-        "test_a_path_that_cannot_be_is_an_error_of_one_line",
+        "test_an_impossible_path_is_an_error_of_one_line",
     ),
     "a truncated file, or damaged pages": (
-        "test_a_database_that_was_cut_off_is_damaged",
+        "test_a_truncated_database_is_damaged",
         "test_a_database_with_overwritten_pages_is_damaged",
     ),
     "damage in one index": ("test_a_job_that_fails_does_not_stop_the_rest",),
     "a file that may not be read, or only be read": (
-        "test_a_file_that_may_not_be_read_is_named",
+        "test_an_unreadable_file_is_named",
         "test_a_read_only_file_is_named_and_not_changed",
-        "test_a_read_only_file_can_be_looked_at",
+        "test_a_read_only_database_can_be_read",
     ),
     "another user, who can write the directory but not the database": (
         "test_a_user_who_cannot_write_the_database_leaves_nothing_beside_it",
@@ -339,19 +339,19 @@ TESTED_BY = {
         "test_root_does_not_follow_links_of_other_users",
         "test_a_link_in_place_of_a_draft_changes_the_owner_of_no_file",
     ),
-    "a read-only directory": ("test_a_read_only_directory_is_named_and_nothing_changed",),
+    "a read-only directory": ("test_a_read_only_directory_is_named_and_nothing_changes",),
     "no home directory, and nothing that names a database": (
         "test_without_a_home_directory_the_error_suggests_the_db_option",
     ),
     "the current directory was removed": (
-        "test_a_current_directory_that_is_gone_is_an_error_of_one_line",
+        "test_a_removed_current_directory_is_an_error_of_one_line",
     ),
     "the disk is full": (
         "test_every_command_fails_cleanly_on_a_full_disk",
-        "test_a_full_disk_stops_a_command_that_then_works_when_there_is_room",
+        "test_a_command_stopped_by_a_full_disk_works_when_there_is_space",
     ),
     "the disk fills up between two batches": (
-        "test_a_disk_that_fills_up_between_two_batches_loses_and_doubles_nothing",
+        "test_a_disk_filled_up_between_batches_loses_and_duplicates_nothing",
     ),
     "no directory for temporary files can be written": (
         "test_temporary_files_go_beside_the_database_where_no_other_directory_exists",
@@ -379,12 +379,12 @@ TESTED_BY = {
         "test_a_violated_constraint_of_the_service_is_an_error_of_one_line",
     ),
     "a table with other constraints or collations, or a UTF-16 database": (
-        "test_a_table_that_is_not_the_service_s_is_refused",
+        "test_a_table_that_differs_from_the_services_is_refused",
         "test_a_database_that_is_not_utf8_is_refused",
     ),
     "an unknown column, a newer or a changed schema": (
-        "test_a_column_that_memctl_does_not_know_stops_it",
-        "test_a_schema_that_is_not_ours_is_left_alone",
+        "test_an_unknown_column_is_refused",
+        "test_a_newer_or_changed_schema_is_refused_and_unchanged",
     ),
     "a clock more than an hour behind the last run": (
         "test_a_clock_more_than_an_hour_back_is_refused",
@@ -392,10 +392,10 @@ TESTED_BY = {
     "a clock over 60 days ahead of the last run and of the service's writes": (
         "test_a_clock_over_60_days_ahead_of_runs_and_writes_is_refused",
     ),
-    "a clock in an impossible year": ("test_a_value_that_makes_no_sense_is_an_error_of_usage",),
+    "a clock in an impossible year": ("test_an_invalid_value_is_a_usage_error",),
     "an invalid configuration": ("test_a_wrong_configuration_stops_every_command",),
     "a failure that cannot be recorded in the database": (
-        "test_a_run_that_never_comes_to_its_jobs_is_told_of_and_recorded_when_it_does",
+        "test_a_run_that_cannot_start_its_jobs_raises_an_alert_and_is_recorded",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Import: every combination of what is stored and what comes, against a slow and obvious model."""
+"""Import: every combination of stored and imported memories, compared with a simple model."""
 
 import re
 import sqlite3
@@ -36,7 +36,7 @@ RULES: tuple[ImportConflict, ...] = get_args(ImportConflict)
 every_rule = pytest.mark.parametrize("rule", RULES)
 
 
-# The model: lists of rows, in the order of the tables
+# The model: lists of rows in table order
 
 
 class Memory(NamedTuple):
@@ -52,7 +52,7 @@ class Memory(NamedTuple):
 
     @property
     def name(self) -> tuple[str, str]:
-        """What an agent calls it."""
+        """The name by which an agent knows it."""
         return self.agent_id, self.key
 
     @property
@@ -62,11 +62,11 @@ class Memory(NamedTuple):
 
 
 class RefusedByModelError(Exception):
-    """The model would not do it."""
+    """The model refuses the import."""
 
 
 def rivals(new: Memory, stored: list[Memory], coming: list[Memory]) -> list[Memory]:
-    """Return what stands in the way of a memory."""
+    """Return the memories that conflict with a memory."""
     return [
         old
         for old in stored
@@ -79,7 +79,7 @@ def rivals(new: Memory, stored: list[Memory], coming: list[Memory]) -> list[Memo
 
 
 def last_written(new: Memory, coming: list[Memory]) -> tuple[str, str]:
-    """Return when the last version of a memory that comes was written: they stand together."""
+    """Return when the last imported version of a memory was written: versions are adjacent."""
     return max(
         version.written
         for version in coming
@@ -90,7 +90,7 @@ def last_written(new: Memory, coming: list[Memory]) -> tuple[str, str]:
 def import_by_model(
     stored: list[Memory], coming: list[Memory], rule: ImportConflict, run: int
 ) -> tuple[list[Memory], list[str]]:
-    """Return what the database holds then, and what became of each memory of the document."""
+    """Return the content of the database afterwards, and the outcome for each imported memory."""
     fates = []
     gone: list[Memory] = []
     for place, new in enumerate(coming):
@@ -139,7 +139,7 @@ memories = st.builds(
 
 
 def legal(drawn: list[Memory]) -> list[Memory]:
-    """Leave out what no database holds: an id or a name twice, or an id active and archived."""
+    """Remove what no database can hold: duplicate ids or names, ids both active and archived."""
     kept: list[Memory] = []
     for new in drawn:
         active = [old for old in kept if not old.archived_reason]
@@ -159,7 +159,7 @@ databases = st.lists(memories, max_size=7).map(legal)
 
 
 def write(database: Path, content: list[Memory]) -> Path:
-    """Put memories into a database."""
+    """Insert memories into a database."""
     for memory in content:
         row = {"type": "context", **memory._asdict()}
         if memory.archived_reason:
@@ -181,7 +181,7 @@ def read(database: Path) -> list[Memory]:
 
 @pytest.fixture(params=[1, 10], ids=["each row in a transaction", "all rows in one"])
 def rows_per_batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a batch have so many rows."""
+    """Set the number of rows in a batch."""
     for limit in ("FIRST_BATCH_ROWS", "MOST_BATCH_ROWS"):
         monkeypatch.setattr(batches, limit, request.param)
 
@@ -189,7 +189,7 @@ def rows_per_batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 @pytest.mark.usefixtures("rows_per_batch")
 @given(stored=databases, coming=databases, rule=st.sampled_from(RULES))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_an_import_does_what_the_model_does(
+def test_an_import_has_the_same_result_as_the_model(
     template: Path, stored: list[Memory], coming: list[Memory], rule: ImportConflict
 ) -> None:
     target = write(copy_of(template, template.parent, "target.db"), stored)
@@ -219,10 +219,10 @@ def test_an_import_does_what_the_model_does(
         for is_archived in (False, True)
     )
     assert not (active & archived) - {None}
-    told = sum(fate in TAKEN for fate in fates)
+    inserted = sum(fate in TAKEN for fate in fates)
     with closing(connect(target)) as db:
         events = rows(db, "memory_events WHERE event = 'memory:imported'", "run_id")
-    assert events == [(1,)] * told
+    assert events == [(1,)] * inserted
 
     import_into(target, document, on_conflict=rule)
 
@@ -230,9 +230,9 @@ def test_an_import_does_what_the_model_does(
 
 
 def place_of(memory: Memory) -> tuple[bool, str]:
-    """Sort what is archived behind what is active, all else in its order.
+    """Sort archived memories after active ones, and keep the order otherwise.
 
-    Only replaced memories have none: each is archived with the batch that replaces it.
+    Only replaced memories have no order: each is archived with the batch that replaces it.
     """
     return (
         memory.archived_reason is not None,
@@ -240,7 +240,7 @@ def place_of(memory: Memory) -> tuple[bool, str]:
     )
 
 
-# What the model leaves out
+# Outside of the model
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ def backup(migrated: Memctl, remember: Callable[..., str]) -> Path:
     return file
 
 
-def test_a_backup_is_imported_after_its_contexts_have_expired(
+def test_a_document_is_imported_after_its_contexts_have_expired(
     migrated: Memctl, api: AgentMemory, template: Path
 ) -> None:
     api.set_task_context("build_agent", "41", {"step": 3})  # expires in 24 hours
@@ -274,7 +274,7 @@ def test_a_backup_is_imported_after_its_contexts_have_expired(
     assert cleaned["archived"] == 1
 
 
-def test_what_the_service_and_the_jobs_write_is_never_invalid(
+def test_memories_written_by_the_service_and_jobs_are_never_invalid(
     migrated: Memctl, service: Service, db: sqlite3.Connection, template: Path
 ) -> None:
     for number, kind in enumerate(TYPES):
@@ -308,7 +308,7 @@ def test_what_the_service_and_the_jobs_write_is_never_invalid(
     assert result.promotions.inserted > 0
 
 
-def test_what_is_replaced_is_archived_and_can_be_had_back(
+def test_a_replaced_memory_is_archived_and_can_be_restored(
     db: sqlite3.Connection, migrated: Memctl, backup: Path
 ) -> None:
     db.execute("UPDATE agent_memory SET value = 'tuesday' WHERE id = 'm-1'")
@@ -339,7 +339,7 @@ def test_what_is_replaced_is_archived_and_can_be_had_back(
 ARCHIVED = "id, value, archived_reason, run_id"
 
 
-def test_a_replaced_version_gets_no_id_that_is_taken(
+def test_a_replaced_version_gets_an_unused_id(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], backup: Path
 ) -> None:
     db.execute("UPDATE agent_memory SET value = 'tuesday' WHERE id = 'm-1'")
@@ -358,7 +358,7 @@ def test_a_replaced_version_gets_no_id_that_is_taken(
     assert len(rows(db, "agent_memory")) == len(before)
 
 
-def test_the_default_leaves_alone_what_has_changed_since(
+def test_the_default_rule_keeps_memories_changed_since_the_export(
     db: sqlite3.Connection, migrated: Memctl, backup: Path
 ) -> None:
     db.execute("UPDATE agent_memory SET access_count = 9 WHERE id = 'm-1'")
@@ -375,7 +375,7 @@ def test_the_default_leaves_alone_what_has_changed_since(
     assert rows(db, "agent_memory", "id, access_count") == [("m-1", 9), ("m-2", 0)]
 
 
-def test_a_conflict_under_fail_is_named_and_nothing_changed(
+def test_a_conflict_with_rule_fail_is_named_and_changes_nothing(
     db: sqlite3.Connection, migrated: Memctl, backup: Path
 ) -> None:
     db.execute("UPDATE agent_memory SET access_count = 9 WHERE id = 'm-1'")
@@ -392,7 +392,7 @@ def test_a_conflict_under_fail_is_named_and_nothing_changed(
     assert rows(db, "agent_memory", "id") == [("m-1",)]
 
 
-def test_what_another_agent_has_is_not_replaced(
+def test_a_memory_of_another_agent_is_not_replaced(
     db: sqlite3.Connection, migrated: Memctl, backup: Path
 ) -> None:
     words = ("import", str(backup), "--reassign-agent", "qa_agent")
@@ -407,7 +407,7 @@ def test_what_another_agent_has_is_not_replaced(
     assert rows(db, "agent_memory", "agent_id") == [("build_agent",)] * 2
 
 
-def test_an_import_survives_the_loss_of_what_is_archived_of_older_days(
+def test_an_import_adds_a_memory_beside_its_older_archived_version(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(id="old", key="k", expired_for=timedelta(days=1))
@@ -416,13 +416,13 @@ def test_an_import_survives_the_loss_of_what_is_archived_of_older_days(
     document = migrated.ok("export", "--all").out
     db.execute("DELETE FROM agent_memory")
 
-    # The older version in the archive is in the document too, so it is not in the way.
+    # The older version in the archive is in the document too, so it does not conflict.
     result = import_into(migrated.database, document.encode())
 
     assert (result.active.inserted, result.archived.unchanged) == (1, 1)
 
 
-def test_of_imported_and_newer_archived_copies_the_newest_is_restored(
+def test_the_newest_of_imported_and_archived_copies_is_restored(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(key="k", value="older", expired_for=timedelta(days=1))
@@ -451,7 +451,7 @@ def test_of_imported_and_newer_archived_copies_the_newest_is_restored(
         pytest.param("2026-11-21", "newest", "skipped", "here", id="newer here"),
     ],
 )
-def test_the_rule_holds_for_promotions_too(
+def test_the_rule_applies_to_promotions_too(
     db: sqlite3.Connection,
     migrated: Memctl,
     remember: Callable[..., str],
@@ -478,21 +478,23 @@ def test_the_rule_holds_for_promotions_too(
 @pytest.mark.parametrize(
     "words",
     [
-        pytest.param(("import",), id="of what?"),
-        pytest.param(("import", "a", "b", "c"), id="too many"),
-        pytest.param(("import", "--all", "a", "b.json"), id="all of one"),
-        pytest.param(("import", "--all", "b.json", "--reassign-agent", "a"), id="all to one"),
+        pytest.param(("import",), id="no file"),
+        pytest.param(("import", "a", "b", "c"), id="too many arguments"),
+        pytest.param(("import", "--all", "a", "b.json"), id="--all and an agent"),
+        pytest.param(
+            ("import", "--all", "b.json", "--reassign-agent", "a"), id="--all with --reassign-agent"
+        ),
         pytest.param(("import", "b.json", "--on-conflict", "ask"), id="an unknown rule"),
     ],
 )
-def test_an_import_of_nothing_sensible_is_an_error_of_usage(
+def test_invalid_options_of_import_are_usage_errors(
     migrated: Memctl, words: tuple[str, ...]
 ) -> None:
     assert migrated(*words).exit_code == 2
 
 
 @pytest.mark.parametrize("place", ["missing.json", "", "harness.db/x", "x" * 300])
-def test_a_file_that_cannot_be_read_is_named(migrated: Memctl, place: str) -> None:
+def test_an_unreadable_file_is_named_in_the_error(migrated: Memctl, place: str) -> None:
     answer = migrated("import", str(migrated.database.parent / place))
 
     assert answer.exit_code == 1
@@ -500,7 +502,7 @@ def test_a_file_that_cannot_be_read_is_named(migrated: Memctl, place: str) -> No
     assert f"{place} cannot be read (" in answer.err
 
 
-def test_an_agent_may_be_called_like_stdin_or_a_file(
+def test_an_agent_may_have_the_name_of_stdin_or_of_a_file(
     migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     for name in ("-", "backup.json"):
@@ -532,7 +534,7 @@ def pipe(memctl: Memctl, file: Path, *words: str) -> Answer:
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no such file here")
-def test_a_file_that_fails_when_it_is_read_is_an_error_of_one_line(migrated: Memctl) -> None:
+def test_a_read_error_is_an_error_of_one_line(migrated: Memctl) -> None:
     answer = migrated("import", "/proc/self/mem")
 
     assert answer == Answer(
@@ -540,7 +542,7 @@ def test_a_file_that_fails_when_it_is_read_is_an_error_of_one_line(migrated: Mem
     )
 
 
-def test_an_import_that_finds_the_disk_full_changes_nothing_and_can_be_repeated(
+def test_an_import_to_a_full_disk_changes_nothing_and_can_be_repeated(
     small_disk: Path, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(id="large", value="x" * 4_000_000)
@@ -575,7 +577,7 @@ def test_a_closed_input_is_an_error_of_one_line(migrated: Memctl) -> None:
 
 
 class Interfering:
-    """Writes as the service would, before a batch of an import begins."""
+    """Writes like the service before a batch of an import begins."""
 
     def __init__(self, write: Callable[[], object], *, before_batch: int = 1) -> None:
         self._write = write
@@ -612,13 +614,13 @@ class Interfering:
         return result
 
 
-def test_what_others_write_before_a_batch_is_looked_at_again(
+def test_memories_written_before_a_batch_are_checked_again(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], backup: Path
 ) -> None:
     db.execute("DELETE FROM agent_memory")
 
     def write() -> None:
-        # The conflicts arise after it was decided what to do, and before the lock is taken.
+        # The conflicts arise after the import decided what to do, and before it takes the lock.
         remember(id="m-3", key="k1", value="written meanwhile")
         db.execute(
             "INSERT INTO archived_memories"
@@ -633,7 +635,7 @@ def test_what_others_write_before_a_batch_is_looked_at_again(
     assert rows(db, "archived_memories", "id") == [("m-4",)]
 
 
-def test_a_conflict_that_arises_between_two_batches_ends_the_import_which_can_be_finished(
+def test_an_import_ended_by_a_conflict_between_batches_can_be_finished(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], backup: Path
 ) -> None:
     db.execute("DELETE FROM agent_memory")
@@ -670,7 +672,7 @@ def test_an_atomic_import_reports_how_long_it_held_the_lock(
     assert len(rows(db, "agent_memory")) == 2
 
 
-def test_too_much_at_once_needs_force(
+def test_a_large_change_needs_force(
     db: sqlite3.Connection, migrated: Memctl, backup: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importing, "MANY_ROWS", 1)
@@ -726,11 +728,11 @@ def test_the_promotion_of_a_memory_that_is_skipped_is_skipped_too(
     assert db.execute("SELECT key FROM memory_promotions").fetchall() == [("forgotten",)]
 
 
-# Taking an import back
+# Undoing an import
 
 
 @given(stored=databases, coming=databases)
-def test_an_import_can_be_taken_back(
+def test_an_import_can_be_undone(
     template: Path, stored: list[Memory], coming: list[Memory]
 ) -> None:
     target = write(copy_of(template, template.parent, "target.db"), stored)
@@ -761,13 +763,13 @@ def test_an_import_can_be_taken_back(
 @pytest.mark.parametrize(
     "memory_id",
     [
-        pytest.param("CAST(x'6d00ff7e31' AS TEXT)", id="NUL, and no UTF-8"),
+        pytest.param("CAST(x'6d00ff7e31' AS TEXT)", id="NUL, and invalid UTF-8"),
         pytest.param("x'6d00ff'", id="a BLOB"),
         pytest.param("''", id="empty"),
         pytest.param("'m~12'", id="with a number already"),
     ],
 )
-def test_a_replaced_memory_gets_its_id_back_to_the_byte(
+def test_a_replaced_memory_gets_its_original_id_back(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], memory_id: str
 ) -> None:
     remember(value="imported")
@@ -783,7 +785,7 @@ def test_a_replaced_memory_gets_its_id_back_to_the_byte(
     assert migrated.ok("export", "--all").out
 
 
-def test_taking_an_import_back_leaves_and_counts_what_was_used_since(
+def test_undoing_an_import_keeps_and_counts_memories_used_since(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     for name in ("as imported", "read", "written anew", "deleted", "archived"):
@@ -816,11 +818,11 @@ def test_taking_an_import_back_leaves_and_counts_what_was_used_since(
     [
         pytest.param(("--run", "9"), 1, id="an unknown run"),
         pytest.param(("--run", "1"), 2, id="a run that imported nothing"),
-        pytest.param((), 2, id="nothing is named"),
+        pytest.param((), 2, id="neither ids nor a run"),
         pytest.param(("build_agent", "m-1", "--run", "1"), 2, id="ids and a run"),
     ],
 )
-def test_what_cannot_be_archived_by_run_is_refused(
+def test_an_invalid_selection_of_a_run_to_archive_is_refused(
     migrated: Memctl, backup: Path, words: tuple[str, ...], exit_code: int
 ) -> None:
     migrated.ok("cleanup")
@@ -848,7 +850,7 @@ def test_a_feature_that_archives_deletions_does_not_archive_twice(
     assert rows(db, "archived_memories", ARCHIVED) == [("m-1~1", "tuesday", "replaced", 1)]
 
 
-def test_a_database_that_was_never_migrated_takes_nothing(memctl: Memctl, service: Service) -> None:
+def test_an_import_into_an_unmigrated_database_is_refused(memctl: Memctl, service: Service) -> None:
     before = everything(memctl.database)
 
     answer = memctl("import", "--all", "-")

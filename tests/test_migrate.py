@@ -1,4 +1,4 @@
-"""Migration: a service's table becomes the baseline unharmed; a new database is just like it."""
+"""Migration: a service's table becomes the unchanged baseline; a new database is identical."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ TABLES = {
 
 
 def make_legacy(path: Path, *, table: str = SCHEMA, memories: int = 3) -> None:
-    """Make the database that a service leaves behind, or one like it."""
+    """Create the database of a service, or a similar one."""
     with closing(connect(path)) as db:
         db.execute("PRAGMA journal_mode = WAL")
         db.executescript(table)
@@ -48,7 +48,7 @@ def make_legacy(path: Path, *, table: str = SCHEMA, memories: int = 3) -> None:
 
 
 def objects(path: Path) -> list[tuple[Any, ...]]:
-    """Return the text of everything in the schema."""
+    """Return the SQL of every object in the schema."""
     with closing(connect(path)) as db:
         return db.execute(
             "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY rowid"
@@ -56,7 +56,7 @@ def objects(path: Path) -> list[tuple[Any, ...]]:
 
 
 def introspection(path: Path) -> dict[str, Any]:
-    """Return what SQLite itself makes of agent_memory, whatever its text looks like."""
+    """Return SQLite's own description of agent_memory, independent of its text."""
     with closing(connect(path)) as db:
         indexes = db.execute("PRAGMA index_list(agent_memory)").fetchall()
         return {
@@ -74,30 +74,32 @@ def introspection(path: Path) -> dict[str, Any]:
 
 
 def rows_of(db: sqlite3.Connection, query: str) -> list[tuple[Any, ...]]:
-    """Return all that a query finds."""
+    """Return all rows of a query."""
     return db.execute(query).fetchall()
 
 
 def recorded(path: Path) -> list[tuple[Any, ...]]:
-    """Return which steps a database has, and which of them were found rather than made."""
+    """Return the steps of a database, and whether each was found rather than applied."""
     with closing(connect(path)) as db:
         return rows(db, "memctl_migrations", "version, name, baseline")
 
 
 def files(path: Path) -> set[str]:
-    """Return the names of all files beside the database, and its own."""
+    """Return the names of the database and of all files beside it."""
     return {file.name for file in path.parent.iterdir()}
 
 
 def mode(path: Path) -> int:
-    """Return who may do what with a file."""
+    """Return the permission bits of a file."""
     return S_IMODE(path.stat().st_mode)
 
 
-# A table that is already there.
+# An existing table
 
 
-def test_the_table_of_a_service_is_recorded_and_not_executed(path: Path, memctl: Memctl) -> None:
+def test_the_step_of_a_services_table_is_recorded_and_not_executed(
+    path: Path, memctl: Memctl
+) -> None:
     make_legacy(path)
     before = objects(path), everything(path)
 
@@ -119,7 +121,7 @@ def test_the_table_of_a_service_is_recorded_and_not_executed(path: Path, memctl:
         ]
 
 
-def test_every_memory_keeps_its_row_and_gets_nothing_but_nulls(path: Path, memctl: Memctl) -> None:
+def test_migrate_changes_no_memory_and_adds_only_nulls(path: Path, memctl: Memctl) -> None:
     make_legacy(path)
     with closing(connect(path)) as db:
         before = rows(db, "agent_memory", "rowid, *")
@@ -131,7 +133,7 @@ def test_every_memory_keeps_its_row_and_gets_nothing_but_nulls(path: Path, memct
         assert is_sound(db)
 
 
-def test_migrate_says_what_it_did(path: Path, memctl: Memctl) -> None:
+def test_migrate_prints_what_it_did(path: Path, memctl: Memctl) -> None:
     make_legacy(path)
 
     answer = memctl("migrate")
@@ -145,7 +147,7 @@ def test_migrate_says_what_it_did(path: Path, memctl: Memctl) -> None:
     )
 
 
-def test_migrate_says_nothing_when_told_to_be_quiet(path: Path, memctl: Memctl) -> None:
+def test_migrate_prints_nothing_with_quiet(path: Path, memctl: Memctl) -> None:
     make_legacy(path)
 
     answer = memctl("migrate", "--quiet")
@@ -154,7 +156,7 @@ def test_migrate_says_nothing_when_told_to_be_quiet(path: Path, memctl: Memctl) 
     assert len(recorded(path)) == 2
 
 
-def test_migrate_reports_in_json(path: Path, memctl: Memctl) -> None:
+def test_migrate_prints_json(path: Path, memctl: Memctl) -> None:
     make_legacy(path)
 
     answer = memctl("migrate", "--json")
@@ -189,7 +191,7 @@ def test_a_second_migrate_does_nothing_and_makes_no_backup(path: Path, memctl: M
     assert (path.read_bytes(), files(path)) == before
 
 
-def test_the_journal_mode_of_a_database_is_left_alone(path: Path, memctl: Memctl) -> None:
+def test_migrate_keeps_the_journal_mode(path: Path, memctl: Memctl) -> None:
     make_legacy(path)
     with closing(connect(path)) as db:
         db.execute("PRAGMA journal_mode = DELETE")
@@ -200,7 +202,7 @@ def test_the_journal_mode_of_a_database_is_left_alone(path: Path, memctl: Memctl
         assert rows_of(db, "PRAGMA journal_mode") == [("delete",)]
 
 
-def test_what_a_crashed_service_left_in_its_log_is_kept(
+def test_migrate_keeps_the_write_ahead_log_of_a_crashed_service(
     service: Service, path: Path, tmp_path: Path
 ) -> None:
     service.remember("build_agent", "learning", "k", "only in the log")
@@ -227,12 +229,12 @@ def test_what_a_crashed_service_left_in_its_log_is_kept(
         pytest.param(
             ("expires_at TEXT,", "expires_at TEXT, mood TEXT,"),
             "agent_memory has unknown column mood",
-            id="a column too many",
+            id="an additional column",
         ),
         pytest.param(
             ("expires_at TEXT,", "expires_at TEXT, mood TEXT AS (upper(type)) VIRTUAL,"),
             "agent_memory has unknown column mood",
-            id="a generated column too many",
+            id="an additional generated column",
         ),
         pytest.param(
             ("expires_at TEXT,", "expires_at TEXT, archived_at TEXT,"),
@@ -273,7 +275,7 @@ def test_what_a_crashed_service_left_in_its_log_is_kept(
             ("created_at TEXT DEFAULT (datetime('now'))", "created_at TEXT"),
             "agent_memory does not have the expected definition: expected created_at TEXT DEFAULT"
             " datetime('now'), found created_at TEXT",
-            id="the time of creation is not written",
+            id="no default for the time of creation",
         ),
         pytest.param(
             ("importance INTEGER", "importance TEXT"),
@@ -376,7 +378,7 @@ def test_what_a_crashed_service_left_in_its_log_is_kept(
         ),
     ],
 )
-def test_a_table_that_is_not_the_service_s_is_refused(
+def test_a_table_that_differs_from_the_services_is_refused(
     path: Path, memctl: Memctl, change: tuple[str, str], message: str
 ) -> None:
     assert change[0] in SCHEMA
@@ -393,7 +395,9 @@ def test_a_table_that_is_not_the_service_s_is_refused(
     assert files(path) == {path.name, f"{path.name}.memctl.lock"}
 
 
-def test_a_collation_that_only_the_service_has_is_named(path: Path, memctl: Memctl) -> None:
+def test_a_collation_that_only_the_service_has_is_named_in_the_error(
+    path: Path, memctl: Memctl
+) -> None:
     with closing(connect(path)) as db:
         db.create_collation("theirs", lambda one, other: (one > other) - (one < other))
         db.executescript(
@@ -441,7 +445,9 @@ def test_a_view_in_place_of_the_table_is_refused(path: Path, memctl: Memctl) -> 
     assert path.read_bytes() == before
 
 
-def test_a_table_with_a_name_that_memctl_needs_is_left_alone(path: Path, memctl: Memctl) -> None:
+def test_a_foreign_table_with_a_name_of_memctl_is_refused_and_unchanged(
+    path: Path, memctl: Memctl
+) -> None:
     make_legacy(path)
     with closing(connect(path)) as db:
         db.execute("CREATE TABLE memory_events (id INTEGER PRIMARY KEY, what TEXT)")
@@ -455,11 +461,11 @@ def test_a_table_with_a_name_that_memctl_needs_is_left_alone(path: Path, memctl:
     assert (objects(path), everything(path)) == before
 
 
-# A database that memctl makes.
+# A database created by memctl
 
 
 @pytest.mark.parametrize("present", [False, True], ids=["no file yet", "an empty file"])
-def test_a_new_database_has_exactly_the_table_that_a_service_makes(
+def test_a_new_database_has_exactly_the_services_table(
     path: Path, memctl: Memctl, tmp_path: Path, present: bool
 ) -> None:
     Service(tmp_path / "of the service.db").close()
@@ -483,7 +489,7 @@ def test_a_new_database_has_exactly_the_table_that_a_service_makes(
         assert rows_of(db, "PRAGMA journal_mode") == [("wal",)]
 
 
-def test_a_new_database_is_private_whatever_the_user_s_habits(path: Path, memctl: Memctl) -> None:
+def test_a_new_database_is_private_whatever_the_umask(path: Path, memctl: Memctl) -> None:
     habit = os.umask(0)
     try:
         memctl.ok("migrate")
@@ -510,7 +516,7 @@ def test_a_new_database_is_complete_and_sound(path: Path, memctl: Memctl) -> Non
         assert is_sound(db)
 
 
-def test_a_database_of_a_service_and_one_of_memctl_end_alike(
+def test_migrated_databases_of_the_service_and_of_memctl_are_alike(
     path: Path, memctl: Memctl, tmp_path: Path
 ) -> None:
     make_legacy(path)
@@ -525,7 +531,7 @@ def test_a_database_of_a_service_and_one_of_memctl_end_alike(
     }
 
 
-def test_the_table_is_added_to_a_database_that_lacks_it(path: Path, memctl: Memctl) -> None:
+def test_the_table_is_added_to_a_database_without_it(path: Path, memctl: Memctl) -> None:
     with closing(connect(path)) as db:
         db.executescript("CREATE TABLE tasks (id TEXT); INSERT INTO tasks VALUES ('t1');")
     before = objects(path), everything(path)
@@ -553,14 +559,14 @@ def test_the_table_is_added_to_a_database_that_lacks_it(path: Path, memctl: Memc
         pytest.param("mémoire-記憶-\N{ELEPHANT}.db", id="unicode"),
         pytest.param("a'b\"c;d.db", id="quotes"),
         pytest.param("line\nbreak.db", id="a line break"),
-        pytest.param(":memory:", id="the name of a database in memory"),
-        pytest.param("file:x.db", id="the look of an address"),
+        pytest.param(":memory:", id="the name of an in-memory database"),
+        pytest.param("file:x.db", id="a URI"),
         pytest.param("harness", id="no extension"),
         pytest.param(os.fsdecode(b"half \xf0\x9f an emoji.db"), id="bytes that are not text"),
         pytest.param("x" * 200, id="a long name"),
     ],
 )
-def test_any_path_will_do(tmp_path: Path, name: str) -> None:
+def test_a_database_can_have_any_path(tmp_path: Path, name: str) -> None:
     memctl = Memctl(tmp_path / name)
     make_legacy(memctl.database)
 
@@ -579,7 +585,7 @@ def test_any_path_will_do(tmp_path: Path, name: str) -> None:
     }
 
 
-def test_a_link_leads_to_the_database_and_stays_a_link(path: Path, tmp_path: Path) -> None:
+def test_a_link_to_the_database_is_followed_and_stays_a_link(path: Path, tmp_path: Path) -> None:
     make_legacy(path)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -601,7 +607,7 @@ def test_a_link_leads_to_the_database_and_stays_a_link(path: Path, tmp_path: Pat
     assert len(recorded(path)) == 2
 
 
-def test_a_view_in_the_place_of_a_table_is_named(path: Path, memctl: Memctl) -> None:
+def test_a_view_in_place_of_a_table_is_named_in_the_error(path: Path, memctl: Memctl) -> None:
     make_legacy(path, memories=0)
     with closing(connect(path)) as db:
         db.execute("CREATE VIEW archived_memories AS SELECT 1")
@@ -612,7 +618,7 @@ def test_a_view_in_the_place_of_a_table_is_named(path: Path, memctl: Memctl) -> 
     assert "the database already has another object named archived_memories" in answer.err
 
 
-def test_a_link_into_a_missing_directory_is_a_typo(tmp_path: Path) -> None:
+def test_a_link_into_a_missing_directory_is_an_error(tmp_path: Path) -> None:
     link = tmp_path / "link.db"
     link.symlink_to(tmp_path / "typo" / "harness.db")
 
@@ -623,7 +629,7 @@ def test_a_link_into_a_missing_directory_is_a_typo(tmp_path: Path) -> None:
     )
 
 
-def test_a_missing_directory_is_a_typo(tmp_path: Path) -> None:
+def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
     memctl = Memctl(tmp_path / "typo" / "harness.db")
 
     answer = memctl("migrate")
@@ -656,7 +662,7 @@ def test_a_missing_directory_is_a_typo(tmp_path: Path) -> None:
         )
     ],
 )
-def test_nothing_but_migrate_makes_a_database(path: Path, memctl: Memctl, words: list[str]) -> None:
+def test_only_migrate_creates_a_database(path: Path, memctl: Memctl, words: list[str]) -> None:
     answer = memctl(*words)
 
     assert answer == Answer(
@@ -679,7 +685,7 @@ def test_nothing_but_migrate_makes_a_database(path: Path, memctl: Memctl, words:
         pytest.param(None, "is a directory; --db must be a database file", id="a directory"),
     ],
 )
-def test_what_is_no_database_is_left_alone(
+def test_a_file_that_is_not_a_database_is_not_changed(
     path: Path, memctl: Memctl, content: bytes | None, message: str
 ) -> None:
     if content is None:
@@ -693,10 +699,10 @@ def test_what_is_no_database_is_left_alone(
     assert content is None or path.read_bytes() == content
 
 
-# How far, and what is pending.
+# Target and pending steps
 
 
-def test_migrate_stops_where_it_is_told_and_goes_on_later(path: Path, memctl: Memctl) -> None:
+def test_migrate_stops_at_the_given_step_and_continues_later(path: Path, memctl: Memctl) -> None:
     make_legacy(path)
 
     first = memctl.ok("migrate", "--to", "1", "--json").json["applied"]
@@ -719,7 +725,7 @@ def test_a_step_that_does_not_exist_is_a_usage_error(path: Path, memctl: Memctl,
     assert path.read_bytes() == before
 
 
-def test_a_usage_error_makes_no_database(path: Path, memctl: Memctl) -> None:
+def test_a_usage_error_creates_no_database(path: Path, memctl: Memctl) -> None:
     answer = memctl("migrate", "--to", "7")
 
     assert answer.exit_code == 2
@@ -734,7 +740,7 @@ def test_a_usage_error_makes_no_database(path: Path, memctl: Memctl) -> None:
         pytest.param(2, 0, id="current"),
     ],
 )
-def test_what_is_pending_can_be_asked_without_changing_anything(
+def test_pending_steps_can_be_listed_without_changing_anything(
     path: Path, memctl: Memctl, steps: int, exit_code: int
 ) -> None:
     make_legacy(path)
@@ -763,7 +769,7 @@ def test_what_is_pending_can_be_asked_without_changing_anything(
     assert path.read_bytes() == before
 
 
-def test_the_list_of_steps_is_a_table_for_people(path: Path, memctl: Memctl) -> None:
+def test_the_list_of_steps_is_a_table(path: Path, memctl: Memctl) -> None:
     make_legacy(path)
     memctl.ok("migrate", "--to", "1")
 
@@ -778,16 +784,16 @@ def test_the_list_of_steps_is_a_table_for_people(path: Path, memctl: Memctl) -> 
     )
 
 
-# The backup.
+# The backup
 
 
 def backup_of(path: Path, action: str = "migrate") -> Path:
-    """Return where the copy is that was made before the first change."""
+    """Return the path of the backup made before the first change."""
     return path.with_name(f"{path.name}.before-{action}-{STAMP}")
 
 
 @pytest.mark.parametrize("before", [["migrate --to 1"], ["migrate", "rollback"]], ids=str)
-def test_idle_time_that_decay_will_charge_is_told_of_whenever_decay_comes_to_memories(
+def test_migrate_warns_of_idle_time_that_decay_will_charge(
     service: Service, memctl: Memctl, before: list[str]
 ) -> None:
     service.remember("a", "learning", "k", "v")
@@ -799,7 +805,9 @@ def test_idle_time_that_decay_will_charge_is_told_of_whenever_decay_comes_to_mem
     assert BASELINE_MESSAGES.splitlines()[1] in answer.err.splitlines()
 
 
-def test_the_backup_is_the_database_as_it_was(service: Service, path: Path, memctl: Memctl) -> None:
+def test_the_backup_is_the_database_before_the_change(
+    service: Service, path: Path, memctl: Memctl
+) -> None:
     service.remember("build_agent", "learning", "k", "v", importance=7.5)
     service.db.execute("UPDATE agent_memory SET value = CAST(x'f09f00ff' AS TEXT)")
     service.db.execute("CREATE TABLE tasks AS SELECT 1 AS id, zeroblob(9000) AS attachment")
@@ -816,7 +824,7 @@ def test_the_backup_is_the_database_as_it_was(service: Service, path: Path, memc
         assert is_sound(db)
 
 
-def test_no_backup_is_made_when_none_is_wanted(path: Path, memctl: Memctl) -> None:
+def test_no_backup_is_made_with_no_backup(path: Path, memctl: Memctl) -> None:
     make_legacy(path)
 
     answer = memctl("migrate", "--no-backup", "--json")
@@ -832,7 +840,7 @@ def test_no_backup_is_made_when_none_is_wanted(path: Path, memctl: Memctl) -> No
     assert files(path) == {path.name, f"{path.name}.memctl.lock"}
 
 
-def test_a_backup_never_takes_the_place_of_another(path: Path, memctl: Memctl) -> None:
+def test_a_backup_never_replaces_another(path: Path, memctl: Memctl) -> None:
     make_legacy(path)
     memctl.ok("migrate", "--to", "1")
     first = backup_of(path).read_bytes()
@@ -843,12 +851,12 @@ def test_a_backup_never_takes_the_place_of_another(path: Path, memctl: Memctl) -
     assert backup_of(path).read_bytes() == first
 
 
-# Many at once, and others at work.
+# Concurrency
 
 
 @pytest.mark.parametrize("processes", [2, 5])
 @pytest.mark.parametrize("present", [True, False], ids=["a service's database", "no database"])
-def test_processes_that_migrate_at_once_do_it_once(
+def test_concurrent_migrations_apply_each_step_once(
     path: Path, memctl: Memctl, processes: int, present: bool
 ) -> None:
     if present:
@@ -866,7 +874,7 @@ def test_processes_that_migrate_at_once_do_it_once(
         assert is_sound(db)
 
 
-def test_migrate_gives_way_to_a_writer_and_leaves_everything_as_it_was(
+def test_migrate_stopped_by_a_writer_changes_nothing(
     service: Service, path: Path, memctl: Memctl
 ) -> None:
     service.remember("build_agent", "learning", "k", "v")
@@ -885,7 +893,7 @@ def test_migrate_gives_way_to_a_writer_and_leaves_everything_as_it_was(
     assert (objects(path), everything(path)) == before
 
 
-# A schema that is not what this program made.
+# A schema that this program did not make
 
 
 @pytest.mark.parametrize(
@@ -895,7 +903,7 @@ def test_migrate_gives_way_to_a_writer_and_leaves_everything_as_it_was(
             "UPDATE memctl_migrations SET sha256 = lower(hex(zeroblob(32))) WHERE version = 2",
             "step 002 (memory_persistence) was changed after it was applied; reinstall memctl: "
             "002_memory_persistence.sql differs from the file that was applied to this database",
-            id="a step that was changed",
+            id="a changed step",
         ),
         pytest.param(
             "INSERT INTO memctl_migrations VALUES (9, 'telepathy', '', '2031-01-01', 0, '9.0')",
@@ -906,7 +914,7 @@ def test_migrate_gives_way_to_a_writer_and_leaves_everything_as_it_was(
         ),
     ],
 )
-def test_a_foreign_schema_is_refused_and_left_alone(
+def test_a_foreign_schema_is_refused_and_unchanged(
     db: sqlite3.Connection, migrated: Memctl, path: Path, change: str, message: str
 ) -> None:
     insert_memory(db, expires_at="2020-01-01 00:00:00")
@@ -922,7 +930,7 @@ def test_a_foreign_schema_is_refused_and_left_alone(
     assert (status.exit_code, status.json["problem"]) == (0, message)
 
 
-def test_a_refusal_can_be_read_by_a_program(db: sqlite3.Connection, migrated: Memctl) -> None:
+def test_a_refusal_is_available_as_json(db: sqlite3.Connection, migrated: Memctl) -> None:
     db.execute("INSERT INTO memctl_migrations VALUES (9, 'telepathy', '', '2031-01-01', 0, '9.0')")
 
     answer = migrated("migrate", "--json")

@@ -1,4 +1,4 @@
-"""Promotion: what has proved itself reaches the knowledge base, once, and stays where it is."""
+"""Promotion: proven memories are added to the knowledge base once, and stay active."""
 
 import json
 import re
@@ -32,7 +32,7 @@ from tests.support.database import connect, everything, insert_memory, is_sound,
 from tests.support.program import NOW, Memctl
 from tests.support.service import Service
 
-# As the service's own migration makes it, years before memctl or after.
+# As created by the service's own migration, before or after memctl's.
 SERVICE_TABLE = """
     CREATE TABLE IF NOT EXISTS knowledge_entries (
         id TEXT PRIMARY KEY,
@@ -63,7 +63,7 @@ TEN = "one two three four five six seven eight nine ten"
 NEARLY_TEN = "one two three four five six seven eight nine eleven"  # 9 of 11 words in common
 OTHER = "something entirely different"
 
-# Idle for as long as it costs nothing when it is old enough.
+# Idle for as long as costs nothing when it is old enough.
 PROVEN: dict[str, Any] = {
     "importance": 8,
     "access_count": 5,
@@ -76,7 +76,7 @@ ENTRY = "type, content, confidence, occurrences, source_agent_id"
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database of the service without any memory, to be copied."""
+    """A migrated database of the service without memories, to copy."""
     path = tmp_path_factory.mktemp("promote") / "harness.db"
     with closing(Service(path)):
         Memctl(path).ok("migrate", "--no-backup")
@@ -96,7 +96,7 @@ def proven(db: sqlite3.Connection) -> Callable[..., str]:
     """Write a memory that just meets all four conditions; returns its id."""
 
     def write(**columns: Any) -> str:
-        if "idle_days" in columns:  # written then, and not read since
+        if "idle_days" in columns:  # written at that time, and not read since
             return insert_memory(
                 db, **{"importance": 8, "access_count": 5, "value": TEN, **columns}
             )
@@ -124,7 +124,7 @@ def add_entry(db: sqlite3.Connection, content: str = TEN, **columns: Any) -> str
 
 
 def run(path: Path, *, agent: str | None = None, **request: Any) -> PromoteResult:
-    """Run the job at NOW, unless the request says otherwise, and return its result."""
+    """Run the job, at NOW by default, and return its result."""
     report = perform(
         "promote",
         lambda run: promote(run, PromotePolicy(), DecayPolicy(), agent=agent),
@@ -141,7 +141,7 @@ def counts(path: Path, **request: Any) -> tuple[int, int, int]:
 
 
 def links(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
-    """Return the agent and key of every link, and the text of the entry it leads to."""
+    """Return the agent and key of every link, and the text of its entry."""
     return db.execute(
         """
         SELECT agent_id, key, content
@@ -160,7 +160,7 @@ MEETS = "meets all four conditions"
 @pytest.mark.parametrize(
     ("columns", "why"),
     [
-        pytest.param({}, MEETS, id="all at their least"),
+        pytest.param({}, MEETS, id="all at their thresholds"),
         pytest.param({"type": "error_pattern"}, MEETS, id="an error pattern"),
         pytest.param({"type": "success_pattern"}, MEETS, id="a success pattern"),
         pytest.param(
@@ -171,14 +171,18 @@ MEETS = "meets all four conditions"
         pytest.param({"importance": 7}, "importance 7 is below 8", id="importance 7"),
         pytest.param({"importance": 7.999}, "importance 7.999 is below 8", id="a little below"),
         pytest.param({"importance": 100}, MEETS, id="importance 100"),
-        pytest.param({"importance": "high"}, "importance is not a number", id="in words"),
+        pytest.param(
+            {"importance": "high"}, "importance is not a number", id="importance in words"
+        ),
         pytest.param({"importance": ""}, "importance is not a number", id="empty importance"),
         pytest.param({"importance": None}, "importance is not a number", id="no importance"),
         pytest.param({"importance": b"9"}, "importance is not a number", id="importance in bytes"),
         pytest.param({"access_count": 4}, "access_count 4 is below 5", id="four accesses"),
         pytest.param({"access_count": 5.5}, MEETS, id="a fraction of an access"),
-        pytest.param({"access_count": "often"}, "access_count is not a number", id="often"),
-        pytest.param({"access_count": None}, "access_count is not a number", id="uncounted"),
+        pytest.param(
+            {"access_count": "often"}, "access_count is not a number", id="access count in words"
+        ),
+        pytest.param({"access_count": None}, "access_count is not a number", id="no access count"),
         pytest.param(
             {"created_at": "2026-11-08 09:43:59"}, "age_days 13 is below 14", id="a second too new"
         ),
@@ -191,10 +195,14 @@ MEETS = "meets all four conditions"
         ),
         pytest.param({"created_at": "-000192-09-06T00:00:00.000Z"}, MEETS, id="before the era"),
         pytest.param(
-            {"created_at": "2027-01-01 00:00:00"}, "age_days -39 is below 14", id="the future"
+            {"created_at": "2027-01-01 00:00:00"},
+            "age_days -39 is below 14",
+            id="created in the future",
         ),
-        pytest.param({"created_at": "long ago"}, "created_at is not a time", id="no time"),
-        pytest.param({"created_at": None}, "created_at is not a time", id="no time at all"),
+        pytest.param(
+            {"created_at": "long ago"}, "created_at is not a time", id="unreadable created_at"
+        ),
+        pytest.param({"created_at": None}, "created_at is not a time", id="no created_at"),
         pytest.param(
             {"importance": 3, "access_count": 0, "created_at": "2026-11-20 09:43:58"},
             "importance 3 is below 8; access_count 0 is below 5; age_days 2 is below 14",
@@ -202,7 +210,7 @@ MEETS = "meets all four conditions"
         ),
     ],
 )
-def test_each_condition_decides_and_the_list_says_which(
+def test_each_condition_is_necessary_and_listed_when_unmet(
     path: Path, proven: Callable[..., str], columns: dict[str, Any], why: str
 ) -> None:
     proven(**columns)
@@ -218,7 +226,7 @@ def test_each_condition_decides_and_the_list_says_which(
     assert (previewed.promoted, done.promoted) == (met, met)
 
 
-def test_the_list_begins_with_the_candidates_and_ends_with_what_lacks_most(
+def test_the_list_is_ordered_from_candidates_to_the_furthest_from_it(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     proven(id="known", key="known", value=OTHER)
@@ -248,7 +256,7 @@ def test_the_list_begins_with_the_candidates_and_ends_with_what_lacks_most(
     )
 
 
-def test_the_configuration_sets_what_a_candidate_must_have(
+def test_the_configuration_sets_the_conditions(
     path: Path, proven: Callable[..., str], tmp_path: Path
 ) -> None:
     proven(value="a", importance=4.5, access_count=1, idle_days=2)
@@ -268,10 +276,10 @@ def test_the_configuration_sets_what_a_candidate_must_have(
     ]
 
 
-# What a promotion leaves behind
+# Effects of a promotion
 
 
-def test_a_promotion_leaves_an_entry_a_link_a_mark_and_an_event(
+def test_a_promotion_adds_an_entry_a_link_a_timestamp_and_an_event(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     value = '{"description": "it hangs", "fix": "retry", "taskId": "TASK-7"}'
@@ -354,7 +362,7 @@ def test_only_the_memories_of_the_named_agent_are_promoted(
     assert rows(db, "knowledge_entries", "source_agent_id") == [("qa_agent",)]
 
 
-def test_a_dry_run_foresees_what_a_run_then_does(
+def test_a_dry_run_reports_what_the_run_then_does(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     proven(agent_id="a", key="k")
@@ -376,7 +384,7 @@ def test_a_dry_run_foresees_what_a_run_then_does(
     assert previewed.tally.memories == done.tally.memories
 
 
-def test_a_dry_run_makes_no_knowledge_base(
+def test_a_dry_run_creates_no_knowledge_base(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     proven()
@@ -387,7 +395,7 @@ def test_a_dry_run_makes_no_knowledge_base(
     assert rows(db, "sqlite_schema WHERE name = 'knowledge_entries'") == []
 
 
-def test_a_run_without_candidates_makes_no_knowledge_base(
+def test_a_run_without_candidates_creates_no_knowledge_base(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     proven(importance=7)
@@ -399,8 +407,8 @@ def test_a_run_without_candidates_makes_no_knowledge_base(
 # Promoted before
 
 
-def learn_anew(db: sqlite3.Connection, value: str, **columns: Any) -> str:
-    """Replace the only memory as the service does, and let it prove itself once more."""
+def replace_and_prove(db: sqlite3.Connection, value: str, **columns: Any) -> str:
+    """Replace the only memory as the service does, and make it a candidate again."""
     ((agent, kind, key),) = rows(db, "agent_memory", "agent_id, type, key")
     db.execute("DELETE FROM agent_memory")
     return insert_memory(
@@ -413,13 +421,13 @@ def learn_anew(db: sqlite3.Connection, value: str, **columns: Any) -> str:
     )
 
 
-def test_the_same_text_learnt_anew_is_nothing_new_but_is_marked_again(
+def test_the_same_text_written_again_adds_no_entry_but_is_marked_again(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     proven()
     run(path)
     before = rows(db, "knowledge_entries"), rows(db, "memory_events")
-    learn_anew(db, TEN, importance=10)
+    replace_and_prove(db, TEN, importance=10)
 
     again = counts(path, now=NOW + timedelta(days=3))
 
@@ -428,12 +436,12 @@ def test_the_same_text_learnt_anew_is_nothing_new_but_is_marked_again(
     assert rows(db, "agent_memory", "promoted_at") == [("2026-11-22T09:43:58Z",)]
 
 
-def test_a_text_learnt_anew_must_prove_itself_again(
+def test_a_text_written_again_must_meet_the_conditions_again(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     proven()
     run(path)
-    learn_anew(db, OTHER, access_count=0)
+    replace_and_prove(db, OTHER, access_count=0)
 
     assert counts(path) == (0, 0, 0)
     assert rows(db, "agent_memory", "promoted_at") == [(None,)]
@@ -444,7 +452,7 @@ def test_nearly_the_same_text_confirms_its_entry(
 ) -> None:
     proven()
     run(path)
-    memory = learn_anew(db, NEARLY_TEN)
+    memory = replace_and_prove(db, NEARLY_TEN)
 
     again = [counts(path, now=NOW + timedelta(days=days)) for days in (3, 4)]
 
@@ -465,7 +473,7 @@ def test_another_text_supersedes_its_entry(
 ) -> None:
     proven()
     run(path)
-    learn_anew(db, OTHER)
+    replace_and_prove(db, OTHER)
 
     again = [counts(path, now=NOW + timedelta(days=days)) for days in (3, 4)]
 
@@ -484,13 +492,13 @@ def test_another_text_supersedes_its_entry(
     }
 
 
-def test_another_text_that_another_agent_has_entered_supersedes_by_that(
+def test_another_agents_entry_with_the_new_text_supersedes_the_old_one(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     proven(agent_id="a", key="k")
     run(path)
     known = add_entry(db, OTHER)
-    learn_anew(db, OTHER)
+    replace_and_prove(db, OTHER)
 
     again = counts(path)
 
@@ -502,7 +510,7 @@ def test_another_text_that_another_agent_has_entered_supersedes_by_that(
     assert links(db) == [("a", "k", OTHER)]
 
 
-def test_a_memory_whose_entry_is_gone_is_promoted_anew(
+def test_a_memory_whose_entry_was_deleted_is_promoted_again(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     proven()
@@ -515,7 +523,7 @@ def test_a_memory_whose_entry_is_gone_is_promoted_anew(
     assert rows(db, "knowledge_entries", ENTRY) == [("pattern", TEN, 0.65, 1, "build_agent")]
 
 
-def test_a_memory_is_promoted_anew_when_the_whole_knowledge_base_is_gone(
+def test_a_memory_is_promoted_again_after_the_knowledge_base_was_dropped(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     proven()
@@ -527,14 +535,14 @@ def test_a_memory_is_promoted_anew_when_the_whole_knowledge_base_is_gone(
     assert counts(path) == (0, 0, 0)
 
 
-def test_what_somebody_else_has_superseded_stays_superseded_by_that(
+def test_an_entry_superseded_by_another_program_stays_so(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     proven()
     run(path)
     other = add_entry(db, "phrased better")
     db.execute("UPDATE knowledge_entries SET superseded_by = ? WHERE id <> ?", (other, other))
-    learn_anew(db, OTHER)
+    replace_and_prove(db, OTHER)
 
     again = counts(path)
 
@@ -547,7 +555,7 @@ def test_what_somebody_else_has_superseded_stays_superseded_by_that(
 
 
 @pytest.mark.parametrize("superseded_by", [None, "x"])
-def test_a_text_that_the_agent_has_entered_before_is_linked_again_and_not_entered_twice(
+def test_an_earlier_entry_with_the_same_text_is_linked_again(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str], superseded_by: str | None
 ) -> None:
     add_entry(db, id="e", source_agent_id="build_agent", superseded_by=superseded_by)
@@ -561,7 +569,7 @@ def test_a_text_that_the_agent_has_entered_before_is_linked_again_and_not_entere
     assert rows(db, "agent_memory", "promoted_at") == [("2026-11-22T09:43:58Z",)]
 
 
-def test_an_entry_that_holds_is_linked_before_one_that_is_superseded(
+def test_a_current_entry_is_linked_before_a_superseded_one(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     add_entry(db, id="old", source_agent_id="build_agent", superseded_by="x")
@@ -590,10 +598,10 @@ def test_a_rollback_a_migration_and_a_promotion_enter_nothing_twice(
     assert rows(db, "knowledge_entries") == before
 
 
-# What another agent has learnt
+# Entries of other agents
 
 
-def test_what_another_agent_has_entered_is_confirmed_instead_of_entered_twice(
+def test_an_entry_of_another_agent_is_confirmed_and_not_duplicated(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     proven(agent_id="a", key="k")
@@ -615,10 +623,12 @@ def test_what_another_agent_has_entered_is_confirmed_instead_of_entered_twice(
         ),
         pytest.param({"type": "gotcha"}, id="of another type"),
         pytest.param({"superseded_by": "x"}, id="superseded"),
-        pytest.param({"content": "one two three four five six seven eight"}, id="four fifths"),
+        pytest.param(
+            {"content": "one two three four five six seven eight"}, id="exactly four fifths similar"
+        ),
     ],
 )
-def test_an_entry_is_not_confirmed_when_it_is(
+def test_an_unsuitable_entry_is_not_confirmed(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str], columns: dict[str, Any]
 ) -> None:
     add_entry(db, **columns)
@@ -631,7 +641,7 @@ def test_an_entry_is_not_confirmed_when_it_is(
     assert rows(db, "knowledge_entries")[:1] == before
 
 
-def test_of_several_entries_the_most_similar_is_confirmed_and_of_those_the_oldest(
+def test_the_oldest_of_the_most_similar_entries_is_confirmed(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     for name, content, created_at in [
@@ -654,12 +664,12 @@ def test_of_several_entries_the_most_similar_is_confirmed_and_of_those_the_oldes
     [
         pytest.param(0.5, 1, (0.6, 2), id="halfway"),
         pytest.param(0.9, 7, (0.95, 8), id="up to 0.95"),
-        pytest.param(0.97, 7, (0.97, 8), id="never down to it"),
+        pytest.param(0.97, 7, (0.97, 8), id="never lowered to 0.95"),
         pytest.param(0.33333, 1, (0.4333, 2), id="rounded"),
-        pytest.param(0.5, None, (0.6, 2), id="uncounted so far"),
+        pytest.param(0.5, None, (0.6, 2), id="occurrences not counted so far"),
     ],
 )
-def test_confirming_raises_confidence_within_bounds(
+def test_confirming_raises_confidence_up_to_a_bound(
     db: sqlite3.Connection,
     path: Path,
     proven: Callable[..., str],
@@ -680,7 +690,7 @@ def test_confirming_raises_confidence_within_bounds(
     [(0.65, 0.45), (0.25, 0.1), (0.05, 0.05), (0.33333, 0.1333)],
     ids=["by 0.2", "down to 0.1", "never up to it", "rounded"],
 )
-def test_superseding_lowers_confidence_within_bounds(
+def test_superseding_lowers_confidence_down_to_a_bound(
     db: sqlite3.Connection,
     path: Path,
     proven: Callable[..., str],
@@ -690,7 +700,7 @@ def test_superseding_lowers_confidence_within_bounds(
     proven()
     run(path)
     db.execute("UPDATE knowledge_entries SET confidence = ?", (confidence,))
-    learn_anew(db, OTHER)
+    replace_and_prove(db, OTHER)
 
     run(path)
 
@@ -702,7 +712,7 @@ def test_superseding_lowers_confidence_within_bounds(
 # The table
 
 
-def test_after_memctl_has_made_the_table_the_services_own_migration_and_statements_work(
+def test_the_service_works_with_the_table_created_by_memctl(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     proven()
@@ -736,7 +746,7 @@ def test_after_memctl_has_made_the_table_the_services_own_migration_and_statemen
     assert is_sound(db)
 
 
-def test_the_table_that_memctl_makes_is_the_services(
+def test_the_table_created_by_memctl_is_that_of_the_service(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     proven()
@@ -768,12 +778,12 @@ def test_the_table_that_memctl_makes_is_the_services(
         pytest.param(
             SERVICE_TABLE.replace("last_used_at TEXT,", "last_used_at TEXT, title TEXT,"),
             "it has the column title",
-            id="one column more",
+            id="an additional column",
         ),
         pytest.param(
             SERVICE_TABLE.replace("file_patterns TEXT,", ""),
             "it lacks the column file_patterns",
-            id="one column less",
+            id="a missing column",
         ),
         pytest.param(
             SERVICE_TABLE.replace("TEXT PRIMARY KEY", "TEXT"),
@@ -797,7 +807,7 @@ def test_the_table_that_memctl_makes_is_the_services(
         ),
     ],
 )
-def test_another_products_table_is_refused_and_left_as_it_is(
+def test_a_table_of_another_product_is_refused_and_unchanged(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str], schema: str, difference: str
 ) -> None:
     proven()
@@ -821,7 +831,7 @@ def test_another_products_table_is_refused_and_left_as_it_is(
     assert {**after, "memory_runs": []} == {**before, "memory_runs": []}
 
 
-def test_triggers_of_the_knowledge_base_work_on(
+def test_triggers_of_the_knowledge_base_keep_working(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     db.executescript(
@@ -876,7 +886,7 @@ def test_triggers_of_the_knowledge_base_work_on(
         ),
     ],
 )
-def test_an_entry_that_the_knowledge_base_does_not_take_ends_the_run_with_one_line(
+def test_an_entry_rejected_by_the_knowledge_base_is_an_error_of_one_line(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str], obstacle: str, reason: str
 ) -> None:
     add_entry(db, OTHER)
@@ -895,7 +905,7 @@ def test_an_entry_that_the_knowledge_base_does_not_take_ends_the_run_with_one_li
     assert {**after, "memory_runs": []} == {**before, "memory_runs": []}
 
 
-# Whatever the columns hold
+# Unusual values
 
 
 ODDITIES: dict[str, dict[str, Any]] = {
@@ -914,7 +924,7 @@ ODDITIES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("columns", ODDITIES.values(), ids=ODDITIES.keys())
 @pytest.mark.parametrize("kind", ["error_pattern", "learning"])
-def test_odd_texts_reach_the_knowledge_base_to_the_byte(
+def test_odd_texts_are_promoted_byte_for_byte(
     db: sqlite3.Connection,
     path: Path,
     proven: Callable[..., str],
@@ -944,7 +954,7 @@ def test_odd_texts_reach_the_knowledge_base_to_the_byte(
 
 
 @pytest.mark.parametrize("column", ["agent_id", "key", "value", "metadata"])
-def test_what_is_stored_in_bytes_is_promoted_once(
+def test_a_value_stored_as_bytes_is_promoted_once(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str], column: str
 ) -> None:
     proven()
@@ -953,11 +963,11 @@ def test_what_is_stored_in_bytes_is_promoted_once(
     assert [counts(path), counts(path)] == [(1, 0, 0), (0, 0, 0)]
 
 
-# Others at work meanwhile
+# Concurrent changes
 
 
 def promote_after(path: Path, change: Callable[[], object]) -> PromoteResult:
-    """Run the job, and let something happen between its search and its first batch."""
+    """Run the job, with a change between its search and its first batch."""
 
     def change_then_promote(run: JobContext) -> PromoteResult:
         assert isinstance(run.batches, SqliteBatches)
@@ -984,7 +994,7 @@ def promote_after(path: Path, change: Callable[[], object]) -> PromoteResult:
         pytest.param("UPDATE knowledge_entries SET content = 'of late'", id="rewritten"),
     ],
 )
-def test_an_entry_that_changes_before_its_turn_comes_is_not_confirmed(
+def test_an_entry_changed_before_its_batch_is_not_confirmed(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str], change: str
 ) -> None:
     add_entry(db, NEARLY_TEN, id="first")
@@ -998,7 +1008,7 @@ def test_an_entry_that_changes_before_its_turn_comes_is_not_confirmed(
     ]
 
 
-def test_a_memory_that_changes_before_its_turn_comes_is_promoted_as_it_is_then(
+def test_a_memory_changed_before_its_batch_is_promoted_as_changed(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     proven()
@@ -1011,11 +1021,11 @@ def test_a_memory_that_changes_before_its_turn_comes_is_promoted_as_it_is_then(
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param("UPDATE agent_memory SET access_count = 0", id="learnt anew"),
+        pytest.param("UPDATE agent_memory SET access_count = 0", id="written again"),
         pytest.param("DELETE FROM agent_memory", id="forgotten"),
     ],
 )
-def test_a_memory_that_is_no_candidate_any_more_when_its_turn_comes_is_left_alone(
+def test_a_memory_that_is_no_longer_a_candidate_is_not_promoted(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str], change: str
 ) -> None:
     proven()
@@ -1026,7 +1036,7 @@ def test_a_memory_that_is_no_candidate_any_more_when_its_turn_comes_is_left_alon
     assert rows(db, "sqlite_schema WHERE name = 'knowledge_entries'") == []
 
 
-def test_another_memory_that_has_got_the_row_of_a_candidate_is_not_prepared(
+def test_another_memory_in_the_row_of_a_candidate_is_not_promoted(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     proven(type="task:blocker", importance="high")
@@ -1046,7 +1056,7 @@ def test_another_memory_that_has_got_the_row_of_a_candidate_is_not_prepared(
     assert promotion.outcomes == {}
 
 
-def test_a_knowledge_base_that_is_made_meanwhile_stops_the_run(
+def test_a_knowledge_base_created_during_the_run_stops_it(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     proven()
@@ -1058,7 +1068,7 @@ def test_a_knowledge_base_that_is_made_meanwhile_stops_the_run(
     assert counts(path) == (1, 0, 0)
 
 
-# It does not matter when
+# Independence of the schedule
 
 
 @pytest.mark.parametrize(
@@ -1066,7 +1076,7 @@ def test_a_knowledge_base_that_is_made_meanwhile_stops_the_run(
     [
         pytest.param([("run", 14)], id="on the day it is old enough"),
         pytest.param([("run", 15)], id="a day later"),
-        pytest.param([("run", 60)], id="when it is worth nothing any more"),
+        pytest.param([("run", 60)], id="when nothing of its importance is left"),
         pytest.param([("decay", 15), ("decay", 22), ("promote", 60)], id="long after a decay"),
         pytest.param([("decay", 60), ("promote", 60)], id="when decay has brought it to the floor"),
         pytest.param([("decay", 15), ("run", 15)], id="decay twice"),
@@ -1089,7 +1099,7 @@ def test_a_memory_is_promoted_for_its_importance_when_it_was_old_enough(
     assert rows(db, "knowledge_entries", "content, confidence") == [(TEN, 0.675)]
 
 
-def test_what_decay_takes_before_a_memory_is_old_enough_counts(
+def test_decay_before_a_memory_is_old_enough_counts(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     proven(idle_days=14, importance=8.6)
@@ -1100,7 +1110,7 @@ def test_what_decay_takes_before_a_memory_is_old_enough_counts(
     assert rows(db, "knowledge_entries", "content, confidence") == [(OTHER, 0.65)]
 
 
-def test_what_an_access_has_left_for_decay_to_charge_counts(
+def test_idle_days_that_an_access_left_uncharged_count(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     proven(id="m-1", idle_days=60, importance=9, access_count=4)
@@ -1120,7 +1130,7 @@ def test_what_an_access_has_left_for_decay_to_charge_counts(
     assert rows(db, "agent_memory", "importance") == [(1.1,)]
 
 
-def test_a_memory_that_came_back_from_the_archive_counts_as_it_is(
+def test_a_restored_memory_counts_with_its_present_importance(
     db: sqlite3.Connection, path: Path, proven: Callable[..., str]
 ) -> None:
     proven(id="m-0", importance=3, value=f"0 {OTHER}")
@@ -1165,7 +1175,7 @@ def shared(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Idle(NamedTuple):
-    """A memory that was written and last read so many hours before NOW."""
+    """A memory with the hours before NOW at which it was written and last read."""
 
     agent: str
     importance: float
@@ -1174,7 +1184,7 @@ class Idle(NamedTuple):
     rate: float | None
 
     def importance_that_counts(self, floor: float) -> float:
-        """Return what is left of its importance when it is 14 days old, or at its last read."""
+        """Return its remaining importance at an age of 14 days, or at its last read."""
         old_enough = self.written - 14 * 24  # hours before NOW, or negative: after it
         days = max(0, self.read - old_enough) // 24
         rate = 0.1 if self.rate is None else self.rate
@@ -1237,7 +1247,7 @@ def test_any_schedule_promotes_the_same_memories_with_the_same_confidence(
         assert sorted(found) == sorted(expected)
 
 
-# Against an oracle
+# Comparison with an oracle
 
 
 @dataclass(eq=False)
@@ -1275,20 +1285,20 @@ Name = tuple[str, str, str]  # agent, type, key
 
 @dataclass
 class Oracle:
-    """The whole database in dictionaries, and the rules said as plainly as possible."""
+    """The whole database in dictionaries, and the rules in their simplest form."""
 
-    memories: dict[Name, Memory] = field(default_factory=dict)  # in the order of their rows
+    memories: dict[Name, Memory] = field(default_factory=dict)  # in row order
     entries: list[Entry] = field(default_factory=list)  # the oldest first
     links: dict[Name, tuple[Entry, str, str]] = field(default_factory=dict)
     events: list[tuple[str, str]] = field(default_factory=list)
 
     def remember(self, name: Name, memory: Memory) -> None:
-        """Put a new row in the place of the old one: at the end."""
+        """Replace the old row with a new one at the end."""
         self.memories.pop(name, None)
         self.memories[name] = memory
 
     def promote(self, now: str, *, days: int) -> tuple[int, int, int]:
-        """Promote what is a candidate so many days after everything was written.
+        """Promote the candidates at a number of days after everything was written.
 
         Returns how many were promoted, merged and superseded.
         """
@@ -1298,7 +1308,7 @@ class Oracle:
             lasting = days >= 14 and kind in ("learning", "error_pattern", "success_pattern")
             if not (lasting and memory.importance >= 8 and memory.accesses >= 5):
                 continue
-            entry = self.become(name, memory)
+            entry = self.entry_of_memory(name, memory)
             linked, text, since = self.links.get(name, (None, "", ""))
             if linked not in self.entries:
                 linked = None
@@ -1333,14 +1343,14 @@ class Oracle:
                     linked.superseded_by = entry
                     lowered = max(0.1, round(linked.confidence - 0.2, 4))
                     linked.confidence = min(linked.confidence, lowered)
-            self.links[name] = entry, self.become(name, memory).content, now
+            self.links[name] = entry, self.entry_of_memory(name, memory).content, now
             memory.promoted_at = now
             outcomes[outcome] += 1
             self.events.append((memory.id, outcome))
         return outcomes["promoted"], outcomes["merged"], outcomes["superseded"]
 
     def entered_before(self, entry: Entry) -> Entry | None:
-        """Return the agent's entry with the same text: one that holds, and of those the oldest."""
+        """Return the agent's entry with the same text: a current one, and of those the oldest."""
         same = [
             other
             for other in self.entries
@@ -1348,8 +1358,8 @@ class Oracle:
         ]
         return min(same, key=lambda other: other.superseded_by is not None, default=None)
 
-    def become(self, name: Name, memory: Memory) -> Entry:
-        """Return the entry that a memory becomes."""
+    def entry_of_memory(self, name: Name, memory: Memory) -> Entry:
+        """Return the knowledge entry of a memory."""
         agent, kind, key = name
         value, metadata = memory.document(memory.value), memory.document(memory.metadata)
         entry_type = "gotcha" if kind == "error_pattern" else "pattern"
@@ -1369,7 +1379,7 @@ class Oracle:
 
 
 def jaccard(some: str, others: str) -> float:
-    """Return which part of all words of two texts is in both."""
+    """Return the share of all words of two texts that is in both."""
     ours, theirs = (set(re.findall(r"\w+", text.lower())) for text in (some, others))
     return len(ours & theirs) / len(ours | theirs)
 
@@ -1381,8 +1391,8 @@ def confirm(entry: Entry, gain: float) -> None:
     entry.confidence = max(entry.confidence, raised)
 
 
-def say(replaced: int, form: str) -> str:
-    """Return ten words of which so many are others, as text or in JSON."""
+def ten_words(replaced: int, form: str) -> str:
+    """Return ten words, of which a number are replaced, as text or in JSON."""
     words = [*"abcdefghij"[replaced:], *"klmnopqrst"[:replaced]]
     text = " ".join(words)
     if form == "text":
@@ -1390,7 +1400,7 @@ def say(replaced: int, form: str) -> str:
     return json.dumps({"description": text.upper(), "taskId": form}, separators=(",", ":"))
 
 
-# Few names and texts, so that they meet; most of them are candidates.
+# Few names and texts, so that they coincide often; most of them are candidates.
 AGENTS = st.sampled_from(["qa_agent", "a", "b"])
 NAMES = st.sampled_from(
     [
@@ -1402,7 +1412,7 @@ NAMES = st.sampled_from(
     ]
 )
 TEXTS = st.sampled_from([0, 9, 1, 2])
-VALUES = st.builds(say, TEXTS, st.sampled_from(["text", "text", "T-1"]))
+VALUES = st.builds(ten_words, TEXTS, st.sampled_from(["text", "text", "T-1"]))
 METADATA = st.sampled_from(
     [
         *[None] * 8,
@@ -1427,7 +1437,7 @@ STEPS = st.sampled_from(
         st.tuples(st.just("forget"), NAMES),
         st.tuples(st.just("drop"), st.integers(0, 5)),
         st.tuples(st.just("supersede"), st.integers(0, 5), st.integers(0, 5)),
-        st.tuples(st.just("enter"), AGENTS, st.builds(say, TEXTS, st.just("text"))),
+        st.tuples(st.just("enter"), AGENTS, st.builds(ten_words, TEXTS, st.just("text"))),
     ]
 ).flatmap(lambda step: step)  # one_of would give each kind the same weight
 
@@ -1439,7 +1449,7 @@ class Real:
         self.path = path
         self.service = Service(path)
         self.service.db.execute("PRAGMA foreign_keys = OFF")  # an entry may lose its successor
-        self.service.db.execute("PRAGMA synchronous = OFF")  # nobody pulls the plug here
+        self.service.db.execute("PRAGMA synchronous = OFF")  # the machine does not lose power here
         self.service.db.executescript(SERVICE_TABLE)
         for table in ("agent_memory", "knowledge_entries", "memory_promotions", "memory_events"):
             self.service.db.execute(f"DELETE FROM {table}")
@@ -1459,14 +1469,14 @@ class Real:
         return Memory(row["id"], value, metadata, importance, accesses)
 
     def number(self, place: int) -> int:
-        """Return the row of the entry in a place of their order."""
+        """Return the row of the entry at a position in their order."""
         found = self.service.db.execute(
             "SELECT rowid FROM knowledge_entries ORDER BY rowid LIMIT 1 OFFSET ?", (place,)
         ).fetchone()
         return int(found[0])
 
     def state(self) -> list[Any]:
-        """Return all that the oracle knows, too."""
+        """Return everything that the oracle knows, from the database."""
         db = self.service.db
         place = "(SELECT count(*) FROM knowledge_entries AS b WHERE b.rowid < {}.rowid)"
         return [
@@ -1488,7 +1498,7 @@ class Real:
 
 
 def state_of(oracle: Oracle) -> list[Any]:
-    """Return what the oracle knows as the database would tell it."""
+    """Return everything that the oracle knows, in the same form as the database."""
 
     def place(entry: Entry | None) -> int | None:
         places = [number for number, other in enumerate(oracle.entries) if other is entry]
@@ -1516,7 +1526,7 @@ def state_of(oracle: Oracle) -> list[Any]:
 
 
 @given(steps=st.lists(STEPS, min_size=25, max_size=50))
-def test_any_history_ends_row_for_row_as_the_oracle_says(
+def test_any_history_matches_the_oracle_row_for_row(
     steps: list[tuple[Any, ...]], shared: Path
 ) -> None:
     oracle, real = Oracle(), Real(shared)
