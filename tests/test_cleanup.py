@@ -181,7 +181,7 @@ def test_a_column_added_during_the_run_stops_the_job(
 @pytest.mark.parametrize(
     "job", [pytest.param(cleanup, id="in batches"), pytest.param(snapshot, id="at once")]
 )
-def test_a_table_that_the_service_creates_before_the_first_batch_is_no_hindrance(
+def test_a_table_that_the_service_creates_before_the_first_batch_does_not_stop_the_job(
     path: Path, db: sqlite3.Connection, remember: Callable[..., str], job: Callable[..., JobResult]
 ) -> None:
     remember(expired_for=timedelta(days=1))
