@@ -244,7 +244,7 @@ def test_findings_count_memories_in_all_portions_and_name_the_first(
     answer = migrated("check", "--json")
 
     assert message(answer, "expiry_unreadable") == (
-        "memories whose expires_at is not a time, and which never expire: "
+        "memories whose expires_at is not a time never expire: "
         f"{PORTION_ROWS - 16}, the first 'build_agent' learning '18'"
     )
     assert answer.json["memories"] == PORTION_ROWS + 2
@@ -279,7 +279,7 @@ def test_archived_memories_that_are_never_pruned_are_counted(
     assert answer.exit_code == 3
     assert found(answer) == [("warning", "archive_time_unreadable")]
     assert message(answer, "archive_time_unreadable") == (
-        "archived memories whose archived_at is not a time, and which are never pruned: 2, "
+        "archived memories whose archived_at is not a time are never pruned: 2, "
         "the first '1' of 'build_agent'"
     )
 
@@ -472,7 +472,7 @@ def test_quiet_omits_informational_findings(db: sqlite3.Connection, migrated: Me
 
     assert answer == Answer(
         3,
-        "warning  memories whose importance is not a number, and which neither decay nor are ever "
+        "warning  memories whose importance is not a number neither decay nor are ever "
         "pruned: 1, the first 'build_agent' learning 'k'; change the program that writes them to "
         "use numbers\n",
         "",
@@ -509,7 +509,7 @@ def test_nagios_output_has_one_line_and_its_own_exit_codes(
     ]
     assert plugin(warned) == (
         1,
-        "MEMCTL WARNING - memories whose importance is not a number, and which neither decay nor "
+        "MEMCTL WARNING - memories whose importance is not a number neither decay nor "
         "are ever pruned: 1, the first 'build_agent' learning 'a/b'",
     )
     assert plugin(critical)[0] == 2

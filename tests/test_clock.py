@@ -282,7 +282,7 @@ def test_the_check_finds_every_timestamp_written_by_a_clock_ahead(
     assert [finding for finding in found if finding[0] in ("charged_ahead", "stamp_to_come")] == [
         (
             "charged_ahead",
-            "memories whose last_decay_at is in the future, and which do not decay until then: "
+            "memories whose last_decay_at is in the future do not decay until then: "
             "1, the first 'build_agent' learning 'back'",
         ),
         (

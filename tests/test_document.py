@@ -553,7 +553,9 @@ def test_an_error_names_as_many_problems_as_fit(
     ("selection", "problem"),
     [
         pytest.param(
-            AgentSelection(), "the document contains all agents", id="all agents, not requested"
+            AgentSelection(),
+            "the document contains the memories of all agents",
+            id="all agents, not requested",
         ),
         pytest.param(
             AgentSelection("b"), "the document has no memory of 'b'", id="an agent without any"
@@ -656,7 +658,7 @@ def test_a_document_without_an_agent_is_of_the_only_agent_in_it(target: Path) ->
         for document in ({"active": [row]}, of_odd)
     ]
 
-    assert refusal.value.message == "the document contains all agents"
+    assert refusal.value.message == "the document contains the memories of all agents"
     assert [result.active.inserted for result in results] == [1, 1]
 
 

@@ -401,7 +401,7 @@ def test_a_memory_of_another_agent_is_not_replaced(
 
     assert [answer.exit_code for answer in answers] == [13, 0]
     assert answers[0].err.startswith(
-        "memctl: active row 1, id: is that of another agent's memory in the database; "
+        "memctl: active row 1, id: belongs to another agent's memory in the database; "
         "active row 2, id: "
     )
     assert rows(db, "agent_memory", "agent_id") == [("build_agent",)] * 2

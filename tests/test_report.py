@@ -350,6 +350,13 @@ def test_a_healthy_database_gets_no_advice(report: HealthReport) -> None:
             id="jobs that never ran",
         ),
         pytest.param(
+            advice.schedule_missing_jobs,
+            {"jobs": [job_report("cleanup")], "scheduled": ["cleanup", "decay"]},
+            "Jobs that did not run in this period: decay. `memctl schedule --cron` prints a "
+            "crontab line for all jobs.",
+            id="jobs that never ran, and others that are not scheduled",
+        ),
+        pytest.param(
             advice.look_into_large_agents,
             {"agents": [agent_report("build_agent", 10_001), agent_report("qa_agent", 10_000)]},
             "Agents with more than 10,000 memories: build_agent (10,001). Set an expiry for more "

@@ -48,6 +48,7 @@ def report(
             call.settings.alerts,
             since=parse_past(since, now=now),
             now=now,
+            scheduled=[job for job, every in call.settings.every.items() if every != "never"],
             findings=[
                 f"{finding.severity}: {finding.message}"
                 for finding in run_check(call).findings

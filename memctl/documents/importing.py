@@ -137,7 +137,7 @@ class _Import:
         limit = PROBLEMS_SHOWN + 1
         foreign = rows_decided(self._db, "incoming", "foreign", among=among, limit=limit)
         refuse_document(
-            _problems(foreign, ", id: is that of another agent's memory in the database"),
+            _problems(foreign, ", id: belongs to another agent's memory in the database"),
             f"use --on-conflict skip to leave out such rows; {outcome}",
         )
         if self._on_conflict == "fail":

@@ -297,7 +297,9 @@ def _require_consistency(db: Connection, agent: str | None) -> None:
 def _select_agent(db: Connection, agent: str | None, selection: AgentSelection) -> None:
     """Keep only the rows of the selected agent, and assign them to another agent if requested."""
     if selection.agent is None and agent is None and not selection.all_agents:
-        raise DocumentError("the document contains all agents", "name an agent, or use --all")
+        raise DocumentError(
+            "the document contains the memories of all agents", "name an agent, or use --all"
+        )
     if selection.agent is not None and agent not in (None, selection.agent):
         raise DocumentError(
             f"the document contains the agent '{agent}', not '{selection.agent}'",

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from memctl.config.jobs import JOBS
 from memctl.insight.report import HealthReport
 
 LONG_LOCK_MS = 50.0
@@ -41,7 +40,7 @@ def archive_what_has_expired(report: HealthReport) -> str | None:
 def schedule_missing_jobs(report: HealthReport) -> str | None:
     """A job that did not run is probably not scheduled."""
     ran = {job.job for job in report.jobs}
-    missing = [job for job in JOBS if job not in ran]
+    missing = [job for job in report.scheduled if job not in ran]
     if not missing:
         return None
     *others, last = missing

@@ -35,20 +35,20 @@ MEANINGS: dict[MemoryProblem, Meaning] = {
         "another program changed the tables: compare both memories, and delete one",
     ),
     "expiry_unreadable": Meaning(
-        "warning", "memories whose expires_at is not a time, and which never expire", WRITE_TIMES
+        "warning", "memories whose expires_at is not a time never expire", WRITE_TIMES
     ),
     "creation_unreadable": Meaning(
         "warning",
-        "memories whose created_at is not a time, and which are never promoted and, without "
+        "memories whose created_at is not a time are never promoted and, without "
         "last_accessed, do not decay",
         WRITE_TIMES,
     ),
     "access_unreadable": Meaning(
-        "warning", "memories whose last_accessed is not a time, and which do not decay", WRITE_TIMES
+        "warning", "memories whose last_accessed is not a time do not decay", WRITE_TIMES
     ),
     "decay_unreadable": Meaning(
         "warning",
-        "memories whose last_decay_at is not a time, and which do not decay",
+        "memories whose last_decay_at is not a time do not decay",
         "set it to NULL to charge all idle time, or to the time until which it has been charged",
     ),
     "expiry_far": Meaning(
@@ -58,17 +58,17 @@ MEANINGS: dict[MemoryProblem, Meaning] = {
     ),
     "importance_no_number": Meaning(
         "warning",
-        "memories whose importance is not a number, and which neither decay nor are ever pruned",
+        "memories whose importance is not a number neither decay nor are ever pruned",
         "change the program that writes them to use numbers",
     ),
     "time_to_come": Meaning(
         "warning",
-        "memories that were written or read in the future, and do not decay until then",
+        "memories that were written or read in the future do not decay until then",
         "check the clock of the program that writes them",
     ),
     "charged_ahead": Meaning(
         "warning",
-        "memories whose last_decay_at is in the future, and which do not decay until then",
+        "memories whose last_decay_at is in the future do not decay until then",
         "memctl's clock was ahead; a memory decays normally again once it has been read",
     ),
     "stamp_to_come": Meaning(
@@ -108,7 +108,7 @@ def _find_unreadable_archive_times(db: Connection) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "archive_time_unreadable",
-            "archived memories whose archived_at is not a time, and which are never pruned: "
+            "archived memories whose archived_at is not a time are never pruned: "
             f"{found.total}, the first '{found.memory_id}' of '{found.agent}'",
             "restore them, or set archived_at to a time such as 2026-11-22T09:43:58Z",
         )

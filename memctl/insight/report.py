@@ -6,13 +6,14 @@ them.
 
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import dropwhile
 from pathlib import Path
 from typing import NamedTuple
 
+from memctl.config.jobs import JOBS
 from memctl.config.policies import AlertPolicy, DecayPolicy, PromotePolicy
 from memctl.errors import UsageError
 from memctl.insight.metrics import DatabaseSize, DayFigures, database_size, read_history
@@ -108,6 +109,7 @@ class HealthReport:
     candidate_count: int
     near_candidate_count: int
     jobs: Sequence[JobFigures]
+    scheduled: Collection[str]  # the jobs that are not set to "never"
     findings: Sequence[str]
 
     @property
@@ -132,9 +134,12 @@ def read_report(
     *,
     since: datetime,
     now: datetime,
+    scheduled: Collection[str] = tuple(JOBS),
     findings: Sequence[str] = (),
 ) -> HealthReport:
     """Read the figures of the period since `since`; `findings` are further sentences.
+
+    `scheduled` are the jobs that should have run.
 
     Raises UsageError if the period begins in the future.
     """
@@ -183,6 +188,7 @@ def read_report(
             candidate_count=len(due),
             near_candidate_count=len(near),
             jobs=[_job_figures(job, runs) for job, runs in sorted(runs_since(db, since).items())],
+            scheduled=scheduled,
             findings=findings,
         )
 

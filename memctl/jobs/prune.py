@@ -1,8 +1,8 @@
 """Retention: permanently deletes archived memories that are old and were not important.
 
 A new policy is probably a mistake if an agent would lose over half of the memories that the policy
-of the last prune keeps: it requires --force once. Memories that were deleted under the last policy,
-too, do not count, and small archives are exempt. Old runs and events are deleted as well.
+of the last prune keeps: it requires --force once. Memories that the last policy would delete as
+well do not count, and small archives are exempt. Old runs and events are deleted as well.
 """
 
 from collections.abc import Sequence

@@ -84,7 +84,7 @@ def error_document(error: MemctlError) -> dict[str, object]:
         "code": error.code,
         "exit_code": error.exit_code,
         "message": shortened(visible(error.message)),
-        "hint": shortened(visible(error.hint)),
+        "hint": shortened(visible(error.hint)) or None,
     }
 
 

@@ -48,7 +48,7 @@ class SqliteBatches:
             if schema_version(self._db) != schema:
                 raise SchemaError(
                     "the schema was changed while the job ran",
-                    "what was done stays done: run it again for the rest",
+                    "finished batches are kept; run the job again to complete it",
                 )
             change(batch)
             schema = schema_version(self._db)  # the change itself may have made a table
