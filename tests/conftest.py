@@ -64,8 +64,12 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def service(path: Path) -> Iterator[Service]:
-    """The service, connected to its database."""
+def service(request: pytest.FixtureRequest, path: Path) -> Iterator[Service]:
+    """The service, connected to its database, which is migrated if the test needs that."""
+    if "migrated" in request.fixturenames and not path.exists():
+        source = request.getfixturevalue("migrated_database")
+        for ending in ("", ".memctl.lock"):
+            shutil.copyfile(f"{source}{ending}", f"{path}{ending}")
     with closing(Service(path)) as connected:
         yield connected
 
@@ -79,17 +83,23 @@ def memctl(path: Path) -> Memctl:
 @pytest.fixture
 def migrated(memctl: Memctl, service: Service) -> Memctl:
     """The installed program, pointed at the service's migrated database."""
-    memctl.ok("migrate", "--no-backup")
+    assert service.db.execute("SELECT max(version) FROM memctl_migrations").fetchone()[0]
     return memctl
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database without memories, to copy."""
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database without memories."""
     memctl = Memctl(tmp_path_factory.mktemp("template") / "harness.db")
     Service(memctl.database).close()
     memctl.ok("migrate", "--no-backup")
     return memctl.database
+
+
+@pytest.fixture(scope="session")
+def template(migrated_database: Path) -> Path:
+    """A migrated database without memories, to copy."""
+    return migrated_database
 
 
 @pytest.fixture
