@@ -21,12 +21,11 @@ from memctl.storage.sqlite.alerts import (
     raise_alert,
     raised_conditions,
 )
-from memctl.storage.sqlite.database import Connection, transaction
+from memctl.storage.sqlite.database import STOPPING_SIGNALS, Connection, transaction
 from memctl.storage.times import to_text
 
 COMMAND_SECONDS = 10.0
 ADVICE = "check [alerts] in the configuration"
-STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 UNDER_ALERT = "MEMCTL_UNDER_ALERT"  # set in the environment of the alert command
 FAILURES_IN_A_ROW = 3
 FEW_MEMORIES = 100  # a drop from at most this many raises no alert
@@ -41,7 +40,7 @@ def run_command(command: Sequence[str], document: str, *, seconds: float = COMMA
     import subprocess
 
     # A signal between the start of the program and the `try` would leave it running.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING_SIGNALS)
     try:
         with subprocess.Popen(  # noqa: S603  the command is from the configuration
             command,

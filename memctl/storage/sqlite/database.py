@@ -6,6 +6,7 @@ Text may be invalid UTF-8: it is read with `surrogateescape`, and bound as bytes
 
 import json
 import os
+import signal
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from memctl.errors import MemctlError, NoDatabaseError, UsageError
 from memctl.storage.sqlite.ownership import create_directory, create_file, owner_can_use_new_files
 from memctl.storage.sqlite.sqlite_errors import translate_errors
 from memctl.storage.text import from_bytes, to_bytes
+
+STOPPING_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 StorageError = sqlite3.Error  # for the rooms above storage
 

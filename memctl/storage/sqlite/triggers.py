@@ -1,9 +1,11 @@
 """Triggers on the memories; those of other programs must not change the memories."""
 
+import signal
 import sqlite3
 from sqlite3 import Connection
 
 from memctl.errors import SchemaError
+from memctl.storage.sqlite.database import STOPPING_SIGNALS
 
 # The optional features are triggers, so that they apply to every client.
 FEATURE_TRIGGERS = {
@@ -48,8 +50,11 @@ def require_harmless_triggers(db: Connection) -> None:
             interfering.add((str(trigger), str(table)))
         return sqlite3.SQLITE_OK
 
-    db.set_authorizer(note)
+    # Python drops the exception of a signal that arrives in the callback, and SQLite then rejects
+    # the statement. Signals are delivered once the callback is no longer in use.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING_SIGNALS)
     try:
+        db.set_authorizer(note)
         for table in MEMORY_TABLES:
             for statement in _probes(db, table):
                 db.execute(f"EXPLAIN {statement}").close()
@@ -63,6 +68,7 @@ def require_harmless_triggers(db: Connection) -> None:
         ) from None
     finally:
         db.set_authorizer(None)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     for trigger, table in sorted(interfering):
         raise SchemaError(
             f"the trigger {trigger} of another program would write to {table} when memctl does",
