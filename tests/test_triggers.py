@@ -1,6 +1,5 @@
 """Triggers of other programs on agent_memory: allowed unless they change what memctl writes."""
 
-import os
 import shutil
 import signal
 import sqlite3
@@ -413,7 +412,7 @@ def test_a_signal_while_triggers_are_checked_ends_the_check_and_not_the_statemen
         """Sends a signal whenever SQLite's callback looks up the triggers of memctl."""
 
         def values(self) -> Any:
-            os.kill(os.getpid(), signal.SIGUSR1)
+            signal.raise_signal(signal.SIGUSR1)  # for this thread, as in the program
             return super().values()
 
     def end(number: int, _frame: object) -> None:
