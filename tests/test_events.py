@@ -383,6 +383,26 @@ def test_a_follower_continues_with_a_file_that_replaces_the_database(
         assert next_event(process)["event_id"] == 9
 
 
+def test_a_follower_begins_anew_with_a_database_that_has_fewer_events(
+    db: sqlite3.Connection, happened: Memctl, path: Path
+) -> None:
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    other = path.with_name("other.db")
+    other.write_bytes(path.read_bytes())
+    with closing(connect(other)) as changed:
+        changed.execute("DELETE FROM memory_events WHERE event_id > 1")
+    with following(happened, "--since", "7") as process:
+        next_event(process)
+        other.rename(path)
+
+        assert next_event(process)["event_id"] == 1
+        assert process.stderr is not None
+        notice = process.stderr.readline()
+
+    assert notice == b"events: the database was replaced: its events begin anew\n"
+
+
 def test_a_follower_gets_each_event_of_a_concurrent_writer_once(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:

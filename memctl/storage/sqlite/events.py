@@ -230,7 +230,7 @@ def follow_events(
                     continue
                 yield from events
                 if until < after:
-                    report("the database was replaced: reading its events from the beginning")
+                    report("the database was replaced: its events begin anew")
                     after = 0
                 elif len(events) == PAGE_ROWS:
                     after = events[-1].event_id
