@@ -367,15 +367,22 @@ def test_a_follower_waits_for_a_locked_database(
     assert reports == []
 
 
-def test_a_follower_continues_with_a_file_that_replaces_the_database(
-    db: sqlite3.Connection, happened: Memctl, path: Path
-) -> None:
+def other_database(db: sqlite3.Connection, path: Path, change: str) -> Path:
+    """Close the database, and return a changed copy of it, to be put in its place."""
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
     other = path.with_name("other.db")
     other.write_bytes(path.read_bytes())
     with closing(connect(other)) as changed:
-        changed.execute("INSERT INTO memory_events (at, event) VALUES ('2026', 'memory:pruned')")
+        changed.execute(change)
+    return other
+
+
+def test_a_follower_continues_with_a_file_that_replaces_the_database(
+    db: sqlite3.Connection, happened: Memctl, path: Path
+) -> None:
+    one_more = "INSERT INTO memory_events (at, event) VALUES ('2026', 'memory:pruned')"
+    other = other_database(db, path, one_more)
     with following(happened, "--since", "7") as process:
         next_event(process)
         other.rename(path)
@@ -386,12 +393,7 @@ def test_a_follower_continues_with_a_file_that_replaces_the_database(
 def test_a_follower_begins_anew_with_a_database_that_has_fewer_events(
     db: sqlite3.Connection, happened: Memctl, path: Path
 ) -> None:
-    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    db.close()
-    other = path.with_name("other.db")
-    other.write_bytes(path.read_bytes())
-    with closing(connect(other)) as changed:
-        changed.execute("DELETE FROM memory_events WHERE event_id > 1")
+    other = other_database(db, path, "DELETE FROM memory_events WHERE event_id > 1")
     with following(happened, "--since", "7") as process:
         next_event(process)
         other.rename(path)
