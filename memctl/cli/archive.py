@@ -4,7 +4,15 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import AgentArgument, GlobalOptions, JobOptions, OutputOptions
+from memctl.cli.options import (
+    AgentArgument,
+    GlobalOptions,
+    JobOptions,
+    KeyOption,
+    OutputOptions,
+    TypeOption,
+    run_option,
+)
 from memctl.cli.session import finish, job_request
 from memctl.jobs.archive import archive as archive_memories
 from memctl.jobs.engine import perform
@@ -43,10 +51,8 @@ def archived(
     call: GlobalOptions,
     output: OutputOptions,
     agent: AgentArgument,
-    type_: Annotated[
-        str | None, typer.Option("--type", metavar="TYPE", help="Limit to this type.")
-    ] = None,
-    key: Annotated[str | None, typer.Option(metavar="KEY", help="Limit to this key.")] = None,
+    type_: TypeOption = None,
+    key: KeyOption = None,
     reason: ReasonOption = None,
     since: SinceOption = None,
     until: Annotated[
@@ -97,13 +103,7 @@ def archive(
     ids: IdsArgument = None,
     run: Annotated[
         int | None,
-        typer.Option(
-            "--run",
-            metavar="N",
-            min=1,
-            max=MOST_ROWS,
-            help="Archive the active memories that run N imported.",
-        ),
+        run_option("Archive the active memories that run N imported."),
     ] = None,
 ) -> None:
     """Archive memories by id, or all that a run imported."""
@@ -123,13 +123,7 @@ def restore(
     ids: IdsArgument = None,
     run: Annotated[
         int | None,
-        typer.Option(
-            "--run",
-            metavar="N",
-            min=1,
-            max=MOST_ROWS,
-            help="Restore the memories that run N archived.",
-        ),
+        run_option("Restore the memories that run N archived."),
     ] = None,
     reason: ReasonOption = None,
     since: SinceOption = None,

@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import GlobalOptions, LockOptions
+from memctl.cli.options import GlobalOptions, LockOptions, output_option
 from memctl.cli.session import alone_with_database, show_result
 from memctl.errors import UsageError, counted
 from memctl.output.terminal import show_document, show_notice
-from memctl.storage.sqlite.files import output_path
 
 
 def backup(
@@ -18,13 +17,7 @@ def backup(
     lock: LockOptions,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            parser=output_path,
-            help="Backup file or directory. Defaults to the directory of the database.",
-        ),
+        output_option("Backup file or directory. Defaults to the directory of the database."),
     ] = None,
     keep: Annotated[
         int | None,

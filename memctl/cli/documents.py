@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import ChangeOptions, GlobalOptions
+from memctl.cli.options import ChangeOptions, GlobalOptions, output_option
 from memctl.cli.session import finish, job_request
 from memctl.errors import MemctlError, UsageError
 from memctl.jobs.engine import perform
 from memctl.output.terminal import Progress, on_terminal, show_text
 from memctl.storage.sqlite.conflicts import ImportConflict
 from memctl.storage.sqlite.database import open_database
-from memctl.storage.sqlite.files import output_path, write_file
+from memctl.storage.sqlite.files import write_file
 from memctl.storage.sqlite.migrations import require_current
 
 
@@ -29,13 +29,7 @@ def export(
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            parser=output_path,
-            help="Output file; `-` is stdout, even if it is a terminal.",
-        ),
+        output_option("Output file; `-` is stdout, even if it is a terminal."),
     ] = None,
     nl: Annotated[bool, typer.Option("--nl", help="Write one JSON object per line.")] = False,
     active_only: Annotated[

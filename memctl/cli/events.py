@@ -7,11 +7,19 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import USUAL_ROWS, AgentOption, GlobalOptions, LimitOption, OutputOptions
+from memctl.cli.options import (
+    USUAL_ROWS,
+    AgentOption,
+    GlobalOptions,
+    KeyOption,
+    LimitOption,
+    OutputOptions,
+    run_option,
+)
 from memctl.errors import UsageError
 from memctl.output.tables import only_columns, show_rows
 from memctl.output.terminal import show_notice, wait_for_reader
-from memctl.storage.rows import MOST_ROWS, EventFilter, EventRecord
+from memctl.storage.rows import EventFilter, EventRecord
 from memctl.storage.sqlite.database import one_view, open_database
 from memctl.storage.sqlite.events import (
     follow_events,
@@ -35,13 +43,11 @@ def events(
     type_: Annotated[
         str | None, typer.Option("--type", metavar="TYPE", help="Limit to this type of memory.")
     ] = None,
-    key: Annotated[str | None, typer.Option(metavar="KEY", help="Limit to this key.")] = None,
+    key: KeyOption = None,
     event: Annotated[
         str | None, typer.Option(metavar="EVENT", help="Limit to this event, such as expired.")
     ] = None,
-    run: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Limit to this run.")
-    ] = None,
+    run: Annotated[int | None, run_option("Limit to this run.")] = None,
     since: Annotated[
         str | None,
         typer.Option(

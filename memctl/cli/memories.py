@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from memctl.agent_memory import DEFAULT_IMPORTANCE, AgentMemory
-from memctl.cli.options import AgentArgument, GlobalOptions, LockOptions, OutputOptions
+from memctl.cli.options import AgentArgument, GlobalOptions, LockOptions, OutputOptions, TypeOption
 from memctl.errors import MemctlError, NotFoundError, UsageError, counted
 from memctl.output.messages import Message
 from memctl.output.tables import show_facts, show_rows
@@ -106,9 +106,7 @@ def list_(
     call: GlobalOptions,
     output: OutputOptions,
     agent: AgentArgument,
-    type_: Annotated[
-        str | None, typer.Option("--type", metavar="TYPE", help="Limit to this type.")
-    ] = None,
+    type_: TypeOption = None,
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Maximum number of rows.")
     ] = None,

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -172,24 +172,26 @@ AgentOption = Annotated[
     str | None,
     typer.Option("--agent", metavar="AGENT", help="Limit to the memories of this agent."),
 ]
+TypeOption = Annotated[
+    str | None, typer.Option("--type", metavar="TYPE", help="Limit to this type.")
+]
+KeyOption = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Limit to this key.")]
 
-
+USUAL_ROWS = 50
 LimitOption = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Maximum number of rows. Defaults to 50."),
 ]
 
 
-USUAL_ROWS = 50
+def run_option(help: str) -> Any:
+    """Return the option that names a run by its number."""
+    return typer.Option("--run", metavar="N", min=1, max=MOST_ROWS, help=help)
 
 
-FileOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        parser=output_path,
-        help="Write to this file instead of stdout.",
-    ),
-]
+def output_option(help: str) -> Any:
+    """Return the option that names a file to write."""
+    return typer.Option("--output", "-o", metavar="FILE", parser=output_path, help=help)
+
+
+FileOption = Annotated[Path | None, output_option("Write to this file instead of stdout.")]
