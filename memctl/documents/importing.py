@@ -84,6 +84,23 @@ class ImportResult(JobResult):
             for name, value in super().counts.items()
         }
 
+    @property
+    def totals(self) -> dict[str, int]:
+        """The numbers of memories, for both sections together."""
+        return {
+            "imported": self.active.inserted + self.archived.inserted,
+            "active": self.active.inserted,
+            "archived": self.archived.inserted,
+            "replaced": self.active.replaced + self.archived.replaced,
+            "skipped": self.active.skipped + self.archived.skipped,
+            "unchanged": self.active.unchanged + self.archived.unchanged,
+        }
+
+    @property
+    def remark(self) -> str | None:
+        """How many of the imported memories have expired."""
+        return f"{self.expired:,} already expired" if self.expired else None
+
 
 def import_staged(
     run: JobContext, *, on_conflict: ImportConflict, allow_invalid: bool, atomic: bool = False

@@ -63,6 +63,16 @@ class JobResult:
             if field.name not in common
         }
 
+    @property
+    def totals(self) -> dict[str, int]:
+        """The numbers in the sentence about the job, by their names."""
+        return {name: count for name, count in self.counts.items() if isinstance(count, int)}
+
+    @property
+    def remark(self) -> str | None:
+        """An addition to the sentence about the job."""
+        return None
+
 
 Result = TypeVar("Result", bound=JobResult, covariant=True)
 

@@ -1,8 +1,5 @@
 """The output of a job: a sentence on stderr, and JSON or the changed memories on stdout."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from memctl.errors import counted
 from memctl.jobs.engine import JobReport, JobResult
 from memctl.output.messages import Message
@@ -108,13 +105,10 @@ def job_sentence(report: JobReport[JobResult]) -> str:
     if not report.result:
         raise AssertionError("a run has a result or a pause")
     done, preview = SENTENCES[report.job]
-    counts: Mapping[str, Any] = report.result.counts
-    if report.job == "import":
-        counts = _import_counts(counts)
-    numbers = {name: _Count(count) for name, count in counts.items() if isinstance(count, int)}
+    numbers = {name: _Count(total) for name, total in report.result.totals.items()}
     parts = [f"{report.job}: {(preview if report.dry_run else done).format(**numbers)}"]
-    if report.job == "import" and counts["expired"]:
-        parts.append(f"{counts['expired']:,} already expired")
+    if report.result.remark:
+        parts.append(report.result.remark)
     if report.result.warning:
         parts.append(report.result.warning)
     if report.result.tally.remaining:
@@ -124,18 +118,6 @@ def job_sentence(report: JobReport[JobResult]) -> str:
         if report.result.at_once:
             parts.append(f"held the write lock for {report.longest_lock_ms / 1000:.1f} s")
     return "; ".join(parts)
-
-
-def _import_counts(counts: Mapping[str, Any]) -> dict[str, int]:
-    """Return the counts of an import without the sections of the document."""
-    active, archived = counts["active"], counts["archived"]
-    return {
-        "imported": active["inserted"] + archived["inserted"],
-        "active": active["inserted"],
-        "archived": archived["inserted"],
-        **{fate: active[fate] + archived[fate] for fate in ("replaced", "skipped", "unchanged")},
-        "expired": counts["expired"],
-    }
 
 
 def memory_row(memory: AffectedMemory) -> dict[str, object]:
