@@ -3,6 +3,7 @@
 import fcntl
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from memctl.storage.sqlite.locking import is_memctl_running
-from tests.support.database import everything
+from tests.support.database import everything, insert_memory, rows, text_of
 from tests.support.locks import write_lock
 from tests.support.processes import eventually
-from tests.support.program import Memctl
+from tests.support.program import NOW, Memctl
 
 SMALLEST_PIPE = 4096
 
@@ -122,3 +123,60 @@ def test_a_signal_that_arrives_in_a_destructor_is_not_lost(
     )
 
     assert (ran.returncode, ran.stderr) == (exit_code, b"")
+
+
+SIGNALLED_IN_A_FUNCTION_OF_SQLITE = """
+import os, sys
+from memctl import __main__
+from memctl.jobs import candidates
+from memctl.storage.sqlite import triggers
+
+number, function = int(sys.argv.pop(1)), sys.argv.pop(1)
+
+def send(*_):
+    os.kill(os.getpid(), number)
+    return "hash"
+
+if function == "content_hash":
+    candidates.content_hash = send
+else:  # looked up by the function that examines what statements do
+    triggers.FEATURE_TRIGGERS = type("Signalled", (dict,), {"values": send})()
+__main__.main()
+"""
+
+
+@every_signal
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(("content_hash", "promote"), id="the hash of a text"),
+        pytest.param(("authorizer", "cleanup"), id="the check of triggers"),
+    ],
+)
+def test_a_signal_that_arrives_in_a_function_called_by_sqlite_is_not_lost(
+    db: sqlite3.Connection,
+    migrated: Memctl,
+    program: tuple[str, str],
+    number: signal.Signals,
+    exit_code: int,
+) -> None:
+    created = text_of(NOW - timedelta(days=20))
+    insert_memory(db, importance=9, access_count=9, created_at=created)
+    migrated.ok("promote")
+    db.execute("CREATE TRIGGER of_another_program AFTER DELETE ON agent_memory BEGIN SELECT 1; END")
+    runs = rows(db, "memory_runs", "job, status, error")
+
+    function, command = program
+    words = [str(int(number)), function, command, "--db", str(migrated.database)]
+    ran = subprocess.run(
+        [sys.executable, "-c", SIGNALLED_IN_A_FUNCTION_OF_SQLITE, *words],
+        env={**os.environ, "MEMCTL_NOW": text_of(NOW)},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stderr) == (exit_code, b"")
+    if command == "promote":  # the check of triggers comes before the run is recorded
+        runs.append(("promote", "failed", "stopped by a signal"))
+    assert rows(db, "memory_runs", "job, status, error") == runs

@@ -42,7 +42,7 @@ FLOORS = (
     {"jobs"},
     {"config"},
     {"storage"},
-    {"errors"},
+    {"errors", "signals"},
 )
 MOST_LINES = 400
 

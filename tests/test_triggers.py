@@ -1,13 +1,11 @@
 """Triggers of other programs on agent_memory: allowed unless they change what memctl writes."""
 
 import shutil
-import signal
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,7 +20,6 @@ from memctl.jobs.promote import promote
 from memctl.jobs.prune import prune
 from memctl.jobs.restore import restore
 from memctl.storage.rows import ArchiveFilter
-from memctl.storage.sqlite import triggers
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.features import enable
 from memctl.storage.sqlite.migrations import require_current
@@ -401,28 +398,3 @@ def test_a_violated_constraint_of_the_service_is_an_error_of_one_line(
     ((error,),) = rows(db, "memory_runs", "error")
     assert "CHECK constraint failed" in error
     assert rows(db, "agent_memory", "importance") == [(9,)]
-
-
-def test_a_signal_while_triggers_are_checked_ends_the_check_and_not_the_statement(
-    db: sqlite3.Connection, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    db.executescript(TEXT_INDEX)
-
-    class SendsSignal(dict[str, str]):
-        """Sends a signal whenever SQLite's callback looks up the triggers of memctl."""
-
-        def values(self) -> Any:
-            signal.raise_signal(signal.SIGUSR1)  # for this thread, as in the program
-            return super().values()
-
-    def end(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    monkeypatch.setattr(triggers, "FEATURE_TRIGGERS", SendsSignal())
-    monkeypatch.setattr(triggers, "STOPPING_SIGNALS", {signal.SIGUSR1})
-    before = signal.signal(signal.SIGUSR1, end)
-    try:
-        with open_database(path) as own, pytest.raises(SystemExit):
-            triggers.require_harmless_triggers(own)
-    finally:
-        signal.signal(signal.SIGUSR1, before)

@@ -21,10 +21,11 @@ from memctl.storage.sqlite.alerts import (
     raise_alert,
     raised_conditions,
 )
-from memctl.storage.sqlite.database import STOPPING_SIGNALS, Connection, transaction
+from memctl.storage.sqlite.database import Connection, transaction
 from memctl.storage.times import to_text
 
 COMMAND_SECONDS = 10.0
+STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 ADVICE = "check [alerts] in the configuration"
 UNDER_ALERT = "MEMCTL_UNDER_ALERT"  # set in the environment of the alert command
 FAILURES_IN_A_ROW = 3
@@ -40,7 +41,7 @@ def run_command(command: Sequence[str], document: str, *, seconds: float = COMMA
     import subprocess
 
     # A signal between the start of the program and the `try` would leave it running.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING_SIGNALS)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         with subprocess.Popen(  # noqa: S603  the command is from the configuration
             command,

@@ -6,8 +6,8 @@ Text may be invalid UTF-8: it is read with `surrogateescape`, and bound as bytes
 
 import json
 import os
-import signal
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -16,11 +16,10 @@ from sqlite3 import Connection as Connection  # the rooms above storage take it 
 from typing import Any
 
 from memctl.errors import MemctlError, NoDatabaseError, UsageError
+from memctl.signals import raise_again
 from memctl.storage.sqlite.ownership import create_directory, create_file, owner_can_use_new_files
 from memctl.storage.sqlite.sqlite_errors import translate_errors
 from memctl.storage.text import from_bytes, to_bytes
-
-STOPPING_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 StorageError = sqlite3.Error  # for the rooms above storage
 
@@ -51,6 +50,8 @@ def open_database(
     require_harmless(path)
     with translate_errors(path):
         uri = f"{path.resolve().as_uri()}?mode=rw"  # never creates one
+        if sys.unraisablehook is raise_again:  # in memctl's own process, not in that of an agent
+            sqlite3.enable_callback_tracebacks(True)
         db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=lock_wait)
         try:
             db.text_factory = from_bytes

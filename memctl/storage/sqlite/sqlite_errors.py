@@ -7,6 +7,7 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from memctl.errors import LockedError, MemctlError, NoDatabaseError, SchemaError
+from memctl.signals import raise_dropped
 
 # Result codes, primary or extended, that a user can cause and correct; others are bugs.
 # https://www.sqlite.org/rescode.html
@@ -88,6 +89,7 @@ def translate_errors(path: Path, db: Connection | None = None) -> Iterator[None]
     try:
         yield
     except sqlite3.Error as error:
+        raise_dropped()  # a function that a signal interrupts fails for SQLite
         code = getattr(error, "sqlite_errorcode", 0)
         known = SQLITE_ERRORS.get(code) or SQLITE_ERRORS.get(code & 0xFF)
         if known is None:

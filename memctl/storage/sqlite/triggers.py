@@ -1,11 +1,10 @@
 """Triggers on the memories; those of other programs must not change the memories."""
 
-import signal
 import sqlite3
 from sqlite3 import Connection
 
 from memctl.errors import SchemaError
-from memctl.storage.sqlite.database import STOPPING_SIGNALS
+from memctl.signals import raise_dropped
 
 # The optional features are triggers, so that they apply to every client.
 FEATURE_TRIGGERS = {
@@ -50,15 +49,13 @@ def require_harmless_triggers(db: Connection) -> None:
             interfering.add((str(trigger), str(table)))
         return sqlite3.SQLITE_OK
 
-    # Python drops the exception of a signal that arrives in the callback, and SQLite then rejects
-    # the statement. Signals are delivered once the callback is no longer in use.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING_SIGNALS)
+    db.set_authorizer(note)
     try:
-        db.set_authorizer(note)
         for table in MEMORY_TABLES:
             for statement in _probes(db, table):
                 db.execute(f"EXPLAIN {statement}").close()
     except sqlite3.OperationalError as error:
+        raise_dropped()
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_ERROR:
             raise
         raise SchemaError(
@@ -68,7 +65,6 @@ def require_harmless_triggers(db: Connection) -> None:
         ) from None
     finally:
         db.set_authorizer(None)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     for trigger, table in sorted(interfering):
         raise SchemaError(
             f"the trigger {trigger} of another program would write to {table} when memctl does",
