@@ -245,7 +245,9 @@ def test_every_error_is_reported_with_its_key(memctl: Memctl, tmp_path: Path) ->
     }
     assert (answer.exit_code, table.exit_code, job.exit_code) == (2, 2, 2)
     assert table.err == f"memctl: {file} is invalid; correct the problems listed\n"
-    problems = [(line["key"], f"{line['message']}; {line['hint']}") for line in answer.json["problems"]]
+    problems = [
+        (line["key"], f"{line['message']}; {line['hint']}") for line in answer.json["problems"]
+    ]
     margin = max(len(key) for key, _ in problems) + 2
     assert table.out == "".join(f"{key:{margin}}{text}\n" for key, text in problems)
     assert job.err == (

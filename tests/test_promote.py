@@ -171,17 +171,13 @@ MEETS = "due"
         pytest.param({"importance": 7}, "importance 7 of 8", id="importance 7"),
         pytest.param({"importance": 7.999}, "importance 7.999 of 8", id="a little below"),
         pytest.param({"importance": 100}, MEETS, id="importance 100"),
-        pytest.param(
-            {"importance": "high"}, "importance not a number", id="importance in words"
-        ),
+        pytest.param({"importance": "high"}, "importance not a number", id="importance in words"),
         pytest.param({"importance": ""}, "importance not a number", id="empty importance"),
         pytest.param({"importance": None}, "importance not a number", id="no importance"),
         pytest.param({"importance": b"9"}, "importance not a number", id="importance in bytes"),
         pytest.param({"access_count": 4}, "reads 4 of 5", id="four accesses"),
         pytest.param({"access_count": 5.5}, MEETS, id="a fraction of an access"),
-        pytest.param(
-            {"access_count": "often"}, "reads not a number", id="access count in words"
-        ),
+        pytest.param({"access_count": "often"}, "reads not a number", id="access count in words"),
         pytest.param({"access_count": None}, "reads not a number", id="no access count"),
         pytest.param(
             {"created_at": "2026-11-08 09:43:59"}, "age 13 of 14 days", id="a second too new"
