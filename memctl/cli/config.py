@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import typer
 
 from memctl.cli.options import GlobalOptions
-from memctl.cli.session import alert_document, show_result
+from memctl.cli.session import alert_document, run_alert_command, show_result
 from memctl.config.settings import find_configuration, new_configuration, users_configuration
 from memctl.errors import MemctlError, NotFoundError, UsageError
 from memctl.output.tables import show_rows
@@ -122,7 +122,6 @@ def alerts(
 
     test: send the command a test alert, as a job would, and report the result.
     """
-    from memctl.jobs.alerts import run_command
     from memctl.storage.sqlite.alerts import Alert
 
     command = call.settings.alert_command
@@ -131,7 +130,7 @@ def alerts(
             "no alert command is configured", "set `command` under [alerts] in the configuration"
         )
     alert = Alert("test", "this is a test of the alert command", {})
-    run_command(command, alert_document(call, alert, at=to_text(call.moment)))
+    run_alert_command(command, alert_document(call, alert, at=to_text(call.moment)))
     show_result(
         call,
         {"command": list(command), "delivered": True},
