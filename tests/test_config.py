@@ -122,12 +122,7 @@ def test_values_from_the_file_are_shown_with_its_name(memctl: Memctl, tmp_path: 
         ["prune.retention_days", "90", "default"],
         ["prune.protected_importance", "8.0", "default"],
         *(
-            [
-                key,
-                *([json.dumps(value)] if isinstance(value, list | dict) else []),
-                *([str(value)] if isinstance(value, int | float | str) else []),
-                "default",
-            ]
+            [key, json.dumps(value) if isinstance(value, list | dict) else str(value), "default"]
             for key, value in DEFAULTS[OF_DECAY_AND_PRUNE:]
         ),
         ['agents."a b".prune.retention_days', "7", source],
