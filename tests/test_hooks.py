@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from memctl import __version__
+from memctl.cli.jobs import cleanup
+from memctl.cli.options import GlobalOptions, JobOptions
 from memctl.config.jobs import JOBS
+from memctl.jobs import programs
 from tests.support.jobs import fill_archive
 from tests.support.ledger import jobs_run, runs
 from tests.support.locks import lock_file, write_lock
@@ -244,6 +247,25 @@ def test_a_failing_hook_is_one_warning_and_the_job_succeeds(
     assert answer.err.endswith("; check [hooks] in the configuration\n")
     assert f"<4>{answer.err}" in log.err
     assert runs(migrated.database) == [("cleanup", "ok", 1)] * 2
+
+
+def test_a_hook_that_takes_too_long_is_one_warning_and_is_stopped(
+    migrated: Memctl,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(programs, "PROGRAM_SECONDS", 0.2)
+    _, file = configure(tmp_path, success=["sleep", "600"])
+    call = GlobalOptions(db=migrated.database, config=Path(file), now="2026-11-22T09:43:58Z")
+
+    cleanup(call, JobOptions())
+
+    assert capsys.readouterr().err == (
+        "memctl: the success hook of cleanup was stopped after 0.2 s; check [hooks] in the"
+        " configuration\n"
+    )
+    assert runs(migrated.database) == [("cleanup", "ok", 1)]
 
 
 def test_a_failing_hook_leaves_the_exit_code_of_a_failure(migrated: Memctl, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from memctl.cli.options import AgentOption, ChangeOptions, GlobalOptions, JobOptions
 from memctl.cli.session import finish, job_request, show_warning
-from memctl.errors import MemctlError
+from memctl.errors import MemctlError, explained
 from memctl.jobs.due import ScheduledJob, exit_failure, job_work, run_due_jobs
 from memctl.jobs.engine import perform
 from memctl.jobs.programs import is_run_by_memctl
@@ -64,12 +64,12 @@ def _send_heartbeat(url: str | None, *, failed: bool) -> None:
     """Send a heartbeat, if one is configured; a failure is only a warning."""
     if url is None:
         return
-    from memctl.jobs.heartbeat import send_heartbeat
-
     try:
+        from memctl.jobs.heartbeat import send_heartbeat
+
         send_heartbeat(url, failed=failed)
-    except MemctlError as error:
-        show_warning(error)
+    except (MemctlError, OSError, MemoryError) as error:  # the import can lack memory or files
+        show_warning(explained(error))
 
 
 def cleanup(call: GlobalOptions, job: JobOptions, agent: AgentOption = None) -> None:

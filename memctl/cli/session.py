@@ -10,7 +10,7 @@ from memctl import __version__
 from memctl.cli.options import ChangeOptions, GlobalOptions, JobOptions, LockOptions
 from memctl.errors import MemctlError, explained
 from memctl.jobs.engine import HookCall, JobReport, JobRequest, JobResult
-from memctl.jobs.programs import PROGRAM_SECONDS, is_run_by_memctl, run_program
+from memctl.jobs.programs import is_run_by_memctl, run_program
 from memctl.jobs.watchdog import Watch
 from memctl.output.messages import Message
 from memctl.output.results import job_document, show_report
@@ -86,7 +86,7 @@ def deliver(call: GlobalOptions, waiting: Undelivered, seconds: float) -> bool:
 
 
 def run_alert_command(
-    command: Sequence[str], document: str, *, seconds: float = PROGRAM_SECONDS
+    command: Sequence[str], document: str, *, seconds: float | None = None
 ) -> None:
     """Run the alert command. Raises MemctlError if it fails."""
     run_program(command, document, name="the alert command", table="alerts", seconds=seconds)

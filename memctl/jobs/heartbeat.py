@@ -32,8 +32,11 @@ def send_heartbeat(url: str, *, failed: bool, seconds: float = HEARTBEAT_SECONDS
     # A signal can end the wait for a thread, but not the look-up of a host name. That has no limit
     # of time either, and the limit of urllib applies to each step.
     thread = threading.Thread(target=send, daemon=True)
-    thread.start()
-    thread.join(seconds)
+    try:
+        thread.start()
+        thread.join(seconds)
+    except RuntimeError:
+        obstacles = ["no thread can be started"]
     for obstacle in tuple(obstacles):
         raise MemctlError(
             f"the heartbeat could not be sent to {origin(url)} ({obstacle})",

@@ -26,16 +26,19 @@ def run_program(
     *,
     name: str,
     table: str,
-    seconds: float = PROGRAM_SECONDS,
+    seconds: float | None = None,
 ) -> None:
     """Run a program, without a shell, with a document (ASCII) on its stdin, and wait for its end.
 
-    After `seconds`, or when a signal ends the wait, it is killed with all its child processes.
+    After `seconds` (by default PROGRAM_SECONDS), or when a signal ends the wait, it is killed with
+    all its child processes.
     Raises MemctlError if it cannot be run, fails, or takes too long; the error calls the program by
     its `name`, and refers to its `table` in the configuration.
     """
     import subprocess
 
+    if seconds is None:
+        seconds = PROGRAM_SECONDS
     advice = f"check [{table}] in the configuration"
     # A signal between the start of the program and the `try` would leave it running.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
