@@ -285,6 +285,24 @@ def test_a_report_of_a_database_with_odd_memories_can_be_written(
 # Configuration
 
 
+def test_a_missing_directory_is_found_by_config_validate(memctl: Memctl, tmp_path: Path) -> None:
+    options = configure(tmp_path)
+    good = memctl.ok("config", "validate", *options)
+    (tmp_path / "reports").rmdir()
+    bad = memctl("config", "validate", "--json", *options)
+    unused = memctl.ok("config", "validate", *configure(tmp_path, every="never", directory="no"))
+
+    assert ("is valid" in good.err, "is valid" in unused.err) == (True, True)
+    assert bad.exit_code == 2
+    assert bad.json["problems"] == [
+        {
+            "key": "report.directory",
+            "message": f"there is no directory {tmp_path}/reports",
+            "hint": "create it, or correct the path",
+        }
+    ]
+
+
 def test_an_unknown_period_is_an_error(memctl: Memctl, tmp_path: Path) -> None:
     answer = memctl("run", *configure(tmp_path, every="always"))
 

@@ -1,7 +1,6 @@
 """Commands for the configuration: config, alerts."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
@@ -75,18 +74,21 @@ def _validate(call: GlobalOptions) -> None:
         Configuration,
         ConfigurationError,
         command_problems,
+        directory_problems,
         read_configuration,
     )
 
     file = find_configuration(call.config, os.environ)
-    problems: Sequence[Problem] = []
+    problems: list[Problem] = []
     unused = None
     try:
         configuration = read_configuration(file) if file else Configuration.model_validate({})
         problems = command_problems(configuration)
+        if file:
+            problems += directory_problems(configuration, file)
         unused = _unused_names(call, configuration)
     except ConfigurationError as error:
-        problems = error.problems
+        problems = [*error.problems]
     if call.json:
         name = None if file is None else str(file)
         rows = [problem._asdict() for problem in problems]

@@ -39,6 +39,7 @@ from memctl.config.sections import (
     possible_path,
 )
 from memctl.errors import UsageError, name_like
+from memctl.storage.sqlite.database import reachable
 
 MOST_PROBLEMS = 10  # reported at once
 
@@ -330,3 +331,15 @@ def command_problems(configuration: Configuration) -> list[Problem]:
         for key, command in commands.items()
         if command and not which(command[0])
     ]
+
+
+def directory_problems(configuration: Configuration, file: Path) -> list[Problem]:
+    """Return a problem if there is no directory for reports, which does not prevent jobs."""
+    report = configuration.report.policy(beside=file)
+    if report.every == "never" or report.directory is None:
+        return []
+    with reachable(report.directory):
+        if report.directory.is_dir():
+            return []
+    message = f"there is no directory {report.directory}"
+    return [Problem("report.directory", message, "create it, or correct the path")]

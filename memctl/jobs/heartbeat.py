@@ -36,7 +36,7 @@ def send_heartbeat(url: str, *, failed: bool, seconds: float = HEARTBEAT_SECONDS
         thread.start()
         thread.join(seconds)
     except RuntimeError:
-        obstacles = ["no thread can be started"]
+        obstacles[:] = ["no thread can be started"]
     for obstacle in tuple(obstacles):
         raise MemctlError(
             f"the heartbeat could not be sent to {origin(url)} ({obstacle})",
