@@ -38,13 +38,10 @@ def database_id(db: Connection, path: Path) -> str | None:
     not migrated. The caller holds memctl's lock. Nothing is stored while another program has the
     database locked.
     """
-    if not _has_state(db):
+    here = present_identity(db, path)
+    if here is None:
         return None
-    known = known_identity(db)
-    here = new_identity(path)
-    if known and _is_same_database(known, here):
-        here = here._replace(id=known.id)
-    if here != known:
+    if here != known_identity(db):
         try:
             with transaction(db):
                 store_identity(db, here)
@@ -52,6 +49,20 @@ def database_id(db: Connection, path: Path) -> str | None:
             if not is_busy(error):  # the backup matters more than the stored place
                 raise
     return here.id
+
+
+def present_identity(db: Connection, path: Path) -> Identity | None:
+    """Return the identity that the next backup will name, with the place of the file; read-only.
+
+    A copy gets a new one. Return None for a database that is not migrated.
+    """
+    if not _has_state(db):
+        return None
+    known = known_identity(db)
+    here = new_identity(path)
+    if known and _is_same_database(known, here):
+        here = here._replace(id=known.id)
+    return here
 
 
 def new_identity(path: Path) -> Identity:
