@@ -168,6 +168,7 @@ def test_migrate_prints_json(path: Path, memctl: Memctl) -> None:
         "baseline": True,
         "backup": f"{path}.before-migrate-{STAMP}",
         "triggers": [],
+        "dry_run": False,
     }
     assert (answer.exit_code, answer.err) == (0, "")
 
@@ -187,6 +188,7 @@ def test_a_second_migrate_does_nothing_and_makes_no_backup(path: Path, memctl: M
         "baseline": False,
         "backup": None,
         "triggers": [],
+        "dry_run": False,
     }
     assert (path.read_bytes(), files(path)) == before
 
@@ -481,6 +483,7 @@ def test_a_new_database_has_exactly_the_services_table(
         "baseline": False,
         "backup": None,
         "triggers": [],
+        "dry_run": False,
     }
     assert introspection(path) == introspection(tmp_path / "of the service.db")
     assert recorded(path) == [(1, "agent_memory", 0)]
@@ -836,6 +839,7 @@ def test_no_backup_is_made_with_no_backup(path: Path, memctl: Memctl) -> None:
         "baseline": True,
         "backup": None,
         "triggers": [],
+        "dry_run": False,
     }
     assert files(path) == {path.name, f"{path.name}.memctl.lock"}
 

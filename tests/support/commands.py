@@ -8,6 +8,9 @@ from tests.support.program import Words
 COMMANDS: dict[str, Words] = {
     "migrate": ("migrate",),
     "rollback": ("rollback", "--yes"),
+    "migrate preview": ("migrate", "--dry-run"),
+    "migrate sql": ("migrate", "--sql"),
+    "rollback preview": ("rollback", "--dry-run"),
     "status": ("status",),
     "run": ("run",),
     "cleanup": ("cleanup",),
@@ -29,6 +32,8 @@ COMMANDS: dict[str, Words] = {
     "export": ("export", "build_agent"),
     "import": ("import", "--all", str(Path(__file__).with_name("export_of_nothing.json"))),
     "backup": ("backup",),
+    "backup list": ("backup", "--list"),
+    "backup preview": ("backup", "--keep-daily", "7", "--dry-run"),
     "pause": ("pause", "--reason", "deploy"),
     "resume": ("resume",),
     "preview": ("cleanup", "--dry-run"),
@@ -56,6 +61,9 @@ NEED_NO_DATABASE: dict[str, Words] = {
 
 # Commands that work on a read-only database.
 READING = (
+    "migrate preview",
+    "migrate sql",
+    "rollback preview",
     "status",
     "archived",
     "list",
@@ -65,6 +73,8 @@ READING = (
     "preview",
     "export",
     "backup",
+    "backup list",
+    "backup preview",
     "events",
     "runs",
     "explain",

@@ -300,7 +300,7 @@ def back_up_before(action: str, db: Connection, path: Path, *, now: datetime) ->
     check; then there is no copy.
     """
     path = path.resolve()
-    stem = path.with_name(f"{path.name}.before-{action}")
+    stem = _stem_before(action, path)
     known = known_identity(db)
     owner = known.id if known else None
     try:
@@ -308,6 +308,15 @@ def back_up_before(action: str, db: Connection, path: Path, *, now: datetime) ->
     except OSError as error:
         way_out = ", or use --no-backup" if action == "migrate" else ""
         raise no_backup(path.parent, error, way_out) from None
+
+
+def place_before(action: str, path: Path, *, now: datetime) -> Path:
+    """Return the name that the copy of `back_up_before` would have."""
+    return next(free_names(_stem_before(action, path.resolve()), stamped=True, now=now))
+
+
+def _stem_before(action: str, path: Path) -> Path:
+    return path.with_name(f"{path.name}.before-{action}")
 
 
 def no_backup(directory: Path, error: OSError, way_out: str) -> MemctlError:

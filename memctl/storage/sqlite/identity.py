@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.database import is_busy, transaction
-from memctl.storage.sqlite.state import read_state, write_state
+from memctl.storage.sqlite.state import read_state, statement_for_state, write_state
 
 STEP_WITH_STATE = 2  # creates memory_state
 STATE_KEY = "database_id"
@@ -75,6 +75,11 @@ def store_identity(db: Connection, identity: Identity) -> None:
     write_state(db, STATE_KEY, identity._asdict())
 
 
+def statement_for_identity(identity: Identity) -> str:
+    """Return the statement that stores an identity."""
+    return statement_for_state(STATE_KEY, identity._asdict())
+
+
 def keep_identity(db: Connection, identity: Identity | None, path: Path) -> None:
     """Restore the identity that a database had before a restore, unless the backup was made here.
 
@@ -98,7 +103,11 @@ def _has_state(db: Connection) -> bool:
 
 
 def _file_id(path: Path) -> str:
-    return f"{os.statvfs(path).f_fsid:x}:{path.stat().st_ino}"
+    """Return the file system and the inode of a file; an empty text if it does not exist."""
+    try:
+        return f"{os.statvfs(path).f_fsid:x}:{path.stat().st_ino}"
+    except FileNotFoundError:
+        return ""
 
 
 def _is_same_database(known: Identity, here: Identity) -> bool:
