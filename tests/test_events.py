@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from memctl.cli import events
-from memctl.cli.options import GlobalOptions, OutputOptions
+from memctl.cli.options import GlobalOptions, OutputOptions, PageOptions
 from memctl.storage.rows import EventFilter
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.events import follow_events
@@ -438,7 +438,7 @@ def test_events_pruned_during_the_command_are_still_listed(
             yield reader
 
     monkeypatch.setattr(events, "open_database", open_watched)
-    events.events(GlobalOptions(db=happened.database, now=text_of(NOW)), OutputOptions(), since="1")
+    events.events(GlobalOptions(db=happened.database, now=text_of(NOW)), OutputOptions(), PageOptions(), since="1")
 
     printed = json.loads(capsys.readouterr().out)
     assert [event["event_id"] for event in printed] == [2, 3, 4, 5, 6, 7, 8]

@@ -24,6 +24,7 @@ from tests.support.program import NOW, Answer, Memctl, complaint
 from tests.support.properties import examples
 
 FIRST = "harness.db.backup-20261122T094358Z"
+OLDEST = "harness.db.backup-20261023T094358Z"
 
 # Rules
 
@@ -226,15 +227,14 @@ def month(migrated: Memctl) -> Memctl:
 def test_the_dry_run_gives_the_reasons(month: Memctl) -> None:
     answer = month.ok("backup", "--keep", "1", "--keep-daily", "2", "--keep-monthly", "2", "-n")
 
-    backup = f"{month.database}.backup-"
     assert answer == Answer(
         0,
-        "action  created_at            reasons                    path\n"
-        f"create  2026-11-22T09:43:58Z  new, last, daily, monthly  {backup}20261122T094358Z\n"
-        f"keep    2026-11-21T09:43:58Z  daily                      {backup}20261121T094358Z\n"
-        f"remove  2026-11-13T09:43:58Z  kept by no rule            {backup}20261113T094358Z\n"
-        f"keep    2026-10-23T09:43:58Z  monthly                    {backup}20261023T094358Z\n",
-        f"backup: would create {backup}20261122T094358Z, remove 1 backup and keep 2\n",
+        "action  backup                              written   reasons\n"
+        "create  harness.db.backup-20261122T094358Z  now       new, last, daily, monthly\n"
+        "keep    harness.db.backup-20261121T094358Z  24 h ago  daily\n"
+        "remove  harness.db.backup-20261113T094358Z  9 d ago   kept by no rule\n"
+        "keep    harness.db.backup-20261023T094358Z  30 d ago  monthly\n",
+        f"backup: would create {month.database.with_name(FIRST)}, remove 1 backup and keep 2\n",
     )
 
 
@@ -261,6 +261,7 @@ def test_the_dry_run_prints_json_like_the_result(month: Memctl) -> None:
         "remove",
     ]
     assert preview["backups"][2] == {
+        "file": "harness.db.backup-20261113T094358Z",
         "path": str(month.database.with_name("harness.db.backup-20261113T094358Z")),
         "created_at": "2026-11-13T09:43:58Z",
         "kind": "backup",
@@ -273,16 +274,13 @@ def test_the_dry_run_prints_json_like_the_result(month: Memctl) -> None:
 def test_the_dry_run_has_other_formats(month: Memctl, form: str) -> None:
     printed = month.ok("backup", "--keep", "1", "-n", "-q", form).out
 
-    assert (
-        printed.splitlines()[-1]
-        == {
-            "--csv": f"{month.database}.backup-20261023T094358Z,2026-10-23T09:43:58Z,backup,remove,"
-            "kept by no rule",
-            "--nl": f'{{"path": "{month.database}.backup-20261023T094358Z", "created_at":'
-            ' "2026-10-23T09:43:58Z", "kind": "backup", "action": "remove", "reasons":'
-            ' ["kept by no rule"]}',
-        }[form]
-    )
+    path = month.database.with_name(OLDEST)
+    expected = {
+        "--csv": f"{OLDEST},{path},2026-10-23T09:43:58Z,backup,remove,kept by no rule",
+        "--nl": f'{{"file": "{OLDEST}", "path": "{path}", "created_at": "2026-10-23T09:43:58Z",'
+        ' "kind": "backup", "action": "remove", "reasons": ["kept by no rule"]}',
+    }
+    assert printed.splitlines()[-1] == expected[form]
 
 
 def test_without_a_rule_every_backup_is_kept(month: Memctl) -> None:
@@ -323,6 +321,7 @@ def test_the_list_has_what_the_manifests_and_files_show(month: Memctl) -> None:
     newest = month.database.with_name("harness.db.backup-20261121T094358Z")
     assert [row["created_at"][:10] for row in rows] == ["2026-11-21", "2026-11-13", "2026-10-23"]
     assert rows[0] == {
+        "file": newest.name,
         "path": str(newest),
         "kind": "backup",
         "created_at": "2026-11-21T09:43:58Z",
@@ -342,15 +341,17 @@ def test_the_list_is_also_a_table(migrated: Memctl) -> None:
     migrated.ok("backup")
     size = migrated.database.with_name(FIRST).stat().st_size
 
-    answer = migrated.ok("backup", "--list", "--table")
+    answer = migrated.ok("backup", "--list", "--table", "--columns", "file,verified,this_database")
+    bytes_ = migrated.ok("backup", "--list", "--csv", "--columns", "size_bytes").out
 
     assert answer == Answer(
         0,
-        "created_at            kind    size_bytes  verified      this_database  path\n"
-        f"2026-11-22T09:43:58Z  backup  {size:10}  when_created  yes           "
-        f" {migrated.database.parent}/{FIRST}\n",
+        "                                                  of this\n"
+        "backup                              verified      database\n"
+        f"{FIRST}  when_created  yes\n",
         "",
     )
+    assert bytes_ == f"size_bytes\n{size}\n"
 
 
 @pytest.mark.parametrize(
@@ -446,6 +447,14 @@ def test_backups_are_listed_when_the_database_is_lost(
     assert answer.err.count("\n") == 1
 
 
+def test_a_list_of_no_directory_is_an_error(tmp_path: Path) -> None:
+    answer = Memctl(tmp_path / "typo" / "harness.db")("backup", "--list")
+
+    assert answer == Answer(
+        10, "", f"memctl: there is no directory {tmp_path / 'typo'}; check --db\n"
+    )
+
+
 def test_a_directory_without_backups_has_an_empty_list(migrated: Memctl, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 
@@ -473,7 +482,7 @@ def test_a_directory_without_backups_has_an_empty_list(migrated: Memctl, tmp_pat
         ),
         pytest.param(
             "--table",
-            "--table is for lists of backups; use it with --list or --dry-run",
+            "there is no list to print; use --list or --dry-run",
             id="a table of nothing",
         ),
         pytest.param(

@@ -1,7 +1,7 @@
 """The command for backups: backup."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,8 +9,8 @@ import typer
 
 from memctl.cli.options import GlobalOptions, LockOptions, OutputOptions, output_option
 from memctl.cli.session import alone_with_database, show_result
-from memctl.errors import MemctlError, UsageError, counted
-from memctl.output.tables import only_columns, show_rows
+from memctl.errors import MemctlError, NoDatabaseError, UsageError, counted
+from memctl.output.tables import show_records
 from memctl.output.terminal import show_document, show_notice
 from memctl.storage.sqlite.database import open_database
 
@@ -19,9 +19,17 @@ if TYPE_CHECKING:
     from memctl.storage.sqlite.manifests import Manifest
     from memctl.storage.sqlite.retention import Retention
 
-TABLE_OF_BACKUPS = ("created_at", "kind", "size_bytes", "verified", "this_database", "path")
-YES_OR_NO = {True: "yes", False: "no", None: "unknown"}
-TABLE_OF_ROTATION = ("action", "created_at", "reasons", "path")
+LIST = {
+    "file": 0,
+    "created_at": 0,
+    "size_bytes": 1,
+    "verified": 2,
+    "this_database": 3,
+    "memories": 4,
+    "archived": 5,
+    "database": 6,
+}
+PREVIEW = {"action": 0, "file": 0, "created_at": 2, "reasons": 1}
 
 
 def _keep_option(what: str) -> Any:
@@ -70,6 +78,7 @@ def backup(
     """
     from memctl.storage.sqlite.backup import back_up
     from memctl.storage.sqlite.backup import verify as verify_backup
+    from memctl.storage.sqlite.backup_list import BackupRecord
     from memctl.storage.sqlite.restore_backup import restore_backup
     from memctl.storage.sqlite.retention import Retention
 
@@ -80,17 +89,12 @@ def backup(
         raise UsageError(
             "--list, --verify and --restore cannot be combined with another action", "choose one"
         )
-    printed = form.form(call)
-    if printed in ("table", "csv", "nl") and not (listing or dry_run):
-        raise UsageError(f"--{printed} is for lists of backups", "use it with --list or --dry-run")
+    if form.is_chosen and not (listing or dry_run):
+        raise UsageError("there is no list to print", "use --list or --dry-run")
     path = call.settings.database
     if listing:
-        rows = _listed(call, output or path.parent)
-        if printed == "table":
-            rows = [{**row, "this_database": YES_OR_NO[row["this_database"]]} for row in rows]
-            show_rows(only_columns(TABLE_OF_BACKUPS, rows), "table")
-        else:
-            show_rows(rows, printed)
+        chosen = form.output(call, [field.name for field in fields(BackupRecord)])
+        show_records(_listed(call, output), LIST, chosen)
         return
     if dry_run:
         _show_preview(call, form, target=output, retention=retention)
@@ -123,12 +127,16 @@ def backup(
     show_notice(sentence, quiet=call.quiet, only_on_terminal=True)
 
 
-def _listed(call: GlobalOptions, directory: Path) -> list[dict[str, Any]]:
+def _listed(call: GlobalOptions, target: Path | None) -> list[dict[str, Any]]:
     """Return the backups in a directory, even if the database is lost."""
     from memctl.storage.sqlite.backup_list import list_backups
 
+    directory = target or call.settings.database.resolve().parent
     if not directory.is_dir():
-        raise UsageError(f"there is no directory {directory}", "specify a directory with -o")
+        missing = f"there is no directory {directory}"
+        if target is None:
+            raise NoDatabaseError(missing, "check --db")
+        raise UsageError(missing, "specify a directory with -o")
     backups: Iterable[Any]
     try:
         backups = list_backups(directory, _described_database(call))
@@ -157,6 +165,7 @@ def _show_preview(
 ) -> None:
     """Print what becomes of each backup: as a table unless another format is chosen."""
     from memctl.storage.sqlite.backup import preview_backup
+    from memctl.storage.sqlite.rotation import RotatedBackup
 
     path = call.settings.database
     with open_database(path, read_only=True) as db:
@@ -164,14 +173,13 @@ def _show_preview(
     if call.json:
         show_document(asdict(preview))
         return
-    if form.nl:
-        show_rows(map(asdict, preview.backups), "nl")
-    else:
-        rows = [{**asdict(one), "reasons": ", ".join(one.reasons)} for one in preview.backups]
-        if form.csv:
-            show_rows(rows, "csv")
-        else:
-            show_rows(only_columns(TABLE_OF_ROTATION, rows), "table")
+    chosen = form.output(call, [field.name for field in fields(RotatedBackup)])
+    if chosen.form == "json":
+        chosen = chosen._replace(form="table")
+    rows = [asdict(backup) for backup in preview.backups]
+    if chosen.form == "csv":
+        rows = [{**row, "reasons": ", ".join(row["reasons"])} for row in rows]
+    show_records(rows, PREVIEW, chosen)
     show_notice(_sentence(preview), quiet=call.quiet)
 
 

@@ -11,7 +11,7 @@ from memctl.cli.options import GlobalOptions, LockOptions
 from memctl.cli.session import alone_with_database, show_result
 from memctl.errors import SchemaError, UsageError, counted
 from memctl.output.shell import shell_line, this_program
-from memctl.output.tables import show_rows
+from memctl.output.tables import Output, show_records
 from memctl.output.terminal import show_text
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.database import (
@@ -34,6 +34,9 @@ DryRunOption = Annotated[
 SqlOption = Annotated[
     bool, typer.Option("--sql", help="Print the SQL that would be executed, but change nothing.")
 ]
+
+
+STEPS = {"schema_step": 0, "name": 0, "applied_at": 1, "baseline": 2}
 
 
 def migrate(
@@ -264,7 +267,7 @@ def _show_steps(call: GlobalOptions, *, listing: bool, exit_code: bool) -> None:
         pending = migrations.pending(db)
     rows = [
         {
-            "version": step.version,
+            "schema_step": step.version,
             "name": step.name,
             "applied_at": present[step.version].applied_at if step.version in present else None,
             "baseline": bool(present[step.version].baseline) if step.version in present else None,
@@ -272,7 +275,7 @@ def _show_steps(call: GlobalOptions, *, listing: bool, exit_code: bool) -> None:
         for step in migrations.available()
     ]
     if listing:
-        show_rows(rows, "json" if call.json else "table")
+        show_records(rows, STEPS, Output("json" if call.json else "table", call.moment))
     if exit_code and pending:
         verb = "is" if len(pending) == 1 else "are"
         raise SchemaError(f"{counted(len(pending), 'step')} {verb} pending", "run `memctl migrate`")

@@ -34,6 +34,7 @@ Verified = Literal[
 class BackupRecord:
     """A backup as it is listed; None: unknown."""
 
+    file: str
     path: str
     kind: BackupKind
     created_at: str | None
@@ -134,6 +135,7 @@ def list_backups(directory: Path, database: Manifest | None) -> Iterator[BackupR
     for backup in find_backups(directory):
         manifest = backup.manifest
         yield BackupRecord(
+            file=backup.file.name,
             path=str(backup.file),
             kind=backup.kind,
             created_at=to_text(backup.created) if backup.created else None,

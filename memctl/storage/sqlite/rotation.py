@@ -20,6 +20,7 @@ from memctl.storage.times import to_text
 class RotatedBackup:
     """What becomes of a backup, and why."""
 
+    file: str
     path: str
     created_at: str | None
     kind: str
@@ -41,7 +42,16 @@ def rotation(
     counted = [backup for backup in found if alone[backup.file] is None]
     new, *rules = retention.reasons([now, *(backup.created or now for backup in counted)])
     kept_by = dict(zip((backup.file for backup in counted), rules, strict=True))
-    decided = [RotatedBackup(str(copy), made.created_at, "backup", "create", ["new", *new])]
+    decided = [
+        RotatedBackup(
+            file=copy.name,
+            path=str(copy),
+            created_at=made.created_at,
+            kind="backup",
+            action="create",
+            reasons=["new", *new],
+        )
+    ]
     others = 0
     for backup in found:
         if backup.is_of(made) is False:
@@ -53,6 +63,7 @@ def rotation(
             reasons = ["no --keep option"]
         decided.append(
             RotatedBackup(
+                file=backup.file.name,
                 path=str(backup.file),
                 created_at=to_text(backup.created) if backup.created else None,
                 kind=backup.kind,
