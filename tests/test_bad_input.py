@@ -164,7 +164,7 @@ def test_an_empty_file_is_an_empty_database_to_schema_commands(
     assert "Traceback" not in answer.err
 
 
-@commands("migrate", "rollback", "status", "cleanup")
+@commands("migrate", "migrate preview", "rollback", "status", "cleanup")
 @pytest.mark.parametrize(
     "name",
     [

@@ -12,7 +12,7 @@ from memctl.cli.session import alone_with_database, show_result
 from memctl.errors import MemctlError, NoDatabaseError, UsageError, counted
 from memctl.output.tables import show_records
 from memctl.output.terminal import show_document, show_notice
-from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.database import open_database, reachable
 
 if TYPE_CHECKING:
     from memctl.storage.sqlite.backup import BackupPreview
@@ -131,8 +131,11 @@ def _listed(call: GlobalOptions, target: Path | None) -> list[dict[str, Any]]:
     """Return the backups in a directory, even if the database is lost."""
     from memctl.storage.sqlite.backup_list import list_backups
 
-    directory = target or call.settings.database.resolve().parent
-    if not directory.is_dir():
+    path = call.settings.database
+    with reachable(target or path):
+        directory = target or path.resolve().parent
+        exists = directory.is_dir()
+    if not exists:
         missing = f"there is no directory {directory}"
         if target is None:
             raise NoDatabaseError(missing, "check --db")
