@@ -85,6 +85,7 @@ def test_the_installed_program_migrates_with_the_files_in_the_wheel(
         "baseline": False,
         "backup": None,
         "triggers": [],
+        "dry_run": False,
     }
     assert (status["database"], status["version"], status["problem"]) == (str(database), 2, None)
 

@@ -149,7 +149,7 @@ EXAMPLES = {
         Example("Make a verified backup and keep the newest seven", "memctl backup --keep 7"),
         Example(
             "Show which backups these rules would keep, and why",
-            "memctl backup --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --dry-run",
+            "memctl backup --keep-daily 7 --keep-weekly 5 --keep-monthly 12 -n",
         ),
         Example("List the backups beside the database", "memctl backup --list --table"),
         Example("Copy the database to another file", "memctl backup -o copy.db"),
