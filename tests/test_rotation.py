@@ -146,6 +146,8 @@ NOT_OURS: dict[str, Callable[[Path], Any]] = {
     "truncated": lambda file: os.truncate(file, 3),
     "without a manifest": lambda file: note_of(file).unlink(),
     "with a damaged manifest": lambda file: note_of(file).write_text("{"),
+    "with a manifest of a wrong type": edit_note(database=7),
+    "with a manifest without a time": edit_note(created_at="lately"),
     "with a manifest of another program": lambda file: note_of(file).write_text("[1]"),
     "without its file": Path.unlink,
     "a symbolic link": as_link,

@@ -9,6 +9,7 @@ import typer
 from memctl.cli.options import GlobalOptions, LockOptions
 from memctl.cli.session import alone_with_database
 from memctl.errors import MemctlError, UsageError
+from memctl.output.contract.documents import Storage
 from memctl.output.tables import show_facts
 from memctl.output.terminal import show_document, show_lines, show_notice
 from memctl.storage.spool import spooled_failures
@@ -75,7 +76,16 @@ def check(
         fixed = sorted(set(offered) - {finding.fix for finding in result.findings})
     ok = result.count("error") == result.count("warning") == 0
     if call.json:
-        document = {"at": to_text(call.moment), "ok": ok, **asdict(result), "fixed": fixed}
+        document = {
+            "at": to_text(call.moment),
+            "database": str(call.settings.database),
+            "storage": Storage(size_bytes=result.size_bytes, wal_bytes=result.wal_bytes),
+            "ok": ok,
+            "depth": result.depth,
+            "memories": result.memories,
+            "findings": [asdict(finding) for finding in result.findings],
+            "fixed": fixed,
+        }
         show_document(document)
     else:
         shown = [one for one in result.findings if not (call.quiet and one.severity == "info")]

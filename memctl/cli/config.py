@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
@@ -46,7 +45,10 @@ def _show(call: GlobalOptions) -> None:
     settings = effective_settings(call.settings)
     if call.json:
         file = call.settings.file
-        rows = [asdict(setting) for setting in settings]
+        rows = [
+            {"setting": setting.key, "value": setting.value, "source": setting.source}
+            for setting in settings
+        ]
         show_document({"file": None if file is None else str(file), "settings": rows})
         return
     show_facts((setting.key, setting_text(setting)) for setting in settings)
@@ -89,7 +91,10 @@ def _validate(call: GlobalOptions) -> None:
         problems = error.problems
     if call.json:
         name = None if file is None else str(file)
-        rows = [problem._asdict() for problem in problems]
+        rows = [
+            {"setting": problem.key, "message": problem.message, "hint": problem.hint}
+            for problem in problems
+        ]
         show_document({"file": name, "problems": rows, "unused_names": unused})
     else:
         show_facts((problem.key, f"{problem.message}; {problem.hint}") for problem in problems)

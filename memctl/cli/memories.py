@@ -170,12 +170,12 @@ def summary(
         raise UsageError("--json and --table cannot be used together", "choose one")
     with _memories(call) as memories:
         found = memories.summary(agent)
-    if not found.total:
+    if not found.memories:
         _require_agent(call, agent)
     if not table:
         show_document({"agent_id": agent, **asdict(found)})
         return
-    show_facts([("memories", found.total), *found.by_type.items()])
+    show_facts([("memories", found.memories), *found.by_type.items()])
     show_records(map(asdict, found.top_memories), TABLE, Output("table", call.moment))
 
 

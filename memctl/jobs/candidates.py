@@ -53,8 +53,10 @@ class Considered(ConditionsMet):
             )
         if not self.is_read:
             unmet.append(_shortage("reads", self.access_count, policy.accesses))
-        if self.age_days is None:
+        if self.age is None:
             unmet.append("created_at is not a time")
+        elif self.age < 0:
+            unmet.append("created in the future")
         elif not self.is_old:
             unmet.append(f"age {self.age_days} of {counted(policy.age.days, 'day')}")
         if not unmet and self.importance_that_counts != self.importance:

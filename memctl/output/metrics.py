@@ -5,7 +5,8 @@ from itertools import dropwhile
 
 from memctl.errors import counted
 from memctl.insight.metrics import DayFigures, History, Metrics
-from memctl.output.contract import CurrentFigures, FiguresOfDay
+from memctl.output.contract.documents import Storage
+from memctl.output.contract.figures import CurrentFigures, FiguresOfDay
 from memctl.output.terminal import json_key
 from memctl.storage.figures import Figures, by_agent, total
 from memctl.storage.times import to_text
@@ -43,7 +44,10 @@ def metrics_document(metrics: Metrics) -> dict[str, object]:
         }
     return {
         "at": to_text(metrics.at),
-        "database": metrics.database._asdict(),
+        "database": metrics.database.path,
+        "storage": Storage(
+            size_bytes=metrics.database.size_bytes, wal_bytes=metrics.database.wal_bytes
+        ),
         "period": {"since": to_text(metrics.since), "days": round(metrics.days, 6)},
         "accesses_since": metrics.accesses_since and to_text(metrics.accesses_since),
         "system": {

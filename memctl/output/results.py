@@ -95,7 +95,7 @@ def job_document(report: JobReport[JobResult], *, listing: bool) -> dict[str, ob
         if report.result.refusal:
             document["refused"] = report.result.refusal.message
         if listing:
-            document["memories"] = [memory_row(memory) for memory in tally.memories]
+            document["listed"] = [memory_row(memory) for memory in tally.memories]
     if report.pause:
         document["paused"] = report.pause._asdict()
     return document | {"duration_ms": report.duration_ms, "longest_lock_ms": report.longest_lock_ms}

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, get_args
 
 from memctl.storage.sqlite.database import reachable
 from memctl.storage.sqlite.manifests import Manifest, manifests_in
-from memctl.storage.times import parse_moment, to_text
+from memctl.storage.times import to_text
 
 STAMP = "%Y%m%dT%H%M%SZ"
 STAMPED = "[0-9]{8}T[0-9]{6}Z(-[0-9]+)?"
@@ -66,7 +66,7 @@ class FoundBackup(NamedTuple):
     def created(self) -> datetime | None:
         """When it was made, from the manifest or else from the name."""
         if self.manifest:
-            return parse_moment(self.manifest.created_at)
+            return self.manifest.moment
         named = NAMED_BY_MEMCTL.fullmatch(self.file.name)
         try:
             return datetime.strptime(named["stamp"], STAMP).replace(tzinfo=UTC) if named else None
