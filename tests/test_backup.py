@@ -305,15 +305,15 @@ def test_restoring_a_backup_brings_back_the_database(memories: Memctl, tmp_path:
     answer = memories.ok("backup", "--restore", file, "--json").json
 
     assert everything(memories.database) == before
-    assert everything(Path(answer["before"])) == spoilt
-    assert answer["before"] == str(tmp_path / "harness.db.before-restore-20261122T094358Z")
+    assert everything(Path(answer["backup"])) == spoilt
+    assert answer["backup"] == str(tmp_path / "harness.db.before-restore-20261122T094358Z")
 
 
 def test_restoring_a_backup_can_be_undone(memories: Memctl) -> None:
     file = memories.ok("backup", "--json").json["path"]
     with closing(connect(memories.database)) as db:
         db.execute("UPDATE agent_memory SET value = 'tuesday'")
-    before = memories.ok("backup", "--restore", file, "--json").json["before"]
+    before = memories.ok("backup", "--restore", file, "--json").json["backup"]
 
     memories.ok("backup", "--restore", before)
 

@@ -291,6 +291,8 @@ def test_rollback_goes_back_as_far_as_specified(
     assert answer == Answer(0, answer.out, "")
     assert answer.json == {
         "schema": 1,
+        "database": str(path),
+        "schema_step": left[-1] if left else 0,
         "rolled_back": taken_back,
         "backup": str(backup_of(path)),
         "archived_in_backup": 0,
@@ -354,6 +356,8 @@ def test_rolling_back_to_the_current_step_changes_nothing(migrated: Memctl, path
     assert answers[0] == Answer(0, "", f"rollback: {path} has no steps to roll back\n")
     assert answers[1].json == {
         "schema": 1,
+        "database": str(path),
+        "schema_step": 2,
         "rolled_back": [],
         "backup": None,
         "archived_in_backup": 0,

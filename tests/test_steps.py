@@ -491,26 +491,32 @@ def archive(path: Path) -> list[tuple[Any, ...]]:
     return dump(path)["rows of archived_memories"]
 
 
-@pytest.fixture(params=["harness.db", "it's $HOME; a `b`.db", b"line\nhalf \xf0\x9f'\\.db"])
-def archived(request: pytest.FixtureRequest, tmp_path: Path) -> Memctl:
-    """The program, pointed at a database of which many odd memories were archived."""
-    name = request.param
-    path = tmp_path / (name if isinstance(name, str) else name.decode("utf-8", "surrogateescape"))
-    odd_database(path)
-    memctl = Memctl(path)
+def archive_odd_memories(memctl: Memctl) -> None:
+    """Make a database of which many odd memories were archived."""
+    odd_database(memctl.database)
     memctl.ok("migrate", "--no-backup")
-    with closing(connect(path)) as db:
+    with closing(connect(memctl.database)) as db:
         insert_memory(db, id="stays", key="stays")
         insert_memory(db, id=None, key="no id", expires_at=LONG_AGO)
     memctl.ok("cleanup")
-    return memctl
 
 
-@pytest.mark.parametrize(("form", "to"), [("text", "0"), ("json", "1")])
+@pytest.mark.parametrize(
+    ("name", "form", "to"),
+    [
+        pytest.param("harness.db", "text", "0", id="a plain path"),
+        pytest.param("harness.db", "json", "1", id="as JSON, to step 1"),
+        pytest.param("it's $HOME; a `b`.db", "text", "1", id="quotes"),
+        pytest.param("two\nlines'\\.db", "json", "0", id="two lines"),
+        pytest.param("half \udcf0\udc9f'\n\\.db", "text", "0", id="not UTF-8"),
+    ],
+)
 def test_the_printed_command_brings_the_archive_back_and_loses_nothing(
-    archived: Memctl, form: str, to: str
+    tmp_path: Path, name: str, form: str, to: str
 ) -> None:
-    path = archived.database
+    path = tmp_path / name
+    archived = Memctl(path)
+    archive_odd_memories(archived)
     before = archive(path)
     if form == "text":
         answer = archived.ok("rollback", "--to", to, "--yes")

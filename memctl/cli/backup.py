@@ -112,7 +112,7 @@ def backup(
             before = restore_backup(db, path, restore, now=call.moment, lock_wait=lock.lock_wait)
             show_result(
                 call,
-                {"restored": str(restore), "before": str(before)},
+                {"database": str(path), "restored_from": str(restore), "backup": str(before)},
                 f"backup: {path} was restored from {restore}",
                 f"backup: the previous database was saved as {before}",
             )

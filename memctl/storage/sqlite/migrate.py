@@ -43,6 +43,8 @@ REFERENCES = """
 class MigrateResult:
     """The steps that were applied, the backup, and the triggers of other programs."""
 
+    database: str
+    schema_step: int  # after the migration
     applied: list[str]
     created: bool  # the file was empty or did not exist
     baseline: bool
@@ -65,6 +67,7 @@ class Pending:
     """The steps that a migration applies, after all checks that precede it."""
 
     steps: list[Migration]
+    present: int  # the step of the database
     fresh: bool  # the database is empty
     baseline: bool  # the first step is only recorded
 
@@ -72,6 +75,11 @@ class Pending:
     def names(self) -> list[str]:
         """The names of the steps."""
         return [f"{step.version:03}_{step.name}" for step in self.steps]
+
+    @property
+    def last(self) -> int:
+        """The step of the database after the migration."""
+        return self.steps[-1].version if self.steps else self.present
 
 
 def schema_database(db: Connection) -> Database:
@@ -90,6 +98,8 @@ def migrate(
     pending = find_pending(db, to=to)
     if not pending.steps:
         return MigrateResult(
+            database=str(path),
+            schema_step=pending.last,
             applied=[],
             created=False,
             baseline=False,
@@ -108,6 +118,8 @@ def migrate(
             remove_backup(copy)  # nothing was changed, so that it is not needed
         raise
     return MigrateResult(
+        database=str(path),
+        schema_step=pending.last,
         applied=pending.names,
         created=pending.fresh,
         baseline=not executed[0],
@@ -139,6 +151,8 @@ def preview_migration(
     if copy:
         notes.append("memctl makes a backup before this; these statements do not.")
     return MigratePreview(
+        database=str(path),
+        schema_step=pending.last,
         applied=pending.names,
         created=bool(pending.steps) and pending.fresh,
         baseline=pending.baseline,
@@ -155,8 +169,9 @@ def find_pending(db: Connection, *, to: int | None) -> Pending:
     Raises SchemaError if they cannot be applied.
     """
     steps = [step for step in migrations.pending(db) if to is None or step.version <= to]
+    present = migrations.schema_step(db)
     if not steps:
-        return Pending([], fresh=False, baseline=False)
+        return Pending([], present, fresh=False, baseline=False)
     migrations.require_utf8(db)
     found = steps[0].version == 1 and table_exists(db, "agent_memory")
     if found:
@@ -164,7 +179,7 @@ def find_pending(db: Connection, *, to: int | None) -> Pending:
         refuse_references(db)
     refuse_taken_names(db, steps[1:] if found else steps)
     require_harmless_triggers(db)
-    return Pending(steps, fresh=is_empty(db), baseline=found)
+    return Pending(steps, present, fresh=is_empty(db), baseline=found)
 
 
 def _first_statements(pending: Pending) -> list[str]:

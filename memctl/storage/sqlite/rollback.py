@@ -37,6 +37,8 @@ MANY_MEMORIES = 100_000
 class RollbackResult:
     """The steps that were rolled back, and the backup that has the archived memories."""
 
+    database: str
+    schema_step: int  # after the rollback
     rolled_back: list[str]
     backup: str | None
     archived_in_backup: int  # of which none is left in the database
@@ -65,7 +67,7 @@ def roll_back(
     present = migrations.applied(db)
     steps = find_steps(db, to=to)
     if not steps:
-        return RollbackResult(rolled_back=[], backup=None, archived_in_backup=0)
+        return RollbackResult(str(path), _last(present, to), [], None, 0)
     archived = count_rows(db, "archived_memories") or 0
     reason = None if confirmed else _to_confirm(db, steps, archived)
     if reason:
@@ -83,7 +85,7 @@ def roll_back(
         if migrations.applied(db) == present:
             remove_backup(copy)  # nothing was changed, so that it is not needed
         raise
-    return RollbackResult(_names(steps), str(copy), archived)
+    return RollbackResult(str(path), _last(present, to), _names(steps), str(copy), archived)
 
 
 def preview_rollback(db: Connection, path: Path, *, now: datetime, to: int) -> RollbackPreview:
@@ -112,6 +114,8 @@ def preview_rollback(db: Connection, path: Path, *, now: datetime, to: int) -> R
         )
     ]
     return RollbackPreview(
+        database=str(path),
+        schema_step=_last(present, to),
         rolled_back=_names(steps),
         backup=str(copy) if copy else None,
         archived_in_backup=archived,
@@ -134,6 +138,11 @@ def find_steps(db: Connection, *, to: int) -> list[Applied]:
     steps = [record for record in reversed(present) if record.version > to]
     _refuse_to_lose_memories(db, steps)
     return steps
+
+
+def _last(present: list[Applied], to: int) -> int:
+    """Return the step of the database after a rollback to a version."""
+    return max((record.version for record in present if record.version <= to), default=0)
 
 
 def _names(steps: list[Applied]) -> list[str]:
