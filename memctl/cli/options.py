@@ -157,6 +157,11 @@ class OutputOptions:
         typer.Option(metavar="NAME,...", help="Print only these fields, in this order."),
     ] = None
 
+    @property
+    def is_chosen(self) -> bool:
+        """Whether one of these options is given."""
+        return self.table or self.csv or self.nl or self.wide or self.columns is not None
+
     def form(self, call: GlobalOptions) -> Format:
         """Return the chosen format.
 
