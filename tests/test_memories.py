@@ -214,7 +214,7 @@ def test_list_is_empty_for_an_agent_that_has_forgotten_everything(migrated: Memc
     assert summary.json == {
         "schema": 1,
         "agent_id": "build_agent",
-        "total": 0,
+        "memories": 0,
         "by_type": {},
         "top_memories": [],
     }
@@ -259,7 +259,7 @@ def test_summary_has_counts_by_type_and_the_most_important_memories(
     assert answer == {
         "schema": 1,
         "agent_id": "build_agent",
-        "total": 13,
+        "memories": 13,
         "by_type": {"context": 1, "learning": 12},
         "top_memories": listed,
     }

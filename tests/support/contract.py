@@ -40,7 +40,8 @@ def _validator(command: str, *, of_records: bool = False) -> Draft202012Validato
     schema = json_schema(command)
     if of_records:
         lists = [part for part in (schema, *schema.get("anyOf", ())) if "items" in part]
-        schema = lists[0]["items"] | {"$defs": schema.get("$defs", {})}
+        records = [part["items"] for part in lists]
+        schema = {"anyOf": records, "$defs": schema.get("$defs", {})}
     return Draft202012Validator(_closed(schema))
 
 

@@ -15,6 +15,8 @@ from memctl.output.contract.documents import Document, ErrorDocument, Failure, P
 from memctl.output.contract.explanation import ExplainDocument
 from memctl.output.contract.figures import (
     AgentFigures,
+    FiguresLine,
+    HistoryLine,
     LevelFigures,
     MetricsDocument,
     Period,
@@ -347,7 +349,7 @@ COMMANDS: dict[str, Any] = {
     "list": list[MemoryColumns],
     "forget": ForgetDocument,
     "summary": SummaryDocument,
-    "metrics": MetricsDocument,
+    "metrics": MetricsDocument | list[FiguresLine] | list[HistoryLine],  # lists with --nl
     "report": ReportDocument,
     "events": list[EventLine],
     "runs": list[RunLine],
