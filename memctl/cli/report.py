@@ -7,7 +7,7 @@ import typer
 from memctl.cli.options import FileOption, GlobalOptions
 from memctl.cli.session import write_or_show
 from memctl.errors import UsageError
-from memctl.output.terminal import document_text
+from memctl.output.terminal import document_text, terminal_width
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.times import parse_past
@@ -30,34 +30,32 @@ def report(
 ) -> None:
     """Print a health report: changes, notable memories and recommended actions."""
     from memctl.cli.check import run_check
-    from memctl.insight.report import read_report
+    from memctl.insight.report import ReportPolicies, read_report
     from memctl.output.report import report_document, report_markdown, report_text
-    from memctl.output.report_html import report_html
 
     if call.json and form not in (None, "json"):
         raise UsageError(f"--json and --format {form} cannot be used together", "choose one")
-    now = call.moment
-    path = call.settings.database
+    now, settings = call.moment, call.settings
+    path = settings.database
     with open_database(path, read_only=True) as db:
         require_current(db)
         found = read_report(
             db,
             path,
-            call.settings.promote,
-            call.settings.decay,
-            call.settings.alerts,
+            ReportPolicies(settings.promote, settings.decay, settings.prune, settings.alerts),
             since=parse_past(since, now=now),
             now=now,
-            scheduled=[job for job, every in call.settings.every.items() if every != "never"],
-            findings=[
-                f"{finding.severity}: {finding.message}"
-                for finding in run_check(call).findings
-                if finding.severity != "info"
-            ],
+            every=settings.every,
+            findings=run_check(call).findings,
         )
     if call.json or form == "json":
         text = document_text(report_document(found))
+    elif form == "html":
+        from memctl.output.report_html import report_html
+
+        text = report_html(found)
+    elif form == "markdown":
+        text = report_markdown(found)
     else:
-        make = {"markdown": report_markdown, "html": report_html}.get(form or "", report_text)
-        text = make(found)
+        text = report_text(found, width=None if file else terminal_width())
     write_or_show(text, file, database=path)

@@ -128,6 +128,13 @@ def on_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
+def terminal_width() -> int | None:
+    """Return the width of the terminal that stdout is, or None for a pipe or a file."""
+    import shutil
+
+    return shutil.get_terminal_size().columns if on_terminal() else None
+
+
 def is_styled() -> bool:
     """Return whether output may contain styles; see https://no-color.org."""
     if os.environ.get("NO_COLOR"):
