@@ -11,7 +11,7 @@ from memctl import __version__
 from memctl.storage.sqlite import migrations
 from tests.support.program import PROGRAM, Memctl
 
-HEAVY = ("pydantic", "rich", "sqlite_utils", "click", "tomllib", "_hashlib")
+HEAVY = ("pydantic", "rich", "sqlite_utils", "click", "tomllib", "_hashlib", "jinja2")
 
 # Run the program, then print which of these modules it imported.
 RUN_AND_PRINT_IMPORTS = """

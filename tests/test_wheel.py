@@ -111,6 +111,15 @@ def test_the_wheel_has_the_whole_package_and_the_same_migrations(installed: Inst
     }
 
 
+def test_the_installed_program_writes_a_page(installed: Installation) -> None:
+    installed.run("memctl", "migrate", "--db", "page.db")
+
+    page = installed.run("memctl", "report", "--db", "page.db", "--format", "html")
+
+    assert page.startswith("<!DOCTYPE html>\n")
+    assert page.endswith("</html>\n")
+
+
 def test_the_installed_program_prints_its_version(installed: Installation) -> None:
     version = installed.wheel.name.split("-")[1]
 

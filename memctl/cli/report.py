@@ -28,7 +28,7 @@ def report(
     ] = None,
     file: FileOption = None,
 ) -> None:
-    """Print a health report: changes, notable memories and recommended actions."""
+    """Print a health report: a verdict, recommended actions, remarks, and what changed."""
     from memctl.cli.check import run_check
     from memctl.insight.report import ReportPolicies, read_report
     from memctl.output.report import report_document, report_markdown, report_text
