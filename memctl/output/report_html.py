@@ -113,7 +113,9 @@ def _tiles(report: HealthReport) -> list[Tile]:
         Tile(
             "Expired",
             f"{changes.expired if changes else 0:,}",
-            _earlier(before.changes and before.changes.expired),
+            f"{report.overdue:,} wait for cleanup"
+            if report.overdue
+            else _earlier(before.changes and before.changes.expired),
         ),
         Tile("Archive", f"{figures.archived_memories:,}", f"{pruned:,} pruned in this period"),
         Tile("Never read", f"{unread:,}", f"{figures.accessed_memories:,} read in 30 days"),
@@ -123,7 +125,11 @@ def _tiles(report: HealthReport) -> list[Tile]:
             readable_bytes(figures.storage_bytes),
             f"in a file of {readable_bytes(report.database.size_bytes)}",
         ),
-        Tile("Runs of jobs", f"{now.runs or 0:,}", f"{bad:,} failed" if bad else "none failed"),
+        Tile(
+            "Runs of jobs",
+            f"{now.runs or 0:,}",
+            f"{bad:,} failed" if bad else "none failed" if now.runs else "none in this period",
+        ),
     ]
 
 
