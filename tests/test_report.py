@@ -20,7 +20,7 @@ from memctl.insight.findings import Finding
 from memctl.insight.metrics import DayFigures
 from memctl.insight.report import HealthReport, JobFigures, ReportPolicies, read_report
 from memctl.output.charts import Chart, Series, horizontal_bars, line_chart, stacked_bars
-from memctl.output.metrics import readable_bytes
+from memctl.output.fields import readable_bytes
 from memctl.output.report import report_markdown, report_text
 from memctl.output.report_html import report_html
 from memctl.output.terminal import visible
@@ -86,7 +86,7 @@ def test_a_report_has_the_figures_of_the_period(
 
     document = later.ok("report", "--since", "8d", "--json").json
 
-    jobs = {job["job"]: (job["runs"], job["ok"]) for job in document.pop("jobs")}
+    jobs = {job["job"]: (job["runs"], job["ok_runs"]) for job in document.pop("jobs")}
     changed = {"expired": 1, "archived_otherwise": 1, "restored": 0, "pruned": 0, "promoted": 0}
     nothing = dict.fromkeys([*changed, "decayed"], 0)
     assert jobs == {"archive": (1, 1), "cleanup": (1, 1), "decay": (1, 1), "snapshot": (1, 1)}
@@ -128,7 +128,7 @@ def test_a_report_has_the_figures_of_the_period(
             **changed,
             "decayed": 1,
             "runs": 4,
-            "failed_runs": 0,
+            "unsuccessful_runs": 0,
         },
         "period_before": {
             "since": "2026-11-07T09:43:58Z",
@@ -137,7 +137,7 @@ def test_a_report_has_the_figures_of_the_period(
             "growth": None,
             **nothing,
             "runs": 0,
-            "failed_runs": 0,
+            "unsuccessful_runs": 0,
         },
         "system": {
             "memories": 5,
@@ -489,7 +489,7 @@ def test_a_period_is_compared_with_the_one_before(
     document = migrated.ok("report", "--json").json
     text = migrated.ok("report").out
 
-    names = ("since", "until", "written", "growth", "expired", "runs", "failed_runs")
+    names = ("since", "until", "written", "growth", "expired", "runs", "unsuccessful_runs")
     periods = [document["period"], document["period_before"]]
     assert [[period[name] for name in names] for period in periods] == [
         ["2026-11-15T09:43:58Z", "2026-11-22T09:43:58Z", 6, 1, 5, 2, 0],
@@ -515,7 +515,7 @@ def test_an_earlier_period_is_unknown_unless_all_of_it_was_recorded(
 
     before = migrated.ok("report", "--since", since, "--json").json["period_before"]
 
-    names = ("written", "expired", "pruned", "runs", "failed_runs")
+    names = ("written", "expired", "pruned", "runs", "unsuccessful_runs")
     assert [before[name] for name in names] == [expected] * len(names)
 
 

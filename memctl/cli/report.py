@@ -7,7 +7,7 @@ import typer
 from memctl.cli.options import FileOption, GlobalOptions
 from memctl.cli.session import write_or_show
 from memctl.errors import UsageError
-from memctl.output.terminal import document_text, terminal_width
+from memctl.output.terminal import document_text
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.times import parse_past
@@ -32,6 +32,7 @@ def report(
     from memctl.cli.check import run_check
     from memctl.insight.report import ReportPolicies, read_report
     from memctl.output.report import report_document, report_markdown, report_text
+    from memctl.output.tables import terminal_width
 
     if call.json and form not in (None, "json"):
         raise UsageError(f"--json and --format {form} cannot be used together", "choose one")

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from memctl.insight.advice import advise
 from memctl.insight.periods import PeriodFigures
 from memctl.insight.remarks import remarkable
-from memctl.insight.report import HealthReport, ReportedCandidate
+from memctl.insight.report import HealthReport, JobFigures, ReportedCandidate
 from memctl.insight.verdict import judge
+from memctl.output.contract.documents import Storage
 from memctl.output.glossary import glossary
 from memctl.output.moments import with_readable_times
 from memctl.output.report_sections import (
@@ -19,7 +20,7 @@ from memctl.output.report_sections import (
     summary,
     tables,
 )
-from memctl.output.tables import Cell, table_text
+from memctl.output.tables import Cell, table_text, wrapped
 from memctl.output.terminal import visible
 from memctl.storage.figures import Figures
 from memctl.storage.sqlite.report import Changes, ReportedMemory
@@ -56,16 +57,9 @@ def _heading(text: str, line: str) -> str:
 
 def _wrapped(text: str, width: int | None, *, first: str = "", rest: str = "") -> Iterator[str]:
     """Yield the lines of a text that has at most `width` cells, after the margins given."""
-    shown = visible(text)
-    if width is None:
-        yield f"{first}{shown}\n"
-        return
-    from rich.console import Console
-    from rich.text import Text
-
-    room = max(width - len(rest), 1)
-    for number, line in enumerate(Text(shown).wrap(Console(width=room), room)):
-        yield f"{rest if number else first}{line.plain.rstrip()}\n"
+    room = None if width is None else max(width - len(rest), 1)
+    for number, line in enumerate(wrapped(visible(text), room)):
+        yield f"{rest if number else first}{line}\n"
 
 
 def _short_rows(section: ReportSection) -> list[list[Cell]]:
@@ -132,10 +126,9 @@ def report_document(report: HealthReport) -> dict[str, object]:
         "since": to_text(report.since),
         "changes_known_since": to_text(max(report.since, report.known_since)),
         "database": report.database.path,
-        "storage": {
-            "size_bytes": report.database.size_bytes,
-            "wal_bytes": report.database.wal_bytes,
-        },
+        "storage": Storage(
+            size_bytes=report.database.size_bytes, wal_bytes=report.database.wal_bytes
+        ),
         "host": report.host,
         "memctl_version": report.version,
         "verdict": {
@@ -182,7 +175,7 @@ def report_document(report: HealthReport) -> dict[str, object]:
         "expiring": [_memory(memory, "expires_at") for memory in report.expiring],
         "candidates": _candidates(report.candidate_count, report.candidates),
         "near_candidates": _candidates(report.near_candidate_count, report.near_candidates),
-        "jobs": [job._asdict() for job in report.jobs],
+        "jobs": [_job(job) for job in report.jobs],
     }
 
 
@@ -216,7 +209,21 @@ def _period(period: PeriodFigures) -> dict[str, object]:
         "growth": period.growth,
         **_changes(period.changes),
         "runs": period.runs,
-        "failed_runs": period.failed_runs,
+        "unsuccessful_runs": period.failed_runs,
+    }
+
+
+def _job(job: JobFigures) -> dict[str, object]:
+    return {
+        "job": job.job,
+        "runs": job.runs,
+        "ok_runs": job.ok,
+        "refused_runs": job.refused,
+        "failed_runs": job.failed,
+        "crashed_runs": job.crashed,
+        "median_ms": job.median_ms,
+        "longest_lock_ms": job.longest_lock_ms,
+        "last_error": job.last_error,
     }
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from memctl.insight.report import HealthReport
 from memctl.insight.verdict import judge
 from memctl.output.charts import Chart, Series, horizontal_bars, line_chart, stacked_bars
+from memctl.output.fields import readable_bytes
 from memctl.output.glossary import glossary
-from memctl.output.metrics import readable_bytes
 from memctl.output.moments import readable_day, readable_moment, short_day
 from memctl.output.report import verdict_sentence
 from memctl.output.report_sections import (

@@ -4,7 +4,7 @@ Nothing here is escaped or shortened; each format does that.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from memctl.errors import counted
@@ -12,7 +12,8 @@ from memctl.insight.advice import advise
 from memctl.insight.periods import PeriodFigures
 from memctl.insight.remarks import remarkable
 from memctl.insight.report import AGE_BEFORE_UNREAD_COUNTS, MOST, HealthReport
-from memctl.output.metrics import readable_average, readable_bytes, sparkline
+from memctl.output.fields import readable_bytes
+from memctl.output.metrics import readable_average, sparkline
 from memctl.output.moments import (
     readable_day,
     readable_moment,
@@ -24,7 +25,8 @@ from memctl.storage.sqlite.report import ReportedMemory
 
 COMMAND = re.compile(r"`((?:memctl|sqlite3|PRAGMA|--)[^`]*)`")
 
-NAMES_OF_CHANGES = ("expired", "archived otherwise", "restored", "pruned", "promoted", "decayed")
+# A memory can be found only by its whole name; the type is the first to be left out.
+NAME_OF_MEMORY = (Column("agent", whole=True), Column("type", rank=2), Column("key"))
 
 
 class ReportSection(NamedTuple):
@@ -136,8 +138,10 @@ def compared(report: HealthReport) -> ReportSection:
         for (name, of_now), (_, of_before) in zip(_happened(now), _happened(before), strict=True)
     ]
     columns = [
-        Column("figure"),
-        *(Column(name, numeric=True) for name in ("this period", "period before", "change")),
+        Column("figure", whole=True),
+        Column("this period", numeric=True),
+        Column("period before", numeric=True),
+        Column("change", numeric=True, rank=1),
     ]
     if not before.is_known:
         columns, rows = columns[:2], [row[:2] for row in rows]
@@ -173,7 +177,15 @@ def _difference(now: int | None, before: int | None) -> str | None:
 
 
 def _days(report: HealthReport) -> ReportSection:
-    columns = [Column("day"), *(Column(name, numeric=True) for name in NAMES_OF_CHANGES)]
+    ranks = {
+        "expired": 0,
+        "archived otherwise": 2,
+        "restored": 2,
+        "pruned": 0,
+        "promoted": 1,
+        "decayed": 1,
+    }
+    columns = [Column("day", whole=True), *_numbers(ranks)]
     rows: list[list[Cell]] = [
         [readable_day(day.day), *(f"{count:,}" for count in day[1:])]
         for day in report.changes
@@ -183,8 +195,9 @@ def _days(report: HealthReport) -> ReportSection:
 
 
 def _agents(report: HealthReport) -> ReportSection:
-    names = ("memories", "change", "archived", "importance", "read", "never read", "storage")
-    columns = [Column("agent"), *(Column(name, numeric=True) for name in names)]
+    ranks = {"memories": 0, "change": 1, "archived": 2, "importance": 3, "read": 3}
+    ranks |= {"never read": 4, "storage": 5}
+    columns = [Column("agent", whole=True), *_numbers(ranks)]
     rows: list[Sequence[Cell]] = [
         [
             agent.agent,
@@ -199,15 +212,15 @@ def _agents(report: HealthReport) -> ReportSection:
         for agent in report.agents[:MOST]
     ]
     if all(agent.before is None for agent in report.agents):
-        change = columns.index(Column("change", numeric=True))
+        change = [column.heading for column in columns].index("change")
         columns.pop(change)
         rows = [[*row[:change], *row[change + 1 :]] for row in rows]
     return ReportSection("Largest agents", columns=columns, rows=rows)
 
 
 def _types(report: HealthReport) -> ReportSection:
-    names = ("memories", "archived", "importance", "storage")
-    columns = [Column("type"), *(Column(name, numeric=True) for name in names)]
+    ranks = {"memories": 0, "archived": 1, "importance": 2, "storage": 3}
+    columns = [Column("type"), *_numbers(ranks)]
     rows: list[list[Cell]] = [
         [
             type_,
@@ -241,8 +254,7 @@ def _values(report: HealthReport) -> ReportSection:
 
 
 def _memories(title: str, memories: Sequence[ReportedMemory], *names: str) -> ReportSection:
-    columns = [Column(name) for name in ("agent", "type", "key")]
-    columns += [Column(name, numeric=True) for name in names]
+    columns = [*NAME_OF_MEMORY, *_numbers(dict.fromkeys(names, 1))]
     rows: list[list[Cell]] = [
         [
             *map(str, memory[:3]),
@@ -257,9 +269,8 @@ def _memories(title: str, memories: Sequence[ReportedMemory], *names: str) -> Re
 
 
 def _candidates(report: HealthReport) -> ReportSection:
-    columns = [Column(name) for name in ("agent", "type", "key")]
-    columns += [Column(name, numeric=True) for name in ("importance", "reads", "days old")]
-    columns.append(Column("meets"))
+    columns = [*NAME_OF_MEMORY, *_numbers({"importance": 1, "reads": 1, "days old": 3})]
+    columns.append(Column("meets", rank=1, whole=True))
     rows: list[list[Cell]] = [
         [
             *map(str, candidate[:3]),
@@ -283,8 +294,9 @@ def _candidates(report: HealthReport) -> ReportSection:
 
 
 def _jobs(report: HealthReport) -> ReportSection:
-    names = ("runs", "ok", "refused", "failed", "crashed", "median ms", "longest lock ms")
-    columns = [Column("job"), *(Column(name, numeric=True) for name in names)]
+    ranks = {"runs": 0, "ok": 1, "refused": 1, "failed": 0, "crashed": 0}
+    ranks |= {"median ms": 2, "longest lock ms": 3}
+    columns = [Column("job", whole=True), *_numbers(ranks)]
     rows: list[list[Cell]] = [
         [
             job.job,
@@ -294,6 +306,11 @@ def _jobs(report: HealthReport) -> ReportSection:
         for job in report.jobs
     ]
     return ReportSection("Jobs", columns=columns, rows=rows)
+
+
+def _numbers(ranks: Mapping[str, int]) -> list[Column]:
+    """Return columns of numbers with their ranks."""
+    return [Column(name, numeric=True, rank=rank) for name, rank in ranks.items()]
 
 
 def parts(sentence: str) -> Iterator[tuple[str, bool]]:
