@@ -590,6 +590,27 @@ def test_stored_text_is_printed_without_control_characters(hostile: Memctl, form
     assert "alert(1)" in printed.replace("\\", "")
 
 
+def test_sentences_in_json_are_texts_whatever_the_names(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    for _ in range(100):
+        remember(agent_id="a", type="context")
+    db.execute("UPDATE agent_memory SET agent_id = CAST(:name AS TEXT)", {"name": b"half \xf0\x9f"})
+    remember(agent_id="b", importance="high", type="context")
+    db.execute(
+        "UPDATE agent_memory SET key = CAST(:key AS TEXT) WHERE agent_id = 'b'", {"key": b"\xff"}
+    )
+
+    document = migrated.ok("report", "--json").json
+
+    sentences = [
+        *(document["remarks"] + document["advice"] + document["findings"]),
+        *(document["verdict"]["sentence"], *document["verdict"]["reasons"]),
+    ]
+    assert all(isinstance(sentence, str) for sentence in sentences)
+    assert "half \\xf0\\x9f has 99 % of all memories (100 of 101)." in sentences
+
+
 def test_stored_text_is_escaped_in_markdown(hostile: Memctl) -> None:
     text = hostile.ok("report", "--format", "markdown").out
 

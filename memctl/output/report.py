@@ -1,7 +1,7 @@
 """A report as text for a terminal or mail, as Markdown, and as a JSON document."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from memctl.insight.advice import advise
 from memctl.insight.periods import PeriodFigures
@@ -21,7 +21,7 @@ from memctl.output.report_sections import (
     tables,
 )
 from memctl.output.tables import Cell, table_text, wrapped
-from memctl.output.terminal import visible
+from memctl.output.terminal import json_key, visible
 from memctl.storage.figures import Figures
 from memctl.storage.sqlite.report import Changes, ReportedMemory
 from memctl.storage.times import to_text
@@ -133,16 +133,16 @@ def report_document(report: HealthReport) -> dict[str, object]:
         "memctl_version": report.version,
         "verdict": {
             "healthy": verdict.is_healthy,
-            "sentence": verdict.sentence,
-            "reasons": verdict.reasons,
+            "sentence": json_key(verdict.sentence),
+            "reasons": _sentences(verdict.reasons),
         },
-        "advice": advise(report),
-        "findings": [
+        "advice": _sentences(advise(report)),
+        "findings": _sentences(
             f"{finding.severity}: {finding.message}"
             for finding in report.findings
             if finding.severity != "info"
-        ],
-        "remarks": remarkable(report),
+        ),
+        "remarks": _sentences(remarkable(report)),
         "period": _period(report.period),
         "period_before": _period(report.period_before),
         "system": {
@@ -177,6 +177,11 @@ def report_document(report: HealthReport) -> dict[str, object]:
         "near_candidates": _candidates(report.near_candidate_count, report.near_candidates),
         "jobs": [_job(job) for job in report.jobs],
     }
+
+
+def _sentences(sentences: Iterable[str]) -> list[str]:
+    """Return sentences as JSON strings; bytes that are not UTF-8 are spelled out."""
+    return [json_key(sentence) for sentence in sentences]
 
 
 def _figures(figures: Figures) -> dict[str, object]:
@@ -223,7 +228,7 @@ def _job(job: JobFigures) -> dict[str, object]:
         "crashed_runs": job.crashed,
         "median_ms": job.median_ms,
         "longest_lock_ms": job.longest_lock_ms,
-        "last_error": job.last_error,
+        "last_error": job.last_error and json_key(job.last_error),
     }
 
 

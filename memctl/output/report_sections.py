@@ -26,7 +26,7 @@ from memctl.storage.sqlite.report import ReportedMemory
 COMMAND = re.compile(r"`((?:memctl|sqlite3|PRAGMA|--)[^`]*)`")
 
 # A memory can be found only by its whole name; the type is the first to be left out.
-NAME_OF_MEMORY = (Column("agent", whole=True), Column("type", rank=2), Column("key"))
+NAME_OF_MEMORY = (Column("agent", whole=True), Column("type", rank=2), Column("key", least=24))
 
 
 class ReportSection(NamedTuple):
