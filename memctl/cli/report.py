@@ -45,10 +45,10 @@ def report(
     file: FileOption = None,
 ) -> None:
     """Print a health report: a verdict, recommended actions, remarks, and what changed."""
-    if call.json and form not in (None, "json"):
-        raise UsageError(f"--json and --format {form} cannot be used together", "choose one")
     from memctl.output.tables import terminal_width
 
+    if call.json and form not in (None, "json"):
+        raise UsageError(f"--json and --format {form} cannot be used together", "choose one")
     path = call.settings.database
     with open_database(path, read_only=True) as db:
         require_current(db)
@@ -58,7 +58,7 @@ def report(
             db,
             "json" if call.json else form or "text",
             since=begin,
-            width=None if file else terminal_width(),
+            width=None if file else terminal_width(),  # a file is for every width
         )
     write_or_show(text, file, database=path)
 
