@@ -86,7 +86,7 @@ def test_a_report_has_the_figures_of_the_period(
 
     document = later.ok("report", "--since", "8d", "--json").json
 
-    jobs = {job["job"]: (job["runs"], job["ok_runs"]) for job in document.pop("jobs")}
+    jobs = {job["job"]: (job["runs"], job["ok"]) for job in document.pop("jobs")}
     changed = {"expired": 1, "archived_otherwise": 1, "restored": 0, "pruned": 0, "promoted": 0}
     nothing = dict.fromkeys([*changed, "decayed"], 0)
     assert jobs == {"archive": (1, 1), "cleanup": (1, 1), "decay": (1, 1), "snapshot": (1, 1)}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from memctl.insight.advice import advise
 from memctl.insight.periods import PeriodFigures
 from memctl.insight.remarks import remarkable
-from memctl.insight.report import HealthReport, JobFigures, ReportedCandidate
+from memctl.insight.report import HealthReport, ReportedCandidate
 from memctl.insight.verdict import judge
 from memctl.output.contract.documents import Storage
 from memctl.output.glossary import glossary
@@ -175,7 +175,7 @@ def report_document(report: HealthReport) -> dict[str, object]:
         "expiring": [_memory(memory, "expires_at") for memory in report.expiring],
         "candidates": _candidates(report.candidate_count, report.candidates),
         "near_candidates": _candidates(report.near_candidate_count, report.near_candidates),
-        "jobs": [_job(job) for job in report.jobs],
+        "jobs": [job._asdict() for job in report.jobs],
     }
 
 
@@ -215,20 +215,6 @@ def _period(period: PeriodFigures) -> dict[str, object]:
         **_changes(period.changes),
         "runs": period.runs,
         "unsuccessful_runs": period.failed_runs,
-    }
-
-
-def _job(job: JobFigures) -> dict[str, object]:
-    return {
-        "job": job.job,
-        "runs": job.runs,
-        "ok_runs": job.ok,
-        "refused_runs": job.refused,
-        "failed_runs": job.failed,
-        "crashed_runs": job.crashed,
-        "median_ms": job.median_ms,
-        "longest_lock_ms": job.longest_lock_ms,
-        "last_error": job.last_error and json_key(job.last_error),
     }
 
 

@@ -117,13 +117,13 @@ class JobOfReport(TypedDict):
 
     job: str
     runs: int
-    ok_runs: int
-    refused_runs: int
-    failed_runs: int
-    crashed_runs: int
+    ok: int
+    refused: int
+    failed: int
+    crashed: int
     median_ms: float | None
     longest_lock_ms: float | None
-    last_error: str | None
+    last_error: StoredText | None
 
 
 class ReportDocument(Document):
