@@ -44,7 +44,7 @@ print(sorted(set(sys.modules) & set({heavy!r})))
         ("forget build_agent learning k", []),
         ("forget build_agent learning", []),
         ("summary build_agent", []),
-        ("report", ["_hashlib", "rich"]),  # rich for its tables; only the page needs jinja2
+        ("report", ["rich"]),  # for its tables; only the page needs jinja2
         ("backup", ["_hashlib"]),  # worth it for the checksum of the whole file
     ],
 )

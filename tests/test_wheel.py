@@ -89,7 +89,11 @@ def test_the_installed_program_migrates_with_the_files_in_the_wheel(
         "triggers": [],
         "dry_run": False,
     }
-    assert (status["database"], status["version"], status["problem"]) == (str(database), 2, None)
+    assert (status["database"], status["schema_step"], status["problem"]) == (
+        str(database),
+        2,
+        None,
+    )
 
 
 def test_the_wheel_has_the_whole_package_and_the_same_migrations(installed: Installation) -> None:
