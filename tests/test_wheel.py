@@ -89,7 +89,11 @@ def test_the_installed_program_migrates_with_the_files_in_the_wheel(
         "triggers": [],
         "dry_run": False,
     }
-    assert (status["database"], status["version"], status["problem"]) == (str(database), 2, None)
+    assert (status["database"], status["schema_step"], status["problem"]) == (
+        str(database),
+        2,
+        None,
+    )
 
 
 def test_the_wheel_has_the_whole_package_and_the_same_migrations(installed: Installation) -> None:
@@ -112,6 +116,15 @@ def test_the_wheel_has_the_whole_package_and_the_same_migrations(installed: Inst
     assert found == {
         name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in package.items()
     }
+
+
+def test_the_installed_program_writes_a_page(installed: Installation) -> None:
+    installed.run("memctl", "migrate", "--db", "page.db")
+
+    page = installed.run("memctl", "report", "--db", "page.db", "--format", "html")
+
+    assert page.startswith("<!DOCTYPE html>\n")
+    assert page.endswith("</html>\n")
 
 
 def test_the_installed_program_prints_its_version(installed: Installation) -> None:
