@@ -145,7 +145,7 @@ def test_a_missing_memory_is_exit_1_with_nothing_on_stdout(migrated: Memctl, opt
     answer = migrated("recall", *NAME, *option.split())
 
     message = "agent 'build_agent' has no learning 'toolchain'"
-    hint = "`memctl list` shows its active memories, `memctl archived` the archived ones"
+    hint = "`memctl search` finds memories, active or archived, by a part of their text"
     assert (answer.exit_code, answer.out) == (1, "")
     if option == "--json":
         error = {"code": "not_found", "exit_code": 1, "message": message, "hint": hint}

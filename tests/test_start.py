@@ -43,6 +43,7 @@ print(sorted(set(sys.modules) & set({heavy!r})))
         ("forget build_agent learning k", []),
         ("forget build_agent learning", []),
         ("summary build_agent", []),
+        ("search k", []),
         ("backup", ["_hashlib"]),  # worth it for the checksum of the whole file
     ],
 )

@@ -5,12 +5,15 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import (
-    AgentArgument,
+    AgentOrAllArgument,
+    AllAgentsOption,
     GlobalOptions,
     JobOptions,
     KeyOption,
+    OffsetOption,
     OutputOptions,
     TypeOption,
+    require_agent_or_all,
     run_option,
 )
 from memctl.cli.session import finish, job_request
@@ -20,6 +23,8 @@ from memctl.jobs.restore import RestoreConflict
 from memctl.jobs.restore import restore as restore_memories
 from memctl.output.tables import show_rows
 from memctl.output.terminal import show_notice
+from memctl.storage.matching import SearchedText
+from memctl.storage.memory import require_search_text
 from memctl.storage.rows import MOST_ROWS, ArchiveFilter
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.archive import list_archived
@@ -50,7 +55,8 @@ SinceOption = Annotated[
 def archived(
     call: GlobalOptions,
     output: OutputOptions,
-    agent: AgentArgument,
+    agent: AgentOrAllArgument = None,
+    all_agents: AllAgentsOption = False,
     type_: TypeOption = None,
     key: KeyOption = None,
     reason: ReasonOption = None,
@@ -64,17 +70,19 @@ def archived(
     search: Annotated[
         str | None,
         typer.Option(
-            metavar="TEXT", help="Limit to memories whose key or value contains this text."
+            metavar="TEXT",
+            help="Limit to memories whose key, value or metadata contains this text.",
         ),
     ] = None,
     limit: Annotated[
         int, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Maximum number of rows.")
     ] = 50,
-    offset: Annotated[
-        int, typer.Option(metavar="N", min=0, max=MOST_ROWS, help="Number of rows to skip.")
-    ] = 0,
+    offset: OffsetOption = 0,
 ) -> None:
     """List an agent's archived memories as JSON, newest first."""
+    require_agent_or_all(agent, all_agents=all_agents)
+    if search is not None:
+        require_search_text(search)
     which = ArchiveFilter(
         agent=agent,
         type=type_,
@@ -82,13 +90,18 @@ def archived(
         reason=reason,
         since=None if since is None else parse_past(since, now=call.moment),
         until=None if until is None else parse_past(until, now=call.moment),
-        search=search,
     )
     form = output.form(call)
     with open_database(call.settings.database, read_only=True) as db:
         require_current(db)
         require_agent(db, agent)
-        rows = list(list_archived(db, which, limit=limit + 1, offset=offset))
+        rows = list_archived(
+            db,
+            which,
+            search=None if search is None else SearchedText(search),
+            limit=limit + 1,
+            offset=offset,
+        )
     show_rows(rows[:limit], form)
     if len(rows) > limit:
         show_notice(

@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from memctl.agent_memory import DEFAULT_IMPORTANCE, AgentMemory
-from memctl.cli.options import AgentArgument, GlobalOptions, LockOptions, OutputOptions, TypeOption
+from memctl.cli.options import (
+    AgentArgument,
+    AgentOrAllArgument,
+    AllAgentsOption,
+    GlobalOptions,
+    LockOptions,
+    OffsetOption,
+    OutputOptions,
+    TypeOption,
+    WrittenSinceOption,
+    WrittenUntilOption,
+    require_agent_or_all,
+)
+from memctl.cli.session import memory_filter
 from memctl.errors import MemctlError, NotFoundError, UsageError, counted
 from memctl.output.messages import Message
 from memctl.output.tables import show_facts, show_rows
@@ -17,6 +30,8 @@ from memctl.storage.memory import MOST_BYTES, TYPES, MemoryType
 from memctl.storage.rows import MOST_ROWS
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.memories import list_memories, require_known_type
+from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.text import from_bytes
 from memctl.storage.times import parse_duration
 
@@ -105,18 +120,25 @@ def recall(
 def list_(
     call: GlobalOptions,
     output: OutputOptions,
-    agent: AgentArgument,
+    agent: AgentOrAllArgument = None,
+    all_agents: AllAgentsOption = False,
     type_: TypeOption = None,
+    since: WrittenSinceOption = None,
+    until: WrittenUntilOption = None,
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Maximum number of rows.")
     ] = None,
+    offset: OffsetOption = 0,
 ) -> None:
     """List an agent's memories as JSON, most important first; counts no access."""
+    require_agent_or_all(agent, all_agents=all_agents)
+    which = memory_filter(call, agent=agent, type_=type_, since=since, until=until)
     form = output.form(call)
-    with _memories(call) as memories:
-        found = memories.recall_all(agent, type_, limit=limit)
-    if not found:
-        _require_agent(call, agent)
+    with open_database(call.settings.database, read_only=True) as db:
+        require_current(db)
+        require_agent(db, agent)
+        require_known_type(db, type_)
+        found = list_memories(db, which, limit=limit, offset=offset)
     show_rows(map(asdict, found), form)
 
 
@@ -203,7 +225,7 @@ def _not_found(agent: str, type_: str, key: str | None) -> NotFoundError:
     what = type_ if key is None else f"{type_} '{key}'"
     return NotFoundError(
         f"agent '{agent}' has no {what}",
-        "`memctl list` shows its active memories, `memctl archived` the archived ones",
+        "`memctl search` finds memories, active or archived, by a part of their text",
     )
 
 

@@ -182,6 +182,37 @@ LimitOption = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Maximum number of rows. Defaults to 50."),
 ]
+OffsetOption = Annotated[
+    int, typer.Option(metavar="N", min=0, max=MOST_ROWS, help="Number of rows to skip.")
+]
+WrittenSinceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar="TIME",
+        help="Written at or after this time, or within a duration such as 7d.",
+    ),
+]
+WrittenUntilOption = Annotated[
+    str | None,
+    typer.Option(
+        "--until",
+        metavar="TIME",
+        help="Written at or before this time; same format as --since.",
+    ),
+]
+AgentOrAllArgument = Annotated[
+    str | None, typer.Argument(metavar="AGENT", help="Agent name; or use --all.")
+]
+AllAgentsOption = Annotated[bool, typer.Option("--all", help="List the memories of all agents.")]
+
+
+def require_agent_or_all(agent: str | None, *, all_agents: bool) -> None:
+    """Raise UsageError unless there is either an agent or --all."""
+    if (agent is None) != all_agents:
+        raise UsageError(
+            "exactly one of AGENT and --all is required", "name an agent, or use --all"
+        )
 
 
 def run_option(help: str) -> Any:

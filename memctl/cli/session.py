@@ -14,9 +14,11 @@ from memctl.jobs.watchdog import Watch
 from memctl.output.results import show_report
 from memctl.output.terminal import json_text, show_document, show_notice, show_text, visible
 from memctl.storage.engines import exclusive
+from memctl.storage.rows import MemoryFilter
 from memctl.storage.sqlite.alerts import Alert, Undelivered
 from memctl.storage.sqlite.database import Connection, open_database
 from memctl.storage.sqlite.files import write_file
+from memctl.storage.times import parse_past
 
 
 def job_request(
@@ -111,3 +113,20 @@ def write_or_show(text: str, file: Path | None, *, database: Path, mode: int = 0
         show_text([text])
     else:
         write_file(file, [text], database=database, mode=mode)
+
+
+def memory_filter(
+    call: GlobalOptions,
+    *,
+    agent: str | None,
+    type_: str | None,
+    since: str | None,
+    until: str | None,
+) -> MemoryFilter:
+    """Return the filter that options specify. Raises UsageError for an invalid time."""
+    return MemoryFilter(
+        agent=agent,
+        type=type_,
+        since=None if since is None else parse_past(since, now=call.moment),
+        until=None if until is None else parse_past(until, now=call.moment),
+    )

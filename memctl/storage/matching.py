@@ -1,0 +1,105 @@
+"""What a search compares: text without regard to case, and to how accented letters are encoded.
+
+Two texts match if they are equal after `fold`, the caseless matching of the Unicode Standard
+(section 3.13, D145), in which `ß` equals `SS`, and `é` equals `e` with a combining accent. In
+addition, the four letters i are equal, with a dot and without: Turkish pairs them differently.
+Everything else is compared as it is: accents count, and so do the widths of letters.
+"""
+
+import re
+from typing import NamedTuple, get_args
+from unicodedata import combining, normalize
+
+from memctl.storage.rows import SearchedField
+from memctl.storage.text import from_bytes
+
+DOTLESS_I = "\N{LATIN SMALL LETTER DOTLESS I}"
+I_WITH_DOT = "i\N{COMBINING DOT ABOVE}"  # what the capital with a dot becomes
+
+FIELDS = get_args(SearchedField)
+
+# The ASCII characters, in lower case, into which `fold` turns characters that are not ASCII.
+FOLDED_FROM_OTHERS = ";`afiklnst"
+
+LONGEST_EXCERPT = 80  # characters
+BEFORE_MATCH = 20  # characters of an excerpt
+
+
+def fold(text: str) -> str:
+    """Return the form of a text in which equal texts are the same."""
+    if text.isascii():
+        return text.lower()
+    folded = normalize("NFD", text).casefold().replace(DOTLESS_I, "i")
+    if I_WITH_DOT in folded:
+        folded = re.sub(f"{I_WITH_DOT}+", "i", folded)
+    return normalize("NFC", folded)
+
+
+class Match(NamedTuple):
+    """Where a memory contains the text, and how well it matches; the lowest rank is best."""
+
+    rank: int
+    field: SearchedField
+
+
+KEY_IS_TEXT = Match(0, "key")
+KEY_STARTS_WITH_TEXT = Match(1, "key")
+KEY_CONTAINS_TEXT = Match(2, "key")
+VALUE_CONTAINS_TEXT = Match(3, "value")
+METADATA_CONTAINS_TEXT = Match(4, "metadata")
+
+
+class SearchedText:
+    """A text to find in memories, as a substring.
+
+    The stored texts are given as bytes, of which any may be invalid UTF-8: these bytes match only
+    themselves.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._folded = fold(text)
+        # Bytes that are, in lower case, in every match that is pure ASCII, and in every other one.
+        # Most memories are ruled out by them, which is faster than folding. No byte of ASCII is FF.
+        self._in_ascii = self._folded.encode() if self._folded.isascii() else b"\xff"
+        certain = re.split(f"[{FOLDED_FROM_OTHERS}]|[^\0-\x7f]", self._folded)
+        self._in_others = max(certain, key=len).encode()
+
+    def match(self, key: bytes, value: bytes, metadata: bytes | None) -> Match | None:
+        """Return the best match in a memory, or None."""
+        whole = b"\0".join((key, value, metadata or b""))
+        if (self._in_ascii if whole.isascii() else self._in_others) not in whole.lower():
+            return None
+        folded_key = fold(from_bytes(key))
+        if self._folded in folded_key:
+            if folded_key == self._folded:
+                return KEY_IS_TEXT
+            starts = folded_key.startswith(self._folded)
+            return KEY_STARTS_WITH_TEXT if starts else KEY_CONTAINS_TEXT
+        if self._folded in fold(from_bytes(value)):
+            return VALUE_CONTAINS_TEXT
+        if metadata and self._folded in fold(from_bytes(metadata)):
+            return METADATA_CONTAINS_TEXT
+        return None
+
+    def excerpt(self, text: str) -> str:
+        """Return the part of a text around the searched one, or else its beginning, on one line."""
+        shown = normalize("NFC", text)
+        first = max(0, self._position(shown) - BEFORE_MATCH)
+        while first and combining(shown[first]):
+            first -= 1
+        last = first + LONGEST_EXCERPT
+        before, after = "…" if first else "", "…" if last < len(shown) else ""
+        return before + " ".join(shown[first:last].split()) + after
+
+    def _position(self, text: str) -> int:
+        """Return about where the searched text begins in a text; 0 if it does not contain it."""
+        folded = fold(text)
+        place = max(0, folded.find(self._folded))
+        if len(folded) == len(text):
+            return place
+        length = 0
+        for position, character in enumerate(text):
+            length += len(fold(character))
+            if length > place:
+                return position
+        return 0
