@@ -18,8 +18,12 @@ I_WITH_DOT = "i\N{COMBINING DOT ABOVE}"  # what the capital with a dot becomes
 
 FIELDS = get_args(SearchedField)
 
-# The ASCII characters, in lower case, into which `fold` turns characters that are not ASCII.
-FOLDED_FROM_OTHERS = ";`afiklnst"
+# All characters beyond ASCII that `fold` turns into ASCII or, after an i, removes: ligatures, signs
+# and letters such as sharp s, long s and the Kelvin sign.
+FOLDED_TO_ASCII = (
+    "\u00df\u0130\u0131\u0149\u017f\u0307\u037e\u1e9a\u1e9e\u1fef\u212a"
+    "\ufb00\ufb01\ufb02\ufb03\ufb04\ufb05\ufb06"
+)
 
 LONGEST_EXCERPT = 80  # characters
 BEFORE_MATCH = 20  # characters of an excerpt
@@ -58,28 +62,48 @@ class SearchedText:
 
     def __init__(self, text: str) -> None:
         self._folded = fold(text)
-        # Bytes that are, in lower case, in every match that is pure ASCII, and in every other one.
-        # Most memories are ruled out by them, which is faster than folding. No byte of ASCII is FF.
-        self._in_ascii = self._folded.encode() if self._folded.isascii() else b"\xff"
-        certain = re.split(f"[{FOLDED_FROM_OTHERS}]|[^\0-\x7f]", self._folded)
-        self._in_others = max(certain, key=len).encode()
+        ascii_parts = re.split("[^\0-\x7f]+", self._folded)
+        self._ascii_part = max(ascii_parts, key=len).encode()
+        # The longest part of it that can only come from the same letters, in either case.
+        ambiguous = re.escape("".join(map(fold, FOLDED_TO_ASCII)))
+        certain_parts = re.split(f"[{ambiguous}]", self._ascii_part.decode())
+        self._certain_part = max(certain_parts, key=len).encode()
+        self._is_ascii = len(ascii_parts) == 1
 
     def match(self, key: bytes, value: bytes, metadata: bytes | None) -> Match | None:
         """Return the best match in a memory, or None."""
+        # Most memories are ruled out by their bytes, which is faster than folding them.
         whole = b"\0".join((key, value, metadata or b""))
-        if (self._in_ascii if whole.isascii() else self._in_others) not in whole.lower():
+        lower = whole.lower()
+        if whole.isascii():
+            if not self._is_ascii or self._ascii_part not in lower:
+                return None
+        elif self._certain_part not in lower:
             return None
+        elif self._ascii_part not in lower:
+            text = from_bytes(whole)
+            if not any(character in text for character in FOLDED_TO_ASCII):
+                return None
         folded_key = fold(from_bytes(key))
+        if folded_key == self._folded:
+            return KEY_IS_TEXT
+        if folded_key.startswith(self._folded):
+            return KEY_STARTS_WITH_TEXT
         if self._folded in folded_key:
-            if folded_key == self._folded:
-                return KEY_IS_TEXT
-            starts = folded_key.startswith(self._folded)
-            return KEY_STARTS_WITH_TEXT if starts else KEY_CONTAINS_TEXT
-        if self._folded in fold(from_bytes(value)):
+            return KEY_CONTAINS_TEXT
+        if self._is_in(value):
             return VALUE_CONTAINS_TEXT
-        if metadata and self._folded in fold(from_bytes(metadata)):
-            return METADATA_CONTAINS_TEXT
-        return None
+        return METADATA_CONTAINS_TEXT if metadata and self._is_in(metadata) else None
+
+    def _is_in(self, stored: bytes) -> bool:
+        """Return whether a stored text contains the text."""
+        if self._is_ascii:
+            lower = stored.lower()
+            place = lower.find(self._ascii_part)
+            end = place + len(self._ascii_part)
+            if place >= 0 and lower[end : end + 1].isascii():  # no accent on the last letter
+                return True
+        return self._folded in fold(from_bytes(stored))
 
     def excerpt(self, text: str) -> str:
         """Return the part of a text around the searched one, or else its beginning, on one line."""
