@@ -13,17 +13,14 @@ from unicodedata import combining, normalize
 from memctl.storage.rows import SearchedField
 from memctl.storage.text import from_bytes
 
+DOT_ABOVE = "\N{COMBINING DOT ABOVE}"
 DOTLESS_I = "\N{LATIN SMALL LETTER DOTLESS I}"
-I_WITH_DOT = "i\N{COMBINING DOT ABOVE}"  # what the capital with a dot becomes
+IOTA = "\N{GREEK SMALL LETTER IOTA}"
 
 FIELDS = get_args(SearchedField)
 
-# All characters beyond ASCII that `fold` turns into ASCII or, after an i, removes: ligatures, signs
-# and letters such as sharp s, long s and the Kelvin sign.
-FOLDED_TO_ASCII = (
-    "\u00df\u0130\u0131\u0149\u017f\u0307\u037e\u1e9a\u1e9e\u1fef\u212a"
-    "\ufb00\ufb01\ufb02\ufb03\ufb04\ufb05\ufb06"
-)
+# The ASCII characters, in lower case, to which `fold` turns others, such as ligatures and signs.
+FOLDED_FROM_OTHERS = ";`afiklnst"
 
 LONGEST_EXCERPT = 80  # characters
 BEFORE_MATCH = 20  # characters of an excerpt
@@ -33,10 +30,12 @@ def fold(text: str) -> str:
     """Return the form of a text in which equal texts are the same."""
     if text.isascii():
         return text.lower()
-    folded = normalize("NFD", text).casefold().replace(DOTLESS_I, "i")
-    if I_WITH_DOT in folded:
-        folded = re.sub(f"{I_WITH_DOT}+", "i", folded)
-    return normalize("NFC", folded)
+    folded = text.casefold()
+    if IOTA in folded or DOT_ABOVE in folded:
+        # Only for an iota below a letter, and a dot above an i, does it matter to decompose first.
+        folded = normalize("NFD", text).casefold().replace(DOTLESS_I, "i")
+        folded = re.sub(f"i{DOT_ABOVE}+", "i", folded)
+    return normalize("NFC", folded.replace(DOTLESS_I, "i"))
 
 
 class Match(NamedTuple):
@@ -56,34 +55,26 @@ METADATA_CONTAINS_TEXT = Match(4, "metadata")
 class SearchedText:
     """A text to find in memories, as a substring.
 
-    The stored texts are given as bytes, of which any may be invalid UTF-8: these bytes match only
-    themselves.
+    Stored texts are given as bytes. Bytes that are invalid UTF-8 match only themselves.
     """
 
     def __init__(self, text: str) -> None:
         self._folded = fold(text)
-        ascii_parts = re.split("[^\0-\x7f]+", self._folded)
-        self._ascii_part = max(ascii_parts, key=len).encode()
-        # The longest part of it that can only come from the same letters, in either case.
-        ambiguous = re.escape("".join(map(fold, FOLDED_TO_ASCII)))
-        certain_parts = re.split(f"[{ambiguous}]", self._ascii_part.decode())
+        self._is_ascii = self._folded.isascii()
+        self._ascii = self._folded.encode() if self._is_ascii else b""
+        # The longest part that can only come from the same characters, in either case.
+        certain_parts = re.split(f"[{FOLDED_FROM_OTHERS}]|[^\0-\x7f]", self._folded)
         self._certain_part = max(certain_parts, key=len).encode()
-        self._is_ascii = len(ascii_parts) == 1
 
     def match(self, key: bytes, value: bytes, metadata: bytes | None) -> Match | None:
         """Return the best match in a memory, or None."""
-        # Most memories are ruled out by their bytes, which is faster than folding them.
+        # Most memories are ruled out by their bytes; folding is slower.
         whole = b"\0".join((key, value, metadata or b""))
-        lower = whole.lower()
         if whole.isascii():
-            if not self._is_ascii or self._ascii_part not in lower:
+            if not self._is_ascii or self._ascii not in whole.lower():
                 return None
-        elif self._certain_part not in lower:
+        elif self._certain_part not in whole.lower():
             return None
-        elif self._ascii_part not in lower:
-            text = from_bytes(whole)
-            if not any(character in text for character in FOLDED_TO_ASCII):
-                return None
         folded_key = fold(from_bytes(key))
         if folded_key == self._folded:
             return KEY_IS_TEXT
@@ -99,8 +90,8 @@ class SearchedText:
         """Return whether a stored text contains the text."""
         if self._is_ascii:
             lower = stored.lower()
-            place = lower.find(self._ascii_part)
-            end = place + len(self._ascii_part)
+            place = lower.find(self._ascii)
+            end = place + len(self._ascii)
             if place >= 0 and lower[end : end + 1].isascii():  # no accent on the last letter
                 return True
         return self._folded in fold(from_bytes(stored))
