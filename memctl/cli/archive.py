@@ -79,7 +79,7 @@ def archived(
     ] = 50,
     offset: OffsetOption = 0,
 ) -> None:
-    """List an agent's archived memories as JSON, newest first."""
+    """List the archived memories of an agent, or of all, as JSON, newest first."""
     require_agent_or_all(agent, all_agents=all_agents)
     if search is not None:
         require_search_text(search)

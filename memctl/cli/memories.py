@@ -130,7 +130,10 @@ def list_(
     ] = None,
     offset: OffsetOption = 0,
 ) -> None:
-    """List an agent's memories as JSON, most important first; counts no access."""
+    """List the memories of an agent, or of all, as JSON, most important first.
+
+    Counts no access. --since and --until refer to the time when a memory was written.
+    """
     require_agent_or_all(agent, all_agents=all_agents)
     which = memory_filter(call, agent=agent, type_=type_, since=since, until=until)
     form = output.form(call)
