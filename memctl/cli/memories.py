@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Annotated
 
 import typer
@@ -16,24 +16,35 @@ from memctl.cli.options import (
     LockOptions,
     OffsetOption,
     OutputOptions,
+    PeriodOptions,
     TypeOption,
-    WrittenSinceOption,
-    WrittenUntilOption,
     require_agent_or_all,
 )
-from memctl.cli.session import memory_filter
 from memctl.errors import MemctlError, NotFoundError, UsageError, counted
 from memctl.output.messages import Message
-from memctl.output.tables import show_facts, show_rows
+from memctl.output.tables import Output, show_facts, show_records
 from memctl.output.terminal import show_document, show_message, show_notice, show_value
-from memctl.storage.memory import MOST_BYTES, TYPES, MemoryType
-from memctl.storage.rows import MOST_ROWS
+from memctl.storage.memory import MOST_BYTES, TYPES, Memory, MemoryType
+from memctl.storage.rows import MOST_ROWS, MemoryFilter
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.memories import list_memories, require_known_type
 from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.text import from_bytes
 from memctl.storage.times import parse_duration
+
+MEMORY_FIELDS = [field.name for field in fields(Memory)]
+TABLE = {
+    "id": 1,
+    "agent_id": 6,
+    "type": 0,
+    "key": 0,
+    "importance": 0,
+    "last_accessed": 2,
+    "access_count": 4,
+    "expires_at": 3,
+    "value": 5,
+}
 
 TYPE = typer.Argument(metavar="TYPE", help=f"One of {', '.join(TYPES)}.")
 KeyArgument = Annotated[
@@ -120,29 +131,28 @@ def recall(
 def list_(
     call: GlobalOptions,
     output: OutputOptions,
+    period: PeriodOptions,
     agent: AgentOrAllArgument = None,
     all_agents: AllAgentsOption = False,
     type_: TypeOption = None,
-    since: WrittenSinceOption = None,
-    until: WrittenUntilOption = None,
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Maximum number of rows.")
     ] = None,
     offset: OffsetOption = 0,
 ) -> None:
-    """List the memories of an agent, or of all, as JSON, most important first.
+    """List the memories of an agent, or of all, most important first; counts no access.
 
-    Counts no access. --since and --until refer to the time when a memory was written.
+    --since and --until refer to the time when a memory was written.
     """
     require_agent_or_all(agent, all_agents=all_agents)
-    which = memory_filter(call, agent=agent, type_=type_, since=since, until=until)
-    form = output.form(call)
+    chosen = output.output(call, MEMORY_FIELDS)
+    which = MemoryFilter(agent, type_, *period.period(call))
     with open_database(call.settings.database, read_only=True) as db:
         require_current(db)
         require_agent(db, agent)
         require_known_type(db, type_)
         found = list_memories(db, which, limit=limit, offset=offset)
-    show_rows(map(asdict, found), form)
+    show_records(map(asdict, found), TABLE, chosen)
 
 
 def forget(
@@ -182,17 +192,13 @@ def summary(
         raise UsageError("--json and --table cannot be used together", "choose one")
     with _memories(call) as memories:
         found = memories.summary(agent)
-    if not found.total:
+    if not found.memories:
         _require_agent(call, agent)
     if not table:
         show_document({"agent_id": agent, **asdict(found)})
         return
-    show_facts({"memories": found.total, **found.by_type})
-    columns = ("type", "key", "importance", "access_count", "last_accessed")
-    show_rows(
-        ({column: getattr(memory, column) for column in columns} for memory in found.top_memories),
-        "table",
-    )
+    show_facts([("memories", found.memories), *found.by_type.items()])
+    show_records(map(asdict, found.top_memories), TABLE, Output("table", call.moment))
 
 
 def _memories(call: GlobalOptions, lock: LockOptions | None = None) -> AgentMemory:

@@ -42,6 +42,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "Setup": {
         "schedule": ("schedule",),
         "config": ("config", "alerts"),
+        "schema": ("schema",),
         "completion": ("completion",),
     },
     "Demo": {"demo": ("demo",)},
