@@ -32,10 +32,10 @@ TABLE_OF_FOUND = {
     "agent_id": 2,
     "type": 5,
     "key": 0,
-    "state": 3,
+    "state": 4,
     "importance": 6,
     "found_in": 7,
-    "excerpt": 4,
+    "excerpt": 3,
 }
 TABLE_OF_AGENTS = {
     "agent_id": 0,
@@ -95,7 +95,7 @@ def search(
         show_notice(f"search: no memory contains '{text}'", quiet=call.quiet, only_on_terminal=True)
     elif result.total > page.offset + page.most:
         show_notice(
-            f"search: {counted(result.total, 'memory')} contain the text, {page.most:,} are shown;"
+            f"search: the list shows {page.most:,} of {counted(result.total, 'memory')};"
             " see --limit and --offset",
             quiet=call.quiet,
         )

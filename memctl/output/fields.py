@@ -57,6 +57,7 @@ FIELDS = {
     "last_decay_at": Field("age", "charged"),
     "promoted_at": Field("age", "promoted"),
     "found_in": Field("whole", "found in"),
+    "excerpt": Field(least=16),
     "last_written_at": Field("age", "last written"),
     "last_read_at": Field("age", "last read"),
     "last_archived_at": Field("age", "last archived"),

@@ -23,7 +23,7 @@ FIELDS = get_args(SearchedField)
 FOLDED_FROM_OTHERS = ";`afiklnst"
 
 LONGEST_EXCERPT = 80  # characters
-BEFORE_MATCH = 20  # characters of an excerpt
+BEFORE_MATCH = 8  # characters of it; few, so that a narrow table shows the text itself
 
 
 def fold(text: str) -> str:
