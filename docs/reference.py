@@ -18,7 +18,7 @@ from typing import Any
 from manual import page
 from program import DOCS, Program, program
 
-from memctl import AgentMemory, Memory, Summary
+from memctl import AgentMemory, ArchivedMemory, FoundMemory, Memory, Summary
 from memctl.config.describe import default_file
 from memctl.output.contract.commands import COMMANDS as COMMANDS_WITH_JSON
 from memctl.output.contract.json_schema import json_schema
@@ -119,7 +119,7 @@ def markdown(text: str) -> str:
 def classes() -> Iterator[str]:
     """Return the description of the public classes, from their signatures and docstrings."""
     yield from described_class(AgentMemory)
-    for result in (Memory, Summary):
+    for result in (Memory, ArchivedMemory, FoundMemory, Summary):
         yield ""
         yield from described_class(result)
 

@@ -396,7 +396,7 @@ def test_a_dry_run_lists_what_the_run_then_decays(
     done = migrated.ok("decay", "--list", "--json").json
 
     assert unchanged
-    assert previewed["listed"] == done["memories"]
+    assert previewed["listed"] == done["listed"]
     assert done["listed"] == [
         {
             "id": fading,

@@ -45,6 +45,7 @@ print(sorted(set(sys.modules) & set({heavy!r})))
         ("forget build_agent learning", []),
         ("summary build_agent", []),
         ("report", ["rich"]),  # for its tables; only the page needs jinja2
+        ("search k", []),
         ("backup", ["_hashlib"]),  # worth it for the checksum of the whole file
     ],
 )

@@ -296,7 +296,7 @@ def test_a_missing_directory_is_found_by_config_validate(memctl: Memctl, tmp_pat
     assert bad.exit_code == 2
     assert bad.json["problems"] == [
         {
-            "key": "report.directory",
+            "setting": "report.directory",
             "message": f"there is no directory {tmp_path}/reports",
             "hint": "create it, or correct the path",
         }

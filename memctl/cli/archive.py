@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import (
-    AgentArgument,
+    AgentOrAllArgument,
+    AllAgentsOption,
     GlobalOptions,
     JobOptions,
     KeyOption,
@@ -13,6 +14,7 @@ from memctl.cli.options import (
     PageOptions,
     PeriodOptions,
     TypeOption,
+    require_agent_or_all,
     run_option,
 )
 from memctl.cli.session import finish, job_request
@@ -21,6 +23,8 @@ from memctl.jobs.engine import perform
 from memctl.jobs.restore import RestoreConflict
 from memctl.jobs.restore import restore as restore_memories
 from memctl.output.tables import show_records
+from memctl.storage.matching import SearchedText
+from memctl.storage.memory import require_search_text
 from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.archive import ARCHIVED_FIELDS, list_archived
@@ -65,18 +69,23 @@ def archived(
     output: OutputOptions,
     page: PageOptions,
     period: PeriodOptions,
-    agent: AgentArgument,
+    agent: AgentOrAllArgument = None,
+    all_agents: AllAgentsOption = False,
     type_: TypeOption = None,
     key: KeyOption = None,
     reason: ReasonOption = None,
     search: Annotated[
         str | None,
         typer.Option(
-            metavar="TEXT", help="Limit to memories whose key or value contains this text."
+            metavar="TEXT",
+            help="Limit to memories whose key, value or metadata contains this text.",
         ),
     ] = None,
 ) -> None:
-    """List an agent's archived memories, newest first."""
+    """List the archived memories of an agent, or of all, newest first."""
+    require_agent_or_all(agent, all_agents=all_agents)
+    if search is not None:
+        require_search_text(search)
     chosen = output.output(call, ARCHIVED_FIELDS)
     since, until = period.period(call)
     which = ArchiveFilter(
@@ -86,12 +95,17 @@ def archived(
         reason=reason,
         since=since,
         until=until,
-        search=search,
     )
     with open_database(call.settings.database, read_only=True) as db:
         require_current(db)
         require_agent(db, agent)
-        found = list(list_archived(db, which, limit=page.most + 1, offset=page.offset))
+        found = list_archived(
+            db,
+            which,
+            search=None if search is None else SearchedText(search),
+            limit=page.most + 1,
+            offset=page.offset,
+        )
     show_records(page.page(found, call, command="archived"), TABLE, chosen)
 
 

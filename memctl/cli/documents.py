@@ -8,7 +8,13 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import ChangeOptions, GlobalOptions, output_option
+from memctl.cli.options import (
+    AgentOrAllArgument,
+    ChangeOptions,
+    GlobalOptions,
+    output_option,
+    require_agent_or_all,
+)
 from memctl.cli.session import finish, job_request
 from memctl.errors import MemctlError, UsageError
 from memctl.jobs.engine import perform
@@ -21,9 +27,7 @@ from memctl.storage.sqlite.migrations import require_current
 
 def export(
     call: GlobalOptions,
-    agent: Annotated[
-        str | None, typer.Argument(metavar="AGENT", help="Agent name; or use --all.")
-    ] = None,
+    agent: AgentOrAllArgument = None,
     all_agents: Annotated[
         bool, typer.Option("--all", help="Export the memories of all agents.")
     ] = False,
@@ -43,10 +47,7 @@ def export(
     from memctl.documents.export import export as read_memories
     from memctl.storage.sqlite.sections import ACTIVE, ARCHIVED, PROMOTIONS
 
-    if (agent is None) != all_agents:
-        raise UsageError(
-            "exactly one of AGENT and --all is required", "name an agent, or use --all"
-        )
+    require_agent_or_all(agent, all_agents=all_agents)
     if active_only and archived_only:
         raise UsageError("--active-only and --archived-only cannot be used together", "choose one")
     if nl and call.json:

@@ -25,7 +25,10 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "Database": {"migrate": ("migrate", "rollback"), "status": ("status",)},
     "Jobs": {"jobs": ("run", *JOBS)},
     "Archive": {"archive": ("archived", "archive", "restore")},
-    "Memories": {"memories": ("remember", "recall", "list", "forget", "summary")},
+    "Memories": {
+        "memories": ("remember", "recall", "list", "forget", "summary"),
+        "search": ("search", "agents"),
+    },
     "Metrics and reports": {"metrics": ("metrics",), "report": ("report",)},
     "History and checks": {
         "events": ("events",),

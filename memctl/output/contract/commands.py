@@ -35,9 +35,11 @@ from memctl.output.contract.jobs import (
     SnapshotCounts,
 )
 from memctl.output.contract.records import (
+    AgentLine,
     ArchivedColumns,
     EventLine,
     ExportDocument,
+    FoundMemoryLine,
     MemoryColumns,
     RunLine,
     Step,
@@ -350,6 +352,8 @@ COMMANDS: dict[str, Any] = {
     "forget": ForgetDocument,
     "summary": SummaryDocument,
     "metrics": MetricsDocument | list[FiguresLine] | list[HistoryLine],  # lists with --nl
+    "search": list[FoundMemoryLine],
+    "agents": list[AgentLine],
     "report": ReportDocument,
     "events": list[EventLine],
     "runs": list[RunLine],
