@@ -3,7 +3,7 @@
 python docs/reference.py            write them
 python docs/reference.py --check    name the files that are out of date; exit with 1 if any is
 
-A whole file is generated (memctl.1, reference/commands.md), or what stands between
+A whole file is generated (memctl.1, man, reference/commands.md), or what stands between
 `<!-- NAME -->` and `<!-- end of NAME -->` in one.
 """
 
@@ -14,13 +14,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from manual import page
+from manual import page, page_of_command
 from program import DOCS, Program, program
 
 from memctl import AgentMemory, Memory, Summary
 from memctl.config.describe import default_file
 
 MANUAL = DOCS / "memctl.1"
+MANUALS = DOCS / "man"
 COMMANDS = DOCS / "reference" / "commands.md"
 README = DOCS.parent / "README.md"
 API = DOCS / "reference" / "python-api.md"
@@ -40,6 +41,11 @@ def files() -> dict[Path, str]:
     described = program()
     return {
         MANUAL: page(described),
+        **{
+            MANUALS / f"memctl-{command.name}.1": page_of_command(command)
+            for commands in described.commands.values()
+            for command in commands
+        },
         COMMANDS: command_reference(described),
         README: replaced(README, "commands", command_table(described)),
         CONFIGURATION: replaced(CONFIGURATION, "default file", f"```toml\n{default_file()}```"),
@@ -153,8 +159,13 @@ if __name__ == "__main__":
         for file, text in wanted.items()
         if not file.exists() or file.read_text(encoding="utf-8") != text
     ]
+    of_no_command = [file for file in MANUALS.glob("*") if file not in wanted]
     if "--check" in sys.argv:
-        sys.stdout.writelines(f"{file.relative_to(DOCS.parent)}\n" for file in stale)
-        sys.exit(bool(stale))
+        wrong = [*stale, *of_no_command]
+        sys.stdout.writelines(f"{file.relative_to(DOCS.parent)}\n" for file in wrong)
+        sys.exit(bool(wrong))
+    for file in of_no_command:
+        file.unlink()
+    MANUALS.mkdir(exist_ok=True)
     for file in stale:
         file.write_text(wanted[file], encoding="utf-8")

@@ -36,6 +36,7 @@ CASES = {
     "enable": ("enable", "access-boost"),
     "disable": ("disable", "access-boost"),
     "completion": ("completion", "bash"),
+    "help": ("help", "cleanup"),
     "demo": ("demo",),
     **{f"config {action}": ("config", action) for action in get_args(Action)},
     # With files of their own: `config init` creates one, and `config path` requires one.
@@ -55,7 +56,7 @@ NOTHING = (
     }
     | {"config init": (1, "failed", ("--config", "missing/memctl.toml"))}
     | {"demo": (2, "usage", ("--db", "harness.db"))}  # it has its own database
-    | {"completion": (2, "usage", ("tcsh",))}  # needs none
+    | {"completion": (2, "usage", ("tcsh",)), "help": (2, "usage", ("clean",))}  # these need none
 )
 
 every_command = pytest.mark.parametrize("name", NAMES)
@@ -254,7 +255,7 @@ def test_without_arguments_the_help_is_an_error(memctl: Memctl) -> None:
     assert answer == Answer(2, "", memctl("--help").out)
 
 
-@pytest.mark.parametrize("words", ["--version", "--json --version"])
+@pytest.mark.parametrize("words", ["--version", "-V", "--json --version"])
 @pytest.mark.parametrize(
     ("stdout", "exit_code", "complaints"),
     [
@@ -292,8 +293,8 @@ def test_the_version_reports_an_output_that_cannot_be_written(
             id="a command, before the name of another",
         ),
         pytest.param(
-            "help",
-            "no such command 'help'; see `memctl --help`",
+            "zzz",
+            "no such command 'zzz'; see `memctl --help`",
             id="no similar command",
         ),
         pytest.param("--quiet", "missing command; see `memctl --help`", id="no command"),

@@ -60,8 +60,6 @@ def test_a_table_is_styled_where_it_is_wanted(
 @pytest.mark.parametrize(
     "words",
     [
-        "--help",
-        "status --help",
         "status --json",
         "nonsense",
         "report",
@@ -72,7 +70,9 @@ def test_a_table_is_styled_where_it_is_wanted(
         "schedule --cron",
     ],
 )
-def test_only_tables_are_styled(words: str, migrated: Memctl, remember: Callable[..., str]) -> None:
+def test_only_tables_and_help_are_styled(
+    words: str, migrated: Memctl, remember: Callable[..., str]
+) -> None:
     remember(expired_for=timedelta(days=1))
     migrated.ok("cleanup")
     plain = migrated(*words.split())

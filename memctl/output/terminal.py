@@ -73,11 +73,6 @@ def show_error(error: MemctlError, *, as_json: bool = False, jobs: Sequence[str]
     show_message(message)
 
 
-def show_usage(text: str) -> None:
-    """Print a usage text on stderr unchanged."""
-    write(sys.stderr, text + "\n")
-
-
 def error_document(error: MemctlError) -> dict[str, object]:
     """Return the JSON form of an error."""
     return {
@@ -128,11 +123,14 @@ def on_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
-def is_styled() -> bool:
-    """Return whether output may contain styles; see https://no-color.org."""
+def is_styled(stream: IO[str] | None = None) -> bool:
+    """Return whether output may contain styles, on stdout by default; see https://no-color.org."""
     if os.environ.get("NO_COLOR"):
         return False
-    return bool(os.environ.get("FORCE_COLOR")) or (on_terminal() and not _dumb())
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    stream = stream or sys.stdout
+    return stream is not None and stream.isatty() and not _dumb()
 
 
 def _dumb() -> bool:

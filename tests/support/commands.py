@@ -50,6 +50,7 @@ NEED_NO_DATABASE: dict[str, Words] = {
     "config validate": ("config", "validate"),
     "config init": ("config", "init"),
     "completion": ("completion", "bash"),
+    "help": ("help",),
     "demo": ("demo", "--quiet"),
 }
 
