@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import GlobalOptions, LockOptions, output_option
-from memctl.cli.session import alone_with_database, show_result
+from memctl.cli.session import alone_with_database, show_result, shown_progress
 from memctl.errors import UsageError, counted
 from memctl.output.terminal import show_document, show_notice
 
@@ -42,7 +42,9 @@ def backup(
             "--verify and --restore cannot be combined with another action", "choose one"
         )
     if verify is not None:
-        manifest = verify_backup(verify)
+        with shown_progress(call, "backup") as progress:
+            progress.phase("checking the backup")
+            manifest = verify_backup(verify)
         show_result(
             call,
             {"path": str(verify), "manifest": asdict(manifest)},
@@ -50,9 +52,19 @@ def backup(
         )
         return
     path = call.settings.database
-    with alone_with_database(call, lock, job="backup") as db:
+    with (
+        shown_progress(call, "backup") as progress,
+        alone_with_database(call, lock, job="backup", progress=progress) as db,
+    ):
         if restore is not None:
-            before = restore_backup(db, path, restore, now=call.moment, lock_wait=lock.lock_wait)
+            before = restore_backup(
+                db,
+                path,
+                restore,
+                now=call.moment,
+                lock_wait=lock.lock_wait,
+                progress=progress,
+            )
             show_result(
                 call,
                 {"restored": str(restore), "before": str(before)},
@@ -60,7 +72,7 @@ def backup(
                 f"backup: the previous database was saved as {before}",
             )
             return
-        result = back_up(db, path, target=output, keep=keep, now=call.moment)
+        result = back_up(db, path, target=output, keep=keep, now=call.moment, progress=progress)
     if call.json:
         show_document(asdict(result))
         return

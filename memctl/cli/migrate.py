@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memctl.cli.options import GlobalOptions, LockOptions
-from memctl.cli.session import alone_with_database, show_result
+from memctl.cli.session import alone_with_database, show_result, shown_progress
 from memctl.errors import SchemaError, UsageError, counted
 from memctl.output.tables import show_rows
 from memctl.storage.sqlite import migrations
@@ -54,10 +54,13 @@ def migrate(
     path = call.settings.database
     prepare_place(path, make_directory=call.settings.database_is_default)
     with (
+        shown_progress(call, "migrate") as progress,
         exclusive(path, job="migrate", wait=lock.lock_wait),
         open_or_create_database(path, lock_wait=lock.lock_wait) as db,
     ):
-        result = apply_migrations(db, path, now=call.moment, to=to, backup=backup)
+        result = apply_migrations(
+            db, path, now=call.moment, to=to, backup=backup, progress=progress
+        )
     sentences = _migrated(result, path) if result.applied else [f"{path} is up to date"]
     show_result(call, asdict(result), *(f"migrate: {sentence}" for sentence in sentences))
 
@@ -110,10 +113,13 @@ def rollback(
     if to is not None and steps is not None:
         raise UsageError("--to and --steps cannot be used together", "choose one")
     path = call.settings.database
-    with alone_with_database(call, lock, job="rollback") as db:
+    with (
+        shown_progress(call, "rollback") as progress,
+        alone_with_database(call, lock, job="rollback", progress=progress) as db,
+    ):
         if to is None:
             to = max(0, len(migrations.applied(db)) - (steps or 1))
-        result = roll_back(db, path, now=call.moment, to=to, confirmed=yes)
+        result = roll_back(db, path, now=call.moment, to=to, confirmed=yes, progress=progress)
     sentences = [f"rollback: {path} has no steps to roll back"]
     if result.rolled_back:
         archived = counted(result.archived_in_backup, "archived memory")

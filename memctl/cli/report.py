@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from memctl.cli.options import FileOption, GlobalOptions
-from memctl.cli.session import write_or_show
+from memctl.cli.session import shown_progress, write_or_show
 from memctl.errors import UsageError
 from memctl.output.terminal import document_text
 from memctl.storage.sqlite.database import open_database
@@ -38,8 +38,12 @@ def report(
         raise UsageError(f"--json and --format {form} cannot be used together", "choose one")
     now = call.moment
     path = call.settings.database
-    with open_database(path, read_only=True) as db:
+    with (
+        shown_progress(call, "report") as progress,
+        open_database(path, read_only=True) as db,
+    ):
         require_current(db)
+        progress.phase("reading")
         found = read_report(
             db,
             path,

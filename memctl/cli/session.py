@@ -2,25 +2,83 @@
 
 import functools
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from memctl.cli.options import ChangeOptions, GlobalOptions, JobOptions, LockOptions
 from memctl.errors import MemctlError
 from memctl.jobs.alerts import UNDER_ALERT, run_command
-from memctl.jobs.engine import JobReport, JobRequest, JobResult
+from memctl.jobs.engine import (
+    WAITING,
+    JobContext,
+    JobReport,
+    JobRequest,
+    JobResult,
+    perform,
+)
 from memctl.jobs.watchdog import Watch
 from memctl.output.results import show_report
-from memctl.output.terminal import json_text, show_document, show_notice, show_text, visible
+from memctl.output.terminal import (
+    is_dumb,
+    json_text,
+    show_document,
+    show_notice,
+    show_text,
+    visible,
+)
 from memctl.storage.engines import exclusive
+from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.sqlite.alerts import Alert, Undelivered
 from memctl.storage.sqlite.database import Connection, open_database
 from memctl.storage.sqlite.files import write_file
 
+if TYPE_CHECKING:  # importing the protocols would slow down every start
+    from memctl.storage.store import Store
+
+
+def shown_progress(
+    call: GlobalOptions, task: str, *, hidden: bool = False
+) -> AbstractContextManager[Progress]:
+    """Return what shows the progress of a command on a terminal, unless it is `hidden`."""
+    shown = sys.stderr is not None and sys.stderr.isatty() and not is_dumb()
+    if hidden or call.quiet or call.log_format != "text" or not shown:
+        return nullcontext(NOBODY)
+    from memctl.output.progress import TerminalProgress
+
+    return TerminalProgress(task)
+
+
+def run_job(
+    name: str,
+    work: Callable[[JobContext], JobResult],
+    call: GlobalOptions,
+    options: ChangeOptions,
+    *,
+    partial: bool = False,
+    by_hand: bool = False,
+    prepare: "Callable[[Store, Progress], None] | None" = None,
+) -> None:
+    """Run one job, show its progress, and print its result; see `engine.perform`."""
+    with shown_progress(call, name) as progress:
+        report = perform(
+            name,
+            work,
+            job_request(call, options, partial=partial, progress=progress),
+            by_hand=by_hand,
+            prepare=None if prepare is None else lambda store: prepare(store, progress),
+        )
+    finish(report, call, options)
+
 
 def job_request(
-    call: GlobalOptions, options: ChangeOptions, *, partial: bool = False
+    call: GlobalOptions,
+    options: ChangeOptions,
+    *,
+    partial: bool = False,
+    progress: Progress = NOBODY,
 ) -> JobRequest:
     """Return the request for a job; `partial` if it is not to do all that is due."""
     request = JobRequest(
@@ -38,6 +96,7 @@ def job_request(
             service_events=call.settings.service_events,
         ),
         partial=partial,
+        progress=progress,
     )
     if isinstance(options, JobOptions):
         request = request._replace(listing=options.listing, max_seconds=options.max_seconds)
@@ -46,7 +105,7 @@ def job_request(
 
 @contextmanager
 def alone_with_database(
-    call: GlobalOptions, lock: LockOptions, *, job: str
+    call: GlobalOptions, lock: LockOptions, *, job: str, progress: Progress = NOBODY
 ) -> Iterator[Connection]:
     """Open the database for a change that is not a job, and exclude other memctl processes.
 
@@ -54,6 +113,7 @@ def alone_with_database(
     LockedError when one of them still runs after `lock.lock_wait` seconds.
     """
     path = call.settings.database
+    progress.phase(WAITING)
     with (
         exclusive(path, job=job, wait=lock.lock_wait),
         open_database(path, lock_wait=lock.lock_wait) as db,

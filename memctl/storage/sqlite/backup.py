@@ -18,8 +18,9 @@ from sqlite3 import Connection
 
 from memctl import __version__
 from memctl.errors import MemctlError, NoDatabaseError, NotFoundError, UsageError
+from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.sqlite import migrations
-from memctl.storage.sqlite.database import count_rows, reachable
+from memctl.storage.sqlite.database import count_rows, one_view, reachable
 from memctl.storage.sqlite.files import Draft, require_place, whole_file
 from memctl.storage.sqlite.identity import database_id, known_identity
 from memctl.storage.sqlite.manifests import (
@@ -38,6 +39,8 @@ from memctl.storage.times import to_text
 HEADER_VERSIONS = 18  # bytes
 ROLLBACK_JOURNAL = b"\1\1"
 
+PAGES_AT_ONCE = 4096  # between reports of the progress
+
 STAMP = "%Y%m%dT%H%M%SZ"
 STAMPED = "[0-9]{8}T[0-9]{6}Z(-[0-9]+)?"
 
@@ -52,7 +55,13 @@ class BackupResult:
 
 
 def back_up(
-    db: Connection, path: Path, *, target: Path | None, keep: int | None, now: datetime
+    db: Connection,
+    path: Path,
+    *,
+    target: Path | None,
+    keep: int | None,
+    now: datetime,
+    progress: Progress = NOBODY,
 ) -> BackupResult:
     """Copy the database, with a manifest, and remove all but the newest `keep` such backups.
 
@@ -71,7 +80,9 @@ def back_up(
     stamped = named_after_database or keep is not None
     try:
         owner = database_id(db, path)
-        copy, manifest = write_backup(db, path, stem, owner=owner, stamped=stamped, now=now)
+        copy, manifest = write_backup(
+            db, path, stem, owner=owner, stamped=stamped, now=now, progress=progress
+        )
         removed = []
         if keep is not None:
             series = None if named_after_database else stem.name
@@ -82,7 +93,14 @@ def back_up(
 
 
 def write_backup(
-    db: Connection, path: Path, stem: Path, *, owner: str | None, stamped: bool, now: datetime
+    db: Connection,
+    path: Path,
+    stem: Path,
+    *,
+    owner: str | None,
+    stamped: bool,
+    now: datetime,
+    progress: Progress = NOBODY,
 ) -> tuple[Path, Manifest]:
     """Copy the database and describe the copy; return the copy and its manifest.
 
@@ -106,7 +124,8 @@ def write_backup(
     copy = reserve_name(stem, begun, stamped=stamped, now=now)
     try:
         with whole_file(copy, owner_of=path) as draft:
-            fill_copy(db, draft)
+            fill_copy(db, draft, progress)
+            progress.phase("computing the checksum")
             manifest = describe(draft.path, replace(begun, file=copy.name))
         try:
             with whole_file(manifest_path(copy), owner_of=path) as draft:
@@ -245,7 +264,9 @@ def verify_checksum(file: Path) -> Manifest | None:
     return None
 
 
-def back_up_before(action: str, db: Connection, path: Path, *, now: datetime) -> Path:
+def back_up_before(
+    action: str, db: Connection, path: Path, *, now: datetime, progress: Progress = NOBODY
+) -> Path:
     """Copy the database into its directory, named after the action that follows; return the copy.
 
     The caller holds memctl's lock. Raises MemctlError if the copy cannot be written or fails its
@@ -256,7 +277,9 @@ def back_up_before(action: str, db: Connection, path: Path, *, now: datetime) ->
     known = known_identity(db)
     owner = known.id if known else None
     try:
-        return write_backup(db, path, stem, owner=owner, stamped=True, now=now)[0]
+        return write_backup(db, path, stem, owner=owner, stamped=True, now=now, progress=progress)[
+            0
+        ]
     except OSError as error:
         way_out = ", or use --no-backup" if action == "migrate" else ""
         raise no_backup(path.parent, error, way_out) from None
@@ -270,17 +293,25 @@ def no_backup(directory: Path, error: OSError, way_out: str) -> MemctlError:
     )
 
 
-def fill_copy(db: Connection, draft: Draft) -> None:
+def fill_copy(db: Connection, draft: Draft, progress: Progress = NOBODY) -> None:
     """Copy the database online into an empty file, and check the copy with quick_check.
 
-    The copy is made in one step: with several, it would start again after each write. Raises
-    MemctlError if the copy is damaged, or another file replaced the draft.
+    The copy is made in one read transaction: otherwise it would start again after each write.
+    Raises MemctlError if the copy is damaged, or another file replaced the draft.
     """
     with closing(sqlite3.connect(draft.path, isolation_level=None)) as copy:
         draft.require_opened()
         copy.execute("PRAGMA journal_mode = OFF")  # a copy that fails is removed, not rolled back
-        db.backup(copy, pages=-1)
+        progress.phase("copying", unit="pages")
+        with one_view(db):
+            db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # begins it
+            db.backup(
+                copy,
+                pages=PAGES_AT_ONCE,
+                progress=lambda _status, left, total: progress.reach(total - left, total),
+            )
     os.pwrite(draft.descriptor, ROLLBACK_JOURNAL, HEADER_VERSIONS)
+    progress.phase("checking the copy")
     with opened_backup(draft.path) as copy:
         require_sound(copy, "the backup of the database")
 

@@ -17,6 +17,7 @@ from sqlite_utils import Database
 
 from memctl import __version__
 from memctl.errors import SchemaError
+from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup import back_up_before, remove_backup
 from memctl.storage.sqlite.database import is_empty, table_exists, transaction
@@ -69,7 +70,13 @@ def schema_database(db: Connection) -> Database:
 
 
 def migrate(
-    db: Connection, path: Path, *, now: datetime, to: int | None = None, backup: bool = True
+    db: Connection,
+    path: Path,
+    *,
+    now: datetime,
+    to: int | None = None,
+    backup: bool = True,
+    progress: Progress = NOBODY,
 ) -> MigrateResult:
     """Apply the pending steps, up to and including version `to`.
 
@@ -93,7 +100,10 @@ def migrate(
         refuse_references(db)
     refuse_taken_names(db, steps[1:] if found else steps)
     require_harmless_triggers(db)
-    copy = back_up_before("migrate", db, path, now=now) if backup and not fresh else None
+    copy = None
+    if backup and not fresh:
+        copy = back_up_before("migrate", db, path, now=now, progress=progress)
+    progress.phase("changing the schema")
     if fresh:
         db.execute("PRAGMA journal_mode = WAL")
     try:

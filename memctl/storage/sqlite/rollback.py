@@ -12,6 +12,7 @@ from sqlite3 import Connection
 from sqlite_utils import Database
 
 from memctl.errors import RefusedError, SchemaError, UsageError, counted
+from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup import back_up_before, opened_backup, remove_backup
 from memctl.storage.sqlite.database import count_rows, table_exists, transaction
@@ -32,7 +33,13 @@ class RollbackResult:
 
 
 def roll_back(
-    db: Connection, path: Path, *, now: datetime, to: int, confirmed: bool
+    db: Connection,
+    path: Path,
+    *,
+    now: datetime,
+    to: int,
+    confirmed: bool,
+    progress: Progress = NOBODY,
 ) -> RollbackResult:
     """Roll back every step above version `to`, the newest first, in one transaction.
 
@@ -52,7 +59,8 @@ def roll_back(
     archived = count_rows(db, "archived_memories") or 0
     if not confirmed:
         _ask_to_confirm(db, steps, archived)
-    copy = back_up_before("rollback", db, path, now=now)
+    copy = back_up_before("rollback", db, path, now=now, progress=progress)
+    progress.phase("changing the schema")
     downs = {step.version: step.down for step in migrations.available()}
     schema = schema_database(db)
     try:
