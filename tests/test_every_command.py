@@ -35,6 +35,7 @@ CASES = {
     "alerts": NEED_NO_DATABASE["alerts"],
     "enable": ("enable", "access-boost"),
     "disable": ("disable", "access-boost"),
+    "schema": ("schema", "list"),
     "completion": ("completion", "bash"),
     "help": ("help", "cleanup"),
     "demo": ("demo",),
@@ -56,7 +57,9 @@ NOTHING = (
     }
     | {"config init": (1, "failed", ("--config", "missing/memctl.toml"))}
     | {"demo": (2, "usage", ("--db", "harness.db"))}  # it has its own database
-    | {"completion": (2, "usage", ("tcsh",)), "help": (2, "usage", ("clean",))}  # these need none
+    # These need none.
+    | {"completion": (2, "usage", ("tcsh",)), "schema": (2, "usage", ("lists",))}
+    | {"help": (2, "usage", ("clean",))}
 )
 
 every_command = pytest.mark.parametrize("name", NAMES)

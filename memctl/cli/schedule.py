@@ -34,7 +34,7 @@ def schedule(
     installation = _this_installation(call)
     texts = {"crontab": crontab(installation)} if cron else systemd_units(installation)
     if call.json:
-        show_document(texts)
+        show_document({"files": texts})
     else:
         show_text(["\n".join(texts.values())])
 

@@ -20,6 +20,7 @@ from memctl.jobs.engine import (
     perform,
 )
 from memctl.jobs.watchdog import Watch
+from memctl.output.contract import VERSION
 from memctl.output.results import show_report
 from memctl.output.terminal import (
     is_dumb,
@@ -138,7 +139,7 @@ def alert_document(call: GlobalOptions, alert: Alert, *, at: str) -> str:
     """Return the JSON that the alert command receives."""
     return json_text(
         {
-            "schema": 1,
+            "schema": VERSION,
             "at": at,
             "database": str(call.settings.database.resolve()),
             "message": visible(alert.message),
