@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # slow to import, and needed only after a second
 
 SHOWN_AFTER = 1.0  # seconds
 REDRAWN_EVERY = 0.2
+MOST_SECONDS_TO_END = 1.0  # for a terminal that takes no output
 LONGEST_BAR = 40
 SHORTEST_BAR = 8
 ERASE_REST = "\x1b[K"  # of the line
@@ -71,18 +72,23 @@ class TerminalProgress(Progress):
 
     def __exit__(self, *_raised: object) -> None:
         self._ended.set()
-        with self.erased():
-            set_line_eraser(None)
+        set_line_eraser(None)
+        if self._drawing.acquire(timeout=MOST_SECONDS_TO_END):
+            self._erase()
+            self._drawing.release()
 
     @contextmanager
     def erased(self) -> Iterator[None]:
         """Erase the line, and let the block print something else in its place."""
         with self._drawing:
-            if self._shown:
-                self._shown = False
-                with suppress(OSError):  # the terminal no longer exists
-                    _write(ERASE)
+            self._erase()
             yield
+
+    def _erase(self) -> None:
+        if self._shown:
+            self._shown = False
+            with suppress(OSError):  # the terminal no longer exists
+                _write(ERASE)
 
     def _draw_until_end(self) -> None:
         """Draw the line again and again, in the thread."""
@@ -173,5 +179,5 @@ def _clock(seconds: float) -> str:
 
 
 def _write(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    """Write to the terminal past sys.stderr, which Python could not flush while a write blocks."""
+    os.write(sys.stderr.fileno(), text.encode(sys.stderr.encoding, "backslashreplace"))
