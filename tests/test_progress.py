@@ -21,6 +21,7 @@ from memctl.storage.progress import Progress
 from memctl.storage.sqlite import backup
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.locking import exclusive
+from memctl.storage.sqlite.retention import Retention
 from tests.support.database import connect, insert_memory
 from tests.support.program import NOW, PROGRAM, Memctl
 
@@ -238,7 +239,9 @@ def test_a_backup_reports_its_pages_and_does_not_start_again_after_a_write(
     writing = WritingMeanwhile(path)
 
     with open_database(path) as source:
-        made = backup.back_up(source, path, target=None, keep=None, now=NOW, progress=writing)
+        made = backup.back_up(
+            source, path, target=None, retention=Retention(), now=NOW, progress=writing
+        )
 
     assert len(writing.reached) > 2
     assert writing.reached == sorted(set(writing.reached))

@@ -80,11 +80,14 @@ def test_the_installed_program_migrates_with_the_files_in_the_wheel(
     assert Path(sql) == Path(code).parent / "sql"
     assert applied == {
         "schema": 1,
+        "database": str(database),
+        "schema_step": 2,
         "applied": ["001_agent_memory", "002_memory_persistence"],
         "created": True,
         "baseline": False,
         "backup": None,
         "triggers": [],
+        "dry_run": False,
     }
     assert (status["database"], status["version"], status["problem"]) == (str(database), 2, None)
 

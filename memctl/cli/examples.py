@@ -34,9 +34,12 @@ EXAMPLES = {
     ),
     "migrate": (
         Example("List applied and pending steps", "memctl migrate --list"),
+        Example("Show what the pending steps would do", "memctl migrate --dry-run"),
+        Example("Print the SQL that they would execute", "memctl migrate --sql"),
         Example("Apply the pending steps, after a verified backup", "memctl migrate"),
     ),
     "rollback": (
+        Example("Show what would leave the database", "memctl rollback --dry-run"),
         Example("Return to the table that the service created", "memctl rollback --to 1 --yes"),
     ),
     "status": (Example("Show the state of the database", "memctl status"),),
@@ -144,6 +147,11 @@ EXAMPLES = {
     ),
     "backup": (
         Example("Make a verified backup and keep the newest seven", "memctl backup --keep 7"),
+        Example(
+            "Show which backups these rules would keep, and why",
+            "memctl backup --keep-daily 7 --keep-weekly 5 --keep-monthly 12 -n",
+        ),
+        Example("List the backups beside the database", "memctl backup --list --table"),
         Example("Copy the database to another file", "memctl backup -o copy.db"),
     ),
     "pause": (Example("Pause all jobs for two hours", "memctl pause --reason deploying --for 2h"),),

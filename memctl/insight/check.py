@@ -22,7 +22,7 @@ from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.alerts import count_memories
-from memctl.storage.sqlite.backup import STAMP
+from memctl.storage.sqlite.backup_list import STAMP
 from memctl.storage.sqlite.checks import find_damage, journal_mode
 from memctl.storage.sqlite.database import Connection, table_exists
 from memctl.storage.sqlite.features import read_features

@@ -8,6 +8,9 @@ from tests.support.program import Words
 COMMANDS: dict[str, Words] = {
     "migrate": ("migrate",),
     "rollback": ("rollback", "--yes"),
+    "migrate preview": ("migrate", "--dry-run"),
+    "migrate sql": ("migrate", "--sql"),
+    "rollback preview": ("rollback", "--dry-run"),
     "status": ("status",),
     "run": ("run",),
     "cleanup": ("cleanup",),
@@ -29,6 +32,7 @@ COMMANDS: dict[str, Words] = {
     "export": ("export", "build_agent"),
     "import": ("import", "--all", str(Path(__file__).with_name("export_of_nothing.json"))),
     "backup": ("backup",),
+    "backup preview": ("backup", "--keep-daily", "7", "--dry-run"),
     "pause": ("pause", "--reason", "deploy"),
     "resume": ("resume",),
     "preview": ("cleanup", "--dry-run"),
@@ -58,6 +62,9 @@ NEED_NO_DATABASE: dict[str, Words] = {
 
 # Commands that work on a read-only database.
 READING = (
+    "migrate preview",
+    "migrate sql",
+    "rollback preview",
     "status",
     "archived",
     "list",
@@ -67,6 +74,7 @@ READING = (
     "preview",
     "export",
     "backup",
+    "backup preview",
     "events",
     "runs",
     "explain",

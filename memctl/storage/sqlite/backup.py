@@ -9,20 +9,22 @@ import itertools
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
+from typing import NamedTuple
 
 from memctl import __version__
 from memctl.errors import MemctlError, NoDatabaseError, NotFoundError, UsageError
 from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.sqlite import migrations
+from memctl.storage.sqlite.backup_list import STAMP
 from memctl.storage.sqlite.database import count_rows, one_view, reachable
 from memctl.storage.sqlite.files import Draft, require_place, whole_file
-from memctl.storage.sqlite.identity import database_id, known_identity
+from memctl.storage.sqlite.identity import database_id, known_identity, present_identity
 from memctl.storage.sqlite.manifests import (
     Manifest,
     manifest_path,
@@ -31,6 +33,8 @@ from memctl.storage.sqlite.manifests import (
     to_document,
 )
 from memctl.storage.sqlite.ownership import create_file
+from memctl.storage.sqlite.retention import Retention
+from memctl.storage.sqlite.rotation import RotatedBackup, rotation
 from memctl.storage.sqlite.sqlite_errors import translate_errors
 from memctl.storage.times import to_text
 
@@ -41,9 +45,6 @@ ROLLBACK_JOURNAL = b"\1\1"
 
 PAGES_AT_ONCE = 4096  # between reports of the progress
 
-STAMP = "%Y%m%dT%H%M%SZ"
-STAMPED = "[0-9]{8}T[0-9]{6}Z(-[0-9]+)?"
-
 
 @dataclass(frozen=True)
 class BackupResult:
@@ -52,6 +53,29 @@ class BackupResult:
     path: str
     manifest: Manifest
     removed: list[str]
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class BackupPreview:
+    """The backup that would be created, and what would become of the others, newest first.
+
+    Backups of other databases are only counted.
+    """
+
+    path: str
+    removed: list[str]
+    backups: list[RotatedBackup]
+    of_other_databases: int
+    dry_run: bool = True
+
+
+class Place(NamedTuple):
+    """Where backups are written: a path to which a time stamp may be added, and their series."""
+
+    stem: Path
+    stamped: bool
+    series: str | None  # None: they are named after the database
 
 
 def back_up(
@@ -59,37 +83,87 @@ def back_up(
     path: Path,
     *,
     target: Path | None,
-    keep: int | None,
+    retention: Retention,
     now: datetime,
     progress: Progress = NOBODY,
 ) -> BackupResult:
-    """Copy the database, with a manifest, and remove all but the newest `keep` such backups.
+    """Copy the database, with a manifest, and remove the backups that no rule keeps.
 
     `target` is a file or a directory, by default the directory of the database. A file name gets a
-    time stamp if `keep` is given or `target` is a directory. The caller holds memctl's lock. Raises
+    time stamp if there are rules or `target` is a directory. The caller holds memctl's lock. Raises
     UsageError if the file exists, and MemctlError if the copy cannot be written or fails its check;
     then there is no copy, and no older one was removed.
     """
     path = path.resolve()
-    stem = target or path.parent
-    with reachable(stem):
-        named_after_database = stem.is_dir()
-        if named_after_database:
-            stem = stem / f"{path.name}.backup"
-    stem = require_place(stem, database=path)
-    stamped = named_after_database or keep is not None
+    place = _place(path, target, retention)
     try:
         owner = database_id(db, path)
         copy, manifest = write_backup(
-            db, path, stem, owner=owner, stamped=stamped, now=now, progress=progress
+            db, path, place.stem, owner=owner, stamped=place.stamped, now=now, progress=progress
         )
-        removed = []
-        if keep is not None:
-            series = None if named_after_database else stem.name
-            removed = remove_old(copy, manifest, series=series, keep=keep, now=now)
     except OSError as error:
-        raise no_backup(stem.parent, error, ", or specify another place with -o") from None
-    return BackupResult(str(copy), manifest, [str(file) for file in removed])
+        raise no_backup(place.stem.parent, error, ", or specify another place with -o") from None
+    backups, _ = rotation(copy, manifest, series=place.series, retention=retention, now=now)
+    removed = [Path(backup.path) for backup in backups if backup.action == "remove"]
+    for file in removed:
+        try:
+            remove_backup(file)
+        except OSError as error:
+            raise MemctlError(
+                f"{copy} was created, but {file.name} cannot be removed ({error.strerror})",
+                "check the permissions of the directory",
+            ) from None
+    return BackupResult(str(copy), manifest, sorted(map(str, removed)))
+
+
+def preview_backup(
+    db: Connection, path: Path, *, target: Path | None, retention: Retention, now: datetime
+) -> BackupPreview:
+    """Return what `back_up` would do; read-only. Raises UsageError as it does."""
+    path = path.resolve()
+    place = _place(path, target, retention)
+    identity = present_identity(db, path)
+    begun = begin_manifest(path, place.stem, owner=identity.id if identity else None, now=now)
+    left = [note for note, _ in unfinished(place.stem.parent, begun)]
+    copy = next(free_names(place.stem, stamped=place.stamped, now=now, freed=left))
+    backups, others = rotation(copy, begun, series=place.series, retention=retention, now=now)
+    return BackupPreview(
+        path=str(copy),
+        removed=sorted(backup.path for backup in backups if backup.action == "remove"),
+        backups=backups,
+        of_other_databases=others,
+    )
+
+
+def _place(path: Path, target: Path | None, retention: Retention) -> Place:
+    stem = target or path.parent
+    with reachable(stem):
+        named_after_database = stem.is_dir()
+    if named_after_database:
+        stem = stem / f"{path.name}.backup"
+    stem = require_place(stem, database=path)
+    return Place(
+        stem,
+        stamped=named_after_database or retention.is_limited,
+        series=None if named_after_database else stem.name,
+    )
+
+
+def begin_manifest(path: Path, copy: Path, *, owner: str | None, now: datetime) -> Manifest:
+    """Return the manifest of a backup of a database that is not finished."""
+    return Manifest(
+        file=copy.name,
+        database=str(path),
+        created_at=to_text(now),
+        size_bytes=0,
+        sha256=None,
+        schema_step=0,
+        memories=None,
+        archived=None,
+        memctl_version=__version__,
+        database_id=owner,
+        host=os.uname().nodename,
+    )
 
 
 def write_backup(
@@ -107,19 +181,7 @@ def write_backup(
     The name is reserved first, so that several machines can write to one directory. `owner` is the
     identity of the database. The caller holds memctl's lock.
     """
-    begun = Manifest(
-        file=stem.name,
-        database=str(path),
-        created_at=to_text(now),
-        size_bytes=0,
-        sha256=None,
-        schema_step=0,
-        memories=None,
-        archived=None,
-        memctl_version=__version__,
-        database_id=owner,
-        host=os.uname().nodename,
-    )
+    begun = begin_manifest(path, stem, owner=owner, now=now)
     remove_unfinished(stem.parent, begun)
     copy = reserve_name(stem, begun, stamped=stamped, now=now)
     try:
@@ -139,76 +201,60 @@ def write_backup(
     return copy, manifest
 
 
+def free_names(
+    stem: Path, *, stamped: bool, now: datetime, freed: Collection[Path] = ()
+) -> Iterator[Path]:
+    """Yield free names for a backup; a stamped one gets a number if its second is taken.
+
+    The names of the manifests in `freed` count as free. Raises UsageError if a name without a time
+    stamp is taken.
+    """
+    wanted = stem.with_name(f"{stem.name}-{now:{STAMP}}") if stamped else stem
+    for number in itertools.count(1):
+        numbered = stamped and number > 1
+        copy = wanted.with_name(f"{wanted.name}-{number}") if numbered else wanted
+        taken = [file for file in (copy, manifest_path(copy)) if os.path.lexists(file)]
+        if not taken or manifest_path(copy) in freed:
+            yield copy
+        elif not stamped:
+            raise UsageError(f"{taken[0]} already exists", "specify another file, or use --keep N")
+
+
 def reserve_name(stem: Path, begun: Manifest, *, stamped: bool, now: datetime) -> Path:
     """Return the name of a new backup, after writing its initial manifest.
 
     Raises UsageError if a name without a time stamp is taken.
     """
-    wanted = stem.with_name(f"{stem.name}-{now:{STAMP}}") if stamped else stem
-    for number in itertools.count(1):
-        copy = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+    for copy in free_names(stem, stamped=stamped, now=now):
         note = manifest_path(copy)
-        try:
-            if os.path.lexists(copy):
-                raise FileExistsError
+        with suppress(FileExistsError):  # another machine was faster
             descriptor = create_file(note, like=Path(begun.database))
-        except FileExistsError:
-            if stamped:
-                continue
-            taken = copy if os.path.lexists(copy) else note
-            raise UsageError(
-                f"{taken} already exists", "specify another file, or use --keep N"
-            ) from None
-        try:
-            os.write(descriptor, to_document(replace(begun, file=copy.name)).encode("ascii"))
-        except BaseException:
-            note.unlink()
-            raise
-        finally:
-            os.close(descriptor)
-        return copy
+            try:
+                os.write(descriptor, to_document(replace(begun, file=copy.name)).encode("ascii"))
+            except BaseException:
+                note.unlink()
+                raise
+            finally:
+                os.close(descriptor)
+            return copy
     raise AssertionError("there is always another number")
+
+
+def unfinished(directory: Path, begun: Manifest) -> Iterator[tuple[Path, Manifest]]:
+    """Yield the manifests of this database's backups that were killed, or are being made."""
+    for note, manifest in manifests_in(directory):
+        if manifest.sha256 is None and manifest.is_of_same_database(begun):
+            yield note, manifest
 
 
 def remove_unfinished(directory: Path, begun: Manifest) -> None:
     """Remove the files of killed backups of this database."""
-    for note, manifest in manifests_in(directory):
-        if manifest.sha256 is None and manifest.is_of_same_database(begun):
-            draft = rf"\.{re.escape(manifest.file)}(\.json)?\.[a-z0-9_]{{8}}(-[a-z]+)?"
-            for file in directory.iterdir():
-                if re.fullmatch(draft, file.name) or file.name == manifest.file:
-                    file.unlink(missing_ok=True)
-            note.unlink(missing_ok=True)
-
-
-def remove_old(
-    newest: Path, made: Manifest, *, series: str | None, keep: int, now: datetime
-) -> list[Path]:
-    """Remove the oldest backups of a database until `keep` are left; return those removed.
-
-    Only backups of one series count: they have the same name except for the time stamp, or are all
-    named after the database. A backup counts and is removed only if its manifest names this
-    database, its file and its size. The newest one, which has just been verified, is always kept,
-    and so are those with a time in the future.
-    """
-    found = []
-    for note, manifest in manifests_in(newest.parent):
-        file = note.with_name(note.name.removesuffix(".json"))
-        stem = series or f"{Path(manifest.database).name}.backup"
-        if (
-            file != newest
-            and file.name == manifest.file
-            and re.fullmatch(f"{re.escape(stem)}-{STAMPED}", file.name)
-            and manifest.is_of_same_database(made)
-            and not manifest.is_from_future(now=now)
-            and file.is_file()
-            and file.stat().st_size == manifest.size_bytes
-        ):
-            found.append((manifest.created_at, file))
-    old = sorted(found, reverse=True)[keep - 1 :]
-    for _, file in old:
-        remove_backup(file)
-    return sorted(file for _, file in old)
+    for note, manifest in unfinished(directory, begun):
+        draft = rf"\.{re.escape(manifest.file)}(\.json)?\.[a-z0-9_]{{8}}(-[a-z]+)?"
+        for file in directory.iterdir():
+            if re.fullmatch(draft, file.name) or file.name == manifest.file:
+                file.unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
 
 
 def remove_backup(file: Path) -> None:
@@ -273,7 +319,7 @@ def back_up_before(
     check; then there is no copy.
     """
     path = path.resolve()
-    stem = path.with_name(f"{path.name}.before-{action}")
+    stem = _stem_before(action, path)
     known = known_identity(db)
     owner = known.id if known else None
     try:
@@ -283,6 +329,15 @@ def back_up_before(
     except OSError as error:
         way_out = ", or use --no-backup" if action == "migrate" else ""
         raise no_backup(path.parent, error, way_out) from None
+
+
+def place_before(action: str, path: Path, *, now: datetime) -> Path:
+    """Return the name that the copy of `back_up_before` would have."""
+    return next(free_names(_stem_before(action, path.resolve()), stamped=True, now=now))
+
+
+def _stem_before(action: str, path: Path) -> Path:
+    return path.with_name(f"{path.name}.before-{action}")
 
 
 def no_backup(directory: Path, error: OSError, way_out: str) -> MemctlError:
