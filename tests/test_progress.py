@@ -18,7 +18,7 @@ import pytest
 
 from memctl.output.progress import Phase, ProgressLine
 from memctl.storage.progress import Progress
-from memctl.storage.sqlite import backup
+from memctl.storage.sqlite import backup, backup_copy
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.locking import exclusive
 from memctl.storage.sqlite.retention import Retention
@@ -235,7 +235,7 @@ def test_a_backup_reports_its_pages_and_does_not_start_again_after_a_write(
 ) -> None:
     insert_memory(db)
     path = migrated.database
-    monkeypatch.setattr(backup, "PAGES_AT_ONCE", 10)
+    monkeypatch.setattr(backup_copy, "PAGES_AT_ONCE", 10)
     writing = WritingMeanwhile(path)
 
     with open_database(path) as source:

@@ -12,7 +12,6 @@ from memctl import __version__
 from memctl.cli.options import ChangeOptions, GlobalOptions, JobOptions, LockOptions
 from memctl.errors import MemctlError, explained
 from memctl.jobs.engine import (
-    WAITING,
     HookCall,
     JobContext,
     JobReport,
@@ -36,7 +35,7 @@ from memctl.output.terminal import (
     visible,
 )
 from memctl.storage.engines import exclusive
-from memctl.storage.progress import NOBODY, Progress
+from memctl.storage.progress import NOBODY, WAITING, Progress
 from memctl.storage.sqlite.alerts import Alert, Undelivered
 from memctl.storage.sqlite.database import Connection, open_database
 from memctl.storage.sqlite.files import write_file

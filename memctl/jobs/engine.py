@@ -17,7 +17,7 @@ from memctl.errors import MemctlError, NotFoundError, RefusedError, UsageError
 from memctl.jobs.tally import JobTally
 from memctl.jobs.watchdog import Watch, after_run, deliver_alerts, keep_failure, take_in_spool
 from memctl.storage.engines import exclusive, open_store
-from memctl.storage.progress import NOBODY, Progress
+from memctl.storage.progress import NOBODY, WAITING, Progress
 from memctl.storage.rows import EndStatus, Pause, RunEnd
 from memctl.storage.spool import FailureStatus
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.store import Batches, Change, Store
 
 MOST_LOCK_WAIT = 86400  # seconds
-
-WAITING = "waiting for another memctl process"  # the phase before each change
 
 
 class JobRequest(NamedTuple):

@@ -4,6 +4,8 @@ Whoever shows it does so in a thread of its own. Reporting therefore costs next 
 allowed while a lock is held.
 """
 
+WAITING = "waiting for another memctl process"  # the phase before each change
+
 
 class Progress:
     """The progress of a command, which consists of tasks, such as jobs, and their phases."""

@@ -8,9 +8,8 @@ import hashlib
 import itertools
 import os
 import re
-import sqlite3
 from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,12 +17,13 @@ from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl import __version__
-from memctl.errors import MemctlError, NoDatabaseError, NotFoundError, UsageError
+from memctl.errors import MemctlError, NotFoundError, UsageError
 from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.sqlite import migrations
+from memctl.storage.sqlite.backup_copy import fill_copy, opened_backup, require_sound
 from memctl.storage.sqlite.backup_list import STAMP
-from memctl.storage.sqlite.database import count_rows, one_view, reachable
-from memctl.storage.sqlite.files import Draft, require_place, whole_file
+from memctl.storage.sqlite.database import count_rows, reachable
+from memctl.storage.sqlite.files import require_place, whole_file
 from memctl.storage.sqlite.identity import database_id, known_identity, present_identity
 from memctl.storage.sqlite.manifests import (
     Manifest,
@@ -35,15 +35,7 @@ from memctl.storage.sqlite.manifests import (
 from memctl.storage.sqlite.ownership import create_file
 from memctl.storage.sqlite.retention import Retention
 from memctl.storage.sqlite.rotation import RotatedBackup, rotation
-from memctl.storage.sqlite.sqlite_errors import translate_errors
 from memctl.storage.times import to_text
-
-# The header of a copied database in WAL mode requires a write-ahead log.
-# https://www.sqlite.org/fileformat.html#file_format_version_numbers
-HEADER_VERSIONS = 18  # bytes
-ROLLBACK_JOURNAL = b"\1\1"
-
-PAGES_AT_ONCE = 4096  # between reports of the progress
 
 
 @dataclass(frozen=True)
@@ -346,51 +338,6 @@ def no_backup(directory: Path, error: OSError, way_out: str) -> MemctlError:
         f"cannot write a backup to {directory} ({error.strerror})",
         f"check its free space and permissions{way_out}",
     )
-
-
-def fill_copy(db: Connection, draft: Draft, progress: Progress = NOBODY) -> None:
-    """Copy the database online into an empty file, and check the copy with quick_check.
-
-    The copy is made in one read transaction: otherwise it would start again after each write.
-    Raises MemctlError if the copy is damaged, or another file replaced the draft.
-    """
-    with closing(sqlite3.connect(draft.path, isolation_level=None)) as copy:
-        draft.require_opened()
-        copy.execute("PRAGMA journal_mode = OFF")  # a copy that fails is removed, not rolled back
-        progress.phase("copying", unit="pages")
-        with one_view(db):
-            db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # begins it
-            db.backup(
-                copy,
-                pages=PAGES_AT_ONCE,
-                progress=lambda _status, left, total: progress.reach(total - left, total),
-            )
-    os.pwrite(draft.descriptor, ROLLBACK_JOURNAL, HEADER_VERSIONS)
-    progress.phase("checking the copy")
-    with opened_backup(draft.path) as copy:
-        require_sound(copy, "the backup of the database")
-
-
-def require_sound(copy: Connection, what: str) -> None:
-    """Raise MemctlError if SQLite reports a copy as damaged."""
-    verdict = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if verdict != "ok":
-        raise MemctlError(
-            f"{what} is damaged ({verdict})",
-            "the database is probably damaged, too: run `PRAGMA integrity_check` on it",
-        )
-
-
-@contextmanager
-def opened_backup(file: Path) -> Iterator[Connection]:
-    """Open a backup read-only, without creating files beside it."""
-    with reachable(file):
-        uri = f"{file.resolve().as_uri()}?mode=ro&immutable=1"
-    try:
-        with translate_errors(file), closing(sqlite3.connect(uri, uri=True)) as backup:
-            yield backup
-    except NoDatabaseError as error:
-        raise MemctlError(error.message, "specify a backup; nothing was changed") from None
 
 
 def describe(copy: Path, begun: Manifest) -> Manifest:

@@ -14,11 +14,10 @@ from memctl.errors import LockedError, RefusedError
 from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.sqlite.backup import (
     back_up_before,
-    opened_backup,
     remove_backup,
-    require_sound,
     verify_checksum,
 )
+from memctl.storage.sqlite.backup_copy import opened_backup, require_sound
 from memctl.storage.sqlite.database import is_busy, table_exists
 from memctl.storage.sqlite.identity import keep_identity, known_identity
 from memctl.storage.sqlite.migrations import require_utf8

@@ -16,10 +16,10 @@ from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup import (
     back_up_before,
-    opened_backup,
     place_before,
     remove_backup,
 )
+from memctl.storage.sqlite.backup_copy import opened_backup
 from memctl.storage.sqlite.database import count_rows, table_exists, transaction
 from memctl.storage.sqlite.migrations import Applied
 from memctl.storage.sqlite.rehearsal import rehearse
