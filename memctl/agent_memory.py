@@ -214,7 +214,7 @@ class AgentMemory:
             run = JobContext(
                 store, JobRequest(self._path, now), batches=store.batches(max_seconds=None)
             )
-            tally = run.apply_in_batches(store.forgotten(agent, type, now=now))
+            tally = run.apply_in_batches(store.forgotten(agent, type, now=now), doing="archiving")
         if type is not None and not tally.count:
             require_type(type)
         return tally.count

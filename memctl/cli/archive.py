@@ -17,9 +17,8 @@ from memctl.cli.options import (
     require_agent_or_all,
     run_option,
 )
-from memctl.cli.session import finish, job_request
+from memctl.cli.session import run_job
 from memctl.jobs.archive import archive as archive_memories
-from memctl.jobs.engine import perform
 from memctl.jobs.restore import RestoreConflict
 from memctl.jobs.restore import restore as restore_memories
 from memctl.output.tables import show_records
@@ -120,13 +119,13 @@ def archive(
     ] = None,
 ) -> None:
     """Archive memories by id, or all that a run imported."""
-    report = perform(
+    run_job(
         "archive",
         lambda job_run: archive_memories(job_run, agent=agent, ids=ids or (), of_run=run),
-        job_request(call, job),
+        call,
+        job,
         by_hand=True,
     )
-    finish(report, call, job)
 
 
 def restore(
@@ -162,10 +161,10 @@ def restore(
         since=None if since is None else parse_past(since, now=call.moment),
     )
     duration = None if expires_in is None else parse_duration(expires_in)
-    report = perform(
+    run_job(
         "restore",
         lambda run: restore_memories(run, which, on_conflict=on_conflict, expires_in=duration),
-        job_request(call, job),
+        call,
+        job,
         by_hand=True,
     )
-    finish(report, call, job)

@@ -183,6 +183,7 @@ EXAMPLES = {
             "Write a file for ~/.config/fish/completions", "memctl completion fish > memctl.fish"
         ),
     ),
+    "help": (Example("Show the help of a command", "memctl help cleanup"),),
 }
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import FileOption, GlobalOptions
-from memctl.cli.session import write_or_show
+from memctl.cli.session import shown_progress, write_or_show
 from memctl.config.jobs import REPORT
 from memctl.config.policies import ReportFormat
 from memctl.errors import MemctlError, UsageError
@@ -50,8 +50,12 @@ def report(
     if call.json and form not in (None, "json"):
         raise UsageError(f"--json and --format {form} cannot be used together", "choose one")
     path = call.settings.database
-    with open_database(path, read_only=True) as db:
+    with (
+        shown_progress(call, "report") as progress,
+        open_database(path, read_only=True) as db,
+    ):
         require_current(db)
+        progress.phase("reading")
         begin = parse_past(since, now=call.moment)
         text = _report_text(
             call,

@@ -55,7 +55,7 @@ def restore(
         now=run.now,
         run_id=run.run_id,
     )
-    tally = run.apply_in_batches(restoration)
+    tally = run.apply_in_batches(restoration, doing="restoring")
     refusal = None
     if on_conflict == "fail" and tally.changed_meanwhile:
         count = tally.changed_meanwhile

@@ -57,6 +57,7 @@ NEED_NO_DATABASE: dict[str, Words] = {
     "config init": ("config", "init"),
     "schema": ("schema", "list"),
     "completion": ("completion", "bash"),
+    "help": ("help",),
     "demo": ("demo", "--quiet"),
 }
 

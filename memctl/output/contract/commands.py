@@ -285,6 +285,13 @@ class HookDocument(Document):
     error: Failure | None
 
 
+class HelpDocument(Document):
+    """The help of a command, or of memctl itself."""
+
+    command: str | None
+    help: str
+
+
 class TestedDocument(Document):
     """An alert command that accepted a test alert."""
 
@@ -376,6 +383,7 @@ COMMANDS: dict[str, Any] = {
     "config": ConfigShowDocument | ConfigValidateDocument | ConfigFileDocument,
     "alerts": TestedDocument,
     "completion": CompletionDocument,
+    "help": HelpDocument,
     "demo": DemoDocument,
     "error": ErrorDocument,
     "alert": AlertDocument,

@@ -17,6 +17,7 @@ MEANINGS = {
     "delivered": "Whether the alert command succeeded",
     "shell": "Shell that the script is for",
     "script": "Text of the script",
+    "help": "Text of the help",
     "files": "Text of each file, by the name of the file",
     "file": "Path of a file",
     "path": "Path of a file",
