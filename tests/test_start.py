@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from memctl import __version__
 from memctl.storage.sqlite import migrations
 from tests.support.program import PROGRAM, Memctl
 
-HEAVY = ("pydantic", "rich", "sqlite_utils", "click", "tomllib", "_hashlib")
+HEAVY = ("pydantic", "rich", "sqlite_utils", "click", "tomllib", "_hashlib", "jinja2")
 
 # Run the program, then print which of these modules it imported.
 RUN_AND_PRINT_IMPORTS = """
@@ -43,6 +44,8 @@ print(sorted(set(sys.modules) & set({heavy!r})))
         ("forget build_agent learning k", []),
         ("forget build_agent learning", []),
         ("summary build_agent", []),
+        ("report", ["rich"]),  # for its tables; only the page needs jinja2
+        ("search k", []),
         ("backup", ["_hashlib"]),  # worth it for the checksum of the whole file
     ],
 )
@@ -60,6 +63,28 @@ def test_commands_that_run_often_import_nothing_heavy(
     )
 
     assert ran.stdout.endswith(f"{heavy}\n")
+
+
+def test_a_run_imports_what_a_report_or_a_heartbeat_needs_only_then(
+    migrated: Memctl, tmp_path: Path
+) -> None:
+    file = tmp_path / "memctl.toml"
+    file.write_text('[report]\nevery = "weekly"\n')
+    migrated.ok("run", "--config", str(file))
+    needed = ("memctl.insight.report", "memctl.output.report_html", "urllib.request")
+
+    ran = subprocess.run(
+        [
+            *(sys.executable, "-c", RUN_AND_PRINT_IMPORTS.format(heavy=needed)),
+            *("run", "--config", str(file)),
+        ],
+        env=migrated.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert ran.stdout.endswith("[]\n")
 
 
 PRINT_IMPORTS_OF_VERSION = """

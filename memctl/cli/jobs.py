@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import AgentOption, ChangeOptions, GlobalOptions, JobOptions
-from memctl.cli.session import finish, job_request
-from memctl.jobs.due import exit_failure, job_work, run_due_jobs
-from memctl.jobs.engine import perform
+from memctl.cli.session import job_request, run_job, show_warning, shown_progress
+from memctl.errors import MemctlError, explained
+from memctl.jobs.due import ScheduledJob, exit_failure, job_work, run_due_jobs
+from memctl.jobs.programs import is_run_by_memctl
 from memctl.storage.times import parse_duration
 
 
@@ -18,14 +19,28 @@ def run(call: GlobalOptions, job: JobOptions) -> None:
 
     The ledger records when each job last ran; [run] in the configuration sets how often it is due.
     """
+    url = None if job.dry_run or is_run_by_memctl() else call.settings.heartbeat_url
+    try:
+        _run(call, job)
+    except Exception:  # not a signal, which must end the command at once
+        _send_heartbeat(url, failed=True)
+        raise
+    _send_heartbeat(url, failed=False)
+
+
+def _run(call: GlobalOptions, job: JobOptions) -> None:
+    """Run all jobs that are due, and print what they did."""
     from memctl.output.run import show_failures, show_scheduled_outcome, show_scheduled_outcomes
 
     clock = time.monotonic()
-    request = job_request(call, job)
     outcomes = []
-    for outcome in run_due_jobs(call.settings, request):
-        show_scheduled_outcome(outcome, as_json=call.json, quiet=call.quiet, dry_run=job.dry_run)
-        outcomes.append(outcome)
+    with shown_progress(call, "run") as progress:
+        request = job_request(call, job, progress=progress)
+        for outcome in run_due_jobs(call.settings, request, _report_job(call)):
+            show_scheduled_outcome(
+                outcome, as_json=call.json, quiet=call.quiet, dry_run=job.dry_run
+            )
+            outcomes.append(outcome)
     duration_ms = round((time.monotonic() - clock) * 1000)
     show_scheduled_outcomes(
         outcomes, request, as_json=call.json, listing=job.listing, duration_ms=duration_ms
@@ -36,6 +51,27 @@ def run(call: GlobalOptions, job: JobOptions) -> None:
             raise outcome.bug
     if failures := [outcome.failure for outcome in outcomes if outcome.failure]:
         raise typer.Exit(exit_failure(failures).exit_code)
+
+
+def _report_job(call: GlobalOptions) -> list[ScheduledJob]:
+    """Return the job that writes the health report, if it is configured."""
+    if call.settings.report.every == "never":
+        return []
+    from memctl.cli.report import report_job
+
+    return [report_job(call)]
+
+
+def _send_heartbeat(url: str | None, *, failed: bool) -> None:
+    """Send a heartbeat, if one is configured; a failure is only a warning."""
+    if url is None:
+        return
+    try:
+        from memctl.jobs.heartbeat import send_heartbeat
+
+        send_heartbeat(url, failed=failed)
+    except (MemctlError, OSError, MemoryError) as error:  # the import can lack memory or files
+        show_warning(explained(error))
 
 
 def cleanup(call: GlobalOptions, job: JobOptions, agent: AgentOption = None) -> None:
@@ -64,12 +100,8 @@ def prune(
     if older_than is not None:
         policy = replace(policy, retention=parse_duration(older_than))
     partial = agent is not None or older_than is not None
-    report = perform(
-        "prune",
-        job_work("prune", call.settings, policies=[policy], agent=agent),
-        job_request(call, job, partial=partial),
-    )
-    finish(report, call, job)
+    work = job_work("prune", call.settings, policies=[policy], agent=agent)
+    run_job("prune", work, call, job, partial=partial)
 
 
 def promote(call: GlobalOptions, job: JobOptions, agent: AgentOption = None) -> None:
@@ -82,12 +114,10 @@ def promote(call: GlobalOptions, job: JobOptions, agent: AgentOption = None) -> 
 
 def snapshot(call: GlobalOptions, job: ChangeOptions) -> None:
     """Record today's figures for each agent, for `metrics --history` and `report`."""
-    finish(
-        perform("snapshot", job_work("snapshot", call.settings), job_request(call, job)), call, job
-    )
+    run_job("snapshot", job_work("snapshot", call.settings), call, job)
 
 
 def _perform(name: str, call: GlobalOptions, job: JobOptions, *, agent: str | None) -> None:
     """Run a scheduled job for one agent, or for all of them."""
     work = job_work(name, call.settings, agent=agent)
-    finish(perform(name, work, job_request(call, job, partial=agent is not None)), call, job)
+    run_job(name, work, call, job, partial=agent is not None)

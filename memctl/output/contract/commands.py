@@ -4,14 +4,25 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from memctl.output.contract.documents import Document, ErrorDocument, Pause, Storage
+from memctl.output.contract.backups import (
+    BackupDocument,
+    BackupLine,
+    BackupPreviewDocument,
+    RestoredDocument,
+    VerifiedDocument,
+)
+from memctl.output.contract.documents import Document, ErrorDocument, Failure, Pause, Storage
+from memctl.output.contract.explanation import ExplainDocument
 from memctl.output.contract.figures import (
     AgentFigures,
+    FiguresLine,
+    HistoryLine,
     LevelFigures,
     MetricsDocument,
     Period,
 )
 from memctl.output.contract.jobs import (
+    AnyCounts,
     ArchiveCounts,
     CleanupCounts,
     DecayCounts,
@@ -24,14 +35,15 @@ from memctl.output.contract.jobs import (
     SnapshotCounts,
 )
 from memctl.output.contract.records import (
+    AgentLine,
     ArchivedColumns,
     EventLine,
     ExportDocument,
+    FoundMemoryLine,
     MemoryColumns,
     RunLine,
     Step,
     StoredText,
-    StoredValue,
 )
 from memctl.output.contract.report import ReportDocument
 
@@ -73,7 +85,7 @@ class PausedDocument(Document, JobRun):
 
 
 class MigrateDocument(Document):
-    """The steps that were applied."""
+    """The steps that were applied, or would be."""
 
     database: str
     schema_step: int
@@ -82,16 +94,24 @@ class MigrateDocument(Document):
     baseline: bool
     backup: str | None
     triggers: list[StoredText]
+    dry_run: bool
+    adds: NotRequired[list[StoredText] | None]
+    sql: NotRequired[str]
 
 
 class RollbackDocument(Document):
-    """The steps that were rolled back."""
+    """The steps that were rolled back, or would be."""
 
     database: str
     schema_step: int
     rolled_back: list[str]
     backup: str | None
     archived_in_backup: int
+    archive_command: str | None
+    dry_run: bool
+    removes: NotRequired[list[StoredText] | None]
+    to_confirm: NotRequired[str | None]
+    sql: NotRequired[str]
 
 
 class FeatureState(TypedDict):
@@ -170,135 +190,12 @@ class CheckDocument(Document):
     fixed: list[str]
 
 
-class Condition(TypedDict):
-    """A condition of promotion."""
-
-    condition: str
-    needed: Any
-    found: Any
-    met: bool
-    lacks: float | None
-
-
-class Expiry(TypedDict):
-    """When a memory expires."""
-
-    stored: StoredValue
-    state: Literal["never", "unreadable", "to_come", "expired"]
-    at: str | None
-
-
-class Retention(TypedDict):
-    """How long an archived memory is kept."""
-
-    at: str | None
-    importance: StoredValue
-    protected: bool
-
-
-class Fading(TypedDict):
-    """How a memory loses importance."""
-
-    unreadable: str | None
-    idle_since: str | None
-    idle_days: int | None
-    rate: float | None
-    charged: float | None
-    due: float
-    importance_after_next: StoredValue
-    unprotected_at: str | None
-    floor_at: str | None
-
-
-class ExplainedMemory(TypedDict):
-    """The active memory of a name."""
-
-    id: StoredText | None
-    importance: StoredValue
-    access_count: StoredValue
-    created_at: StoredValue
-    last_accessed: StoredValue
-    archived_at: StoredValue
-    promoted_at: StoredValue
-    known_since: str | None
-    fading: Fading
-    expiry: Expiry
-    promotion: list[Condition]
-    retention: Retention | None
-
-
-class ExplainedCopy(TypedDict):
-    """An archived copy of a name."""
-
-    archive_id: int
-    id: StoredText | None
-    archived_at: StoredText
-    archived_reason: StoredText
-    run_id: int | None
-    retention: Retention
-
-
-class ExplainDocument(Document):
-    """The explanation of a memory."""
-
-    at: str
-    agent_id: StoredText
-    type: StoredText
-    key: StoredText
-    state: Literal["active", "archived", "pruned", "gone"]
-    policy: list[str]
-    active: ExplainedMemory | None
-    archived: list[ExplainedCopy]
-    history: list[EventLine]
-
-
 class FeatureDocument(Document):
     """Whether a feature is enabled now."""
 
     feature: str
     enabled: bool
     changed: bool
-
-
-class Manifest(TypedDict):
-    """The manifest of a backup."""
-
-    format: Literal["memctl.backup"]
-    version: int
-    file: str
-    database: str
-    database_id: str | None
-    created_at: str
-    size_bytes: int
-    sha256: str
-    schema_step: int
-    memories: int | None
-    archived: int | None
-    memctl_version: str
-    host: str | None
-
-
-class BackupDocument(Document):
-    """A backup that was made."""
-
-    path: str
-    manifest: Manifest
-    removed: list[str]
-
-
-class VerifiedDocument(Document):
-    """A backup that was verified."""
-
-    path: str
-    manifest: Manifest
-
-
-class RestoredDocument(Document):
-    """A database that was restored from a backup."""
-
-    database: str
-    restored_from: str
-    backup: str
 
 
 class PauseDocument(Document):
@@ -373,6 +270,28 @@ class CompletionDocument(Document):
     script: str
 
 
+class HookDocument(Document):
+    """What a hook receives on stdin."""
+
+    hook: Literal["start", "success", "failure"]
+    job: str
+    run_id: int | None
+    at: str
+    database: str
+    host: str
+    pid: int
+    memctl_version: str
+    result: AnyCounts | None
+    error: Failure | None
+
+
+class HelpDocument(Document):
+    """The help of a command, or of memctl itself."""
+
+    command: str | None
+    help: str
+
+
 class TestedDocument(Document):
     """An alert command that accepted a test alert."""
 
@@ -419,8 +338,8 @@ class DemoDocument(Document):
     metrics: DemoFigures
 
 
-# What a command prints with --json, or by default if it lists records. `error` is on stderr, and
-# `alert` is what the alert command receives.
+# What a command prints with --json, or by default if it lists records. `error` is on stderr;
+# `alert` and `hook` are what the alert command and the hooks receive.
 COMMANDS: dict[str, Any] = {
     "migrate": MigrateDocument | list[Step],
     "rollback": RollbackDocument,
@@ -439,7 +358,9 @@ COMMANDS: dict[str, Any] = {
     "list": list[MemoryColumns],
     "forget": ForgetDocument,
     "summary": SummaryDocument,
-    "metrics": MetricsDocument,
+    "metrics": MetricsDocument | list[FiguresLine] | list[HistoryLine],  # lists with --nl
+    "search": list[FoundMemoryLine],
+    "agents": list[AgentLine],
     "report": ReportDocument,
     "events": list[EventLine],
     "runs": list[RunLine],
@@ -449,14 +370,22 @@ COMMANDS: dict[str, Any] = {
     "disable": FeatureDocument,
     "export": ExportDocument,
     "import": ImportDocument,
-    "backup": BackupDocument | VerifiedDocument | RestoredDocument,
+    "backup": (
+        BackupDocument
+        | BackupPreviewDocument
+        | VerifiedDocument
+        | RestoredDocument
+        | list[BackupLine]
+    ),
     "pause": PauseDocument,
     "resume": ResumeDocument,
     "schedule": ScheduleDocument,
     "config": ConfigShowDocument | ConfigValidateDocument | ConfigFileDocument,
     "alerts": TestedDocument,
     "completion": CompletionDocument,
+    "help": HelpDocument,
     "demo": DemoDocument,
     "error": ErrorDocument,
     "alert": AlertDocument,
+    "hook": HookDocument,
 }
