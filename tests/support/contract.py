@@ -15,12 +15,8 @@ from memctl.output.contract.json_schema import json_schema
 def require_contract(words: Sequence[str | bytes], out: str, err: str) -> None:
     """Assert that JSON on stdout and a JSON error on stderr have exactly the published fields."""
     command = next((word for word in words if word in NAMES), None)
-    if (
-        command in COMMANDS
-        and isinstance(command, str)
-        and "--columns" not in words
-        and out[:1] in ("{", "[")
-    ):
+    whole = command in COMMANDS and "--columns" not in words
+    if whole and isinstance(command, str) and out[:1] in ("{", "["):
         for document, of_list in _documents(out):
             _require(_validator(command, of_list), document)
     for line in err.splitlines():

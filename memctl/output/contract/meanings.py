@@ -92,6 +92,8 @@ MEANINGS = {
     "jobs": "Jobs",
     "run_id": "Number of the run; null: no run, as in a preview, or a change by a client",
     "dry_run": "Whether this is a preview, which changes nothing",
+    "hook": "Name of the hook",
+    "result": "Result of the run; null without one",
     "cutoff": "Time that the run used as the present",
     "due": "Whether the job was due, or the points of importance that decay would charge",
     "due_at": "When the job is due; null: never",
