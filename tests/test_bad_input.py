@@ -35,7 +35,9 @@ from tests.support.program import NOW, PROGRAM, Answer, Memctl, Words, complaint
 from tests.support.service import Service
 from tests.support.snapshots import broken_promises, count_changed, shape, snapshot
 
-NEED_NO_CLOCK = ("archived", "resume", "list", "summary", "disable", "schedule")
+NEED_NO_CLOCK = (
+    *("archived", "resume", "list", "summary", "search", "agents", "disable", "schedule"),
+)
 
 
 def commands(*names: str) -> pytest.MarkDecorator:

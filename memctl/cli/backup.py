@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memctl.cli.options import GlobalOptions, LockOptions, OutputOptions, output_option
-from memctl.cli.session import alone_with_database, show_result
+from memctl.cli.session import alone_with_database, show_result, shown_progress
 from memctl.errors import MemctlError, NoDatabaseError, UsageError, counted
 from memctl.output.tables import show_records
 from memctl.output.terminal import show_document, show_notice
@@ -100,16 +100,28 @@ def backup(
         _show_preview(call, form, target=output, retention=retention)
         return
     if verify is not None:
-        manifest = verify_backup(verify)
+        with shown_progress(call, "backup") as progress:
+            progress.phase("checking the backup")
+            manifest = verify_backup(verify)
         show_result(
             call,
             {"path": str(verify), "manifest": asdict(manifest)},
             f"backup: {verify} is valid; it was created at {manifest.created_at}",
         )
         return
-    with alone_with_database(call, lock, job="backup") as db:
+    with (
+        shown_progress(call, "backup") as progress,
+        alone_with_database(call, lock, job="backup", progress=progress) as db,
+    ):
         if restore is not None:
-            before = restore_backup(db, path, restore, now=call.moment, lock_wait=lock.lock_wait)
+            before = restore_backup(
+                db,
+                path,
+                restore,
+                now=call.moment,
+                lock_wait=lock.lock_wait,
+                progress=progress,
+            )
             show_result(
                 call,
                 {"database": str(path), "restored_from": str(restore), "backup": str(before)},
@@ -117,7 +129,14 @@ def backup(
                 f"backup: the previous database was saved as {before}",
             )
             return
-        result = back_up(db, path, target=output, retention=retention, now=call.moment)
+        result = back_up(
+            db,
+            path,
+            target=output,
+            retention=retention,
+            now=call.moment,
+            progress=progress,
+        )
     if call.json:
         show_document(asdict(result))
         return

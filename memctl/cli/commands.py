@@ -16,7 +16,7 @@ import typer
 from memctl.cli.options import ASKED_BY, GlobalOptions
 from memctl.errors import MemctlError, shortage
 from memctl.output.messages import MessageStyle
-from memctl.output.terminal import set_message_style, show_error, show_text
+from memctl.output.terminal import set_message_style, show_error
 
 
 class CommandWithExamples(typer.core.TyperCommand):
@@ -53,6 +53,8 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
         }
         call = bundled["call"] = bundled["call"].over(context.obj, given_here)
         set_message_style(MessageStyle(call.log_format, call.verbose, command=name))
+        if "context" in parameters:
+            given["context"] = context
         try:
             call.check()
             function(**bundled, **given)
@@ -63,7 +65,11 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
             show_error(error, as_json=call.json)
             raise typer.Exit(error.exit_code) from caught
 
-    own = [parameter for parameter in parameters.values() if parameter.name not in bundles]
+    own = [
+        parameter
+        for parameter in parameters.values()
+        if parameter.name not in (*bundles, "context")
+    ]
     spread = [option for bundle in bundles.values() for option in spread_out(bundle)]
     set_parameters(run, [*own, *spread])
     run.__doc__ = function.__doc__
@@ -73,7 +79,9 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
 def _show_help(context: typer.Context, wanted: bool) -> None:
     """Print the help; Typer's own option would end with a traceback on a full disk."""
     if wanted:
-        show_text([context.get_help(), "\n"])
+        from memctl.output.help import show_help
+
+        show_help(context.get_help())
         raise typer.Exit
 
 

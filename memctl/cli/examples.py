@@ -99,10 +99,21 @@ EXAMPLES = {
             "List an agent's learnings as a table",
             "memctl list build_agent --type learning --table",
         ),
+        Example("List what all agents stored today", "memctl list --all --since 1d --table"),
     ),
     "forget": (Example("Archive one memory", "memctl forget build_agent learning toolchain"),),
     "summary": (
         Example("Summarize an agent's memories as tables", "memctl summary build_agent --table"),
+    ),
+    "search": (
+        Example("Find memories that mention npm, active or archived", "memctl search npm --table"),
+        Example(
+            "Find an agent's archived memories by a text that starts with a dash",
+            "memctl search --agent build_agent --archived -- --frozen",
+        ),
+    ),
+    "agents": (
+        Example("Show when each agent last wrote and read memories", "memctl agents --table"),
     ),
     "metrics": (
         Example("Show all agents, largest first", "memctl metrics --table"),
@@ -172,6 +183,7 @@ EXAMPLES = {
             "Write a file for ~/.config/fish/completions", "memctl completion fish > memctl.fish"
         ),
     ),
+    "help": (Example("Show the help of a command", "memctl help cleanup"),),
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memctl.cli.options import GlobalOptions, LockOptions
-from memctl.cli.session import alone_with_database, show_result
+from memctl.cli.session import alone_with_database, show_result, shown_progress
 from memctl.errors import SchemaError, UsageError, counted
 from memctl.output.shell import shell_line, this_program
 from memctl.output.tables import Output, show_records
@@ -86,10 +86,13 @@ def migrate(
         return
     prepare_place(path, make_directory=make_directory)
     with (
+        shown_progress(call, "migrate") as progress,
         exclusive(path, job="migrate", wait=lock.lock_wait),
         open_or_create_database(path, lock_wait=lock.lock_wait) as db,
     ):
-        result = apply_migrations(db, path, now=call.moment, to=to, backup=backup)
+        result = apply_migrations(
+            db, path, now=call.moment, to=to, backup=backup, progress=progress
+        )
     show_result(call, asdict(result), *_migrated(result, path))
 
 
@@ -192,8 +195,13 @@ def rollback(
         sentences = _would_roll_back(preview, path, command) if dry_run else ()
         _show_preview(call, preview, sentences, sql=sql, archive_command=command)
         return
-    with alone_with_database(call, lock, job="rollback") as db:
-        result = roll_back(db, path, now=call.moment, to=last_step(db), confirmed=yes)
+    with (
+        shown_progress(call, "rollback") as progress,
+        alone_with_database(call, lock, job="rollback", progress=progress) as db,
+    ):
+        result = roll_back(
+            db, path, now=call.moment, to=last_step(db), confirmed=yes, progress=progress
+        )
     command = _command_for_archive(call, result)
     document = {**asdict(result), "archive_command": command}
     show_result(call, document, *_rolled_back(result, path, command))

@@ -272,6 +272,22 @@ TypeOption = Annotated[
 ]
 KeyOption = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Limit to this key.")]
 
+OffsetOption = Annotated[
+    int, typer.Option(metavar="N", min=0, max=MOST_ROWS, help="Number of rows to skip.")
+]
+AgentOrAllArgument = Annotated[
+    str | None, typer.Argument(metavar="AGENT", help="Agent name; or use --all.")
+]
+AllAgentsOption = Annotated[bool, typer.Option("--all", help="List the memories of all agents.")]
+
+
+def require_agent_or_all(agent: str | None, *, all_agents: bool) -> None:
+    """Raise UsageError unless there is either an agent or --all."""
+    if (agent is None) != all_agents:
+        raise UsageError(
+            "exactly one of AGENT and --all is required", "name an agent, or use --all"
+        )
+
 
 def run_option(help: str) -> Any:
     """Return the option that names a run by its number."""

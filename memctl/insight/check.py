@@ -18,6 +18,7 @@ from memctl.insight.check_memories import find_in_memories
 from memctl.insight.check_timestamps import find_in_timestamps
 from memctl.insight.findings import Finding
 from memctl.insight.metrics import database_size
+from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.alerts import count_memories
@@ -71,10 +72,13 @@ def check(
     now: datetime,
     depth: Depth | None = None,
     spooled: Sequence[Failure] = (),
+    progress: Progress = NOBODY,
 ) -> CheckResult:
     """Run all checks; reads only. `spooled` are failures that are not yet in the ledger."""
     size = database_size(path)
+    progress.phase("reading the whole file" if depth else "reading")
     findings = [*_find_in_file(db, size.wal_bytes, depth), *_find_in_schema(db)]
+    progress.phase("checking memories")
     memories = None
     if all(table_exists(db, table) for table in NEEDED_TABLES):
         of_agents = count_memories(db)

@@ -56,6 +56,11 @@ FIELDS = {
     "importance_decay_rate": Field("number", "decay rate"),
     "last_decay_at": Field("age", "charged"),
     "promoted_at": Field("age", "promoted"),
+    "found_in": Field("whole", "found in"),
+    "excerpt": Field(least=16),
+    "last_written_at": Field("age", "last written"),
+    "last_read_at": Field("age", "last read"),
+    "last_archived_at": Field("age", "last archived"),
     "decayed": Field("number"),
     "age_days": Field("number", "days old"),
     # Events and runs

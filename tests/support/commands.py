@@ -29,6 +29,8 @@ COMMANDS: dict[str, Words] = {
     "forget": ("forget", "build_agent", "learning", "k"),
     "forget all": ("forget", "build_agent", "learning"),
     "summary": ("summary", "build_agent"),
+    "search": ("search", "k"),
+    "agents": ("agents",),
     "export": ("export", "build_agent"),
     "import": ("import", "--all", str(Path(__file__).with_name("export_of_nothing.json"))),
     "backup": ("backup",),
@@ -55,6 +57,7 @@ NEED_NO_DATABASE: dict[str, Words] = {
     "config init": ("config", "init"),
     "schema": ("schema", "list"),
     "completion": ("completion", "bash"),
+    "help": ("help",),
     "demo": ("demo", "--quiet"),
 }
 
@@ -68,6 +71,8 @@ READING = (
     "archived",
     "list",
     "summary",
+    "search",
+    "agents",
     "metrics",
     "report",
     "preview",

@@ -16,6 +16,8 @@ from memctl.output.contract.documents import Document, ErrorDocument, Failure, P
 from memctl.output.contract.explanation import ExplainDocument
 from memctl.output.contract.figures import (
     AgentFigures,
+    FiguresLine,
+    HistoryLine,
     LevelFigures,
     MetricsDocument,
     Period,
@@ -34,9 +36,11 @@ from memctl.output.contract.jobs import (
     SnapshotCounts,
 )
 from memctl.output.contract.records import (
+    AgentLine,
     ArchivedColumns,
     EventLine,
     ExportDocument,
+    FoundMemoryLine,
     MemoryColumns,
     RunLine,
     Step,
@@ -282,6 +286,13 @@ class HookDocument(Document):
     error: Failure | None
 
 
+class HelpDocument(Document):
+    """The help of a command, or of memctl itself."""
+
+    command: str | None
+    help: str
+
+
 class TestedDocument(Document):
     """An alert command that accepted a test alert."""
 
@@ -348,7 +359,9 @@ COMMANDS: dict[str, Any] = {
     "list": list[MemoryColumns],
     "forget": ForgetDocument,
     "summary": SummaryDocument,
-    "metrics": MetricsDocument,
+    "metrics": MetricsDocument | list[FiguresLine] | list[HistoryLine],  # lists with --nl
+    "search": list[FoundMemoryLine],
+    "agents": list[AgentLine],
     "report": ReportDocument,
     "events": list[EventLine],
     "runs": list[RunLine],
@@ -372,6 +385,7 @@ COMMANDS: dict[str, Any] = {
     "config": ConfigShowDocument | ConfigValidateDocument | ConfigFileDocument,
     "alerts": TestedDocument,
     "completion": CompletionDocument,
+    "help": HelpDocument,
     "demo": DemoDocument,
     "error": ErrorDocument,
     "alert": AlertDocument,

@@ -8,9 +8,8 @@ import hashlib
 import itertools
 import os
 import re
-import sqlite3
 from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,11 +17,13 @@ from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl import __version__
-from memctl.errors import MemctlError, NoDatabaseError, NotFoundError, UsageError
+from memctl.errors import MemctlError, NotFoundError, UsageError
+from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.sqlite import migrations
+from memctl.storage.sqlite.backup_copy import fill_copy, opened_backup, require_sound
 from memctl.storage.sqlite.backup_list import STAMP
 from memctl.storage.sqlite.database import count_rows, reachable
-from memctl.storage.sqlite.files import Draft, require_place, whole_file
+from memctl.storage.sqlite.files import require_place, whole_file
 from memctl.storage.sqlite.identity import database_id, known_identity, present_identity
 from memctl.storage.sqlite.manifests import (
     Manifest,
@@ -34,13 +35,7 @@ from memctl.storage.sqlite.manifests import (
 from memctl.storage.sqlite.ownership import create_file
 from memctl.storage.sqlite.retention import Retention
 from memctl.storage.sqlite.rotation import RotatedBackup, rotation
-from memctl.storage.sqlite.sqlite_errors import translate_errors
 from memctl.storage.times import to_text
-
-# The header of a copied database in WAL mode requires a write-ahead log.
-# https://www.sqlite.org/fileformat.html#file_format_version_numbers
-HEADER_VERSIONS = 18  # bytes
-ROLLBACK_JOURNAL = b"\1\1"
 
 
 @dataclass(frozen=True)
@@ -76,7 +71,13 @@ class Place(NamedTuple):
 
 
 def back_up(
-    db: Connection, path: Path, *, target: Path | None, retention: Retention, now: datetime
+    db: Connection,
+    path: Path,
+    *,
+    target: Path | None,
+    retention: Retention,
+    now: datetime,
+    progress: Progress = NOBODY,
 ) -> BackupResult:
     """Copy the database, with a manifest, and remove the backups that no rule keeps.
 
@@ -90,7 +91,7 @@ def back_up(
     try:
         owner = database_id(db, path)
         copy, manifest = write_backup(
-            db, path, place.stem, owner=owner, stamped=place.stamped, now=now
+            db, path, place.stem, owner=owner, stamped=place.stamped, now=now, progress=progress
         )
     except OSError as error:
         raise no_backup(place.stem.parent, error, ", or specify another place with -o") from None
@@ -158,7 +159,14 @@ def begin_manifest(path: Path, copy: Path, *, owner: str | None, now: datetime) 
 
 
 def write_backup(
-    db: Connection, path: Path, stem: Path, *, owner: str | None, stamped: bool, now: datetime
+    db: Connection,
+    path: Path,
+    stem: Path,
+    *,
+    owner: str | None,
+    stamped: bool,
+    now: datetime,
+    progress: Progress = NOBODY,
 ) -> tuple[Path, Manifest]:
     """Copy the database and describe the copy; return the copy and its manifest.
 
@@ -170,7 +178,8 @@ def write_backup(
     copy = reserve_name(stem, begun, stamped=stamped, now=now)
     try:
         with whole_file(copy, owner_of=path) as draft:
-            fill_copy(db, draft)
+            fill_copy(db, draft, progress)
+            progress.phase("computing the checksum")
             manifest = describe(draft.path, replace(begun, file=copy.name))
         try:
             with whole_file(manifest_path(copy), owner_of=path) as draft:
@@ -293,7 +302,9 @@ def verify_checksum(file: Path) -> Manifest | None:
     return None
 
 
-def back_up_before(action: str, db: Connection, path: Path, *, now: datetime) -> Path:
+def back_up_before(
+    action: str, db: Connection, path: Path, *, now: datetime, progress: Progress = NOBODY
+) -> Path:
     """Copy the database into its directory, named after the action that follows; return the copy.
 
     The caller holds memctl's lock. Raises MemctlError if the copy cannot be written or fails its
@@ -304,7 +315,9 @@ def back_up_before(action: str, db: Connection, path: Path, *, now: datetime) ->
     known = known_identity(db)
     owner = known.id if known else None
     try:
-        return write_backup(db, path, stem, owner=owner, stamped=True, now=now)[0]
+        return write_backup(db, path, stem, owner=owner, stamped=True, now=now, progress=progress)[
+            0
+        ]
     except OSError as error:
         way_out = ", or use --no-backup" if action == "migrate" else ""
         raise no_backup(path.parent, error, way_out) from None
@@ -325,43 +338,6 @@ def no_backup(directory: Path, error: OSError, way_out: str) -> MemctlError:
         f"cannot write a backup to {directory} ({error.strerror})",
         f"check its free space and permissions{way_out}",
     )
-
-
-def fill_copy(db: Connection, draft: Draft) -> None:
-    """Copy the database online into an empty file, and check the copy with quick_check.
-
-    The copy is made in one step: with several, it would start again after each write. Raises
-    MemctlError if the copy is damaged, or another file replaced the draft.
-    """
-    with closing(sqlite3.connect(draft.path, isolation_level=None)) as copy:
-        draft.require_opened()
-        copy.execute("PRAGMA journal_mode = OFF")  # a copy that fails is removed, not rolled back
-        db.backup(copy, pages=-1)
-    os.pwrite(draft.descriptor, ROLLBACK_JOURNAL, HEADER_VERSIONS)
-    with opened_backup(draft.path) as copy:
-        require_sound(copy, "the backup of the database")
-
-
-def require_sound(copy: Connection, what: str) -> None:
-    """Raise MemctlError if SQLite reports a copy as damaged."""
-    verdict = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if verdict != "ok":
-        raise MemctlError(
-            f"{what} is damaged ({verdict})",
-            "the database is probably damaged, too: run `PRAGMA integrity_check` on it",
-        )
-
-
-@contextmanager
-def opened_backup(file: Path) -> Iterator[Connection]:
-    """Open a backup read-only, without creating files beside it."""
-    with reachable(file):
-        uri = f"{file.resolve().as_uri()}?mode=ro&immutable=1"
-    try:
-        with translate_errors(file), closing(sqlite3.connect(uri, uri=True)) as backup:
-            yield backup
-    except NoDatabaseError as error:
-        raise MemctlError(error.message, "specify a backup; nothing was changed") from None
 
 
 def describe(copy: Path, begun: Manifest) -> Manifest:

@@ -16,6 +16,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from memctl.errors import SchemaError
+from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup import back_up_before, place_before, remove_backup
 from memctl.storage.sqlite.database import is_empty, table_exists, transaction
@@ -88,7 +89,13 @@ def schema_database(db: Connection) -> Database:
 
 
 def migrate(
-    db: Connection, path: Path, *, now: datetime, to: int | None = None, backup: bool = True
+    db: Connection,
+    path: Path,
+    *,
+    now: datetime,
+    to: int | None = None,
+    backup: bool = True,
+    progress: Progress = NOBODY,
 ) -> MigrateResult:
     """Apply the pending steps, up to and including version `to`.
 
@@ -108,7 +115,8 @@ def migrate(
         )
     copy = None
     if backup and not pending.fresh:
-        copy = back_up_before("migrate", db, path, now=now)
+        copy = back_up_before("migrate", db, path, now=now, progress=progress)
+    progress.phase("changing the schema")
     try:
         for statement in _first_statements(pending):
             db.execute(statement)

@@ -12,13 +12,14 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from memctl.errors import RefusedError, SchemaError, UsageError, counted
+from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup import (
     back_up_before,
-    opened_backup,
     place_before,
     remove_backup,
 )
+from memctl.storage.sqlite.backup_copy import opened_backup
 from memctl.storage.sqlite.database import count_rows, table_exists, transaction
 from memctl.storage.sqlite.migrations import Applied
 from memctl.storage.sqlite.rehearsal import rehearse
@@ -56,7 +57,13 @@ class RollbackPreview(RollbackResult):
 
 
 def roll_back(
-    db: Connection, path: Path, *, now: datetime, to: int, confirmed: bool
+    db: Connection,
+    path: Path,
+    *,
+    now: datetime,
+    to: int,
+    confirmed: bool,
+    progress: Progress = NOBODY,
 ) -> RollbackResult:
     """Roll back every step above version `to`, the newest first, in one transaction.
 
@@ -72,7 +79,8 @@ def roll_back(
     reason = None if confirmed else _to_confirm(db, steps, archived)
     if reason:
         raise reason
-    copy = back_up_before("rollback", db, path, now=now)
+    copy = back_up_before("rollback", db, path, now=now, progress=progress)
+    progress.phase("changing the schema")
     try:
         with transaction(db):
             _refuse_to_lose_memories(db, steps)
