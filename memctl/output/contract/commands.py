@@ -9,6 +9,7 @@ from memctl.output.contract.backups import (
     BackupLine,
     BackupPreviewDocument,
     RestoredDocument,
+    RotatedLine,
     VerifiedDocument,
 )
 from memctl.output.contract.documents import Document, ErrorDocument, Failure, Pause, Storage
@@ -376,6 +377,7 @@ COMMANDS: dict[str, Any] = {
         | VerifiedDocument
         | RestoredDocument
         | list[BackupLine]
+        | list[RotatedLine]
     ),
     "pause": PauseDocument,
     "resume": ResumeDocument,
