@@ -290,6 +290,8 @@ def as_shown(field: str, value: Any) -> str:
         return DURATIONS.get(value) or f"{value:.0f} ms"
     if field == "event":
         return str(value).removeprefix("memory:")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, dict):
         return " ".join(f"{key}={item}" for key, item in value.items() if item)
     if value is None:
@@ -364,7 +366,7 @@ def test_a_table_off_a_terminal_has_the_ids_numbers_and_times_of_the_json_form(o
         columns = columns_off_a_terminal(odd.piped(words))
 
         document = json.loads(odd.piped(same))
-        records = document["memories"] if isinstance(document, dict) else document
+        records = document["listed"] if isinstance(document, dict) else document
         for heading, texts in columns.items():
             field = FIELDS.get(heading, heading.replace(" ", "_"))
             assert (words, heading, texts) == (
