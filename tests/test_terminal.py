@@ -69,7 +69,7 @@ def test_a_table_is_styled_where_it_is_wanted(
         "events --since 0 --csv",
         "events --since 0 --nl",
         "export build_agent -o -",
-        "schedule --cron",
+        "schedule --cron --quiet",
     ],
 )
 def test_only_tables_are_styled(words: str, migrated: Memctl, remember: Callable[..., str]) -> None:

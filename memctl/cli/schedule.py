@@ -10,20 +10,19 @@ import typer
 import memctl
 from memctl.cli.options import GlobalOptions
 from memctl.errors import UsageError
+from memctl.output.messages import Message
 from memctl.output.schedule import Installation, crontab, systemd_units
-from memctl.output.terminal import show_document, show_text
+from memctl.output.terminal import show_document, show_message, show_text
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.migrations import require_current
 
 
 def schedule(
     call: GlobalOptions,
-    cron: Annotated[bool, typer.Option("--cron", help="Print a line for `crontab -e`.")] = False,
-    systemd: Annotated[
-        bool, typer.Option("--systemd", help="Print a service and a timer.")
-    ] = False,
+    cron: Annotated[bool, typer.Option("--cron", help="Print lines for `crontab -e`.")] = False,
+    systemd: Annotated[bool, typer.Option("--systemd", help="Print services and timers.")] = False,
 ) -> None:
-    """Print a crontab line or systemd units that run all due jobs on this database.
+    """Print crontab lines or systemd units for the jobs, a daily backup and a daily check.
 
     Installs nothing. With --systemd, each unit starts with the name of its file.
     """
@@ -37,14 +36,23 @@ def schedule(
         show_document(texts)
     else:
         show_text(["\n".join(texts.values())])
+    if installation.owner == "root":
+        show_message(
+            Message(
+                f"schedule: {call.settings.database} belongs to root, as whom the jobs would run;"
+                " give it to the user of the service with chown",
+                level="warning",
+            ),
+            quiet=call.quiet,
+        )
 
 
 def _this_installation(call: GlobalOptions) -> Installation:
     """Return this program with its database and configuration."""
     import pwd
 
-    database = call.settings.database.absolute()
-    configuration = call.settings.file
+    settings = call.settings
+    database = settings.database.absolute()
     uid = database.stat().st_uid
     try:
         owner = pwd.getpwuid(uid).pw_name
@@ -53,10 +61,12 @@ def _this_installation(call: GlobalOptions) -> Installation:
     program = _program()
     return Installation(
         program=program,
-        database=database,
-        configuration=configuration and configuration.absolute(),
+        databases=[database],
+        configuration=settings.file and settings.file.absolute(),
         owner=owner,
         reads=[Path(place) for place in (program[0], sys.prefix, sys.base_prefix, memctl.__file__)],
+        network=False,  # whether the settings contain something that needs it
+        writes=(),  # the directories outside the database's that the settings name
     )
 
 
