@@ -33,7 +33,9 @@ def metrics(
     file: FileOption = None,
 ) -> None:
     """Print the number, size and rate of change of memories by agent, as JSON."""
+    from memctl.cli.check import check_opened
     from memctl.insight.metrics import read_metrics
+    from memctl.insight.monitoring import read_condition
     from memctl.output import metrics as metrics_output
 
     form = output.form(call)
@@ -54,10 +56,13 @@ def metrics(
             agent=agent,
             history=SPARKLINE if form == "table" and span is None else span,
         )
+        if prometheus:
+            checked = check_opened(db, call, every_memory=False)
+            condition = read_condition(db, checked, now=call.moment)
     if prometheus:
         from memctl.output.prometheus import prometheus_text
 
-        write_or_show(prometheus_text(found), file, database=path, mode=0o644)
+        write_or_show(prometheus_text(found, condition), file, database=path, mode=0o644)
     elif form == "json":
         show_document(metrics_output.metrics_document(found))
     elif form == "table":
