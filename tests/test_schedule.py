@@ -28,6 +28,7 @@ from memctl.output.schedule import (
     crontab,
     systemd_units,
 )
+from tests.support.cron import cron_commands, crontab_lines
 from tests.support.ledger import jobs_run
 from tests.support.processes import eventually
 from tests.support.program import PROGRAM, Memctl
@@ -55,20 +56,9 @@ NAMES = st.text(
 
 
 WARNING = (
-    "schedule: {} belongs to root, as whom the jobs would run; give it to the user of the service"
-    " with chown\n"
+    "schedule: {} belongs to root, as whom the jobs would run; change the owner with chown to the"
+    " user of the service\n"
 )
-
-
-def crontab_lines(text: str) -> list[str]:
-    """Return the lines that are not comments."""
-    return [line for line in text.splitlines() if not line.startswith("#")]
-
-
-def cron_commands(text: str) -> list[str]:
-    """Return what cron gives to the shell: `\\%` is a percent sign, a bare one ends the command."""
-    commands = (line.split(maxsplit=5)[5] for line in crontab_lines(text))
-    return [re.split(r"(?<!\\)%", command)[0].replace("\\%", "%") for command in commands]
 
 
 def settings_in(unit: str) -> dict[str, str]:

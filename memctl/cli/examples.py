@@ -43,6 +43,10 @@ EXAMPLES = {
     "run": (
         Example("Show which jobs are due, and what they would do", "memctl run --dry-run"),
         Example("Run them, and report skipped jobs", "memctl run --verbose"),
+        Example(
+            "Run those of several databases",
+            "memctl run --config-dir /etc/memctl/conf.d || echo failed",
+        ),
     ),
     "cleanup": (
         Example("List the memories that would be archived", "memctl cleanup --dry-run --list"),

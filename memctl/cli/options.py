@@ -167,6 +167,17 @@ class OutputOptions:
         return chosen[0] if chosen else "json"
 
 
+ConfigDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config-dir",
+        metavar="DIR",
+        parser=output_path,
+        help="Work on each database that a configuration file in this directory names, such as"
+        " /etc/memctl/conf.d.",
+    ),
+]
+
 AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="Agent name.")]
 AgentOption = Annotated[
     str | None,

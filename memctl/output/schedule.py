@@ -155,7 +155,8 @@ class Installation(NamedTuple):
     """What to schedule; all paths are absolute.
 
     `program` is the command that starts memctl, `owner` the user who owns the databases, and
-    `reads` the places of the program and its Python. Runs use the network if `network` is set, and
+    `reads` the places of the program and its Python. `configuration` is a file, or a directory of
+    files that name the databases. Runs use the network if `network` is set, and
     write to the directories `writes` besides those of the databases.
     """
 
@@ -166,13 +167,17 @@ class Installation(NamedTuple):
     reads: Sequence[Path] = ()
     network: bool = False
     writes: Sequence[Path] = ()
+    several: bool = False  # the configuration is a directory
 
     def command(self, scheduled: ScheduledCommand, *options: str) -> list[str]:
         """Return the words of a scheduled command."""
         name, *own = scheduled.words
-        where = ["--db", str(self.databases[0])]
-        if self.configuration:
-            where += ["--config", str(self.configuration)]
+        if self.several:
+            where = ["--config-dir", str(self.configuration)]
+        else:
+            where = ["--db", str(self.databases[0])]
+            if self.configuration:
+                where += ["--config", str(self.configuration)]
         return [*self.program, name, *where, *own, *options]
 
 
