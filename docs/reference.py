@@ -3,11 +3,12 @@
 python docs/reference.py            write them
 python docs/reference.py --check    name the files that are out of date; exit with 1 if any is
 
-A whole file is generated (memctl.1, reference/commands.md), or what stands between
+A whole file is generated (memctl.1, reference/commands.md, reference/json), or what stands between
 `<!-- NAME -->` and `<!-- end of NAME -->` in one.
 """
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -19,11 +20,14 @@ from program import DOCS, Program, program
 
 from memctl import AgentMemory, Memory, Summary
 from memctl.config.describe import default_file
+from memctl.output.contract.commands import COMMANDS as COMMANDS_WITH_JSON
+from memctl.output.contract.json_schema import json_schema
 
 MANUAL = DOCS / "memctl.1"
 COMMANDS = DOCS / "reference" / "commands.md"
 README = DOCS.parent / "README.md"
 API = DOCS / "reference" / "python-api.md"
+SCHEMAS = DOCS / "reference" / "json"
 CONFIGURATION = DOCS / "reference" / "configuration.md"
 
 INTRODUCTION = """\
@@ -43,7 +47,16 @@ def files() -> dict[Path, str]:
         COMMANDS: command_reference(described),
         README: replaced(README, "commands", command_table(described)),
         CONFIGURATION: replaced(CONFIGURATION, "default file", f"```toml\n{default_file()}```"),
+        **json_schemas(),
         API: replaced(API, "classes", "\n".join(classes())),
+    }
+
+
+def json_schemas() -> dict[Path, str]:
+    """Return the file of each JSON Schema."""
+    return {
+        SCHEMAS / f"{name}.json": f"{json.dumps(json_schema(name), indent=2)}\n"
+        for name in COMMANDS_WITH_JSON
     }
 
 

@@ -305,7 +305,7 @@ def test_a_summary_is_from_one_snapshot(db: sqlite3.Connection, api: AgentMemory
     summary = api.summary("a")
     api._db.set_trace_callback(None)
 
-    assert len(summary.top_memories) == summary.total
+    assert len(summary.top_memories) == summary.memories
 
 
 @pytest.mark.usefixtures("ties")
@@ -318,7 +318,7 @@ def test_a_summary_counts_by_type_and_shows_the_ten_most_important(
     summary = api.summary("build_agent")
     of_unknown_agent = api.summary("nobody")
 
-    assert (summary.total, summary.by_type) == (len(expected), counts)
+    assert (summary.memories, summary.by_type) == (len(expected), counts)
     assert [astuple(memory) for memory in summary.top_memories] == [
         tuple(row) for row in expected[:10]
     ]

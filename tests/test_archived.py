@@ -82,15 +82,27 @@ def test_a_memory_is_shown_with_every_column(archive: Memctl) -> None:
 
 
 def test_every_output_format_lists_the_same_memories(archive: Memctl) -> None:
-    wanted = [memory["key"] for memory in archive.ok("archived", "build_agent").json]
+    found = archive.ok("archived", "build_agent").json
+    wanted = [memory["key"] for memory in found]
 
     lines = archive.ok("archived", "build_agent", "--nl").out.splitlines()
     records = list(csv.DictReader(io.StringIO(archive.ok("archived", "build_agent", "--csv").out)))
-    table = archive.ok("archived", "build_agent", "--table").out.splitlines()
+    table = archive.ok("archived", "build_agent", "--table").out
 
     assert [json.loads(line)["key"] for line in lines] == wanted
     assert [record["key"] for record in records] == wanted
-    assert [line.split()[4] for line in table] == ["key", *wanted]
+    first, second, third, fourth = (memory["id"] for memory in found)
+    assert table == (
+        f"{'id':36}  agent        type      key    archived  reason   importance  run  value\n"
+        f"{first}  build_agent  learning  delta  now       manual            5    4"
+        "  cache the toolchain\n"
+        f"{second}  build_agent  learning  gamma  24 h ago  expired           5    3"
+        "  value of GAMMA\n"
+        f"{third}  build_agent  context   beta   2 d ago   expired           5    2"
+        "  value of BETA\n"
+        f"{fourth}  build_agent  learning  alpha  3 d ago   expired           5    1"
+        "  value of ALPHA\n"
+    )
 
 
 def test_an_agent_with_nothing_archived_has_an_empty_list(

@@ -456,9 +456,9 @@ def test_an_unmigrated_database_is_a_finding(path: Path, memctl: Memctl) -> None
 
     assert answer == Answer(
         3,
-        "error    the schema is out of date: 001_agent_memory, 002_memory_persistence pending; "
+        "error  the schema is out of date: 001_agent_memory, 002_memory_persistence pending; "
         "run `memctl migrate`\n"
-        "info     there is no backup beside the database; run `memctl backup` regularly, unless "
+        "info   there is no backup beside the database; run `memctl backup` regularly, unless "
         "backups are made elsewhere\n",
         "",
     )

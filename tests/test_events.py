@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from memctl.cli import events
-from memctl.cli.options import GlobalOptions, OutputOptions
+from memctl.cli.options import GlobalOptions, OutputOptions, PageOptions
 from memctl.storage.rows import EventFilter
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.events import follow_events
@@ -91,10 +91,8 @@ def test_each_format_lists_the_same_events(happened: Memctl) -> None:
         '5,2026-11-22T09:43:58Z,memory:decayed,,,,,2,"{""decayed"": 1}"'
     )
     assert table == (
-        "event_id  at                    event          agent_id  type     key     "
-        "run_id  detail\n"
-        "       8  2027-02-21T09:43:58Z  memory:pruned  qa_agent  context  task:1  "
-        "     5\n"
+        "event id  at                event   memory  agent     type     key     run\n"
+        "       8  2027-02-21 09:43  pruned  m-1     qa_agent  context  task:1    5\n"
     )
 
 
@@ -438,7 +436,12 @@ def test_events_pruned_during_the_command_are_still_listed(
             yield reader
 
     monkeypatch.setattr(events, "open_database", open_watched)
-    events.events(GlobalOptions(db=happened.database, now=text_of(NOW)), OutputOptions(), since="1")
+    events.events(
+        GlobalOptions(db=happened.database, now=text_of(NOW)),
+        OutputOptions(),
+        PageOptions(),
+        since="1",
+    )
 
     printed = json.loads(capsys.readouterr().out)
     assert [event["event_id"] for event in printed] == [2, 3, 4, 5, 6, 7, 8]

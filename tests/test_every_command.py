@@ -35,6 +35,7 @@ CASES = {
     "alerts": NEED_NO_DATABASE["alerts"],
     "enable": ("enable", "access-boost"),
     "disable": ("disable", "access-boost"),
+    "schema": ("schema", "list"),
     "completion": ("completion", "bash"),
     "demo": ("demo",),
     **{f"config {action}": ("config", action) for action in get_args(Action)},
@@ -55,7 +56,7 @@ NOTHING = (
     }
     | {"config init": (1, "failed", ("--config", "missing/memctl.toml"))}
     | {"demo": (2, "usage", ("--db", "harness.db"))}  # it has its own database
-    | {"completion": (2, "usage", ("tcsh",))}  # needs none
+    | {"completion": (2, "usage", ("tcsh",)), "schema": (2, "usage", ("lists",))}  # need none
 )
 
 every_command = pytest.mark.parametrize("name", NAMES)

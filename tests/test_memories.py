@@ -1,5 +1,7 @@
 """Memories from the shell: what agents do, one command each."""
 
+import csv
+import io
 import json
 import signal
 import socket
@@ -191,8 +193,14 @@ def test_list_is_ordered_by_importance_and_counts_no_access(
     assert json.loads(answers["--limit 2"]) == whole[:2]
     assert [json.loads(line) for line in answers["--nl"].splitlines()] == whole
     assert answers["--csv"].splitlines()[0] == ",".join(FIELDS)
-    assert answers["--table"].splitlines()[0].split() == list(FIELDS)
-    assert len(answers["--csv"].splitlines()) == len(answers["--table"].splitlines()) == 4
+    assert [row["key"] for row in csv.DictReader(io.StringIO(answers["--csv"]))] == ["c", "b", "a"]
+    ids = [memory["id"] for memory in whole]
+    assert answers["--table"] == (
+        f"{'id':36}  agent        type      key  importance  last read  reads  value\n"
+        f"{ids[0]}  build_agent  context   c             9  now            1  cache the toolchain\n"
+        f"{ids[1]}  build_agent  learning  b             9  now            0  cache the toolchain\n"
+        f"{ids[2]}  build_agent  learning  a             5  now            0  cache the toolchain\n"
+    )
     assert rows(db, "agent_memory") == before
 
 
@@ -245,7 +253,7 @@ def test_summary_has_counts_by_type_and_the_most_important_memories(
     remember(key="another's", agent_id="qa_agent", importance=10)
 
     answer = migrated.ok("summary", "build_agent").json
-    table = migrated.ok("summary", "build_agent", "--table").out.splitlines()
+    table = migrated.ok("summary", "build_agent", "--table").out
 
     listed = migrated.ok("list", "build_agent", "--limit", "10").json
     assert answer == {
@@ -255,15 +263,16 @@ def test_summary_has_counts_by_type_and_the_most_important_memories(
         "by_type": {"context": 1, "learning": 12},
         "top_memories": listed,
     }
-    assert table[:4] == [
-        "memories  13",
-        "context   1",
-        "learning  12",
-        "type      key  importance  access_count  last_accessed",
-    ]
-    assert [line.split()[:3] for line in table[4:]] == [
-        ["learning", f"k{number:02}", str(12 - number)] for number in range(10)
-    ]
+    assert table == (
+        "memories  13\n"
+        "context   1\n"
+        "learning  12\n"
+        f"{'id':36}  agent        type      key  importance  last read  reads  value\n"
+    ) + "".join(
+        f"{memory['id']}  build_agent  learning  {memory['key']}  {memory['importance']:>10}"
+        "  now            0  cache the toolchain\n"
+        for memory in listed
+    )
 
 
 def test_summary_is_json_or_a_table(migrated: Memctl) -> None:

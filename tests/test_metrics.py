@@ -188,15 +188,16 @@ def test_the_table_has_the_largest_agent_first_and_the_total_last(fleet: Memctl)
     answer = fleet.ok("metrics", "--table")
 
     assert answer.out == (
-        "                                     average        accesses  expired  archived\n"
+        "                                     average        accesses  expired  archived         "
+        "  memories\n"
         "agent         memories  archived  importance  read  at least  per day   per day  storage"
-        "  memories per day\n"
+        "  per day\n"
         "build_agent          2         1         8.0     1         3      0.2       0.2      9 B"
-        "  █▅ ▅\n"
+        "  █▁ ▁\n"
         "агент 🤖             1         0         2.0     0         0      0.0       0.0   1.5 kB"
         "  ▁▁ █\n"
         "all 2 agents         3         1         5.0     1         3      0.2       0.2   1.5 kB"
-        "  █▅ █\n"
+        "  █▁ █\n"
     )
     assert answer.err == (
         "metrics: 'read' covers the last 30 days; rates are since 2026-11-22T09:43:58Z\n"

@@ -756,7 +756,7 @@ def test_pending_steps_can_be_listed_without_changing_anything(
     complaint = f"memctl: {pending} pending; run `memctl migrate`\n"
     assert listed.json == [
         {
-            "version": number,
+            "schema_step": number,
             "name": name[4:],
             "applied_at": AT if number <= steps else None,
             "baseline": number == 1 if number <= steps else None,
@@ -777,9 +777,9 @@ def test_the_list_of_steps_is_a_table(path: Path, memctl: Memctl) -> None:
 
     assert answer == Answer(
         0,
-        "version  name                applied_at            baseline\n"
-        "      1  agent_memory        2026-11-22T09:43:58Z      True\n"
-        "      2  memory_persistence\n",
+        "step  name                applied           baseline\n"
+        "   1  agent_memory        2026-11-22 09:43  True\n"
+        "   2  memory_persistence\n",
         "",
     )
 

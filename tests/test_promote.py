@@ -154,7 +154,7 @@ def links(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
 # Candidates
 
 
-MEETS = "meets all four conditions"
+MEETS = "due"
 
 
 @pytest.mark.parametrize(
@@ -165,39 +165,40 @@ MEETS = "meets all four conditions"
         pytest.param({"type": "success_pattern"}, MEETS, id="a success pattern"),
         pytest.param(
             {"type": "preference"},
-            "type is not one of error_pattern, success_pattern, learning",
+            "type not one of error_pattern, success_pattern, learning",
             id="a preference",
         ),
-        pytest.param({"importance": 7}, "importance 7 is below 8", id="importance 7"),
-        pytest.param({"importance": 7.999}, "importance 7.999 is below 8", id="a little below"),
+        pytest.param({"importance": 7}, "importance 7 of 8", id="importance 7"),
+        pytest.param({"importance": 7.999}, "importance 7.999 of 8", id="a little below"),
         pytest.param({"importance": 100}, MEETS, id="importance 100"),
-        pytest.param(
-            {"importance": "high"}, "importance is not a number", id="importance in words"
-        ),
-        pytest.param({"importance": ""}, "importance is not a number", id="empty importance"),
-        pytest.param({"importance": None}, "importance is not a number", id="no importance"),
-        pytest.param({"importance": b"9"}, "importance is not a number", id="importance in bytes"),
-        pytest.param({"access_count": 4}, "access_count 4 is below 5", id="four accesses"),
+        pytest.param({"importance": "high"}, "importance not a number", id="importance in words"),
+        pytest.param({"importance": ""}, "importance not a number", id="empty importance"),
+        pytest.param({"importance": None}, "importance not a number", id="no importance"),
+        pytest.param({"importance": b"9"}, "importance not a number", id="importance in bytes"),
+        pytest.param({"access_count": 4}, "reads 4 of 5", id="four accesses"),
         pytest.param({"access_count": 5.5}, MEETS, id="a fraction of an access"),
+        pytest.param({"access_count": "often"}, "reads not a number", id="access count in words"),
+        pytest.param({"access_count": None}, "reads not a number", id="no access count"),
         pytest.param(
-            {"access_count": "often"}, "access_count is not a number", id="access count in words"
-        ),
-        pytest.param({"access_count": None}, "access_count is not a number", id="no access count"),
-        pytest.param(
-            {"created_at": "2026-11-08 09:43:59"}, "age_days 13 is below 14", id="a second too new"
+            {"created_at": "2026-11-08 09:43:59"}, "age 13 of 14 days", id="a second too new"
         ),
         pytest.param({"created_at": "2026-11-08T09:43:58.000Z"}, MEETS, id="ISO"),
         pytest.param({"created_at": "2026-11-08T11:43:58+02:00"}, MEETS, id="ISO with an offset"),
         pytest.param(
             {"created_at": "2026-11-08T09:43:58-01:00"},
-            "age_days 13 is below 14",
+            "age 13 of 14 days",
             id="an offset that makes it too new",
         ),
         pytest.param({"created_at": "-000192-09-06T00:00:00.000Z"}, MEETS, id="before the era"),
         pytest.param(
             {"created_at": "2027-01-01 00:00:00"},
-            "age_days -39 is below 14",
+            "created in the future",
             id="created in the future",
+        ),
+        pytest.param(
+            {"created_at": "2026-11-22 09:43:59"},
+            "created in the future",
+            id="created a second in the future",
         ),
         pytest.param(
             {"created_at": "long ago"}, "created_at is not a time", id="unreadable created_at"
@@ -205,7 +206,7 @@ MEETS = "meets all four conditions"
         pytest.param({"created_at": None}, "created_at is not a time", id="no created_at"),
         pytest.param(
             {"importance": 3, "access_count": 0, "created_at": "2026-11-20 09:43:58"},
-            "importance 3 is below 8; access_count 0 is below 5; age_days 2 is below 14",
+            "importance 3 of 8; reads 0 of 5; age 2 of 14 days",
             id="three conditions unmet",
         ),
     ],
@@ -240,16 +241,15 @@ def test_the_list_is_ordered_from_candidates_to_the_furthest_from_it(
     answer = Memctl(path, NOW + timedelta(days=1)).ok("promote", "--dry-run", "--list")
 
     assert re.sub("  +", "|", answer.out) == (
-        "id|agent_id|type|key|importance|access_count|age_days|why|outcome\n"
-        "candidate|build_agent|learning|[bold]k[/]\\x1b|9.5|12|15|meets all four conditions|"
-        "promoted\n"
+        "id|agent|type|key|importance|reads|days old|why|outcome\n"
+        "candidate|build_agent|learning|[bold]k[/]\\x1b|9.5|12|15|due|promoted\n"
         "known|build_agent|learning|known|8|5|15|"
         "promoted at 2026-11-23T09:43:58Z, unchanged since\n"
         "preference|build_agent|preference|p|8|7|15|"
-        "type is not one of error_pattern, success_pattern, learning\n"
-        "unread|build_agent|learning|unread|8|0|15|access_count 0 is below 5\n"
+        "type not one of error_pattern, success_pattern, learning\n"
+        "unread|build_agent|learning|unread|8|0|15|reads 0 of 5\n"
         "new|build_agent|learning|new|3|0|3|"
-        "importance 3 is below 8; access_count 0 is below 5; age_days 3 is below 14\n"
+        "importance 3 of 8; reads 0 of 5; age 3 of 14 days\n"
     )
     assert answer.err == (
         "promote: would promote 1 memory, merge 0 into existing entries, supersede 0 entries\n"
@@ -270,9 +270,9 @@ def test_the_configuration_sets_the_conditions(
 
     assert [(memory["why"], memory["outcome"]) for memory in answer["memories"]] == [
         (MEETS, "promoted"),
-        ("importance 4.4 is below 4.5", None),
-        ("access_count 0 is below 1", None),
-        ("age_days 1 is below 2", None),
+        ("importance 4.4 of 4.5", None),
+        ("reads 0 of 1", None),
+        ("age 1 of 2 days", None),
     ]
 
 

@@ -19,7 +19,7 @@ from memctl.insight import advice
 from memctl.insight.metrics import DayFigures
 from memctl.insight.report import AgentReport, HealthReport, JobFigures, read_report
 from memctl.output.charts import Series, horizontal_bars, line_chart, stacked_bars
-from memctl.output.metrics import readable_bytes
+from memctl.output.fields import readable_bytes
 from memctl.output.report import report_markdown, report_text
 from memctl.output.report_html import report_html
 from memctl.output.terminal import visible

@@ -291,16 +291,15 @@ def test_a_preview_lists_what_is_due_and_changes_nothing(
     assert not lock.exists()
     assert answer == Answer(
         0,
-        "job      id                                    agent_id     type      key  expires_at\n"
-        f"cleanup  {memory}  build_agent  learning  k    2026-11-21T09:43:58.000Z\n"
-        "job    id                                    agent_id     type      key  importance"
+        "job      id                                    agent        type      key  expires\n"
+        f"cleanup  {memory}  build_agent  learning  k    24 h ago\n"
+        "job    id                                    agent        type      key  importance"
         "  decayed\n"
         f"decay  {memory}  build_agent  learning  k             5      4.9\n"
-        "job      id                                    agent_id     type      key  importance"
-        "  access_count  age_days  why" + " " * 87 + "outcome\n"
-        f"promote  {memory}  build_agent  learning  k             5             0         8  "
-        "importance after decay 4.9 is below 8; access_count 0 is below 5; "
-        "age_days 8 is below 14\n",
+        "job      id                                    agent        type      key  importance"
+        "  reads  days old  why\n"
+        f"promote  {memory}  build_agent  learning  k             5      0         8  "
+        "importance after decay 4.9 of 8; reads 0 of 5; age 8 of 14 days\n",
         "cleanup: would archive 1 expired memory\n"
         "decay: would lower the importance of 1 idle memory\n"
         "promote: would promote 0 memories, merge 0 into existing entries, "

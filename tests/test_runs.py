@@ -103,14 +103,14 @@ def test_runs_can_be_filtered(ledger: Memctl, words: list[str], expected: list[i
 def test_a_table_shows_each_run_with_its_error_on_one_line(ledger: Memctl) -> None:
     table = ledger.ok("runs", "--table", "--since", "2d", "--limit", "3")
 
-    assert [line.split()[:2] for line in table.out.splitlines()] == [
-        ["run_id", "job"],
-        ["5", "cleanup"],
-        ["4", "cleanup"],
-        ["3", "decay"],
-    ]
-    assert "the disk is full" in table.out
-    assert table.err == "runs: the list is limited to the newest 3; see --limit\n"
+    assert table.out == (
+        "                                                longest\n"
+        "run  job      started           status    took     lock  error\n"
+        "  5  cleanup  2026-11-22 09:00  crashed\n"
+        "  4  cleanup  2026-11-21 11:00  crashed\n"
+        "  3  decay    2026-11-21 10:00  failed   10 ms     0 ms  the disk is full\n"
+    )
+    assert table.err == "runs: there are more than 3 rows; see --limit and --offset\n"
 
 
 def test_the_ledger_records_the_result_of_a_job(db: sqlite3.Connection, migrated: Memctl) -> None:

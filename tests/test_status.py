@@ -37,6 +37,11 @@ def duration_of(db: sqlite3.Connection, run_id: int) -> int:
     return int(db.execute(query, (run_id,)).fetchone()[0])
 
 
+def readable(size: int) -> str:
+    """Return the size of a small database as the text form shows it."""
+    return f"{size / 1000:.1f} kB"
+
+
 def test_status_of_an_unmigrated_database(path: Path, memctl: Memctl) -> None:
     make_legacy(path, memories=3)
     before = path.read_bytes()
@@ -46,7 +51,7 @@ def test_status_of_an_unmigrated_database(path: Path, memctl: Memctl) -> None:
 
     assert answer == Answer(
         0,
-        f"database  {path} ({len(before)} bytes)\n"
+        f"database  {path} ({readable(len(before))})\n"
         "schema    step 0, pending: 001_agent_memory, 002_memory_persistence\n"
         "memories  3\n"
         "archived  no table\n",
@@ -77,7 +82,7 @@ def test_status_of_a_database_without_the_table(path: Path, memctl: Memctl) -> N
 
     assert answer == Answer(
         0,
-        f"database  {path} ({path.stat().st_size} bytes)\n"
+        f"database  {path} ({readable(path.stat().st_size)})\n"
         "schema    step 0, pending: 001_agent_memory, 002_memory_persistence\n"
         "memories  no table\n"
         "archived  no table\n",
@@ -93,7 +98,7 @@ def test_status_of_a_partly_migrated_database(path: Path, memctl: Memctl) -> Non
 
     assert answer == Answer(
         0,
-        f"database  {path} ({path.stat().st_size} bytes)\n"
+        f"database  {path} ({readable(path.stat().st_size)})\n"
         "schema    step 1, pending: 002_memory_persistence\n"
         "memories  1\n"
         "archived  no table\n",
@@ -106,7 +111,7 @@ def test_status_of_a_migrated_database_before_its_first_job(migrated: Memctl, pa
 
     assert answer == Answer(
         0,
-        f"database  {path} ({path.stat().st_size} bytes)\n"
+        f"database  {path} ({readable(path.stat().st_size)})\n"
         "schema    step 2, current\n"
         "memories  0\n"
         "archived  0\n",
@@ -126,16 +131,17 @@ def test_status_of_a_database_in_use(db: sqlite3.Connection, migrated: Memctl, p
     as_json = later("status", "--json")
 
     cleanup, decay = duration_of(db, 3), duration_of(db, 2)
+    took = max(4, len(f"{max(cleanup, decay)} ms"))
     size = path.stat().st_size
     assert answer == Answer(
         0,
-        f"database  {path} ({size} bytes)\n"
+        f"database  {path} ({readable(size)})\n"
         "schema    step 2, current\n"
         "memories  1\n"
         "archived  1\n"
-        "job      run_id  started_at            status  duration_ms  error\n"
-        f"cleanup       3  2026-11-22T09:58:58Z  ok      {cleanup:>11}\n"
-        f"decay         2  2026-11-22T09:43:58Z  ok      {decay:>11}\n",
+        f"job      status  started           run  {'took':>{took}}\n"
+        f"cleanup  ok      2026-11-22 09:58    3  {f'{cleanup} ms':>{took}}\n"
+        f"decay    ok      2026-11-22 09:43    2  {f'{decay} ms':>{took}}\n",
         "",
     )
     assert as_json.json == {
@@ -187,9 +193,9 @@ def test_unfinished_and_failed_runs_are_shown_escaped(
     answer = migrated("status")
 
     assert answer.out.splitlines()[4:] == [
-        "job    run_id  started_at            status   duration_ms  error",
-        "decay       1  2026-11-22T09:00:00Z  running",
-        "prune       2  2026-11-22T09:00:00Z  failed             5  \\x1b[31m[b]red\\n",
+        "job    status   started           run  took  error",
+        "decay  running  2026-11-22 09:00    1",
+        "prune  failed   2026-11-22 09:00    2  5 ms  \\x1b[31m[b]red\\n",
     ]
 
 
@@ -202,7 +208,7 @@ def test_a_pause_is_shown_while_it_lasts(migrated: Memctl, path: Path) -> None:
 
     assert answer == Answer(
         0,
-        f"database  {path} ({path.stat().st_size} bytes)\n"
+        f"database  {path} ({readable(path.stat().st_size)})\n"
         "schema    step 2, current\n"
         "memories  0\n"
         "archived  0\n"

@@ -10,6 +10,8 @@ from memctl.cli.options import (
     JobOptions,
     KeyOption,
     OutputOptions,
+    PageOptions,
+    PeriodOptions,
     TypeOption,
     run_option,
 )
@@ -18,14 +20,25 @@ from memctl.jobs.archive import archive as archive_memories
 from memctl.jobs.engine import perform
 from memctl.jobs.restore import RestoreConflict
 from memctl.jobs.restore import restore as restore_memories
-from memctl.output.tables import show_rows
-from memctl.output.terminal import show_notice
-from memctl.storage.rows import MOST_ROWS, ArchiveFilter
+from memctl.output.tables import show_records
+from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite.agents import require_agent
-from memctl.storage.sqlite.archive import list_archived
+from memctl.storage.sqlite.archive import ARCHIVED_FIELDS, list_archived
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.times import parse_duration, parse_past
+
+TABLE = {
+    "id": 1,
+    "agent_id": 6,
+    "type": 0,
+    "key": 0,
+    "archived_at": 0,
+    "archived_reason": 2,
+    "importance": 3,
+    "run_id": 4,
+    "value": 5,
+}
 
 AgentOfIds = Annotated[
     str | None, typer.Argument(metavar="AGENT", help="Agent name; optional with --run.")
@@ -50,50 +63,36 @@ SinceOption = Annotated[
 def archived(
     call: GlobalOptions,
     output: OutputOptions,
+    page: PageOptions,
+    period: PeriodOptions,
     agent: AgentArgument,
     type_: TypeOption = None,
     key: KeyOption = None,
     reason: ReasonOption = None,
-    since: SinceOption = None,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", help="Archived at or before this time; same format as --since."
-        ),
-    ] = None,
     search: Annotated[
         str | None,
         typer.Option(
             metavar="TEXT", help="Limit to memories whose key or value contains this text."
         ),
     ] = None,
-    limit: Annotated[
-        int, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Maximum number of rows.")
-    ] = 50,
-    offset: Annotated[
-        int, typer.Option(metavar="N", min=0, max=MOST_ROWS, help="Number of rows to skip.")
-    ] = 0,
 ) -> None:
-    """List an agent's archived memories as JSON, newest first."""
+    """List an agent's archived memories, newest first."""
+    chosen = output.output(call, ARCHIVED_FIELDS)
+    since, until = period.period(call)
     which = ArchiveFilter(
         agent=agent,
         type=type_,
         key=key,
         reason=reason,
-        since=None if since is None else parse_past(since, now=call.moment),
-        until=None if until is None else parse_past(until, now=call.moment),
+        since=since,
+        until=until,
         search=search,
     )
-    form = output.form(call)
     with open_database(call.settings.database, read_only=True) as db:
         require_current(db)
         require_agent(db, agent)
-        rows = list(list_archived(db, which, limit=limit + 1, offset=offset))
-    show_rows(rows[:limit], form)
-    if len(rows) > limit:
-        show_notice(
-            f"archived: the list is limited to the newest {limit}; see --limit", quiet=call.quiet
-        )
+        found = list(list_archived(db, which, limit=page.most + 1, offset=page.offset))
+    show_records(page.page(found, call, command="archived"), TABLE, chosen)
 
 
 def archive(

@@ -9,6 +9,8 @@ import typer
 from memctl.cli.options import GlobalOptions, LockOptions
 from memctl.cli.session import alone_with_database
 from memctl.errors import MemctlError, UsageError
+from memctl.output.contract.documents import Storage
+from memctl.output.tables import show_facts
 from memctl.output.terminal import show_document, show_lines, show_notice
 from memctl.storage.spool import spooled_failures
 from memctl.storage.sqlite.database import Connection, open_database
@@ -50,7 +52,7 @@ def check(
     Findings of severity info do not cause exit 3, and --quiet omits them. While --quick or --full
     reads the whole file, the service's checkpoints cannot complete.
     """
-    from memctl.output.check import finding_lines, plugin_failure, plugin_line
+    from memctl.output.check import finding_facts, plugin_failure, plugin_line
 
     if quick and full:
         raise UsageError("--quick and --full cannot be used together", "choose one")
@@ -74,14 +76,23 @@ def check(
         fixed = sorted(set(offered) - {finding.fix for finding in result.findings})
     ok = result.count("error") == result.count("warning") == 0
     if call.json:
-        document = {"at": to_text(call.moment), "ok": ok, **asdict(result), "fixed": fixed}
+        document = {
+            "at": to_text(call.moment),
+            "database": str(call.settings.database),
+            "storage": Storage(size_bytes=result.size_bytes, wal_bytes=result.wal_bytes),
+            "ok": ok,
+            "depth": result.depth,
+            "memories": result.memories,
+            "findings": [asdict(finding) for finding in result.findings],
+            "fixed": fixed,
+        }
         show_document(document)
     else:
         shown = [one for one in result.findings if not (call.quiet and one.severity == "info")]
-        show_lines(finding_lines(shown))
+        facts = finding_facts(shown)
         if dry_run:
-            show_lines(f"would    {one.fix}" for one in shown if one.fix)
-        show_lines(f"fixed    {what}" for what in fixed)
+            facts += [("would", one.fix) for one in shown if one.fix]
+        show_facts([*facts, *(("fixed", what) for what in fixed)])
         if ok:
             show_notice("check: no problems found", quiet=call.quiet, only_on_terminal=True)
     if not ok:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
@@ -11,12 +10,13 @@ from memctl.cli.options import GlobalOptions
 from memctl.cli.session import alert_document, show_result
 from memctl.config.settings import find_configuration, new_configuration, users_configuration
 from memctl.errors import MemctlError, NotFoundError, UsageError
-from memctl.output.tables import show_rows
-from memctl.output.terminal import show_document, show_line, show_notice
+from memctl.output.tables import show_facts
+from memctl.output.terminal import json_text, show_document, show_line, show_notice
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.times import to_text
 
 if TYPE_CHECKING:  # pydantic is slow to import
+    from memctl.config.describe import Setting
     from memctl.config.file import Configuration, Problem
 
 Action = Literal["show", "path", "validate", "init"]
@@ -42,12 +42,23 @@ def config(
 def _show(call: GlobalOptions) -> None:
     from memctl.config.describe import effective_settings
 
-    rows = [asdict(setting) for setting in effective_settings(call.settings)]
+    settings = effective_settings(call.settings)
     if call.json:
         file = call.settings.file
+        rows = [
+            {"setting": setting.key, "value": setting.value, "source": setting.source}
+            for setting in settings
+        ]
         show_document({"file": None if file is None else str(file), "settings": rows})
         return
-    show_rows(rows, "table")
+    show_facts((setting.key, setting_text(setting)) for setting in settings)
+
+
+def setting_text(setting: "Setting") -> str:
+    """Return a value and its source."""
+    value = setting.value
+    text = "none" if value is None else value if isinstance(value, str) else json_text(value)
+    return f"{text}  ({setting.source})"
 
 
 def _path(call: GlobalOptions) -> None:
@@ -78,12 +89,15 @@ def _validate(call: GlobalOptions) -> None:
         unused = _unused_names(call, configuration)
     except ConfigurationError as error:
         problems = error.problems
-    rows = [problem._asdict() for problem in problems]
     if call.json:
         name = None if file is None else str(file)
+        rows = [
+            {"setting": problem.key, "message": problem.message, "hint": problem.hint}
+            for problem in problems
+        ]
         show_document({"file": name, "problems": rows, "unused_names": unused})
     else:
-        show_rows(rows, "table")
+        show_facts((problem.key, f"{problem.message}; {problem.hint}") for problem in problems)
     if problems:
         raise UsageError(f"{file} is invalid", "correct the problems listed")
     if call.json:

@@ -8,16 +8,15 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import (
-    USUAL_ROWS,
     AgentOption,
     GlobalOptions,
     KeyOption,
-    LimitOption,
     OutputOptions,
+    PageOptions,
     run_option,
 )
 from memctl.errors import UsageError
-from memctl.output.tables import only_columns, show_rows
+from memctl.output.tables import show_records
 from memctl.output.terminal import show_notice, wait_for_reader
 from memctl.storage.rows import EventFilter, EventRecord
 from memctl.storage.sqlite.database import one_view, open_database
@@ -33,12 +32,23 @@ from memctl.storage.times import parse_past
 
 POLL_SECONDS = 0.2
 
-TABLE_OF_EVENTS = ("event_id", "at", "event", "agent_id", "type", "key", "run_id", "detail")
+TABLE = {
+    "event_id": 0,
+    "at": 0,
+    "event": 0,
+    "memory_id": 4,
+    "agent_id": 1,
+    "type": 2,
+    "key": 0,
+    "run_id": 3,
+    "detail": 5,
+}
 
 
 def events(
     call: GlobalOptions,
     output: OutputOptions,
+    page: PageOptions,
     agent: AgentOption = None,
     type_: Annotated[
         str | None, typer.Option("--type", metavar="TYPE", help="Limit to this type of memory.")
@@ -55,7 +65,10 @@ def events(
             help="Start after this event number, at this time, or a duration such as 7d ago.",
         ),
     ] = None,
-    limit: LimitOption = None,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="At or before this time, or a duration such as 7d ago."),
+    ] = None,
     follow: Annotated[
         bool,
         typer.Option(
@@ -65,7 +78,7 @@ def events(
         ),
     ] = False,
 ) -> None:
-    """Print events of memories as JSON, oldest first; by default, the newest 50.
+    """List events of memories, oldest first; by default, the newest 50.
 
     With --since, prints the first events after it; pass the last event_id to continue from there.
     """
@@ -73,32 +86,41 @@ def events(
     is_cursor = since is not None and re.fullmatch("[0-9]{1,12}", since) is not None
     cursor = int(since) if since is not None and is_cursor else 0
     moment = parse_past(since, now=now) if since is not None and not is_cursor else None
-    which = EventFilter(agent=agent, type=type_, key=key, event=event, run_id=run, since=moment)
-    form = output.form(call)
-    if follow and form in ("csv", "table"):
+    which = EventFilter(
+        agent=agent,
+        type=type_,
+        key=key,
+        event=event,
+        run_id=run,
+        since=moment,
+        until=None if until is None else parse_past(until, now=now),
+    )
+    chosen = output.output(call, EventRecord._fields)
+    if follow and chosen.form in ("csv", "table"):
         raise UsageError("--follow prints one JSON object a line", "leave out --table and --csv")
-    most = limit or USUAL_ROWS
+    if follow and (page.offset or until):
+        raise UsageError("--follow has no end", "leave out --offset and --until")
     path = call.settings.database
     with open_database(path, read_only=True) as db, one_view(db):
         require_current(db)
         pruned = pruned_after(db, cursor)
         if since is None:
-            found = read_newest_events(db, which, limit=most)
+            found = read_newest_events(db, which, limit=page.most, offset=page.offset)
             cursor = newest_visible_event(db)
         else:
-            found = read_events(db, which, after=cursor, limit=most + 1)
+            found = read_events(db, which, after=cursor, limit=page.most + 1, offset=page.offset)
     notify = functools.partial(_show_event_notice, call)
     if pruned:
         notify(f"events up to {pruned} have been pruned")
     if follow:
         wait = functools.partial(wait_for_reader, POLL_SECONDS)
         coming = follow_events(path, which, after=cursor, wait=wait, report=notify)
-        show_rows((record._asdict() for record in itertools.islice(coming, limit)), "nl")
+        records = (record._asdict() for record in itertools.islice(coming, page.limit))
+        show_records(records, TABLE, chosen._replace(form="nl"))
         return
-    columns = TABLE_OF_EVENTS if form == "table" else EventRecord._fields
-    show_rows(only_columns(columns, (record._asdict() for record in found[:most])), form)
-    if len(found) > most:
-        notify(f"there are more; continue with --since {found[most - 1].event_id}")
+    show_records((record._asdict() for record in found[: page.most]), TABLE, chosen)
+    if len(found) > page.most:
+        notify(f"there are more; continue with --since {found[page.most - 1].event_id}")
 
 
 def _show_event_notice(call: GlobalOptions, sentence: str) -> None:

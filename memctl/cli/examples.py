@@ -161,6 +161,7 @@ EXAMPLES = {
         Example("Create a commented configuration file", "memctl config init --config memctl.toml"),
     ),
     "alerts": (Example("Test the alert command", "memctl alerts test || echo failed"),),
+    "schema": (Example("Print the JSON Schema of `memctl list`", "memctl schema list"),),
     "completion": (
         Example("Enable completion in this shell", "source <(memctl completion bash)"),
         Example(

@@ -7,12 +7,12 @@ import typer
 
 from memctl.cli.options import AgentArgument, GlobalOptions
 from memctl.errors import UsageError
-from memctl.output.tables import only_columns, show_facts, show_rows
+from memctl.output.tables import Output, show_facts, show_records
 from memctl.output.terminal import show_document
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.migrations import require_current
 
-TABLE_OF_HISTORY = ("event_id", "at", "event", "memory_id", "run_id", "detail")
+HISTORY = {"event_id": 0, "at": 0, "event": 0, "memory_id": 2, "run_id": 1, "detail": 1}
 
 
 def explain(
@@ -38,5 +38,5 @@ def explain(
     if call.json:
         show_document({**asdict(found), "history": history})
         return
-    show_facts(explanation_facts(found, policies.of(found.agent_id, found.type)))
-    show_rows(only_columns(TABLE_OF_HISTORY, history), "table")
+    show_facts(explanation_facts(found, policies.of(found.agent_id, found.type)).items())
+    show_records(history, HISTORY, Output("table", call.moment))

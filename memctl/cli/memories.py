@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Annotated
 
 import typer
@@ -11,14 +11,27 @@ from memctl.agent_memory import DEFAULT_IMPORTANCE, AgentMemory
 from memctl.cli.options import AgentArgument, GlobalOptions, LockOptions, OutputOptions, TypeOption
 from memctl.errors import MemctlError, NotFoundError, UsageError, counted
 from memctl.output.messages import Message
-from memctl.output.tables import show_facts, show_rows
+from memctl.output.tables import Output, show_facts, show_records
 from memctl.output.terminal import show_document, show_message, show_notice, show_value
-from memctl.storage.memory import MOST_BYTES, TYPES, MemoryType
+from memctl.storage.memory import MOST_BYTES, TYPES, Memory, MemoryType
 from memctl.storage.rows import MOST_ROWS
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.text import from_bytes
 from memctl.storage.times import parse_duration
+
+MEMORY_FIELDS = [field.name for field in fields(Memory)]
+TABLE = {
+    "id": 1,
+    "agent_id": 6,
+    "type": 0,
+    "key": 0,
+    "importance": 0,
+    "last_accessed": 2,
+    "access_count": 4,
+    "expires_at": 3,
+    "value": 5,
+}
 
 TYPE = typer.Argument(metavar="TYPE", help=f"One of {', '.join(TYPES)}.")
 KeyArgument = Annotated[
@@ -112,12 +125,12 @@ def list_(
     ] = None,
 ) -> None:
     """List an agent's memories as JSON, most important first; counts no access."""
-    form = output.form(call)
+    chosen = output.output(call, MEMORY_FIELDS)
     with _memories(call) as memories:
         found = memories.recall_all(agent, type_, limit=limit)
     if not found:
         _require_agent(call, agent)
-    show_rows(map(asdict, found), form)
+    show_records(map(asdict, found), TABLE, chosen)
 
 
 def forget(
@@ -157,17 +170,13 @@ def summary(
         raise UsageError("--json and --table cannot be used together", "choose one")
     with _memories(call) as memories:
         found = memories.summary(agent)
-    if not found.total:
+    if not found.memories:
         _require_agent(call, agent)
     if not table:
         show_document({"agent_id": agent, **asdict(found)})
         return
-    show_facts({"memories": found.total, **found.by_type})
-    columns = ("type", "key", "importance", "access_count", "last_accessed")
-    show_rows(
-        ({column: getattr(memory, column) for column in columns} for memory in found.top_memories),
-        "table",
-    )
+    show_facts([("memories", found.memories), *found.by_type.items()])
+    show_records(map(asdict, found.top_memories), TABLE, Output("table", call.moment))
 
 
 def _memories(call: GlobalOptions, lock: LockOptions | None = None) -> AgentMemory:

@@ -8,7 +8,7 @@ import typer
 from memctl.cli.options import AgentOption, FileOption, GlobalOptions, OutputOptions
 from memctl.cli.session import write_or_show
 from memctl.errors import UsageError
-from memctl.output.tables import show_rows, show_table
+from memctl.output.tables import show_records
 from memctl.output.terminal import show_document, show_notice
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.migrations import require_current
@@ -39,6 +39,10 @@ def metrics(
     from memctl.output import metrics as metrics_output
 
     form = output.form(call)
+    if output.columns is not None and form == "json":
+        raise UsageError(
+            "--columns requires a list", "use --table, --csv or --nl, whose rows have columns"
+        )
     if prometheus and (call.json or form != "json" or history):
         raise UsageError(
             "--prometheus cannot be used with --history or another format", "omit the other options"
@@ -66,9 +70,12 @@ def metrics(
     elif form == "json":
         show_document(metrics_output.metrics_document(found))
     elif form == "table":
-        show_table(*metrics_output.metrics_table(found))
+        records = metrics_output.metrics_records(found)
+        show_records(records, metrics_output.TABLE, output.output(call, metrics_output.TABLE))
         show_notice(f"metrics: {metrics_output.metrics_note(found)}", quiet=call.quiet)
     elif found.history:
-        show_rows(metrics_output.history_rows(found.history), form)
+        rows = metrics_output.history_rows(found.history)
+        show_records(rows, {}, output.output(call, metrics_output.HISTORY_FIELDS))
     else:
-        show_rows(metrics_output.metrics_rows(found), form)
+        rows = metrics_output.metrics_rows(found)
+        show_records(rows, {}, output.output(call, metrics_output.FIELDS))

@@ -10,13 +10,16 @@ import typer
 from memctl.cli.options import GlobalOptions, LockOptions
 from memctl.cli.session import alone_with_database, show_result
 from memctl.errors import SchemaError, UsageError, counted
-from memctl.output.tables import show_rows
+from memctl.output.tables import Output, show_records
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.database import open_database, open_or_create_database, prepare_place
 from memctl.storage.sqlite.locking import exclusive
 
 if TYPE_CHECKING:  # sqlite-utils is slow to import
     from memctl.storage.sqlite.migrate import MigrateResult
+
+
+STEPS = {"schema_step": 0, "name": 0, "applied_at": 1, "baseline": 2}
 
 
 def migrate(
@@ -130,7 +133,7 @@ def _show_steps(call: GlobalOptions, *, listing: bool, exit_code: bool) -> None:
         pending = migrations.pending(db)
     rows = [
         {
-            "version": step.version,
+            "schema_step": step.version,
             "name": step.name,
             "applied_at": present[step.version].applied_at if step.version in present else None,
             "baseline": bool(present[step.version].baseline) if step.version in present else None,
@@ -138,7 +141,7 @@ def _show_steps(call: GlobalOptions, *, listing: bool, exit_code: bool) -> None:
         for step in migrations.available()
     ]
     if listing:
-        show_rows(rows, "json" if call.json else "table")
+        show_records(rows, STEPS, Output("json" if call.json else "table", call.moment))
     if exit_code and pending:
         verb = "is" if len(pending) == 1 else "are"
         raise SchemaError(f"{counted(len(pending), 'step')} {verb} pending", "run `memctl migrate`")

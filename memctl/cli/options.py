@@ -5,23 +5,27 @@ They are in bundles, each of which is one parameter of a command's function; see
 
 import functools
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from memctl.config.settings import Settings, load_settings
-from memctl.errors import UsageError
+from memctl.errors import UsageError, name_like
 from memctl.jobs.engine import MOST_LOCK_WAIT
 from memctl.output.messages import LogFormat
-from memctl.output.tables import Format
+from memctl.output.tables import Format, Output
+from memctl.output.terminal import show_notice
 from memctl.storage.rows import MOST_ROWS
 from memctl.storage.sqlite.database import database_path
 from memctl.storage.sqlite.files import output_path
-from memctl.storage.times import is_possible, parse_moment, to_text
+from memctl.storage.times import is_possible, parse_moment, parse_past, to_text
+
+USUAL_ROWS = 50
+Row = TypeVar("Row")
 
 # The environment variable with which a shell requests completions.
 ASKED_BY = "_MEMCTL_COMPLETE"
@@ -147,6 +151,11 @@ class OutputOptions:
     table: Annotated[bool, typer.Option("--table", "-t", help="Print a table.")] = False
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False
     nl: Annotated[bool, typer.Option("--nl", help="Print one JSON object per line.")] = False
+    wide: Annotated[bool, typer.Option("--wide", help="Print a table with all fields.")] = False
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="Print only these fields, in this order."),
+    ] = None
 
     def form(self, call: GlobalOptions) -> Format:
         """Return the chosen format.
@@ -155,7 +164,7 @@ class OutputOptions:
         """
         forms: dict[Format, bool] = {
             "json": call.json,
-            "table": self.table,
+            "table": self.table or self.wide,
             "csv": self.csv,
             "nl": self.nl,
         }
@@ -164,7 +173,83 @@ class OutputOptions:
             raise UsageError(
                 "--json, --table, --csv and --nl cannot be used together", "choose one"
             )
+        if self.wide and self.columns is not None:
+            raise UsageError("--wide and --columns cannot be used together", "choose one")
         return chosen[0] if chosen else "json"
+
+    def output(self, call: GlobalOptions, fields: Collection[str]) -> Output:
+        """Return how records with these fields are printed.
+
+        Raises UsageError for an unknown field, or for options that cannot be used together.
+        """
+        form = self.form(call)
+        if self.columns is None:
+            return Output(form, call.moment, wide=self.wide)
+        columns = [name.strip() for name in self.columns.split(",")]
+        for name in columns:
+            if name not in fields:
+                like = name_like(name, fields)
+                hint = f"did you mean {like}?" if like else f"use one of {', '.join(fields)}"
+                raise UsageError(f"there is no column '{name}'", hint)
+        return Output(form, call.moment, columns=list(dict.fromkeys(columns)))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PageOptions:
+    """Which of the records a list shows."""
+
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=MOST_ROWS, help="Maximum number of rows. Defaults to 50."
+        ),
+    ] = None
+    offset: Annotated[
+        int, typer.Option(metavar="N", min=0, max=MOST_ROWS, help="Number of rows to skip.")
+    ] = 0
+
+    @property
+    def most(self) -> int:
+        """The maximum number of rows."""
+        return self.limit or USUAL_ROWS
+
+    def page(self, records: Sequence[Row], call: GlobalOptions, *, command: str) -> Sequence[Row]:
+        """Return the rows of this page, given one more than it shows; print that there are more."""
+        if len(records) > self.most:
+            show_notice(
+                f"{command}: there are more than {self.most} rows; see --limit and --offset",
+                quiet=call.quiet,
+            )
+        return records[: self.most]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PeriodOptions:
+    """The period of the records that a list shows."""
+
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="At or after this time, or within a duration such as 7d."
+        ),
+    ] = None
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="At or before this time; same format as --since."),
+    ] = None
+
+    def period(self, call: GlobalOptions) -> tuple[datetime | None, datetime | None]:
+        """Return the first and the last moment of the period; None: without a limit.
+
+        Raises UsageError for what is not a time, and if the period ends before it starts.
+        """
+        since, until = (
+            None if text is None else parse_past(text, now=call.moment)
+            for text in (self.since, self.until)
+        )
+        if since is not None and until is not None and until < since:
+            raise UsageError("--until is before --since", "swap them")
+        return since, until
 
 
 ConfigDirOption = Annotated[
@@ -187,12 +272,6 @@ TypeOption = Annotated[
     str | None, typer.Option("--type", metavar="TYPE", help="Limit to this type.")
 ]
 KeyOption = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Limit to this key.")]
-
-USUAL_ROWS = 50
-LimitOption = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Maximum number of rows. Defaults to 50."),
-]
 
 
 def run_option(help: str) -> Any:

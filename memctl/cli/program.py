@@ -39,6 +39,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "Setup": {
         "schedule": ("schedule",),
         "config": ("config", "alerts"),
+        "schema": ("schema",),
         "completion": ("completion",),
     },
     "Demo": {"demo": ("demo",)},

@@ -44,7 +44,7 @@ def schedule(
     installation = _this_installation(settings, config_dir and config_dir.absolute())
     texts = {"crontab": crontab(installation)} if cron else systemd_units(installation)
     if call.json:
-        show_document(texts)
+        show_document({"files": texts})
     else:
         show_text(["\n".join(texts.values())])
     if installation.owner == "root":

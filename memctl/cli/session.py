@@ -11,6 +11,7 @@ from memctl.errors import MemctlError
 from memctl.jobs.alerts import UNDER_ALERT, run_command
 from memctl.jobs.engine import JobReport, JobRequest, JobResult
 from memctl.jobs.watchdog import Watch
+from memctl.output.contract import VERSION
 from memctl.output.results import show_report
 from memctl.output.terminal import json_text, show_document, show_notice, show_text, visible
 from memctl.storage.engines import exclusive
@@ -78,7 +79,7 @@ def alert_document(call: GlobalOptions, alert: Alert, *, at: str) -> str:
     """Return the JSON that the alert command receives."""
     return json_text(
         {
-            "schema": 1,
+            "schema": VERSION,
             "at": at,
             "database": str(call.settings.database.resolve()),
             "message": visible(alert.message),

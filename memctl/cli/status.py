@@ -4,11 +4,14 @@ from dataclasses import asdict
 
 from memctl.cli.options import GlobalOptions
 from memctl.insight.status import read_status
-from memctl.output.tables import show_facts, show_rows
+from memctl.output.contract.documents import Storage
+from memctl.output.fields import readable_bytes
+from memctl.output.tables import Output, show_facts, show_records
 from memctl.output.terminal import show_document
 from memctl.storage.sqlite.database import one_view, open_database, table_exists
 from memctl.storage.sqlite.pause import current_pause
 
+JOBS = {"job": 0, "status": 0, "started_at": 0, "run_id": 0, "duration_ms": 1, "error": 2}
 FEATURE_STATES = {
     "on": "on since {since}",
     "outdated": "on, but created by another version of memctl: run `memctl enable {feature}`",
@@ -23,16 +26,18 @@ def status(call: GlobalOptions) -> None:
         found = read_status(db, path)
         paused = current_pause(db, now=call.moment) if table_exists(db, "memory_state") else None
     if call.json:
-        show_document({**asdict(found), "paused": paused._asdict() if paused else None})
+        document = asdict(found) | {"paused": paused._asdict() if paused else None}
+        size = Storage(size_bytes=document.pop("size_bytes"), wal_bytes=document.pop("wal_bytes"))
+        show_document({"database": document.pop("database"), "storage": size, **document})
         return
     state = ", current" if not found.problem else ""
     if found.pending:
         state = f", pending: {', '.join(found.pending)}"
     facts = {
-        "database": f"{found.database} ({found.size_bytes} bytes)",
-        "schema": f"step {found.version}{state}",
-        "memories": "no table" if found.memories is None else found.memories,
-        "archived": "no table" if found.archived is None else found.archived,
+        "database": f"{found.database} ({readable_bytes(found.size_bytes)})",
+        "schema": f"step {found.schema_step}{state}",
+        "memories": "no table" if found.memories is None else f"{found.memories:,}",
+        "archived": "no table" if found.archived is None else f"{found.archived:,}",
         "problem": found.problem,
         "paused": paused and f"until {paused.until or '`memctl resume`'}: {paused.reason}",
     }
@@ -41,5 +46,5 @@ def status(call: GlobalOptions) -> None:
         for feature in found.features
         if feature.state != "off"
     }
-    show_facts({name: fact for name, fact in facts.items() if fact is not None})
-    show_rows((asdict(job) for job in found.jobs), "table")
+    show_facts((name, fact) for name, fact in facts.items() if fact is not None)
+    show_records(map(asdict, found.jobs), JOBS, Output("table", call.moment))

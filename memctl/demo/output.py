@@ -7,8 +7,8 @@ from pathlib import Path
 from memctl.demo.fleet import FLEET, FORGOTTEN
 from memctl.demo.story import Month, Scene
 from memctl.insight.metrics import Metrics
-from memctl.output.metrics import metrics_document, metrics_note, metrics_table
-from memctl.output.tables import show_table
+from memctl.output.metrics import TABLE, metrics_document, metrics_note, metrics_records
+from memctl.output.tables import Output, show_records
 from memctl.output.terminal import show_document, show_styled
 
 KEPT_AS = Path("demo.db")
@@ -67,7 +67,7 @@ def show_end(metrics: Metrics, *, program: str, kept: Path | None) -> None:
 
 def show_metrics(metrics: Metrics) -> None:
     """Print the table that `memctl metrics --table` prints."""
-    show_table(*metrics_table(metrics))
+    show_records(metrics_records(metrics), TABLE, Output("table", metrics.at))
 
 
 def show_json(metrics: Metrics, happened: Sequence[Scene | Month], *, kept: Path | None) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memctl.errors import SchemaError
+from memctl.insight.metrics import database_size
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.database import Connection, count_rows, table_exists
 from memctl.storage.sqlite.features import FeatureStatus, read_features
@@ -16,7 +17,8 @@ class Status:
 
     database: str
     size_bytes: int
-    version: int
+    wal_bytes: int
+    schema_step: int
     pending: list[str]
     problem: str | None
     memories: int | None
@@ -35,10 +37,12 @@ def read_status(db: Connection, path: Path) -> Status:
             migrations.require_current(db)
     except SchemaError as error:
         problem = str(error)
+    size = database_size(path)
     return Status(
         database=str(path),
-        size_bytes=path.stat().st_size,
-        version=present[-1].version if present else 0,
+        size_bytes=size.size_bytes,
+        wal_bytes=size.wal_bytes,
+        schema_step=present[-1].version if present else 0,
         pending=pending,
         problem=problem,
         memories=count_rows(db, "agent_memory"),

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from memctl.config.policies import DecayPolicy, PromotePolicy
-from memctl.errors import RefusedError
+from memctl.errors import RefusedError, counted
 from memctl.jobs.knowledge import content_hash
 from memctl.storage.knowledge import ENTRY_TYPES, ConditionsMet
 from memctl.storage.rows import AffectedMemory
@@ -45,27 +45,29 @@ class Considered(ConditionsMet):
             return f"promoted at {self.known_since}, unchanged since"
         unmet = []
         if not self.is_type:
-            unmet.append(f"type is not one of {', '.join(ENTRY_TYPES)}")
+            unmet.append(f"type not one of {', '.join(ENTRY_TYPES)}")
         if not self.is_important:
             decayed = "" if self.importance_that_counts == self.importance else " after decay"
             unmet.append(
                 _shortage(f"importance{decayed}", self.importance_that_counts, policy.importance)
             )
         if not self.is_read:
-            unmet.append(_shortage("access_count", self.access_count, policy.accesses))
-        if self.age_days is None:
+            unmet.append(_shortage("reads", self.access_count, policy.accesses))
+        if self.age is None:
             unmet.append("created_at is not a time")
+        elif self.age < 0:
+            unmet.append("created in the future")
         elif not self.is_old:
-            unmet.append(_shortage("age_days", self.age_days, policy.age.days))
+            unmet.append(f"age {self.age_days} of {counted(policy.age.days, 'day')}")
         if not unmet and self.importance_that_counts != self.importance:
-            return f"met all four conditions with importance {self.judged:g}"
-        return "; ".join(unmet) or "meets all four conditions"
+            return f"due: importance {self.judged:g} when the last other condition was met"
+        return "; ".join(unmet) or "due"
 
 
 def _shortage(name: str, value: Any, least: float) -> str:
     if isinstance(value, int | float):
-        return f"{name} {value} is below {least:g}"
-    return f"{name} is not a number"
+        return f"{name} {value:g} of {least:g}"
+    return f"{name} not a number"
 
 
 def find_candidates(

@@ -9,11 +9,10 @@ from memctl.insight.findings import Finding
 MOST_SHOWN = 3  # findings in the single line of a plug-in
 
 
-def finding_lines(findings: Iterable[Finding]) -> list[str]:
-    """Return a line for each finding."""
+def finding_facts(findings: Iterable[Finding]) -> list[tuple[str, str]]:
+    """Return the severity of each finding, and what it says."""
     return [
-        f"{finding.severity:<7}  {finding.message}"
-        + (f"; {finding.advice}" if finding.advice else "")
+        (finding.severity, finding.message + (f"; {finding.advice}" if finding.advice else ""))
         for finding in findings
     ]
 

@@ -107,6 +107,8 @@ def _lack(condition: Condition, memory: ActiveMemory) -> str:
     if name == "age_days":
         if found is None:
             return f"its age is unknown, because '{memory.created_at}' is not a time"
+        if found < 0:
+            return "created in the future"
         name, number = "age", _days
     elif name == "importance" and found != memory.importance:
         name = "importance after decay"
@@ -135,10 +137,10 @@ def _retention(retention: Retention, protected: float) -> str:
 
 def _days(days: float) -> str:
     """Return a number of days in its two largest units, such as `13 days 22 hours`."""
-    minutes = round(abs(days) * 1440)
+    minutes = round(days * 1440)
     counts = {"day": minutes // 1440, "hour": minutes // 60 % 24, "minute": minutes % 60}
     units = [counted(count, unit) for unit, count in counts.items() if count]
-    return ("-" if days < 0 else "") + (" ".join(units[:2]) or "less than a minute")
+    return " ".join(units[:2]) or "less than a minute"
 
 
 def _number(value: Any) -> str:

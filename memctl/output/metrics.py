@@ -5,12 +5,31 @@ from itertools import dropwhile
 
 from memctl.errors import counted
 from memctl.insight.metrics import DayFigures, History, Metrics
-from memctl.output.tables import Cell, Column
+from memctl.output.contract.documents import Storage
+from memctl.output.contract.figures import CurrentFigures, FiguresOfDay
 from memctl.output.terminal import json_key
 from memctl.storage.figures import Figures, by_agent, total
 from memctl.storage.times import to_text
 
 BARS = "▁▂▃▄▅▆▇█"
+
+# The fields of records.
+FIELDS = ("agent_id", "type", *CurrentFigures.__annotations__)
+HISTORY_FIELDS = ("date", "agent_id", "type", *FiguresOfDay.__annotations__)
+
+TABLE = {
+    "agent_id": 0,
+    "memories": 0,
+    "archived": 0,
+    "importance_avg": 1,
+    "accessed_memories": 0,
+    "accesses": 4,
+    "accesses_at_least": 4,
+    "expired_per_day": 2,
+    "archived_per_day": 3,
+    "storage_bytes": 1,
+    "trend": 5,
+}
 
 
 def metrics_document(metrics: Metrics) -> dict[str, object]:
@@ -25,7 +44,10 @@ def metrics_document(metrics: Metrics) -> dict[str, object]:
         }
     return {
         "at": to_text(metrics.at),
-        "database": metrics.database._asdict(),
+        "database": metrics.database.path,
+        "storage": Storage(
+            size_bytes=metrics.database.size_bytes, wal_bytes=metrics.database.wal_bytes
+        ),
         "period": {"since": to_text(metrics.since), "days": round(metrics.days, 6)},
         "accesses_since": metrics.accesses_since and to_text(metrics.accesses_since),
         "system": {
@@ -37,7 +59,7 @@ def metrics_document(metrics: Metrics) -> dict[str, object]:
     }
 
 
-def level(metrics: Metrics, figures: Figures) -> dict[str, object]:
+def level(metrics: Metrics, figures: Figures) -> CurrentFigures:
     """Return the figures of a type, an agent, or the system."""
     return {
         "memories": figures.memories,
@@ -59,7 +81,7 @@ def _history_of(days: Sequence[DayFigures] | None) -> dict[str, object]:
     return {"history": [{"date": day.date, "figures": day_figures(day)} for day in days]}
 
 
-def day_figures(day: DayFigures) -> dict[str, object]:
+def day_figures(day: DayFigures) -> FiguresOfDay:
     """Return the figures of a day's snapshot, null without one, and the changes of that day."""
     figures, changes = day.figures, day.changes
     return {
@@ -89,45 +111,20 @@ def history_rows(history: History) -> Iterator[Mapping[str, object]]:
         yield {"date": day.date, "agent_id": agent, "type": type_, **day_figures(day)}
 
 
-def metrics_table(metrics: Metrics) -> tuple[list[Column], list[list[Cell]]]:
-    """Return the columns and rows of the table: the largest agent first, and the sum of all last.
-
-    The columns that a narrow terminal leaves out first have the highest numbers.
-    """
+def metrics_records(metrics: Metrics) -> list[Mapping[str, object]]:
+    """Return a record for each agent, the largest first, and the sum of all last."""
     histories = metrics.history.by_agent() if metrics.history else {}
     agents = {agent: total(types.values()) for agent, types in by_agent(metrics.figures).items()}
     ordered = sorted(agents, key=lambda agent: (-agents[agent].memories, agent))
-    rows = [
-        [agent, *_cells(metrics, agents[agent]), sparkline(histories.get(agent, ()))]
-        for agent in ordered
-    ]
     everything = metrics.history.of_all() if metrics.history else []
-    rows.append(
-        [
-            f"all {counted(len(agents), 'agent')}",
-            *_cells(metrics, metrics.system),
-            sparkline(everything),
-        ]
-    )
-    columns = [
-        Column("agent"),
-        Column("memories", numeric=True),
-        Column("archived", numeric=True),
-        Column("average\nimportance", numeric=True, rank=1),
-        Column("read", numeric=True),
-        Column("accesses", numeric=True, rank=3),
-        Column("accesses\nat least", numeric=True, rank=3),
-        Column("expired\nper day", numeric=True),
-        Column("archived\nper day", numeric=True, rank=2),
-        Column("storage", numeric=True),
-        Column("memories per day", rank=4),
+    rows = [(agent, agents[agent], histories.get(agent, ())) for agent in ordered]
+    rows.append((f"all {counted(len(agents), 'agent')}", metrics.system, everything))
+    # The lower bound is of use only where accesses are not counted.
+    unused = {} if metrics.accesses_since is None else {"accesses_at_least": None}
+    return [
+        {"agent_id": name, **level(metrics, figures), **unused, "trend": sparkline(days)}
+        for name, figures, days in rows
     ]
-    present = [
-        number
-        for number in range(len(columns))
-        if any(row[number] not in (None, "") for row in rows)
-    ]
-    return [columns[number] for number in present], [[row[n] for n in present] for row in rows]
 
 
 def metrics_note(metrics: Metrics) -> str:
@@ -135,26 +132,18 @@ def metrics_note(metrics: Metrics) -> str:
     return f"'read' covers the last 30 days; rates are since {to_text(metrics.since)}"
 
 
-def _cells(metrics: Metrics, figures: Figures) -> list[Cell]:
-    return [
-        f"{figures.memories:,}",
-        f"{figures.archived_memories:,}",
-        readable_average(figures),
-        f"{figures.accessed_memories:,}",
-        None if figures.accesses is None else f"{figures.accesses:,}",
-        f"{figures.accesses_at_least:,}" if metrics.accesses_since is None else None,
-        f"{figures.expired / metrics.days:,.1f}",
-        f"{figures.archived / metrics.days:,.1f}",
-        readable_bytes(figures.storage_bytes),
-    ]
-
-
 def sparkline(days: Sequence[DayFigures]) -> str:
-    """Draw the number of memories by day, from 0 to the maximum; no snapshot leaves a gap."""
-    most = max((day.figures.memories for day in days if day.figures), default=0)
+    """Draw the number of memories by day; a day without a snapshot leaves a gap.
+
+    The lowest bar is the minimum of the period and the highest the maximum, so that a change shows
+    however small it is beside the number. Without a change, all bars are the lowest.
+    """
+    numbers = [day.figures.memories if day.figures else None for day in days]
+    known = [number for number in numbers if number is not None]
+    least, most = min(known, default=0), max(known, default=0)
     return "".join(
-        BARS[day.figures.memories * 7 // max(most, 1)] if day.figures else " "
-        for day in dropwhile(lambda day: day.figures is None, days)
+        " " if number is None else BARS[(number - least) * 7 // max(most - least, 1)]
+        for number in dropwhile(lambda number: number is None, numbers)
     )
 
 
@@ -162,13 +151,3 @@ def readable_average(figures: Figures) -> str | None:
     """Return the average importance for people, or None if there is none."""
     average = figures.importance_average
     return None if average is None else f"{average:.1f}"
-
-
-def readable_bytes(count: int) -> str:
-    """Return a number of bytes for people: `1.2 MB`."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.5:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 99.95 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:,.1f} TB"

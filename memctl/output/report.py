@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from memctl.insight.advice import advise
 from memctl.insight.report import HealthReport, ReportedCandidate
+from memctl.output.contract.documents import Storage
 from memctl.output.report_sections import ReportSection, sections, title
 from memctl.output.tables import Cell, table_text
 from memctl.output.terminal import visible
@@ -67,7 +68,10 @@ def report_document(report: HealthReport) -> dict[str, object]:
         "at": to_text(report.at),
         "since": to_text(report.since),
         "changes_known_since": to_text(max(report.since, report.first_moment)),
-        "database": report.database._asdict(),
+        "database": report.database.path,
+        "storage": Storage(
+            size_bytes=report.database.size_bytes, wal_bytes=report.database.wal_bytes
+        ),
         "advice": advise(report),
         "findings": list(report.findings),
         "system": {**_figures(report.figures), **_changes(report.sum_of_changes)},
@@ -133,5 +137,5 @@ def _candidates(count: int, shown: Sequence[ReportedCandidate]) -> dict[str, obj
     names = ("importance", "access_count", "age_days")
     return {
         "count": count,
-        "memories": [_memory(ReportedMemory(*found[:3], found[3:6]), *names) for found in shown],
+        "shown": [_memory(ReportedMemory(*found[:3], found[3:6]), *names) for found in shown],
     }

@@ -6,7 +6,7 @@ from html import escape
 from memctl.insight.advice import advise
 from memctl.insight.report import HealthReport
 from memctl.output.charts import Series, horizontal_bars, line_chart, stacked_bars
-from memctl.output.metrics import readable_bytes
+from memctl.output.fields import readable_bytes
 from memctl.output.report_sections import ReportSection, growth, sections
 from memctl.output.tables import Cell
 from memctl.output.terminal import visible

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from memctl.errors import counted
 from memctl.insight.advice import advise
 from memctl.insight.report import AGE_BEFORE_UNREAD_COUNTS, MOST, HealthReport
-from memctl.output.metrics import readable_average, readable_bytes, sparkline
+from memctl.output.fields import readable_bytes
+from memctl.output.metrics import readable_average, sparkline
 from memctl.output.tables import Cell, Column
 from memctl.storage.sqlite.report import ReportedMemory
 from memctl.storage.times import to_text

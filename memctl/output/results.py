@@ -1,9 +1,12 @@
 """The output of a job: a sentence on stderr, and JSON or the changed memories on stdout."""
 
+from collections.abc import Mapping, Sequence
+
 from memctl.errors import counted
 from memctl.jobs.engine import JobReport, JobResult
+from memctl.output.fields import Ranks
 from memctl.output.messages import Message
-from memctl.output.tables import show_rows
+from memctl.output.tables import Output, show_records
 from memctl.output.terminal import json_key, show_document, show_message
 from memctl.storage.rows import AffectedMemory
 from memctl.storage.times import to_text
@@ -55,7 +58,8 @@ def show_report(report: JobReport[JobResult], *, as_json: bool, listing: bool, q
     if as_json:
         show_document(job_document(report, listing=listing))
     elif listing and report.result:
-        show_rows((memory_row(memory) for memory in report.result.tally.memories), "table")
+        records = [memory_row(memory) for memory in report.result.tally.memories]
+        show_records(records, memory_ranks(records), Output("table", report.cutoff))
     show_outcome(report, as_json=as_json, quiet=quiet)
 
 
@@ -91,7 +95,7 @@ def job_document(report: JobReport[JobResult], *, listing: bool) -> dict[str, ob
         if report.result.refusal:
             document["refused"] = report.result.refusal.message
         if listing:
-            document["memories"] = [memory_row(memory) for memory in tally.memories]
+            document["listed"] = [memory_row(memory) for memory in tally.memories]
     if report.pause:
         document["paused"] = report.pause._asdict()
     return document | {"duration_ms": report.duration_ms, "longest_lock_ms": report.longest_lock_ms}
@@ -118,6 +122,13 @@ def job_sentence(report: JobReport[JobResult]) -> str:
         if report.result.at_once:
             parts.append(f"held the write lock for {report.longest_lock_ms / 1000:.1f} s")
     return "; ".join(parts)
+
+
+def memory_ranks(records: Sequence[Mapping[str, object]]) -> Ranks:
+    """Return the ranks of the fields of memories that a job changes, and of what it changes."""
+    ranks = {"job": 0, "id": 1, "agent_id": 1, "type": 4, "key": 0, "why": 0, "outcome": 2}
+    names = dict.fromkeys(name for record in records for name in record)
+    return {name: ranks.get(name, 3) for name in names}
 
 
 def memory_row(memory: AffectedMemory) -> dict[str, object]:

@@ -6,8 +6,8 @@ from memctl.errors import MemctlError
 from memctl.jobs.due import ScheduledOutcome
 from memctl.jobs.engine import JobRequest
 from memctl.output.messages import Message
-from memctl.output.results import job_document, memory_row, show_outcome
-from memctl.output.tables import show_rows
+from memctl.output.results import job_document, memory_ranks, memory_row, show_outcome
+from memctl.output.tables import Output, show_records
 from memctl.output.terminal import error_document, show_document, show_error, show_message
 from memctl.storage.times import to_text
 
@@ -53,9 +53,8 @@ def show_scheduled_outcomes(
         for outcome in outcomes:
             if outcome.report and outcome.report.result:
                 memories = outcome.report.result.tally.memories
-                show_rows(
-                    ({"job": outcome.job, **memory_row(memory)} for memory in memories), "table"
-                )
+                records = [{"job": outcome.job, **memory_row(memory)} for memory in memories]
+                show_records(records, memory_ranks(records), Output("table", request.now))
 
 
 def show_failures(outcomes: Sequence[ScheduledOutcome], *, as_json: bool) -> None:

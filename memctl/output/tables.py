@@ -4,53 +4,151 @@ Text that is stored is spelled out where a terminal or a spreadsheet would inter
 """
 
 import io
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Literal, NamedTuple
 
+from memctl.output.fields import FIELDS, Field, Ranks, cell_text
 from memctl.output.terminal import is_styled, json_text, on_terminal, rendered, visible, write
 
 Format = Literal["json", "nl", "csv", "table"]
 Cell = str | int | float | None
 
 
+class Output(NamedTuple):
+    """How records are printed: the format, and the fields if not those of the format."""
+
+    form: Format
+    now: datetime  # which relative times refer to
+    columns: Sequence[str] | None = None
+    wide: bool = False  # a table with every field
+
+
 class Column(NamedTuple):
-    """A column of a table; the highest rank is dropped first, and rank 0 never."""
+    """A column of a table. A narrow table leaves out the highest ranks, but never rank 0."""
 
     heading: str
     numeric: bool = False
     rank: int = 0
+    whole: bool = False  # never shortened; numbers are not, either
+    least: int = Field().least  # cells below which the column is left out
 
 
 # Spreadsheets evaluate a cell that starts with one of these or its full-width form; see OWASP,
 # "CSV Injection". Control characters, which they evaluate too, are spelled out anyway.
 BEGIN_A_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
-LEAST_CELLS = 6  # to which a narrow table shortens a text
+BETWEEN = 2  # cells between columns
 
 
-def show_rows(rows: Iterable[Mapping[str, object]], form: Format) -> None:
-    """Print records as a JSON array, as one JSON object per line, as CSV, or as a table."""
-    if form == "nl":
-        for row in rows:
-            write(sys.stdout, json_text(row) + "\n")
-    elif form == "json":
-        lines = ",\n".join(f" {json_text(row)}" for row in rows)
+def show_records(records: Iterable[Mapping[str, object]], ranks: Ranks, output: Output) -> None:
+    """Print records in the chosen format, and with the chosen fields.
+
+    `ranks` are the fields of the table in their order.
+    """
+    if output.columns and output.form != "table":
+        records = ({name: record[name] for name in output.columns} for record in records)
+    if output.form == "nl":
+        for record in records:
+            write(sys.stdout, json_text(record) + "\n")
+    elif output.form == "json":
+        lines = ",\n".join(f" {json_text(record)}" for record in records)
         write(sys.stdout, f"[\n{lines}\n]\n" if lines else "[]\n")
-    elif form == "csv":
-        _show_csv(rows)
+    elif output.form == "csv":
+        _show_csv(records)
     else:
-        _show_table(list(rows))
+        _show_records_table(list(records), ranks, output)
 
 
-def show_facts(facts: Mapping[str, object]) -> None:
-    """Print names and values, one pair per line."""
+def _show_records_table(
+    records: Sequence[Mapping[str, object]], ranks: Ranks, output: Output
+) -> None:
+    if not records:
+        return
+    if output.columns:
+        ranks = dict.fromkeys(output.columns, 0)
+    elif output.wide:
+        ranks = dict.fromkeys(records[0], 0)
+    else:  # without the fields that are always empty
+        ranks = {
+            name: rank
+            for name, rank in ranks.items()
+            if any(record.get(name) not in (None, "", {}) for record in records)
+        }
+    fields = {name: FIELDS.get(name, Field()) for name in ranks}
+    columns = [
+        Column(
+            field.heading or name.replace("_", " "),
+            numeric=_is_numeric(name, field, records),
+            rank=ranks[name],
+            whole=field.kind != "prose",
+            least=field.least,
+        )
+        for name, field in fields.items()
+    ]
+    rows = [
+        [_plain(cell_text(name, record.get(name), now=output.now)) for name in fields]
+        for record in records
+    ]
+    show_table(columns, rows)
+
+
+def _is_numeric(name: str, field: Field, records: Sequence[Mapping[str, object]]) -> bool:
+    if field.kind == "prose":
+        return all(isinstance(record.get(name), int | float) for record in records)
+    return field.kind in ("number", "count", "average", "bytes", "duration")
+
+
+def show_facts(facts: Iterable[tuple[str, object]]) -> None:
+    """Print names and values, a pair per line; a terminal wraps long values."""
+    pairs = [(visible(name), _plain(fact)) for name, fact in facts]
+    if pairs:
+        write(sys.stdout, "".join(f"{line}\n" for line in _beside(pairs, terminal_width())))
+
+
+def _beside(
+    pairs: Sequence[tuple[str, str]], width: int | None, *, style: str = ""
+) -> Iterator[str]:
+    """Yield the lines of names and texts beside them, wrapped to `width` cells."""
     from rich.cells import cell_len, set_cell_size
+    from rich.text import Text
 
-    width = max(cell_len(visible(name)) for name in facts)
-    for name, fact in facts.items():
-        write(sys.stdout, f"{set_cell_size(visible(name), width)}  {_plain(fact)}\n")
+    margin = max(cell_len(name) for name, _ in pairs) + BETWEEN
+    room = None if width is None else max(width - margin, 1)
+    for name, text in pairs:
+        shown = set_cell_size(name, margin)
+        if style:
+            shown = rendered(Text(shown, style=style), styled=True).rstrip("\n")
+        first, *others = wrapped(text, room)
+        yield (shown + first).rstrip()
+        yield from (" " * margin + line for line in others)
+
+
+def wrapped(text: str, width: int | None) -> list[str]:
+    """Return the lines of a text that is wrapped between words, or in words that are too long."""
+    from rich.cells import cell_len, chop_cells
+
+    if width is None or cell_len(text) <= width:
+        return [text]
+    lines = [""]
+    for word in text.split(" "):
+        line = f"{lines[-1]} {word}" if lines[-1] else word
+        if cell_len(line) <= width:
+            lines[-1] = line
+            continue
+        if lines[-1]:
+            lines.append("")
+        pieces = chop_cells(word, width) or [""]
+        lines[-1:] = pieces
+    return lines
+
+
+def terminal_width() -> int | None:
+    """Return the number of cells of a line of the terminal, or None off a terminal."""
+    import shutil
+
+    return max(shutil.get_terminal_size().columns, 1) if on_terminal() else None
 
 
 def _show_csv(rows: Iterable[Mapping[str, object]]) -> None:
@@ -71,27 +169,9 @@ def _csv_cell(value: object) -> str:
     return f"'{cell}" if isinstance(value, str) and cell.startswith(BEGIN_A_FORMULA) else cell
 
 
-def _show_table(rows: Sequence[Mapping[str, object]]) -> None:
-    if not rows:
-        return
-    columns = [
-        Column(
-            name,
-            numeric=all(isinstance(row[name], int | float | None) for row in rows),
-            rank=int(all(row[name] in (None, "") for row in rows)),
-        )
-        for name in rows[0]
-    ]
-    show_table(columns, [[_plain(value) for value in row.values()] for row in rows])
-
-
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
-    """Print a table; a narrow terminal drops the columns that have a rank."""
-    import shutil
-
-    # Off a terminal, the table is as wide as necessary.
-    width = shutil.get_terminal_size().columns if on_terminal() else None
-    write(sys.stdout, table_text(columns, rows, width=width, styled=is_styled()))
+    """Print a table that fits the terminal; off a terminal, it is as wide as necessary."""
+    write(sys.stdout, table_text(columns, rows, width=terminal_width(), styled=is_styled()))
 
 
 def table_text(
@@ -101,22 +181,18 @@ def table_text(
     width: int | None = None,
     styled: bool = False,
 ) -> str:
-    """Return a table as text, `width` cells wide if possible; `styled` adds escape codes.
+    """Return a table as text, at most `width` cells wide; `styled` adds escape codes.
 
-    A narrow table truncates text, but not numbers and times, which would be misleading; it is then
-    wider than the terminal.
+    A narrow table leaves out columns by their rank and shortens prose. If not even the columns of
+    rank 0 fit, each row is a block of lines, as psql's expanded display is.
     """
-    from rich.cells import cell_len
+    texts = [[_plain(value) for value in row] for row in rows]
+    widths = _widths(columns, texts, width)
+    if widths is None:
+        return _blocks_text(columns, texts, width=width or 1, styled=styled)
     from rich.table import Table
     from rich.text import Text
 
-    lines = [column.heading.split("\n") for column in columns]
-    texts = [[_plain(value) for value in row] for row in rows]
-    wanted = [
-        max(map(cell_len, (*lines[number], *(row[number] for row in texts))))
-        for number in range(len(columns))
-    ]
-    widths = dict(enumerate(wanted)) if width is None else _fitted(columns, wanted, width)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, cells in widths.items():
         column = columns[number]
@@ -129,35 +205,63 @@ def table_text(
         )
     for row in texts:
         table.add_row(*(Text(row[number]) for number in widths))
-    printed = rendered(table, styled=styled, width=sum(widths.values()) + 2 * len(widths))
+    printed = rendered(table, styled=styled, width=sum(widths.values()) + BETWEEN * len(widths))
     return "".join(f"{line.rstrip()}\n" for line in printed.splitlines())
 
 
-def _fitted(columns: Sequence[Column], wanted: Sequence[int], width: int) -> dict[int, int]:
-    """Return the width of each column that fits into a table of `width` cells, by its number."""
-    widths = dict(enumerate(wanted))
+def _widths(
+    columns: Sequence[Column], texts: Sequence[Sequence[str]], width: int | None
+) -> dict[int, int] | None:
+    """Return the width of each column that is shown, by its number; None if rank 0 does not fit."""
+    from rich.cells import cell_len
 
-    def is_too_wide() -> bool:
-        return sum(widths.values()) + 2 * (len(widths) - 1) > width
-
-    while is_too_wide():
-        last = max(widths, key=lambda number: columns[number].rank)
-        if not columns[last].rank:
-            break
-        del widths[last]
-    texts = [
-        number
-        for number in widths
-        if not columns[number].numeric and not re.search("(^|_)at$", columns[number].heading)
+    wanted = [
+        max(map(cell_len, (*column.heading.split("\n"), *(row[number] for row in texts))))
+        for number, column in enumerate(columns)
     ]
-    for number in texts:
-        widths[number] = min(widths[number], width)
-    while is_too_wide() and texts:
-        widest = max(texts, key=widths.__getitem__)
-        if widths[widest] <= LEAST_CELLS:
-            break
-        widths[widest] -= 1
+    if width is None:
+        return dict(enumerate(wanted))
+    least = [
+        cells if column.whole or column.numeric else min(cells, column.least)
+        for column, cells in zip(columns, wanted, strict=True)
+    ]
+    shown: list[int] = []
+    left = width + BETWEEN
+    for number in sorted(range(len(columns)), key=lambda number: columns[number].rank):
+        if least[number] + BETWEEN <= left:
+            shown.append(number)
+            left -= least[number] + BETWEEN
+        elif not columns[number].rank:
+            return None
+    widths = {number: least[number] for number in sorted(shown)}
+    growing = [number for number in widths if widths[number] < wanted[number]]
+    while left and growing:  # share what is left evenly
+        for number in growing[:left]:
+            widths[number] += 1
+            left -= 1
+        growing = [number for number in growing if widths[number] < wanted[number]]
     return widths
+
+
+def _blocks_text(
+    columns: Sequence[Column], texts: Sequence[Sequence[str]], *, width: int, styled: bool
+) -> str:
+    """Return each row as a block with a line for each column; only prose is shortened."""
+    from rich.cells import cell_len, set_cell_size
+
+    headings = [column.heading.replace("\n", " ") for column in columns]
+    room = max(width - max(map(cell_len, headings)) - BETWEEN, 2)
+    blocks = []
+    for row in texts:
+        pairs = [
+            (heading, text)
+            if column.whole or column.numeric or cell_len(text) <= room
+            else (heading, set_cell_size(text, room - 1) + "…")
+            for column, heading, text in zip(columns, headings, row, strict=True)
+        ]
+        lines = _beside(pairs, width, style="bold" if styled else "")
+        blocks.append("".join(f"{line}\n" for line in lines))
+    return "\n".join(blocks)
 
 
 def _plain(value: object) -> str:
@@ -166,10 +270,3 @@ def _plain(value: object) -> str:
     if isinstance(value, Mapping | list):
         return json_text(value)
     return visible(value if isinstance(value, str) else str(value))
-
-
-def only_columns(
-    columns: Sequence[str], rows: Iterable[Mapping[str, object]]
-) -> Iterator[dict[str, object]]:
-    """Select columns of records."""
-    return ({name: row[name] for name in columns} for row in rows)

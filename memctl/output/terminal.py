@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import IO, Any, AnyStr
 
 from memctl.errors import MemctlError, RefusedError, shortened
+from memctl.output.contract import VERSION
 from memctl.output.messages import Message, MessageStyle
 from memctl.storage.text import encodable, from_bytes, to_ascii, to_bytes
 
@@ -119,7 +120,7 @@ def show_document(document: Mapping[str, object]) -> None:
 
 def document_text(document: Mapping[str, object]) -> str:
     """Return one JSON object as it is printed."""
-    return json_text({"schema": 1, **document}, indent=2) + "\n"
+    return json_text({"schema": VERSION, **document}, indent=2) + "\n"
 
 
 def show_value(stored: str | bytes) -> None:

@@ -46,9 +46,9 @@ class Memory:
 
 @dataclass(frozen=True)
 class Summary:
-    """The memories of an agent: their number, in total and by type, and the most important."""
+    """The memories of an agent: their number, also by type, and the most important."""
 
-    total: int
+    memories: int
     by_type: Mapping[str, int]
     top_memories: Sequence[Memory]  # the first ten of `recall_all`
 

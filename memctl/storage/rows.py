@@ -84,6 +84,7 @@ class RunFilter:
     job: str | None = None
     status: RunStatus | None = None
     since: datetime | None = None  # started then or later
+    until: datetime | None = None  # started then or earlier
 
 
 class Loss(NamedTuple):
@@ -142,6 +143,7 @@ class EventFilter:
     event: str | None = None  # with or without `memory:`
     run_id: int | None = None
     since: datetime | None = None
+    until: datetime | None = None  # inclusive
 
 
 REASONS = get_args(Reason)

@@ -49,6 +49,7 @@ NEED_NO_DATABASE: dict[str, Words] = {
     "config path": ("config", "path", "--config", __file__),
     "config validate": ("config", "validate"),
     "config init": ("config", "init"),
+    "schema": ("schema", "list"),
     "completion": ("completion", "bash"),
     "demo": ("demo", "--quiet"),
 }

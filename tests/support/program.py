@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.support.contract import require_contract
 from tests.support.forkserver import ForkServer
 
 NOW = datetime(2026, 11, 22, 9, 43, 58, tzinfo=UTC)
@@ -92,11 +93,13 @@ class Memctl:
                 limits=dict(self.limits),
                 timeout=timeout,
             )
-        return Answer(
+        answer = Answer(
             ran.returncode,
             ran.stdout.decode("utf-8", "surrogateescape"),
             ran.stderr.decode("utf-8", "surrogateescape"),
         )
+        require_contract(words, answer.out, answer.err)
+        return answer
 
     def ok(self, *words: str | bytes, given: bytes = b"") -> Answer:
         """Run a command that must succeed."""

@@ -12,8 +12,10 @@ from memctl.storage.text import to_bytes
 from memctl.storage.times import to_text
 
 # The archive has its own archived_at: when this copy was archived, not when an earlier one was.
-KEPT_COLUMNS = ", ".join(column for column in MEMORY_COLUMNS if column != "archived_at")
-ARCHIVED_COLUMNS = f"archive_id, {KEPT_COLUMNS}, archived_at, archived_reason, run_id"
+KEPT_FIELDS = [column for column in MEMORY_COLUMNS if column != "archived_at"]
+KEPT_COLUMNS = ", ".join(KEPT_FIELDS)
+ARCHIVED_FIELDS = ("archive_id", *KEPT_FIELDS, "archived_at", "archived_reason", "run_id")
+ARCHIVED_COLUMNS = ", ".join(ARCHIVED_FIELDS)
 
 # The time of the run, from the ledger, makes the index on archived_at usable.
 OF_RUN = """
@@ -32,9 +34,8 @@ def list_archived(
         " ORDER BY archived_at DESC, archive_id DESC LIMIT :limit OFFSET :offset",
         {**parameters, "limit": limit, "offset": offset},
     )
-    names = [column[0] for column in rows.description]
     for row in rows:
-        yield dict(zip(names, row, strict=True))
+        yield dict(zip(ARCHIVED_FIELDS, row, strict=True))
 
 
 def archive_condition(which: ArchiveFilter) -> tuple[str, dict[str, Any]]:

@@ -166,16 +166,20 @@ def pruned_after(db: Connection, cursor: int) -> int | None:
     return int(oldest) - 1 if cursor and oldest > cursor + 1 else None
 
 
-def read_events(db: Connection, which: EventFilter, *, after: int, limit: int) -> list[EventRecord]:
-    """Return the first events after a cursor, oldest first."""
+def read_events(
+    db: Connection, which: EventFilter, *, after: int, limit: int, offset: int = 0
+) -> list[EventRecord]:
+    """Return the first events after a cursor, oldest first, without the first `offset`."""
     until = newest_visible_event(db, after=after)
-    return _select(db, which, after=after, until=until, order="ASC", limit=limit)
+    return _select(db, which, after=after, until=until, order="ASC", limit=limit, offset=offset)
 
 
-def read_newest_events(db: Connection, which: EventFilter, *, limit: int) -> list[EventRecord]:
-    """Return the newest events, oldest first."""
+def read_newest_events(
+    db: Connection, which: EventFilter, *, limit: int, offset: int = 0
+) -> list[EventRecord]:
+    """Return the newest events, oldest first, without the newest `offset`."""
     until = newest_visible_event(db)
-    return _select(db, which, after=0, until=until, order="DESC", limit=limit)[::-1]
+    return _select(db, which, after=0, until=until, order="DESC", limit=limit, offset=offset)[::-1]
 
 
 def _select(
@@ -186,12 +190,13 @@ def _select(
     until: int,
     order: Literal["ASC", "DESC"],
     limit: int,
+    offset: int = 0,
 ) -> list[EventRecord]:
     condition, parameters = event_condition(which)
     rows = db.execute(
         f"SELECT {', '.join(EventRecord._fields)} FROM memory_events"
         f" WHERE event_id > :after AND event_id <= :until AND {condition}"
-        f" ORDER BY event_id {order} LIMIT {limit}",
+        f" ORDER BY event_id {order} LIMIT {limit} OFFSET {offset}",
         {**parameters, "after": after, "until": until},
     )
     return [EventRecord._make((*row[:-1], json_or_text(row[-1]))) for row in rows.fetchall()]
@@ -274,4 +279,7 @@ def event_condition(which: EventFilter) -> tuple[str, dict[str, Any]]:
     if which.since is not None:
         terms.append("at >= :since")
         parameters["since"] = to_text(which.since)
+    if which.until is not None:
+        terms.append("at <= :until_time")
+        parameters["until_time"] = to_text(which.until)
     return " AND ".join(terms) or "TRUE", parameters

@@ -209,24 +209,31 @@ def last_success(db: Connection, *, before: int) -> str | None:
 
 
 def list_runs(
-    db: Connection, which: RunFilter, *, crashed: Collection[int], limit: int
+    db: Connection, which: RunFilter, *, crashed: Collection[int], limit: int, offset: int = 0
 ) -> list[RunRecord]:
-    """Return runs, newest first; `crashed` are the numbers of those that have crashed."""
+    """Return runs, newest first, without the newest `offset`.
+
+    `crashed` are the numbers of those that have crashed.
+    """
     columns = [STATUS if name == "status" else name for name in RunRecord._fields]
     terms, parameters = text_conditions({"job": which.job})
     if which.status is not None:
         terms.append(f"{STATUS} = :status")
     if which.since is not None:
         terms.append("started_at >= :since")
+    if which.until is not None:
+        terms.append("started_at <= :until")
     rows = db.execute(
         f"SELECT {', '.join(columns)} FROM memory_runs WHERE {' AND '.join(terms) or 'TRUE'}"
-        " ORDER BY run_id DESC LIMIT :limit",
+        " ORDER BY run_id DESC LIMIT :limit OFFSET :offset",
         {
             **parameters,
             "crashed": json.dumps(sorted(crashed)),
             "status": which.status,
             "since": which.since and to_text(which.since),
+            "until": which.until and to_text(which.until),
             "limit": limit,
+            "offset": offset,
         },
     )
     found = [RunRecord(*row) for row in rows]

@@ -1,0 +1,44 @@
+"""What many JSON objects have in common."""
+
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from memctl.output.contract.records import StoredText
+
+
+class Document(TypedDict):
+    """One JSON object."""
+
+    schema: Literal[1]
+
+
+class Storage(TypedDict):
+    """The size of a database file and of its write-ahead log."""
+
+    size_bytes: int
+    wal_bytes: int
+
+
+class Pause(TypedDict):
+    """A pause of all jobs."""
+
+    since: str
+    until: str | None
+    reason: StoredText
+
+
+class Failure(TypedDict):
+    """An error."""
+
+    code: str
+    exit_code: int
+    message: str
+    hint: str | None
+    jobs: NotRequired[list[str]]
+
+
+class ErrorDocument(TypedDict):
+    """What --json prints on stderr when a command fails."""
+
+    error: Failure

@@ -1,0 +1,136 @@
+"""Stored values, and the records that lists print."""
+
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+
+class EncodedText(TypedDict):
+    """A text that is invalid UTF-8."""
+
+    base64: str
+
+
+class EncodedBlob(TypedDict):
+    """A BLOB."""
+
+    blob_base64: str
+
+
+class EncodedReal(TypedDict):
+    """An infinite number."""
+
+    real: Literal["inf", "-inf"]
+
+
+StoredText = str | EncodedText | EncodedBlob
+StoredValue = int | float | str | EncodedText | EncodedBlob | EncodedReal | None
+
+
+class MemoryName(TypedDict):
+    """What names a memory: its agent, type and key."""
+
+    agent_id: StoredText
+    type: StoredText
+    key: StoredText
+
+
+class MemoryColumns(MemoryName):
+    """The columns of a memory, as they are stored."""
+
+    id: StoredText | None
+    value: StoredText
+    metadata: StoredText | None
+    importance: StoredValue
+    access_count: StoredValue
+    last_accessed: StoredValue
+    created_at: StoredValue
+    expires_at: StoredValue
+    archived_at: StoredValue
+    importance_decay_rate: StoredValue
+    last_decay_at: StoredValue
+    promoted_at: StoredValue
+
+
+class ArchivedColumns(MemoryColumns):
+    """The columns of an archived memory, as they are stored."""
+
+    archive_id: int
+    archived_reason: StoredText
+    run_id: int | None
+
+
+class EventLine(TypedDict):
+    """An event."""
+
+    event_id: int
+    at: StoredText
+    event: StoredText
+    memory_id: StoredText | None
+    agent_id: StoredText | None
+    type: StoredText | None
+    key: StoredText | None
+    run_id: int | None
+    detail: Any
+
+
+class RunLine(TypedDict):
+    """A run in the ledger."""
+
+    run_id: int
+    job: str
+    started_at: str
+    finished_at: str | None
+    duration_ms: int | None
+    status: Literal["ok", "failed", "refused", "running", "crashed"]
+    counts: Any
+    longest_lock_ms: float | None
+    error: StoredText | None
+    memctl_version: str
+    host: StoredText
+    pid: int
+
+
+class Step(TypedDict):
+    """A step of the migrations."""
+
+    schema_step: int
+    name: str
+    applied_at: str | None
+    baseline: bool | None
+
+
+class Promotion(MemoryName):
+    """A promotion to the knowledge base, as an export contains it."""
+
+    entry_id: StoredText
+    content_hash: StoredText
+    promoted_at: StoredText
+
+
+class SectionSizes(TypedDict):
+    """How many rows each section of an export has."""
+
+    active: NotRequired[int]
+    archived: NotRequired[int]
+    promotions: NotRequired[int]
+
+
+class ArchivedExport(MemoryColumns):
+    """An archived memory, as an export contains it."""
+
+    archived_reason: StoredText
+
+
+class ExportDocument(TypedDict):
+    """The document that `memctl import` reads; see the documentation of its format."""
+
+    format: Literal["memctl.export"]
+    version: Literal[1]
+    exported_at: str
+    agent_id: StoredText | None
+    counts: SectionSizes
+    active: NotRequired[list[MemoryColumns]]
+    archived: NotRequired[list[ArchivedExport]]
+    promotions: NotRequired[list[Promotion]]
+    sha256: str

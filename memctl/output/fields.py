@@ -1,0 +1,168 @@
+"""The fields of records: how a table shows each, and which of them a table of a width shows.
+
+A field has one name everywhere: in JSON, in CSV, and in --columns. A table shows numbers for people
+and times in short; the other formats have every field as it is stored.
+"""
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple
+
+from memctl.errors import UsageError
+from memctl.storage.times import parse_moment, to_text
+
+Kind = Literal["prose", "whole", "number", "count", "average", "bytes", "duration", "time", "age"]
+
+PLAIN_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{3})?Z?")
+
+# Units of relative times: seconds in each, and from how many of it on the next one is used.
+UNITS = (
+    ("s", 1, 60),
+    ("min", 60, 60),
+    ("h", 3600, 48),
+    ("d", 86400, 1000),
+    ("y", 31_557_600, 10_000),
+)
+
+# The ranks of fields in the order of a table: 0 is always shown, and a higher rank only if there is
+# room after the lower ones.
+Ranks = Mapping[str, int]
+
+
+class Field(NamedTuple):
+    """How a table shows a field; only prose may be shortened."""
+
+    kind: Kind = "prose"
+    heading: str = ""  # if it is not the name
+    least: int = 9  # cells of prose without which the field is not shown
+
+
+FIELDS = {
+    # Memories
+    "id": Field("whole"),
+    "agent_id": Field("whole", "agent"),
+    "type": Field(least=15),
+    "archive_id": Field("number", "copy"),
+    "state": Field("whole"),
+    "importance": Field("number"),
+    "access_count": Field("number", "reads"),
+    "last_accessed": Field("age", "last read"),
+    "created_at": Field("age", "written"),
+    "expires_at": Field("age", "expires"),
+    "archived_at": Field("age", "archived"),
+    "archived_reason": Field("whole", "reason"),
+    "importance_decay_rate": Field("number", "decay rate"),
+    "last_decay_at": Field("age", "charged"),
+    "promoted_at": Field("age", "promoted"),
+    "decayed": Field("number"),
+    "age_days": Field("number", "days old"),
+    # Events and runs
+    "event_id": Field("number"),
+    "at": Field("time"),
+    "event": Field("whole"),
+    "memory_id": Field("whole", "memory"),
+    "run_id": Field("number", "run"),
+    "job": Field("whole"),
+    "status": Field("whole"),
+    "started_at": Field("time", "started"),
+    "finished_at": Field("time", "finished"),
+    "duration_ms": Field("duration", "took"),
+    "longest_lock_ms": Field("duration", "longest\nlock"),
+    "memctl_version": Field("whole", "version"),
+    "pid": Field("number"),
+    # Figures
+    "date": Field("whole"),
+    "memories": Field("count"),
+    "archived": Field("count"),
+    "importance_avg": Field("average", "average\nimportance"),
+    "accessed_memories": Field("count", "read"),
+    "accesses": Field("count"),
+    "accesses_at_least": Field("count", "accesses\nat least"),
+    "expired_per_day": Field("average", "expired\nper day"),
+    "archived_per_day": Field("average", "archived\nper day"),
+    "storage_bytes": Field("bytes", "storage"),
+    "trend": Field("whole", "memories\nper day"),
+    # Steps of the migrations
+    "schema_step": Field("number", "step"),
+    "applied_at": Field("time", "applied"),
+}
+
+
+def cell_text(name: str, value: object, *, now: datetime) -> object:
+    """Return a value as a table shows it: numbers for people, times in short."""
+    kind = FIELDS.get(name, Field()).kind
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={item}" for key, item in value.items() if item not in (None, "", 0))
+    if isinstance(value, int | float):
+        return _number_text(kind, value)
+    if isinstance(value, str) and kind in ("time", "age"):
+        return _time_text(value, now=now, relative=kind == "age")
+    if name == "event" and isinstance(value, str):
+        return value.removeprefix("memory:")
+    return value
+
+
+def _number_text(kind: Kind, value: float) -> str:
+    if kind == "bytes":
+        return readable_bytes(int(value))
+    if kind == "duration":
+        return readable_duration(value)
+    if kind == "average":
+        return f"{value:,.1f}"
+    if kind == "count":
+        return f"{value:,}"
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def _time_text(text: str, *, now: datetime, relative: bool) -> str:
+    """Return a stored time in short; a text that is not a time unchanged."""
+    try:
+        moment = _moment(text)
+    except UsageError:
+        return text
+    return relative_time(moment, now=now) if relative else to_text(moment)[:16].replace("T", " ")
+
+
+def _moment(text: str) -> datetime:
+    """Return a stored time. Raises UsageError if the text is not a time."""
+    if PLAIN_TIME.fullmatch(text):  # what the service and memctl write; the rest takes longer
+        with suppress(ValueError):
+            return datetime.fromisoformat(text[:19]).replace(tzinfo=UTC)
+    return parse_moment(text)
+
+
+def relative_time(moment: datetime, *, now: datetime) -> str:
+    """Return how far away a time is, in one unit: `5 min ago`, `in 3 d`."""
+    seconds = round((now - moment).total_seconds())
+    if not seconds:
+        return "now"
+    unit, length = next(
+        (unit, length) for unit, length, most in UNITS if abs(seconds) < most * length
+    )
+    text = f"{abs(seconds) // length:,} {unit}"
+    return f"in {text}" if seconds < 0 else f"{text} ago"
+
+
+def readable_duration(milliseconds: float) -> str:
+    """Return a duration for people: `12 ms`, `3.4 s`, `2 min 5 s`."""
+    if milliseconds < 999.5:
+        return f"{milliseconds:.0f} ms"
+    seconds = milliseconds / 1000
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes:,} min {rest} s"
+
+
+def readable_bytes(count: int) -> str:
+    """Return a number of bytes for people: `1.2 MB`."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 99.95 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"

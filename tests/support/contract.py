@@ -1,0 +1,65 @@
+"""The JSON that the program prints, held against the schemas that it publishes."""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from memctl.cli.program import NAMES
+from memctl.output.contract.commands import COMMANDS
+from memctl.output.contract.json_schema import json_schema
+
+
+def require_contract(words: Sequence[str | bytes], out: str, err: str) -> None:
+    """Assert that JSON on stdout and a JSON error on stderr have exactly the published fields."""
+    command = next((word for word in words if word in NAMES), None)
+    if command in COMMANDS and isinstance(command, str) and "--columns" not in words and out[:1] in ("{", "["):
+        for document, of_list in _documents(out):
+            _require(_validator(command, of_list), document)
+    for line in err.splitlines():
+        if line.startswith('{"error"'):
+            _require(_validator("error", False), json.loads(line))
+
+
+def _documents(out: str) -> list[tuple[Any, bool]]:
+    """Return the documents that were printed, and whether each is a record of a list."""
+    try:
+        return [(json.loads(out), False)]
+    except ValueError:  # one object per line, of which the last may be incomplete
+        found = []
+        for line in out.splitlines():
+            try:
+                found.append((json.loads(line), True))
+            except ValueError:
+                break
+        return found
+
+
+def _require(validator: Draft202012Validator, document: Any) -> None:
+    problems = [
+        f"{error.json_path}: {error.message[:500]}" for error in validator.iter_errors(document)
+    ]
+    assert not problems, problems[:5]
+
+
+@cache
+def _validator(command: str, of_list: bool) -> Draft202012Validator:
+    """Return what checks a command's JSON, or one record of its list; no other field may occur."""
+    schema = json_schema(command)
+    if of_list:
+        schema = schema.get("items", {}) | {"$defs": schema.get("$defs", {})}
+    return Draft202012Validator(_closed(schema))
+
+
+def _closed(schema: Any) -> Any:
+    """Return a schema whose objects have no other properties than it names."""
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: _closed(part) for name, part in schema.items()}
+    if "properties" in schema and schema.get("type") == "object":
+        closed.setdefault("additionalProperties", False)
+    return closed
