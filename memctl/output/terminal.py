@@ -112,10 +112,10 @@ def error_document(error: MemctlError) -> dict[str, object]:
 
 def show_document(document: Mapping[str, object]) -> None:
     """Print one JSON object, starting with its schema version."""
-    if _gathered is not None:
-        _gathered.append(document)
-        return
-    show_text([document_text(document)])
+    if _gathered is None:
+        show_text([document_text(document)])
+    else:
+        _gathered.append({"schema": VERSION, **document})
 
 
 def document_text(document: Mapping[str, object]) -> str:

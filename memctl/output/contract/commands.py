@@ -4,6 +4,7 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from memctl.output.contract.databases import OnDatabase
 from memctl.output.contract.documents import Document, ErrorDocument, Pause, Storage
 from memctl.output.contract.figures import (
     AgentFigures,
@@ -419,13 +420,49 @@ class DemoDocument(Document):
     metrics: DemoFigures
 
 
+class RunOnDatabase(OnDatabase):
+    """The outcome of run on one database."""
+
+    result: RunDocument | None
+
+
+class RunOnDatabases(Document):
+    """The outcome of run on several databases."""
+
+    databases: list[RunOnDatabase]
+
+
+class BackupOnDatabase(OnDatabase):
+    """The outcome of backup on one database."""
+
+    result: BackupDocument | None
+
+
+class BackupOnDatabases(Document):
+    """The outcome of backup on several databases."""
+
+    databases: list[BackupOnDatabase]
+
+
+class CheckOnDatabase(OnDatabase):
+    """The outcome of check on one database."""
+
+    result: CheckDocument | None
+
+
+class CheckOnDatabases(Document):
+    """The outcome of check on several databases."""
+
+    databases: list[CheckOnDatabase]
+
+
 # What a command prints with --json, or by default if it lists records. `error` is on stderr, and
 # `alert` is what the alert command receives.
 COMMANDS: dict[str, Any] = {
     "migrate": MigrateDocument | list[Step],
     "rollback": RollbackDocument,
     "status": StatusDocument,
-    "run": RunDocument,
+    "run": RunDocument | RunOnDatabases,
     "cleanup": CleanupDocument | PausedDocument,
     "decay": DecayDocument | PausedDocument,
     "promote": PromoteDocument | PausedDocument,
@@ -444,12 +481,12 @@ COMMANDS: dict[str, Any] = {
     "events": list[EventLine],
     "runs": list[RunLine],
     "explain": ExplainDocument,
-    "check": CheckDocument,
+    "check": CheckDocument | CheckOnDatabases,
     "enable": FeatureDocument,
     "disable": FeatureDocument,
     "export": ExportDocument,
     "import": ImportDocument,
-    "backup": BackupDocument | VerifiedDocument | RestoredDocument,
+    "backup": BackupDocument | VerifiedDocument | RestoredDocument | BackupOnDatabases,
     "pause": PauseDocument,
     "resume": ResumeDocument,
     "schedule": ScheduleDocument,
