@@ -87,6 +87,7 @@ def _known_agents(context: typer.Context, incomplete: str) -> list[str]:
 
 OFFERED: dict[str, Callable[..., list[str]]] = {
     "AGENT": _known_agents,
+    "DIR": _one_of(()),
     "EVENT": _one_of(EVENTS),
     "FILE": _one_of(()),  # without candidates, the shell completes file names
     "JOB": _one_of(JOBS),
