@@ -261,6 +261,32 @@ def test_an_unexpected_error_on_one_database_stops_no_other(fleet: Fleet) -> Non
     assert seen == [f"{name}.db" for name in NAMES]
 
 
+def test_the_metrics_of_all_databases_are_in_one_file(fleet: Fleet) -> None:
+    fleet.configure("second", "x")
+    target = fleet.folder / "memctl.prom"
+
+    answer = fleet.memctl(*fleet.words(f"metrics --prometheus -o {target}"))
+
+    text = target.read_text()
+    lines = [line for line in text.splitlines() if line.startswith("memctl_database_size_bytes")]
+    assert (answer.exit_code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert [line.split()[0] for line in lines] == [
+        f'memctl_database_size_bytes{{database="{fleet.database(name)}"}}'
+        for name in ("first", "third")
+    ]
+    assert text.count("# TYPE memctl_database_size_bytes") == 1
+    if promtool := shutil.which("promtool"):
+        subprocess.run([promtool, "check", "metrics"], input=text, text=True, check=True)
+
+
+def test_no_database_is_overwritten_by_its_metrics(fleet: Fleet) -> None:
+    answer = fleet.memctl(*fleet.words(f"metrics --prometheus -o {fleet.database('third')}"))
+
+    assert answer.exit_code == 2
+    assert f"{fleet.database('third')} belongs to the database" in answer.err
+    assert fleet.archived() == [0, 0, 0]
+
+
 # The directory
 
 
@@ -319,6 +345,7 @@ def test_a_file_that_others_can_write_is_one_error(fleet: Fleet) -> None:
         ("check --nagios", "--config-dir cannot be used with --nagios; choose one"),
         ("backup -o x", "--config-dir cannot be used with --output; choose one"),
         ("backup --verify x", "--config-dir cannot be used with --verify; choose one"),
+        ("metrics", "--config-dir requires --prometheus; choose one database with --db"),
         ("backup --restore x", "--config-dir cannot be used with --restore; choose one"),
     ],
 )

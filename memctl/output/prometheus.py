@@ -7,7 +7,7 @@ databases of a machine.
 """
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -36,17 +36,23 @@ class Metric(NamedTuple):
     type: Literal["gauge", "counter"] = "gauge"
 
 
-def prometheus_text(metrics: Metrics, condition: Condition) -> str:
-    """Return all metrics; an unknown value has no sample."""
-    database = str(Path(metrics.database.path).resolve())
-    everything = [
-        *_of_memories(metrics.figures),
-        *_of_changes(condition.counters),
-        *_of_jobs(metrics.jobs, condition.counters),
-        *_of_database(metrics, condition),
-    ]
-    lines = (line for metric in everything for line in _lines(metric, database))
-    return "".join(f"{line}\n" for line in lines)
+def prometheus_text(databases: Sequence[tuple[Metrics, Condition]]) -> str:
+    """Return all metrics of one or more databases; an unknown value has no sample."""
+    together: dict[str, Metric] = {}
+    for metrics, condition in databases:
+        database = {"database": str(Path(metrics.database.path).resolve())}
+        for metric in _metrics(metrics, condition):
+            samples = [({**database, **labels}, value) for labels, value in metric.samples]
+            earlier = together.get(metric.name, metric._replace(samples=()))
+            together[metric.name] = earlier._replace(samples=[*earlier.samples, *samples])
+    return "".join(f"{line}\n" for metric in together.values() for line in _lines(metric))
+
+
+def _metrics(metrics: Metrics, condition: Condition) -> Iterator[Metric]:
+    yield from _of_memories(metrics.figures)
+    yield from _of_changes(condition.counters)
+    yield from _of_jobs(metrics.jobs, condition.counters)
+    yield from _of_database(metrics, condition)
 
 
 def _of_memories(figures: Mapping[tuple[str, str], Figures]) -> Iterator[Metric]:
@@ -180,15 +186,14 @@ def _of_database(metrics: Metrics, condition: Condition) -> Iterator[Metric]:
     yield Metric("build_info", "Versions of memctl, SQLite and Python; always 1.", [(versions, 1)])
 
 
-def _lines(metric: Metric, database: str) -> Iterator[str]:
+def _lines(metric: Metric) -> Iterator[str]:
     known = [(labels, value) for labels, value in metric.samples if value is not None]
     if not known:
         return
     yield f"# HELP memctl_{metric.name} {metric.help}"
     yield f"# TYPE memctl_{metric.name} {metric.type}"
     for labels, value in known:
-        named = {"database": database, **labels}
-        texts = ",".join(f'{label}="{_label(content)}"' for label, content in named.items())
+        texts = ",".join(f'{label}="{_label(content)}"' for label, content in labels.items())
         yield f"memctl_{metric.name}{{{texts}}} {value!r}"
 
 
