@@ -140,3 +140,9 @@ def shortage(error: Exception) -> MemctlError | None:
     if isinstance(error, FileNotFoundError) and error.filename is None:  # as os.getcwd() raises it
         return MemctlError("the current directory no longer exists", "change to another directory")
     return None
+
+
+def explained(error: Exception) -> MemctlError:
+    """Return the error to report for any exception, also for a bug."""
+    known = error if isinstance(error, MemctlError) else shortage(error)
+    return known or MemctlError(f"{type(error).__name__}: {error}", "this is a bug of memctl")

@@ -13,9 +13,9 @@ import pytest
 
 from memctl.config.policies import AlertPolicy
 from memctl.errors import MemctlError, UsageError
-from memctl.jobs.alerts import run_command
 from memctl.jobs.cleanup import cleanup
 from memctl.jobs.engine import JobContext, JobRequest, JobResult, Session, perform
+from memctl.jobs.programs import run_program
 from memctl.jobs.watchdog import Watch
 from memctl.storage.spool import Failure, delivery_lock, opened_spool, spool_path
 from memctl.storage.sqlite.alerts import Undelivered
@@ -23,7 +23,7 @@ from tests.support.alerts import SERVICE_EVENTS, fail, raised, take_snapshot
 from tests.support.database import connect, insert_memory, rows
 from tests.support.disks import fill_disk
 from tests.support.locks import lock_file, locked
-from tests.support.processes import eventually
+from tests.support.processes import eventually, is_gone
 from tests.support.program import NOW, PROGRAM, Memctl
 from tests.support.service import Service
 
@@ -746,7 +746,13 @@ def test_a_command_that_takes_too_long_is_stopped_with_its_children(
     started = tmp_path / "started"
 
     with pytest.raises(MemctlError, match=r"was stopped after 0\.2 s"):
-        run_command(["sh", "-c", f"sleep 600 & echo $! > {started}; wait"], "{}", seconds=0.2)
+        run_program(
+            ["sh", "-c", f"sleep 600 & echo $! > {started}; wait"],
+            "{}",
+            name="the alert command",
+            table="alerts",
+            seconds=0.2,
+        )
 
     # On a busy machine it may not have started yet.
     pid = started.read_text().strip() if started.exists() else ""
@@ -770,14 +776,6 @@ def test_a_signal_also_stops_the_command(
     assert process.returncode in (128 + number, -number)
     eventually(lambda: is_gone(sleeper))
     assert ("undelivered:growth:qa_agent",) in raised(db)
-
-
-def is_gone(pid: int) -> bool:
-    """Return whether a process has ended, even if it has not been waited for."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
-    except OSError:
-        return True
 
 
 class Receiver:

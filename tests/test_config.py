@@ -28,6 +28,13 @@ DEFAULTS: list[tuple[str, Any]] = [
     ("promote.age_days", 14),
     ("alerts.agent_memories", 10_000),
     ("alerts.command", []),
+    ("hooks.start", []),
+    ("hooks.success", []),
+    ("hooks.failure", []),
+    ("heartbeat.url", None),
+    ("report.every", "never"),
+    ("report.format", "html"),
+    ("report.directory", None),
     ("check.backup_days", 8),
     ("check.overdue_days", dict(CheckPolicy().overdue_days)),
     ("observability.events", False),
@@ -411,6 +418,11 @@ def test_a_new_file_changes_no_value_and_has_every_key(memctl: Memctl, file: Pat
     } == dict(DEFAULTS) | {
         "decay.since": "2026-11-22",
         "alerts.command": ["/usr/local/bin/send-alert"],
+        "hooks.start": ["/usr/local/bin/memctl-start"],
+        "hooks.success": ["/usr/local/bin/memctl-done"],
+        "hooks.failure": ["/usr/local/bin/memctl-failed"],
+        "heartbeat.url": "https://hc-ping.com/your-uuid",
+        "report.directory": "reports",
     }
     assert uncommented["database"] == "memory.db"
     Configuration.model_validate(uncommented)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memctl.config.jobs import JOBS, Every
+from memctl.config.jobs import JOBS, Every, ReportEvery
 from memctl.jobs.due import due_at
 from memctl.storage.rows import JobHistory
 from tests.support.database import connect, everything, rows
@@ -63,11 +63,18 @@ def record_run(db: sqlite3.Connection, job: str, status: str, *, at: datetime) -
         pytest.param(
             "weekly", SUNDAY - timedelta(days=7), NOW, id="weekly, done the Sunday before"
         ),
+        pytest.param(
+            "monthly",
+            datetime(2026, 11, 1, tzinfo=UTC),
+            datetime(2026, 12, 1, tzinfo=UTC),
+            id="monthly, done on the first",
+        ),
+        pytest.param("monthly", datetime(2026, 10, 31, tzinfo=UTC), NOW, id="monthly, done before"),
         pytest.param("never", None, None, id="never"),
     ],
 )
 def test_a_job_is_due_once_in_its_period(
-    every: Every, done: datetime | None, expected: datetime | None
+    every: Every | ReportEvery, done: datetime | None, expected: datetime | None
 ) -> None:
     assert due_at(every, JobHistory(done, None), now=NOW) == expected
 
@@ -86,21 +93,24 @@ def test_a_job_that_failed_waits_for_an_hour(failed: datetime, expected: datetim
 
 
 @given(st.lists(st.timedeltas(min_value=timedelta(minutes=1), max_value=timedelta(days=5))))
-def test_a_job_runs_at_the_first_call_of_each_day_or_week(
+def test_a_job_runs_at_the_first_call_of_each_day_week_or_month(
     gaps: list[timedelta],
 ) -> None:
     calls = [NOW + sum(gaps[:number], timedelta()) for number in range(len(gaps) + 1)]
     first_of_day: dict[Any, datetime] = {}
     first_of_week: dict[Any, datetime] = {}
+    first_of_month: dict[Any, datetime] = {}
     for call in calls:
         first_of_day.setdefault(call.date(), call)
         first_of_week.setdefault(call.isocalendar()[:2], call)
+        first_of_month.setdefault((call.year, call.month), call)
 
     assert times_run("daily", calls) == list(first_of_day.values())
     assert times_run("weekly", calls) == list(first_of_week.values())
+    assert times_run("monthly", calls) == list(first_of_month.values())
 
 
-def times_run(every: Every, calls: list[datetime]) -> list[datetime]:
+def times_run(every: Every | ReportEvery, calls: list[datetime]) -> list[datetime]:
     """Return the calls of `memctl run` that run a job that never fails."""
     ran: list[datetime] = []
     for call in calls:

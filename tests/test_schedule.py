@@ -164,6 +164,24 @@ def test_only_runs_reach_the_network_and_write_elsewhere_if_the_settings_need_it
     }
 
 
+def test_a_heartbeat_and_a_directory_of_reports_open_the_sandbox_of_runs(
+    owned: Memctl, tmp_path: Path
+) -> None:
+    file = tmp_path / "memctl.toml"
+    file.write_text(
+        '[heartbeat]\nurl = "https://hc.example.com/x"\n'
+        '[report]\nevery = "weekly"\ndirectory = "reports"\n'
+    )
+
+    printed = owned.ok("schedule", "--systemd", "--config", str(file)).out
+
+    run, *others = re.split(r"^# memctl.*[.]service$", printed, flags=re.MULTILINE)[1:]
+    assert settings_in(run)["PrivateNetwork"] == "no"
+    assert settings_in(run)["ReadWritePaths"] == f"{tmp_path} -{tmp_path}/reports"
+    assert {settings_in(text)["PrivateNetwork"] for text in others} == {"yes"}
+    assert settings_in(others[0])["ReadWritePaths"] == str(tmp_path)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file belong to root")
 @pytest.mark.parametrize("option", ["--cron", "--systemd"])
 def test_jobs_of_root_are_warned_of(migrated: Memctl, option: str) -> None:

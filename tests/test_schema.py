@@ -17,7 +17,7 @@ from tests.support.contract import require_contract
 from tests.support.program import Memctl, complaint
 
 # What has a schema without being a command, and commands that print no JSON of their own.
-NO_COMMANDS = {"error", "alert"}
+NO_COMMANDS = {"error", "alert", "hook"}
 NO_JSON = {"schema"}
 
 

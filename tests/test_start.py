@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,28 @@ def test_commands_that_run_often_import_nothing_heavy(
     )
 
     assert ran.stdout.endswith(f"{heavy}\n")
+
+
+def test_a_run_imports_what_a_report_or_a_heartbeat_needs_only_then(
+    migrated: Memctl, tmp_path: Path
+) -> None:
+    file = tmp_path / "memctl.toml"
+    file.write_text('[report]\nevery = "weekly"\n')
+    migrated.ok("run", "--config", str(file))
+    needed = ("memctl.insight.report", "memctl.output.report_html", "urllib.request")
+
+    ran = subprocess.run(
+        [
+            *(sys.executable, "-c", RUN_AND_PRINT_IMPORTS.format(heavy=needed)),
+            *("run", "--config", str(file)),
+        ],
+        env=migrated.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert ran.stdout.endswith("[]\n")
 
 
 PRINT_IMPORTS_OF_VERSION = """

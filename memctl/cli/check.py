@@ -11,7 +11,7 @@ from memctl.cli.session import alone_with_database
 from memctl.errors import MemctlError, UsageError
 from memctl.output.contract.documents import Storage
 from memctl.output.tables import show_facts
-from memctl.output.terminal import show_document, show_lines, show_notice
+from memctl.output.terminal import show_document, show_lines, show_notice, visible
 from memctl.storage.spool import spooled_failures
 from memctl.storage.sqlite.database import Connection, open_database
 from memctl.storage.times import to_text
@@ -83,7 +83,7 @@ def check(
             "ok": ok,
             "depth": result.depth,
             "memories": result.memories,
-            "findings": [asdict(finding) for finding in result.findings],
+            "findings": [_finding_document(finding) for finding in result.findings],
             "fixed": fixed,
         }
         show_document(document)
@@ -97,6 +97,13 @@ def check(
             show_notice("check: no problems found", quiet=call.quiet, only_on_terminal=True)
     if not ok:
         raise typer.Exit(3)
+
+
+def _finding_document(finding: "Finding") -> dict[str, object]:
+    """Return the JSON form of a finding; its sentences quote stored text, which may be odd."""
+    return {
+        name: value if value is None else visible(value) for name, value in asdict(finding).items()
+    }
 
 
 def run_check(call: GlobalOptions, depth: "Depth | None" = None) -> "CheckResult":

@@ -1,13 +1,12 @@
 """Commands for the configuration: config, alerts."""
 
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
 from memctl.cli.options import GlobalOptions
-from memctl.cli.session import alert_document, show_result
+from memctl.cli.session import alert_document, run_alert_command, show_result
 from memctl.config.settings import find_configuration, new_configuration, users_configuration
 from memctl.errors import MemctlError, NotFoundError, UsageError
 from memctl.output.tables import show_facts
@@ -77,18 +76,21 @@ def _validate(call: GlobalOptions) -> None:
         Configuration,
         ConfigurationError,
         command_problems,
+        directory_problems,
         read_configuration,
     )
 
     file = find_configuration(call.config, os.environ)
-    problems: Sequence[Problem] = []
+    problems: list[Problem] = []
     unused = None
     try:
         configuration = read_configuration(file) if file else Configuration.model_validate({})
         problems = command_problems(configuration)
+        if file:
+            problems += directory_problems(configuration, file)
         unused = _unused_names(call, configuration)
     except ConfigurationError as error:
-        problems = error.problems
+        problems = [*error.problems]
     if call.json:
         name = None if file is None else str(file)
         rows = [
@@ -136,7 +138,6 @@ def alerts(
 
     test: send the command a test alert, as a job would, and report the result.
     """
-    from memctl.jobs.alerts import run_command
     from memctl.storage.sqlite.alerts import Alert
 
     command = call.settings.alert_command
@@ -145,7 +146,7 @@ def alerts(
             "no alert command is configured", "set `command` under [alerts] in the configuration"
         )
     alert = Alert("test", "this is a test of the alert command", {})
-    run_command(command, alert_document(call, alert, at=to_text(call.moment)))
+    run_alert_command(command, alert_document(call, alert, at=to_text(call.moment)))
     show_result(
         call,
         {"command": list(command), "delivered": True},

@@ -13,6 +13,7 @@ from memctl.cli.options import (
     KeyOption,
     OutputOptions,
     PageOptions,
+    check_period,
     run_option,
 )
 from memctl.errors import UsageError
@@ -86,6 +87,8 @@ def events(
     is_cursor = since is not None and re.fullmatch("[0-9]{1,12}", since) is not None
     cursor = int(since) if since is not None and is_cursor else 0
     moment = parse_past(since, now=now) if since is not None and not is_cursor else None
+    end = None if until is None else parse_past(until, now=now)
+    check_period(moment, end)
     which = EventFilter(
         agent=agent,
         type=type_,
@@ -93,7 +96,7 @@ def events(
         event=event,
         run_id=run,
         since=moment,
-        until=None if until is None else parse_past(until, now=now),
+        until=end,
     )
     chosen = output.output(call, EventRecord._fields)
     if follow and chosen.form in ("csv", "table"):

@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import AgentOption, ChangeOptions, GlobalOptions, JobOptions
-from memctl.cli.session import finish, job_request
-from memctl.jobs.due import exit_failure, job_work, run_due_jobs
+from memctl.cli.session import finish, job_request, show_warning
+from memctl.errors import MemctlError, explained
+from memctl.jobs.due import ScheduledJob, exit_failure, job_work, run_due_jobs
 from memctl.jobs.engine import perform
+from memctl.jobs.programs import is_run_by_memctl
 from memctl.storage.times import parse_duration
 
 
@@ -18,12 +20,23 @@ def run(call: GlobalOptions, job: JobOptions) -> None:
 
     The ledger records when each job last ran; [run] in the configuration sets how often it is due.
     """
+    url = None if job.dry_run or is_run_by_memctl() else call.settings.heartbeat_url
+    try:
+        _run(call, job)
+    except Exception:  # not a signal, which must end the command at once
+        _send_heartbeat(url, failed=True)
+        raise
+    _send_heartbeat(url, failed=False)
+
+
+def _run(call: GlobalOptions, job: JobOptions) -> None:
+    """Run all jobs that are due, and print what they did."""
     from memctl.output.run import show_failures, show_scheduled_outcome, show_scheduled_outcomes
 
     clock = time.monotonic()
     request = job_request(call, job)
     outcomes = []
-    for outcome in run_due_jobs(call.settings, request):
+    for outcome in run_due_jobs(call.settings, request, _report_job(call)):
         show_scheduled_outcome(outcome, as_json=call.json, quiet=call.quiet, dry_run=job.dry_run)
         outcomes.append(outcome)
     duration_ms = round((time.monotonic() - clock) * 1000)
@@ -36,6 +49,27 @@ def run(call: GlobalOptions, job: JobOptions) -> None:
             raise outcome.bug
     if failures := [outcome.failure for outcome in outcomes if outcome.failure]:
         raise typer.Exit(exit_failure(failures).exit_code)
+
+
+def _report_job(call: GlobalOptions) -> list[ScheduledJob]:
+    """Return the job that writes the health report, if it is configured."""
+    if call.settings.report.every == "never":
+        return []
+    from memctl.cli.report import report_job
+
+    return [report_job(call)]
+
+
+def _send_heartbeat(url: str | None, *, failed: bool) -> None:
+    """Send a heartbeat, if one is configured; a failure is only a warning."""
+    if url is None:
+        return
+    try:
+        from memctl.jobs.heartbeat import send_heartbeat
+
+        send_heartbeat(url, failed=failed)
+    except (MemctlError, OSError, MemoryError) as error:  # the import can lack memory or files
+        show_warning(explained(error))
 
 
 def cleanup(call: GlobalOptions, job: JobOptions, agent: AgentOption = None) -> None:

@@ -247,9 +247,14 @@ class PeriodOptions:
             None if text is None else parse_past(text, now=call.moment)
             for text in (self.since, self.until)
         )
-        if since is not None and until is not None and until < since:
-            raise UsageError("--until is before --since", "swap them")
+        check_period(since, until)
         return since, until
+
+
+def check_period(since: datetime | None, until: datetime | None) -> None:
+    """Raise UsageError for a period that ends before it starts."""
+    if since is not None and until is not None and until < since:
+        raise UsageError("--until is before --since", "swap them")
 
 
 ConfigDirOption = Annotated[

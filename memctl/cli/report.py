@@ -1,18 +1,34 @@
-"""The command for health reports: report."""
+"""The command for health reports, and the report that `memctl run` writes."""
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from memctl.cli.options import FileOption, GlobalOptions
 from memctl.cli.session import write_or_show
-from memctl.errors import UsageError
+from memctl.config.jobs import REPORT
+from memctl.config.policies import ReportFormat
+from memctl.errors import MemctlError, UsageError
+from memctl.jobs.due import ScheduledJob
+from memctl.jobs.engine import JobContext, JobResult
+from memctl.jobs.tally import JobTally
 from memctl.output.terminal import document_text
-from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.database import Connection, open_database
+from memctl.storage.sqlite.files import write_file
 from memctl.storage.sqlite.migrations import require_current
-from memctl.storage.times import parse_past
+from memctl.storage.times import parse_past, to_day
 
-ReportFormat = Literal["text", "markdown", "json", "html"]
+# What a report of `memctl run` covers, in days.
+DAYS = {"daily": 1, "weekly": 7, "monthly": 31}
+SUFFIXES: dict[ReportFormat, str] = {
+    "text": "txt",
+    "markdown": "md",
+    "json": "json",
+    "html": "html",
+}
 
 
 def report(
@@ -29,35 +45,72 @@ def report(
     file: FileOption = None,
 ) -> None:
     """Print a health report: changes, notable memories and recommended actions."""
+    if call.json and form not in (None, "json"):
+        raise UsageError(f"--json and --format {form} cannot be used together", "choose one")
+    path = call.settings.database
+    with open_database(path, read_only=True) as db:
+        require_current(db)
+        begin = parse_past(since, now=call.moment)
+        text = _report_text(call, db, "json" if call.json else form or "text", since=begin)
+    write_or_show(text, file, database=path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportResult(JobResult):
+    """The file that was written, or would be."""
+
+    path: str
+
+
+def report_job(call: GlobalOptions) -> ScheduledJob:
+    """Return the job of `memctl run` that writes the report of the last day, week or month."""
+    policy = call.settings.report
+    database = call.settings.database
+    directory = (policy.directory or database.resolve().parent).absolute()
+    path = directory / f"memctl-report-{to_day(call.moment)}.{SUFFIXES[policy.format]}"
+
+    def write(run: JobContext) -> ReportResult:
+        if not run.request.dry_run:
+            since = run.now - timedelta(days=DAYS[policy.every])
+            _write(path, _report_text(call, run.store.sqlite, policy.format, since=since), database)
+        return ReportResult(path=str(path), tally=JobTally())
+
+    return ScheduledJob(REPORT, policy.every, write)
+
+
+def _write(path: Path, text: str, database: Path) -> None:
+    """Write a report. Raises MemctlError, also where `write_file` raises UsageError."""
+    try:
+        write_file(path, [text], database=database)
+    except MemctlError as error:
+        raise MemctlError(error.message, "check [report] in the configuration") from None
+
+
+def _report_text(
+    call: GlobalOptions, db: Connection, form: ReportFormat, *, since: datetime
+) -> str:
+    """Return the report of the time from `since` to now."""
     from memctl.cli.check import run_check
     from memctl.insight.report import read_report
     from memctl.output.report import report_document, report_markdown, report_text
     from memctl.output.report_html import report_html
 
-    if call.json and form not in (None, "json"):
-        raise UsageError(f"--json and --format {form} cannot be used together", "choose one")
-    now = call.moment
-    path = call.settings.database
-    with open_database(path, read_only=True) as db:
-        require_current(db)
-        found = read_report(
-            db,
-            path,
-            call.settings.promote,
-            call.settings.decay,
-            call.settings.alerts,
-            since=parse_past(since, now=now),
-            now=now,
-            scheduled=[job for job, every in call.settings.every.items() if every != "never"],
-            findings=[
-                f"{finding.severity}: {finding.message}"
-                for finding in run_check(call).findings
-                if finding.severity != "info"
-            ],
-        )
-    if call.json or form == "json":
-        text = document_text(report_document(found))
-    else:
-        make = {"markdown": report_markdown, "html": report_html}.get(form or "", report_text)
-        text = make(found)
-    write_or_show(text, file, database=path)
+    found = read_report(
+        db,
+        call.settings.database,
+        call.settings.promote,
+        call.settings.decay,
+        call.settings.alerts,
+        since=since,
+        now=call.moment,
+        scheduled=[job for job, every in call.settings.every.items() if every != "never"],
+        findings=[
+            f"{finding.severity}: {finding.message}"
+            for finding in run_check(call).findings
+            if finding.severity != "info"
+        ],
+    )
+    if form == "json":
+        return document_text(report_document(found))
+    make = {"markdown": report_markdown, "html": report_html}.get(form, report_text)
+    return make(found)

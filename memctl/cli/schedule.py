@@ -76,8 +76,12 @@ def _this_installation(settings: Sequence[Settings], config_dir: Path | None) ->
         several=config_dir is not None,
         owner=owner,
         reads=[Path(place) for place in (program[0], sys.prefix, sys.base_prefix, memctl.__file__)],
-        network=False,  # whether one of the settings contains something that needs it
-        writes=(),  # the directories that the settings name, other than the databases'
+        network=any(one.heartbeat_url for one in settings),
+        writes=[
+            one.report.directory.absolute()
+            for one in settings
+            if one.report.directory and one.report.every != "never"
+        ],
     )
 
 

@@ -18,7 +18,8 @@ def schema(
 ) -> None:
     """Print the JSON Schema of a command's JSON output.
 
-    `error` is what --json prints on stderr, and `alert` what the alert command reads from stdin.
+    `error` is what --json prints on stderr; `alert` and `hook` are what the alert command and the
+    hooks read from stdin.
     """
     from memctl.output.contract.commands import COMMANDS
     from memctl.output.contract.json_schema import json_schema

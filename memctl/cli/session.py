@@ -2,28 +2,40 @@
 
 import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from memctl import __version__
 from memctl.cli.options import ChangeOptions, GlobalOptions, JobOptions, LockOptions
-from memctl.errors import MemctlError
-from memctl.jobs.alerts import UNDER_ALERT, run_command
-from memctl.jobs.engine import JobReport, JobRequest, JobResult
+from memctl.errors import MemctlError, explained
+from memctl.jobs.engine import HookCall, JobReport, JobRequest, JobResult
+from memctl.jobs.programs import is_run_by_memctl, run_program
 from memctl.jobs.watchdog import Watch
-from memctl.output.contract import VERSION
-from memctl.output.results import show_report
-from memctl.output.terminal import json_text, show_document, show_notice, show_text, visible
+from memctl.output.contract.version import VERSION
+from memctl.output.messages import Message
+from memctl.output.results import job_document, show_report
+from memctl.output.terminal import (
+    error_document,
+    json_text,
+    show_document,
+    show_message,
+    show_notice,
+    show_text,
+    visible,
+)
 from memctl.storage.engines import exclusive
 from memctl.storage.sqlite.alerts import Alert, Undelivered
 from memctl.storage.sqlite.database import Connection, open_database
 from memctl.storage.sqlite.files import write_file
+from memctl.storage.times import to_text
 
 
 def job_request(
     call: GlobalOptions, options: ChangeOptions, *, partial: bool = False
 ) -> JobRequest:
     """Return the request for a job; `partial` if it is not to do all that is due."""
+    silent = options.dry_run or is_run_by_memctl()
     request = JobRequest(
         database=call.settings.database,
         now=call.moment,
@@ -32,13 +44,12 @@ def job_request(
         lock_wait=options.lock_wait,
         watch=Watch(
             alerts=call.settings.alerts,
-            deliver=None
-            if options.dry_run or UNDER_ALERT in os.environ
-            else functools.partial(deliver, call),
+            deliver=None if silent else functools.partial(deliver, call),
             spool=call.settings.spool,
             service_events=call.settings.service_events,
         ),
         partial=partial,
+        hook=functools.partial(run_hook, call) if any(call.settings.hooks) and not silent else None,
     )
     if isinstance(options, JobOptions):
         request = request._replace(listing=options.listing, max_seconds=options.max_seconds)
@@ -68,11 +79,18 @@ def deliver(call: GlobalOptions, waiting: Undelivered, seconds: float) -> bool:
     try:
         if command:
             document = alert_document(call, waiting.alert, at=waiting.raised_at)
-            run_command(command, document, seconds=seconds)
+            run_alert_command(command, document, seconds=seconds)
     except MemctlError as error:
         show_notice(f"memctl: {error}; the next run will retry")
         return False
     return True
+
+
+def run_alert_command(
+    command: Sequence[str], document: str, *, seconds: float | None = None
+) -> None:
+    """Run the alert command. Raises MemctlError if it fails."""
+    run_program(command, document, name="the alert command", table="alerts", seconds=seconds)
 
 
 def alert_document(call: GlobalOptions, alert: Alert, *, at: str) -> str:
@@ -87,6 +105,47 @@ def alert_document(call: GlobalOptions, alert: Alert, *, at: str) -> str:
             **alert.detail,
         }
     )
+
+
+def run_hook(call: GlobalOptions, ran: HookCall) -> bool:
+    """Run the program for the start or the end of a run, and return whether there is one."""
+    command: Sequence[str] = getattr(call.settings.hooks, ran.hook)
+    if not command:
+        return False
+    try:
+        run_program(
+            command,
+            hook_document(call, ran),
+            name=f"the {ran.hook} hook of {ran.job}",
+            table="hooks",
+        )
+    except MemctlError as error:
+        show_warning(error)
+    return True
+
+
+def hook_document(call: GlobalOptions, ran: HookCall) -> str:
+    """Return the JSON that a hook receives."""
+    return json_text(
+        {
+            "schema": VERSION,
+            "hook": ran.hook,
+            "job": ran.job,
+            "run_id": ran.run_id,
+            "at": to_text(call.moment),
+            "database": str(call.settings.database.resolve()),
+            "host": os.uname().nodename,
+            "pid": os.getpid(),
+            "memctl_version": __version__,
+            "result": job_document(ran.report, listing=False) if ran.report else None,
+            "error": error_document(explained(ran.error)) if ran.error else None,
+        }
+    )
+
+
+def show_warning(error: MemctlError) -> None:
+    """Print a failure that does not change the result of the command."""
+    show_message(Message(f"memctl: {error}", level="warning"))
 
 
 def finish(report: JobReport[JobResult], call: GlobalOptions, job: ChangeOptions) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from memctl.config.file import MOST_PROBLEMS, Configuration, Section
+from memctl.config.file import MOST_PROBLEMS, Configuration
 from memctl.config.policies import dotted
+from memctl.config.sections import Section
 from memctl.config.settings import Settings
 from memctl.errors import RefusedError, counted
 from memctl.storage.sqlite.agents import agents, unknown_agent

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     create_model,
@@ -25,7 +23,6 @@ from pydantic_core import ErrorDetails
 
 from memctl.config.jobs import JOBS, Every
 from memctl.config.policies import (
-    AlertPolicy,
     CheckPolicy,
     DecayPolicy,
     Override,
@@ -33,7 +30,16 @@ from memctl.config.policies import (
     PrunePolicy,
     dotted,
 )
+from memctl.config.sections import (
+    AlertsSection,
+    HeartbeatSection,
+    HooksSection,
+    ReportSection,
+    Section,
+    possible_path,
+)
 from memctl.errors import UsageError, name_like
+from memctl.storage.sqlite.database import reachable
 
 MOST_PROBLEMS = 10  # reported at once
 
@@ -52,19 +58,6 @@ def _date(value: object) -> object:
         return date.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
         raise ValueError("Input should be a date such as 2026-11-22") from None
-
-
-def _path(value: str | None) -> str | None:
-    """Raise ValueError for an impossible file name."""
-    if value and "\0" in value:
-        raise ValueError("A file name cannot contain a NUL character")
-    return value
-
-
-class Section(BaseModel):
-    """A table of the file; unknown keys and values of the wrong type are errors."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class DecayTable(Section):
@@ -96,7 +89,7 @@ class DecayTable(Section):
 class DecaySection(DecayTable):
     """`[decay]`"""
 
-    types: dict[str, DecayTable] = {}
+    types: dict[str, DecayTable] = Field(default_factory=dict)
 
 
 class PruneTable(Section):
@@ -125,7 +118,7 @@ class PruneTable(Section):
 class PruneSection(PruneTable):
     """`[prune]`"""
 
-    types: dict[str, PruneTable] = {}
+    types: dict[str, PruneTable] = Field(default_factory=dict)
 
 
 class AgentSection(Section):
@@ -149,23 +142,6 @@ class PromoteSection(Section):
     def policy(self) -> PromotePolicy:
         """Return the policy that the section describes."""
         return PromotePolicy(self.importance, self.accesses, timedelta(days=self.age_days))
-
-
-class AlertsSection(Section):
-    """`[alerts]`"""
-
-    agent_memories: int = Field(
-        AlertPolicy.agent_memories, gt=0, description="alert above this number per agent"
-    )
-    command: list[Annotated[str, Field(min_length=1)]] = Field(
-        [],
-        description="program and arguments; reads JSON from stdin",
-        examples=[["/usr/local/bin/send-alert"]],
-    )
-
-    def policy(self) -> AlertPolicy:
-        """Return the policy that the section describes."""
-        return AlertPolicy(self.agent_memories)
 
 
 class CheckSection(Section):
@@ -203,17 +179,20 @@ RunSection = create_model(
 class Configuration(Section):
     """The whole file."""
 
-    database: Annotated[str | None, AfterValidator(_path)] = Field(
+    database: Annotated[str | None, AfterValidator(possible_path)] = Field(
         None, min_length=1, description="path relative to this file", examples=["memory.db"]
     )
     decay: DecaySection = DecaySection.model_construct()
     prune: PruneSection = PruneSection.model_construct()
     promote: PromoteSection = PromoteSection.model_construct()
     alerts: AlertsSection = AlertsSection.model_construct()
+    hooks: HooksSection = HooksSection.model_construct()
+    heartbeat: HeartbeatSection = HeartbeatSection.model_construct()
+    report: ReportSection = ReportSection.model_construct()
     check: CheckSection = CheckSection.model_construct()
     observability: ObservabilitySection = ObservabilitySection.model_construct()
     run: RunSection = RunSection.model_construct()  # type: ignore[valid-type]
-    agents: dict[str, AgentSection] = {}
+    agents: dict[str, AgentSection] = Field(default_factory=dict)
 
     def decay_policy(self) -> DecayPolicy:
         """Return the decay policy of the file."""
@@ -338,9 +317,29 @@ def _disorder(configuration: Configuration) -> Iterator[Problem]:
 
 
 def command_problems(configuration: Configuration) -> list[Problem]:
-    """Return problems with the alert command, which do not prevent jobs."""
-    command = configuration.alerts.command
-    if not command or which(command[0]):
+    """Return problems with the programs to run, which do not prevent jobs."""
+    hooks = configuration.hooks.hooks()
+    commands = {"alerts.command": configuration.alerts.command} | {
+        f"hooks.{name}": command for name, command in hooks._asdict().items()
+    }
+    return [
+        Problem(
+            key,
+            f"there is no program {command[0]!r} that this user can run",
+            "correct the path, or install the program",
+        )
+        for key, command in commands.items()
+        if command and not which(command[0])
+    ]
+
+
+def directory_problems(configuration: Configuration, file: Path) -> list[Problem]:
+    """Return a problem if there is no directory for reports, which does not prevent jobs."""
+    report = configuration.report.policy(beside=file)
+    if report.every == "never" or report.directory is None:
         return []
-    message = f"there is no program {command[0]!r} that this user can run"
-    return [Problem("alerts.command", message, "correct the path, or install the program")]
+    with reachable(report.directory):
+        if report.directory.is_dir():
+            return []
+    message = f"there is no directory {report.directory}"
+    return [Problem("report.directory", message, "create it, or correct the path")]

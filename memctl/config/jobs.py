@@ -7,6 +7,9 @@ from typing import Literal, NamedTuple
 
 Every = Literal["always", "daily", "weekly", "never"]
 
+REPORT = "report"  # in the ledger, the job that writes the health report; [report] configures it
+ReportEvery = Literal["daily", "weekly", "monthly", "never"]
+
 
 class Job(NamedTuple):
     """One scheduled job."""

@@ -8,12 +8,15 @@ agent over the type, and the type over the policy for all memories.
 import functools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, NamedTuple, Self
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-from memctl.config.jobs import JOBS
+from memctl.config.jobs import JOBS, ReportEvery
+
+ReportFormat = Literal["text", "markdown", "json", "html"]
 
 
 class Override(NamedTuple):
@@ -160,6 +163,23 @@ class CheckPolicy:
     overdue_days: Mapping[str, int] = field(  # since the last success of each job
         default_factory=lambda: {name: job.overdue_days for name, job in JOBS.items()}
     )
+
+
+@dataclass(frozen=True)
+class ReportPolicy:
+    """The health report that `memctl run` writes."""
+
+    every: ReportEvery = "never"
+    format: ReportFormat = "html"
+    directory: Path | None = None  # None: that of the database
+
+
+class Hooks(NamedTuple):
+    """The programs to run for each run of a job, with their arguments; empty: none."""
+
+    start: Sequence[str] = ()
+    success: Sequence[str] = ()
+    failure: Sequence[str] = ()
 
 
 def dotted(path: Iterable[str]) -> str:

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from memctl.config.jobs import JOBS, Every
-from memctl.config.policies import AlertPolicy, CheckPolicy, DecayPolicy, PromotePolicy, PrunePolicy
+from memctl.config.policies import (
+    AlertPolicy,
+    CheckPolicy,
+    DecayPolicy,
+    Hooks,
+    PromotePolicy,
+    PrunePolicy,
+    ReportPolicy,
+)
 from memctl.errors import MemctlError, UsageError
 from memctl.storage.spool import spool_path
 from memctl.storage.sqlite.database import database_path, reachable
@@ -33,6 +41,9 @@ class Settings(NamedTuple):
     check: CheckPolicy = CheckPolicy()
     every: Mapping[str, Every] = EVERY
     alert_command: Sequence[str] = ()  # the program that receives alerts, and its arguments
+    hooks: Hooks = Hooks()
+    heartbeat_url: str | None = None  # requested after each `memctl run`; may contain a secret
+    report: ReportPolicy = ReportPolicy()
     service_events: bool = False  # record each run in the service's `observability_events`
 
     @property
@@ -62,7 +73,7 @@ def load_settings(
         configured = read_configuration(file)
     source, path = _database(database, environ, file, configured)
     settings = Settings(path, source, file, configured, state_directory(environ))
-    if configured is None:
+    if file is None or configured is None:
         return settings
     return settings._replace(
         decay=configured.decay_policy(),
@@ -72,6 +83,9 @@ def load_settings(
         check=configured.check.policy(),
         every=configured.every,
         alert_command=configured.alerts.command,
+        hooks=configured.hooks.hooks(),
+        heartbeat_url=configured.heartbeat.url,
+        report=configured.report.policy(beside=file),
         service_events=configured.observability.events,
     )
 

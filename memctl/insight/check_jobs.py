@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from memctl.config.jobs import REPORT
 from memctl.config.policies import AlertPolicy, CheckPolicy
 from memctl.insight.findings import Finding
 from memctl.jobs.alerts import FAILURES_IN_A_ROW, FEW_MEMORIES, drop_alerts, growth_alerts
@@ -49,6 +50,7 @@ def find_in_jobs(
                 "check that it is scheduled, and that it can run",
             )
         yield from _find_failures(db, path, job, spooled)
+    yield from _find_failures(db, path, REPORT, spooled)
     crashed = crashed_runs(db, path)
     for run in list_runs(db, RunFilter(status="crashed"), crashed=crashed, limit=MOST_RUNS):
         completed = run.job in successes and run.run_id < successes[run.job].run_id

@@ -7,13 +7,11 @@ through `[alerts] command`. An alert waits in the database until the command has
 its condition clears.
 """
 
-import os
-import signal
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from memctl.config.policies import AlertPolicy
-from memctl.errors import ClockLeapError, MemctlError, RefusedError
+from memctl.errors import ClockLeapError, RefusedError
 from memctl.storage.sqlite.alerts import (
     Alert,
     EarlierFigures,
@@ -24,48 +22,8 @@ from memctl.storage.sqlite.alerts import (
 from memctl.storage.sqlite.database import Connection, transaction
 from memctl.storage.times import to_text
 
-COMMAND_SECONDS = 10.0
-STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-ADVICE = "check [alerts] in the configuration"
-UNDER_ALERT = "MEMCTL_UNDER_ALERT"  # set in the environment of the alert command
 FAILURES_IN_A_ROW = 3
 FEW_MEMORIES = 100  # a drop from at most this many raises no alert
-
-
-def run_command(command: Sequence[str], document: str, *, seconds: float = COMMAND_SECONDS) -> None:
-    """Run a program, without a shell, with a document (ASCII) on its stdin, and wait for its end.
-
-    After `seconds`, or when a signal ends the wait, it is killed with all its child processes.
-    Raises MemctlError if it cannot be run, fails, or takes too long.
-    """
-    import subprocess
-
-    # A signal between the start of the program and the `try` would leave it running.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    try:
-        with subprocess.Popen(  # noqa: S603  the command is from the configuration
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, UNDER_ALERT: "1"},
-            start_new_session=True,  # so that its child processes can be killed, too
-            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, mask),
-        ) as process:
-            try:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-                process.communicate(document.encode("ascii"), timeout=seconds)
-            finally:
-                if process.returncode is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-    except subprocess.TimeoutExpired:
-        raise MemctlError(f"the alert command was stopped after {seconds:.3g} s", ADVICE) from None
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        raise MemctlError(f"the alert command cannot be run ({error})", ADVICE) from None
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    if process.returncode:
-        raise MemctlError(f"the alert command ended with {process.returncode}", ADVICE)
 
 
 def failure_alerts(

@@ -1,23 +1,41 @@
 """Running the jobs that are due, in a fixed order; a failure does not stop the others.
 
 The ledger decides what is due. A daily job is due at the first run of a day in UTC, a weekly job at
-the first run of a week, which begins on Monday; a late or missed run does not shift this. A run by
-hand counts. After a failure, a job is due again after an hour.
+the first run of a week, which begins on Monday, a monthly job at the first run of a month; a late
+or missed run does not shift this. A run by hand counts. After a failure, a job is due again after
+an hour.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import datetime, timedelta
+from functools import partial
 from importlib import import_module
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from memctl.config.jobs import JOBS, Every
+from memctl.config.jobs import JOBS, Every, ReportEvery
 from memctl.config.settings import Settings
-from memctl.errors import MemctlError, RefusedError, shortage
+from memctl.errors import MemctlError, RefusedError, explained, shortage
 from memctl.jobs.engine import JobContext, JobReport, JobRequest, JobResult, Session, clock_error
 from memctl.storage.rows import JobHistory
 
+if TYPE_CHECKING:  # importing the protocols would slow down every start
+    from memctl.storage.store import Store
+
 RETRY_AFTER = timedelta(hours=1)
+
+
+class ScheduledJob(NamedTuple):
+    """A job of `memctl run`: one of the table of jobs, or one that needs more than this room."""
+
+    name: str
+    every: Every | ReportEvery
+    work: Callable[[JobContext], JobResult]
+
+    def due_at(self, store: "Store", *, now: datetime) -> datetime | None:
+        """Return `now` if the job is due, or the time at which it will be; None if never."""
+        return due_at(self.every, store.job_history(self.name), now=now)
 
 
 class ScheduledOutcome(NamedTuple):
@@ -41,48 +59,70 @@ class ScheduledOutcome(NamedTuple):
         return self.error
 
 
-def run_due_jobs(settings: Settings, request: JobRequest) -> Iterator[ScheduledOutcome]:
-    """Run every job that is due, and yield the outcome of each job as it ends.
+def run_due_jobs(
+    settings: Settings, request: JobRequest, further: Sequence[ScheduledJob] = ()
+) -> Iterator[ScheduledOutcome]:
+    """Run every job that is due, the `further` ones last, and yield each outcome as a job ends.
 
-    The lock is held for all of them; alerts are delivered afterwards. `max_seconds` applies to all
-    jobs together. Raises the errors of `Session.run`, but only before the first job, and keeps them
-    as a failure of that job.
+    The lock is held for all of them, or with hooks for each of them; alerts are delivered
+    afterwards. `max_seconds` applies to all jobs together. Raises the errors of `Session.run`, but
+    only before the first job, and keeps them as a failure of that job.
     """
-    first = _first(settings.every)
+    jobs = [*_jobs_of_table(settings), *further]
     with Session(request) as session:
         session.deliver_alerts_at_end()
-        with session.failures_of(first), session.exclusive("run"):
+        with session.failures_of(_first(jobs).name), ExitStack() as stack:
+            stack.enter_context(session.exclusive("run"))
             clock = time.monotonic()
-            for job, due_at in _plan(settings.every, session):
+            planned = _plan(jobs, session)
+            lock = stack.pop_all()
+        with lock:
+            if request.hook is not None:
+                lock.close()
+            for job, due_at in planned:
                 left = request.max_seconds
                 if left is not None:
                     left -= time.monotonic() - clock
-                yield _run_if_due(job, due_at, settings, session, left)
+                yield _run_if_due(job, due_at, session, left)
+
+
+def _jobs_of_table(settings: Settings) -> Iterator[ScheduledJob]:
+    for name in JOBS:
+        # The module of a job is imported only if it is due.
+        work = partial(lambda name, run: job_work(name, settings)(run), name)
+        yield ScheduledJob(name, settings.every[name], work)
 
 
 def _run_if_due(
-    job: str,
-    due_at: datetime | None,
-    settings: Settings,
-    session: Session,
-    seconds_left: float | None,
+    job: ScheduledJob, due_at: datetime | None, session: Session, seconds_left: float | None
 ) -> ScheduledOutcome:
     """Run a job if it is due and time is left."""
-    due = due_at is not None and due_at <= session.request.now
-    outcome = ScheduledOutcome(job, due, due_at)
-    if not due or (seconds_left is not None and seconds_left <= 0):
+    now = session.request.now
+    outcome = ScheduledOutcome(job.name, due_at == now, due_at)
+    if not outcome.due or (seconds_left is not None and seconds_left <= 0):
         return outcome
+
+    def still_due(store: "Store") -> bool:
+        nonlocal outcome
+        if clock_error(store, session.request):
+            return True  # the refusal is recorded
+        due_at = job.due_at(store, now=now)
+        outcome = ScheduledOutcome(job.name, due_at == now, due_at)
+        return outcome.due
+
     try:
-        return outcome._replace(
-            report=session.run(job, job_work(job, settings), max_seconds=seconds_left)
+        report = session.run(
+            job.name,
+            job.work,
+            max_seconds=seconds_left,
+            # While a hook ran, without the lock, another process may have run the job.
+            still_due=still_due if session.request.hook else None,
         )
     except MemctlError as failure:
         return outcome._replace(error=failure)
     except Exception as bug:
-        if lacking := shortage(bug):
-            return outcome._replace(error=lacking)
-        error = MemctlError(f"{type(bug).__name__}: {bug}", "this is a bug of memctl")
-        return outcome._replace(error=error, bug=bug)
+        return outcome._replace(error=explained(bug), bug=None if shortage(bug) else bug)
+    return outcome._replace(report=report) if outcome.due else outcome
 
 
 def job_work(
@@ -100,7 +140,9 @@ def job_work(
     return lambda run: work(run, *policies, **options)
 
 
-def _plan(every: Mapping[str, Every], session: Session) -> list[tuple[str, datetime | None]]:
+def _plan(
+    jobs: Sequence[ScheduledJob], session: Session
+) -> list[tuple[ScheduledJob, datetime | None]]:
     """Return all jobs in order, and when each is due.
 
     If the clock is wrong, only the first job is returned; its refusal is recorded for all of them.
@@ -109,16 +151,16 @@ def _plan(every: Mapping[str, Every], session: Session) -> list[tuple[str, datet
     with session.open_store() as store:
         store.require_current()
         if clock_error(store, session.request):
-            return [(_first(every), now)]
-        return [(job, due_at(every[job], store.job_history(job), now=now)) for job in every]
+            return [(_first(jobs), now)]
+        return [(job, job.due_at(store, now=now)) for job in jobs]
 
 
-def _first(every: Mapping[str, Every]) -> str:
+def _first(jobs: Sequence[ScheduledJob]) -> ScheduledJob:
     """Return the job to which a failure is attributed if no job can be started."""
-    return next((job for job in every if every[job] != "never"), next(iter(JOBS)))
+    return next((job for job in jobs if job.every != "never"), jobs[0])
 
 
-def due_at(every: Every, last: JobHistory, *, now: datetime) -> datetime | None:
+def due_at(every: Every | ReportEvery, last: JobHistory, *, now: datetime) -> datetime | None:
     """Return `now` if a job is due, or the time at which it will be; None if never.
 
     Successes of later days and failures in the future do not count, because the clock was wrong.
@@ -132,6 +174,9 @@ def due_at(every: Every, last: JobHistory, *, now: datetime) -> datetime | None:
     if every == "weekly":
         begin -= timedelta(days=begin.weekday())
         length = timedelta(days=7)
+    elif every == "monthly":
+        begin = begin.replace(day=1)
+        length = (begin + timedelta(days=31)).replace(day=1) - begin
     if last.done_at and begin <= last.done_at < begin + length:
         return begin + length
     if last.failed_at and timedelta() <= now - last.failed_at < RETRY_AFTER:

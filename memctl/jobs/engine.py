@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, Self, TypeVar
 
 from memctl.config.policies import Policy
 from memctl.errors import MemctlError, NotFoundError, RefusedError, UsageError
@@ -27,7 +27,11 @@ MOST_LOCK_WAIT = 86400  # seconds
 
 
 class JobRequest(NamedTuple):
-    """The options of a run."""
+    """The options of a run.
+
+    `hook`, if given, is called for the start and the end of each run, and returns whether a program
+    was run. No lock is held meanwhile, because it may be slow. Its own failures are not raised.
+    """
 
     database: Path
     now: datetime
@@ -38,6 +42,7 @@ class JobRequest(NamedTuple):
     max_seconds: float | None = None
     watch: Watch = Watch()
     partial: bool = False  # one agent only, or another policy: the job is still due
+    hook: "Callable[[HookCall], bool] | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +83,7 @@ Result = TypeVar("Result", bound=JobResult, covariant=True)
 
 
 class JobReport(NamedTuple, Generic[Result]):
-    """A finished run; it has no result if memctl was paused."""
+    """A finished run; it has no result if memctl was paused, or the job was no longer due."""
 
     job: str
     run_id: int | None
@@ -88,6 +93,19 @@ class JobReport(NamedTuple, Generic[Result]):
     pause: Pause | None
     duration_ms: int
     longest_lock_ms: float
+
+
+class HookCall(NamedTuple):
+    """The start of a run, before it has a number, or its success or failure.
+
+    A failure has an error, and a report if only a part of the work was refused.
+    """
+
+    hook: Literal["start", "success", "failure"]
+    job: str
+    run_id: int | None = None  # None: the run is not in the ledger
+    report: JobReport[JobResult] | None = None
+    error: Exception | None = None
 
 
 class JobContext(NamedTuple):
@@ -125,6 +143,8 @@ class JobContext(NamedTuple):
 class RunOutcome:
     """The outcome of a run."""
 
+    run_id: int | None = None
+    start_told: bool = False  # to a program
     recorded: bool = False  # the ledger contains its end
     wrong_clock: RefusedError | None = None  # the reason for a refusal before it started
 
@@ -158,11 +178,13 @@ class Session:
         *,
         max_seconds: float | None = None,
         prepare: Callable[["Store"], None] | None = None,
+        still_due: Callable[["Store"], bool] | None = None,
     ) -> JobReport[Result]:
         """Run a job, record it in the ledger, and return its report.
 
         `max_seconds`, if given, replaces that of the request. `prepare` is called with the store
-        before memctl's lock is taken, and may take long.
+        before memctl's lock is taken, and may take long. `still_due` is called when it is taken; if
+        it returns false, nothing is done.
 
         Raises LockedError if another memctl process holds the lock for longer than `lock_wait`
         seconds, SchemaError if the schema is not current, RefusedError if the clock must be wrong
@@ -171,8 +193,14 @@ class Session:
         with self.failures_of(job) as outcome, self.open_store() as store:
             if prepare is not None:
                 prepare(store)
+            self._tell_start(job, store, outcome)
             with self.exclusive(job):
-                return self._run(job, work, store, outcome, max_seconds)
+                report = self._run(job, work, store, outcome, max_seconds, still_due)
+        if self.request.hook and report.result:
+            refusal = report.result.refusal
+            name: Literal["success", "failure"] = "failure" if refusal else "success"
+            self.request.hook(HookCall(name, job, report.run_id, report, refusal))
+        return report
 
     @contextmanager
     def exclusive(self, name: str) -> Iterator[None]:
@@ -194,9 +222,9 @@ class Session:
 
     @contextmanager
     def failures_of(self, job: str) -> Iterator[RunOutcome]:
-        """Keep a failure of a job that is not recorded in the ledger.
+        """Keep a failure of a job that is not recorded in the ledger, and tell the hook of it.
 
-        A UsageError is not a failure of the job.
+        A UsageError is not a failure of the job, but ends a run whose start a program was told.
         """
         outcome = RunOutcome()
         try:
@@ -213,11 +241,21 @@ class Session:
                     status=_status(error),
                 )
                 self._undelivered = True
+            if self.request.hook and (outcome.start_told or not isinstance(error, UsageError)):
+                self.request.hook(HookCall("failure", job, outcome.run_id, error=error))
             raise
 
     def deliver_alerts_at_end(self) -> None:
         """Deliver waiting alerts of earlier runs, even if this session raises none."""
         self._undelivered = True
+
+    def _tell_start(self, job: str, store: "Store", outcome: RunOutcome) -> None:
+        """Tell the hook of the start of a run, unless memctl is paused."""
+        if self.request.hook is None:
+            return
+        store.require_current()
+        if self._by_hand or not store.current_pause(now=self.request.now):
+            outcome.start_told = self.request.hook(HookCall("start", job))
 
     def _run(
         self,
@@ -226,6 +264,7 @@ class Session:
         store: "Store",
         outcome: RunOutcome,
         max_seconds: float | None,
+        still_due: Callable[["Store"], bool] | None,
     ) -> JobReport[Result]:
         clock = time.monotonic()
         request = self.request
@@ -239,7 +278,7 @@ class Session:
             if wrong_clock := clock_error(store, request):
                 raise wrong_clock
             result = work(run)
-        elif not pause:
+        elif not pause and (still_due is None or still_due(store)):
             take_in_spool(store.sqlite, request.watch)
             batches = store.batches(
                 max_seconds=request.max_seconds if max_seconds is None else max_seconds
@@ -295,6 +334,7 @@ def _record(
     clock = time.monotonic()
     wrong_clock = clock_error(store, request)
     run_id = store.start_run(job, now=request.now, status="refused" if wrong_clock else "running")
+    outcome.run_id = run_id
     run = JobContext(store, request, run_id, batches)
 
     def finish(status: EndStatus, result: JobResult | None, error: BaseException | None) -> None:
@@ -323,6 +363,7 @@ def _record(
             store.abort()
             if isinstance(error, UsageError):
                 store.forget_run(run_id)
+                outcome.run_id = None
             else:
                 finish(_status(error), None, error)
         raise

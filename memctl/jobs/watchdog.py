@@ -17,7 +17,6 @@ from memctl import __version__
 from memctl.config.policies import AlertPolicy
 from memctl.errors import MemctlError, RefusedError
 from memctl.jobs.alerts import (
-    COMMAND_SECONDS,
     FAILURES_IN_A_ROW,
     clock_alerts,
     drop_alerts,
@@ -25,6 +24,7 @@ from memctl.jobs.alerts import (
     growth_alerts,
     update_alerts,
 )
+from memctl.jobs.programs import PROGRAM_SECONDS
 from memctl.storage.rows import RunFilter, RunIdentity, RunRecord
 from memctl.storage.spool import (
     DeliveredAlert,
@@ -219,7 +219,7 @@ def deliver_alerts(database: Path, watch: Watch) -> None:
     """
     if watch.deliver is None:
         return
-    deadline = time.monotonic() + COMMAND_SECONDS
+    deadline = time.monotonic() + PROGRAM_SECONDS
 
     def deliver(alert: Undelivered) -> bool:
         left = deadline - time.monotonic()

@@ -107,7 +107,7 @@ def _lack(condition: Condition, memory: ActiveMemory) -> str:
     if name == "age_days":
         if found is None:
             return f"its age is unknown, because '{memory.created_at}' is not a time"
-        if found < 0:
+        if isinstance(found, int | float) and found < 0:
             return "created in the future"
         name, number = "age", _days
     elif name == "importance" and found != memory.importance:

@@ -35,6 +35,7 @@ SENTENCES = {
         "deleted {pruned:archived memory}, kept {kept_important:important memory}",
         "would delete {pruned:archived memory} and keep {kept_important:important memory}",
     ),
+    "report": ("wrote {path}", "would write {path}"),
     "restore": (
         "restored {restored:memory}, skipped {skipped}, replaced {replaced}",
         "would restore {restored:memory}, skip {skipped}, replace {replaced}",
@@ -109,8 +110,9 @@ def job_sentence(report: JobReport[JobResult]) -> str:
     if not report.result:
         raise AssertionError("a run has a result or a pause")
     done, preview = SENTENCES[report.job]
-    numbers = {name: _Count(total) for name, total in report.result.totals.items()}
-    parts = [f"{report.job}: {(preview if report.dry_run else done).format(**numbers)}"]
+    facts = {**report.result.counts, **report.result.totals}
+    values = {name: _Count(fact) if isinstance(fact, int) else fact for name, fact in facts.items()}
+    parts = [f"{report.job}: {(preview if report.dry_run else done).format(**values)}"]
     if report.result.remark:
         parts.append(report.result.remark)
     if report.result.warning:

@@ -110,19 +110,32 @@ def show_facts(facts: Iterable[tuple[str, object]]) -> None:
 def _beside(
     pairs: Sequence[tuple[str, str]], width: int | None, *, style: str = ""
 ) -> Iterator[str]:
-    """Yield the lines of names and texts beside them, wrapped to `width` cells."""
+    """Yield the lines of names and texts beside them, wrapped to `width` cells.
+
+    A name that takes more than half of the line is above its text.
+    """
     from rich.cells import cell_len, set_cell_size
     from rich.text import Text
 
-    margin = max(cell_len(name) for name, _ in pairs) + BETWEEN
+    margin = _margin((name for name, _ in pairs), width)
     room = None if width is None else max(width - margin, 1)
     for name, text in pairs:
-        shown = set_cell_size(name, margin)
-        if style:
-            shown = rendered(Text(shown, style=style), styled=True).rstrip("\n")
         first, *others = wrapped(text, room)
-        yield (shown + first).rstrip()
+        *above, beside = [name] if cell_len(name) < margin else [*wrapped(name, width), ""]
+        shown = [*above, set_cell_size(beside, margin)]
+        if style:
+            shown = [rendered(Text(line, style=style), styled=True).rstrip("\n") for line in shown]
+        shown[-1] += first
+        yield from (line.rstrip() for line in shown)
         yield from (" " * margin + line for line in others)
+
+
+def _margin(names: Iterable[str], width: int | None) -> int:
+    """Return the cells of the names that take at most half of a line, and of the gap after them."""
+    from rich.cells import cell_len
+
+    taken = (cell_len(name) + BETWEEN for name in names)
+    return max((cells for cells in taken if width is None or cells <= width // 2), default=BETWEEN)
 
 
 def wrapped(text: str, width: int | None) -> list[str]:
@@ -250,7 +263,7 @@ def _blocks_text(
     from rich.cells import cell_len, set_cell_size
 
     headings = [column.heading.replace("\n", " ") for column in columns]
-    room = max(width - max(map(cell_len, headings)) - BETWEEN, 2)
+    room = max(width - _margin(headings, width), 2)
     blocks = []
     for row in texts:
         pairs = [

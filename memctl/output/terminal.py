@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import IO, Any, AnyStr
 
 from memctl.errors import MemctlError, RefusedError, shortened
-from memctl.output.contract import VERSION
+from memctl.output.contract.version import VERSION
 from memctl.output.messages import Message, MessageStyle
 from memctl.storage.text import encodable, from_bytes, to_ascii, to_bytes
 

@@ -15,26 +15,16 @@ from memctl.output.contract.json_schema import json_schema
 def require_contract(words: Sequence[str | bytes], out: str, err: str) -> None:
     """Assert that JSON on stdout and a JSON error on stderr have exactly the published fields."""
     command = next((word for word in words if word in NAMES), None)
-    if command in COMMANDS and isinstance(command, str) and "--columns" not in words and out[:1] in ("{", "["):
-        for document, of_list in _documents(out):
-            _require(_validator(command, of_list), document)
+    is_json = out[:1] in ("{", "[") and "--columns" not in words
+    if is_json and isinstance(command, str) and command in COMMANDS:
+        if "--nl" not in words and "--follow" not in words and "-f" not in words:
+            _require(_validator(command), json.loads(out))
+        elif command != "export":
+            for line in out.splitlines():
+                _require(_validator(command, of_records=True), json.loads(line))
     for line in err.splitlines():
         if line.startswith('{"error"'):
-            _require(_validator("error", False), json.loads(line))
-
-
-def _documents(out: str) -> list[tuple[Any, bool]]:
-    """Return the documents that were printed, and whether each is a record of a list."""
-    try:
-        return [(json.loads(out), False)]
-    except ValueError:  # one object per line, of which the last may be incomplete
-        found = []
-        for line in out.splitlines():
-            try:
-                found.append((json.loads(line), True))
-            except ValueError:
-                break
-        return found
+            _require(_validator("error"), json.loads(line))
 
 
 def _require(validator: Draft202012Validator, document: Any) -> None:
@@ -45,11 +35,11 @@ def _require(validator: Draft202012Validator, document: Any) -> None:
 
 
 @cache
-def _validator(command: str, of_list: bool) -> Draft202012Validator:
-    """Return what checks a command's JSON, or one record of its list; no other field may occur."""
+def _validator(command: str, *, of_records: bool = False) -> Draft202012Validator:
+    """Return what checks a command's JSON, or the records of its list; no other field may occur."""
     schema = json_schema(command)
-    if of_list:
-        schema = schema.get("items", {}) | {"$defs": schema.get("$defs", {})}
+    if of_records:
+        schema = schema["items"] | {"$defs": schema.get("$defs", {})}
     return Draft202012Validator(_closed(schema))
 
 

@@ -20,17 +20,23 @@ def on_a_terminal(
     exit_code: int = 0,
     columns: int = 80,
     variables: Mapping[str, str] = UNSTYLED,
+    messages: bool = True,
 ) -> str:
-    """Run a command with a terminal of that width for stdout and stderr; return what it printed."""
+    """Run a command with a terminal of that width; return what it printed.
+
+    The terminal is stdout and stderr, or only stdout without `messages`.
+    """
     ours, theirs = pty.openpty()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     process = fork_server().start(
         [str(PROGRAM), *words],
         environment={**memctl.environment(), "TERM": "xterm", **variables},
         directory=Path.cwd(),
-        streams={1: theirs, 2: theirs},
+        streams={1: theirs, 2: theirs if messages else nowhere},
     )
     os.close(theirs)
+    os.close(nowhere)
     printed = b""
     with suppress(OSError):  # Linux reports in this way that the other end is closed
         while more := os.read(ours, 65536):

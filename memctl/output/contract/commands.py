@@ -4,8 +4,9 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from memctl.output.contract.databases import OnDatabase
-from memctl.output.contract.documents import Document, ErrorDocument, Pause, Storage
+from memctl.output.contract.databases import OnDatabases
+from memctl.output.contract.documents import Document, ErrorDocument, Failure, Pause, Storage
+from memctl.output.contract.explanation import ExplainDocument
 from memctl.output.contract.figures import (
     AgentFigures,
     LevelFigures,
@@ -13,6 +14,7 @@ from memctl.output.contract.figures import (
     Period,
 )
 from memctl.output.contract.jobs import (
+    AnyCounts,
     ArchiveCounts,
     CleanupCounts,
     DecayCounts,
@@ -32,7 +34,6 @@ from memctl.output.contract.records import (
     RunLine,
     Step,
     StoredText,
-    StoredValue,
 )
 from memctl.output.contract.report import ReportDocument
 
@@ -171,88 +172,6 @@ class CheckDocument(Document):
     fixed: list[str]
 
 
-class Condition(TypedDict):
-    """A condition of promotion."""
-
-    condition: str
-    needed: Any
-    found: Any
-    met: bool
-    lacks: float | None
-
-
-class Expiry(TypedDict):
-    """When a memory expires."""
-
-    stored: StoredValue
-    state: Literal["never", "unreadable", "to_come", "expired"]
-    at: str | None
-
-
-class Retention(TypedDict):
-    """How long an archived memory is kept."""
-
-    at: str | None
-    importance: StoredValue
-    protected: bool
-
-
-class Fading(TypedDict):
-    """How a memory loses importance."""
-
-    unreadable: str | None
-    idle_since: str | None
-    idle_days: int | None
-    rate: float | None
-    charged: float | None
-    due: float
-    importance_after_next: StoredValue
-    unprotected_at: str | None
-    floor_at: str | None
-
-
-class ExplainedMemory(TypedDict):
-    """The active memory of a name."""
-
-    id: StoredText | None
-    importance: StoredValue
-    access_count: StoredValue
-    created_at: StoredValue
-    last_accessed: StoredValue
-    archived_at: StoredValue
-    promoted_at: StoredValue
-    known_since: str | None
-    fading: Fading
-    expiry: Expiry
-    promotion: list[Condition]
-    retention: Retention | None
-
-
-class ExplainedCopy(TypedDict):
-    """An archived copy of a name."""
-
-    archive_id: int
-    id: StoredText | None
-    archived_at: StoredText
-    archived_reason: StoredText
-    run_id: int | None
-    retention: Retention
-
-
-class ExplainDocument(Document):
-    """The explanation of a memory."""
-
-    at: str
-    agent_id: StoredText
-    type: StoredText
-    key: StoredText
-    state: Literal["active", "archived", "pruned", "gone"]
-    policy: list[str]
-    active: ExplainedMemory | None
-    archived: list[ExplainedCopy]
-    history: list[EventLine]
-
-
 class FeatureDocument(Document):
     """Whether a feature is enabled now."""
 
@@ -374,6 +293,21 @@ class CompletionDocument(Document):
     script: str
 
 
+class HookDocument(Document):
+    """What a hook receives on stdin."""
+
+    hook: Literal["start", "success", "failure"]
+    job: str
+    run_id: int | None
+    at: str
+    database: str
+    host: str
+    pid: int
+    memctl_version: str
+    result: AnyCounts | None
+    error: Failure | None
+
+
 class TestedDocument(Document):
     """An alert command that accepted a test alert."""
 
@@ -420,49 +354,13 @@ class DemoDocument(Document):
     metrics: DemoFigures
 
 
-class RunOnDatabase(OnDatabase):
-    """The outcome of run on one database."""
-
-    result: RunDocument | None
-
-
-class RunOnDatabases(Document):
-    """The outcome of run on several databases."""
-
-    databases: list[RunOnDatabase]
-
-
-class BackupOnDatabase(OnDatabase):
-    """The outcome of backup on one database."""
-
-    result: BackupDocument | None
-
-
-class BackupOnDatabases(Document):
-    """The outcome of backup on several databases."""
-
-    databases: list[BackupOnDatabase]
-
-
-class CheckOnDatabase(OnDatabase):
-    """The outcome of check on one database."""
-
-    result: CheckDocument | None
-
-
-class CheckOnDatabases(Document):
-    """The outcome of check on several databases."""
-
-    databases: list[CheckOnDatabase]
-
-
-# What a command prints with --json, or by default if it lists records. `error` is on stderr, and
-# `alert` is what the alert command receives.
+# What a command prints with --json, or by default if it lists records. `error` is on stderr;
+# `alert` and `hook` are what the alert command and the hooks receive.
 COMMANDS: dict[str, Any] = {
     "migrate": MigrateDocument | list[Step],
     "rollback": RollbackDocument,
     "status": StatusDocument,
-    "run": RunDocument | RunOnDatabases,
+    "run": RunDocument | OnDatabases[RunDocument],
     "cleanup": CleanupDocument | PausedDocument,
     "decay": DecayDocument | PausedDocument,
     "promote": PromoteDocument | PausedDocument,
@@ -481,12 +379,12 @@ COMMANDS: dict[str, Any] = {
     "events": list[EventLine],
     "runs": list[RunLine],
     "explain": ExplainDocument,
-    "check": CheckDocument | CheckOnDatabases,
+    "check": CheckDocument | OnDatabases[CheckDocument],
     "enable": FeatureDocument,
     "disable": FeatureDocument,
     "export": ExportDocument,
     "import": ImportDocument,
-    "backup": BackupDocument | VerifiedDocument | RestoredDocument | BackupOnDatabases,
+    "backup": BackupDocument | VerifiedDocument | RestoredDocument | OnDatabases[BackupDocument],
     "pause": PauseDocument,
     "resume": ResumeDocument,
     "schedule": ScheduleDocument,
@@ -496,4 +394,5 @@ COMMANDS: dict[str, Any] = {
     "demo": DemoDocument,
     "error": ErrorDocument,
     "alert": AlertDocument,
+    "hook": HookDocument,
 }

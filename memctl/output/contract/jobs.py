@@ -114,7 +114,24 @@ class ImportCounts(JobCounts):
     unknown_types: int
 
 
-AnyCounts = CleanupCounts | DecayCounts | PromoteCounts | SnapshotCounts | PruneCounts
+class ReportCounts(JobCounts):
+    """The health report that `memctl run` writes."""
+
+    path: str
+
+
+AnyCounts = (
+    CleanupCounts
+    | DecayCounts
+    | PromoteCounts
+    | SnapshotCounts
+    | PruneCounts
+    | ArchiveCounts
+    | RestoreCounts
+    | ImportCounts
+    | ReportCounts
+    | JobRun
+)
 
 
 class Due(TypedDict):
@@ -143,6 +160,10 @@ class PruneOfRun(Due, PruneCounts):
     """The prune of `memctl run`."""
 
 
+class ReportOfRun(Due, ReportCounts):
+    """The health report of `memctl run`."""
+
+
 class PausedOfRun(Due, JobRun):
     """A job of `memctl run` that was paused."""
 
@@ -156,7 +177,16 @@ class NotRun(TypedDict):
     error: Failure | None
 
 
-OfRun = CleanupOfRun | DecayOfRun | PromoteOfRun | SnapshotOfRun | PruneOfRun | PausedOfRun | NotRun
+OfRun = (
+    CleanupOfRun
+    | DecayOfRun
+    | PromoteOfRun
+    | SnapshotOfRun
+    | PruneOfRun
+    | ReportOfRun
+    | PausedOfRun
+    | NotRun
+)
 
 
 class RunDocument(Document):

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from memctl.output.contract import VERSION
 from memctl.output.contract.commands import COMMANDS
 from memctl.output.contract.meanings import MEANINGS
+from memctl.output.contract.version import VERSION
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -120,6 +120,7 @@ class ArchivedExport(MemoryColumns):
     """An archived memory, as an export contains it."""
 
     archived_reason: StoredText
+    run_id: int | None
 
 
 class ExportDocument(TypedDict):

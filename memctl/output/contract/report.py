@@ -88,6 +88,16 @@ class Candidates(TypedDict):
 class JobOfReport(TypedDict):
     """The runs of a job in a report."""
 
+    job: str
+    runs: int
+    ok: int
+    refused: int
+    failed: int
+    crashed: int
+    median_ms: float | None
+    longest_lock_ms: float | None
+    last_error: StoredText | None
+
 
 class ReportDocument(Document):
     """A health report."""

@@ -1,0 +1,108 @@
+"""The tables of the configuration file about what memctl tells people and other programs."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+
+from memctl.config.addresses import origin, web_address
+from memctl.config.jobs import ReportEvery
+from memctl.config.policies import AlertPolicy, Hooks, ReportFormat, ReportPolicy
+from memctl.storage.sqlite.database import reachable
+
+Command = list[Annotated[str, Field(min_length=1)]]  # a program and its arguments
+
+
+class Section(BaseModel):
+    """A table of the file; unknown keys and values of the wrong type are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def possible_path(value: str | None) -> str | None:
+    """Raise ValueError for an impossible file name."""
+    if value and "\0" in value:
+        raise ValueError("A file name cannot contain a NUL character")
+    return value
+
+
+class AlertsSection(Section):
+    """`[alerts]`"""
+
+    agent_memories: int = Field(
+        AlertPolicy.agent_memories, gt=0, description="alert above this number per agent"
+    )
+    command: Command = Field(
+        [],
+        description="program and arguments; reads JSON from stdin",
+        examples=[["/usr/local/bin/send-alert"]],
+    )
+
+    def policy(self) -> AlertPolicy:
+        """Return the policy that the section describes."""
+        return AlertPolicy(self.agent_memories)
+
+
+class HooksSection(Section):
+    """`[hooks]`"""
+
+    start: Command = Field(
+        [],
+        description="before each run; program and arguments, reads JSON from stdin",
+        examples=[["/usr/local/bin/memctl-start"]],
+    )
+    success: Command = Field(
+        [],
+        description="after each run that succeeded",
+        examples=[["/usr/local/bin/memctl-done"]],
+    )
+    failure: Command = Field(
+        [],
+        description="after each run that failed or was refused",
+        examples=[["/usr/local/bin/memctl-failed"]],
+    )
+
+    def hooks(self) -> Hooks:
+        """Return the programs that the section names."""
+        return Hooks(self.start, self.success, self.failure)
+
+
+class HeartbeatSection(Section):
+    """`[heartbeat]`"""
+
+    url: (
+        Annotated[
+            str, AfterValidator(web_address), PlainSerializer(lambda url: f"{origin(url)}/...")
+        ]
+        | None
+    ) = Field(
+        None,
+        description="requested after each `memctl run`, with /fail after a failure",
+        examples=["https://hc-ping.com/your-uuid"],
+    )
+
+
+class ReportSection(Section):
+    """`[report]`"""
+
+    every: ReportEvery = Field(
+        ReportPolicy.every,
+        description='let `memctl run` write a report: "daily", "weekly", "monthly" or "never"',
+    )
+    format: ReportFormat = Field(
+        ReportPolicy.format, description='"text", "markdown", "json" or "html"'
+    )
+    directory: Annotated[str | None, AfterValidator(possible_path)] = Field(
+        None,
+        min_length=1,
+        description="path relative to this file; by default that of the database",
+        examples=["reports"],
+    )
+
+    def policy(self, *, beside: Path) -> ReportPolicy:
+        """Return the policy that the section describes; `beside` is the configuration file."""
+        directory = None
+        if self.directory is not None:
+            with reachable(Path(self.directory)):
+                directory = beside.parent / Path(self.directory).expanduser()
+        return ReportPolicy(self.every, self.format, directory)
