@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks import PROGRAM
 from benchmarks import features as feature_costs
 from benchmarks.calls import pairs, percentile, time_calls
-from benchmarks.database import NOW, build, copy, prove
+from benchmarks.database import NOW, build, copy, prove, write_texts
 from memctl import AgentMemory
 from memctl.storage.sqlite.archive import KEPT_COLUMNS
 from memctl.storage.sqlite.cleanup import expired_memories
@@ -212,6 +212,27 @@ def against_peer(
         show("ratio", times=own / figures[what])
 
 
+def search(folder: Path) -> None:
+    """A text in 70,000 memories and 30,000 archived ones: with the sqlite3 shell, and a writer."""
+    database = folder / "search.db"
+    build(database, memories=100_000, expired=30_000)
+    write_texts(database)
+    job(database, "cleanup")
+    for text in ("npm", "tests/unit", "elephant", "ключ"):
+        like = " OR ".join(f"{field} LIKE '%{text}%'" for field in ("key", "value", "metadata"))
+        script = f"""
+            SELECT id FROM agent_memory WHERE {like};
+            SELECT id FROM archived_memories WHERE {like};
+        """
+        seconds = [
+            (job(database, "search", text), timed([shell_program(), database], script))
+            for _ in range(RUNS)
+        ]
+        side_by_side(f"search {text}", seconds, "the sqlite3 shell, LIKE, which folds only ASCII")
+    show("agents", s=statistics.median(job(database, "agents") for _ in range(RUNS)))
+    beside_writer(database, "search", "npm")
+
+
 def insight(folder: Path) -> None:
     """Metrics of 100,000 memories and 30,000 archived ones, then of ten times as many."""
     for memories in (100_000, 1_000_000):
@@ -258,8 +279,9 @@ def job(database: Path, *words: str | Path, result: dict[str, Any] | None = None
         capture_output=True,
     )
     seconds = time.perf_counter() - begun
-    if result is not None and ran.stdout:
-        result.update(json.loads(ran.stdout))
+    document = json.loads(ran.stdout or "null")
+    if result is not None and isinstance(document, dict):
+        result.update(document)
     return seconds
 
 
@@ -315,6 +337,7 @@ MEASUREMENTS: dict[str, Callable[[Path], None]] = {
     "features": features,
     "backups": backups,
     "insight": insight,
+    "search": search,
 }
 
 if __name__ == "__main__":

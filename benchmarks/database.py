@@ -75,6 +75,27 @@ def prove(path: Path, *, memories: int, entries: int) -> None:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
+def write_texts(path: Path) -> None:
+    """Give the memories texts to search: one of six not in ASCII, one of 200 with 50 KB."""
+    random.seed(0)
+    words = ["cannot", "install", "the", "npm", "package", "in", "tests/unit", "retry", "later"]
+    others = ["ключ", "не", "найден", "→", "値", "naïve", "Straße", *words]
+
+    def text(row: int) -> str:
+        vocabulary = others if row % 6 == 0 else words
+        value = " ".join(random.choices(vocabulary, k=random.randint(5, 50)))
+        return value * (50_000 // len(value)) if row % 200 == 0 else value
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        rows = [row for (row,) in db.execute("SELECT rowid FROM agent_memory")]
+        db.execute("BEGIN")
+        db.executemany(
+            "UPDATE agent_memory SET value = ? WHERE rowid = ?", ((text(row), row) for row in rows)
+        )
+        db.execute("COMMIT")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def copy(source: Path, name: str) -> Path:
     """Return a fresh copy of a database that no program has open."""
     target = source.with_name(name)

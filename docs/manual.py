@@ -1,12 +1,11 @@
-"""The manual page, docs/memctl.1, from the program's own help.
+"""The manual pages, docs/memctl.1 and one of each command in docs/man, from the program's own help.
 
-`python docs/manual.py` prints it; docs/reference.py writes it, with all else that is generated.
+docs/reference.py writes them, with all else that is generated.
 """
 
-import sys
 from collections.abc import Iterable, Iterator
 
-from program import Command, Program, exit_codes, program
+from program import Command, Program, exit_codes
 
 from memctl import __version__
 from memctl.cli.examples import FIRST_STEPS, Example
@@ -30,21 +29,19 @@ FILES = {
 
 
 def page(described: Program) -> str:
-    """Return the manual page, in the language of man(7)."""
-    first, *rest = described.paragraphs
-    lines = [
-        f'.TH MEMCTL 1 {REVISED} "memctl {__version__}" "User commands"',
-        *[".nh", ".ad l"],  # a hyphenated name cannot be searched
-        ".SH NAME",
-        f"memctl \\- {plain(first[0].lower() + first[1:].rstrip('.'))}",
+    """Return the manual page of the program, in the language of man(7)."""
+    return text_of_page(
+        "memctl",
+        described.paragraphs[0],
         ".SH SYNOPSIS",
         *[".B memctl", plain("[OPTIONS] COMMAND [ARGS]...")],
         ".SH DESCRIPTION",
-        *text(rest),
+        *text(described.paragraphs[1:]),
         ".SH OPTIONS",
         "All commands accept these options, before or after the command name:",
         *definitions(described.options),
         ".SH COMMANDS",
+        "Each command has a manual page of its own.",
         *commands(described.commands),
         ".SH EXIT STATUS",
         *definitions(exit_codes()),
@@ -58,21 +55,48 @@ def page(described: Program) -> str:
         ".BR cron (8),",
         ".BR systemd.timer (5),",
         ".BR sqlite3 (1)",
+    )
+
+
+def page_of_command(command: Command) -> str:
+    """Return the manual page of a command, without the common options."""
+    explained = command.paragraphs[1:]
+    return text_of_page(
+        f"memctl-{command.name}",
+        command.paragraphs[0],
+        ".SH SYNOPSIS",
+        *[f".B memctl {command.name}", plain(command.usage)],
+        *([".SH DESCRIPTION", *text(explained)] if explained else []),
+        ".SH OPTIONS",
+        *definitions(command.parameters),
+        *([".PP"] if command.parameters else []),
+        "The common options and the exit status are described in",
+        ".BR memctl (1).",
+        ".SH EXAMPLES",
+        *list(examples(command.examples))[1:],
+        ".SH SEE ALSO",
+        ".BR memctl (1)",
+    )
+
+
+def text_of_page(name: str, summary: str, *lines: str) -> str:
+    """Return the text of a page with its heading and its name."""
+    first = [
+        f'.TH {plain(name.upper())} 1 {REVISED} "memctl {__version__}" "User commands"',
+        *[".nh", ".ad l"],  # a hyphenated name cannot be searched
+        ".SH NAME",
+        f"{plain(name)} \\- {plain(summary[0].lower() + summary[1:].rstrip('.'))}",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*first, *lines]) + "\n"
 
 
 def commands(described: dict[str, list[Command]]) -> Iterator[str]:
-    """Write the help of each command, without the common options."""
+    """Write the page and the summary of each command."""
     for heading, under_it in described.items():
         yield f'.SS "{heading}"'
         for command in under_it:
-            yield from (".TP 4", f"\\fBmemctl {plain(command.name)}\\fR {plain(command.usage)}")
-            yield from text(command.paragraphs)
-            yield ".RS 4"
-            yield from definitions(command.parameters)
-            yield from examples(command.examples)
-            yield ".RE"
+            yield from (".TP", f".BR memctl\\-{plain(command.name)} (1)")
+            yield plain(command.paragraphs[0])
 
 
 def examples(shown: Iterable[Example]) -> Iterator[str]:
@@ -108,7 +132,3 @@ def plain(written: str) -> str:
     }.items():
         written = written.replace(character, escape)
     return f"\\&{written}" if written.startswith(".") else written
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page(program()))

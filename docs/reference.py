@@ -3,8 +3,8 @@
 python docs/reference.py            write them
 python docs/reference.py --check    name the files that are out of date; exit with 1 if any is
 
-A whole file is generated (memctl.1, reference/commands.md, reference/json), or what stands between
-`<!-- NAME -->` and `<!-- end of NAME -->` in one.
+A whole file is generated (memctl.1, man, reference/commands.md, reference/json), or what stands
+between `<!-- NAME -->` and `<!-- end of NAME -->` in one.
 """
 
 import inspect
@@ -15,15 +15,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from manual import page
+from manual import page, page_of_command
 from program import DOCS, Program, program
 
-from memctl import AgentMemory, Memory, Summary
+from memctl import AgentMemory, ArchivedMemory, FoundMemory, Memory, Summary
 from memctl.config.describe import default_file
 from memctl.output.contract.commands import COMMANDS as COMMANDS_WITH_JSON
 from memctl.output.contract.json_schema import json_schema
 
 MANUAL = DOCS / "memctl.1"
+MANUALS = DOCS / "man"
 COMMANDS = DOCS / "reference" / "commands.md"
 README = DOCS.parent / "README.md"
 API = DOCS / "reference" / "python-api.md"
@@ -44,6 +45,11 @@ def files() -> dict[Path, str]:
     described = program()
     return {
         MANUAL: page(described),
+        **{
+            MANUALS / f"memctl-{command.name}.1": page_of_command(command)
+            for commands in described.commands.values()
+            for command in commands
+        },
         COMMANDS: command_reference(described),
         README: replaced(README, "commands", command_table(described)),
         CONFIGURATION: replaced(CONFIGURATION, "default file", f"```toml\n{default_file()}```"),
@@ -119,7 +125,7 @@ def markdown(text: str) -> str:
 def classes() -> Iterator[str]:
     """Return the description of the public classes, from their signatures and docstrings."""
     yield from described_class(AgentMemory)
-    for result in (Memory, Summary):
+    for result in (Memory, ArchivedMemory, FoundMemory, Summary):
         yield ""
         yield from described_class(result)
 
@@ -166,8 +172,13 @@ if __name__ == "__main__":
         for file, text in wanted.items()
         if not file.exists() or file.read_text(encoding="utf-8") != text
     ]
+    of_no_command = [file for file in MANUALS.glob("*") if file not in wanted]
     if "--check" in sys.argv:
-        sys.stdout.writelines(f"{file.relative_to(DOCS.parent)}\n" for file in stale)
-        sys.exit(bool(stale))
+        wrong = [*stale, *of_no_command]
+        sys.stdout.writelines(f"{file.relative_to(DOCS.parent)}\n" for file in wrong)
+        sys.exit(bool(wrong))
+    for file in of_no_command:
+        file.unlink()
+    MANUALS.mkdir(exist_ok=True)
     for file in stale:
         file.write_text(wanted[file], encoding="utf-8")

@@ -3,9 +3,16 @@
 TYPE_CHECKING = False  # as type checkers know it: importing it would double `memctl --version`
 if TYPE_CHECKING:
     from memctl.agent_memory import AgentMemory
-    from memctl.storage.memory import Memory, Summary
+    from memctl.storage.memory import ArchivedMemory, FoundMemory, Memory, Summary
 
-__all__ = ["AgentMemory", "Memory", "Summary", "__version__"]
+__all__ = [
+    "AgentMemory",
+    "ArchivedMemory",
+    "FoundMemory",
+    "Memory",
+    "Summary",
+    "__version__",
+]
 
 __version__ = "0.1.0"
 

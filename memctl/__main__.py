@@ -9,7 +9,7 @@ from memctl import __version__
 
 def main() -> None:
     """Run the command line; answer `--version` before anything heavy is imported."""
-    if sys.argv[1:] == ["--version"] and sys.stdout:
+    if sys.argv[1:] in (["--version"], ["-V"]) and sys.stdout:
         try:
             # Not through sys.stdout, whose buffer would keep what cannot be written.
             os.write(sys.stdout.fileno(), f"memctl {__version__}\n".encode())

@@ -7,37 +7,44 @@ same transaction, and on request a replaced one as well.
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import get_ident
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from memctl.config.settings import load_settings
 from memctl.errors import UsageError
 from memctl.jobs.cleanup import cleanup
-from memctl.jobs.engine import MOST_LOCK_WAIT, JobContext, JobRequest, perform
+from memctl.jobs.engine import JobContext, JobRequest, perform, require_lock_wait
+from memctl.jobs.restore import RestoreConflict, restore
 from memctl.storage.engines import open_store
+from memctl.storage.matching import SearchedText
 from memctl.storage.memory import (
+    ArchivedMemory,
+    FoundMemory,
     Memory,
     MemoryType,
     Summary,
     from_json,
     require_importance,
     require_limit,
+    require_page,
+    require_search_text,
     require_type,
     to_expiry,
     to_json,
+    to_lifetime,
 )
-from memctl.storage.rows import Reason
+from memctl.storage.rows import ArchiveFilter, MemoryFilter, Reason, State
 from memctl.storage.sqlite import memories
+from memctl.storage.sqlite.archive import list_archived
 from memctl.storage.sqlite.archiving import archive_rows, own_deletes
-from memctl.storage.sqlite.database import one_view, open_database, transaction
-from memctl.storage.sqlite.migrations import require_current, schema_version
-from memctl.storage.sqlite.sqlite_errors import translate_errors
+from memctl.storage.sqlite.database import one_view
+from memctl.storage.sqlite.owned_connection import OwnedConnection
+from memctl.storage.sqlite.search import search_memories
 from memctl.storage.sqlite.triggers import require_equal_counts
-from memctl.storage.times import is_possible
+from memctl.storage.times import require_clock_time
 
 DEFAULT_IMPORTANCE = 5
 CONTEXT_IMPORTANCE = 3
@@ -90,16 +97,11 @@ class AgentMemory:
         if not isinstance(path, str | os.PathLike):
             raise UsageError(f"invalid path {path!r}", "pass a str or a Path")
         self._clock = clock
-        self._lock_wait = _seconds(lock_wait)
-        self._owner = _this_thread()
-        self._closed = False
-        with ExitStack() as opened:
-            self._db = opened.enter_context(open_database(Path(path), lock_wait=lock_wait))
-            self._path = Path(path).absolute()  # the current directory may change
-            memories.fire_triggers_on_replace(self._db)
-            self._schema = schema_version(self._db)
-            require_current(self._db)
-            self._opened = opened.pop_all()
+        require_lock_wait(lock_wait)
+        self._lock_wait = lock_wait
+        self._connection = OwnedConnection(Path(path), lock_wait=lock_wait)
+        self._db, self._path = self._connection.db, self._connection.path
+        self._reading, self._changing = self._connection.reading, self._connection.changing
 
     def __enter__(self) -> Self:
         return self
@@ -109,10 +111,7 @@ class AgentMemory:
 
     def close(self) -> None:
         """Close the database; further calls of `close` have no effect."""
-        if not self._closed:
-            self._require_usable()
-            self._closed = True
-            self._opened.close()
+        self._connection.close()
 
     def remember(
         self,
@@ -188,7 +187,7 @@ class AgentMemory:
         if limit is not None:
             require_limit(limit)
         with self._reading():
-            found = memories.list_memories(self._db, agent, type, limit=limit)
+            found = memories.list_memories(self._db, _all_of(agent, type), limit=limit)
         if type is not None and not found:
             require_type(type)
         return found
@@ -215,10 +214,96 @@ class AgentMemory:
             run = JobContext(
                 store, JobRequest(self._path, now), batches=store.batches(max_seconds=None)
             )
-            tally = run.apply_in_batches(store.forgotten(agent, type, now=now))
+            tally = run.apply_in_batches(store.forgotten(agent, type, now=now), doing="archiving")
         if type is not None and not tally.count:
             require_type(type)
         return tally.count
+
+    def search(
+        self,
+        text: str,
+        *,
+        agent: str | None = None,
+        type: str | None = None,
+        state: State | None = None,
+        limit: int = 50,
+        offset: int = 0,
+    ) -> list[FoundMemory]:
+        """Return the memories that contain a text in key, value or metadata, the best first.
+
+        Those of all agents, or of `agent`; active and archived ones, or those of one `state`. The
+        case of the text is ignored. See `memctl search` for the order. No access is counted.
+        """
+        require_search_text(text)
+        require_page(limit, offset)
+        if state not in (None, *get_args(State)):
+            raise UsageError(f"there is no state {state!r}", "use active or archived")
+        which, pattern = MemoryFilter(agent, type), SearchedText(text)
+        with self._reading():
+            memories.require_known_type(self._db, type)
+            return search_memories(
+                self._db, pattern, which, state=state, limit=limit, offset=offset
+            ).memories
+
+    def archived(
+        self,
+        agent: str | None = None,
+        type: str | None = None,
+        *,
+        key: str | None = None,
+        reason: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+    ) -> list[ArchivedMemory]:
+        """Return the archived memories of an agent, or of all agents, the newest first.
+
+        Only those of `type` and `key` that were archived for `reason`, if these are given.
+        """
+        require_page(limit, offset)
+        which = _archived_of(agent, type, key, reason=reason)
+        with self._reading():
+            memories.require_known_type(self._db, type)
+            found = list_archived(self._db, which, limit=limit, offset=offset)
+        return [ArchivedMemory(**columns) for columns in found]
+
+    def restore(
+        self,
+        agent: str,
+        ids: Collection[str] = (),
+        *,
+        type: str | None = None,
+        key: str | None = None,
+        on_conflict: RestoreConflict = "fail",
+        expires_in: float | timedelta | None = None,
+    ) -> int:
+        """Restore archived memories by id, or by type and key; return their number.
+
+        Does what `memctl restore` does, in batches, and also while memctl is paused; the run is
+        recorded in the ledger and takes memctl's lock. `on_conflict` is what happens if an active
+        memory has the same id, or the same type and key: `fail` raises RefusedError, `skip` leaves
+        the memory archived, `replace` archives the active one. Raises NotFoundError for an unknown
+        agent or id.
+        """
+        ids = [ids] if isinstance(ids, str) else list(ids)
+        if (type is None) != (key is None) or bool(ids) == (type is not None):
+            raise UsageError("restore needs either ids or a type and a key", "pass one of them")
+        if on_conflict not in get_args(RestoreConflict):
+            raise UsageError(f"there is no on_conflict {on_conflict!r}", "use fail, skip, replace")
+        which = _archived_of(agent, type, key, ids=ids)
+        now = self._now()
+        lasts = to_lifetime(expires_in, now=now)
+        request = JobRequest(self._path, now, lock_wait=self._lock_wait)
+        with self._reading():
+            report = perform(
+                "restore",
+                lambda run: restore(run, which, on_conflict=on_conflict, expires_in=lasts),
+                request,
+                by_hand=True,
+            )
+            if report.result and report.result.refusal:
+                raise report.result.refusal
+            memories.require_known_type(self._db, type)
+        return report.result.restored if report.result else 0
 
     def cleanup_expired(self) -> int:
         """Archive the expired memories of all agents, as `memctl cleanup`; return their number.
@@ -239,7 +324,7 @@ class AgentMemory:
         """
         with self._reading(), one_view(self._db):
             by_type = memories.count_by_type(self._db, agent)
-            top_memories = memories.list_memories(self._db, agent, limit=TOP_MEMORIES)
+            top_memories = memories.list_memories(self._db, _all_of(agent), limit=TOP_MEMORIES)
         return Summary(sum(by_type.values()), by_type, top_memories)
 
     def set_task_context(self, agent: str, task_id: str, context: object) -> Memory:
@@ -290,43 +375,7 @@ class AgentMemory:
         return self.recall(agent, "error_pattern", pattern)
 
     def _now(self) -> datetime:
-        now = self._clock()
-        if not isinstance(now, datetime) or now.tzinfo is None:
-            raise UsageError(
-                f"the clock returned {now}, without an offset", "return an aware datetime"
-            )
-        if not is_possible(now):
-            raise UsageError(f"the clock returned {now}", "return a time in the years 1971 to 8999")
-        return now
-
-    def _require_usable(self) -> None:
-        if self._closed:
-            raise UsageError("this AgentMemory is closed", "create another one")
-        if self._owner != _this_thread():
-            raise UsageError(
-                "this AgentMemory belongs to another thread or process", "create one in each"
-            )
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        self._require_usable()
-        with translate_errors(self._path):
-            self._require_known_schema()
-            yield
-
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        self._require_usable()
-        with translate_errors(self._path, self._db), transaction(self._db):
-            self._require_known_schema()
-            yield
-
-    def _require_known_schema(self) -> None:
-        """Check a schema that has changed: a column that was added would not be archived."""
-        version = schema_version(self._db)
-        if version != self._schema:
-            require_current(self._db)
-            self._schema = version
+        return require_clock_time(self._clock())
 
     def _archive(self, name: memories.MemoryName, *, reason: Reason, now: datetime) -> int:
         """Archive the memory of that name, if there is one; return the number of memories."""
@@ -334,15 +383,18 @@ class AgentMemory:
         return archive_rows(self._db, rowids, reason=reason, now=now, run_id=None)
 
 
-def _this_thread() -> tuple[int, int]:
-    """Return what identifies this thread among the threads of all processes."""
-    return os.getpid(), get_ident()
+def _all_of(agent: str, type: str | None = None) -> MemoryFilter:
+    """Select an agent's memories. Raises UsageError for what is not a str."""
+    memories.to_stored(agent=agent)
+    return MemoryFilter(agent=agent, type=type)
 
 
-def _seconds(lock_wait: float) -> float:
-    """Return `lock_wait` if it is a valid number of seconds. Raises UsageError if not."""
-    if not isinstance(lock_wait, int | float) or not 0 <= lock_wait <= MOST_LOCK_WAIT:
-        raise UsageError(
-            f"invalid lock_wait {lock_wait!r}", f"pass seconds from 0 to {MOST_LOCK_WAIT}"
-        )
-    return lock_wait
+def _archived_of(
+    agent: str | None, type: str | None, key: str | None, **more: Any
+) -> ArchiveFilter:
+    """Select archived memories. Raises UsageError for what is not a str."""
+    texts = {"agent": agent, "type": type, "key": key}
+    memories.to_stored(**{name: text for name, text in texts.items() if text is not None})
+    for memory_id in more.get("ids", ()):
+        memories.to_stored(id=memory_id)
+    return ArchiveFilter(agent=agent, type=type, key=key, **more)

@@ -18,10 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memctl import AgentMemory, Memory, Summary
+from memctl import AgentMemory, ArchivedMemory, Memory, Summary
 from memctl.agent_memory import utc_now
 from memctl.errors import (
     MemctlError,
+    NotFoundError,
     RefusedError,
     SchemaError,
     UsageError,
@@ -826,6 +827,9 @@ def test_only_a_type_without_memories_is_an_unknown_type(
         lambda: api.recall_all("build_agent", "lerning"),
         lambda: api.forget("build_agent", "lerning", "k"),
         lambda: api.forget_all("build_agent", "lerning"),
+        lambda: api.search("k", type="lerning"),
+        lambda: api.archived("build_agent", "lerning"),
+        lambda: api.restore("build_agent", type="lerning", key="k"),
     ]
 
     for call in mistaken:
@@ -868,6 +872,9 @@ EACH_CALL: dict[str, Callable[[AgentMemory], object]] = {
     "forget_all": lambda api: api.forget_all("a"),
     "cleanup_expired": lambda api: api.cleanup_expired(),
     "summary": lambda api: api.summary("a"),
+    "search": lambda api: api.search("k"),
+    "archived": lambda api: api.archived("a"),
+    "restore": lambda api: api.restore("a", ["m-1"]),
 }
 
 
@@ -912,8 +919,14 @@ def test_an_instance_works_only_in_its_thread_and_until_closed(
 
 @pytest.mark.parametrize("limit", [2**63, -(2**70), -1, 1.5, "5", True, float("nan")])
 def test_an_invalid_limit_is_refused(api: AgentMemory, limit: Any) -> None:
-    with pytest.raises(UsageError, match=r"invalid limit .*; use a whole number from 0 to"):
-        api.recall_all("build_agent", limit=limit)
+    calls: list[Callable[[], object]] = [
+        lambda: api.recall_all("build_agent", limit=limit),
+        lambda: api.search("k", limit=limit),
+        lambda: api.archived("build_agent", limit=limit),
+    ]
+    for call in calls:
+        with pytest.raises(UsageError, match=r"invalid limit .*; use a whole number from 0 to"):
+            call()
 
 
 @pytest.mark.parametrize("lock_wait", [float("nan"), float("inf"), -1, "5", None, 2**70])
@@ -947,3 +960,194 @@ def test_a_clock_that_returns_an_impossible_time_is_refused(
 def test_an_invalid_path_is_refused(path: Any) -> None:
     with pytest.raises(MemctlError):
         AgentMemory(path)
+
+
+# Searching, listing and restoring
+
+
+def test_a_search_returns_active_and_archived_memories(api: AgentMemory) -> None:
+    kept = api.remember("a", "learning", "npm", "pin it", metadata={"tags": ["ci"]})
+    api.remember("b", "context", "task:1", "run NPM first", importance=8)
+    api.forget("b", "context", "task:1")
+
+    found = api.search("Npm")
+
+    assert [(hit.state, hit.found_in, hit.excerpt) for hit in found] == [
+        ("active", "key", "pin it"),
+        ("archived", "value", "run NPM first"),
+    ]
+    assert found[0].memory == kept
+    assert type(found[0].memory) is Memory
+    assert found[1:] == api.search("npm", agent="b") == api.search("npm", state="archived")
+    assert found[:1] == api.search("npm", type="learning") == api.search("npm", state="active")
+    assert found[1:] == api.search("npm", offset=1) == api.search("npm", limit=1, offset=1)
+    assert found[1].memory == api.archived("b")[0]
+    assert api.search("elephant") == api.search("npm", agent="c") == []
+
+
+def test_a_search_in_python_is_that_of_the_command(api: AgentMemory, migrated: Memctl) -> None:
+    for number in range(6):
+        api.remember(f"agent-{number % 2}", "learning", f"k{number}", "v", importance=number + 1)
+    api.forget("agent-0", "learning", "k4")
+
+    found = api.search("K")
+
+    printed = migrated.ok("search", "K").json
+    assert [(hit.memory.id, hit.state) for hit in found] == [
+        (record["id"], record["state"]) for record in printed
+    ]
+
+
+def test_archived_memories_are_listed_newest_first(
+    api: AgentMemory, db: sqlite3.Connection
+) -> None:
+    for agent, key in (("a", "first"), ("b", "second"), ("a", "third")):
+        api.remember(agent, "learning", key, "v")
+        api.forget(agent, "learning", key)
+
+    listed = {
+        "all": api.archived(),
+        "a": api.archived("a"),
+        "a page": api.archived(limit=1, offset=1),
+        "a key": api.archived("a", "learning", key="first"),
+        "a reason": api.archived("a", reason="forgotten", limit=1),
+        "another reason": api.archived("a", reason="expired"),
+    }
+
+    assert {name: [memory.key for memory in found] for name, found in listed.items()} == {
+        "all": ["third", "second", "first"],
+        "a": ["third", "first"],
+        "a page": ["second"],
+        "a key": ["first"],
+        "a reason": ["third"],
+        "another reason": [],
+    }
+    newest = listed["all"][0]
+    assert isinstance(newest, ArchivedMemory)
+    assert (newest.archived_at, newest.archived_reason) == ("2026-11-22T09:43:58Z", "forgotten")
+    assert (newest.run_id, newest.archive_id) == (None, 3)
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        pytest.param({"ids": ["m-1", "m-2"]}, id="ids"),
+        pytest.param({"ids": ("m-1", "m-2")}, id="a tuple of ids"),
+        pytest.param({"ids": "m-1"}, id="one id"),
+        pytest.param({"type": "learning", "key": "k1"}, id="a name"),
+    ],
+)
+def test_memories_are_restored_as_by_the_command(
+    api: AgentMemory, db: sqlite3.Connection, migrated: Memctl, selection: dict[str, Any]
+) -> None:
+    for number in (1, 2):
+        insert_memory(db, id=f"m-{number}", key=f"k{number}", expires_at="2020-01-01")
+    before = rows(db, "agent_memory", "id, key, value, importance")
+    migrated.ok("cleanup")
+
+    restored = api.restore("build_agent", **selection)
+
+    assert rows(db, "agent_memory", "id, key, value, importance") == before[:restored]
+    assert restored == (2 if isinstance(selection.get("ids"), list | tuple) else 1)
+    assert rows(db, "agent_memory", "expires_at") == [(None,)] * restored
+    assert rows(db, "memory_runs", "run_id, job, status, counts")[1:] == [
+        (2, "restore", "ok", f'{{"restored": {restored}, "skipped": 0, "replaced": 0}}')
+    ]
+    events = rows(db, "memory_events", "event, memory_id, run_id")[-restored:]
+    assert events == [("memory:restored", f"m-{number + 1}", 2) for number in range(restored)]
+
+
+def test_a_restore_can_set_an_expiry(api: AgentMemory, db: sqlite3.Connection) -> None:
+    for number, lasts in enumerate((60, timedelta(minutes=1), 0, None)):
+        api.remember("a", "learning", f"k{number}", "v", expires_in=3600)
+        api.forget("a", "learning", f"k{number}")
+        api.restore("a", type="learning", key=f"k{number}", expires_in=lasts)
+
+    assert rows(db, "agent_memory", "expires_at") == [
+        ("2026-11-22T09:44:58.000Z",),
+        ("2026-11-22T09:44:58.000Z",),
+        ("2026-11-22T10:43:58.000Z",),
+        ("2026-11-22T10:43:58.000Z",),
+    ]
+
+
+def test_a_restore_in_conflict_is_refused_or_decided(
+    api: AgentMemory, db: sqlite3.Connection
+) -> None:
+    api.remember("a", "learning", "k", "old")
+    api.forget("a", "learning", "k")
+    api.remember("a", "learning", "k", "new")
+    name: dict[str, Any] = {"type": "learning", "key": "k"}
+
+    with pytest.raises(RefusedError, match="conflicts with an active memory: 'a' learning 'k'"):
+        api.restore("a", **name)
+    skipped = api.restore("a", **name, on_conflict="skip")
+    before = rows(db, "agent_memory", "value")
+    replaced = api.restore("a", **name, on_conflict="replace")
+
+    assert (skipped, before) == (0, [("new",)])
+    assert (replaced, rows(db, "agent_memory", "value")) == (1, [("old",)])
+    assert rows(db, "archived_memories", "value, archived_reason") == [("new", "replaced")]
+
+
+def test_restoring_what_is_not_archived_restores_nothing(api: AgentMemory) -> None:
+    kept = api.remember("a", "learning", "k", "v")
+
+    assert kept.id is not None
+    assert api.restore("a", type="learning", key="k") == api.restore("a", [kept.id]) == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        pytest.param(lambda api: api.search(""), UsageError, "is empty", id="no text"),
+        pytest.param(lambda api: api.search(b"k"), UsageError, "is of type bytes", id="bytes"),
+        pytest.param(lambda api: api.search("k", agent=5), UsageError, "agent is of", id="agent"),
+        pytest.param(lambda api: api.search("k", state="gone"), UsageError, "state", id="state"),
+        pytest.param(lambda api: api.search("k", offset=-1), UsageError, "offset", id="offset"),
+        pytest.param(lambda api: api.archived(5), UsageError, "agent is of", id="no agent"),
+        pytest.param(lambda api: api.archived("a", key=5), UsageError, "key is of", id="no key"),
+        pytest.param(lambda api: api.archived(reason="x"), UsageError, "reason 'x'", id="reason"),
+        pytest.param(lambda api: api.archived("\ud800"), UsageError, "unpaired", id="surrogate"),
+        pytest.param(lambda api: api.restore("a"), UsageError, "either ids or", id="nothing"),
+        pytest.param(
+            lambda api: api.restore("a", ["m"], type="learning", key="k"),
+            UsageError,
+            "either ids or",
+            id="ids and a name",
+        ),
+        pytest.param(
+            lambda api: api.restore("a", type="learning"), UsageError, "either ids", id="no key"
+        ),
+        pytest.param(lambda api: api.restore(None, ["m"]), UsageError, "agent", id="None"),
+        pytest.param(lambda api: api.restore("a", [5]), UsageError, "id is of", id="a number"),
+        pytest.param(
+            lambda api: api.restore("a", ["m"], on_conflict="ask"), UsageError, "ask", id="conflict"
+        ),
+        pytest.param(
+            lambda api: api.restore("a", ["m"], expires_in=-1), UsageError, "expires", id="expiry"
+        ),
+        pytest.param(lambda api: api.restore("a", ["m-9"]), NotFoundError, "'m-9'", id="unknown"),
+        pytest.param(
+            lambda api: api.restore("b", type="learning", key="k"),
+            NotFoundError,
+            "agent 'b' has no memories",
+            id="an unknown agent",
+        ),
+    ],
+)
+def test_an_invalid_call_changes_no_memory(
+    api: AgentMemory,
+    db: sqlite3.Connection,
+    call: Callable[[Any], object],
+    error: type[MemctlError],
+    message: str,
+) -> None:
+    api.remember("a", "learning", "k", "v")
+    api.forget("a", "learning", "k")
+    before = rows(db, "agent_memory"), rows(db, "archived_memories")
+
+    with pytest.raises(error, match=message):
+        call(api)
+
+    assert (rows(db, "agent_memory"), rows(db, "archived_memories")) == before

@@ -120,6 +120,9 @@ EVERY_CALL: dict[str, Callable[[AgentMemory], object]] = {
     "forget_all": lambda api: api.forget_all("build_agent"),
     "cleanup_expired": lambda api: api.cleanup_expired(),
     "summary": lambda api: api.summary("build_agent"),
+    "search": lambda api: api.search("k"),
+    "archived": lambda api: api.archived("build_agent"),
+    "restore": lambda api: api.restore("build_agent", ["m-1"]),
     "set_task_context": lambda api: api.set_task_context("build_agent", "1", {}),
     "get_task_context": lambda api: api.get_task_context("build_agent", "1"),
     "learn_success": lambda api: api.learn_success("build_agent", "p", {}),
@@ -180,7 +183,8 @@ def test_a_program_can_change_its_directory(
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in EVERY_CALL if name not in ("recall_all", "summary")]
+    "name",
+    [name for name in EVERY_CALL if name not in ("recall_all", "summary", "search", "archived")],
 )
 def test_a_lock_held_for_too_long_is_an_error_and_changes_nothing(
     path: Path, migrated: Memctl, db: sqlite3.Connection, name: str

@@ -945,7 +945,7 @@ def test_a_missing_alert_program_is_found_by_config_validate(
     assert answer.exit_code == 2
     assert answer.json["problems"] == [
         {
-            "key": "alerts.command",
+            "setting": "alerts.command",
             "message": "there is no program 'no-such-program' that this user can run",
             "hint": "correct the path, or install the program",
         }

@@ -44,6 +44,10 @@ def archive(db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., st
         pytest.param(["--until", "2026-11-20T09:43:58Z"], ["beta", "alpha"], id="until"),
         pytest.param(["--search", "of beta"], ["beta"], id="by text, ignoring case"),
         pytest.param(["--search", "%"], [], id="a wildcard is a plain character"),
+        pytest.param(["--search", "a", "--limit", "2"], ["delta", "gamma"], id="by text, a page"),
+        pytest.param(
+            ["--search", "value", "--limit", "1", "--offset", "1"], ["beta"], id="by text, the next"
+        ),
         pytest.param(["--limit", "2"], ["delta", "gamma"], id="the first page"),
         pytest.param(["--limit", "2", "--offset", "2"], ["beta", "alpha"], id="the second page"),
     ],
@@ -54,6 +58,47 @@ def test_the_archive_is_filtered_and_paged(
     found = archive.ok("archived", "build_agent", *options).json
 
     assert [memory["key"] for memory in found] == keys
+
+
+def test_the_archive_of_all_agents_is_listed_on_request(archive: Memctl) -> None:
+    found = archive.ok("archived", "--all").json
+    searched = archive.ok("archived", "--all", "--search", "TOOLCHAIN").json
+
+    assert [(memory["agent_id"], memory["key"]) for memory in found] == [
+        ("qa_agent", "other"),
+        ("build_agent", "delta"),
+        ("build_agent", "gamma"),
+        ("build_agent", "beta"),
+        ("build_agent", "alpha"),
+    ]
+    assert [memory["key"] for memory in searched] == ["other", "delta"]
+
+
+@pytest.mark.parametrize("command", ["archived", "list"])
+@pytest.mark.parametrize("words", [(), ("build_agent", "--all")], ids=["neither", "both"])
+def test_either_an_agent_or_all_is_required(
+    archive: Memctl, command: str, words: tuple[str, ...]
+) -> None:
+    answer = archive(command, *words)
+
+    assert (answer.exit_code, answer.out) == (2, "")
+    assert answer.err == (
+        "memctl: exactly one of AGENT and --all is required; name an agent, or use --all\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "is_found"), [("ключ", True), ("STRASSE", True), ("tag", True), ("agent", False)]
+)
+def test_a_text_in_the_archive_matches_as_in_a_search(
+    db: sqlite3.Connection, migrated: Memctl, text: str, is_found: bool
+) -> None:
+    insert_memory(db, id="m", key="КЛЮЧ", value="Straße", metadata='{"tag": 1}')
+    migrated.ok("archive", "build_agent", "m")
+
+    found = migrated.ok("archived", "build_agent", "--search", text).json
+
+    assert [memory["id"] for memory in found] == (["m"] if is_found else [])
 
 
 def test_a_memory_is_shown_with_every_column(archive: Memctl) -> None:

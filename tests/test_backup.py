@@ -21,6 +21,7 @@ from memctl.errors import LockedError, MemctlError, SchemaError
 from memctl.storage.sqlite.backup import back_up, verify
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.restore_backup import restore_backup
+from memctl.storage.sqlite.retention import Retention
 from tests.support.database import (
     Row,
     connect,
@@ -78,7 +79,13 @@ def test_a_backup_is_the_whole_database_with_a_manifest(memories: Memctl) -> Non
         "database_id": identity(memories.database),
         "host": os.uname().nodename,
     }
-    assert printed == {"schema": 1, "path": str(file), "manifest": manifest, "removed": []}
+    assert printed == {
+        "schema": 1,
+        "path": str(file),
+        "manifest": manifest,
+        "removed": [],
+        "dry_run": False,
+    }
     assert [stat.S_IMODE(file.with_name(name).stat().st_mode) for name in (FIRST, f"{FIRST}.json")]
     assert {stat.S_IMODE(path.stat().st_mode) for path in file.parent.glob(f"{FIRST}*")} == {0o600}
 
@@ -298,15 +305,15 @@ def test_restoring_a_backup_brings_back_the_database(memories: Memctl, tmp_path:
     answer = memories.ok("backup", "--restore", file, "--json").json
 
     assert everything(memories.database) == before
-    assert everything(Path(answer["before"])) == spoilt
-    assert answer["before"] == str(tmp_path / "harness.db.before-restore-20261122T094358Z")
+    assert everything(Path(answer["backup"])) == spoilt
+    assert answer["backup"] == str(tmp_path / "harness.db.before-restore-20261122T094358Z")
 
 
 def test_restoring_a_backup_can_be_undone(memories: Memctl) -> None:
     file = memories.ok("backup", "--json").json["path"]
     with closing(connect(memories.database)) as db:
         db.execute("UPDATE agent_memory SET value = 'tuesday'")
-    before = memories.ok("backup", "--restore", file, "--json").json["before"]
+    before = memories.ok("backup", "--restore", file, "--json").json["backup"]
 
     memories.ok("backup", "--restore", before)
 
@@ -460,7 +467,7 @@ def test_a_lost_database_of_any_page_size_is_restored(
         db.execute("VACUUM")
         insert_memory(db, value="x" * 100_000)
     with open_database(path) as db:
-        made = Path(back_up(db, path, target=None, keep=None, now=NOW).path)
+        made = Path(back_up(db, path, target=None, retention=Retention(), now=NOW).path)
     before = everything(path)
     shutil.copyfile(template, path)
 
@@ -610,7 +617,11 @@ class Machine:
         """Make a backup on a day; returns the names of the backups removed."""
         with open_database(self.path) as db:
             made = back_up(
-                db, self.path, target=self.directory, keep=keep, now=NOW + timedelta(days=day)
+                db,
+                self.path,
+                target=self.directory,
+                retention=Retention(last=keep),
+                now=NOW + timedelta(days=day),
             )
         return [Path(file).name for file in made.removed]
 

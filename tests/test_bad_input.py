@@ -35,7 +35,9 @@ from tests.support.program import NOW, PROGRAM, Answer, Memctl, Words, complaint
 from tests.support.service import Service
 from tests.support.snapshots import broken_promises, count_changed, shape, snapshot
 
-NEED_NO_CLOCK = ("archived", "resume", "list", "summary", "disable", "schedule")
+NEED_NO_CLOCK = (
+    *("archived", "resume", "list", "summary", "search", "agents", "disable", "schedule"),
+)
 
 
 def commands(*names: str) -> pytest.MarkDecorator:
@@ -52,11 +54,24 @@ def commands_but(*names: str) -> pytest.MarkDecorator:
 
 every_command = commands_but()
 
+PREVIEWS_OF_MIGRATE = ("migrate preview", "migrate sql")
+# Commands for a database whose schema is not that of memctl.
+WITHOUT_SCHEMA = (
+    "migrate",
+    *PREVIEWS_OF_MIGRATE,
+    "rollback",
+    "rollback preview",
+    "status",
+    "backup",
+    "backup preview",
+    "check",
+)
+
 
 # No database
 
 
-@commands_but("migrate")
+@commands_but("migrate", *PREVIEWS_OF_MIGRATE)
 def test_a_missing_database_is_named_and_not_created(words: Words, memctl: Memctl) -> None:
     answer = memctl(*words)
 
@@ -125,7 +140,7 @@ def test_a_file_that_is_not_a_database_is_refused_and_unchanged(
     assert memctl.database.read_bytes() == content
 
 
-@commands_but("migrate", "rollback", "status", "backup", "check")
+@commands_but(*WITHOUT_SCHEMA)
 def test_an_empty_file_has_no_schema_yet(words: Words, memctl: Memctl) -> None:
     memctl.database.touch()
 
@@ -139,7 +154,7 @@ def test_an_empty_file_has_no_schema_yet(words: Words, memctl: Memctl) -> None:
     assert memctl.database.read_bytes() == b""
 
 
-@commands("migrate", "rollback", "status")
+@commands("migrate", *PREVIEWS_OF_MIGRATE, "rollback", "rollback preview", "status")
 def test_an_empty_file_is_an_empty_database_to_schema_commands(
     words: Words, memctl: Memctl
 ) -> None:
@@ -151,7 +166,7 @@ def test_an_empty_file_is_an_empty_database_to_schema_commands(
     assert "Traceback" not in answer.err
 
 
-@commands("migrate", "rollback", "status", "cleanup")
+@commands("migrate", "migrate preview", "rollback", "status", "cleanup")
 @pytest.mark.parametrize(
     "name",
     [
@@ -233,7 +248,7 @@ def overwrite_tables(path: Path) -> bytes:
     return bytes(content)
 
 
-@commands_but("migrate", "backup", "schedule")
+@commands_but("migrate", *PREVIEWS_OF_MIGRATE, "backup", "backup preview", "schedule")
 def test_a_database_with_overwritten_pages_is_damaged(words: Words, memories: Memctl) -> None:
     fill_pages(memories)
     content = overwrite_tables(memories.database)
@@ -533,7 +548,7 @@ def test_a_backup_before_a_change_leaves_no_file_on_a_full_disk(job: Job, small_
 # Another schema
 
 
-@commands_but("migrate", "rollback", "status", "backup", "check")
+@commands_but(*WITHOUT_SCHEMA)
 def test_an_unmigrated_database_is_refused_and_unchanged(
     words: Words, memctl: Memctl, service: Service
 ) -> None:
@@ -550,7 +565,7 @@ def test_an_unmigrated_database_is_refused_and_unchanged(
     assert everything(memctl.database) == before
 
 
-@commands_but("status", "backup", "check")
+@commands_but("status", "backup", "backup preview", "check")
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -580,7 +595,7 @@ def test_a_newer_or_changed_schema_is_refused_and_unchanged(
     assert everything(memories.database) == before
 
 
-@commands_but("status", "check", "migrate", "rollback", "backup")
+@commands_but(*WITHOUT_SCHEMA)
 def test_an_unknown_column_is_refused(words: Words, memories: Memctl) -> None:
     with closing(connect(memories.database)) as db:
         db.execute("ALTER TABLE agent_memory ADD COLUMN embedding BLOB")

@@ -103,7 +103,7 @@ def test_a_preview_lists_what_the_run_then_archives(
     assert untouched == (before, [], [])
     assert (previewed["dry_run"], previewed["run_id"]) == (True, None)
     assert previewed["archived"] == done["archived"] == 3
-    assert sorted(previewed["memories"], key=str) == sorted(done["memories"], key=str)
+    assert sorted(previewed["listed"], key=str) == sorted(done["listed"], key=str)
 
 
 def test_only_memories_of_the_named_agent_are_archived(

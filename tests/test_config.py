@@ -83,13 +83,18 @@ def test_without_a_file_every_default_is_shown(memctl: Memctl) -> None:
         "file": None,
         "settings": [
             {
-                "key": "database",
+                "setting": "database",
                 "value": str(memctl.database),
                 "source": "environment MEMCTL_DB",
             },
-            *({"key": key, "value": value, "source": "default"} for key, value in DEFAULTS),
+            *({"setting": key, "value": value, "source": "default"} for key, value in DEFAULTS),
         ],
     }
+
+
+def shown_value(value: object) -> str:
+    """Return a value as `config show` prints it."""
+    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 def test_values_from_the_file_are_shown_with_its_name(memctl: Memctl, tmp_path: Path) -> None:
@@ -120,10 +125,7 @@ def test_values_from_the_file_are_shown_with_its_name(memctl: Memctl, tmp_path: 
         ["decay.types.context.grace_days", "0", source],
         ["prune.retention_days", "90", "(default)"],
         ["prune.protected_importance", "8.0", "(default)"],
-        *(
-            [key, value if isinstance(value, str) else json.dumps(value), "(default)"]
-            for key, value in DEFAULTS[OF_DECAY_AND_PRUNE:]
-        ),
+        *([key, shown_value(value), "(default)"] for key, value in DEFAULTS[OF_DECAY_AND_PRUNE:]),
         ['agents."a b".prune.retention_days', "7", source],
         ['agents."a b".prune.types.mood.protected_importance', "3.0", source],
     ]
@@ -178,7 +180,7 @@ def test_the_database_comes_from_the_first_that_names_it(
     answer = config(memctl, "show", "--json", *words, **{"MEMCTL_CONFIG": str(file)} | environment)
 
     assert answer.json["settings"][0] == {
-        "key": "database",
+        "setting": "database",
         "value": expected.format(folder=tmp_path),
         "source": source.format(folder=tmp_path),
     }
@@ -207,7 +209,7 @@ def test_a_file_can_begin_with_a_byte_order_mark(memctl: Memctl, tmp_path: Path)
 
     settings = memctl.ok("config", "show", "--json", "--config", str(file)).json["settings"]
 
-    assert {"key": "decay.grace_days", "value": 3, "source": f"file {file}"} in settings
+    assert {"setting": "decay.grace_days", "value": 3, "source": f"file {file}"} in settings
 
 
 def test_without_a_file_its_default_path_is_printed(memctl: Memctl, file: Path) -> None:
@@ -235,15 +237,15 @@ def test_every_error_is_reported_with_its_key(memctl: Memctl, tmp_path: Path) ->
         "schema": 1,
         "file": str(file),
         "problems": [
-            {"key": "decay.stale_days", **number},
+            {"setting": "decay.stale_days", **number},
             {
-                "key": "decay.grace_day",
+                "setting": "decay.grace_day",
                 "message": unknown,
                 "hint": "did you mean grace_days?",
             },
-            {"key": "prune.types.context.retention_days", **number},
+            {"setting": "prune.types.context.retention_days", **number},
             {
-                "key": 'agents."qa agent".prunes',
+                "setting": 'agents."qa agent".prunes',
                 "message": unknown,
                 "hint": "did you mean prune?",
             },
@@ -253,7 +255,7 @@ def test_every_error_is_reported_with_its_key(memctl: Memctl, tmp_path: Path) ->
     assert (answer.exit_code, table.exit_code, job.exit_code) == (2, 2, 2)
     assert table.err == f"memctl: {file} is invalid; correct the problems listed\n"
     problems = [
-        (line["key"], f"{line['message']}; {line['hint']}") for line in answer.json["problems"]
+        (line["setting"], f"{line['message']}; {line['hint']}") for line in answer.json["problems"]
     ]
     margin = max(len(key) for key, _ in problems) + 2
     assert table.out == "".join(f"{key:{margin}}{text}\n" for key, text in problems)

@@ -204,7 +204,9 @@ def test_lists_and_findings_come_below_the_name_of_their_database(fleet: Fleet) 
 
 
 def test_each_database_is_backed_up(fleet: Fleet) -> None:
+    preview = fleet.memctl.ok(*fleet.words("backup --keep 2 --dry-run --json")).json
     answer = fleet.memctl.ok(*fleet.words("backup --keep 2"))
+    assert [len(entry["result"]["backups"]) for entry in preview["databases"]] == [1, 1, 1]
 
     assert (answer.out, answer.err) == ("", "")
     assert [len(list(fleet.folder.glob(f"{name}.db.backup-*Z"))) for name in NAMES] == [1, 1, 1]
@@ -346,6 +348,7 @@ def test_a_file_that_others_can_write_is_one_error(fleet: Fleet) -> None:
         ("backup -o x", "--config-dir cannot be used with --output; choose one"),
         ("backup --verify x", "--config-dir cannot be used with --verify; choose one"),
         ("metrics", "--config-dir requires --prometheus; choose one database with --db"),
+        ("backup --list", "--config-dir cannot be used with --list; choose one"),
         ("backup --restore x", "--config-dir cannot be used with --restore; choose one"),
     ],
 )

@@ -396,8 +396,8 @@ def test_a_dry_run_lists_what_the_run_then_decays(
     done = migrated.ok("decay", "--list", "--json").json
 
     assert unchanged
-    assert previewed["memories"] == done["memories"]
-    assert done["memories"] == [
+    assert previewed["listed"] == done["listed"]
+    assert done["listed"] == [
         {
             "id": fading,
             "agent_id": "build_agent",
@@ -456,8 +456,8 @@ def test_a_list_shows_the_deciding_tables_when_there_are_several(
     )
     words = ("decay", "--list", "--json", "--config", str(configuration))
 
-    previewed = migrated.ok(*words, "--dry-run").json["memories"]
-    done = migrated.ok(*words).json["memories"]
+    previewed = migrated.ok(*words, "--dry-run").json["listed"]
+    done = migrated.ok(*words).json["listed"]
 
     assert previewed == done
     assert [

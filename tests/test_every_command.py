@@ -37,6 +37,7 @@ CASES = {
     "disable": ("disable", "access-boost"),
     "schema": ("schema", "list"),
     "completion": ("completion", "bash"),
+    "help": ("help", "cleanup"),
     "demo": ("demo",),
     **{f"config {action}": ("config", action) for action in get_args(Action)},
     # With files of their own: `config init` creates one, and `config path` requires one.
@@ -44,7 +45,7 @@ CASES = {
     "config path": ("config", "path", "--config", "memctl.toml"),
 }
 # Commands whose output is not an object with a schema number.
-ARRAYS = ("archived", "list", "events", "runs")
+ARRAYS = ("archived", "list", "search", "agents", "events", "runs")
 DOCUMENT = "export"
 # The failure of a command without a database, or for `config` without a configuration.
 NOTHING = (
@@ -56,7 +57,9 @@ NOTHING = (
     }
     | {"config init": (1, "failed", ("--config", "missing/memctl.toml"))}
     | {"demo": (2, "usage", ("--db", "harness.db"))}  # it has its own database
-    | {"completion": (2, "usage", ("tcsh",)), "schema": (2, "usage", ("lists",))}  # need none
+    # These need none.
+    | {"completion": (2, "usage", ("tcsh",)), "schema": (2, "usage", ("lists",))}
+    | {"help": (2, "usage", ("clean",))}
 )
 
 every_command = pytest.mark.parametrize("name", NAMES)
@@ -255,7 +258,7 @@ def test_without_arguments_the_help_is_an_error(memctl: Memctl) -> None:
     assert answer == Answer(2, "", memctl("--help").out)
 
 
-@pytest.mark.parametrize("words", ["--version", "--json --version"])
+@pytest.mark.parametrize("words", ["--version", "-V", "--json --version"])
 @pytest.mark.parametrize(
     ("stdout", "exit_code", "complaints"),
     [
@@ -293,8 +296,8 @@ def test_the_version_reports_an_output_that_cannot_be_written(
             id="a command, before the name of another",
         ),
         pytest.param(
-            "help",
-            "no such command 'help'; see `memctl --help`",
+            "zzz",
+            "no such command 'zzz'; see `memctl --help`",
             id="no similar command",
         ),
         pytest.param("--quiet", "missing command; see `memctl --help`", id="no command"),

@@ -509,7 +509,7 @@ def test_a_preview_of_decay_includes_idle_times_ended_by_accesses(
     noted = rows(db, "memory_idle_times")
     later.ok("decay")
 
-    (memory,) = preview["memories"]
+    (memory,) = preview["listed"]
     assert (memory["importance"], memory["decayed"]) == (4.8, 4.6)
     assert explained["importance"] == 9.1
     assert explained["fading"]["due"] == 4.5

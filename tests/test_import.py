@@ -22,6 +22,7 @@ from memctl.jobs.archive import archive
 from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.restore import restore
 from memctl.storage.memory import TYPES
+from memctl.storage.progress import NOBODY
 from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite import batches
 from memctl.storage.sqlite.batches import SqliteBatches
@@ -608,7 +609,7 @@ class Interfering:
                 lambda run: self(run, rule),
                 JobRequest(database, NOW),
                 by_hand=True,
-                prepare=lambda store: stage(store.sqlite, file, AgentSelection(), lambda *_: None),
+                prepare=lambda store: stage(store.sqlite, file, AgentSelection(), NOBODY),
             ).result
         assert result is not None
         return result

@@ -147,7 +147,7 @@ def test_a_missing_memory_is_exit_1_with_nothing_on_stdout(migrated: Memctl, opt
     answer = migrated("recall", *NAME, *option.split())
 
     message = "agent 'build_agent' has no learning 'toolchain'"
-    hint = "`memctl list` shows its active memories, `memctl archived` the archived ones"
+    hint = "`memctl search` finds memories, active or archived, by a part of their text"
     assert (answer.exit_code, answer.out) == (1, "")
     if option == "--json":
         error = {"code": "not_found", "exit_code": 1, "message": message, "hint": hint}
@@ -204,6 +204,58 @@ def test_list_is_ordered_by_importance_and_counts_no_access(
     assert rows(db, "agent_memory") == before
 
 
+@pytest.mark.parametrize(
+    ("options", "keys"),
+    [
+        pytest.param([], ["b", "c", "a", "d"], id="the most important first"),
+        pytest.param(["--type", "context"], ["c", "d"], id="of a type"),
+        pytest.param(["--since", "2d"], ["b", "a"], id="written since a duration"),
+        pytest.param(["--since", "2026-11-12T09:43:58Z"], ["b", "c", "a"], id="since a time"),
+        pytest.param(["--until", "2026-11-12T09:43:58Z"], ["c", "d"], id="until a time"),
+        pytest.param(["--since", "15d", "--until", "5d"], ["c"], id="between two times"),
+        pytest.param(["--limit", "2", "--offset", "1"], ["c", "a"], id="a page"),
+        pytest.param(["--offset", "3"], ["d"], id="the rest"),
+        pytest.param(["--offset", "4"], [], id="nothing"),
+    ],
+)
+def test_list_shows_the_memories_of_all_agents_on_request(
+    migrated: Memctl, remember: Callable[..., str], options: list[str], keys: list[str]
+) -> None:
+    remember(key="a", importance=5)
+    remember(key="b", importance=9, agent_id="qa_agent")
+    remember(key="c", importance=9, type="context", idle_days=10)
+    remember(key="d", importance=1, type="context", idle_days=20, agent_id="human")
+
+    listed = migrated.ok("list", "--all", *options).json
+
+    # Equal ones are in the order in which they were written.
+    assert [memory["key"] for memory in listed] == keys
+
+
+@pytest.mark.parametrize(
+    ("created_at", "is_listed"),
+    [
+        pytest.param("2026-11-20 09:43:58", True, id="of SQLite"),
+        pytest.param("2026-11-20T10:43:58.000+01:00", True, id="with an offset"),
+        pytest.param("2026-11-20T10:43:57+01:00", False, id="a second earlier"),
+        pytest.param("soon", False, id="no time"),
+        pytest.param(None, False, id="none"),
+    ],
+)
+def test_list_compares_times_in_any_format(
+    migrated: Memctl, remember: Callable[..., str], created_at: str | None, is_listed: bool
+) -> None:
+    remember(key="a", created_at=created_at)
+
+    listed = migrated.ok("list", "--all", "--since", "2d").json
+
+    assert [memory["key"] for memory in listed] == (["a"] if is_listed else [])
+
+
+def test_list_of_all_agents_is_empty_without_memories(migrated: Memctl) -> None:
+    assert migrated.ok("list", "--all").out == "[]\n"
+
+
 def test_list_is_empty_for_an_agent_that_has_forgotten_everything(migrated: Memctl) -> None:
     migrated.ok("remember", *NAME, "v")
     migrated.ok("forget", *NAME)
@@ -214,7 +266,7 @@ def test_list_is_empty_for_an_agent_that_has_forgotten_everything(migrated: Memc
     assert summary.json == {
         "schema": 1,
         "agent_id": "build_agent",
-        "total": 0,
+        "memories": 0,
         "by_type": {},
         "top_memories": [],
     }
@@ -259,7 +311,7 @@ def test_summary_has_counts_by_type_and_the_most_important_memories(
     assert answer == {
         "schema": 1,
         "agent_id": "build_agent",
-        "total": 13,
+        "memories": 13,
         "by_type": {"context": 1, "learning": 12},
         "top_memories": listed,
     }

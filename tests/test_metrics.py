@@ -74,8 +74,8 @@ def test_metrics_are_reported_for_types_agents_and_all(fleet: Memctl) -> None:
     assert answer == {
         "schema": 1,
         "at": "2026-11-26T09:43:58Z",
-        "database": {
-            "path": str(fleet.database),
+        "database": str(fleet.database),
+        "storage": {
             "size_bytes": fleet.database.stat().st_size,
             "wal_bytes": fleet.database.with_name("harness.db-wal").stat().st_size,
         },

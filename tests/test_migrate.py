@@ -163,11 +163,14 @@ def test_migrate_prints_json(path: Path, memctl: Memctl) -> None:
 
     assert answer.json == {
         "schema": 1,
+        "database": str(path),
+        "schema_step": 2,
         "applied": STEPS,
         "created": False,
         "baseline": True,
         "backup": f"{path}.before-migrate-{STAMP}",
         "triggers": [],
+        "dry_run": False,
     }
     assert (answer.exit_code, answer.err) == (0, "")
 
@@ -182,11 +185,14 @@ def test_a_second_migrate_does_nothing_and_makes_no_backup(path: Path, memctl: M
     assert answers[0] == Answer(0, "", f"migrate: {path} is up to date\n")
     assert answers[1].json == {
         "schema": 1,
+        "database": str(path),
+        "schema_step": 2,
         "applied": [],
         "created": False,
         "baseline": False,
         "backup": None,
         "triggers": [],
+        "dry_run": False,
     }
     assert (path.read_bytes(), files(path)) == before
 
@@ -476,11 +482,14 @@ def test_a_new_database_has_exactly_the_services_table(
 
     assert answer.json == {
         "schema": 1,
+        "database": str(path),
+        "schema_step": 1,
         "applied": ["001_agent_memory"],
         "created": True,
         "baseline": False,
         "backup": None,
         "triggers": [],
+        "dry_run": False,
     }
     assert introspection(path) == introspection(tmp_path / "of the service.db")
     assert recorded(path) == [(1, "agent_memory", 0)]
@@ -778,7 +787,7 @@ def test_the_list_of_steps_is_a_table(path: Path, memctl: Memctl) -> None:
     assert answer == Answer(
         0,
         "step  name                applied           baseline\n"
-        "   1  agent_memory        2026-11-22 09:43  True\n"
+        "   1  agent_memory        2026-11-22 09:43  yes\n"
         "   2  memory_persistence\n",
         "",
     )
@@ -831,11 +840,14 @@ def test_no_backup_is_made_with_no_backup(path: Path, memctl: Memctl) -> None:
 
     assert answer.json == {
         "schema": 1,
+        "database": str(path),
+        "schema_step": 2,
         "applied": STEPS,
         "created": False,
         "baseline": True,
         "backup": None,
         "triggers": [],
+        "dry_run": False,
     }
     assert files(path) == {path.name, f"{path.name}.memctl.lock"}
 

@@ -25,6 +25,7 @@ from memctl.storage.sqlite.backup import back_up
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.files import require_place, write_file
 from memctl.storage.sqlite.locking import exclusive, lock_path
+from memctl.storage.sqlite.retention import Retention
 from tests.support.database import connect
 from tests.support.program import NOW, PROGRAM, Memctl, fork_server
 
@@ -292,7 +293,7 @@ def test_a_link_in_place_of_the_draft_of_a_backup_is_not_followed(
     with open_database(database) as db:
         monkeypatch.setattr(sqlite3, "connect", swap_first)
         with pytest.raises(MemctlError, match="replaced the temporary file"):
-            back_up(db, database, target=None, keep=None, now=NOW)
+            back_up(db, database, target=None, retention=Retention(), now=NOW)
 
     assert target.read_bytes() == before
     assert [name for name in owners(database.parent) if "backup" in name] == []

@@ -268,7 +268,7 @@ def test_the_configuration_sets_the_conditions(
 
     answer = Memctl(path).ok("promote", "--config", str(file), "--json", "--list").json
 
-    assert [(memory["why"], memory["outcome"]) for memory in answer["memories"]] == [
+    assert [(memory["why"], memory["outcome"]) for memory in answer["listed"]] == [
         (MEETS, "promoted"),
         ("importance 4.4 of 4.5", None),
         ("reads 0 of 1", None),
@@ -358,7 +358,7 @@ def test_only_the_memories_of_the_named_agent_are_promoted(
 
     answer = Memctl(path).ok("promote", "--agent", "qa_agent", "--list", "--json").json
 
-    assert [memory["agent_id"] for memory in answer["memories"]] == ["qa_agent"]
+    assert [memory["agent_id"] for memory in answer["listed"]] == ["qa_agent"]
     assert rows(db, "knowledge_entries", "source_agent_id") == [("qa_agent",)]
 
 

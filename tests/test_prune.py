@@ -419,13 +419,13 @@ def test_the_guard_and_the_list_follow_the_policies_of_agents_and_types(
     done = migrated.ok(*words).json
 
     previewed_memories, done_memories = (
-        sorted(answer["memories"], key=lambda memory: str(memory["id"]))
+        sorted(answer["listed"], key=lambda memory: str(memory["id"]))
         for answer in (previewed, done)
     )
     assert previewed_memories == done_memories
     assert done["agents"] == {"lively": 60, "quiet": 60}
     assert (done["pruned"], done["kept_important"]) == (120, 2)
-    assert {(memory["agent_id"], memory["policy"]) for memory in done["memories"]} == {
+    assert {(memory["agent_id"], memory["policy"]) for memory in done["listed"]} == {
         ("lively", "prune.types.context"),
         ("quiet", "agents.quiet.prune.types.learning, agents.quiet.prune"),
     }

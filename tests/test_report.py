@@ -1,24 +1,25 @@
 """The health report: correct figures, advice that follows from them, and escaped stored text."""
 
 import json
+import os
 import re
 import sqlite3
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
 
-from memctl.config.jobs import JOBS
-from memctl.config.policies import AlertPolicy, DecayPolicy, PromotePolicy
+from memctl import __version__
 from memctl.insight import advice
+from memctl.insight.findings import Finding
 from memctl.insight.metrics import DayFigures
-from memctl.insight.report import AgentReport, HealthReport, JobFigures, read_report
-from memctl.output.charts import Series, horizontal_bars, line_chart, stacked_bars
+from memctl.insight.report import HealthReport, JobFigures, ReportPolicies, read_report
+from memctl.output.charts import Chart, Series, horizontal_bars, line_chart, stacked_bars
 from memctl.output.fields import readable_bytes
 from memctl.output.report import report_markdown, report_text
 from memctl.output.report_html import report_html
@@ -27,56 +28,29 @@ from memctl.storage.figures import Figures
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.report import ReportedMemory
 from tests.support.database import insert_memory, text_of
-from tests.support.odd_values import ODD_AGENTS as ODD_BYTES
 from tests.support.program import NOW, Memctl
+from tests.support.reports import (
+    HOSTILE,
+    agent_report,
+    healthy_report,
+    job_report,
+    read,
+    remember_names,
+)
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
 
-ODD_TEXTS = [text.decode("utf-8", "surrogateescape") for text in ODD_BYTES]
-
-# The most extreme first: lists show ten.
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "</style><img src=x onerror=alert(1)>",
-    "\" onmouseover='alert(1)",
-    "&lt;b&gt; &amp;",
-    "[text](http://example.com) <http://example.com>",
-    "http://example.com www.example.com a@example.com",
-    "![image](http://example.com/x.png)",
-    "a | b \\| c",
-    "`code` ``more`` *bold* _soft_ ~~gone~~ # no heading",
-    "- no list\n1. nor this",
-    "NUL \0 inside",
-    *ODD_TEXTS,
-]
-
-
-def read(path: Path, **changes: Any) -> HealthReport:
-    """Return the report of the last week."""
-    with open_database(path, read_only=True) as db:
-        report = read_report(
-            db, path, PromotePolicy(), DecayPolicy(), AlertPolicy(), since=NOW - WEEK, now=NOW
-        )
-    return replace(report, **changes)
+NO_BACKUP = (
+    "There is no backup beside the database; run `memctl backup` regularly, unless backups are made"
+    " elsewhere."
+)
 
 
 @pytest.fixture
 def report(migrated: Memctl) -> HealthReport:
-    """The report of an empty database, which no rule objects to; tests change it."""
-    jobs = [job_report(job) for job in JOBS]
-    return read(migrated.database, jobs=jobs, counts_accesses=True)
-
-
-def job_report(job: str, **changes: Any) -> JobFigures:
-    """Return the figures of a job that succeeded."""
-    return JobFigures(job, 7, 7, 0, 0, 0, 12.0, 9.5, None)._replace(**changes)
-
-
-def agent_report(agent: str, memories: int, **changes: Any) -> AgentReport:
-    """Return an agent with that number of memories."""
-    return AgentReport(agent, Figures(memories=memories), None, 0, 0)._replace(**changes)
+    return healthy_report(migrated.database)
 
 
 def test_a_report_has_the_figures_of_the_period(
@@ -113,16 +87,30 @@ def test_a_report_has_the_figures_of_the_period(
     document = later.ok("report", "--since", "8d", "--json").json
 
     jobs = {job["job"]: (job["runs"], job["ok"]) for job in document.pop("jobs")}
-    database = document.pop("database")
     changed = {"expired": 1, "archived_otherwise": 1, "restored": 0, "pruned": 0, "promoted": 0}
     nothing = dict.fromkeys([*changed, "decayed"], 0)
     assert jobs == {"archive": (1, 1), "cleanup": (1, 1), "decay": (1, 1), "snapshot": (1, 1)}
-    assert database["path"] == str(migrated.database)
     assert document == {
         "schema": 1,
         "at": "2026-11-23T09:43:58Z",
         "since": "2026-11-15T09:43:58Z",
         "changes_known_since": "2026-11-15T09:43:58Z",
+        "database": str(migrated.database),
+        "storage": {
+            "size_bytes": migrated.database.stat().st_size,
+            "wal_bytes": document["storage"]["wal_bytes"],
+        },
+        "host": os.uname().nodename,
+        "memctl_version": __version__,
+        "verdict": {
+            "healthy": False,
+            "sentence": "Needs attention: promote and prune did not run in this period, and"
+            " snapshot has not succeeded for 8 days.",
+            "reasons": [
+                "promote and prune did not run in this period",
+                "snapshot has not succeeded for 8 days",
+            ],
+        },
         "advice": [
             "Expired memories that agents still receive: 1. Run `memctl cleanup` more often.",
             "Jobs that did not run in this period: promote and prune. `memctl schedule --cron` "
@@ -131,12 +119,33 @@ def test_a_report_has_the_figures_of_the_period(
             "Accesses are not counted. To count them, run `memctl enable access-counting`.",
         ],
         "findings": ["warning: snapshot has not succeeded for 8 days"],
+        "remarks": [NO_BACKUP],
+        "period": {
+            "since": "2026-11-15T09:43:58Z",
+            "until": "2026-11-23T09:43:58Z",
+            "written": 4,
+            "growth": 4,
+            **changed,
+            "decayed": 1,
+            "runs": 4,
+            "unsuccessful_runs": 0,
+        },
+        "period_before": {
+            "since": "2026-11-07T09:43:58Z",
+            "until": "2026-11-15T09:43:58Z",
+            "written": 1,
+            "growth": None,
+            **nothing,
+            "runs": 0,
+            "unsuccessful_runs": 0,
+        },
         "system": {
             "memories": 5,
             "archived": 2,
             "importance_avg": 7.42,
             "accessed_memories": 3,
             "storage_bytes": document["system"]["storage_bytes"],
+            "at_floor": 0,
             **changed,
             "decayed": 1,
         },
@@ -149,7 +158,8 @@ def test_a_report_has_the_figures_of_the_period(
                 "accessed_memories": 3,
                 "storage_bytes": document["agents"][0]["storage_bytes"],
                 "memories_before": 1,
-                "written": 2,
+                "written": 3,
+                "written_before": 1,
                 "never_read": 1,
             },
             {
@@ -160,7 +170,8 @@ def test_a_report_has_the_figures_of_the_period(
                 "accessed_memories": 0,
                 "storage_bytes": document["agents"][1]["storage_bytes"],
                 "memories_before": 0,
-                "written": 0,
+                "written": 1,
+                "written_before": 0,
                 "never_read": 0,
             },
         ],
@@ -193,13 +204,13 @@ def test_a_report_has_the_figures_of_the_period(
         "expiring": [],
         "candidates": {
             "count": 1,
-            "memories": [
+            "shown": [
                 memory("known", type_="error_pattern", importance=9, access_count=5, age_days=15)
             ],
         },
         "near_candidates": {
             "count": 1,
-            "memories": [
+            "shown": [
                 memory("nearly", type_="error_pattern", importance=7.5, access_count=6, age_days=16)
             ],
         },
@@ -255,7 +266,7 @@ def test_the_report_lists_the_candidates_that_promote_then_promotes(
     promoted = later.ok("promote", "--json").json
 
     keys = {
-        name: [memory["key"] for memory in report[name]["memories"]]
+        name: [memory["key"] for memory in report[name]["shown"]]
         for name in ("candidates", "near_candidates")
     }
     assert keys == {"candidates": ["changed", "decayed", "marked"], "near_candidates": ["unread"]}
@@ -285,9 +296,7 @@ def test_the_figures_of_a_report_are_from_one_snapshot(
         report = read_report(
             reader,
             migrated.database,
-            PromotePolicy(),
-            DecayPolicy(),
-            AlertPolicy(),
+            ReportPolicies(),
             since=NOW - WEEK,
             now=NOW,
         )
@@ -373,7 +382,8 @@ def test_a_healthy_database_gets_no_advice(report: HealthReport) -> None:
                     agent_report("qa_agent", 60, before=20),
                 ],
             },
-            "The number of memories grew from 100 on 2026-11-15 to 150, most of all for qa_agent.",
+            "The number of memories grew from 100 at the first snapshot of this period to 150, most"
+            " of all for qa_agent.",
             id="fast growth",
         ),
         pytest.param(
@@ -458,37 +468,116 @@ def test_no_advice_is_given_below_a_threshold(
     assert rule(replace(report, **changes)) is None
 
 
+# The period before
+
+
+def test_a_period_is_compared_with_the_one_before(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    db.execute("UPDATE memctl_migrations SET applied_at = '2026-10-01T00:00:00Z'")
+    for days_ago, number in ((12, 3), (2, 5)):
+        moment = migrated.at(NOW - days_ago * DAY)
+        for _ in range(number):
+            remember(idle_days=days_ago + 1, expires_at=text_of(NOW - days_ago * DAY - HOUR))
+        moment.ok("cleanup")
+    remember(idle_days=10)
+    for days_ago in (14, 7):
+        migrated.at(NOW - days_ago * DAY).ok("snapshot", "--force")
+    remember(idle_days=1)
+    db.execute("UPDATE memory_runs SET status = 'failed' WHERE run_id = 1")
+
+    document = migrated.ok("report", "--json").json
+    text = migrated.ok("report").out
+
+    names = ("since", "until", "written", "growth", "expired", "runs", "unsuccessful_runs")
+    periods = [document["period"], document["period_before"]]
+    assert [[period[name] for name in names] for period in periods] == [
+        ["2026-11-15T09:43:58Z", "2026-11-22T09:43:58Z", 6, 1, 5, 2, 0],
+        ["2026-11-08T09:43:58Z", "2026-11-15T09:43:58Z", 4, 0, 3, 2, 1],
+    ]
+    assert "memories expired                       5              3      +2\n" in text
+
+
+@pytest.mark.parametrize(
+    ("applied_at", "since", "expected"),
+    [
+        pytest.param("2026-11-08T09:43:58Z", "7d", 0, id="recorded from its start on"),
+        pytest.param("2026-11-08T09:43:59Z", "7d", None, id="recorded in a part of it"),
+        pytest.param("2020-01-01T00:00:00Z", "182d", 0, id="two halves of a year"),
+        pytest.param("2020-01-01T00:00:00Z", "183d", None, id="older than records are kept"),
+        pytest.param("2020-01-01T00:00:00Z", "1000d", None, id="a period longer than that"),
+    ],
+)
+def test_an_earlier_period_is_unknown_unless_all_of_it_was_recorded(
+    db: sqlite3.Connection, migrated: Memctl, applied_at: str, since: str, expected: int | None
+) -> None:
+    db.execute("UPDATE memctl_migrations SET applied_at = ?", (applied_at,))
+
+    before = migrated.ok("report", "--since", since, "--json").json["period_before"]
+
+    names = ("written", "expired", "pruned", "runs", "unsuccessful_runs")
+    assert [before[name] for name in names] == [expected] * len(names)
+
+
+def test_growth_is_unknown_within_one_day(db: sqlite3.Connection, migrated: Memctl) -> None:
+    migrated.ok("snapshot")
+
+    assert migrated.ok("report", "--since", "1h", "--json").json["period"]["growth"] is None
+
+
+# Decay
+
+
+def test_memories_at_their_own_floor_are_counted(
+    migrated: Memctl, remember: Callable[..., str], tmp_path: Path
+) -> None:
+    for agent in ("build_agent", "qa_agent"):
+        for importance in (0.5, 1, 2, 3, "high"):
+            remember(agent_id=agent, importance=importance)
+    configuration = tmp_path / "memctl.toml"
+    configuration.write_text("[agents.qa_agent.decay]\nfloor = 2\n")
+
+    counts = [
+        migrated.ok("report", "--json", *options).json["system"]["at_floor"]
+        for options in ((), ("--config", str(configuration)))
+    ]
+
+    assert counts == [4, 5]
+
+
+# Width
+
+
+def cells(text: str) -> int:
+    """Return how many cells of a terminal a text takes."""
+    return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_sentences_wrap_on_a_terminal(report: HealthReport, width: int) -> None:
+    sentences = ["記" * 120, "word " * 40, "x" * 200]
+    found = replace(
+        report,
+        findings=[Finding("warning", "a", sentence) for sentence in sentences],
+        host="h" * 99,
+    )
+
+    wrapped = report_text(found, width=width).split("\nSummary\n")[0]
+    unlimited = report_text(found).split("\nSummary\n")[0]
+
+    assert max(map(cells, wrapped.splitlines())) <= width
+    assert re.sub(r"\s", "", wrapped) == re.sub(r"\s", "", unlimited)
+    assert f"  {'記' * ((width - 2) // 2)}\n" in wrapped
+    assert f"* Warning: {sentences[0]}.\n" in unlimited
+
+
 # Formats
 
 
 @pytest.fixture
-def hostile(db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]) -> Memctl:
+def hostile(db: sqlite3.Connection, migrated: Memctl) -> Memctl:
     """Memories with hostile names in every list of a report."""
-    for name in HOSTILE:
-        stored = name.encode("utf-8", "surrogateescape")
-        for use in range(2):
-            memory_id = remember(
-                importance=9,
-                idle_days=20,
-                access_count=0 if use else 9,
-                expires_at="2026-11-23 00:00:00" if use else None,
-            )
-            db.execute(
-                """
-                UPDATE agent_memory
-                SET agent_id = CAST(:name AS TEXT), type = CAST(:type AS TEXT),
-                    key = CAST(:name AS TEXT)
-                WHERE id = :id
-                """,
-                {"name": stored, "type": stored if use else b"learning", "id": memory_id},
-            )
-    db.execute(
-        """
-        INSERT INTO memory_runs (job, started_at, status, error, memctl_version, host, pid)
-        VALUES ('decay', '2026-11-20T00:00:00Z', 'failed', ?, '0', 'h', 1)
-        """,
-        (" ".join(HOSTILE[:7]),),
-    )
+    remember_names(db, HOSTILE)
     migrated.ok("snapshot")
     return migrated
 
@@ -501,49 +590,25 @@ def test_stored_text_is_printed_without_control_characters(hostile: Memctl, form
     assert "alert(1)" in printed.replace("\\", "")
 
 
-class Page(HTMLParser):
-    """The elements of a page, and its text."""
+def test_sentences_in_json_are_texts_whatever_the_names(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    for _ in range(100):
+        remember(agent_id="a", type="context")
+    db.execute("UPDATE agent_memory SET agent_id = CAST(:name AS TEXT)", {"name": b"half \xf0\x9f"})
+    remember(agent_id="b", importance="high", type="context")
+    db.execute(
+        "UPDATE agent_memory SET key = CAST(:key AS TEXT) WHERE agent_id = 'b'", {"key": b"\xff"}
+    )
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements: set[str] = set()
-        self.attributes: set[str] = set()
-        self.open: list[str] = []
-        self.text = ""
+    document = migrated.ok("report", "--json").json
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.add(tag)
-        self.attributes |= {name for name, _ in attrs}
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.add(tag)
-        self.attributes |= {name for name, _ in attrs}
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def test_the_page_is_well_formed_and_has_no_script_link_or_image(hostile: Memctl) -> None:
-    page = Page()
-
-    page.feed(hostile.ok("report", "--format", "html").out)
-
-    assert page.open == []
-    assert page.elements == {
-        *("html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "p", "div"),
-        *("ul", "li", "table", "tr", "th", "td", "svg", "path", "rect", "circle", "text"),
-    }
-    assert page.attributes <= {
-        *("lang", "charset", "name", "content", "class", "role", "aria-label", "aria-hidden"),
-        *("viewbox", "d", "x", "y", "cx", "cy", "r", "rx", "width", "height", "text-anchor"),
-    }
-    assert "<script>alert(1)</script>" in page.text
-    assert "url(" not in page.text
+    sentences = [
+        *(document["remarks"] + document["advice"] + document["findings"]),
+        *(document["verdict"]["sentence"], *document["verdict"]["reasons"]),
+    ]
+    assert all(isinstance(sentence, str) for sentence in sentences)
+    assert "half \\xf0\\x9f has 99 % of all memories (100 of 101)." in sentences
 
 
 def test_stored_text_is_escaped_in_markdown(hostile: Memctl) -> None:
@@ -551,8 +616,12 @@ def test_stored_text_is_escaped_in_markdown(hostile: Memctl) -> None:
 
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
 
-    inline = {child.type for token in tokens for child in token.children or ()}
-    assert inline <= {"text", "text_special", "softbreak"}
+    inline = [child for token in tokens for child in token.children or ()]
+    commands = [child.content for child in inline if child.type == "code_inline"]
+    assert {child.type for child in inline if child.type != "code_inline"} <= {
+        *("text", "text_special", "softbreak", "strong_open", "strong_close"),
+    }
+    assert all(command.startswith("memctl ") for command in commands)
     assert {token.type for token in tokens if token.nesting >= 0} <= {
         *("heading_open", "inline", "bullet_list_open", "list_item_open", "paragraph_open"),
         *("table_open", "thead_open", "tbody_open", "tr_open", "th_open", "td_open"),
@@ -575,39 +644,74 @@ def test_markdown_shows_every_name_unchanged(hostile: Memctl) -> None:
 
 
 def test_findings_are_shown_if_there_are_any(report: HealthReport) -> None:
-    found = replace(report, findings=["agent_memory has <b>5</b> unreadable expiries"])
+    finding = Finding("warning", "expiry", "agent_memory has <b>5</b> times", "run `memctl check`")
+    found = replace(report, findings=[finding])
 
-    assert "\n## Findings\n\n- agent\\_memory has &lt;b&gt;5" in report_markdown(found)
-    assert "* agent_memory has <b>5</b> unreadable expiries\n" in report_text(found)
-    assert "<li>agent_memory has &lt;b&gt;5&lt;/b&gt; unreadable" in report_html(found)
+    assert (
+        "\n## Findings\n\n- Warning: Agent\\_memory has &lt;b&gt;5&lt;/b&gt; times; run "
+        "`memctl check`.\n"
+    ) in report_markdown(found)
+    assert "* Warning: Agent_memory has <b>5</b> times; run `memctl check`.\n" in report_text(found)
+    assert (
+        "<p>Warning: Agent_memory has &lt;b&gt;5&lt;/b&gt; times; run "
+        "<code>memctl check</code>.</p>"
+    ) in report_html(found)
     assert "Findings" not in report_text(report) + report_html(report)
 
 
 def test_the_report_of_an_empty_database(migrated: Memctl) -> None:
     answer = migrated.ok("report")
 
-    assert answer.out == (
-        "Memory report, 2026-11-15T09:43:58Z to 2026-11-22T09:43:58Z\n"
-        "===========================================================\n"
-        "\n"
-        "Recommended actions\n"
-        "-------------------\n"
-        "* Jobs that did not run in this period: cleanup, decay, promote, snapshot and prune. "
-        "`memctl schedule --cron` prints a crontab line for all jobs.\n"
-        "* Accesses are not counted. To count them, run `memctl enable access-counting`.\n"
-        "\n"
-        "Summary\n"
-        "-------\n"
-        f"* {migrated.database}: 0 memories of 0 agents, 0 in the archive; 0 B of text in a file "
-        f"of {readable_bytes(migrated.database.stat().st_size)}.\n"
-        "* Growth: unknown without a snapshot. Written and still active: 0.\n"
-        "* Archived: 0 expired, 0 for other reasons. Restored: 0. Permanently deleted: 0. "
-        "Importance lowered: 0 times. Promoted: 0.\n"
-        "* Memories read in the last 30 days: 0. Never read and at least 7 days old: 0.\n"
-        "* Changes are known only since 2026-11-22T09:43:58Z.\n"
+    size = readable_bytes(migrated.database.stat().st_size)
+    assert (
+        answer.out
+        == f"""\
+Memory report
+=============
+Needs attention: no scheduled job has run in this period.
+
+Period    15 Nov 2026, 09:43 UTC to 22 Nov 2026, 09:43 UTC
+Database  {migrated.database}
+Host      {os.uname().nodename}
+Made      22 Nov 2026, 09:43 UTC, by memctl {__version__}
+
+Recommended actions
+-------------------
+* Jobs that did not run in this period: cleanup, decay, promote, snapshot and prune. \
+`memctl schedule --cron` prints a crontab line for all jobs.
+* Accesses are not counted. To count them, run `memctl enable access-counting`.
+
+Remarkable
+----------
+* {NO_BACKUP}
+
+Summary
+-------
+* 0 memories of 0 agents, 0 in the archive; 0 B of text in a file of {size}.
+* Growth: unknown without a snapshot.
+* Memories read in the last 30 days: 0. Never read and at least 7 days old: 0. At the floor of \
+decay: 0.
+
+Compared with the period before
+-------------------------------
+* Changes are known only since 22 Nov 2026, 09:43 UTC.
+* The period before, from 8 Nov 2026, 09:43 UTC to 15 Nov 2026, 09:43 UTC, is unknown: changes are \
+recorded since 22 Nov 2026, 09:43 UTC.
+figure                       this period
+memories written                       0
+memories expired                       0
+memories archived otherwise            0
+memories restored                      0
+memories pruned                        0
+memories promoted                      0
+reductions of importance               0
+growth of active memories        unknown
+runs of jobs                           0
+runs that failed or crashed            0
+"""
     )
     assert json.loads(migrated.ok("report", "--format", "json").out)["agents"] == []
-    assert "no memories" in migrated.ok("report", "--format", "html").out
+    assert "There are no memories." in migrated.ok("report", "--format", "html").out
 
 
 def test_a_report_file_is_readable_only_by_its_owner(migrated: Memctl, tmp_path: Path) -> None:
@@ -622,6 +726,16 @@ def test_a_report_file_is_readable_only_by_its_owner(migrated: Memctl, tmp_path:
 
 
 # Charts
+
+
+CHART = Chart("m", "Memories")
+
+
+def titles(drawing: str) -> list[str]:
+    """Return the titles of the shapes, after that of the chart."""
+    of_chart, *of_shapes = re.findall("<title[^>]*>(.*?)</title>", drawing)
+    assert of_chart == CHART.title
+    return of_shapes
 
 
 def test_a_report_applies_the_configuration(
@@ -647,34 +761,39 @@ def test_a_report_applies_the_configuration(
 
 
 def test_a_line_has_gaps_where_values_are_missing() -> None:
-    drawing = line_chart("m", ["a", "b", "c", "d"], [10, None, 20, 40])
+    drawing = line_chart(CHART, ["a", "b", "c", "d"], [10, None, 20, 40])
 
-    assert (
-        re.findall(r'class="line" d="([^"]*)"', drawing)
-        == [
-            "M44.0 149.8",
-            "M273.3 98.0 L388.0 12.0",
-        ]
-        or len(re.findall('class="line"', drawing)) == 2
-    )
-    assert re.findall("<title>(.*?)</title>", drawing) == ["a: 10", "c: 20", "d: 40"]
+    assert re.findall(r'class="line" d="([^"]*)"', drawing) == [
+        "M44.0 141.0",
+        "M264.0 98.0 L374.0 12.0",
+    ]
+    assert re.findall("<title[^>]*>(.*?)</title>", drawing) == [
+        "Memories",
+        "a: 10",
+        "c: 20",
+        "d: 40",
+    ]
 
 
 def test_bars_are_stacked_to_the_height_of_their_sum() -> None:
-    drawing = stacked_bars("m", ["x"], [Series("up", "one", [3]), Series("down", "two", [1])])
+    drawing = stacked_bars(CHART, ["x"], [Series("up", "one", [3]), Series("down", "two", [1])])
 
     bars = re.findall(
         r'class="(\w+)" x="[\d.]+" y="([\d.]+)" width="[\d.]+" height="([\d.]+)"', drawing
     )
-    assert bars == [("one", "55.5", "130.5"), ("two", "12.0", "43.5")]
-    assert re.findall("<title>(.*?)</title>", drawing) == ["x: 3 up", "x: 1 down"]
+    assert bars == [("one", "55.0", "129.0"), ("two", "12.0", "43.0")]
+    assert titles(drawing) == ["x: 3 up", "x: 1 down"]
 
 
 def test_long_bar_names_are_truncated_with_the_full_name_in_the_title() -> None:
-    drawing = horizontal_bars("m", ["a" * 40, "<b>"], [7, 0])
+    drawing = horizontal_bars(CHART, ["a" * 50, "<b>"], [7, 0])
 
-    assert f">{'a' * 19}…</text>" in drawing
-    assert re.findall("<title>(.*?)</title>", drawing) == [f"{'a' * 40}: 7", "&lt;b&gt;: 0"]
+    assert f">{'a' * 40}…</text>" in drawing
+    assert re.findall("<title[^>]*>(.*?)</title>", drawing) == [
+        "Memories",
+        f"{'a' * 50}: 7",
+        "&lt;b&gt;: 0",
+    ]
 
 
 @pytest.mark.parametrize("values", [[], [0], [None], [10**9, 1]])
@@ -683,9 +802,9 @@ def test_charts_can_be_drawn_of_few_and_of_large_values(values: list[int | None]
     bars = [value or 0 for value in values]
 
     drawings = [
-        line_chart("m", labels, values),
-        stacked_bars("m", labels, [Series("s", "one", bars)]),
-        horizontal_bars("m", labels, bars),
+        line_chart(CHART, labels, values),
+        stacked_bars(CHART, labels, [Series("s", "one", bars)]),
+        horizontal_bars(CHART, labels, bars),
     ]
 
     assert all(drawing.startswith("<svg ") and "nan" not in drawing for drawing in drawings)

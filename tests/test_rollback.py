@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.database import connect, everything, insert_memory, is_sound, rows
-from tests.support.program import NOW, Answer, Memctl
+from tests.support.program import NOW, PROGRAM, Answer, Memctl
 from tests.support.service import COLUMNS, SCHEMA, Service
 
 STAMP = f"{NOW:%Y%m%dT%H%M%SZ}"
@@ -291,9 +291,13 @@ def test_rollback_goes_back_as_far_as_specified(
     assert answer == Answer(0, answer.out, "")
     assert answer.json == {
         "schema": 1,
+        "database": str(path),
+        "schema_step": left[-1] if left else 0,
         "rolled_back": taken_back,
         "backup": str(backup_of(path)),
         "archived_in_backup": 0,
+        "dry_run": False,
+        "archive_command": None,
     }
     assert tables == ({"agent_memory", "memctl_migrations"} if left else {"agent_memory"})
     assert recorded == [(version,) for version in left]
@@ -352,9 +356,13 @@ def test_rolling_back_to_the_current_step_changes_nothing(migrated: Memctl, path
     assert answers[0] == Answer(0, "", f"rollback: {path} has no steps to roll back\n")
     assert answers[1].json == {
         "schema": 1,
+        "database": str(path),
+        "schema_step": 2,
         "rolled_back": [],
         "backup": None,
         "archived_in_backup": 0,
+        "dry_run": False,
+        "archive_command": None,
     }
     assert state(path) == before
 
@@ -398,11 +406,15 @@ def test_the_backup_has_the_archived_memories(
     answer = migrated("rollback", "--yes")
 
     copy = backup_of(path)
-    assert answer == Answer(
-        0,
-        "",
-        "rollback: rolled back 002_memory_persistence\n"
-        f"rollback: the previous database, with 3 archived memories, was saved as {copy}\n",
+    assert (answer.exit_code, answer.out) == (0, "")
+    assert answer.err.splitlines()[:-1] == [
+        "rollback: rolled back 002_memory_persistence",
+        f"rollback: the previous database, with 3 archived memories, was saved as {copy}",
+    ]
+    assert answer.err.splitlines()[-1] == (
+        f"rollback: to bring the archive back, run: {PROGRAM} migrate --db {path} && {PROGRAM}"
+        f" export --all --archived-only --db {copy} | {PROGRAM} import --all - --allow-invalid"
+        f" --db {path}"
     )
     assert (schema(copy), everything(copy)) == before
     assert len(before[1]["archived_memories"]) == 3

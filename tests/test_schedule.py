@@ -93,7 +93,8 @@ def test_the_lines_for_cron_name_this_program_and_this_database(owned: Memctl) -
     database = owned.database
     assert crontab_lines(printed.out) == [
         f"7,22,37,52 * * * *  {PROGRAM} run --db {database} --max-seconds 600 --lock-wait 600",
-        f"30 4 * * *  {PROGRAM} backup --db {database} --keep 7 --lock-wait 600",
+        f"30 4 * * *  {PROGRAM} backup --db {database} --keep-daily 7 --keep-weekly 4"
+        " --lock-wait 600",
         f"45 5 * * *  {PROGRAM} check --db {database} --quiet",
     ]
     assert printed.err == ""
@@ -117,7 +118,7 @@ def test_the_units_name_this_program_this_database_and_its_owner(owned: Memctl) 
         f"{name}.service": (owner, f"{PROGRAM} {command} {journal}", str(owned.database.parent))
         for name, command in {
             "memctl": f"run {where} --max-seconds 600 --lock-wait 600",
-            "memctl-backup": f"backup {where} --keep 7 --lock-wait 600",
+            "memctl-backup": f"backup {where} --keep-daily 7 --keep-weekly 4 --lock-wait 600",
             "memctl-check": f"check {where} --quiet",
         }.items()
     }

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memctl.config.policies import AlertPolicy, DecayPolicy, PromotePolicy, PrunePolicy
+from memctl.config.policies import PrunePolicy
 from memctl.insight.metrics import read_history
-from memctl.insight.report import read_report
+from memctl.insight.report import ReportPolicies, read_report
 from memctl.jobs.archive import archive
 from memctl.jobs.cleanup import cleanup
 from memctl.jobs.engine import JobContext, JobRequest, JobResult, perform
@@ -462,13 +462,7 @@ def test_every_event_counts_on_its_own_day_whatever_the_schedule(
             if any(changes)
         }
         report = read_report(
-            db,
-            database,
-            PromotePolicy(),
-            DecayPolicy(),
-            AlertPolicy(),
-            since=NOW - 200 * DAY,
-            now=latest + DAY,
+            db, database, ReportPolicies(), since=NOW - 200 * DAY, now=latest + DAY
         )
         stored = db.execute(
             f"SELECT snapshot_date, {', '.join(f'total({name})' for name in EVENTS_OF)}"

@@ -12,7 +12,7 @@ from memctl import __version__
 from memctl.storage.sqlite import migrations
 from tests.support.program import PROGRAM, Memctl
 
-HEAVY = ("pydantic", "rich", "sqlite_utils", "click", "tomllib", "_hashlib")
+HEAVY = ("pydantic", "rich", "sqlite_utils", "click", "tomllib", "_hashlib", "jinja2")
 
 # Run the program, then print which of these modules it imported.
 RUN_AND_PRINT_IMPORTS = """
@@ -44,6 +44,8 @@ print(sorted(set(sys.modules) & set({heavy!r})))
         ("forget build_agent learning k", []),
         ("forget build_agent learning", []),
         ("summary build_agent", []),
+        ("report", ["rich"]),  # for its tables; only the page needs jinja2
+        ("search k", []),
         ("backup", ["_hashlib"]),  # worth it for the checksum of the whole file
     ],
 )

@@ -42,6 +42,11 @@ def readable(size: int) -> str:
     return f"{size / 1000:.1f} kB"
 
 
+def size_of_log(path: Path) -> int:
+    """Return the size of the write-ahead log of a database."""
+    return path.with_name(f"{path.name}-wal").stat().st_size
+
+
 def test_status_of_an_unmigrated_database(path: Path, memctl: Memctl) -> None:
     make_legacy(path, memories=3)
     before = path.read_bytes()
@@ -60,8 +65,8 @@ def test_status_of_an_unmigrated_database(path: Path, memctl: Memctl) -> None:
     assert as_json.json == {
         "schema": 1,
         "database": str(path),
-        "size_bytes": len(before),
-        "version": 0,
+        "storage": {"size_bytes": len(before), "wal_bytes": 0},
+        "schema_step": 0,
         "pending": ["001_agent_memory", "002_memory_persistence"],
         "problem": None,
         "memories": 3,
@@ -147,8 +152,8 @@ def test_status_of_a_database_in_use(db: sqlite3.Connection, migrated: Memctl, p
     assert as_json.json == {
         "schema": 1,
         "database": str(path),
-        "size_bytes": size,
-        "version": 2,
+        "storage": {"size_bytes": size, "wal_bytes": size_of_log(path)},
+        "schema_step": 2,
         "pending": [],
         "problem": None,
         "memories": 1,
@@ -272,8 +277,8 @@ def test_a_problem_with_the_schema_is_reported(
     assert as_json.json == {
         "schema": 1,
         "database": str(path),
-        "size_bytes": path.stat().st_size,
-        "version": version,
+        "storage": {"size_bytes": path.stat().st_size, "wal_bytes": size_of_log(path)},
+        "schema_step": version,
         "pending": [],
         "problem": problem,
         "memories": 1,

@@ -1,14 +1,10 @@
-"""Terminals: style and progress only where they are wanted, and aligned columns."""
+"""Terminals: style only where it is wanted, and aligned columns."""
 
-import os
-import pty
 import re
-import select
 import sqlite3
 import subprocess
 import unicodedata
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -60,8 +56,6 @@ def test_a_table_is_styled_where_it_is_wanted(
 @pytest.mark.parametrize(
     "words",
     [
-        "--help",
-        "status --help",
         "status --json",
         "nonsense",
         "report",
@@ -72,7 +66,9 @@ def test_a_table_is_styled_where_it_is_wanted(
         "schedule --cron --quiet",
     ],
 )
-def test_only_tables_are_styled(words: str, migrated: Memctl, remember: Callable[..., str]) -> None:
+def test_only_tables_and_help_are_styled(
+    words: str, migrated: Memctl, remember: Callable[..., str]
+) -> None:
     remember(expired_for=timedelta(days=1))
     migrated.ok("cleanup")
     plain = migrated(*words.split())
@@ -201,55 +197,3 @@ def test_a_narrow_terminal_truncates_texts_but_not_numbers_or_times(
         "00000000-0000-4000-8000-000000000001  learning  a long key a long key …  1 h ago\n"
     )
     assert tiny == "key\r\na long ke…\r\n"
-
-
-# Progress
-
-
-@pytest.mark.parametrize(
-    ("terminal", "variables", "shown"),
-    [
-        pytest.param(True, {}, True, id="a terminal"),
-        pytest.param(True, {"NO_COLOR": "1"}, True, id="NO_COLOR"),
-        pytest.param(True, {"TERM": "dumb"}, False, id="a dumb terminal"),
-        pytest.param(False, {"FORCE_COLOR": "1"}, False, id="no terminal"),
-    ],
-)
-def test_progress_is_shown_on_a_terminal_and_then_erased(
-    terminal: bool, variables: dict[str, str], shown: bool, db: sqlite3.Connection, migrated: Memctl
-) -> None:
-    for _ in range(30):
-        insert_memory(db, value="x" * 100_000)
-    document = migrated.ok("export", "--all").out.encode()
-    ours, theirs = pty.openpty() if terminal else os.pipe()
-    with subprocess.Popen(
-        [PROGRAM, "import", "--all", "-"],
-        env={**migrated.environment(), "TERM": "xterm", **variables},
-        stdin=subprocess.PIPE,
-        stderr=theirs,
-    ) as process:
-        os.close(theirs)
-        assert process.stdin is not None
-
-        # Send the document slowly, over up to three seconds, until progress has been shown.
-        seen = False
-        for begin in range(0, len(document), 100_000):
-            process.stdin.write(document[begin : begin + 100_000])
-            process.stdin.flush()
-            seen = seen or bool(select.select([ours], [], [], 0.1)[0])
-        process.stdin.close()
-        printed = b""
-        with suppress(OSError):
-            while more := os.read(ours, 65536):
-                printed += more
-    os.close(ours)
-
-    assert process.returncode == 0
-    lines = re.split(r"\r|\x1b\[K", printed.decode())
-    progress = [line for line in lines if re.fullmatch("import: [0-9,]+ of 30 rows", line)]
-    assert bool(progress) == seen == shown
-    if shown:
-        assert "\r\x1b[K" in printed.decode()
-    else:
-        assert ESCAPE not in printed.decode()
-        assert not re.search(r"\r[^\n]", printed.decode())

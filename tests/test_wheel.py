@@ -80,13 +80,20 @@ def test_the_installed_program_migrates_with_the_files_in_the_wheel(
     assert Path(sql) == Path(code).parent / "sql"
     assert applied == {
         "schema": 1,
+        "database": str(database),
+        "schema_step": 2,
         "applied": ["001_agent_memory", "002_memory_persistence"],
         "created": True,
         "baseline": False,
         "backup": None,
         "triggers": [],
+        "dry_run": False,
     }
-    assert (status["database"], status["version"], status["problem"]) == (str(database), 2, None)
+    assert (status["database"], status["schema_step"], status["problem"]) == (
+        str(database),
+        2,
+        None,
+    )
 
 
 def test_the_wheel_has_the_whole_package_and_the_same_migrations(installed: Installation) -> None:
@@ -98,6 +105,10 @@ def test_the_wheel_has_the_whole_package_and_the_same_migrations(installed: Inst
     package |= {f"memctl/sql/{path.name}": path for path in (PROJECT / "migrations").iterdir()}
     data = installed.wheel.name.replace("-py3-none-any.whl", ".data/data")
     package[f"{data}/{PAGE}"] = PROJECT / "docs" / "memctl.1"
+    package |= {
+        f"{data}/{Path(PAGE).parent}/{page.name}": page
+        for page in (PROJECT / "docs" / "man").iterdir()
+    }
 
     with zipfile.ZipFile(installed.wheel) as wheel:
         found = {
@@ -111,6 +122,15 @@ def test_the_wheel_has_the_whole_package_and_the_same_migrations(installed: Inst
     }
 
 
+def test_the_installed_program_writes_a_page(installed: Installation) -> None:
+    installed.run("memctl", "migrate", "--db", "page.db")
+
+    page = installed.run("memctl", "report", "--db", "page.db", "--format", "html")
+
+    assert page.startswith("<!DOCTYPE html>\n")
+    assert page.endswith("</html>\n")
+
+
 def test_the_installed_program_prints_its_version(installed: Installation) -> None:
     version = installed.wheel.name.split("-")[1]
 
@@ -120,16 +140,18 @@ def test_the_installed_program_prints_its_version(installed: Installation) -> No
 
 
 @pytest.mark.skipif(not shutil.which("man"), reason="man is not installed")
-def test_man_finds_the_installed_page(installed: Installation) -> None:
+def test_man_finds_the_installed_pages(installed: Installation) -> None:
     place = installed.run_activated("man", "-w", "memctl")
+    command = installed.run_activated("man", "-w", "memctl", "restore")
 
     assert place == f"{installed.environment / PAGE}\n"
+    assert command == f"{installed.environment / PAGE}\n".replace("memctl.1", "memctl-restore.1")
 
 
 def test_bash_completes_the_installed_program(installed: Installation) -> None:
     script = """
         source <(memctl completion bash)
-        COMP_WORDS=(memctl clea) COMP_CWORD=1
+        COMP_LINE="memctl clea" COMP_POINT=11
         _memctl_completion memctl
         echo "${COMPREPLY[@]}"
     """

@@ -39,7 +39,7 @@ def written(folder: Path) -> list[str]:
     ("form", "ending", "begin"),
     [
         pytest.param("html", "html", "<!doctype html>", id="html"),
-        pytest.param("text", "txt", "Memory report, 2026-11-15", id="text"),
+        pytest.param("text", "txt", "Memory report\n=====", id="text"),
         pytest.param("markdown", "md", "# Memory report", id="markdown"),
         pytest.param("json", "json", '{\n  "schema": 1,', id="json"),
     ],
@@ -102,7 +102,7 @@ def test_a_report_is_written_once_in_its_period_even_when_late(
 
 @pytest.mark.parametrize(
     ("every", "begin"),
-    [("daily", "11-21"), ("weekly", "11-15"), ("monthly", "10-22")],
+    [("daily", "21 Nov"), ("weekly", "15 Nov"), ("monthly", "22 Oct")],
 )
 def test_a_report_covers_its_period(
     migrated: Memctl, tmp_path: Path, every: str, begin: str
@@ -110,7 +110,7 @@ def test_a_report_covers_its_period(
     migrated.ok("run", *configure(tmp_path, every=every, format="text"))
 
     text = (tmp_path / "reports" / "memctl-report-2026-11-22.txt").read_text()
-    assert text.startswith(f"Memory report, 2026-{begin}T09:43:58Z to 2026-11-22T09:43:58Z\n")
+    assert f"\nPeriod    {begin} 2026, 09:43 UTC to 22 Nov 2026, 09:43 UTC\n" in text
 
 
 def test_the_directory_is_by_default_that_of_the_database(migrated: Memctl, tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_missing_directory_is_found_by_config_validate(memctl: Memctl, tmp_pat
     assert bad.exit_code == 2
     assert bad.json["problems"] == [
         {
-            "key": "report.directory",
+            "setting": "report.directory",
             "message": f"there is no directory {tmp_path}/reports",
             "hint": "create it, or correct the path",
         }

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import (
-    AgentArgument,
+    AgentOrAllArgument,
+    AllAgentsOption,
     GlobalOptions,
     JobOptions,
     KeyOption,
@@ -13,14 +14,16 @@ from memctl.cli.options import (
     PageOptions,
     PeriodOptions,
     TypeOption,
+    require_agent_or_all,
     run_option,
 )
-from memctl.cli.session import finish, job_request
+from memctl.cli.session import run_job
 from memctl.jobs.archive import archive as archive_memories
-from memctl.jobs.engine import perform
 from memctl.jobs.restore import RestoreConflict
 from memctl.jobs.restore import restore as restore_memories
 from memctl.output.tables import show_records
+from memctl.storage.matching import SearchedText
+from memctl.storage.memory import require_search_text
 from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.archive import ARCHIVED_FIELDS, list_archived
@@ -65,18 +68,23 @@ def archived(
     output: OutputOptions,
     page: PageOptions,
     period: PeriodOptions,
-    agent: AgentArgument,
+    agent: AgentOrAllArgument = None,
+    all_agents: AllAgentsOption = False,
     type_: TypeOption = None,
     key: KeyOption = None,
     reason: ReasonOption = None,
     search: Annotated[
         str | None,
         typer.Option(
-            metavar="TEXT", help="Limit to memories whose key or value contains this text."
+            metavar="TEXT",
+            help="Limit to memories whose key, value or metadata contains this text.",
         ),
     ] = None,
 ) -> None:
-    """List an agent's archived memories, newest first."""
+    """List the archived memories of an agent, or of all, newest first."""
+    require_agent_or_all(agent, all_agents=all_agents)
+    if search is not None:
+        require_search_text(search)
     chosen = output.output(call, ARCHIVED_FIELDS)
     since, until = period.period(call)
     which = ArchiveFilter(
@@ -86,12 +94,17 @@ def archived(
         reason=reason,
         since=since,
         until=until,
-        search=search,
     )
     with open_database(call.settings.database, read_only=True) as db:
         require_current(db)
         require_agent(db, agent)
-        found = list(list_archived(db, which, limit=page.most + 1, offset=page.offset))
+        found = list_archived(
+            db,
+            which,
+            search=None if search is None else SearchedText(search),
+            limit=page.most + 1,
+            offset=page.offset,
+        )
     show_records(page.page(found, call, command="archived"), TABLE, chosen)
 
 
@@ -106,13 +119,13 @@ def archive(
     ] = None,
 ) -> None:
     """Archive memories by id, or all that a run imported."""
-    report = perform(
+    run_job(
         "archive",
         lambda job_run: archive_memories(job_run, agent=agent, ids=ids or (), of_run=run),
-        job_request(call, job),
+        call,
+        job,
         by_hand=True,
     )
-    finish(report, call, job)
 
 
 def restore(
@@ -148,10 +161,10 @@ def restore(
         since=None if since is None else parse_past(since, now=call.moment),
     )
     duration = None if expires_in is None else parse_duration(expires_in)
-    report = perform(
+    run_job(
         "restore",
         lambda run: restore_memories(run, which, on_conflict=on_conflict, expires_in=duration),
-        job_request(call, job),
+        call,
+        job,
         by_hand=True,
     )
-    finish(report, call, job)

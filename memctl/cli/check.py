@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memctl.cli.options import GlobalOptions, LockOptions
-from memctl.cli.session import alone_with_database
+from memctl.cli.session import alone_with_database, shown_progress
 from memctl.errors import MemctlError, UsageError
 from memctl.output.contract.documents import Storage
 from memctl.output.tables import show_facts
 from memctl.output.terminal import show_document, show_lines, show_notice, visible
+from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.spool import spooled_failures
 from memctl.storage.sqlite.database import Connection, open_database
 from memctl.storage.times import to_text
@@ -63,16 +64,16 @@ def check(
     depth: Depth | None = "full" if full else "quick" if quick else None
     if nagios:
         try:
-            line, exit_code = plugin_line(run_check(call, depth))
+            line, exit_code = plugin_line(_checked(call, depth))
         except MemctlError as error:
             line, exit_code = plugin_failure(error)
         show_lines([line])
         raise typer.Exit(exit_code)
-    result, fixed = run_check(call, depth), []
+    result, fixed = _checked(call, depth), []
     if fix and not dry_run:
         offered = [finding.fix for finding in result.findings if finding.fix]
         _fix(call, lock, result.findings)
-        result = run_check(call, depth)
+        result = _checked(call, depth)
         fixed = sorted(set(offered) - {finding.fix for finding in result.findings})
     ok = result.count("error") == result.count("warning") == 0
     if call.json:
@@ -106,14 +107,26 @@ def _finding_document(finding: "Finding") -> dict[str, object]:
     }
 
 
-def run_check(call: GlobalOptions, depth: "Depth | None" = None) -> "CheckResult":
+def _checked(call: GlobalOptions, depth: "Depth | None") -> "CheckResult":
+    with shown_progress(call, "check") as progress:
+        return run_check(call, depth, progress=progress)
+
+
+def run_check(
+    call: GlobalOptions, depth: "Depth | None" = None, *, progress: Progress = NOBODY
+) -> "CheckResult":
     """Check the database with the configured policies."""
     with open_database(call.settings.database, read_only=True) as db:
-        return check_opened(db, call, depth)
+        return check_opened(db, call, depth, progress=progress)
 
 
 def check_opened(
-    db: Connection, call: GlobalOptions, depth: "Depth | None" = None, *, every_memory: bool = True
+    db: Connection,
+    call: GlobalOptions,
+    depth: "Depth | None" = None,
+    *,
+    every_memory: bool = True,
+    progress: Progress = NOBODY,
 ) -> "CheckResult":
     """Check an open database with the configured policies."""
     from memctl.insight.check import CheckPolicies, check
@@ -127,6 +140,7 @@ def check_opened(
         depth=depth,
         spooled=spooled_failures(settings.spool),
         every_memory=every_memory,
+        progress=progress,
     )
 
 

@@ -17,13 +17,18 @@ import typer
 from memctl.cli.options import ASKED_BY, ConfigDirOption, GlobalOptions, JobOptions
 from memctl.errors import MemctlError, UsageError, shortage
 from memctl.output.messages import MessageStyle
-from memctl.output.terminal import set_message_style, show_error, show_text
+from memctl.output.terminal import set_message_style, show_error
 
-# The commands that can work on several databases, and their options for one database only.
-ON_EACH_DATABASE: dict[str, tuple[str, ...]] = {
-    "run": (),
-    "backup": ("output", "verify", "restore"),
-    "check": ("nagios",),
+# The commands that can work on several databases, and their parameters for one database only.
+ON_EACH_DATABASE: dict[str, dict[str, str]] = {
+    "run": {},
+    "backup": {
+        "output": "--output",
+        "listing": "--list",
+        "verify": "--verify",
+        "restore": "--restore",
+    },
+    "check": {"nagios": "--nagios"},
 }
 
 CONFIG_DIR = inspect.Parameter(
@@ -66,6 +71,8 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
         }
         call = bundled["call"] = bundled["call"].over(context.obj, given_here)
         set_message_style(MessageStyle(call.log_format, call.verbose, command=name))
+        if "context" in parameters:
+            given["context"] = context
         try:
             call.check()
             if directory is None:
@@ -79,7 +86,11 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
             show_error(error, as_json=call.json)
             raise typer.Exit(error.exit_code) from caught
 
-    own = [parameter for parameter in parameters.values() if parameter.name not in bundles]
+    own = [
+        parameter
+        for parameter in parameters.values()
+        if parameter.name not in (*bundles, "context")
+    ]
     if name in ON_EACH_DATABASE:
         own.append(CONFIG_DIR)
     spread = [option for bundle in bundles.values() for option in spread_out(bundle)]
@@ -98,9 +109,9 @@ def _on_each_database(
     """Call the function of a command for each configuration file in a directory."""
     from memctl.cli.databases import run_on_each
 
-    for option in ON_EACH_DATABASE[name]:
-        if given.get(option):
-            raise UsageError(f"--config-dir cannot be used with --{option}", "choose one")
+    for parameter, option in ON_EACH_DATABASE[name].items():
+        if given[parameter]:
+            raise UsageError(f"--config-dir cannot be used with {option}", "choose one")
     limits = {
         bundled_as: options
         for bundled_as, options in given.items()
@@ -118,7 +129,9 @@ def _on_each_database(
 def _show_help(context: typer.Context, wanted: bool) -> None:
     """Print the help; Typer's own option would end with a traceback on a full disk."""
     if wanted:
-        show_text([context.get_help(), "\n"])
+        from memctl.output.help import show_help
+
+        show_help(context.get_help())
         raise typer.Exit
 
 

@@ -8,11 +8,16 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import ChangeOptions, GlobalOptions, output_option
-from memctl.cli.session import finish, job_request
+from memctl.cli.options import (
+    AgentOrAllArgument,
+    ChangeOptions,
+    GlobalOptions,
+    output_option,
+    require_agent_or_all,
+)
+from memctl.cli.session import run_job, shown_progress
 from memctl.errors import MemctlError, UsageError
-from memctl.jobs.engine import perform
-from memctl.output.terminal import Progress, on_terminal, show_text
+from memctl.output.terminal import on_terminal, show_text
 from memctl.storage.sqlite.conflicts import ImportConflict
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.files import write_file
@@ -21,9 +26,7 @@ from memctl.storage.sqlite.migrations import require_current
 
 def export(
     call: GlobalOptions,
-    agent: Annotated[
-        str | None, typer.Argument(metavar="AGENT", help="Agent name; or use --all.")
-    ] = None,
+    agent: AgentOrAllArgument = None,
     all_agents: Annotated[
         bool, typer.Option("--all", help="Export the memories of all agents.")
     ] = False,
@@ -43,10 +46,7 @@ def export(
     from memctl.documents.export import export as read_memories
     from memctl.storage.sqlite.sections import ACTIVE, ARCHIVED, PROMOTIONS
 
-    if (agent is None) != all_agents:
-        raise UsageError(
-            "exactly one of AGENT and --all is required", "name an agent, or use --all"
-        )
+    require_agent_or_all(agent, all_agents=all_agents)
     if active_only and archived_only:
         raise UsageError("--active-only and --archived-only cannot be used together", "choose one")
     if nl and call.json:
@@ -56,6 +56,7 @@ def export(
             "a document is not written to a terminal",
             "redirect stdout, or use -o FILE, or `-o -` for the terminal",
         )
+    to_stdout = output is None or str(output) == "-"
     database = call.settings.database
     sections = [
         section
@@ -67,7 +68,7 @@ def export(
         if not left_out
     ]
     with (
-        Progress("export", quiet=call.quiet) as progress,
+        shown_progress(call, "export", hidden=to_stdout and on_terminal()) as progress,
         open_database(database, read_only=True) as db,
     ):
         require_current(db)
@@ -79,7 +80,7 @@ def export(
             now=call.moment,
             progress=progress,
         )
-        if output is None or str(output) == "-":
+        if output is None or to_stdout:
             show_text(parts)
         else:
             write_file(output, parts, database=database)
@@ -135,16 +136,16 @@ def import_(
         raise UsageError("--reassign-agent is empty", "specify an agent")
     selection = AgentSelection(agent, all_agents=all_agents, new_agent=reassign_agent)
     with ExitStack() as stack:
-        progress = stack.enter_context(Progress("import", quiet=call.quiet))
         file = _opened(words[-1], stack)
-        report = perform(
+        run_job(
             "import",
             lambda run: import_staged(
                 run, on_conflict=on_conflict, allow_invalid=allow_invalid, atomic=atomic
             ),
-            job_request(call, change),
+            call,
+            change,
             by_hand=True,
-            prepare=lambda store: stage(
+            prepare=lambda store, progress: stage(
                 store.sqlite,
                 file,
                 selection,
@@ -152,7 +153,6 @@ def import_(
                 complete_at=call.moment if no_checksum else None,
             ),
         )
-    finish(report, call, change)
 
 
 def _opened(name: str, stack: ExitStack) -> BufferedReader:

@@ -34,9 +34,12 @@ EXAMPLES = {
     ),
     "migrate": (
         Example("List applied and pending steps", "memctl migrate --list"),
+        Example("Show what the pending steps would do", "memctl migrate --dry-run"),
+        Example("Print the SQL that they would execute", "memctl migrate --sql"),
         Example("Apply the pending steps, after a verified backup", "memctl migrate"),
     ),
     "rollback": (
+        Example("Show what would leave the database", "memctl rollback --dry-run"),
         Example("Return to the table that the service created", "memctl rollback --to 1 --yes"),
     ),
     "status": (Example("Show the state of the database", "memctl status"),),
@@ -100,10 +103,21 @@ EXAMPLES = {
             "List an agent's learnings as a table",
             "memctl list build_agent --type learning --table",
         ),
+        Example("List what all agents stored today", "memctl list --all --since 1d --table"),
     ),
     "forget": (Example("Archive one memory", "memctl forget build_agent learning toolchain"),),
     "summary": (
         Example("Summarize an agent's memories as tables", "memctl summary build_agent --table"),
+    ),
+    "search": (
+        Example("Find memories that mention npm, active or archived", "memctl search npm --table"),
+        Example(
+            "Find an agent's archived memories by a text that starts with a dash",
+            "memctl search --agent build_agent --archived -- --frozen",
+        ),
+    ),
+    "agents": (
+        Example("Show when each agent last wrote and read memories", "memctl agents --table"),
     ),
     "metrics": (
         Example("Show all agents, largest first", "memctl metrics --table"),
@@ -148,6 +162,11 @@ EXAMPLES = {
     ),
     "backup": (
         Example("Make a verified backup and keep the newest seven", "memctl backup --keep 7"),
+        Example(
+            "Show which backups these rules would keep, and why",
+            "memctl backup --keep-daily 7 --keep-weekly 5 --keep-monthly 12 -n",
+        ),
+        Example("List the backups beside the database", "memctl backup --list --table"),
         Example("Copy the database to another file", "memctl backup -o copy.db"),
     ),
     "pause": (Example("Pause all jobs for two hours", "memctl pause --reason deploying --for 2h"),),
@@ -168,6 +187,7 @@ EXAMPLES = {
             "Write a file for ~/.config/fish/completions", "memctl completion fish > memctl.fish"
         ),
     ),
+    "help": (Example("Show the help of a command", "memctl help cleanup"),),
 }
 
 

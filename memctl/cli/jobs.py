@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import AgentOption, ChangeOptions, GlobalOptions, JobOptions
-from memctl.cli.session import finish, job_request, show_warning
+from memctl.cli.session import job_request, run_job, show_warning, shown_progress
 from memctl.errors import MemctlError, explained
 from memctl.jobs.due import ScheduledJob, exit_failure, job_work, run_due_jobs
-from memctl.jobs.engine import perform
 from memctl.jobs.programs import is_run_by_memctl
 from memctl.storage.times import parse_duration
 
@@ -34,11 +33,14 @@ def _run(call: GlobalOptions, job: JobOptions) -> None:
     from memctl.output.run import show_failures, show_scheduled_outcome, show_scheduled_outcomes
 
     clock = time.monotonic()
-    request = job_request(call, job)
     outcomes = []
-    for outcome in run_due_jobs(call.settings, request, _report_job(call)):
-        show_scheduled_outcome(outcome, as_json=call.json, quiet=call.quiet, dry_run=job.dry_run)
-        outcomes.append(outcome)
+    with shown_progress(call, "run") as progress:
+        request = job_request(call, job, progress=progress)
+        for outcome in run_due_jobs(call.settings, request, _report_job(call)):
+            show_scheduled_outcome(
+                outcome, as_json=call.json, quiet=call.quiet, dry_run=job.dry_run
+            )
+            outcomes.append(outcome)
     duration_ms = round((time.monotonic() - clock) * 1000)
     show_scheduled_outcomes(
         outcomes, request, as_json=call.json, listing=job.listing, duration_ms=duration_ms
@@ -98,12 +100,8 @@ def prune(
     if older_than is not None:
         policy = replace(policy, retention=parse_duration(older_than))
     partial = agent is not None or older_than is not None
-    report = perform(
-        "prune",
-        job_work("prune", call.settings, policies=[policy], agent=agent),
-        job_request(call, job, partial=partial),
-    )
-    finish(report, call, job)
+    work = job_work("prune", call.settings, policies=[policy], agent=agent)
+    run_job("prune", work, call, job, partial=partial)
 
 
 def promote(call: GlobalOptions, job: JobOptions, agent: AgentOption = None) -> None:
@@ -116,12 +114,10 @@ def promote(call: GlobalOptions, job: JobOptions, agent: AgentOption = None) -> 
 
 def snapshot(call: GlobalOptions, job: ChangeOptions) -> None:
     """Record today's figures for each agent, for `metrics --history` and `report`."""
-    finish(
-        perform("snapshot", job_work("snapshot", call.settings), job_request(call, job)), call, job
-    )
+    run_job("snapshot", job_work("snapshot", call.settings), call, job)
 
 
 def _perform(name: str, call: GlobalOptions, job: JobOptions, *, agent: str | None) -> None:
     """Run a scheduled job for one agent, or for all of them."""
     work = job_work(name, call.settings, agent=agent)
-    finish(perform(name, work, job_request(call, job, partial=agent is not None)), call, job)
+    run_job(name, work, call, job, partial=agent is not None)

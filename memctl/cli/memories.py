@@ -8,15 +8,28 @@ from typing import Annotated
 import typer
 
 from memctl.agent_memory import DEFAULT_IMPORTANCE, AgentMemory
-from memctl.cli.options import AgentArgument, GlobalOptions, LockOptions, OutputOptions, TypeOption
+from memctl.cli.options import (
+    AgentArgument,
+    AgentOrAllArgument,
+    AllAgentsOption,
+    GlobalOptions,
+    LockOptions,
+    OffsetOption,
+    OutputOptions,
+    PeriodOptions,
+    TypeOption,
+    require_agent_or_all,
+)
 from memctl.errors import MemctlError, NotFoundError, UsageError, counted
 from memctl.output.messages import Message
 from memctl.output.tables import Output, show_facts, show_records
 from memctl.output.terminal import show_document, show_message, show_notice, show_value
 from memctl.storage.memory import MOST_BYTES, TYPES, Memory, MemoryType
-from memctl.storage.rows import MOST_ROWS
+from memctl.storage.rows import MOST_ROWS, MemoryFilter
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.memories import list_memories, require_known_type
+from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.text import from_bytes
 from memctl.storage.times import parse_duration
 
@@ -118,18 +131,27 @@ def recall(
 def list_(
     call: GlobalOptions,
     output: OutputOptions,
-    agent: AgentArgument,
+    period: PeriodOptions,
+    agent: AgentOrAllArgument = None,
+    all_agents: AllAgentsOption = False,
     type_: TypeOption = None,
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Maximum number of rows.")
     ] = None,
+    offset: OffsetOption = 0,
 ) -> None:
-    """List an agent's memories as JSON, most important first; counts no access."""
+    """List the memories of an agent, or of all, most important first; counts no access.
+
+    --since and --until refer to the time when a memory was written.
+    """
+    require_agent_or_all(agent, all_agents=all_agents)
     chosen = output.output(call, MEMORY_FIELDS)
-    with _memories(call) as memories:
-        found = memories.recall_all(agent, type_, limit=limit)
-    if not found:
-        _require_agent(call, agent)
+    which = MemoryFilter(agent, type_, *period.period(call))
+    with open_database(call.settings.database, read_only=True) as db:
+        require_current(db)
+        require_agent(db, agent)
+        require_known_type(db, type_)
+        found = list_memories(db, which, limit=limit, offset=offset)
     show_records(map(asdict, found), TABLE, chosen)
 
 
@@ -212,7 +234,7 @@ def _not_found(agent: str, type_: str, key: str | None) -> NotFoundError:
     what = type_ if key is None else f"{type_} '{key}'"
     return NotFoundError(
         f"agent '{agent}' has no {what}",
-        "`memctl list` shows its active memories, `memctl archived` the archived ones",
+        "`memctl search` finds memories, active or archived, by a part of their text",
     )
 
 

@@ -157,6 +157,11 @@ class OutputOptions:
         typer.Option(metavar="NAME,...", help="Print only these fields, in this order."),
     ] = None
 
+    @property
+    def is_chosen(self) -> bool:
+        """Whether one of these options is given."""
+        return self.table or self.csv or self.nl or self.wide or self.columns is not None
+
     def form(self, call: GlobalOptions) -> Format:
         """Return the chosen format.
 
@@ -277,6 +282,22 @@ TypeOption = Annotated[
     str | None, typer.Option("--type", metavar="TYPE", help="Limit to this type.")
 ]
 KeyOption = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Limit to this key.")]
+
+OffsetOption = Annotated[
+    int, typer.Option(metavar="N", min=0, max=MOST_ROWS, help="Number of rows to skip.")
+]
+AgentOrAllArgument = Annotated[
+    str | None, typer.Argument(metavar="AGENT", help="Agent name; or use --all.")
+]
+AllAgentsOption = Annotated[bool, typer.Option("--all", help="List the memories of all agents.")]
+
+
+def require_agent_or_all(agent: str | None, *, all_agents: bool) -> None:
+    """Raise UsageError unless there is either an agent or --all."""
+    if (agent is None) != all_agents:
+        raise UsageError(
+            "exactly one of AGENT and --all is required", "name an agent, or use --all"
+        )
 
 
 def run_option(help: str) -> Any:

@@ -18,14 +18,17 @@ from memctl.cli.commands import command, set_parameters, spread_out
 from memctl.cli.options import ASKED_BY, GlobalOptions
 from memctl.config.jobs import JOBS
 from memctl.errors import MemctlError, UsageError, name_like
-from memctl.output.terminal import show_error, show_line, show_usage
+from memctl.output.terminal import show_error, show_line
 
 # The commands under the headings of the help, each with its module, in the order of the help.
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "Database": {"migrate": ("migrate", "rollback"), "status": ("status",)},
     "Jobs": {"jobs": ("run", *JOBS)},
     "Archive": {"archive": ("archived", "archive", "restore")},
-    "Memories": {"memories": ("remember", "recall", "list", "forget", "summary")},
+    "Memories": {
+        "memories": ("remember", "recall", "list", "forget", "summary"),
+        "search": ("search", "agents"),
+    },
     "Metrics and reports": {"metrics": ("metrics",), "report": ("report",)},
     "History and checks": {
         "events": ("events",),
@@ -41,6 +44,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "config": ("config", "alerts"),
         "schema": ("schema",),
         "completion": ("completion",),
+        "help": ("help",),
     },
     "Demo": {"demo": ("demo",)},
 }
@@ -85,14 +89,17 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:]
     if ASKED_BY in os.environ:
-        from typer._completion_classes import completion_init
+        from memctl.cli.completion import answer_shell
 
-        completion_init()
+        answer_shell(build_app, NAMES)
+        return
     try:
         sys.exit(build_app(words)(standalone_mode=False))
     except typer.TyperException as misunderstood:
         if not words:
-            show_usage(misunderstood.message)
+            from memctl.output.help import show_help
+
+            show_help(misunderstood.message, failed=True)
             sys.exit(2)
         error: MemctlError = _usage_error(misunderstood, words)
     except MemctlError as unprinted:
@@ -172,7 +179,11 @@ def _root() -> Any:
     version = Annotated[
         bool,
         typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+            "--version",
+            "-V",
+            callback=_show_version,
+            is_eager=True,
+            help="Show the version and exit.",
         ),
     ]
     option = inspect.Parameter(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import FileOption, GlobalOptions
-from memctl.cli.session import write_or_show
+from memctl.cli.session import shown_progress, write_or_show
 from memctl.config.jobs import REPORT
 from memctl.config.policies import ReportFormat
 from memctl.errors import MemctlError, UsageError
@@ -44,14 +44,26 @@ def report(
     ] = None,
     file: FileOption = None,
 ) -> None:
-    """Print a health report: changes, notable memories and recommended actions."""
+    """Print a health report: a verdict, recommended actions, remarks, and what changed."""
+    from memctl.output.tables import terminal_width
+
     if call.json and form not in (None, "json"):
         raise UsageError(f"--json and --format {form} cannot be used together", "choose one")
     path = call.settings.database
-    with open_database(path, read_only=True) as db:
+    with (
+        shown_progress(call, "report") as progress,
+        open_database(path, read_only=True) as db,
+    ):
         require_current(db)
+        progress.phase("reading")
         begin = parse_past(since, now=call.moment)
-        text = _report_text(call, db, "json" if call.json else form or "text", since=begin)
+        text = _report_text(
+            call,
+            db,
+            "json" if call.json else form or "text",
+            since=begin,
+            width=None if file else terminal_width(),  # a file is for every width
+        )
     write_or_show(text, file, database=path)
 
 
@@ -87,30 +99,34 @@ def _write(path: Path, text: str, database: Path) -> None:
 
 
 def _report_text(
-    call: GlobalOptions, db: Connection, form: ReportFormat, *, since: datetime
+    call: GlobalOptions,
+    db: Connection,
+    form: ReportFormat,
+    *,
+    since: datetime,
+    width: int | None = None,
 ) -> str:
-    """Return the report of the time from `since` to now."""
+    """Return the report of the time from `since` to now; text has at most `width` cells."""
     from memctl.cli.check import run_check
-    from memctl.insight.report import read_report
+    from memctl.insight.report import ReportPolicies, read_report
     from memctl.output.report import report_document, report_markdown, report_text
-    from memctl.output.report_html import report_html
 
+    settings = call.settings
     found = read_report(
         db,
-        call.settings.database,
-        call.settings.promote,
-        call.settings.decay,
-        call.settings.alerts,
+        settings.database,
+        ReportPolicies(settings.promote, settings.decay, settings.prune, settings.alerts),
         since=since,
         now=call.moment,
-        scheduled=[job for job, every in call.settings.every.items() if every != "never"],
-        findings=[
-            f"{finding.severity}: {finding.message}"
-            for finding in run_check(call).findings
-            if finding.severity != "info"
-        ],
+        every=settings.every,
+        findings=run_check(call).findings,
     )
     if form == "json":
         return document_text(report_document(found))
-    make = {"markdown": report_markdown, "html": report_html}.get(form, report_text)
-    return make(found)
+    if form == "markdown":
+        return report_markdown(found)
+    if form == "html":
+        from memctl.output.report_html import report_html
+
+        return report_html(found)
+    return report_text(found, width=width)

@@ -2,14 +2,23 @@
 
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from memctl import __version__
 from memctl.cli.options import ChangeOptions, GlobalOptions, JobOptions, LockOptions
 from memctl.errors import MemctlError, explained
-from memctl.jobs.engine import HookCall, JobReport, JobRequest, JobResult
+from memctl.jobs.engine import (
+    HookCall,
+    JobContext,
+    JobReport,
+    JobRequest,
+    JobResult,
+    perform,
+)
 from memctl.jobs.programs import is_run_by_memctl, run_program
 from memctl.jobs.watchdog import Watch
 from memctl.output.contract.version import VERSION
@@ -17,6 +26,7 @@ from memctl.output.messages import Message
 from memctl.output.results import job_document, show_report
 from memctl.output.terminal import (
     error_document,
+    is_dumb,
     json_text,
     show_document,
     show_message,
@@ -25,14 +35,56 @@ from memctl.output.terminal import (
     visible,
 )
 from memctl.storage.engines import exclusive
+from memctl.storage.progress import NOBODY, WAITING, Progress
 from memctl.storage.sqlite.alerts import Alert, Undelivered
 from memctl.storage.sqlite.database import Connection, open_database
 from memctl.storage.sqlite.files import write_file
 from memctl.storage.times import to_text
 
+if TYPE_CHECKING:  # importing the protocols would slow down every start
+    from memctl.storage.store import Store
+
+
+def shown_progress(
+    call: GlobalOptions, task: str, *, hidden: bool = False
+) -> AbstractContextManager[Progress]:
+    """Return what shows the progress of a command on a terminal, unless it is `hidden`."""
+    shown = sys.stderr is not None and sys.stderr.isatty() and not is_dumb()
+    if hidden or call.quiet or call.log_format != "text" or not shown:
+        return nullcontext(NOBODY)
+    from memctl.output.progress import TerminalProgress
+
+    return TerminalProgress(task)
+
+
+def run_job(
+    name: str,
+    work: Callable[[JobContext], JobResult],
+    call: GlobalOptions,
+    options: ChangeOptions,
+    *,
+    partial: bool = False,
+    by_hand: bool = False,
+    prepare: "Callable[[Store, Progress], None] | None" = None,
+) -> None:
+    """Run one job, show its progress, and print its result; see `engine.perform`."""
+    with shown_progress(call, name) as progress:
+        report = perform(
+            name,
+            work,
+            job_request(call, options, partial=partial, progress=progress),
+            by_hand=by_hand,
+            prepare=None if prepare is None else lambda store: prepare(store, progress),
+        )
+    finish(report, call, options)
+
 
 def job_request(
-    call: GlobalOptions, options: ChangeOptions, *, partial: bool = False
+    call: GlobalOptions,
+    options: ChangeOptions,
+    *,
+    partial: bool = False,
+    progress: Progress = NOBODY,
 ) -> JobRequest:
     """Return the request for a job; `partial` if it is not to do all that is due."""
     silent = options.dry_run or is_run_by_memctl()
@@ -49,6 +101,7 @@ def job_request(
             service_events=call.settings.service_events,
         ),
         partial=partial,
+        progress=progress,
         hook=functools.partial(run_hook, call) if any(call.settings.hooks) and not silent else None,
     )
     if isinstance(options, JobOptions):
@@ -58,7 +111,7 @@ def job_request(
 
 @contextmanager
 def alone_with_database(
-    call: GlobalOptions, lock: LockOptions, *, job: str
+    call: GlobalOptions, lock: LockOptions, *, job: str, progress: Progress = NOBODY
 ) -> Iterator[Connection]:
     """Open the database for a change that is not a job, and exclude other memctl processes.
 
@@ -66,6 +119,7 @@ def alone_with_database(
     LockedError when one of them still runs after `lock.lock_wait` seconds.
     """
     path = call.settings.database
+    progress.phase(WAITING)
     with (
         exclusive(path, job=job, wait=lock.lock_wait),
         open_database(path, lock_wait=lock.lock_wait) as db,

@@ -4,12 +4,13 @@ All rows are first copied to temporary tables in one read transaction. A slow re
 therefore blocks no other program, and the document may be larger than memory.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 from memctl.documents.document import Form, Header, write_document
 from memctl.errors import RefusedError
+from memctl.storage.progress import Progress
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.exports import copied_rows, copied_to_both, copy_rows, count_copied
@@ -23,26 +24,24 @@ def export(
     sections: Sequence[DocumentSection],
     form: Form,
     now: datetime,
-    progress: Callable[[int, int], object],
+    progress: Progress,
 ) -> Iterator[str]:
     """Return the document in pieces of text; sections that are not given have no rows.
 
-    `progress` is called with the number of rows written and their total. Raises NotFoundError for
-    an agent without memories, and RefusedError if a memory is both active and archived.
+    Raises NotFoundError for an agent without memories, and RefusedError if a memory is both active
+    and archived.
     """
     require_agent(db, agent)
+    progress.phase("reading")
     copy_rows(db, agent, sections)
     _require_in_one_place(db)
     counts = {section.name: count_copied(db, section) for section in SECTIONS.values()}
-    total = sum(counts.values())
-    written = 0
+    progress.phase("writing", total=sum(counts.values()))
 
     def rows(section: DocumentSection) -> Iterator[Sequence[Any]]:
-        nonlocal written
         for row in copied_rows(db, section):
             yield row
-            written += 1
-            progress(written, total)
+            progress.advance()
 
     return write_document(Header(now, agent, counts), rows, form)
 

@@ -137,8 +137,11 @@ class _Import:
 
     def run(self) -> ImportResult:
         """Decide on all rows without a lock, then write them."""
-        for rows in _portions(self._conflicts.all_rows()):
+        rows_to_compare = self._conflicts.all_rows()
+        self._run.request.progress.phase("comparing", total=len(rows_to_compare))
+        for rows in _portions(rows_to_compare):
             self._conflicts.decide(rows)
+            self._run.request.progress.advance(rows.count(",") + 1)
         self._refuse_conflicts("nothing was changed")
         if not self._allow_invalid:
             self._refuse_invalid()
@@ -198,7 +201,7 @@ class _Import:
             written += len(json.loads(rows))
 
         try:
-            batches.apply(to_write, write, at_once=self._atomic)
+            batches.apply(to_write, write, doing="writing", at_once=self._atomic)
         except RefusedError as error:
             for rows in _portions(to_write[written:]):
                 self._conflicts.withdraw(rows)

@@ -9,7 +9,7 @@ import gzip
 import io
 import os
 import reprlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
@@ -24,6 +24,7 @@ from memctl.documents.document import (
 from memctl.documents.json_stream import JsonStream
 from memctl.documents.models import Frame, check_frame, check_rows, completed
 from memctl.errors import DocumentError, MemctlError
+from memctl.storage.progress import Progress
 from memctl.storage.sqlite.database import Connection, temporary_tables
 from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.sqlite.row_rules import note_invalid_rows
@@ -55,20 +56,17 @@ class AgentSelection(NamedTuple):
     new_agent: str | None = None  # None: the agents stay as they are
 
 
-ProgressCallback = Callable[[int, int], object]
-
-
 def stage(
     db: Connection,
     file: "io.BufferedReader[Any]",
     selection: AgentSelection,
-    progress: ProgressCallback,
+    progress: Progress,
     *,
     complete_at: datetime | None = None,
 ) -> None:
     """Read a document, compressed with gzip or not, into the staging tables.
 
-    `progress` is called with the number of rows read and their total. The document must have a
+    The document must have a
     checksum and all columns, unless `complete_at` is given: omitted columns then get defaults, with
     this time as the creation time. Raises DocumentError for an invalid document and SchemaError if
     the database is not migrated.
@@ -76,8 +74,10 @@ def stage(
     require_current(db)
     with temporary_tables(db):
         create_staging_tables(db)
+        progress.phase("reading")
         stream = JsonStream(decompressed(file))
         agent = _Reader(db, stream, progress, complete_at, selection).read()
+        progress.phase("checking")
         create_staging_indexes(db)
         _require_consistency(db, agent)
         _select_agent(db, agent, selection)
@@ -123,7 +123,7 @@ class _Reader:
         self,
         db: Connection,
         stream: JsonStream,
-        progress: ProgressCallback,
+        progress: Progress,
         complete_at: datetime | None,
         selection: AgentSelection,
     ) -> None:
@@ -239,7 +239,7 @@ class _Reader:
             self._checksum.add(section, row_text(section, (row[name] for name in section.columns)))
         if not self._problems:
             stage_rows(self._db, section, checked, first=last - len(rows) + 1)
-        self._progress(sum(self._counts.values()), self._expected())
+        self._progress.reach(sum(self._counts.values()), self._expected() or None)
 
     def _refuse(self, problems: Sequence[str]) -> None:
         """Raise DocumentError if there are problems."""

@@ -1,13 +1,14 @@
-"""Recommendations derived from the figures of a report."""
+"""Recommended actions derived from the figures of a report."""
 
 from collections.abc import Callable
 
 from memctl.insight.report import HealthReport
+from memctl.insight.verdict import listed, missing_jobs
 
-LONG_LOCK_MS = 50.0
-BIG_VALUE_BYTES = 1_000_000
-ENOUGH_TO_JUDGE = 100  # memories
-FAST_GROWTH = 1.5
+LONG_LOCK_MS = 50.0  # batches aim at 10 ms; people notice that a service stalls from 100 ms on
+BIG_VALUE_BYTES = 1_000_000  # an agent cannot use as much text in a prompt
+ENOUGH_TO_JUDGE = 100  # memories; a share of fewer says little
+FAST_GROWTH = 1.5  # by half: the number doubles in less than two periods
 
 Rule = Callable[[HealthReport], str | None]
 
@@ -22,9 +23,9 @@ def fix_failing_jobs(report: HealthReport) -> str | None:
     bad = [job for job in report.jobs if job.failed or job.crashed]
     if not bad:
         return None
-    listed = ", ".join(f"{job.job} in {job.failed + job.crashed} of {job.runs} runs" for job in bad)
+    named = ", ".join(f"{job.job} in {job.failed + job.crashed} of {job.runs} runs" for job in bad)
     last = next((f"; last error: {job.last_error}" for job in bad if job.last_error), "")
-    return f"Jobs failed or crashed: {listed}{last}."
+    return f"Jobs failed or crashed: {named}{last}."
 
 
 def archive_what_has_expired(report: HealthReport) -> str | None:
@@ -39,27 +40,24 @@ def archive_what_has_expired(report: HealthReport) -> str | None:
 
 def schedule_missing_jobs(report: HealthReport) -> str | None:
     """A job that did not run is probably not scheduled."""
-    ran = {job.job for job in report.jobs}
-    missing = [job for job in report.scheduled if job not in ran]
+    missing = missing_jobs(report)
     if not missing:
         return None
-    *others, last = missing
-    named = f"{', '.join(others)} and {last}" if others else last
     return (
-        f"Jobs that did not run in this period: {named}. `memctl schedule --cron` prints a crontab "
-        "line for all jobs."
+        f"Jobs that did not run in this period: {listed(missing)}. `memctl schedule --cron` prints"
+        " a crontab line for all jobs."
     )
 
 
 def look_into_large_agents(report: HealthReport) -> str | None:
     """Agents read all of their memories for each prompt."""
-    many = report.alerts.agent_memories
+    many = report.policies.alerts.agent_memories
     large = [agent for agent in report.agents if agent.figures.memories > many]
     if not large:
         return None
-    listed = ", ".join(f"{agent.agent} ({agent.figures.memories:,})" for agent in large[:3])
+    named = ", ".join(f"{agent.agent} ({agent.figures.memories:,})" for agent in large[:3])
     return (
-        f"Agents with more than {many:,} memories: {listed}. Set an expiry for more of their "
+        f"Agents with more than {many:,} memories: {named}. Set an expiry for more of their "
         "memories."
     )
 
@@ -73,8 +71,8 @@ def look_into_fast_growth(report: HealthReport) -> str | None:
         return None
     grown = max(report.agents, key=lambda agent: agent.figures.memories - (agent.before or 0))
     return (
-        f"The number of memories grew from {before.figures.memories:,} on {before.date} to "
-        f"{now:,}, most of all for {grown.agent}."
+        f"The number of memories grew from {before.figures.memories:,} at the first snapshot of "
+        f"this period to {now:,}, most of all for {grown.agent}."
     )
 
 

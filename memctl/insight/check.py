@@ -18,10 +18,11 @@ from memctl.insight.check_memories import find_in_memories
 from memctl.insight.check_timestamps import find_in_timestamps
 from memctl.insight.findings import SEVERITIES, Finding
 from memctl.insight.metrics import database_size
+from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.alerts import count_memories
-from memctl.storage.sqlite.backup import STAMP
+from memctl.storage.sqlite.backup_list import STAMP
 from memctl.storage.sqlite.checks import find_damage, journal_mode
 from memctl.storage.sqlite.database import Connection, table_exists
 from memctl.storage.sqlite.features import read_features
@@ -72,6 +73,7 @@ def check(
     depth: Depth | None = None,
     spooled: Sequence[Failure] = (),
     every_memory: bool = True,
+    progress: Progress = NOBODY,
 ) -> CheckResult:
     """Run all checks; reads only. `spooled` are failures that are not yet in the ledger.
 
@@ -79,7 +81,9 @@ def check(
     milliseconds.
     """
     size = database_size(path)
+    progress.phase("reading the whole file" if depth else "reading")
     findings = [*_find_in_file(db, size.wal_bytes, depth), *_find_in_schema(db)]
+    progress.phase("checking memories")
     memories = None
     if all(table_exists(db, table) for table in NEEDED_TABLES):
         of_agents = count_memories(db)

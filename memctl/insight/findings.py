@@ -20,3 +20,9 @@ class Finding:
     message: str
     advice: str = ""
     fix: str | None = None  # what --fix does; None: nothing
+
+    @property
+    def sentence(self) -> str:
+        """The finding and its advice as a sentence."""
+        text = f"{self.message}; {self.advice}" if self.advice else self.message
+        return f"{text[:1].upper()}{text[1:]}."

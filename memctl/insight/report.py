@@ -1,9 +1,10 @@
 """The health report: the state of the memories, and their changes in a period.
 
-This module reads the figures, all in one read transaction; `advice` derives recommendations from
-them.
+This module reads the figures, all in one read transaction. `verdict`, `remarks` and `advice` derive
+from them what is wrong, what is remarkable, and what to do.
 """
 
+import os
 import statistics
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -13,15 +14,28 @@ from itertools import dropwhile
 from pathlib import Path
 from typing import NamedTuple
 
-from memctl.config.jobs import JOBS
-from memctl.config.policies import AlertPolicy, DecayPolicy, PromotePolicy
+from memctl import __version__
+from memctl.config.jobs import JOBS, Every
+from memctl.config.policies import AlertPolicy, DecayPolicy, PromotePolicy, PrunePolicy
 from memctl.errors import UsageError
-from memctl.insight.metrics import DatabaseSize, DayFigures, database_size, read_history
+from memctl.insight.findings import Finding
+from memctl.insight.metrics import (
+    DatabaseSize,
+    DayFigures,
+    History,
+    database_size,
+    read_history,
+)
+from memctl.insight.periods import PeriodFigures, growth, sum_of_changes
 from memctl.jobs.candidates import Considered, foreseen_candidates
+from memctl.jobs.prune import OWN_RECORDS_KEPT
 from memctl.storage.figures import DAY, Figures, Key, Period, by_agent, total
+from memctl.storage.rows import Pause
+from memctl.storage.sqlite.alerts import raised_conditions
 from memctl.storage.sqlite.database import Connection, one_view
 from memctl.storage.sqlite.features import counting_since
 from memctl.storage.sqlite.figures import first_moment, read_figures
+from memctl.storage.sqlite.pause import current_pause
 from memctl.storage.sqlite.report import (
     AgentActivity,
     Changes,
@@ -32,6 +46,9 @@ from memctl.storage.sqlite.report import (
     count_by_importance,
     count_expiring,
     count_overdue,
+    count_runs,
+    memories_at_floor,
+    memories_by_day,
     next_to_expire,
     unread_memories,
 )
@@ -44,6 +61,23 @@ MOST = 10  # rows of each list
 
 AGE_BEFORE_UNREAD_COUNTS = timedelta(days=7)
 SOON = timedelta(days=7)
+LONG_OVERDUE = DAY  # cleanup runs at least once a day, unless it is set to "weekly"
+
+# How long a period must be for a job to run in it if everything is well.
+LONGEST_WAIT: Mapping[Every, timedelta] = {
+    "always": timedelta(hours=1),
+    "daily": timedelta(days=1),
+    "weekly": timedelta(days=7),
+}
+
+
+class ReportPolicies(NamedTuple):
+    """The policies in force."""
+
+    promote: PromotePolicy = PromotePolicy()
+    decay: DecayPolicy = DecayPolicy()
+    prune: PrunePolicy = PrunePolicy()
+    alerts: AlertPolicy = AlertPolicy()
 
 
 class AgentReport(NamedTuple):
@@ -53,7 +87,9 @@ class AgentReport(NamedTuple):
     figures: Figures
     before: int | None
     written: int
-    unread: int
+    written_before: int = 0  # in the period before
+    unread: int = 0
+    ever_read: int = 0
 
 
 class ReportedCandidate(NamedTuple):
@@ -88,20 +124,27 @@ class HealthReport:
 
     at: datetime
     since: datetime
+    host: str
+    version: str
     database: DatabaseSize
-    first_moment: datetime  # changes before it are unknown
+    known_since: datetime  # changes before it are unknown
     counts_accesses: bool
-    promotion: PromotePolicy  # the policies in force
-    alerts: AlertPolicy
+    policies: ReportPolicies
+    pause: Pause | None
+    alerts: Sequence[str]  # the conditions that are raised
     figures: Figures
+    period: PeriodFigures
+    period_before: PeriodFigures  # of the same length
     types: Sequence[tuple[str, Figures]]  # the largest first
     agents: Sequence[AgentReport]  # the largest first
     history: Sequence[DayFigures]  # from the first snapshot on
     changes: Sequence[Changes]  # of every day of the period since first_moment
     importances: Sequence[int]  # numbers of memories with 0, 1, … 10 points, rounded down
+    at_floor: int  # memories that decay cannot lower any further
     unread: Sequence[ReportedMemory]  # the most important first; remarkable: importance, created_at
     biggest: Sequence[ReportedMemory]  # remarkable: the bytes of the value
     overdue: int
+    long_overdue: int  # of these, expired more than a day ago
     expiring_soon: int
     expiring: Sequence[ReportedMemory]  # the next first; remarkable: expires_at
     candidates: Sequence[ReportedCandidate]
@@ -109,8 +152,8 @@ class HealthReport:
     candidate_count: int
     near_candidate_count: int
     jobs: Sequence[JobFigures]
-    scheduled: Collection[str]  # the jobs that are not set to "never"
-    findings: Sequence[str]
+    scheduled: Collection[str]  # the jobs that should have run in the period
+    findings: Sequence[Finding]
 
     @property
     def before(self) -> DayFigures | None:
@@ -118,79 +161,111 @@ class HealthReport:
         first = next((day for day in self.history if day.figures), None)
         return first if first and first.date < to_day(self.at) else None
 
-    @property
-    def sum_of_changes(self) -> Changes:
-        """The changes of the whole period."""
-        columns = list(zip(*self.changes, strict=True))[1:]
-        return Changes("", *(sum(column) for column in columns))
-
 
 def read_report(
     db: Connection,
     path: Path,
-    promotion: PromotePolicy,
-    decay: DecayPolicy,
-    alerts: AlertPolicy,
+    policies: ReportPolicies,
     *,
     since: datetime,
     now: datetime,
-    scheduled: Collection[str] = tuple(JOBS),
-    findings: Sequence[str] = (),
+    every: Mapping[str, Every] | None = None,
+    findings: Sequence[Finding] = (),
 ) -> HealthReport:
-    """Read the figures of the period since `since`; `findings` are further sentences.
+    """Read the figures of the period since `since`; `findings` are those of a check.
 
-    `scheduled` are the jobs that should have run.
-
-    Raises UsageError if the period begins in the future.
+    `every` is how often each job is due. Raises UsageError if the period begins in the future.
     """
     if since >= now:
         raise UsageError(
             f"{to_text(since)} is not in the past", "specify an earlier time with --since"
         )
+    earlier = since - (now - since) if now - since < OWN_RECORDS_KEPT else since
     with one_view(db):
-        period = Period(since, now, to_day(since), to_text(since))
-        figures = read_figures(db, period)
+        figures = read_figures(db, Period(since, now, to_day(since), to_text(since)))
         history = read_history(db, since - DAY, now=now)
-        began = first_moment(db)
-        before: dict[str, Figures | None] = {}
-        first = min(history.taken, default=None)
-        if first and first < to_day(now):
-            before = {
-                agent: next(day.figures for day in days if day.date == first)
-                for agent, days in history.by_agent().items()
-            }
+        known_since = max(first_moment(db), now - OWN_RECORDS_KEPT)
+        changes = changes_by_day(db, before=earlier, since=since, next_day=to_day(now + DAY))
+        changes_before = changes.pop("", Changes(""))
+        agents = _agent_reports(db, figures, history, earlier=earlier, since=since, now=now)
+        everything = total(figures.values())
+        jobs = [_job_figures(job, runs) for job, runs in sorted(runs_since(db, since).items())]
         candidates = _read_candidates(
-            foreseen_candidates(SqliteStore(db), promotion, decay, now=now)
+            foreseen_candidates(SqliteStore(db), policies.promote, policies.decay, now=now)
         )
         due = [candidate for candidate in candidates if candidate.is_due]
         near = [candidate for candidate in candidates if not candidate.is_due]
+        sizes = {
+            **memories_by_day(db, to_day(earlier), to_day(now - DAY)),
+            to_day(now): everything.memories,
+        }
         return HealthReport(
             at=now,
             since=since,
+            host=os.uname().nodename,
+            version=__version__,
             database=database_size(path),
-            first_moment=began,
+            known_since=known_since,
             counts_accesses=counting_since(db) is not None,
-            promotion=promotion,
-            alerts=alerts,
-            figures=total(figures.values()),
+            policies=policies,
+            pause=current_pause(db, now=now),
+            alerts=sorted(raised_conditions(db)),
+            figures=everything,
+            period=PeriodFigures(
+                since,
+                now,
+                written=sum(agent.written for agent in agents),
+                growth=growth(sizes, since, now),
+                changes=sum_of_changes(changes.values()),
+                runs=sum(job.runs for job in jobs),
+                failed_runs=sum(job.failed + job.crashed for job in jobs),
+            ),
+            period_before=_period_before(
+                db,
+                PeriodFigures(
+                    earlier,
+                    since,
+                    written=sum(agent.written_before for agent in agents),
+                    growth=growth(sizes, earlier, since),
+                    changes=changes_before,
+                ),
+                known_since,
+            ),
             types=_by_type(figures),
-            agents=_agent_reports(db, figures, before, since=since, now=now),
+            agents=agents,
             history=list(dropwhile(lambda day: day.figures is None, history.of_all())),
-            changes=_daily_changes(db, since, began, now),
+            changes=_daily_changes(changes, max(since, known_since), now),
             importances=count_by_importance(db),
+            at_floor=memories_at_floor(db, policies.decay),
             unread=unread_memories(db, written_before=now - AGE_BEFORE_UNREAD_COUNTS, limit=MOST),
             biggest=biggest_values(db, limit=MOST),
             overdue=count_overdue(db, now=now),
+            long_overdue=count_overdue(db, now=now - LONG_OVERDUE),
             expiring_soon=count_expiring(db, now=now, until=now + SOON),
             expiring=next_to_expire(db, now=now, limit=MOST),
             candidates=due[:MOST],
             near_candidates=near[:MOST],
             candidate_count=len(due),
             near_candidate_count=len(near),
-            jobs=[_job_figures(job, runs) for job, runs in sorted(runs_since(db, since).items())],
-            scheduled=scheduled,
+            jobs=jobs,
+            scheduled=_expected(every, now - since),
             findings=findings,
         )
+
+
+def _expected(every: Mapping[str, Every] | None, length: timedelta) -> list[str]:
+    """Return the jobs that run at least once in any period of this length."""
+    often = every or {name: job.every for name, job in JOBS.items()}
+    waits = {job: LONGEST_WAIT.get(often[job]) for job in often}
+    return [job for job, wait in waits.items() if wait is not None and wait <= length]
+
+
+def _period_before(db: Connection, found: PeriodFigures, known_since: datetime) -> PeriodFigures:
+    """Return a period with its runs; without any figures if records do not go so far back."""
+    if found.start < known_since or found.start == found.end:
+        return PeriodFigures(found.start, found.end)
+    runs, failed = count_runs(db, since=found.start, until=found.end)
+    return found._replace(runs=runs, failed_runs=failed)
 
 
 def _by_type(figures: Mapping[Key, Figures]) -> list[tuple[str, Figures]]:
@@ -204,32 +279,32 @@ def _by_type(figures: Mapping[Key, Figures]) -> list[tuple[str, Figures]]:
 def _agent_reports(
     db: Connection,
     figures: Mapping[Key, Figures],
-    before: Mapping[str, Figures | None],
+    history: History,
     *,
+    earlier: datetime,
     since: datetime,
     now: datetime,
 ) -> list[AgentReport]:
-    activity = activity_of_agents(db, since=since, unread_before=now - AGE_BEFORE_UNREAD_COUNTS)
+    first = min(history.taken, default=to_day(now))
+    is_known = first < to_day(now)
+    before = {
+        agent: next(day.figures for day in days if day.date == first)
+        for agent, days in (history.by_agent().items() if is_known else ())
+    }
+    activity = activity_of_agents(
+        db, before=earlier, since=since, unread_before=now - AGE_BEFORE_UNREAD_COUNTS
+    )
     agents = []
     for agent, types in by_agent(figures).items():
-        first = before.get(agent, Figures() if before else None)
-        agents.append(
-            AgentReport(
-                agent,
-                total(types.values()),
-                first.memories if first else None,
-                *activity.get(agent, AgentActivity()),
-            )
-        )
+        then = before.get(agent) or Figures()
+        sums = total(types.values())
+        active = activity.get(agent, AgentActivity())
+        agents.append(AgentReport(agent, sums, then.memories if is_known else None, *active))
     return sorted(agents, key=lambda agent: (-agent.figures.memories, agent.agent))
 
 
-def _daily_changes(
-    db: Connection, since: datetime, began: datetime, now: datetime
-) -> list[Changes]:
+def _daily_changes(found: Mapping[str, Changes], first: datetime, now: datetime) -> list[Changes]:
     """Return the changes of every day of the period since events are recorded."""
-    found = changes_by_day(db, since=since, next_day=to_day(now + DAY))
-    first = max(since, began)
     days = {to_day(first + number * DAY) for number in range((now - first).days + 1)}
     return [found.get(day, Changes(day)) for day in sorted({*days, to_day(now), *found})]
 

@@ -50,7 +50,8 @@ def archive(
     if agent is None:
         raise UsageError("ids require an agent", "memctl archive AGENT ID…")
     run.store.require_ids(agent, ids)
-    tally = run.apply_in_batches(run.store.named(agent, ids, now=run.now, run_id=run.run_id))
+    named = run.store.named(agent, ids, now=run.now, run_id=run.run_id)
+    tally = run.apply_in_batches(named, doing="archiving")
     return ArchiveResult(archived=tally.count, tally=tally)
 
 
@@ -61,7 +62,7 @@ def _archive_imported(run: JobContext, agent: str | None, of_run: int) -> Archiv
             f"run {of_run} is a run of {job}, not an import", "see `memctl runs --job import`"
         )
     imported = run.store.imported(of_run, started_at, agent=agent, now=run.now, run_id=run.run_id)
-    tally = run.apply_in_batches(imported.unused)
+    tally = run.apply_in_batches(imported.unused, doing="archiving")
     return ArchiveResult(
         archived=tally.count,
         in_use=imported.active - tally.count - tally.remaining,

@@ -22,5 +22,6 @@ def cleanup(run: JobContext, *, agent: str | None = None) -> CleanupResult:
     Raises NotFoundError for an agent without memories.
     """
     run.store.require_agent(agent)
-    tally = run.apply_in_batches(run.store.expired(agent=agent, now=run.now, run_id=run.run_id))
+    expired = run.store.expired(agent=agent, now=run.now, run_id=run.run_id)
+    tally = run.apply_in_batches(expired, doing="archiving")
     return CleanupResult(archived=tally.count, tally=tally)

@@ -31,7 +31,7 @@ def decay(
     if run.batches:
         run.store.charge_idle_times(run.batches, policy, agent=agent)
     fading = run.store.fading(policy, promotion, agent=agent, now=run.now, run_id=run.run_id)
-    tally = run.apply_in_batches(fading, policy=policy)
+    tally = run.apply_in_batches(fading, doing="lowering importance", policy=policy)
     if run.batches:
         run.store.forget_notes()
     return DecayResult(decayed=tally.count, tally=tally)

@@ -17,6 +17,7 @@ from memctl.errors import MemctlError, NotFoundError, RefusedError, UsageError
 from memctl.jobs.tally import JobTally
 from memctl.jobs.watchdog import Watch, after_run, deliver_alerts, keep_failure, take_in_spool
 from memctl.storage.engines import exclusive, open_store
+from memctl.storage.progress import NOBODY, WAITING, Progress
 from memctl.storage.rows import EndStatus, Pause, RunEnd
 from memctl.storage.spool import FailureStatus
 
@@ -24,6 +25,14 @@ if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.store import Batches, Change, Store
 
 MOST_LOCK_WAIT = 86400  # seconds
+
+
+def require_lock_wait(lock_wait: float) -> None:
+    """Raise UsageError unless it is a valid number of seconds."""
+    if not isinstance(lock_wait, int | float) or not 0 <= lock_wait <= MOST_LOCK_WAIT:
+        raise UsageError(
+            f"invalid lock_wait {lock_wait!r}", f"pass seconds from 0 to {MOST_LOCK_WAIT}"
+        )
 
 
 class JobRequest(NamedTuple):
@@ -42,6 +51,7 @@ class JobRequest(NamedTuple):
     max_seconds: float | None = None
     watch: Watch = Watch()
     partial: bool = False  # one agent only, or another policy: the job is still due
+    progress: Progress = NOBODY
     hook: "Callable[[HookCall], bool] | None" = None
 
 
@@ -124,17 +134,23 @@ class JobContext(NamedTuple):
         """The cutoff of the run."""
         return self.request.now
 
-    def apply_in_batches(self, change: "Change", *, policy: Policy | None = None) -> JobTally:
+    def apply_in_batches(
+        self, change: "Change", *, doing: str, policy: Policy | None = None
+    ) -> JobTally:
         """Make a change in batches, or in a dry run, only count what it would change.
 
-        If the `policy` has overrides, each listed memory names the tables that apply to it.
+        `doing` names the change as a phase. If the `policy` has overrides, each listed memory names
+        the tables that apply to it.
         """
         tally = JobTally(listing=self.request.listing, policy=policy)
+        self.request.progress.phase("reading")
         if self.batches is None:
             tally.add(change.memories())
             return tally
         found = change.find()
-        tally.remaining = self.batches.apply(found, lambda batch: tally.add(change.apply(batch)))
+        tally.remaining = self.batches.apply(
+            found, lambda batch: tally.add(change.apply(batch)), doing=doing
+        )
         tally.changed_meanwhile = len(found) - tally.count - tally.remaining
         return tally
 
@@ -190,6 +206,7 @@ class Session:
         seconds, SchemaError if the schema is not current, RefusedError if the clock must be wrong
         (unless forced), and every error of `work`, after recording it in the ledger.
         """
+        self.request.progress.begin(job)
         with self.failures_of(job) as outcome, self.open_store() as store:
             if prepare is not None:
                 prepare(store)
@@ -208,7 +225,9 @@ class Session:
         if self.request.dry_run or self._exclusive:
             yield
             return
+        self.request.progress.phase(WAITING)
         with exclusive(self.request.database, job=name, wait=self.request.lock_wait):
+            self.request.progress.phase("reading")
             self._exclusive = True
             try:
                 yield
@@ -281,7 +300,8 @@ class Session:
         elif not pause and (still_due is None or still_due(store)):
             take_in_spool(store.sqlite, request.watch)
             batches = store.batches(
-                max_seconds=request.max_seconds if max_seconds is None else max_seconds
+                max_seconds=request.max_seconds if max_seconds is None else max_seconds,
+                progress=request.progress,
             )
             try:
                 run, result = _record(job, work, store, batches, request, outcome)

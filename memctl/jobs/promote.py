@@ -106,9 +106,9 @@ def promote(
     promotion = Promotion(run, candidates, has_knowledge=has_knowledge)
     change = candidates.promotion(promotion.carry_out)
     promotion.prepare(change.find())
-    tally = run.apply_in_batches(change)
+    tally = run.apply_in_batches(change, doing="promoting")
     if run.batches:
-        run.apply_in_batches(candidates.marking())
+        run.apply_in_batches(candidates.marking(), doing="marking")
     tally.memories = [
         memory._replace(
             detail_names=(*memory.detail_names, "outcome"),
@@ -147,7 +147,10 @@ class Promotion:
                 if known.holds:
                     words = words_of(known.content)
                     self._corpora[known.type].add(known.number, known.agent, words)
+        progress = self._run.request.progress
+        progress.phase("comparing", total=len(rowids))
         for rowid in rowids:
+            progress.advance()
             candidate = self._read(rowid)
             if candidate is not None:
                 decision = self._decide(candidate)

@@ -46,7 +46,7 @@ def prune(run: JobContext, policy: PrunePolicy, *, agent: str | None = None) -> 
     if run.batches:
         _remember_policy(run.store, policy, last, agent=agent, guarded=guarded)
     removal = old.removal(guarded=bool(guarded), now=run.now, run_id=run.run_id)
-    tally = run.apply_in_batches(removal, policy=policy)
+    tally = run.apply_in_batches(removal, doing="deleting", policy=policy)
     kept_important = old.count_protected()
     if run.batches and agent is None:
         run.store.delete_old_records(run.batches, before=run.now - OWN_RECORDS_KEPT)

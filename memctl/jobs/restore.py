@@ -55,7 +55,7 @@ def restore(
         now=run.now,
         run_id=run.run_id,
     )
-    tally = run.apply_in_batches(restoration)
+    tally = run.apply_in_batches(restoration, doing="restoring")
     refusal = None
     if on_conflict == "fail" and tally.changed_meanwhile:
         count = tally.changed_meanwhile
@@ -77,7 +77,8 @@ def restore(
 def _require_known(store: "Store", which: ArchiveFilter) -> None:
     if which.ids and which.agent is None:
         raise UsageError("ids require an agent", "memctl restore AGENT ID…")
-    if not which.ids and which.run_id is None and which.reason is None and which.since is None:
+    selects = (which.ids or None, which.run_id, which.reason, which.since, which.key)
+    if all(selected is None for selected in selects):
         raise UsageError("nothing to restore", "specify ids, --run, --reason or --since")
     if which.agent is None and which.run_id is None:
         raise UsageError("--reason and --since require an agent", "memctl restore AGENT --reason …")

@@ -1,7 +1,9 @@
 """Charts as inline SVG, without scripts, fonts or other files.
 
-Colours are CSS classes of the surrounding page, which has a light and a dark scheme. Text is
-escaped here; the caller spells out unprintable characters.
+Colours and sizes of letters are CSS classes of the surrounding page, which has a light and a dark
+scheme. A chart is as wide as its place: 400 units are about 340 pixels on a phone and 500 on a
+desktop, and the page makes letters larger on a phone. Text is escaped here; the caller spells out
+unprintable characters.
 """
 
 from collections.abc import Sequence
@@ -9,12 +11,20 @@ from html import escape
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 400, 210
-LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 24  # around the plot
-LINE = 24  # height of a horizontal bar and its label
-LABEL = 132  # width of the labels of horizontal bars
-LONGEST_LABEL = 20
-LETTER = 7  # width of a letter below the plot
+LEFT, RIGHT, TOP, BOTTOM = 44, 26, 12, 26  # around the plot
+LINE = 40  # height of a name and the horizontal bar below it
+VALUE = 70  # width of the number after a horizontal bar
+LABEL = 26  # width of a name in ems, the height of its letters; a phone has room for 28
+LETTER = 8  # width of a letter below the plot
 STEPS = 4  # of the vertical axis, at most
+
+
+class Chart(NamedTuple):
+    """What a chart is called, and a sentence that says what it shows; `id` is unique on a page."""
+
+    id: str
+    title: str
+    description: str = ""
 
 
 class Series(NamedTuple):
@@ -25,7 +35,7 @@ class Series(NamedTuple):
     values: Sequence[int]
 
 
-def line_chart(name: str, labels: Sequence[str], values: Sequence[int | None]) -> str:
+def line_chart(chart: Chart, labels: Sequence[str], values: Sequence[int | None]) -> str:
     """Draw values as a line over an area; None is a gap."""
     step, top = _scale(max((value for value in values if value is not None), default=0))
     across = (WIDTH - LEFT - RIGHT) / max(len(values) - 1, 1)
@@ -48,7 +58,7 @@ def line_chart(name: str, labels: Sequence[str], values: Sequence[int | None]) -
                 f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">'
                 f"{_tooltip(label)}</circle>"
             )
-    return _svg(name, [*_axis(step, top), *_names(labels, first=0, across=across), *shapes])
+    return _svg(chart, [*_axis(step, top), *_names(labels, first=0, across=across), *shapes])
 
 
 def _stretches(values: Sequence[int | None]) -> list[list[int]]:
@@ -64,7 +74,7 @@ def _stretches(values: Sequence[int | None]) -> list[list[int]]:
     return stretches
 
 
-def stacked_bars(name: str, labels: Sequence[str], series: Sequence[Series]) -> str:
+def stacked_bars(chart: Chart, labels: Sequence[str], series: Sequence[Series]) -> str:
     """Draw a bar for each label, with a segment for each series."""
     sums = [sum(column) for column in zip(*(one.values for one in series), strict=True)]
     step, top = _scale(max(sums, default=0))
@@ -82,25 +92,34 @@ def stacked_bars(name: str, labels: Sequence[str], series: Sequence[Series]) -> 
                 tooltip = _tooltip(f"{label}: {one.values[number]:,} {one.name}")
                 shapes.append(_bar(one.colour, x, y, width, height, tooltip))
     return _svg(
-        name, [*_axis(step, top), *_names(labels, first=across / 2, across=across), *shapes]
+        chart, [*_axis(step, top), *_names(labels, first=across / 2, across=across), *shapes]
     )
 
 
-def horizontal_bars(name: str, labels: Sequence[str], values: Sequence[int]) -> str:
-    """Draw a row for each label: its name, a bar, and the value."""
+def horizontal_bars(chart: Chart, labels: Sequence[str], values: Sequence[int]) -> str:
+    """Draw two rows for each label: its name, then a bar with the value."""
     top = max([*values, 1])
-    room = WIDTH - LABEL - 56
+    room = WIDTH - VALUE
     shapes = []
     for number, (label, value) in enumerate(zip(labels, values, strict=True)):
         y = number * LINE
-        cut = label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
         width = max(value * room / top, 1)
         shapes += [
-            f'<text x="{LABEL - 8}" y="{y + 16}" text-anchor="end">{escape(cut)}</text>',
-            _bar("one", LABEL, y + 5, width, LINE - 9, _tooltip(f"{label}: {value:,}")),
-            f'<text x="{LABEL + width + 6:.1f}" y="{y + 16}">{value:,}</text>',
+            f'<text x="0" y="{y + 15}">{escape(_cut(label))}</text>',
+            _bar("one", 0, y + 20, width, 13, _tooltip(f"{label}: {value:,}")),
+            f'<text x="{width + 6:.1f}" y="{y + 31}">{value:,}</text>',
         ]
-    return _svg(name, shapes, height=max(len(labels), 1) * LINE)
+    return _svg(chart, shapes, height=max(len(labels), 1) * LINE)
+
+
+def _cut(label: str) -> str:
+    """Return a label that fits above its bar."""
+    room = float(LABEL)
+    for number, letter in enumerate(label):
+        room -= 0.64 if letter.isascii() and not letter.isupper() and letter not in "mw%@" else 1
+        if room < 0:
+            return f"{label[:number]}…"
+    return label
 
 
 def _bar(colour: str, x: float, y: float, width: float, height: float, inside: str) -> str:
@@ -113,9 +132,12 @@ def _tooltip(text: str) -> str:
     return f"<title>{escape(text)}</title>"
 
 
-def _svg(name: str, shapes: Sequence[str], *, height: int = HEIGHT) -> str:
+def _svg(chart: Chart, shapes: Sequence[str], *, height: int = HEIGHT) -> str:
+    names = f"{chart.id}-title {chart.id}-desc"
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(name)}">'
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{names}">'
+        f'<title id="{chart.id}-title">{escape(chart.title)}</title>'
+        f'<desc id="{chart.id}-desc">{escape(chart.description)}</desc>'
         f"{''.join(shapes)}</svg>"
     )
 
@@ -136,27 +158,29 @@ def _axis(step: int, top: int) -> list[str]:
         y = floor - value * (floor - TOP) / top
         lines.append(
             f'<path class="grid" d="M{LEFT} {y:.1f} H{WIDTH - RIGHT}"/>'
-            f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:,}</text>'
+            f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">'
+            f"{_short(value)}</text>"
         )
     return lines
 
 
+def _short(value: int) -> str:
+    """Return a round number for the axis, which is narrow: `9,500`, `20k`, `1.5M`."""
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if value >= max(size, 10_000):
+            return f"{value / size:g}{unit}"
+    return f"{value:,}"
+
+
 def _names(labels: Sequence[str], *, first: float, across: float) -> list[str]:
-    """Return the labels below the plot: all of them if there is room, else the first and the last.
+    """Return the labels below the plot, or as many of them as there is room for.
 
     The first is placed at `first`, each other one `across` units further.
     """
-    room = across >= LETTER * max(map(len, labels), default=0)
-    names = []
-    for number in range(len(labels)) if room else {0, len(labels) - 1}:
-        anchor = "middle"
-        if not room:
-            anchor = "end" if number else "start"
-        elif not first and len(labels) > 1:
-            anchor = {0: "start", len(labels) - 1: "end"}.get(number, "middle")
-        x = LEFT + first + number * across
-        names.append(
-            f'<text class="tick" x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">'
-            f"{escape(labels[number])}</text>"
-        )
-    return names
+    widest = LETTER * max(map(len, labels), default=0)
+    step = int(widest // across) + 1
+    return [
+        f'<text class="tick" x="{LEFT + first + number * across:.1f}" y="{HEIGHT - 7}"'
+        f' text-anchor="middle">{escape(labels[number])}</text>'
+        for number in range(0, len(labels), step)
+    ]

@@ -56,6 +56,11 @@ FIELDS = {
     "importance_decay_rate": Field("number", "decay rate"),
     "last_decay_at": Field("age", "charged"),
     "promoted_at": Field("age", "promoted"),
+    "found_in": Field("whole", "found in"),
+    "excerpt": Field(least=16),
+    "last_written_at": Field("age", "last written"),
+    "last_read_at": Field("age", "last read"),
+    "last_archived_at": Field("age", "last archived"),
     "decayed": Field("number"),
     "age_days": Field("number", "days old"),
     # Events and runs
@@ -84,6 +89,14 @@ FIELDS = {
     "archived_per_day": Field("average", "archived\nper day"),
     "storage_bytes": Field("bytes", "storage"),
     "trend": Field("whole", "memories\nper day"),
+    # Backups
+    "file": Field("whole", "backup"),
+    "path": Field("whole"),
+    "kind": Field("whole"),
+    "size_bytes": Field("bytes", "size"),
+    "verified": Field("whole"),
+    "this_database": Field("whole", "of this\ndatabase"),
+    "action": Field("whole"),
     # Steps of the migrations
     "schema_step": Field("number", "step"),
     "applied_at": Field("time", "applied"),
@@ -93,10 +106,14 @@ FIELDS = {
 def cell_text(name: str, value: object, *, now: datetime) -> object:
     """Return a value as a table shows it: numbers for people, times in short."""
     kind = FIELDS.get(name, Field()).kind
-    if value is None or isinstance(value, bool):
+    if value is None:
         return value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, Mapping):
         return " ".join(f"{key}={item}" for key, item in value.items() if item not in (None, "", 0))
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     if isinstance(value, int | float):
         return _number_text(kind, value)
     if isinstance(value, str) and kind in ("time", "age"):

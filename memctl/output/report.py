@@ -1,39 +1,99 @@
 """A report as text for a terminal or mail, as Markdown, and as a JSON document."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from memctl.insight.advice import advise
+from memctl.insight.periods import PeriodFigures
+from memctl.insight.remarks import remarkable
 from memctl.insight.report import HealthReport, ReportedCandidate
+from memctl.insight.verdict import judge
 from memctl.output.contract.documents import Storage
-from memctl.output.report_sections import ReportSection, sections, title
-from memctl.output.tables import Cell, table_text
-from memctl.output.terminal import visible
+from memctl.output.glossary import glossary
+from memctl.output.moments import with_readable_times
+from memctl.output.report_sections import (
+    ReportSection,
+    facts,
+    notes,
+    parts,
+    shortened_cell,
+    summary,
+    tables,
+)
+from memctl.output.tables import Cell, table_text, wrapped
+from memctl.output.terminal import json_key, visible
 from memctl.storage.figures import Figures
 from memctl.storage.sqlite.report import Changes, ReportedMemory
 from memctl.storage.times import to_text
 
+TITLE = "Memory report"
+LONGEST_NAME = 60  # in a table of text; the page has room for more
 
-def report_text(report: HealthReport) -> str:
-    """Return the report as plain text."""
-    heading = title(report)
-    parts = [f"{heading}\n{'=' * len(heading)}\n"]
-    for section in sections(report):
-        parts.append(f"\n{section.title}\n{'-' * len(section.title)}\n")
-        parts += [f"* {visible(sentence)}\n" for sentence in section.sentences]
+
+def report_text(report: HealthReport, *, width: int | None = None) -> str:
+    """Return the report as plain text, at most `width` cells wide if possible."""
+    written = [
+        _heading(TITLE, "="),
+        *_wrapped(verdict_sentence(report), width),
+        "\n",
+        *(
+            line
+            for name, fact in facts(report)
+            for line in _wrapped(fact, width, first=f"{name:<10}", rest=" " * 10)
+        ),
+    ]
+    for section in (*notes(report), summary(report), *tables(report)):
+        written += ["\n", _heading(section.title, "-")]
+        for sentence in section.sentences:
+            written += _wrapped(sentence, width, first="* ", rest="  ")
         if section.rows:
-            parts.append(table_text(section.columns, section.rows))
-    return "".join(parts)
+            written.append(table_text(section.columns, _short_rows(section), width=width))
+    return "".join(written)
+
+
+def _heading(text: str, line: str) -> str:
+    return f"{text}\n{line * len(text)}\n"
+
+
+def _wrapped(text: str, width: int | None, *, first: str = "", rest: str = "") -> Iterator[str]:
+    """Yield the lines of a text that has at most `width` cells, after the margins given."""
+    room = None if width is None else max(width - len(rest), 1)
+    for number, line in enumerate(wrapped(visible(text), room)):
+        yield f"{rest if number else first}{line}\n"
+
+
+def _short_rows(section: ReportSection) -> list[list[Cell]]:
+    return [
+        [shortened_cell(cell, LONGEST_NAME) if isinstance(cell, str) else cell for cell in row]
+        for row in section.rows
+    ]
+
+
+def verdict_sentence(report: HealthReport) -> str:
+    """Return the verdict for people."""
+    return with_readable_times(judge(report).sentence)
 
 
 def report_markdown(report: HealthReport) -> str:
     """Return the report as GitHub-flavored Markdown."""
-    parts = [f"# {markdown(title(report))}\n"]
-    for section in sections(report):
-        parts.append(f"\n## {section.title}\n\n")
-        parts += [f"- {markdown(sentence)}\n" for sentence in section.sentences]
-        parts += _markdown_table(section)
-    return "".join(parts)
+    written = [f"# {TITLE}\n\n", f"**{markdown(verdict_sentence(report))}**\n\n"]
+    written += [f"- {name}: {markdown(fact)}\n" for name, fact in facts(report)]
+    for section in (*notes(report), summary(report), *tables(report)):
+        written.append(f"\n## {section.title}\n\n")
+        written += [f"- {_sentence(sentence)}\n" for sentence in section.sentences]
+        written += _markdown_table(section)
+    written.append("\n## Glossary\n\n")
+    written += [
+        f"- **{term}**: {markdown(meaning)}\n" for term, meaning in glossary(report).items()
+    ]
+    return "".join(written)
+
+
+def _sentence(sentence: str) -> str:
+    return "".join(
+        f"`{visible(part)}`" if is_command else markdown(part)
+        for part, is_command in parts(sentence)
+    )
 
 
 def _markdown_table(section: ReportSection) -> Iterator[str]:
@@ -44,15 +104,11 @@ def _markdown_table(section: ReportSection) -> Iterator[str]:
     yield _markdown_row([column.heading for column in section.columns])
     yield _markdown_row(["--:" if column.numeric else ":--" for column in section.columns])
     for row in section.rows:
-        yield _markdown_row([_cell(cell) for cell in row])
+        yield _markdown_row([markdown(shortened_cell(cell, LONGEST_NAME)) for cell in row])
 
 
 def _markdown_row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |\n"
-
-
-def _cell(cell: Cell) -> str:
-    return "" if cell is None else markdown(str(cell))
 
 
 def markdown(text: str) -> str:
@@ -64,23 +120,43 @@ def markdown(text: str) -> str:
 
 def report_document(report: HealthReport) -> dict[str, object]:
     """Return the report as one JSON object, with names and values as they are stored."""
+    verdict = judge(report)
     return {
         "at": to_text(report.at),
         "since": to_text(report.since),
-        "changes_known_since": to_text(max(report.since, report.first_moment)),
+        "changes_known_since": to_text(max(report.since, report.known_since)),
         "database": report.database.path,
         "storage": Storage(
             size_bytes=report.database.size_bytes, wal_bytes=report.database.wal_bytes
         ),
-        "advice": advise(report),
-        "findings": list(report.findings),
-        "system": {**_figures(report.figures), **_changes(report.sum_of_changes)},
+        "host": report.host,
+        "memctl_version": report.version,
+        "verdict": {
+            "healthy": verdict.is_healthy,
+            "sentence": json_key(verdict.sentence),
+            "reasons": _sentences(verdict.reasons),
+        },
+        "advice": _sentences(advise(report)),
+        "findings": _sentences(
+            f"{finding.severity}: {finding.message}"
+            for finding in report.findings
+            if finding.severity != "info"
+        ),
+        "remarks": _sentences(remarkable(report)),
+        "period": _period(report.period),
+        "period_before": _period(report.period_before),
+        "system": {
+            **_figures(report.figures),
+            "at_floor": report.at_floor,
+            **_changes(report.period.changes),
+        },
         "agents": [
             {
                 "agent_id": agent.agent,
                 **_figures(agent.figures),
                 "memories_before": agent.before,
                 "written": agent.written,
+                "written_before": agent.written_before,
                 "never_read": agent.unread,
             }
             for agent in report.agents
@@ -103,6 +179,11 @@ def report_document(report: HealthReport) -> dict[str, object]:
     }
 
 
+def _sentences(sentences: Iterable[str]) -> list[str]:
+    """Return sentences as JSON strings; bytes that are not UTF-8 are spelled out."""
+    return [json_key(sentence) for sentence in sentences]
+
+
 def _figures(figures: Figures) -> dict[str, object]:
     return {
         "memories": figures.memories,
@@ -113,14 +194,27 @@ def _figures(figures: Figures) -> dict[str, object]:
     }
 
 
-def _changes(changes: Changes) -> dict[str, object]:
+def _changes(changes: Changes | None) -> dict[str, object]:
+    """Return the changes under their names in JSON; None: unknown."""
     return {
-        "expired": changes.expired,
-        "archived_otherwise": changes.archived,
-        "restored": changes.restored,
-        "pruned": changes.pruned,
-        "promoted": changes.promoted,
-        "decayed": changes.decayed,
+        "expired": changes and changes.expired,
+        "archived_otherwise": changes and changes.archived,
+        "restored": changes and changes.restored,
+        "pruned": changes and changes.pruned,
+        "promoted": changes and changes.promoted,
+        "decayed": changes and changes.decayed,
+    }
+
+
+def _period(period: PeriodFigures) -> dict[str, object]:
+    return {
+        "since": to_text(period.start),
+        "until": to_text(period.end),
+        "written": period.written,
+        "growth": period.growth,
+        **_changes(period.changes),
+        "runs": period.runs,
+        "unsuccessful_runs": period.failed_runs,
     }
 
 

@@ -1,45 +1,86 @@
-"""The sections of a health report, for every format.
+"""The parts of a health report, for every format.
 
-Nothing here is escaped; each format escapes its text.
+Nothing here is escaped or shortened; each format does that.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from memctl.errors import counted
 from memctl.insight.advice import advise
+from memctl.insight.periods import PeriodFigures
+from memctl.insight.remarks import remarkable
 from memctl.insight.report import AGE_BEFORE_UNREAD_COUNTS, MOST, HealthReport
 from memctl.output.fields import readable_bytes
 from memctl.output.metrics import readable_average, sparkline
+from memctl.output.moments import (
+    readable_day,
+    readable_moment,
+    readable_stored_time,
+    with_readable_times,
+)
 from memctl.output.tables import Cell, Column
 from memctl.storage.sqlite.report import ReportedMemory
-from memctl.storage.times import to_text
 
-LONGEST_NAME = 60
+COMMAND = re.compile(r"`((?:memctl|sqlite3|PRAGMA|--)[^`]*)`")
+
+# A memory can be found only by its whole name; the type is the first to be left out.
+NAME_OF_MEMORY = (Column("agent", whole=True), Column("type", rank=2), Column("key", least=24))
 
 
 class ReportSection(NamedTuple):
-    """A heading, sentences and a table; both may be empty."""
+    """A heading, sentences and a table; both may be empty.
+
+    A small table has one name and few numbers; a detail is for those who ask.
+    """
 
     title: str
     sentences: Sequence[str] = ()
     columns: Sequence[Column] = ()
     rows: Sequence[Sequence[Cell]] = ()
+    is_small: bool = False
+    is_detail: bool = False
 
 
-def title(report: HealthReport) -> str:
-    """Return the title of the report."""
-    return f"Memory report, {to_text(report.since)} to {to_text(report.at)}"
+def facts(report: HealthReport) -> list[tuple[str, str]]:
+    """Return what the report is about: period, database, host, version and time."""
+    period = f"{readable_moment(report.since)} to {readable_moment(report.at)}"
+    return [
+        ("Period", period),
+        ("Database", report.database.path),
+        ("Host", report.host),
+        ("Made", f"{readable_moment(report.at)}, by memctl {report.version}"),
+    ]
 
 
-def sections(report: HealthReport) -> list[ReportSection]:
-    """Return the sections that are not empty."""
+def notes(report: HealthReport) -> list[ReportSection]:
+    """Return the sections that consist of sentences only, and are not empty."""
     found = [
         ReportSection("Recommended actions", advise(report)),
-        ReportSection("Findings", report.findings),
-        _summary(report),
-        _agents(report),
+        ReportSection(
+            "Findings",
+            [
+                f"{finding.severity.capitalize()}: {finding.sentence}"
+                for finding in report.findings
+                if finding.severity != "info"
+            ],
+        ),
+        ReportSection("Remarkable", remarkable(report)),
+    ]
+    return [_readable(section) for section in found if section.sentences]
+
+
+def _readable(section: ReportSection) -> ReportSection:
+    return section._replace(sentences=[*map(with_readable_times, section.sentences)])
+
+
+def tables(report: HealthReport) -> list[ReportSection]:
+    """Return the sections with a table that are not empty."""
+    found = [
+        compared(report),
         _types(report),
+        _agents(report),
         _expiries(report),
         _memories("Important but never read", report.unread, "importance", "written"),
         _values(report),
@@ -50,27 +91,23 @@ def sections(report: HealthReport) -> list[ReportSection]:
     return [section for section in found if section.sentences or section.rows]
 
 
-def _summary(report: HealthReport) -> ReportSection:
-    figures, changes = report.figures, report.sum_of_changes
-    written = sum(agent.written for agent in report.agents)
+def summary(report: HealthReport) -> ReportSection:
+    """Return the most important figures as sentences, for formats without pictures."""
+    figures = report.figures
     unread = sum(agent.unread for agent in report.agents)
     sentences = [
-        f"{report.database.path}: {counted(figures.memories, 'memory')} of "
-        f"{counted(len(report.agents), 'agent')}, {figures.archived_memories:,} in the archive; "
+        f"{counted(figures.memories, 'memory')} of {counted(len(report.agents), 'agent')}, "
+        f"{figures.archived_memories:,} in the archive; "
         f"{readable_bytes(figures.storage_bytes)} of text in a file of "
         f"{readable_bytes(report.database.size_bytes)}.",
-        f"Growth: {growth(report)}. Written and still active: {written:,}.",
-        f"Archived: {changes.expired:,} expired, {changes.archived:,} for other reasons. Restored:"
-        f" {changes.restored:,}. Permanently deleted: {changes.pruned:,}. Importance lowered:"
-        f" {counted(changes.decayed, 'time')}. Promoted: {changes.promoted:,}.",
+        f"Growth: {growth(report)}.",
         f"Memories read in the last 30 days: {figures.accessed_memories:,}. Never read and at "
-        f"least {AGE_BEFORE_UNREAD_COUNTS.days} days old: {unread:,}.",
+        f"least {AGE_BEFORE_UNREAD_COUNTS.days} days old: {unread:,}. At the floor of decay: "
+        f"{report.at_floor:,}.",
     ]
     line = sparkline(report.history)
     if len(line) > 1:
-        sentences.append(f"Memories per day since {report.history[0].date}: {line}")
-    if report.first_moment > report.since:
-        sentences.append(f"Changes are known only since {to_text(report.first_moment)}.")
+        sentences.append(f"Memories per day since {readable_day(report.history[0].date)}: {line}")
     return ReportSection("Summary", sentences)
 
 
@@ -79,24 +116,93 @@ def growth(report: HealthReport) -> str:
     before = report.before
     if before is None or before.figures is None:
         return "unknown without a snapshot"
-    return f"{_signed(report.figures.memories - before.figures.memories)} since {before.date}"
+    grown = report.figures.memories - before.figures.memories
+    return f"{signed(grown)} since {readable_day(before.date)}"
+
+
+def compared(report: HealthReport) -> ReportSection:
+    """Return what happened in the period, beside the period before."""
+    now, before = report.period, report.period_before
+    sentences = []
+    if report.known_since > report.since:
+        sentences.append(f"Changes are known only since {readable_moment(report.known_since)}.")
+    if before.is_known:
+        sentences.append(f"The period before is that {_from_to(before)}.")
+    else:
+        sentences.append(
+            f"The period before, {_from_to(before)}, is unknown: changes are recorded since "
+            f"{readable_moment(report.known_since)}."
+        )
+    rows = [
+        [name, *(_number(one) for one in (of_now, of_before)), _difference(of_now, of_before)]
+        for (name, of_now), (_, of_before) in zip(_happened(now), _happened(before), strict=True)
+    ]
+    columns = [
+        Column("figure", whole=True),
+        Column("this period", numeric=True),
+        Column("period before", numeric=True),
+        Column("change", numeric=True, rank=1),
+    ]
+    if not before.is_known:
+        columns, rows = columns[:2], [row[:2] for row in rows]
+    return ReportSection("Compared with the period before", sentences, columns, rows, is_small=True)
+
+
+def _from_to(period: PeriodFigures) -> str:
+    return f"from {readable_moment(period.start)} to {readable_moment(period.end)}"
+
+
+def _happened(period: PeriodFigures) -> list[tuple[str, int | None]]:
+    changes = period.changes
+    return [
+        ("memories written", period.written),
+        ("memories expired", changes and changes.expired),
+        ("memories archived otherwise", changes and changes.archived),
+        ("memories restored", changes and changes.restored),
+        ("memories pruned", changes and changes.pruned),
+        ("memories promoted", changes and changes.promoted),
+        ("reductions of importance", changes and changes.decayed),
+        ("growth of active memories", period.growth),
+        ("runs of jobs", period.runs),
+        ("runs that failed or crashed", period.failed_runs),
+    ]
+
+
+def _number(count: int | None) -> str:
+    return "unknown" if count is None else f"{count:,}"
+
+
+def _difference(now: int | None, before: int | None) -> str | None:
+    return None if now is None or before is None else signed(now - before)
 
 
 def _days(report: HealthReport) -> ReportSection:
-    names = ("expired", "archived (other)", "restored", "pruned", "promoted", "decayed")
-    columns = [Column("day"), *(Column(name, numeric=True) for name in names)]
-    rows: list[list[Cell]] = [list(day) for day in report.changes if any(day[1:])]
-    return ReportSection("Changes by day", columns=columns, rows=rows)
+    ranks = {
+        "expired": 0,
+        "archived otherwise": 2,
+        "restored": 2,
+        "pruned": 0,
+        "promoted": 1,
+        "decayed": 1,
+    }
+    columns = [Column("day", whole=True), *_numbers(ranks)]
+    rows: list[list[Cell]] = [
+        [readable_day(day.day), *(f"{count:,}" for count in day[1:])]
+        for day in report.changes
+        if any(day[1:])
+    ]
+    return ReportSection("Changes by day", columns=columns, rows=rows, is_detail=True)
 
 
 def _agents(report: HealthReport) -> ReportSection:
-    names = ("memories", "change", "archived", "importance", "read", "never read", "storage")
-    columns = [Column("agent"), *(Column(name, numeric=True) for name in names)]
-    rows: list[list[Cell]] = [
+    ranks = {"memories": 0, "change": 1, "archived": 2, "importance": 3, "read": 3}
+    ranks |= {"never read": 4, "storage": 5}
+    columns = [Column("agent", whole=True), *_numbers(ranks)]
+    rows: list[Sequence[Cell]] = [
         [
-            short(agent.agent),
+            agent.agent,
             f"{agent.figures.memories:,}",
-            None if agent.before is None else _signed(agent.figures.memories - agent.before),
+            None if agent.before is None else signed(agent.figures.memories - agent.before),
             f"{agent.figures.archived_memories:,}",
             readable_average(agent.figures),
             f"{agent.figures.accessed_memories:,}",
@@ -105,15 +211,19 @@ def _agents(report: HealthReport) -> ReportSection:
         ]
         for agent in report.agents[:MOST]
     ]
+    if all(agent.before is None for agent in report.agents):
+        change = [column.heading for column in columns].index("change")
+        columns.pop(change)
+        rows = [[*row[:change], *row[change + 1 :]] for row in rows]
     return ReportSection("Largest agents", columns=columns, rows=rows)
 
 
 def _types(report: HealthReport) -> ReportSection:
-    names = ("memories", "archived", "importance", "storage")
-    columns = [Column("type"), *(Column(name, numeric=True) for name in names)]
+    ranks = {"memories": 0, "archived": 1, "importance": 2, "storage": 3}
+    columns = [Column("type"), *_numbers(ranks)]
     rows: list[list[Cell]] = [
         [
-            short(type_),
+            type_,
             f"{figures.memories:,}",
             f"{figures.archived_memories:,}",
             readable_average(figures),
@@ -121,11 +231,11 @@ def _types(report: HealthReport) -> ReportSection:
         ]
         for type_, figures in report.types[:MOST]
     ]
-    return ReportSection("Types", columns=columns, rows=rows)
+    return ReportSection("Types", columns=columns, rows=rows, is_small=True)
 
 
 def _expiries(report: HealthReport) -> ReportSection:
-    section = _memories("Expiring next", report.expiring, "expires_at")
+    section = _memories("Expiring next", report.expiring, "expires")
     if not section.rows and not report.overdue:
         return section
     sentence = (
@@ -144,29 +254,36 @@ def _values(report: HealthReport) -> ReportSection:
 
 
 def _memories(title: str, memories: Sequence[ReportedMemory], *names: str) -> ReportSection:
-    columns = [Column(name) for name in ("agent", "type", "key")]
-    columns += [Column(name, numeric=name in ("importance", "size")) for name in names]
-    rows = [[*(short(str(text)) for text in memory[:3]), *memory.remarkable] for memory in memories]
+    columns = [*NAME_OF_MEMORY, *_numbers(dict.fromkeys(names, 1))]
+    rows: list[list[Cell]] = [
+        [
+            *map(str, memory[:3]),
+            *(
+                readable_stored_time(value) if name in ("expires", "written") else value
+                for name, value in zip(names, memory.remarkable, strict=True)
+            ),
+        ]
+        for memory in memories
+    ]
     return ReportSection(title, columns=columns, rows=rows)
 
 
 def _candidates(report: HealthReport) -> ReportSection:
-    columns = [Column(name) for name in ("agent", "type", "key")]
-    columns += [Column(name, numeric=True) for name in ("importance", "reads", "days old")]
-    columns.append(Column("meets"))
+    columns = [*NAME_OF_MEMORY, *_numbers({"importance": 1, "reads": 1, "days old": 3})]
+    columns.append(Column("meets", rank=1, whole=True))
     rows: list[list[Cell]] = [
         [
-            *(short(str(text)) for text in candidate[:3]),
-            candidate.importance,
-            candidate.access_count,
-            candidate.age_days,
+            *map(str, candidate[:3]),
+            f"{candidate.importance:g}",
+            f"{candidate.access_count:,}",
+            f"{candidate.age_days:,}",
             "all" if candidate.is_due else "all but one",
         ]
         for candidate in (*report.candidates, *report.near_candidates)
     ]
     if not rows:
         return ReportSection("Promotion")
-    least = report.promotion
+    least = report.policies.promote
     sentence = (
         f"Memories that meet every condition of promotion (importance {least.importance:g}, "
         f"{counted(least.accesses, 'read')}, {counted(least.age.days, 'day')} of age, and a "
@@ -177,15 +294,38 @@ def _candidates(report: HealthReport) -> ReportSection:
 
 
 def _jobs(report: HealthReport) -> ReportSection:
-    names = ("runs", "ok", "refused", "failed", "crashed", "median ms", "longest lock ms")
-    columns = [Column("job"), *(Column(name, numeric=True) for name in names)]
-    return ReportSection("Jobs", columns=columns, rows=[list(job[:8]) for job in report.jobs])
+    ranks = {"runs": 0, "ok": 1, "refused": 1, "failed": 0, "crashed": 0}
+    ranks |= {"median ms": 2, "longest lock ms": 3}
+    columns = [Column("job", whole=True), *_numbers(ranks)]
+    rows: list[list[Cell]] = [
+        [
+            job.job,
+            *(f"{count:,}" for count in job[1:6]),
+            *(None if time is None else f"{time:,.1f}" for time in job[6:8]),
+        ]
+        for job in report.jobs
+    ]
+    return ReportSection("Jobs", columns=columns, rows=rows)
 
 
-def short(text: str) -> str:
-    """Return a text shortened for a table."""
-    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
+def _numbers(ranks: Mapping[str, int]) -> list[Column]:
+    """Return columns of numbers with their ranks."""
+    return [Column(name, numeric=True, rank=rank) for name, rank in ranks.items()]
 
 
-def _signed(difference: int) -> str:
+def parts(sentence: str) -> Iterator[tuple[str, bool]]:
+    """Yield the parts of a sentence, and whether each one is a command."""
+    for number, part in enumerate(COMMAND.split(sentence)):
+        if part:
+            yield part, bool(number % 2)
+
+
+def shortened_cell(cell: Cell, longest: int) -> str:
+    """Return a cell with at most this number of characters."""
+    text = "" if cell is None else str(cell)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def signed(difference: int) -> str:
+    """Return a difference with its sign."""
     return f"{difference:+,}" if difference else "0"

@@ -40,7 +40,7 @@ COMMANDS = (
     RUN,
     ScheduledCommand(
         "memctl-backup",
-        ("backup", "--keep", "7", *PATIENCE),
+        ("backup", "--keep-daily", "7", "--keep-weekly", "4", *PATIENCE),
         cron="30 4 * * *",
         calendar="4:30",
         service="Back up the memctl database",

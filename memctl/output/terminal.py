@@ -8,9 +8,8 @@ reports success only there, because cron mails every byte.
 import io
 import os
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import IO, Any, AnyStr
 
 from memctl.errors import MemctlError, RefusedError, shortened
@@ -24,6 +23,7 @@ LONGEST_SENTENCE = 1600  # bytes
 _style = MessageStyle()
 _heading = ""  # printed before the next output
 _gathered: list[Mapping[str, object]] | None = None  # the documents that are not printed
+_line_erased: Callable[[], AbstractContextManager[None]] | None = None
 
 
 def set_message_style(style: MessageStyle) -> None:
@@ -45,6 +45,12 @@ def about_database(database: str) -> Iterator[list[Mapping[str, object]]]:
         yield _gathered
     finally:
         _style, _heading, _gathered = style, "", None
+
+
+def set_line_eraser(erased: Callable[[], AbstractContextManager[None]] | None) -> None:
+    """Set what erases an incomplete line while anything else is printed on the terminal."""
+    global _line_erased
+    _line_erased = erased
 
 
 def show_notice(sentence: str, *, quiet: bool = False, only_on_terminal: bool = False) -> None:
@@ -93,11 +99,6 @@ def show_error(error: MemctlError, *, as_json: bool = False, jobs: Sequence[str]
         program="memctl",
     )
     show_message(message)
-
-
-def show_usage(text: str) -> None:
-    """Print a usage text on stderr unchanged."""
-    write(sys.stderr, text + "\n")
 
 
 def error_document(error: MemctlError) -> dict[str, object]:
@@ -153,42 +154,19 @@ def on_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
-def is_styled() -> bool:
-    """Return whether output may contain styles; see https://no-color.org."""
+def is_styled(stream: IO[str] | None = None) -> bool:
+    """Return whether output may contain styles, on stdout by default; see https://no-color.org."""
     if os.environ.get("NO_COLOR"):
         return False
-    return bool(os.environ.get("FORCE_COLOR")) or (on_terminal() and not _dumb())
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    stream = stream or sys.stdout
+    return stream is not None and stream.isatty() and not is_dumb()
 
 
-def _dumb() -> bool:
+def is_dumb() -> bool:
     """Return whether the terminal does not support escape codes."""
     return os.environ.get("TERM") == "dumb"
-
-
-class Progress:
-    """Shows the progress of long work on a terminal, after one second."""
-
-    def __init__(self, what: str, *, quiet: bool) -> None:
-        self._what = what
-        self._silent = quiet or not (sys.stderr and sys.stderr.isatty()) or _dumb()
-        self._next = time.monotonic() + 1.0
-        self._shown = False
-
-    def __call__(self, done: int, whole: int) -> None:
-        """Show that `done` of `whole` rows are done; `whole` is 0 if it is unknown."""
-        if self._silent or time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + 0.2
-        self._shown = True
-        of_whole = f" of {whole:,}" if whole else ""
-        write(sys.stderr, f"\r{self._what}: {done:,}{of_whole} rows")
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *_raised: object) -> None:
-        if self._shown:
-            write(sys.stderr, "\r\x1b[K")
 
 
 def show_line(text: str) -> None:
@@ -276,11 +254,12 @@ def write(stream: IO[AnyStr] | None, content: AnyStr) -> None:
     if stream is None:  # closed by the parent process
         return
     try:
-        if stream is sys.stdout and _heading:
-            stream.write(_heading)
-            _heading = ""
-        stream.write(content)
-        stream.flush()
+        with _line_erased() if _line_erased and stream.isatty() else nullcontext():
+            if stream is sys.stdout and _heading:
+                stream.write(_heading)
+                _heading = ""
+            stream.write(content)
+            stream.flush()
     except OSError as error:
         # Python flushes once more at exit, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

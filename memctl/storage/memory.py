@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, NoReturn, get_args
 
 from memctl.errors import UsageError
-from memctl.storage.rows import MOST_ROWS
+from memctl.storage.rows import MOST_ROWS, SearchedField, State
 from memctl.storage.times import to_service_text
 
 MemoryType = Literal["context", "learning", "preference", "error_pattern", "success_pattern"]
@@ -45,6 +45,26 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class ArchivedMemory(Memory):
+    """One archived memory, as it was when it was archived."""
+
+    archived_at: str
+    archive_id: int
+    archived_reason: str
+    run_id: int | None  # the run that archived it; None: a client did
+
+
+@dataclass(frozen=True)
+class FoundMemory:
+    """A memory that contains the text of a search."""
+
+    memory: Memory  # an ArchivedMemory if it is archived
+    state: State
+    found_in: SearchedField  # the first of key, value and metadata that contains the text
+    excerpt: str  # the text around it; the value's beginning if only the key contains it
+
+
+@dataclass(frozen=True)
 class Summary:
     """The memories of an agent: their number, also by type, and the most important."""
 
@@ -70,10 +90,24 @@ def require_importance(importance: float) -> None:
         raise UsageError(f"importance must be a number from 1 to 10, not {given}")
 
 
-def require_limit(limit: int) -> None:
+def require_limit(limit: int, name: str = "limit") -> None:
     """Raise UsageError unless it is a valid number of rows."""
     if not isinstance(limit, int) or isinstance(limit, bool) or not 0 <= limit <= MOST_ROWS:
-        raise UsageError(f"invalid limit {limit!r}", f"use a whole number from 0 to {MOST_ROWS:,}")
+        raise UsageError(f"invalid {name} {limit!r}", f"use a whole number from 0 to {MOST_ROWS:,}")
+
+
+def require_page(limit: int, offset: int) -> None:
+    """Raise UsageError unless these are a valid number of rows, and of rows to skip."""
+    require_limit(limit)
+    require_limit(offset, "offset")
+
+
+def require_search_text(text: str) -> None:
+    """Raise UsageError unless it is a text that can be searched for."""
+    if not isinstance(text, str):
+        raise UsageError(f"the text to find is of type {type(text).__name__}", "pass a str")
+    if not text:
+        raise UsageError("the text to find is empty", "`memctl list` lists all memories")
 
 
 def to_expiry(expires_in: float | timedelta | None, *, now: datetime) -> str | None:
@@ -81,12 +115,19 @@ def to_expiry(expires_in: float | timedelta | None, *, now: datetime) -> str | N
 
     Raises UsageError for a time that is negative, infinite or of another type.
     """
+    lasts = to_lifetime(expires_in, now=now)
+    return None if lasts is None else to_service_text(now + lasts)
+
+
+def to_lifetime(expires_in: float | timedelta | None, *, now: datetime) -> timedelta | None:
+    """Return how long after `now` a memory expires; raises UsageError as `to_expiry`."""
     if not expires_in:
         return None
     try:
         lasts = expires_in if isinstance(expires_in, timedelta) else timedelta(seconds=expires_in)
         if lasts > timedelta(0) and not isinstance(expires_in, bool):
-            return to_service_text(now + lasts)
+            to_service_text(now + lasts)
+            return lasts
     except (OverflowError, TypeError, ValueError):
         pass
     raise UsageError(

@@ -161,7 +161,20 @@ class ArchiveFilter:
     run_id: int | None = None
     since: datetime | None = None
     until: datetime | None = None  # inclusive
-    search: str | None = None  # in the key or value; ignores the case of ASCII letters
+
+
+State = Literal["active", "archived"]
+SearchedField = Literal["key", "value", "metadata"]
+
+
+@dataclass(frozen=True)
+class MemoryFilter:
+    """Selects active or archived memories; a field that is None matches every memory."""
+
+    agent: str | None = None
+    type: str | None = None
+    since: datetime | None = None  # written then or later
+    until: datetime | None = None  # inclusive
 
 
 MOST_ROWS = 10**12  # SQLite's integers are below 2**63

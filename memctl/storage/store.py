@@ -26,6 +26,7 @@ from memctl.storage.knowledge import (
     Which,
 )
 from memctl.storage.policies import PolicyValues, PromotionValues, RetentionValues
+from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.rows import AffectedMemory, ArchiveFilter, JobHistory, Loss, Pause, RunEnd
 
 # How an engine identifies rows, such as by the rowids of SQLite; only the engine reads them.
@@ -56,14 +57,20 @@ class Batches(Protocol):
     longest_lock_ms: float
 
     def apply(
-        self, rows: FoundRows, change: Callable[[BatchRows], object], *, at_once: bool = False
+        self,
+        rows: FoundRows,
+        change: Callable[[BatchRows], object],
+        *,
+        doing: str,
+        at_once: bool = False,
     ) -> int:
         """Call `change` with one batch of rows after the other, or with all of them at once.
 
-        Each call is in a transaction of its own. Returns how many rows were not reached in time. An
-        exception, including one that a signal raises, rolls back the interrupted batch and ends the
-        work. Raises SchemaError if another program changes the schema between two batches, or has
-        added or removed a column of agent_memory.
+        `doing` names the change as a phase of the run. Each call is in a transaction of its own.
+        Returns how many rows were not reached in time. An exception, including one that a signal
+        raises, rolls back the interrupted batch and ends the work. Raises SchemaError if another
+        program changes the schema between two batches, or has added or removed a column of
+        agent_memory.
         """
 
     def apply_at_once(self, change: Callable[[], object]) -> None:
@@ -239,7 +246,7 @@ class Store(Protocol):
     def require_current(self) -> None:
         """Raise SchemaError unless the database has the schema that jobs are written for."""
 
-    def batches(self, *, max_seconds: float | None) -> Batches:
+    def batches(self, *, max_seconds: float | None, progress: Progress = NOBODY) -> Batches:
         """Return what applies the changes of one run, for at most `max_seconds`."""
 
     def abort(self) -> None:

@@ -54,3 +54,8 @@ def to_bytes(text: str) -> bytes:
 def from_bytes(stored: bytes) -> str:
     """Return the text that SQLite stores as these bytes, which may be invalid UTF-8."""
     return stored.decode("utf-8", "surrogateescape")
+
+
+def stored_bytes(value: Any) -> Any:
+    """Return the bytes of a stored text or BLOB; None for NULL."""
+    return to_bytes(value) if isinstance(value, str) else value

@@ -20,6 +20,15 @@ def is_possible(moment: datetime) -> bool:
     return 1970 < moment.year < 9000
 
 
+def require_clock_time(now: datetime) -> datetime:
+    """Return a time that a clock has returned. Raises UsageError if it is impossible."""
+    if not isinstance(now, datetime) or now.tzinfo is None:
+        raise UsageError(f"the clock returned {now}, without an offset", "return an aware datetime")
+    if not is_possible(now):
+        raise UsageError(f"the clock returned {now}", "return a time in the years 1971 to 8999")
+    return now
+
+
 def to_text(moment: datetime) -> str:
     """Return a time as memctl writes it: `2026-11-22T09:43:58Z`."""
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -39,7 +39,9 @@ def _validator(command: str, *, of_records: bool = False) -> Draft202012Validato
     """Return what checks a command's JSON, or the records of its list; no other field may occur."""
     schema = json_schema(command)
     if of_records:
-        schema = schema["items"] | {"$defs": schema.get("$defs", {})}
+        lists = [part for part in (schema, *schema.get("anyOf", ())) if "items" in part]
+        records = [part["items"] for part in lists]
+        schema = {"anyOf": records, "$defs": schema.get("$defs", {})}
     return Draft202012Validator(_closed(schema))
 
 

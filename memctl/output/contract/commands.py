@@ -4,11 +4,20 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from memctl.output.contract.backups import (
+    BackupDocument,
+    BackupLine,
+    BackupPreviewDocument,
+    RestoredDocument,
+    VerifiedDocument,
+)
 from memctl.output.contract.databases import OnDatabases
 from memctl.output.contract.documents import Document, ErrorDocument, Failure, Pause, Storage
 from memctl.output.contract.explanation import ExplainDocument
 from memctl.output.contract.figures import (
     AgentFigures,
+    FiguresLine,
+    HistoryLine,
     LevelFigures,
     MetricsDocument,
     Period,
@@ -27,9 +36,11 @@ from memctl.output.contract.jobs import (
     SnapshotCounts,
 )
 from memctl.output.contract.records import (
+    AgentLine,
     ArchivedColumns,
     EventLine,
     ExportDocument,
+    FoundMemoryLine,
     MemoryColumns,
     RunLine,
     Step,
@@ -75,7 +86,7 @@ class PausedDocument(Document, JobRun):
 
 
 class MigrateDocument(Document):
-    """The steps that were applied."""
+    """The steps that were applied, or would be."""
 
     database: str
     schema_step: int
@@ -84,16 +95,24 @@ class MigrateDocument(Document):
     baseline: bool
     backup: str | None
     triggers: list[StoredText]
+    dry_run: bool
+    adds: NotRequired[list[StoredText] | None]
+    sql: NotRequired[str]
 
 
 class RollbackDocument(Document):
-    """The steps that were rolled back."""
+    """The steps that were rolled back, or would be."""
 
     database: str
     schema_step: int
     rolled_back: list[str]
     backup: str | None
     archived_in_backup: int
+    archive_command: str | None
+    dry_run: bool
+    removes: NotRequired[list[StoredText] | None]
+    to_confirm: NotRequired[str | None]
+    sql: NotRequired[str]
 
 
 class FeatureState(TypedDict):
@@ -178,47 +197,6 @@ class FeatureDocument(Document):
     feature: str
     enabled: bool
     changed: bool
-
-
-class Manifest(TypedDict):
-    """The manifest of a backup."""
-
-    format: Literal["memctl.backup"]
-    version: int
-    file: str
-    database: str
-    database_id: str | None
-    created_at: str
-    size_bytes: int
-    sha256: str
-    schema_step: int
-    memories: int | None
-    archived: int | None
-    memctl_version: str
-    host: str | None
-
-
-class BackupDocument(Document):
-    """A backup that was made."""
-
-    path: str
-    manifest: Manifest
-    removed: list[str]
-
-
-class VerifiedDocument(Document):
-    """A backup that was verified."""
-
-    path: str
-    manifest: Manifest
-
-
-class RestoredDocument(Document):
-    """A database that was restored from a backup."""
-
-    database: str
-    restored_from: str
-    backup: str
 
 
 class PauseDocument(Document):
@@ -308,6 +286,13 @@ class HookDocument(Document):
     error: Failure | None
 
 
+class HelpDocument(Document):
+    """The help of a command, or of memctl itself."""
+
+    command: str | None
+    help: str
+
+
 class TestedDocument(Document):
     """An alert command that accepted a test alert."""
 
@@ -374,7 +359,9 @@ COMMANDS: dict[str, Any] = {
     "list": list[MemoryColumns],
     "forget": ForgetDocument,
     "summary": SummaryDocument,
-    "metrics": MetricsDocument,
+    "metrics": MetricsDocument | list[FiguresLine] | list[HistoryLine],  # lists with --nl
+    "search": list[FoundMemoryLine],
+    "agents": list[AgentLine],
     "report": ReportDocument,
     "events": list[EventLine],
     "runs": list[RunLine],
@@ -384,13 +371,21 @@ COMMANDS: dict[str, Any] = {
     "disable": FeatureDocument,
     "export": ExportDocument,
     "import": ImportDocument,
-    "backup": BackupDocument | VerifiedDocument | RestoredDocument | OnDatabases[BackupDocument],
+    "backup": (
+        BackupDocument
+        | BackupPreviewDocument
+        | VerifiedDocument
+        | RestoredDocument
+        | list[BackupLine]
+        | OnDatabases[BackupDocument | BackupPreviewDocument]
+    ),
     "pause": PauseDocument,
     "resume": ResumeDocument,
     "schedule": ScheduleDocument,
     "config": ConfigShowDocument | ConfigValidateDocument | ConfigFileDocument,
     "alerts": TestedDocument,
     "completion": CompletionDocument,
+    "help": HelpDocument,
     "demo": DemoDocument,
     "error": ErrorDocument,
     "alert": AlertDocument,

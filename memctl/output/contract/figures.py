@@ -5,6 +5,7 @@ from typing import NotRequired
 from typing_extensions import TypedDict
 
 from memctl.output.contract.documents import Document, Storage
+from memctl.output.contract.records import StoredText
 
 
 class CurrentFigures(TypedDict):
@@ -35,6 +36,21 @@ class FiguresOfDay(TypedDict):
     restored_that_day: int
     pruned_that_day: int
     promoted_that_day: int
+
+
+class FiguresLine(CurrentFigures):
+    """A record of the figures of an agent and type, as they are now."""
+
+    agent_id: StoredText
+    type: StoredText
+
+
+class HistoryLine(FiguresOfDay):
+    """A record of the figures of an agent and type on a day."""
+
+    date: str
+    agent_id: StoredText
+    type: StoredText
 
 
 class HistoryDay(TypedDict):

@@ -60,6 +60,29 @@ class ArchivedColumns(MemoryColumns):
     run_id: int | None
 
 
+class FoundMemoryLine(MemoryColumns):
+    """A memory that a search has found."""
+
+    archive_id: int | None
+    archived_reason: StoredText | None
+    run_id: int | None
+    state: Literal["active", "archived"]
+    found_in: Literal["key", "value", "metadata"]
+    excerpt: StoredText
+
+
+class AgentLine(TypedDict):
+    """An agent with memories."""
+
+    agent_id: StoredText
+    memories: int
+    archived: int
+    storage_bytes: int
+    last_written_at: str | None
+    last_read_at: str | None
+    last_archived_at: str | None
+
+
 class EventLine(TypedDict):
     """An event."""
 

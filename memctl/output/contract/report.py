@@ -19,6 +19,7 @@ class AgentOfReport(TypedDict):
     storage_bytes: int
     memories_before: int | None
     written: int
+    written_before: int
     never_read: int
 
 
@@ -52,6 +53,32 @@ class SystemOfReport(ChangesOfReport):
     importance_avg: float | None
     accessed_memories: int
     storage_bytes: int
+    at_floor: int
+
+
+class PeriodOfReport(TypedDict):
+    """What happened in a period; null: unknown."""
+
+    since: str
+    until: str
+    written: int | None
+    growth: int | None
+    expired: int | None
+    archived_otherwise: int | None
+    restored: int | None
+    pruned: int | None
+    promoted: int | None
+    decayed: int | None
+    runs: int | None
+    unsuccessful_runs: int | None
+
+
+class Verdict(TypedDict):
+    """Whether something needs attention."""
+
+    healthy: bool
+    sentence: str
+    reasons: list[str]
 
 
 class MemoriesOfDay(TypedDict):
@@ -107,8 +134,14 @@ class ReportDocument(Document):
     changes_known_since: str
     database: str
     storage: Storage
+    host: str
+    memctl_version: str
+    verdict: Verdict
     advice: list[str]
     findings: list[str]
+    remarks: list[str]
+    period: PeriodOfReport
+    period_before: PeriodOfReport
     system: SystemOfReport
     agents: list[AgentOfReport]
     types: list[TypeOfReport]

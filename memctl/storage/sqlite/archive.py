@@ -1,14 +1,15 @@
 """Select and list archived memories."""
 
-from collections.abc import Iterator
+from itertools import islice
 from sqlite3 import Connection
 from typing import Any
 
 from memctl.errors import UsageError
+from memctl.storage.matching import FIELDS, SearchedText
 from memctl.storage.rows import REASONS, ArchiveFilter
 from memctl.storage.sqlite.database import bind_texts, text_conditions
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
-from memctl.storage.text import to_bytes
+from memctl.storage.text import stored_bytes
 from memctl.storage.times import to_text
 
 # The archive has its own archived_at: when this copy was archived, not when an earlier one was.
@@ -25,17 +26,31 @@ OF_RUN = """
 
 
 def list_archived(
-    db: Connection, which: ArchiveFilter, *, limit: int, offset: int
-) -> Iterator[dict[str, object]]:
-    """Yield archived memories, newest first, as their columns by name."""
+    db: Connection,
+    which: ArchiveFilter,
+    *,
+    search: SearchedText | None = None,
+    limit: int,
+    offset: int = 0,
+) -> list[dict[str, Any]]:
+    """Return archived memories, newest first, as their columns by name.
+
+    Only those whose key, value or metadata contains the text of `search`, if it is given.
+    """
     condition, parameters = archive_condition(which)
+    in_sql = "LIMIT :limit OFFSET :offset" if search is None else ""
     rows = db.execute(
         f"SELECT {ARCHIVED_COLUMNS} FROM archived_memories WHERE {condition}"
-        " ORDER BY archived_at DESC, archive_id DESC LIMIT :limit OFFSET :offset",
+        f" ORDER BY archived_at DESC, archive_id DESC {in_sql}",
         {**parameters, "limit": limit, "offset": offset},
     )
-    for row in rows:
-        yield dict(zip(ARCHIVED_FIELDS, row, strict=True))
+    found = (dict(zip(ARCHIVED_FIELDS, row, strict=True)) for row in rows)
+    if search is None:
+        return list(found)
+    matching = (
+        row for row in found if search.match(*(stored_bytes(row[field]) for field in FIELDS))
+    )
+    return list(islice(matching, offset, offset + limit))
 
 
 def archive_condition(which: ArchiveFilter) -> tuple[str, dict[str, Any]]:
@@ -61,10 +76,4 @@ def archive_condition(which: ArchiveFilter) -> tuple[str, dict[str, Any]]:
         if value is not None:
             terms.append(term)
             parameters[name] = value
-    if which.search is not None:
-        terms.append(
-            "(instr(lower(key), lower(CAST(:search AS TEXT)))"
-            " OR instr(lower(value), lower(CAST(:search AS TEXT))))"
-        )
-        parameters["search"] = to_bytes(which.search)
     return " AND ".join(terms) or "TRUE", parameters

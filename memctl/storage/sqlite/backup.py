@@ -8,20 +8,23 @@ import hashlib
 import itertools
 import os
 import re
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
+from typing import NamedTuple
 
 from memctl import __version__
-from memctl.errors import MemctlError, NoDatabaseError, NotFoundError, UsageError
+from memctl.errors import MemctlError, NotFoundError, UsageError
+from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.sqlite import migrations
+from memctl.storage.sqlite.backup_copy import fill_copy, opened_backup, require_sound
+from memctl.storage.sqlite.backup_list import STAMP
 from memctl.storage.sqlite.database import count_rows, reachable
-from memctl.storage.sqlite.files import Draft, require_place, whole_file
-from memctl.storage.sqlite.identity import database_id, known_identity
+from memctl.storage.sqlite.files import require_place, whole_file
+from memctl.storage.sqlite.identity import database_id, known_identity, present_identity
 from memctl.storage.sqlite.manifests import (
     Manifest,
     manifest_path,
@@ -30,16 +33,9 @@ from memctl.storage.sqlite.manifests import (
     to_document,
 )
 from memctl.storage.sqlite.ownership import create_file
-from memctl.storage.sqlite.sqlite_errors import translate_errors
+from memctl.storage.sqlite.retention import Retention
+from memctl.storage.sqlite.rotation import RotatedBackup, rotation
 from memctl.storage.times import to_text
-
-# The header of a copied database in WAL mode requires a write-ahead log.
-# https://www.sqlite.org/fileformat.html#file_format_version_numbers
-HEADER_VERSIONS = 18  # bytes
-ROLLBACK_JOURNAL = b"\1\1"
-
-STAMP = "%Y%m%dT%H%M%SZ"
-STAMPED = "[0-9]{8}T[0-9]{6}Z(-[0-9]+)?"
 
 
 @dataclass(frozen=True)
@@ -49,48 +45,106 @@ class BackupResult:
     path: str
     manifest: Manifest
     removed: list[str]
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class BackupPreview:
+    """The backup that would be created, and what would become of the others, newest first.
+
+    Backups of other databases are only counted.
+    """
+
+    path: str
+    removed: list[str]
+    backups: list[RotatedBackup]
+    of_other_databases: int
+    dry_run: bool = True
+
+
+class Place(NamedTuple):
+    """Where backups are written: a path to which a time stamp may be added, and their series."""
+
+    stem: Path
+    stamped: bool
+    series: str | None  # None: they are named after the database
 
 
 def back_up(
-    db: Connection, path: Path, *, target: Path | None, keep: int | None, now: datetime
+    db: Connection,
+    path: Path,
+    *,
+    target: Path | None,
+    retention: Retention,
+    now: datetime,
+    progress: Progress = NOBODY,
 ) -> BackupResult:
-    """Copy the database, with a manifest, and remove all but the newest `keep` such backups.
+    """Copy the database, with a manifest, and remove the backups that no rule keeps.
 
     `target` is a file or a directory, by default the directory of the database. A file name gets a
-    time stamp if `keep` is given or `target` is a directory. The caller holds memctl's lock. Raises
+    time stamp if there are rules or `target` is a directory. The caller holds memctl's lock. Raises
     UsageError if the file exists, and MemctlError if the copy cannot be written or fails its check;
     then there is no copy, and no older one was removed.
     """
     path = path.resolve()
+    place = _place(path, target, retention)
+    try:
+        owner = database_id(db, path)
+        copy, manifest = write_backup(
+            db, path, place.stem, owner=owner, stamped=place.stamped, now=now, progress=progress
+        )
+    except OSError as error:
+        raise no_backup(place.stem.parent, error, ", or specify another place with -o") from None
+    backups, _ = rotation(copy, manifest, series=place.series, retention=retention, now=now)
+    removed = [Path(backup.path) for backup in backups if backup.action == "remove"]
+    for file in removed:
+        try:
+            remove_backup(file)
+        except OSError as error:
+            raise MemctlError(
+                f"{copy} was created, but {file.name} cannot be removed ({error.strerror})",
+                "check the permissions of the directory",
+            ) from None
+    return BackupResult(str(copy), manifest, sorted(map(str, removed)))
+
+
+def preview_backup(
+    db: Connection, path: Path, *, target: Path | None, retention: Retention, now: datetime
+) -> BackupPreview:
+    """Return what `back_up` would do; read-only. Raises UsageError as it does."""
+    path = path.resolve()
+    place = _place(path, target, retention)
+    identity = present_identity(db, path)
+    begun = begin_manifest(path, place.stem, owner=identity.id if identity else None, now=now)
+    left = [note for note, _ in unfinished(place.stem.parent, begun)]
+    copy = next(free_names(place.stem, stamped=place.stamped, now=now, freed=left))
+    backups, others = rotation(copy, begun, series=place.series, retention=retention, now=now)
+    return BackupPreview(
+        path=str(copy),
+        removed=sorted(backup.path for backup in backups if backup.action == "remove"),
+        backups=backups,
+        of_other_databases=others,
+    )
+
+
+def _place(path: Path, target: Path | None, retention: Retention) -> Place:
     stem = target or path.parent
     with reachable(stem):
         named_after_database = stem.is_dir()
-        if named_after_database:
-            stem = stem / f"{path.name}.backup"
+    if named_after_database:
+        stem = stem / f"{path.name}.backup"
     stem = require_place(stem, database=path)
-    stamped = named_after_database or keep is not None
-    try:
-        owner = database_id(db, path)
-        copy, manifest = write_backup(db, path, stem, owner=owner, stamped=stamped, now=now)
-        removed = []
-        if keep is not None:
-            series = None if named_after_database else stem.name
-            removed = remove_old(copy, manifest, series=series, keep=keep, now=now)
-    except OSError as error:
-        raise no_backup(stem.parent, error, ", or specify another place with -o") from None
-    return BackupResult(str(copy), manifest, [str(file) for file in removed])
+    return Place(
+        stem,
+        stamped=named_after_database or retention.is_limited,
+        series=None if named_after_database else stem.name,
+    )
 
 
-def write_backup(
-    db: Connection, path: Path, stem: Path, *, owner: str | None, stamped: bool, now: datetime
-) -> tuple[Path, Manifest]:
-    """Copy the database and describe the copy; return the copy and its manifest.
-
-    The name is reserved first, so that several machines can write to one directory. `owner` is the
-    identity of the database. The caller holds memctl's lock.
-    """
-    begun = Manifest(
-        file=stem.name,
+def begin_manifest(path: Path, copy: Path, *, owner: str | None, now: datetime) -> Manifest:
+    """Return the manifest of a backup of a database that is not finished."""
+    return Manifest(
+        file=copy.name,
         database=str(path),
         created_at=to_text(now),
         size_bytes=0,
@@ -102,11 +156,30 @@ def write_backup(
         database_id=owner,
         host=os.uname().nodename,
     )
+
+
+def write_backup(
+    db: Connection,
+    path: Path,
+    stem: Path,
+    *,
+    owner: str | None,
+    stamped: bool,
+    now: datetime,
+    progress: Progress = NOBODY,
+) -> tuple[Path, Manifest]:
+    """Copy the database and describe the copy; return the copy and its manifest.
+
+    The name is reserved first, so that several machines can write to one directory. `owner` is the
+    identity of the database. The caller holds memctl's lock.
+    """
+    begun = begin_manifest(path, stem, owner=owner, now=now)
     remove_unfinished(stem.parent, begun)
     copy = reserve_name(stem, begun, stamped=stamped, now=now)
     try:
         with whole_file(copy, owner_of=path) as draft:
-            fill_copy(db, draft)
+            fill_copy(db, draft, progress)
+            progress.phase("computing the checksum")
             manifest = describe(draft.path, replace(begun, file=copy.name))
         try:
             with whole_file(manifest_path(copy), owner_of=path) as draft:
@@ -120,76 +193,60 @@ def write_backup(
     return copy, manifest
 
 
+def free_names(
+    stem: Path, *, stamped: bool, now: datetime, freed: Collection[Path] = ()
+) -> Iterator[Path]:
+    """Yield free names for a backup; a stamped one gets a number if its second is taken.
+
+    The names of the manifests in `freed` count as free. Raises UsageError if a name without a time
+    stamp is taken.
+    """
+    wanted = stem.with_name(f"{stem.name}-{now:{STAMP}}") if stamped else stem
+    for number in itertools.count(1):
+        numbered = stamped and number > 1
+        copy = wanted.with_name(f"{wanted.name}-{number}") if numbered else wanted
+        taken = [file for file in (copy, manifest_path(copy)) if os.path.lexists(file)]
+        if not taken or manifest_path(copy) in freed:
+            yield copy
+        elif not stamped:
+            raise UsageError(f"{taken[0]} already exists", "specify another file, or use --keep N")
+
+
 def reserve_name(stem: Path, begun: Manifest, *, stamped: bool, now: datetime) -> Path:
     """Return the name of a new backup, after writing its initial manifest.
 
     Raises UsageError if a name without a time stamp is taken.
     """
-    wanted = stem.with_name(f"{stem.name}-{now:{STAMP}}") if stamped else stem
-    for number in itertools.count(1):
-        copy = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+    for copy in free_names(stem, stamped=stamped, now=now):
         note = manifest_path(copy)
-        try:
-            if os.path.lexists(copy):
-                raise FileExistsError
+        with suppress(FileExistsError):  # another machine was faster
             descriptor = create_file(note, like=Path(begun.database))
-        except FileExistsError:
-            if stamped:
-                continue
-            taken = copy if os.path.lexists(copy) else note
-            raise UsageError(
-                f"{taken} already exists", "specify another file, or use --keep N"
-            ) from None
-        try:
-            os.write(descriptor, to_document(replace(begun, file=copy.name)).encode("ascii"))
-        except BaseException:
-            note.unlink()
-            raise
-        finally:
-            os.close(descriptor)
-        return copy
+            try:
+                os.write(descriptor, to_document(replace(begun, file=copy.name)).encode("ascii"))
+            except BaseException:
+                note.unlink()
+                raise
+            finally:
+                os.close(descriptor)
+            return copy
     raise AssertionError("there is always another number")
+
+
+def unfinished(directory: Path, begun: Manifest) -> Iterator[tuple[Path, Manifest]]:
+    """Yield the manifests of this database's backups that were killed, or are being made."""
+    for note, manifest in manifests_in(directory):
+        if manifest.sha256 is None and manifest.is_of_same_database(begun):
+            yield note, manifest
 
 
 def remove_unfinished(directory: Path, begun: Manifest) -> None:
     """Remove the files of killed backups of this database."""
-    for note, manifest in manifests_in(directory):
-        if manifest.sha256 is None and manifest.is_of_same_database(begun):
-            draft = rf"\.{re.escape(manifest.file)}(\.json)?\.[a-z0-9_]{{8}}(-[a-z]+)?"
-            for file in directory.iterdir():
-                if re.fullmatch(draft, file.name) or file.name == manifest.file:
-                    file.unlink(missing_ok=True)
-            note.unlink(missing_ok=True)
-
-
-def remove_old(
-    newest: Path, made: Manifest, *, series: str | None, keep: int, now: datetime
-) -> list[Path]:
-    """Remove the oldest backups of a database until `keep` are left; return those removed.
-
-    Only backups of one series count: they have the same name except for the time stamp, or are all
-    named after the database. A backup counts and is removed only if its manifest names this
-    database, its file and its size. The newest one, which has just been verified, is always kept,
-    and so are those with a time in the future.
-    """
-    found = []
-    for note, manifest in manifests_in(newest.parent):
-        file = note.with_name(note.name.removesuffix(".json"))
-        stem = series or f"{Path(manifest.database).name}.backup"
-        if (
-            file != newest
-            and file.name == manifest.file
-            and re.fullmatch(f"{re.escape(stem)}-{STAMPED}", file.name)
-            and manifest.is_of_same_database(made)
-            and not manifest.is_from_future(now=now)
-            and file.is_file()
-            and file.stat().st_size == manifest.size_bytes
-        ):
-            found.append((manifest.created_at, file))
-    old = sorted(found, reverse=True)[keep - 1 :]
-    for _, file in old:
-        remove_backup(file)
-    return sorted(file for _, file in old)
+    for note, manifest in unfinished(directory, begun):
+        draft = rf"\.{re.escape(manifest.file)}(\.json)?\.[a-z0-9_]{{8}}(-[a-z]+)?"
+        for file in directory.iterdir():
+            if re.fullmatch(draft, file.name) or file.name == manifest.file:
+                file.unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
 
 
 def remove_backup(file: Path) -> None:
@@ -245,21 +302,34 @@ def verify_checksum(file: Path) -> Manifest | None:
     return None
 
 
-def back_up_before(action: str, db: Connection, path: Path, *, now: datetime) -> Path:
+def back_up_before(
+    action: str, db: Connection, path: Path, *, now: datetime, progress: Progress = NOBODY
+) -> Path:
     """Copy the database into its directory, named after the action that follows; return the copy.
 
     The caller holds memctl's lock. Raises MemctlError if the copy cannot be written or fails its
     check; then there is no copy.
     """
     path = path.resolve()
-    stem = path.with_name(f"{path.name}.before-{action}")
+    stem = _stem_before(action, path)
     known = known_identity(db)
     owner = known.id if known else None
     try:
-        return write_backup(db, path, stem, owner=owner, stamped=True, now=now)[0]
+        return write_backup(db, path, stem, owner=owner, stamped=True, now=now, progress=progress)[
+            0
+        ]
     except OSError as error:
         way_out = ", or use --no-backup" if action == "migrate" else ""
         raise no_backup(path.parent, error, way_out) from None
+
+
+def place_before(action: str, path: Path, *, now: datetime) -> Path:
+    """Return the name that the copy of `back_up_before` would have."""
+    return next(free_names(_stem_before(action, path.resolve()), stamped=True, now=now))
+
+
+def _stem_before(action: str, path: Path) -> Path:
+    return path.with_name(f"{path.name}.before-{action}")
 
 
 def no_backup(directory: Path, error: OSError, way_out: str) -> MemctlError:
@@ -268,43 +338,6 @@ def no_backup(directory: Path, error: OSError, way_out: str) -> MemctlError:
         f"cannot write a backup to {directory} ({error.strerror})",
         f"check its free space and permissions{way_out}",
     )
-
-
-def fill_copy(db: Connection, draft: Draft) -> None:
-    """Copy the database online into an empty file, and check the copy with quick_check.
-
-    The copy is made in one step: with several, it would start again after each write. Raises
-    MemctlError if the copy is damaged, or another file replaced the draft.
-    """
-    with closing(sqlite3.connect(draft.path, isolation_level=None)) as copy:
-        draft.require_opened()
-        copy.execute("PRAGMA journal_mode = OFF")  # a copy that fails is removed, not rolled back
-        db.backup(copy, pages=-1)
-    os.pwrite(draft.descriptor, ROLLBACK_JOURNAL, HEADER_VERSIONS)
-    with opened_backup(draft.path) as copy:
-        require_sound(copy, "the backup of the database")
-
-
-def require_sound(copy: Connection, what: str) -> None:
-    """Raise MemctlError if SQLite reports a copy as damaged."""
-    verdict = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if verdict != "ok":
-        raise MemctlError(
-            f"{what} is damaged ({verdict})",
-            "the database is probably damaged, too: run `PRAGMA integrity_check` on it",
-        )
-
-
-@contextmanager
-def opened_backup(file: Path) -> Iterator[Connection]:
-    """Open a backup read-only, without creating files beside it."""
-    with reachable(file):
-        uri = f"{file.resolve().as_uri()}?mode=ro&immutable=1"
-    try:
-        with translate_errors(file), closing(sqlite3.connect(uri, uri=True)) as backup:
-            yield backup
-    except NoDatabaseError as error:
-        raise MemctlError(error.message, "specify a backup; nothing was changed") from None
 
 
 def describe(copy: Path, begun: Manifest) -> Manifest:

@@ -12,6 +12,7 @@ from functools import partial
 from sqlite3 import Connection
 
 from memctl.errors import SchemaError
+from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.sqlite.database import data_version, transaction
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS, require_columns, schema_version
 
@@ -26,9 +27,16 @@ CHECKPOINT_EVERY_SECONDS = 0.25  # of held lock, while no other program writes
 class SqliteBatches:
     """Applies changes in batches, and measures how long each held the lock; see `store.Batches`."""
 
-    def __init__(self, db: Connection, *, max_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        db: Connection,
+        *,
+        max_seconds: float | None = None,
+        progress: Progress = NOBODY,
+    ) -> None:
         self.longest_lock_ms = 0.0
         self._db = db
+        self._progress = progress
         self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
         self._rows = FIRST_BATCH_ROWS
         self._data_version = data_version(db)
@@ -37,9 +45,15 @@ class SqliteBatches:
         db.execute("PRAGMA wal_autocheckpoint = 0")
 
     def apply(
-        self, rowids: Sequence[int], change: Callable[[str], object], *, at_once: bool = False
+        self,
+        rowids: Sequence[int],
+        change: Callable[[str], object],
+        *,
+        doing: str,
+        at_once: bool = False,
     ) -> int:
         """Call `change` with one batch of rowids (a JSON array) after the other, or with all."""
+        self._progress.phase(doing, total=None if at_once else len(rowids))
         schema = schema_version(self._db)
         require_columns(self._db, MEMORY_COLUMNS)
 
@@ -64,6 +78,7 @@ class SqliteBatches:
             batch = rowids[done : done + self._rows]
             held = self._hold(partial(change_checked, json.dumps(list(batch))))
             done += len(batch)
+            self._progress.advance(len(batch))
             if done < len(rowids):
                 self._adapt(held)
         if self._held_since_checkpoint:

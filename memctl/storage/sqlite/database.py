@@ -92,6 +92,19 @@ def open_or_create_database(path: Path, *, lock_wait: float = 10.0) -> Iterator[
         raise
 
 
+@contextmanager
+def open_existing_or_nothing(path: Path) -> Iterator[Connection]:
+    """Open the database read-only, or an empty one in memory if there is none."""
+    with reachable(path):
+        exists = path.resolve().exists()
+    if exists:
+        with open_database(path, read_only=True) as db:
+            yield db
+    else:
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+            yield db
+
+
 def _holds_nothing(path: Path) -> bool:
     """Return whether a database is empty and no other program has it open."""
     uri = f"{path.as_uri()}?mode=rw"

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.database import is_busy, transaction
-from memctl.storage.sqlite.state import read_state, write_state
+from memctl.storage.sqlite.state import read_state, statement_for_state, write_state
 
 STEP_WITH_STATE = 2  # creates memory_state
 STATE_KEY = "database_id"
@@ -38,13 +38,10 @@ def database_id(db: Connection, path: Path) -> str | None:
     not migrated. The caller holds memctl's lock. Nothing is stored while another program has the
     database locked.
     """
-    if not _has_state(db):
+    here = present_identity(db, path)
+    if here is None:
         return None
-    known = known_identity(db)
-    here = new_identity(path)
-    if known and _is_same_database(known, here):
-        here = here._replace(id=known.id)
-    if here != known:
+    if here != known_identity(db):
         try:
             with transaction(db):
                 store_identity(db, here)
@@ -52,6 +49,20 @@ def database_id(db: Connection, path: Path) -> str | None:
             if not is_busy(error):  # the backup matters more than the stored place
                 raise
     return here.id
+
+
+def present_identity(db: Connection, path: Path) -> Identity | None:
+    """Return the identity that the next backup will name, with the place of the file; read-only.
+
+    A copy gets a new one. Return None for a database that is not migrated.
+    """
+    if not _has_state(db):
+        return None
+    known = known_identity(db)
+    here = new_identity(path)
+    if known and _is_same_database(known, here):
+        here = here._replace(id=known.id)
+    return here
 
 
 def new_identity(path: Path) -> Identity:
@@ -62,6 +73,11 @@ def new_identity(path: Path) -> Identity:
 def store_identity(db: Connection, identity: Identity) -> None:
     """Store an identity in the database; called in a transaction."""
     write_state(db, STATE_KEY, identity._asdict())
+
+
+def statement_for_identity(identity: Identity) -> str:
+    """Return the statement that stores an identity."""
+    return statement_for_state(STATE_KEY, identity._asdict())
 
 
 def keep_identity(db: Connection, identity: Identity | None, path: Path) -> None:
@@ -87,7 +103,11 @@ def _has_state(db: Connection) -> bool:
 
 
 def _file_id(path: Path) -> str:
-    return f"{os.statvfs(path).f_fsid:x}:{path.stat().st_ino}"
+    """Return the file system and the inode of a file; an empty text if it does not exist."""
+    try:
+        return f"{os.statvfs(path).f_fsid:x}:{path.stat().st_ino}"
+    except FileNotFoundError:
+        return ""
 
 
 def _is_same_database(known: Identity, here: Identity) -> bool:

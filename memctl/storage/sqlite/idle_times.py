@@ -169,10 +169,12 @@ def charge_idle_times(
         query = partial(_memories_with_ended_idle_times, table)
         selection = Selection(query, agent_parameter(agent))
         change = RowChange(db, selection, partial(_charge_batch, db, sql, table))
-        batches.apply(change.find(), change.apply)
+        batches.apply(change.find(), change.apply, doing="charging idle times")
     orphaned = array("q", (row[0] for row in db.execute(ORPHANED_IDLE_TIMES)))
     batches.apply(
-        orphaned, lambda rowids: db.execute(DELETE_ORPHANED_IDLE_TIMES, {"rowids": rowids})
+        orphaned,
+        lambda rowids: db.execute(DELETE_ORPHANED_IDLE_TIMES, {"rowids": rowids}),
+        doing="deleting idle times",
     )
 
 

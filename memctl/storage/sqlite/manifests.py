@@ -5,12 +5,13 @@ A manifest without a SHA-256 reserves the name of a backup that is not finished.
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from memctl.errors import UsageError
-from memctl.storage.times import parse_moment
+from memctl.storage.times import parse_moment, to_text
 
 MANIFEST_FORMAT = "memctl.backup"
 MOST_MANIFEST_BYTES = 1 << 16
@@ -40,9 +41,16 @@ class Manifest:
             return self.database_id == other.database_id
         return (self.host, self.database) == (other.host, other.database)
 
+    @property
+    def moment(self) -> datetime:
+        """When the backup was made."""
+        with suppress(ValueError):  # as memctl writes it; other forms take longer
+            return datetime.strptime(self.created_at, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        return parse_moment(self.created_at)
+
     def is_from_future(self, *, now: datetime) -> bool:
         """Return whether the time of a backup is after this moment."""
-        return parse_moment(self.created_at) > now
+        return self.moment > now
 
 
 def manifest_path(backup: Path) -> Path:
@@ -67,8 +75,8 @@ def read_manifest(note: Path) -> Manifest | None:
             found = json.loads(file.read(MOST_MANIFEST_BYTES))
         known = {field.name for field in fields(Manifest)}
         manifest = Manifest(**{name: value for name, value in found.items() if name in known})
-        parse_moment(manifest.created_at)
-        is_name = manifest.file == Path(manifest.file).name
+        to_text(manifest.moment)  # raises an error if it is not a time
+        is_name = manifest.file == Path(manifest.file).name and isinstance(manifest.database, str)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, UsageError):
         return None
     return manifest if manifest.format == MANIFEST_FORMAT and is_name else None

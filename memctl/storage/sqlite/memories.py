@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from sqlite3 import Connection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from memctl.errors import UsageError
-from memctl.storage.memory import MOST_BYTES, TYPES, Memory
+from memctl.storage.memory import MOST_BYTES, TYPES, Memory, require_type
+from memctl.storage.rows import MemoryFilter
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.sqlite.selection import Rows, Selection
+from memctl.storage.sqlite.times import unix_seconds
 from memctl.storage.text import to_bytes
-from memctl.storage.times import to_sqlite_text
+from memctl.storage.times import to_sqlite_text, to_unix
 
 
 class MemoryName(NamedTuple):
@@ -148,21 +150,37 @@ def count_access(db: Connection, memory_id: str, *, now: datetime) -> int:
 
 
 def list_memories(
-    db: Connection, agent: str, type: str | None = None, *, limit: int | None = None
+    db: Connection, which: MemoryFilter, *, limit: int | None = None, offset: int = 0
 ) -> list[Memory]:
-    """Return an agent's memories, the most important first, then the most accessed.
+    """Return memories, the most important first, then the most accessed.
 
     The order of equal ones is that of the query plan, as with the service.
     """
+    condition, parameters = memory_condition(which)
     query = f"""
         SELECT {", ".join(MEMORY_COLUMNS)}
         FROM agent_memory
-        WHERE {_of_agent(type)}
+        WHERE {condition}
         ORDER BY importance DESC, access_count DESC
-        {"" if limit is None else "LIMIT :limit"}
+        {"" if limit is None and not offset else "LIMIT :limit OFFSET :offset"}
     """
-    parameters = {**_agent_parameters(agent, type), "limit": limit}
+    parameters |= {"limit": -1 if limit is None else limit, "offset": offset}
     return [Memory(*row) for row in db.execute(query, parameters)]
+
+
+def memory_condition(which: MemoryFilter) -> tuple[str, dict[str, Any]]:
+    """Return an SQL condition on active or archived memories, and its parameters."""
+    terms: list[str] = []
+    parameters: dict[str, Any] = {}
+    for name, column, text in (("agent", "agent_id", which.agent), ("type", "type", which.type)):
+        if text is not None:
+            terms.append(f"{column} = CAST(:{name} AS TEXT)")
+            parameters |= to_stored(**{name: text})
+    for name, comparison, moment in (("since", ">=", which.since), ("until", "<=", which.until)):
+        if moment is not None:
+            terms.append(f"{unix_seconds('created_at')} {comparison} :{name}")
+            parameters[name] = to_unix(moment)
+    return " AND ".join(terms) or "TRUE", parameters
 
 
 def select_memories(agent: str, type: str | None = None) -> Selection:
@@ -207,3 +225,9 @@ def has_type(db: Connection, type: str) -> bool:
         ).fetchone()
         for table in ("agent_memory", "archived_memories")
     )
+
+
+def require_known_type(db: Connection, type: str | None) -> None:
+    """Raise UsageError for a type that is none of the five and that no memory has."""
+    if type is not None and not has_type(db, type):
+        require_type(type)

@@ -15,28 +15,16 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from memctl import __version__
 from memctl.errors import SchemaError
+from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.sqlite import migrations
-from memctl.storage.sqlite.backup import back_up_before, remove_backup
+from memctl.storage.sqlite.backup import back_up_before, place_before, remove_backup
 from memctl.storage.sqlite.database import is_empty, table_exists, transaction
-from memctl.storage.sqlite.identity import STEP_WITH_STATE, new_identity, store_identity
+from memctl.storage.sqlite.identity import new_identity
 from memctl.storage.sqlite.migrations import SERVICE_COLUMNS, Migration
+from memctl.storage.sqlite.rehearsal import rehearse
+from memctl.storage.sqlite.steps import HOW_TO_RUN, script_text, script_to_apply
 from memctl.storage.sqlite.triggers import foreign_triggers, require_harmless_triggers
-from memctl.storage.times import to_text
-
-# The record of the steps; it is dropped when the last step is rolled back.
-CREATE_RECORD = """
-    CREATE TABLE memctl_migrations (
-        version        INTEGER PRIMARY KEY,
-        name           TEXT NOT NULL,
-        sha256         TEXT NOT NULL,
-        applied_at     TEXT NOT NULL,
-        baseline       INTEGER NOT NULL,  -- 1: the table was there before memctl
-        memctl_version TEXT NOT NULL
-    )
-"""
-
 
 # The constraints by SQLite's extended result codes, and its names for conflict resolutions. Not
 # every replacement of the sqlite3 module has names for the codes.
@@ -56,11 +44,43 @@ REFERENCES = """
 class MigrateResult:
     """The steps that were applied, the backup, and the triggers of other programs."""
 
+    database: str
+    schema_step: int  # after the migration
     applied: list[str]
     created: bool  # the file was empty or did not exist
     baseline: bool
     backup: str | None
     triggers: list[str]
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class MigratePreview(MigrateResult):
+    """What a migration would do, what it would add to the schema, and its SQL."""
+
+    dry_run: bool = True
+    adds: list[str] | None = None  # None: unknown, because the schema needs another SQLite
+    sql: str = ""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """The steps that a migration applies, after all checks that precede it."""
+
+    steps: list[Migration]
+    present: int  # the step of the database
+    fresh: bool  # the database is empty
+    baseline: bool  # the first step is only recorded
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the steps."""
+        return [f"{step.version:03}_{step.name}" for step in self.steps]
+
+    @property
+    def last(self) -> int:
+        """The step of the database after the migration."""
+        return self.steps[-1].version if self.steps else self.present
 
 
 def schema_database(db: Connection) -> Database:
@@ -69,46 +89,110 @@ def schema_database(db: Connection) -> Database:
 
 
 def migrate(
-    db: Connection, path: Path, *, now: datetime, to: int | None = None, backup: bool = True
+    db: Connection,
+    path: Path,
+    *,
+    now: datetime,
+    to: int | None = None,
+    backup: bool = True,
+    progress: Progress = NOBODY,
 ) -> MigrateResult:
     """Apply the pending steps, up to and including version `to`.
 
     The caller holds memctl's lock. Raises SchemaError, before anything is changed, if agent_memory
     differs from the table of step 001, or a name that memctl needs is taken.
     """
-    steps = [step for step in migrations.pending(db) if to is None or step.version <= to]
-    if not steps:
+    pending = find_pending(db, to=to)
+    if not pending.steps:
         return MigrateResult(
+            database=str(path),
+            schema_step=pending.last,
             applied=[],
             created=False,
             baseline=False,
             backup=None,
             triggers=foreign_triggers(db),
         )
+    copy = None
+    if backup and not pending.fresh:
+        copy = back_up_before("migrate", db, path, now=now, progress=progress)
+    progress.phase("changing the schema")
+    try:
+        for statement in _first_statements(pending):
+            db.execute(statement)
+        executed = [apply(db, step, path, now=now) for step in pending.steps]
+    except BaseException:
+        if copy and migrations.pending(db)[: len(pending.steps)] == pending.steps:
+            remove_backup(copy)  # nothing was changed, so that it is not needed
+        raise
+    return MigrateResult(
+        database=str(path),
+        schema_step=pending.last,
+        applied=pending.names,
+        created=pending.fresh,
+        baseline=not executed[0],
+        backup=str(copy) if copy else None,
+        triggers=foreign_triggers(db),
+    )
+
+
+def preview_migration(
+    db: Connection, path: Path, *, now: datetime, to: int | None = None, backup: bool = True
+) -> MigratePreview:
+    """Return what `migrate` would do; read-only. Raises SchemaError as it does."""
+    pending = find_pending(db, to=to)
+    scripts = [
+        script_to_apply(
+            step,
+            baseline=pending.baseline and step is pending.steps[0],
+            has_record=step is not pending.steps[0] or table_exists(db, "memctl_migrations"),
+            identity=new_identity(path),
+            now=now,
+        )
+        for step in pending.steps
+    ]
+    change = rehearse(db, (line for script in scripts for line in script.statements))
+    copy = None
+    if backup and pending.steps and not pending.fresh:
+        copy = place_before("migrate", path, now=now)
+    notes = [f"migrate {path.resolve()}: {', '.join(pending.names) or 'no step is pending'}"]
+    if copy:
+        notes.append("memctl makes a backup before this; these statements do not.")
+    return MigratePreview(
+        database=str(path),
+        schema_step=pending.last,
+        applied=pending.names,
+        created=bool(pending.steps) and pending.fresh,
+        baseline=pending.baseline,
+        backup=str(copy) if copy else None,
+        triggers=foreign_triggers(db),
+        adds=change.added if change else None,
+        sql=script_text([*notes, HOW_TO_RUN], _first_statements(pending), scripts),
+    )
+
+
+def find_pending(db: Connection, *, to: int | None) -> Pending:
+    """Return the pending steps, up to and including version `to`, after checking the database.
+
+    Raises SchemaError if they cannot be applied.
+    """
+    steps = [step for step in migrations.pending(db) if to is None or step.version <= to]
+    present = migrations.schema_step(db)
+    if not steps:
+        return Pending([], present, fresh=False, baseline=False)
     migrations.require_utf8(db)
-    fresh = is_empty(db)
     found = steps[0].version == 1 and table_exists(db, "agent_memory")
     if found:
         verify_baseline(db, steps[0])
         refuse_references(db)
     refuse_taken_names(db, steps[1:] if found else steps)
     require_harmless_triggers(db)
-    copy = back_up_before("migrate", db, path, now=now) if backup and not fresh else None
-    if fresh:
-        db.execute("PRAGMA journal_mode = WAL")
-    try:
-        executed = [apply(db, step, path, now=now) for step in steps]
-    except BaseException:
-        if copy and migrations.pending(db) == steps:
-            remove_backup(copy)  # nothing was changed, so that it is not needed
-        raise
-    return MigrateResult(
-        applied=[f"{step.version:03}_{step.name}" for step in steps],
-        created=fresh,
-        baseline=not executed[0],
-        backup=str(copy) if copy else None,
-        triggers=foreign_triggers(db),
-    )
+    return Pending(steps, present, fresh=is_empty(db), baseline=found)
+
+
+def _first_statements(pending: Pending) -> list[str]:
+    """Return what is executed before the first transaction."""
+    return ["PRAGMA journal_mode = WAL"] if pending.fresh else []
 
 
 def apply(db: Connection, step: Migration, path: Path, *, now: datetime) -> bool:
@@ -116,28 +200,20 @@ def apply(db: Connection, step: Migration, path: Path, *, now: datetime) -> bool
 
     Return whether it was executed.
     """
-    schema = schema_database(db)
     with transaction(db):
         # Checked in the transaction, because the service may create its table at the same time.
         baseline = step.version == 1 and table_exists(db, "agent_memory")
-        if not table_exists(db, "memctl_migrations"):
-            db.execute(CREATE_RECORD)
         if baseline:
             verify_baseline(db, step)
-        else:
-            schema.executescript(step.up)
-        if step.version == STEP_WITH_STATE:
-            store_identity(db, new_identity(path))
-        schema.table("memctl_migrations").insert(
-            {
-                "version": step.version,
-                "name": step.name,
-                "sha256": step.checksum,
-                "applied_at": to_text(now),
-                "baseline": int(baseline),
-                "memctl_version": __version__,
-            }
+        script = script_to_apply(
+            step,
+            baseline=baseline,
+            has_record=table_exists(db, "memctl_migrations"),
+            identity=new_identity(path),
+            now=now,
         )
+        for statement in script.statements:
+            db.execute(statement)
     return not baseline
 
 

@@ -104,6 +104,12 @@ def applied(db: Connection) -> list[Applied]:
     return [Applied(*row) for row in rows]
 
 
+def schema_step(db: Connection) -> int:
+    """Return the newest step that a database has; 0 if it was never migrated."""
+    present = applied(db)
+    return present[-1].version if present else 0
+
+
 def pending(db: Connection) -> list[Migration]:
     """Return the pending steps, in order.
 

@@ -188,7 +188,7 @@ def delete_old_records(db: Connection, batches: "Batches", *, before: datetime) 
     keep_event_counts(db, batches)
     for table, query in OLD_RECORDS.items():
         rows = array("q", (row[0] for row in db.execute(query, {"cutoff": to_text(before)})))
-        batches.apply(rows, partial(_delete_records, db, table))
+        batches.apply(rows, partial(_delete_records, db, table), doing="deleting old records")
 
 
 def _delete_records(db: Connection, table: OwnTable, rowids: str) -> None:

@@ -1,20 +1,40 @@
-"""The lists and counts of the health report."""
+"""The lists and counts of the health report; each query reads a table once."""
 
+from collections import Counter, defaultdict
 from datetime import datetime
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
+from memctl.storage.policies import PolicyValues
+from memctl.storage.sqlite.decay import DecaySql, decay_sql
 from memctl.storage.sqlite.figures import CHANGES
 from memctl.storage.sqlite.times import is_before, unix_seconds
 from memctl.storage.times import to_text, to_unix
 
 ACTIVITY_OF_AGENTS = f"""
-    SELECT agent_id, total(created > :since),
-        total(ifnull(access_count > 0, 0) = 0 AND created <= :unread_before)
+    SELECT agent_id,
+        total(created > :since) AS written,
+        total(created > :before AND created <= :since) AS written_before,
+        total(NOT was_read AND created <= :unread_before) AS unread,
+        total(was_read) AS ever_read
     FROM (
-        SELECT CAST(agent_id AS TEXT) AS agent_id, access_count,
+        SELECT CAST(agent_id AS TEXT) AS agent_id, ifnull(access_count > 0, 0) AS was_read,
             {unix_seconds("created_at")} AS created
         FROM agent_memory NOT INDEXED
+        LIMIT -1
+    )
+    GROUP BY agent_id
+"""
+
+# A memory that was written in a period was archived after the start of that period.
+WRITTEN_AND_ARCHIVED = f"""
+    SELECT agent_id,
+        total(created > :since) AS written,
+        total(created > :before AND created <= :since) AS written_before
+    FROM (
+        SELECT CAST(agent_id AS TEXT) AS agent_id, {unix_seconds("created_at")} AS created
+        FROM archived_memories
+        WHERE archived_at >= :archived_since
         LIMIT -1
     )
     GROUP BY agent_id
@@ -67,24 +87,51 @@ COUNT_EXPIRING = f"SELECT count(*) FROM {EXPIRIES} WHERE expires >= :now AND exp
 
 COUNT_OVERDUE = f"SELECT count(*) FROM agent_memory WHERE {is_before('expires_at', ':now')}"
 
+# One pass over the events, which have no index by time.
 CHANGES_BY_DAY = f"""
     SELECT day, expired, archived - expired, restored, pruned, promoted, decayed
     FROM (
-        SELECT substr(at, 1, 10) AS day, {CHANGES},
+        SELECT iif(at < :since, '', substr(at, 1, 10)) AS day, {CHANGES},
             total(CASE WHEN event = 'memory:decayed' THEN json_extract(detail, '$.decayed') END)
                 AS decayed
         FROM memory_events
-        WHERE at >= :since AND at < :next_day
+        WHERE at >= :before AND at < :next_day
         GROUP BY day
     )
 """
 
+MEMORIES_BY_DAY = """
+    SELECT snapshot_date, sum(memories) FROM memory_analytics
+    WHERE snapshot_date BETWEEN :first_day AND :last_day
+    GROUP BY snapshot_date
+"""
+
+COUNT_RUNS = """
+    SELECT count(*) AS runs, total(status IN ('failed', 'running')) AS failed
+    FROM memory_runs
+    WHERE started_at >= :since AND started_at < :until
+"""
+
+
+def count_at_floor(sql: DecaySql) -> str:
+    """Return SQL for the number of memories that have lost all the importance they can lose."""
+    return f"""
+        SELECT count(*) FROM (
+            SELECT importance{sql.columns} FROM agent_memory NOT INDEXED
+            WHERE importance BETWEEN -1e12 AND 1e12
+            LIMIT -1
+        )
+        WHERE importance <= {sql.keys.floor}
+    """
+
 
 class AgentActivity(NamedTuple):
-    """How many active memories of an agent were written lately, and how many were never read."""
+    """How many memories an agent has written, and how many of the active ones were read."""
 
-    written: int = 0
-    unread: int = 0
+    written: int = 0  # in the period; includes those that have been archived since
+    written_before: int = 0  # in the period before
+    unread: int = 0  # never read, and older than a week
+    ever_read: int = 0
 
 
 class ReportedMemory(NamedTuple):
@@ -109,14 +156,22 @@ class Changes(NamedTuple):
 
 
 def activity_of_agents(
-    db: Connection, *, since: datetime, unread_before: datetime
+    db: Connection, *, before: datetime, since: datetime, unread_before: datetime
 ) -> dict[str, AgentActivity]:
-    """Return, by agent, the memories written since then, and those never read and older."""
-    parameters = {"since": to_unix(since), "unread_before": to_unix(unread_before)}
-    return {
-        agent: AgentActivity(int(written), int(unread))
-        for agent, written, unread in db.execute(ACTIVITY_OF_AGENTS, parameters)
+    """Return, by agent, what was written since then and since `before`, and what was read."""
+    parameters = {
+        "before": to_unix(before),
+        "since": to_unix(since),
+        "unread_before": to_unix(unread_before),
+        "archived_since": to_text(before),
     }
+    sums: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for query in (ACTIVITY_OF_AGENTS, WRITTEN_AND_ARCHIVED):
+        rows = db.execute(query, parameters)
+        names = [column[0] for column in rows.description[1:]]
+        for agent, *counts in rows:
+            sums[agent].update(dict(zip(names, map(int, counts), strict=True)))
+    return {agent: AgentActivity(**counts) for agent, counts in sums.items()}
 
 
 def count_by_importance(db: Connection) -> list[int]:
@@ -160,11 +215,33 @@ def count_overdue(db: Connection, *, now: datetime) -> int:
     return int(db.execute(COUNT_OVERDUE, {"now": to_unix(now)}).fetchone()[0])
 
 
-def changes_by_day(db: Connection, *, since: datetime, next_day: str) -> dict[str, Changes]:
-    """Return the changes since then and before a day, for each day that has any."""
+def changes_by_day(
+    db: Connection, *, before: datetime, since: datetime, next_day: str
+) -> dict[str, Changes]:
+    """Return the changes since then and earlier than a day, for each day that has any.
+
+    Those between `before` and `since` are under "".
+    """
+    parameters = {"before": to_text(before), "since": to_text(since), "next_day": next_day}
     return {
         day: Changes(day, *(int(count) for count in counts))
-        for day, *counts in db.execute(
-            CHANGES_BY_DAY, {"since": to_text(since), "next_day": next_day}
-        )
+        for day, *counts in db.execute(CHANGES_BY_DAY, parameters)
     }
+
+
+def memories_by_day(db: Connection, first_day: str, last_day: str) -> dict[str, int]:
+    """Return the number of active memories of all agents in the snapshot of each day."""
+    return dict(db.execute(MEMORIES_BY_DAY, {"first_day": first_day, "last_day": last_day}))
+
+
+def count_runs(db: Connection, *, since: datetime, until: datetime) -> tuple[int, int]:
+    """Return how many runs were started in a period, and how many of them did not succeed."""
+    parameters = {"since": to_text(since), "until": to_text(until)}
+    runs, failed = db.execute(COUNT_RUNS, parameters).fetchone()
+    return int(runs), int(failed)
+
+
+def memories_at_floor(db: Connection, decay: PolicyValues) -> int:
+    """Return how many active memories decay cannot lower any further."""
+    sql = decay_sql(db, decay)
+    return int(db.execute(count_at_floor(sql), sql.parameters).fetchone()[0])

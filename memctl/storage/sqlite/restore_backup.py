@@ -11,20 +11,26 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from memctl.errors import LockedError, RefusedError
+from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.sqlite.backup import (
     back_up_before,
-    opened_backup,
     remove_backup,
-    require_sound,
     verify_checksum,
 )
+from memctl.storage.sqlite.backup_copy import opened_backup, require_sound
 from memctl.storage.sqlite.database import is_busy, table_exists
 from memctl.storage.sqlite.identity import keep_identity, known_identity
 from memctl.storage.sqlite.migrations import require_utf8
 
 
 def restore_backup(
-    db: Connection, path: Path, file: Path, *, now: datetime, lock_wait: float
+    db: Connection,
+    path: Path,
+    file: Path,
+    *,
+    now: datetime,
+    lock_wait: float,
+    progress: Progress = NOBODY,
 ) -> Path:
     """Restore the database from a backup in one transaction; return a copy of the previous state.
 
@@ -33,6 +39,7 @@ def restore_backup(
     MemctlError for a missing or damaged backup, RefusedError or SchemaError for an unsuitable one,
     and LockedError if other programs write for longer than `lock_wait` seconds.
     """
+    progress.phase("checking the backup")
     verify_checksum(file)
     if file.samefile(path) or file.with_name(f"{file.name}-wal").exists():
         raise RefusedError(f"{file} is a database in use, not a backup", "nothing was changed")
@@ -41,7 +48,7 @@ def restore_backup(
         if not table_exists(backup, "agent_memory"):
             raise RefusedError(f"{file} has no table agent_memory", "nothing was changed")
         require_utf8(backup)
-        before = back_up_before("restore", db, path, now=now)
+        before = back_up_before("restore", db, path, now=now, progress=progress)
         identity = known_identity(db)
 
         def give_up_when_locked(status: int, _remaining: int, _whole: int) -> None:
@@ -51,6 +58,7 @@ def restore_backup(
                     f"waited {lock_wait:g} s; nothing was changed",
                 )
 
+        progress.phase("restoring")
         try:
             with pages_like(backup, db, path):
                 backup.backup(db, pages=-1, progress=give_up_when_locked)

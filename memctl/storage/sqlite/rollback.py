@@ -4,19 +4,31 @@ The contents of memctl's own tables are kept in the backup that is always made f
 """
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
 
-from sqlite_utils import Database
-
 from memctl.errors import RefusedError, SchemaError, UsageError, counted
+from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.sqlite import migrations
-from memctl.storage.sqlite.backup import back_up_before, opened_backup, remove_backup
+from memctl.storage.sqlite.backup import (
+    back_up_before,
+    place_before,
+    remove_backup,
+)
+from memctl.storage.sqlite.backup_copy import opened_backup
 from memctl.storage.sqlite.database import count_rows, table_exists, transaction
-from memctl.storage.sqlite.migrate import schema_database
 from memctl.storage.sqlite.migrations import Applied
+from memctl.storage.sqlite.rehearsal import rehearse
+from memctl.storage.sqlite.steps import (
+    HOW_TO_RUN,
+    StepScript,
+    script_text,
+    script_to_roll_back,
+)
 
 # The write lock is held for 0.7 s at 100,000 memories, and for 9.4 s at 1,000,000.
 MANY_MEMORIES = 100_000
@@ -26,13 +38,32 @@ MANY_MEMORIES = 100_000
 class RollbackResult:
     """The steps that were rolled back, and the backup that has the archived memories."""
 
+    database: str
+    schema_step: int  # after the rollback
     rolled_back: list[str]
     backup: str | None
-    archived_in_backup: int
+    archived_in_backup: int  # of which none is left in the database
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class RollbackPreview(RollbackResult):
+    """What a rollback would do, what it would remove from the schema, and its SQL."""
+
+    dry_run: bool = True
+    to_confirm: str | None = None  # what --yes confirms
+    removes: list[str] | None = None  # None: unknown, because the schema needs another SQLite
+    sql: str = ""
 
 
 def roll_back(
-    db: Connection, path: Path, *, now: datetime, to: int, confirmed: bool
+    db: Connection,
+    path: Path,
+    *,
+    now: datetime,
+    to: int,
+    confirmed: bool,
+    progress: Progress = NOBODY,
 ) -> RollbackResult:
     """Roll back every step above version `to`, the newest first, in one transaction.
 
@@ -40,46 +71,105 @@ def roll_back(
     would be lost, or if the archive would leave the database or the lock would be long and
     `confirmed` is false.
     """
+    present = migrations.applied(db)
+    steps = find_steps(db, to=to)
+    if not steps:
+        return RollbackResult(str(path), _last(present, to), [], None, 0)
+    archived = count_rows(db, "archived_memories") or 0
+    reason = None if confirmed else _to_confirm(db, steps, archived)
+    if reason:
+        raise reason
+    copy = back_up_before("rollback", db, path, now=now, progress=progress)
+    progress.phase("changing the schema")
+    try:
+        with transaction(db):
+            _refuse_to_lose_memories(db, steps)
+            _require_same_archive(db, copy)
+            for record, script in zip(steps, _scripts(steps, present), strict=True):
+                with _translated(record):
+                    for statement in script.statements:
+                        db.execute(statement)
+    except BaseException:
+        if migrations.applied(db) == present:
+            remove_backup(copy)  # nothing was changed, so that it is not needed
+        raise
+    return RollbackResult(str(path), _last(present, to), _names(steps), str(copy), archived)
+
+
+def preview_rollback(db: Connection, path: Path, *, now: datetime, to: int) -> RollbackPreview:
+    """Return what `roll_back` would do; read-only. Raises the same errors, except to confirm."""
+    present = migrations.applied(db)
+    steps = find_steps(db, to=to)
+    archived = count_rows(db, "archived_memories") or 0 if steps else 0
+    scripts = _scripts(steps, present)
+    reason = _to_confirm(db, steps, archived)
+    change = None
+    for number, record in enumerate(steps):
+        done = [statement for script in scripts[: number + 1] for statement in script.statements]
+        with _translated(record):
+            change = rehearse(db, done)
+    copy = place_before("rollback", path, now=now) if steps else None
+    notes = [f"roll back {path.resolve()}: {', '.join(_names(steps)) or 'no step is applied'}"]
+    if archived:
+        notes.append(f"These statements delete {counted(archived, 'archived memory')}.")
+    if copy:
+        notes.append("memctl makes a backup before this; these statements do not.")
+    # One transaction rolls back all steps.
+    whole = [
+        StepScript(
+            ", ".join(script.purpose for script in scripts),
+            [statement for script in scripts for statement in script.statements],
+        )
+    ]
+    return RollbackPreview(
+        database=str(path),
+        schema_step=_last(present, to),
+        rolled_back=_names(steps),
+        backup=str(copy) if copy else None,
+        archived_in_backup=archived,
+        to_confirm=reason.message if reason else None,
+        removes=change.removed if change else None,
+        sql=script_text([*notes, HOW_TO_RUN], [], whole if steps else []),
+    )
+
+
+def find_steps(db: Connection, *, to: int) -> list[Applied]:
+    """Return the applied steps above version `to`, the newest first, after checking the database.
+
+    Raises UsageError if there is no such version, and RefusedError if memories would be lost.
+    """
     migrations.pending(db)  # raises SchemaError for a changed or newer schema
     present = migrations.applied(db)
     if to < 0 or (present and to > present[-1].version):
         newest = present[-1].version if present else 0
         raise UsageError(f"cannot roll back to step {to}", f"the database is at step {newest}")
     steps = [record for record in reversed(present) if record.version > to]
-    if not steps:
-        return RollbackResult(rolled_back=[], backup=None, archived_in_backup=0)
     _refuse_to_lose_memories(db, steps)
-    archived = count_rows(db, "archived_memories") or 0
-    if not confirmed:
-        _ask_to_confirm(db, steps, archived)
-    copy = back_up_before("rollback", db, path, now=now)
+    return steps
+
+
+def _last(present: list[Applied], to: int) -> int:
+    """Return the step of the database after a rollback to a version."""
+    return max((record.version for record in present if record.version <= to), default=0)
+
+
+def _names(steps: list[Applied]) -> list[str]:
+    return [f"{record.version:03}_{record.name}" for record in steps]
+
+
+def _scripts(steps: list[Applied], present: list[Applied]) -> list[StepScript]:
     downs = {step.version: step.down for step in migrations.available()}
-    schema = schema_database(db)
-    try:
-        with transaction(db):
-            _refuse_to_lose_memories(db, steps)
-            _require_same_archive(db, copy)
-            for record in steps:
-                if not record.baseline:
-                    _take_back(schema, record, downs[record.version])
-                schema.table("memctl_migrations").delete(record.version)
-            if steps[-1] == present[0]:
-                schema.table("memctl_migrations").drop()
-    except BaseException:
-        if migrations.applied(db) == present:
-            remove_backup(copy)  # nothing was changed, so that it is not needed
-        raise
-    return RollbackResult(
-        rolled_back=[f"{record.version:03}_{record.name}" for record in steps],
-        backup=str(copy),
-        archived_in_backup=archived,
-    )
+    return [
+        script_to_roll_back(record, downs[record.version], is_first=record == present[0])
+        for record in steps
+    ]
 
 
-def _take_back(schema: Database, record: Applied, down: str) -> None:
-    """Run a down file; DROP COLUMN parses every view and trigger of the database."""
+@contextmanager
+def _translated(record: Applied) -> Iterator[None]:
+    """Translate the error of DROP COLUMN, which parses every view and trigger of the database."""
     try:
-        schema.executescript(down)
+        yield
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
             raise
@@ -100,21 +190,23 @@ def _refuse_to_lose_memories(db: Connection, steps: list[Applied]) -> None:
         )
 
 
-def _ask_to_confirm(db: Connection, steps: list[Applied], archived: int) -> None:
+def _to_confirm(db: Connection, steps: list[Applied], archived: int) -> RefusedError | None:
+    """Return the error for a rollback without --yes, or None if it needs no confirmation."""
     if all(record.baseline for record in steps):
-        return  # only records are removed
+        return None  # only records are removed
     if archived:
-        raise RefusedError(
+        return RefusedError(
             f"{counted(archived, 'archived memory')} would remain only in the backup made first",
             "confirm with --yes; nothing was changed",
         )
-    memories = db.execute("SELECT count(*) FROM agent_memory").fetchone()[0]
+    memories = count_rows(db, "agent_memory") or 0
     if memories > MANY_MEMORIES:
-        raise RefusedError(
+        return RefusedError(
             f"rewriting {memories:,} memories would hold the write lock for seconds, and other"
             " writers could fail",
             "stop them and confirm with --yes; nothing was changed",
         )
+    return None
 
 
 def _require_same_archive(db: Connection, copy: Path) -> None:

@@ -23,6 +23,19 @@ def write_state(db: Connection, key: str, value: object) -> None:
     )
 
 
+def statement_for_state(key: str, value: object) -> str:
+    """Return the statement that sets the value of a key, with both in it."""
+    return (
+        "INSERT OR REPLACE INTO memory_state (key, value)\n"
+        f"VALUES ({text_literal(key)}, {text_literal(json.dumps(value))})"
+    )
+
+
+def text_literal(text: str) -> str:
+    """Return a text without a NUL as SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def delete_state(db: Connection, key: str) -> bool:
     """Delete a key and return whether it existed; must be called in a transaction."""
     deleted = db.execute("DELETE FROM memory_state WHERE key = CAST(? AS TEXT)", (to_bytes(key),))

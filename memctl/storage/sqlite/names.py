@@ -1,0 +1,173 @@
+"""Names in the database, for shell completion.
+
+Completion must change nothing: the database is opened so that SQLite neither creates nor writes a
+file, and a query ends after a number of rows and a time, with what it has found.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from sqlite3 import Connection
+from typing import Any, Literal
+
+from memctl.errors import NoDatabaseError
+from memctl.storage.sqlite.database import require_file
+from memctl.storage.text import from_bytes, to_bytes
+
+MOST_NAMES = 100
+MOST_RUNS = 50
+MOST_SECONDS = 0.3  # for all queries of one completion
+STEPS_BETWEEN_LOOKS = 1000  # of SQLite's virtual machine, at the clock
+
+# https://www.sqlite.org/fileformat.html#file_format_version_numbers
+HEADER_VERSIONS = 18  # bytes
+WAL = b"\2\2"
+
+Table = Literal["agent_memory", "archived_memories"]
+ACTIVE: Sequence[Table] = ("agent_memory",)
+ARCHIVED: Sequence[Table] = ("archived_memories",)
+BOTH: Sequence[Table] = (*ACTIVE, *ARCHIVED)
+
+
+@contextmanager
+def open_for_names(path: Path) -> Iterator[Connection]:
+    """Open the database without creating or writing a file, not even beside it.
+
+    A database in WAL mode without a log is complete, and SQLite need not know whether another
+    process has it open. With a log but without its index, which SQLite would create, no process has
+    it open: the log was left by a crash. Raises NoDatabaseError if there is no database that can be
+    read in this way.
+    """
+    require_file(path)
+    path = path.resolve()
+    log, index = (path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))
+    has_log = log.exists() and log.stat().st_size > 0
+    if has_log and not index.exists():
+        raise NoDatabaseError(f"{path} needs recovery")
+    with path.open("rb") as file:
+        in_wal_mode = file.read(HEADER_VERSIONS + 2)[HEADER_VERSIONS:] == WAL
+    uri = f"{path.as_uri()}?mode=ro{'&immutable=1' if in_wal_mode and not has_log else ''}"
+    deadline = time.monotonic() + MOST_SECONDS
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=0)
+    try:
+        db.text_factory = from_bytes
+        db.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
+        yield db
+    finally:
+        db.close()
+
+
+def agents_like(db: Connection, start: str) -> list[str]:
+    """Return the names of agents that begin with a text."""
+    return _from_tables(db, _next_agents, BOTH, _range(start))
+
+
+def types_of(db: Connection, start: str, *, agent: str) -> list[str]:
+    """Return the types of an agent's memories that begin with a text."""
+    return _from_tables(db, _types, BOTH, {**_range(start), "agent": to_bytes(agent)})
+
+
+def keys_of(
+    db: Connection, start: str, tables: Sequence[Table], *, agent: str, type: str | None
+) -> list[str]:
+    """Return the keys of an agent's memories, of any type or one, that begin with a text."""
+    parameters = {
+        **_range(start),
+        "agent": to_bytes(agent),
+        "type": None if type is None else to_bytes(type),
+    }
+    return _from_tables(db, _keys, tables, parameters)
+
+
+def ids_of(db: Connection, start: str, tables: Sequence[Table], *, agent: str) -> list[str]:
+    """Return the ids of an agent's memories that begin with a text."""
+    return _from_tables(db, _ids, tables, {**_range(start), "agent": to_bytes(agent)})
+
+
+RUNS = """
+    SELECT CAST(run_id AS TEXT), job || ', ' || started_at
+    FROM memory_runs
+    WHERE substr(CAST(run_id AS TEXT), 1, length(:start)) = :start
+      AND (:jobs IS NULL
+           OR (job IN (SELECT value FROM json_each(:jobs))
+               AND json_valid(counts) AND json_extract(counts, '$.archived') IS NOT 0))
+    ORDER BY run_id DESC
+    LIMIT :most
+"""
+
+
+def runs_like(db: Connection, start: str, *, jobs: Sequence[str] | None) -> list[tuple[str, str]]:
+    """Return the newest runs whose number begins with a text, each with its job and time.
+
+    With `jobs`, only runs of these that archived something.
+    """
+    listed = None if jobs is None else json.dumps(jobs)
+    return _rows(db, RUNS, {"start": start, "jobs": listed, "most": MOST_RUNS})
+
+
+def _next_agents(table: Table) -> str:
+    """Read one row per agent from the index, not one per memory."""
+    return f"""
+        WITH RECURSIVE found(name) AS (
+            SELECT min(agent_id) FROM {table} WHERE agent_id >= CAST(:start AS TEXT)
+            UNION ALL
+            SELECT (SELECT min(agent_id) FROM {table} WHERE agent_id > found.name)
+            FROM found
+            WHERE found.name < CAST(:end AS TEXT)
+        )
+        SELECT name FROM found WHERE name < CAST(:end AS TEXT) LIMIT :most
+    """
+
+
+def _types(table: Table) -> str:
+    return f"""
+        SELECT DISTINCT type FROM {table}
+        WHERE agent_id = CAST(:agent AS TEXT)
+          AND type >= CAST(:start AS TEXT) AND type < CAST(:end AS TEXT)
+        LIMIT :most
+    """
+
+
+def _keys(table: Table) -> str:
+    return f"""
+        SELECT DISTINCT key FROM {table}
+        WHERE agent_id = CAST(:agent AS TEXT)
+          AND (:type IS NULL OR type = CAST(:type AS TEXT))
+          AND key >= CAST(:start AS TEXT) AND key < CAST(:end AS TEXT)
+        LIMIT :most
+    """
+
+
+def _ids(table: Table) -> str:
+    return f"""
+        SELECT DISTINCT id FROM {table}
+        WHERE agent_id = CAST(:agent AS TEXT)
+          AND id >= CAST(:start AS TEXT) AND id < CAST(:end AS TEXT)
+        LIMIT :most
+    """
+
+
+def _range(start: str) -> dict[str, Any]:
+    """Return the parameters for texts that begin with a text: 255 is in no UTF-8."""
+    content = to_bytes(start)
+    return {"start": content, "end": content + b"\xff", "most": MOST_NAMES}
+
+
+def _from_tables(
+    db: Connection, query: Any, tables: Sequence[Table], parameters: Mapping[str, Any]
+) -> list[str]:
+    """Return the names that a query finds in tables, sorted and each once."""
+    found = {name for table in tables for (name,) in _rows(db, query(table), parameters)}
+    return sorted(name for name in found if isinstance(name, str))[:MOST_NAMES]
+
+
+def _rows(db: Connection, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Return the rows that a query finds before an error, such as the end of its time."""
+    rows = []
+    with suppress(sqlite3.Error):
+        for row in db.execute(query, parameters):
+            rows.append(row)
+    return rows
