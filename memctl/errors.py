@@ -146,3 +146,12 @@ def explained(error: Exception) -> MemctlError:
     """Return the error to report for any exception, also for a bug."""
     known = error if isinstance(error, MemctlError) else shortage(error)
     return known or MemctlError(f"{type(error).__name__}: {error}", "this is a bug of memctl")
+
+
+def ledger_text(error: BaseException | None) -> str | None:
+    """Return the error of a run as the ledger records it."""
+    if error is None:
+        return None
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        return "stopped by a signal"
+    return str(error) if isinstance(error, MemctlError) else f"{type(error).__name__}: {error}"

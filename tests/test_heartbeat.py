@@ -318,6 +318,6 @@ def test_the_secret_in_the_url_is_not_shown(
     text = memctl.ok("config", "show", *configured).out
     document = memctl.ok("config", "show", "--json", *configured).json
 
-    (shown,) = (row for row in document["settings"] if row["key"] == "heartbeat.url")
+    (shown,) = (row for row in document["settings"] if row["setting"] == "heartbeat.url")
     assert shown["value"] == f"http://127.0.0.1:{server.port}/..."
     assert SECRET not in text

@@ -376,7 +376,7 @@ def test_a_missing_program_is_found_by_config_validate(migrated: Memctl, tmp_pat
     answer = migrated("config", "validate", "--json", *options)
 
     assert answer.exit_code == 2
-    assert [(problem["key"], problem["message"]) for problem in answer.json["problems"]] == [
+    assert [(problem["setting"], problem["message"]) for problem in answer.json["problems"]] == [
         ("hooks.success", "there is no program 'no-such' that this user can run"),
         ("hooks.failure", "there is no program '/no/such' that this user can run"),
     ]

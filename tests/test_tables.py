@@ -374,7 +374,9 @@ def test_a_table_off_a_terminal_has_the_ids_numbers_and_times_of_the_json_form(o
 
 # Single characters as a terminal shows them: of one cell, of two, and with a combining one.
 CHARACTERS = st.sampled_from(["a", "Z", "9", "-", "[", "é", "e\u0301", "記", "한", "🤖", "\uff46"])
-WORDS = st.lists(CHARACTERS, min_size=1, max_size=60).map("".join)
+WORDS = (
+    st.lists(CHARACTERS, min_size=1, max_size=20) | st.lists(CHARACTERS, min_size=20, max_size=60)
+).map("".join)
 SENTENCES = st.lists(WORDS, min_size=1, max_size=6).map(" ".join)
 COLUMNS = st.lists(
     st.builds(
@@ -419,7 +421,8 @@ def test_any_table_fits_any_width_and_keeps_what_it_must(
         texts = shown.get(column.heading, whole[column.heading])
         for text, all_of_it in zip(texts, whole[column.heading], strict=True):
             assert text == all_of_it or (prose and shortened(text, all_of_it))
-            assert text == all_of_it or cells(text) >= min(column.least, cells(all_of_it)) - 1
+            if "\n\n" not in printed:  # else, a block has as many cells as it has beside its names
+                assert cells(text) >= min(column.least, cells(all_of_it)) - 1
 
 
 @examples(times=5)
@@ -439,7 +442,7 @@ def test_a_table_of_no_width_loses_nothing(
 @examples(times=10)
 @given(
     facts=st.lists(st.tuples(WORDS, SENTENCES), min_size=1, max_size=5),
-    width=st.none() | st.integers(20, 240),
+    width=st.none() | st.integers(20, 60) | st.integers(20, 240),
 )
 def test_any_facts_are_wrapped_to_any_width_and_keep_everything(
     facts: list[tuple[str, str]], width: int | None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, Self, TypeVar
 
 from memctl.config.policies import Policy
-from memctl.errors import MemctlError, NotFoundError, RefusedError, UsageError
+from memctl.errors import NotFoundError, RefusedError, UsageError, ledger_text
 from memctl.jobs.tally import JobTally
 from memctl.jobs.watchdog import Watch, after_run, deliver_alerts, keep_failure, take_in_spool
 from memctl.storage.engines import exclusive, open_store
@@ -366,7 +366,7 @@ def _record(
             longest_lock_ms=batches.longest_lock_ms,
             complete=bool(result and not (result.tally.remaining or request.partial)),
             counts=result.counts if result else None,
-            error=_name(error),
+            error=ledger_text(error),
         )
         store.finish_run(run_id, end)
         outcome.recorded = True
@@ -397,11 +397,3 @@ def clock_error(store: "Store", request: JobRequest) -> RefusedError | None:
 
 def _status(error: BaseException) -> FailureStatus:
     return "refused" if isinstance(error, (RefusedError, NotFoundError)) else "failed"
-
-
-def _name(error: BaseException | None) -> str | None:
-    if error is None:
-        return None
-    if isinstance(error, (KeyboardInterrupt, SystemExit)):
-        return "stopped by a signal"
-    return str(error) if isinstance(error, MemctlError) else f"{type(error).__name__}: {error}"

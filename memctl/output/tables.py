@@ -225,7 +225,7 @@ def table_text(
 def _widths(
     columns: Sequence[Column], texts: Sequence[Sequence[str]], width: int | None
 ) -> dict[int, int] | None:
-    """Return the width of each column that is shown, by its number; None if rank 0 does not fit."""
+    """Return the width of each column that is shown, by its number; None if they do not fit."""
     from rich.cells import cell_len
 
     wanted = [
@@ -235,7 +235,9 @@ def _widths(
     if width is None:
         return dict(enumerate(wanted))
     least = [
-        cells if column.whole or column.numeric else min(cells, column.least)
+        cells
+        if column.whole or column.numeric
+        else min(cells, max(column.least, *map(cell_len, column.heading.split("\n")), 0))
         for column, cells in zip(columns, wanted, strict=True)
     ]
     shown: list[int] = []
@@ -246,6 +248,8 @@ def _widths(
             left -= least[number] + BETWEEN
         elif not columns[number].rank:
             return None
+    if not shown:
+        return None
     widths = {number: least[number] for number in sorted(shown)}
     growing = [number for number in widths if widths[number] < wanted[number]]
     while left and growing:  # share what is left evenly
