@@ -16,9 +16,9 @@ from typing import Any, Self, get_args
 from memctl.config.settings import load_settings
 from memctl.errors import UsageError
 from memctl.jobs.cleanup import cleanup
-from memctl.jobs.engine import JobContext, JobRequest, perform, require_lock_wait
+from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.restore import RestoreConflict, restore
-from memctl.storage.engines import open_store
+from memctl.storage.engines import open_store, require_lock_wait
 from memctl.storage.matching import SearchedText
 from memctl.storage.memory import (
     ArchivedMemory,

@@ -3,9 +3,10 @@
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -507,3 +508,55 @@ def test_invalid_options_of_lists_are_usage_errors(
 
     assert answer.exit_code == 2
     assert complaint(answer) == f"memctl: {message}"
+
+
+# Files of other users
+
+
+def without(memctl: Memctl, *capabilities: str) -> Memctl:
+    """Return the program without some powers of root."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can create files of other users")
+    prefix = ("setpriv", f"--bounding-set={','.join(f'-{name}' for name in capabilities)}")
+    if shutil.which("setpriv") is None or subprocess.run([*prefix, "true"]).returncode:
+        pytest.skip("setpriv cannot take powers away here")
+    return replace(memctl, prefix=prefix)
+
+
+def test_a_backup_that_cannot_be_removed_is_named_after_the_new_one_was_made(
+    migrated: Memctl, tmp_path: Path
+) -> None:
+    directory = tmp_path / "backups"
+    directory.mkdir()
+    words = ("backup", "-o", str(directory))
+    old = migrated.at(NOW - timedelta(days=1)).ok(*words, "--json").json["path"]
+    os.chown(old, 12345, 12345)
+    os.chown(directory, 12345, 12345)
+    directory.chmod(0o1777)  # files can be removed only by their owners
+
+    answer = without(migrated, "fowner")(*words, "--keep", "1")
+
+    assert answer == Answer(
+        1,
+        "",
+        f"memctl: {directory / FIRST} was created, but {Path(old).name} cannot be removed"
+        " (Operation not permitted); check the permissions of the directory\n",
+    )
+    assert {Path(old).name, FIRST, f"{FIRST}.json"} <= {file.name for file in directory.iterdir()}
+    migrated.ok("backup", "--verify", str(directory / FIRST))
+
+
+def test_a_backup_that_cannot_be_read_does_not_count(migrated: Memctl) -> None:
+    files = [
+        Path(migrated.at(NOW - timedelta(days=day)).ok("backup", "--json").json["path"])
+        for day in (1, 2, 3)
+    ]
+    files[0].chmod(0)
+    limited = without(migrated, "dac_override", "dac_read_search")
+
+    listed = limited.ok("backup", "--list").json
+    removed = limited.ok("backup", "--keep", "2", "--json").json["removed"]
+
+    assert [row["verified"] for row in listed] == ["unreadable", "when_created", "when_created"]
+    assert removed == [str(files[2])]
+    assert files[0].exists()

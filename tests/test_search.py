@@ -470,7 +470,8 @@ def test_a_table_never_acts_on_the_terminal(migrated: Memctl, db: sqlite3.Connec
     [
         pytest.param("needle", "needle", id="all of it"),
         pytest.param("two\n\tneedles ", "two needles", id="on one line"),
-        pytest.param("x" * 50 + "NEEDLE", f"…{'x' * 8}NEEDLE", id="the end"),
+        pytest.param("x" * 16 + "NEEDLE", f"{'x' * 16}NEEDLE", id="near the beginning"),
+        pytest.param("x" * 17 + "NEEDLE", f"…{'x' * 8}NEEDLE", id="the end"),
         pytest.param("needle" + "x" * 100, f"needle{'x' * 74}…", id="the beginning"),
         pytest.param("ß" * 50 + "needle", f"…{'ß' * 8}needle", id="after longer letters"),
         pytest.param("e\u0301" * 50 + "needle", f"…{'é' * 8}needle", id="after accents"),

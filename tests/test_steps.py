@@ -107,7 +107,12 @@ READING = re.compile(
 
 def writing(traced: list[str]) -> list[str]:
     """Return the statements of a trace that can change a database."""
-    return [statement for statement in normal(traced) if statement and not READING.match(statement)]
+    found = [statement for statement in normal(traced) if statement]
+    found = [statement for statement in found if not READING.match(statement)]
+    for number in reversed(range(len(found) - 1)):
+        if found[number : number + 2] == ["BEGIN", "COMMIT"]:  # it only read
+            del found[number : number + 2]
+    return found
 
 
 @pytest.fixture

@@ -50,6 +50,9 @@ LISTS = {
     "archived one -t": "archived one",
     "archived one --wide": "archived one",
     "archived one --columns archive_id,id,metadata,archived_at,key -t": "archived one",
+    "search gone --agent one -t": "search gone --agent one",
+    "search gone --wide": "search gone",
+    "agents -t": "",
     "events -t": "events",
     "events --wide": "events",
     "events --columns event_id,memory_id,at,detail -t": "events",
@@ -78,14 +81,14 @@ OTHERS = {
 }
 FACTS = ("config show", "config validate --config wrong.toml", "check")
 WITH_IDS = (
-    *("list one -t", "archived one -t", "cleanup -n --list", "decay -n --list"),
+    *("list one -t", "archived one -t", "search gone -t", "cleanup -n --list", "decay -n --list"),
     *("promote -n --list", "run -n --list", "summary one -t"),
 )
 UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 # The headings of what may be shortened.
 PROSE = {"type", "key", "value", "metadata", "detail", "error", "counts", "why", "outcome"} | {
-    *("policy", "name", "host", "baseline")
+    *("policy", "name", "host", "baseline", "excerpt")
 }
 
 # The field of each heading that is not the name of its field.
@@ -102,6 +105,7 @@ FIELDS = {
     "charged": "last_decay_at",
     "promoted": "promoted_at",
     "days old": "age_days",
+    "found in": "found_in",
     "memory": "memory_id",
     "run": "run_id",
     "started": "started_at",

@@ -42,6 +42,7 @@ TABLE = {
     "run_id": 4,
     "value": 5,
 }
+TABLE_OF_ALL = {**TABLE, "agent_id": 1, "type": 2}
 
 AgentOfIds = Annotated[
     str | None, typer.Argument(metavar="AGENT", help="Agent name; optional with --run.")
@@ -105,7 +106,8 @@ def archived(
             limit=page.most + 1,
             offset=page.offset,
         )
-    show_records(page.page(found, call, command="archived"), TABLE, chosen)
+    ranks = TABLE if agent else TABLE_OF_ALL
+    show_records(page.page(found, call, command="archived"), ranks, chosen)
 
 
 def archive(

@@ -45,6 +45,7 @@ TABLE = {
     "expires_at": 3,
     "value": 5,
 }
+TABLE_OF_ALL = {**TABLE, "agent_id": 1, "type": 2}
 
 TYPE = typer.Argument(metavar="TYPE", help=f"One of {', '.join(TYPES)}.")
 KeyArgument = Annotated[
@@ -152,7 +153,7 @@ def list_(
         require_agent(db, agent)
         require_known_type(db, type_)
         found = list_memories(db, which, limit=limit, offset=offset)
-    show_records(map(asdict, found), TABLE, chosen)
+    show_records(map(asdict, found), TABLE if agent else TABLE_OF_ALL, chosen)
 
 
 def forget(

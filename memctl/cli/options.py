@@ -15,10 +15,10 @@ import typer
 
 from memctl.config.settings import Settings, load_settings
 from memctl.errors import UsageError, name_like
-from memctl.jobs.engine import MOST_LOCK_WAIT
 from memctl.output.messages import LogFormat
 from memctl.output.tables import Format, Output
 from memctl.output.terminal import show_notice
+from memctl.storage.engines import MOST_LOCK_WAIT
 from memctl.storage.rows import MOST_ROWS
 from memctl.storage.sqlite.database import database_path
 from memctl.storage.sqlite.files import output_path

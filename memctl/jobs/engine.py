@@ -24,16 +24,6 @@ from memctl.storage.spool import FailureStatus
 if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.store import Batches, Change, Store
 
-MOST_LOCK_WAIT = 86400  # seconds
-
-
-def require_lock_wait(lock_wait: float) -> None:
-    """Raise UsageError unless it is a valid number of seconds."""
-    if not isinstance(lock_wait, int | float) or not 0 <= lock_wait <= MOST_LOCK_WAIT:
-        raise UsageError(
-            f"invalid lock_wait {lock_wait!r}", f"pass seconds from 0 to {MOST_LOCK_WAIT}"
-        )
-
 
 class JobRequest(NamedTuple):
     """The options of a run.

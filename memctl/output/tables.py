@@ -40,6 +40,8 @@ class Column(NamedTuple):
 BEGIN_A_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 BETWEEN = 2  # cells between columns
+LAST_USUAL_RANK = 1  # the prose of these columns comes before columns of higher ranks
+COMFORTABLE = 24  # cells of prose
 
 
 def show_records(records: Iterable[Mapping[str, object]], ranks: Ranks, output: Output) -> None:
@@ -240,24 +242,30 @@ def _widths(
         else min(cells, max(column.least, *map(cell_len, column.heading.split("\n")), 0))
         for column, cells in zip(columns, wanted, strict=True)
     ]
-    shown: list[int] = []
+    widths: dict[int, int] = {}
     left = width + BETWEEN
     for number in sorted(range(len(columns)), key=lambda number: columns[number].rank):
+        if columns[number].rank > LAST_USUAL_RANK:
+            left -= _widen(widths, [min(cells, COMFORTABLE) for cells in wanted], left)
         if least[number] + BETWEEN <= left:
-            shown.append(number)
+            widths[number] = least[number]
             left -= least[number] + BETWEEN
         elif not columns[number].rank:
             return None
-    if not shown:
-        return None
-    widths = {number: least[number] for number in sorted(shown)}
-    growing = [number for number in widths if widths[number] < wanted[number]]
-    while left and growing:  # share what is left evenly
-        for number in growing[:left]:
+    _widen(widths, wanted, left)
+    return {number: widths[number] for number in sorted(widths)} or None
+
+
+def _widen(widths: dict[int, int], wanted: Sequence[int], left: int) -> int:
+    """Share out at most `left` cells among columns narrower than wanted; return how many."""
+    used = 0
+    while growing := [number for number in widths if widths[number] < wanted[number]]:
+        for number in growing[: left - used]:
             widths[number] += 1
-            left -= 1
-        growing = [number for number in growing if widths[number] < wanted[number]]
-    return widths
+            used += 1
+        if used >= left:
+            break
+    return used
 
 
 def _blocks_text(

@@ -5,12 +5,23 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memctl.errors import UsageError
 from memctl.storage.sqlite import locking
 from memctl.storage.sqlite.database import open_database, require_file
 from memctl.storage.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.store import Store
+
+MOST_LOCK_WAIT = 86400  # seconds
+
+
+def require_lock_wait(lock_wait: float) -> None:
+    """Raise UsageError unless it is a valid number of seconds."""
+    if not isinstance(lock_wait, int | float) or not 0 <= lock_wait <= MOST_LOCK_WAIT:
+        raise UsageError(
+            f"invalid lock_wait {lock_wait!r}", f"pass seconds from 0 to {MOST_LOCK_WAIT}"
+        )
 
 
 @contextmanager

@@ -23,7 +23,9 @@ FIELDS = get_args(SearchedField)
 FOLDED_FROM_OTHERS = ";`afiklnst"
 
 LONGEST_EXCERPT = 80  # characters
-BEFORE_MATCH = 8  # characters of it; few, so that a narrow table shows the text itself
+# So many characters before the text are kept or, if there are more, shortened to fewer: a narrow
+# table cuts the end of an excerpt, but is to show the text.
+MOST_BEFORE, FEWER_BEFORE = 16, 8
 
 
 def fold(text: str) -> str:
@@ -99,7 +101,8 @@ class SearchedText:
     def excerpt(self, text: str) -> str:
         """Return the part of a text around the searched one, or else its beginning, on one line."""
         shown = normalize("NFC", text)
-        first = max(0, self._position(shown) - BEFORE_MATCH)
+        position = self._position(shown)
+        first = 0 if position <= MOST_BEFORE else position - FEWER_BEFORE
         while first and combining(shown[first]):
             first -= 1
         last = first + LONGEST_EXCERPT

@@ -9,6 +9,7 @@ from memctl.output.contract.backups import (
     BackupLine,
     BackupPreviewDocument,
     RestoredDocument,
+    RotatedLine,
     VerifiedDocument,
 )
 from memctl.output.contract.databases import OnDatabases
@@ -378,6 +379,7 @@ COMMANDS: dict[str, Any] = {
         | RestoredDocument
         | list[BackupLine]
         | OnDatabases[BackupDocument | BackupPreviewDocument]
+        | list[RotatedLine]
     ),
     "pause": PauseDocument,
     "resume": ResumeDocument,
