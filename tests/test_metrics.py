@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import platform
 import re
 import shutil
 import sqlite3
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from memctl import __version__
 from memctl.insight.metrics import read_metrics
 from tests.support.database import insert_memory
 from tests.support.odd_values import ODD_AGENTS
@@ -342,17 +344,33 @@ def test_the_text_for_prometheus_has_every_figure(fleet: Memctl, db: sqlite3.Con
         "importance_average": (None, 8.0, 2.0),
         "accessed_memories": (0, 1, 0),
         "accesses_at_least": (0, 3, 0),
-        "expired_daily": (0.25, 0.0, 0.0),
-        "archived_daily": (0.25, 0.0, 0.0),
         "storage_bytes": (3, 6, 1508),
     }
     types = ("build_agent", "context"), ("build_agent", "learning"), ("агент 🤖", "learning")
-    assert samples == [
+    archived = {"expired": 1, "forgotten": 0, "deleted": 0, "replaced": 0, "imported": 0}
+    finished = {"cleanup": 1, "decay": 0, "promote": 0, "snapshot": 3, "prune": 0}
+    place = f'database="{fleet.database}"'
+    assert [sample.replace(f"{place},", "").replace(f"{{{place}}}", "") for sample in samples] == [
         *(
             f'memctl_{name}{{agent="{agent}",type="{type_}"}} {value}'
             for name, values in of_types.items()
             for (agent, type_), value in zip(types, values, strict=True)
             if value is not None
+        ),
+        *(
+            f'memctl_memories_archived_total{{reason="{reason}"}} {count}'
+            for reason, count in {**archived, "manual": 0}.items()
+        ),
+        "memctl_memories_restored_total 0",
+        "memctl_memories_pruned_total 0",
+        "memctl_memories_decayed_total 0",
+        "memctl_memories_promoted_total 0",
+        "memctl_memories_imported_total 0",
+        "memctl_alerts_total 0",
+        *(
+            f'memctl_runs_total{{job="{job}",status="{status}"}} {count if status == "ok" else 0}'
+            for job, count in finished.items()
+            for status in ("ok", "failed", "refused")
         ),
         'memctl_job_last_start_timestamp_seconds{job="cleanup"} 1795427038',
         'memctl_job_last_start_timestamp_seconds{job="snapshot"} 1795599838',
@@ -364,10 +382,38 @@ def test_the_text_for_prometheus_has_every_figure(fleet: Memctl, db: sqlite3.Con
         'memctl_job_last_longest_lock_seconds{job="snapshot"} 0.0025',
         'memctl_job_consecutive_failures{job="cleanup"} 0',
         'memctl_job_consecutive_failures{job="snapshot"} 0',
+        "memctl_paused 0",
+        "memctl_schema_step 2",
         f"memctl_database_size_bytes {size}",
         f"memctl_database_wal_bytes {wal}",
         "memctl_read_timestamp_seconds 1795686238",
+        'memctl_findings{severity="error"} 0',
+        'memctl_findings{severity="warning"} 1',
+        'memctl_findings{severity="info"} 1',
+        f'memctl_build_info{{version="{__version__}",sqlite="{sqlite3.sqlite_version}",'
+        f'python="{platform.python_version()}"}} 1',
     ]
+
+
+def test_prometheus_sees_a_pause_and_only_findings_that_are_cheap(
+    fleet: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(expires_at="soon")  # only a look at all memories finds it
+    before = fleet.ok("metrics", "--prometheus").out
+    fleet.ok("pause", "--reason", "deploying")
+
+    paused = fleet.ok("metrics", "--prometheus").out
+
+    severities = [finding["severity"] for finding in fleet("check", "--json").json["findings"]]
+    assert (counted(before, "memctl_paused"), counted(paused, "memctl_paused")) == ([0], [1])
+    assert counted(before, "memctl_findings") == [0, 1, 1]
+    assert counted(paused, "memctl_findings") == [0, 1, 2]
+    assert severities.count("warning") > 1
+
+
+def counted(text: str, name: str) -> list[int]:
+    """Return the values of the samples of a metric."""
+    return [int(value) for value in re.findall(rf"^{name}\{{.*\}} (\d+)$", text, re.MULTILINE)]
 
 
 def remember_odd_names(db: sqlite3.Connection) -> None:
@@ -408,7 +454,7 @@ def test_odd_names_stay_distinct_and_are_escaped(
     printed = migrated.ok("metrics", form).out
 
     assert all(character.isprintable() or character == "\n" for character in printed)
-    assert len(set(re.findall(r"^memctl_memories.*", printed, re.MULTILINE))) == (
+    assert len(set(re.findall(r"^memctl_memories\{.*", printed, re.MULTILINE))) == (
         len(ODD_AGENTS) if form == "--prometheus" else 0
     )
 

@@ -20,7 +20,15 @@ from hypothesis import strategies as st
 
 from memctl.config.jobs import JOBS
 from memctl.errors import UsageError
-from memctl.output.schedule import Installation, crontab, systemd_units
+from memctl.output.schedule import (
+    COMMANDS,
+    RUN,
+    Installation,
+    ScheduledCommand,
+    crontab,
+    systemd_units,
+)
+from tests.support.cron import cron_commands, crontab_lines
 from tests.support.ledger import jobs_run
 from tests.support.processes import eventually
 from tests.support.program import PROGRAM, Memctl
@@ -31,7 +39,7 @@ ROOT = Path(__file__).parent.parent
 # The installation in the samples.
 SAMPLE = Installation(
     program=["/opt/memctl/bin/memctl"],
-    database=Path("/var/lib/harness/data/harness.db"),
+    databases=[Path("/var/lib/harness/data/harness.db")],
     configuration=None,
     owner="harness",
 )
@@ -47,16 +55,23 @@ NAMES = st.text(
 ).filter(lambda name: name not in (".", "..") and name.isprintable())
 
 
-def crontab_line(text: str) -> str:
-    """Return the only line that is not a comment."""
-    (line,) = (line for line in text.splitlines() if not line.startswith("#"))
-    return line
+WARNING = (
+    "schedule: {} belongs to root, as whom the jobs would run; change the owner with chown to the"
+    " user of the service\n"
+)
 
 
-def cron_command(text: str) -> str:
-    """Return what cron gives to the shell: `\\%` is a percent sign, a bare one ends the command."""
-    command = crontab_line(text).split(maxsplit=5)[5]
-    return re.split(r"(?<!\\)%", command)[0].replace("\\%", "%")
+def settings_in(unit: str) -> dict[str, str]:
+    """Return the settings of a unit."""
+    return dict(line.split("=", 1) for line in unit.splitlines() if "=" in line and line[0] != "#")
+
+
+@pytest.fixture
+def owned(migrated: Memctl) -> Memctl:
+    """The program, pointed at a database that does not belong to root."""
+    if os.geteuid() == 0:
+        os.chown(migrated.database, 65534, 65534)
+    return migrated
 
 
 # The samples
@@ -72,30 +87,110 @@ def test_the_samples_are_up_to_date() -> None:
 # The text
 
 
-def test_the_line_for_cron_names_this_program_and_this_database(migrated: Memctl) -> None:
-    printed = migrated.ok("schedule", "--cron")
+def test_the_lines_for_cron_name_this_program_and_this_database(owned: Memctl) -> None:
+    printed = owned.ok("schedule", "--cron")
 
-    assert crontab_line(printed.out) == (
-        f"7,22,37,52 * * * *  {PROGRAM} run --db {migrated.database}"
-        " --max-seconds 600 --lock-wait 600"
-    )
+    database = owned.database
+    assert crontab_lines(printed.out) == [
+        f"7,22,37,52 * * * *  {PROGRAM} run --db {database} --max-seconds 600 --lock-wait 600",
+        f"30 4 * * *  {PROGRAM} backup --db {database} --keep-daily 7 --keep-weekly 4"
+        " --lock-wait 600",
+        f"45 5 * * *  {PROGRAM} check --db {database} --quiet",
+    ]
     assert printed.err == ""
 
 
-def test_the_units_name_this_program_this_database_and_its_owner(migrated: Memctl) -> None:
-    owner = pwd.getpwuid(migrated.database.stat().st_uid).pw_name
+def test_the_units_name_this_program_this_database_and_its_owner(owned: Memctl) -> None:
+    owner = pwd.getpwuid(owned.database.stat().st_uid).pw_name
 
-    printed = migrated.ok("schedule", "--systemd").out
+    printed = owned.ok("schedule", "--systemd")
 
-    service, timer = printed.split("\n# memctl.timer\n")
-    assert service.startswith("# memctl.service\n[Unit]\n")
-    assert f"\nUser={owner}\n" in service
-    assert (
-        f"\nExecStart={PROGRAM} run --db {migrated.database}"
-        " --max-seconds 600 --lock-wait 600 --log-format journal\n"
-    ) in service
-    assert f"\nReadWritePaths={migrated.database.parent}\n" in service
-    assert "\nOnCalendar=*:7/15\n" in timer
+    names = re.findall(r"^# (\S+[.](?:service|timer))$", printed.out, re.MULTILINE)
+    texts = re.split(r"^# \S+[.](?:service|timer)\n", printed.out, flags=re.MULTILINE)[1:]
+    units = {name: settings_in(text) for name, text in zip(names, texts, strict=True)}
+    where, journal = f"--db {owned.database}", "--log-format journal"
+    assert printed.err == ""
+    assert {
+        name: (unit["User"], unit["ExecStart"], unit["ReadWritePaths"])
+        for name, unit in units.items()
+        if "User" in unit
+    } == {
+        f"{name}.service": (owner, f"{PROGRAM} {command} {journal}", str(owned.database.parent))
+        for name, command in {
+            "memctl": f"run {where} --max-seconds 600 --lock-wait 600",
+            "memctl-backup": f"backup {where} --keep-daily 7 --keep-weekly 4 --lock-wait 600",
+            "memctl-check": f"check {where} --quiet",
+        }.items()
+    }
+    assert {
+        name: unit["OnCalendar"] for name, unit in units.items() if name.endswith(".timer")
+    } == {"memctl.timer": "*:7/15", "memctl-backup.timer": "4:30", "memctl-check.timer": "5:45"}
+    assert names[-1] == "memctl-failure@.service"
+
+
+def test_every_service_reports_its_failure_and_names_the_manual() -> None:
+    units = {name: settings_in(text) for name, text in systemd_units(SAMPLE).items()}
+
+    assert {unit["Documentation"] for unit in units.values()} == {"man:memctl(1)"}
+    assert {name: unit["OnFailure"] for name, unit in units.items() if "OnFailure" in unit} == {
+        f"{name}.service": "memctl-failure@%N.service"
+        for name in ("memctl", "memctl-backup", "memctl-check")
+    }
+    assert "OnFailure" not in units["memctl-failure@.service"]
+
+
+def test_the_jobs_give_way_to_the_service_but_are_not_idle() -> None:
+    units = [settings_in(text) for text in systemd_units(SAMPLE).values() if "\nUser=" in text]
+
+    assert {(unit["Nice"], unit["IOSchedulingClass"]) for unit in units} == {("5", "best-effort")}
+
+
+def test_only_runs_reach_the_network_and_write_elsewhere_if_the_settings_need_it() -> None:
+    installation = SAMPLE._replace(network=True, writes=[Path("/srv/a b"), Path("/home/reports")])
+
+    units = {name: settings_in(text) for name, text in systemd_units(installation).items()}
+
+    run, plain = units.pop("memctl.service"), settings_in(systemd_units(SAMPLE)["memctl.service"])
+    changed = {name: value for name, value in run.items() if plain[name] != value}
+    assert changed == {
+        "PrivateNetwork": "no",
+        "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6",
+        "ReadWritePaths": '/var/lib/harness/data "-/srv/a b" -/home/reports',
+        "ProtectHome": "read-only",
+    }
+    assert units == {
+        name: settings_in(text)
+        for name, text in systemd_units(SAMPLE).items()
+        if name != "memctl.service"
+    }
+
+
+def test_a_heartbeat_and_a_directory_of_reports_open_the_sandbox_of_runs(
+    owned: Memctl, tmp_path: Path
+) -> None:
+    file = tmp_path / "memctl.toml"
+    file.write_text(
+        '[heartbeat]\nurl = "https://hc.example.com/x"\n'
+        '[report]\nevery = "weekly"\ndirectory = "reports"\n'
+    )
+
+    printed = owned.ok("schedule", "--systemd", "--config", str(file)).out
+
+    run, *others = re.split(r"^# memctl.*[.]service$", printed, flags=re.MULTILINE)[1:]
+    assert settings_in(run)["PrivateNetwork"] == "no"
+    assert settings_in(run)["ReadWritePaths"] == f"{tmp_path} -{tmp_path}/reports"
+    assert {settings_in(text)["PrivateNetwork"] for text in others} == {"yes"}
+    assert settings_in(others[0])["ReadWritePaths"] == str(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file belong to root")
+@pytest.mark.parametrize("option", ["--cron", "--systemd"])
+def test_jobs_of_root_are_warned_of(migrated: Memctl, option: str) -> None:
+    printed = migrated.ok("schedule", option)
+    quiet = migrated.ok("schedule", option, "--quiet")
+
+    assert printed.err == WARNING.format(migrated.database)
+    assert (quiet.out, quiet.err) == (printed.out, "")
 
 
 def test_relative_paths_and_links_become_absolute(migrated: Memctl, tmp_path: Path) -> None:
@@ -167,36 +262,44 @@ def repeater(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_shell_that_cron_starts_understands_any_path(repeater: Path, names: list[str]) -> None:
     installations = [
         SAMPLE._replace(
-            program=[str(repeater)], database=Path("/", name), configuration=Path("/", name, name)
+            program=[str(repeater)],
+            databases=[Path("/", name)],
+            configuration=Path("/", name, name),
         )
         for name in names
     ]
 
-    script = "\n".join(cron_command(crontab(installation)) for installation in installations)
-    ran = subprocess.run(["/bin/sh", "-c", script], env={}, capture_output=True, check=True)
+    lines = [
+        line for installation in installations for line in cron_commands(crontab(installation))
+    ]
+    ran = subprocess.run(
+        ["/bin/sh", "-c", "\n".join(lines)], env={}, capture_output=True, check=True
+    )
 
     assert ran.stdout.decode() == "".join(
-        "\n".join([*installation.command()[1:], "", ""]) for installation in installations
+        "\n".join([*installation.command(scheduled)[1:], "", ""])
+        for installation in installations
+        for scheduled in COMMANDS
     )
 
 
 @given(NAMES | st.just("back\\slash"))
 def test_a_unit_spells_any_path_as_systemd_reads_it(name: str) -> None:
-    installation = SAMPLE._replace(database=Path("/data", name, "x.db"))
+    installation = SAMPLE._replace(databases=[Path("/data", name, "x.db")])
 
     service = systemd_units(installation)["memctl.service"]
 
-    settings_of = dict(line.split("=", 1) for line in service.splitlines() if "=" in line)
+    settings_of = settings_in(service)
     (writable,) = shlex.split(settings_of["ReadWritePaths"])
     _, *options = shlex.split(settings_of["ExecStart"])
     assert writable.replace("%%", "%") == f"/data/{name}"
     assert [option.replace("$$", "$").replace("%%", "%") for option in options] == (
-        installation.command("--log-format", "journal")[1:]
+        installation.command(RUN, "--log-format", "journal")[1:]
     )
 
 
 def test_the_unit_can_reach_files_in_home_and_temporary_directories() -> None:
-    at_home = SAMPLE._replace(database=Path("/home/harness/harness.db"))
+    at_home = SAMPLE._replace(databases=[Path("/home/harness/harness.db")])
     temporary = SAMPLE._replace(reads=[Path("/tmp/venv")])  # noqa: S108
 
     assert "\nProtectHome=yes\n" in systemd_units(SAMPLE)["memctl.service"]
@@ -208,21 +311,27 @@ def test_the_unit_can_reach_files_in_home_and_temporary_directories() -> None:
 # A bare environment
 
 
-def test_the_printed_line_works_without_path_and_home(migrated: Memctl) -> None:
-    command = cron_command(migrated.ok("schedule", "--cron").out)
+def test_the_printed_lines_work_without_path_and_home(migrated: Memctl) -> None:
+    commands = cron_commands(migrated.ok("schedule", "--cron").out)
 
-    good = subprocess.run(["/bin/sh", "-c", command], env={}, capture_output=True, check=False)
+    good = [
+        subprocess.run(["/bin/sh", "-c", line], env={}, capture_output=True) for line in commands
+    ]
     jobs = jobs_run(migrated.database)
+    backups = list(migrated.database.parent.glob("harness.db.backup-*Z"))
     migrated.database.unlink()
-    bad = subprocess.run(["/bin/sh", "-c", command], env={}, capture_output=True, check=False)
+    bad = [
+        subprocess.run(["/bin/sh", "-c", line], env={}, capture_output=True) for line in commands
+    ]
 
-    assert (good.returncode, good.stdout, good.stderr) == (0, b"", b"")
+    assert [(ran.returncode, ran.stdout, ran.stderr) for ran in good] == [(0, b"", b"")] * 3
     assert jobs == list(JOBS)
-    assert (bad.returncode, bad.stdout) == (10, b"")
-    assert bad.stderr.decode() == (
+    assert len(backups) == 1
+    assert [(ran.returncode, ran.stdout) for ran in bad] == [(10, b"")] * 3
+    assert {ran.stderr.decode() for ran in bad} == {
         f"memctl: there is no database at {migrated.database};"
         " check --db, or create one with `memctl migrate`\n"
-    )
+    }
 
 
 # The real cron
@@ -254,7 +363,7 @@ def test_crontab_finds_nothing_wrong_with_the_line(
     check_crontab: list[str], tmp_path: Path, name: str
 ) -> None:
     file = tmp_path / "crontab"
-    file.write_text(crontab(SAMPLE._replace(database=Path("/", name))))
+    file.write_text(crontab(SAMPLE._replace(databases=[Path("/", name)])))
 
     ran = subprocess.run([*check_crontab, file], capture_output=True, text=True, check=False)
 
@@ -304,7 +413,7 @@ def cron_at_work(spool: Path) -> Iterator[None]:
 def test_debians_cron_runs_the_line_silently_and_prints_one_line_when_it_fails(
     template: Path, memctl: Memctl, tmp_path: Path
 ) -> None:
-    crontab_lines = []
+    schedule = []
     for name in ("good", "missing"):
         folder = tmp_path / name / "50% of it"
         folder.mkdir(parents=True)
@@ -313,14 +422,14 @@ def test_debians_cron_runs_the_line_silently_and_prints_one_line_when_it_fails(
         shell.write_text(RECORDING_SHELL.format(folder=shell.parent))
         shell.chmod(0o755)
         printed = memctl.ok("schedule", "--cron", "--db", str(folder / "harness.db")).out
-        every_minute = crontab_line(printed).replace("7,22,37,52 ", "* ", 1)
-        crontab_lines += [f"SHELL={shell}", every_minute]
+        every_minute = crontab_lines(printed)[0].replace("7,22,37,52 ", "* ", 1)
+        schedule += [f"SHELL={shell}", every_minute]
     database = tmp_path / "good" / "50% of it" / "harness.db"
     missing = tmp_path / "missing" / "50% of it" / "harness.db"
     missing.unlink()
     spool = tmp_path / "spool"
     spool.mkdir()
-    (spool / "root").write_text("\n".join([*crontab_lines, ""]))
+    (spool / "root").write_text("\n".join([*schedule, ""]))
     (spool / "root").chmod(0o600)
     statuses = [tmp_path / name / "status" for name in ("good", "missing")]
 
@@ -357,7 +466,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, name: str) -
     program.parent.mkdir()
     program.touch(mode=0o755)
     installation = SAMPLE._replace(
-        program=[str(program)], database=tmp_path / name / "harness.db", owner="root"
+        program=[str(program)], databases=[tmp_path / name / "harness.db"], owner="root"
     )
 
     verified = verify(tmp_path, installation)
@@ -376,42 +485,68 @@ def test_a_program_path_that_systemd_cannot_start_is_refused(name: str) -> None:
     [
         pytest.param(SAMPLE, id="the sample"),
         pytest.param(
-            SAMPLE._replace(owner="root", database=Path("/root/h.db"), reads=[Path("/tmp/venv")]),  # noqa: S108
+            SAMPLE._replace(
+                owner="root",
+                databases=[Path("/root/h.db")],
+                reads=[Path("/tmp/venv")],  # noqa: S108
+            ),
             id="root's, in a home directory, by a program in a temporary one",
         ),
     ],
 )
-def test_systemd_rates_the_exposure_of_the_service_as_low(
+def test_systemd_rates_the_exposure_of_the_services_as_low(
     tmp_path: Path, installation: Installation
 ) -> None:
     program = require_program("systemd-analyze")
-    file = tmp_path / "memctl.service"
-    file.write_text(systemd_units(installation)["memctl.service"])
+    for name, text in systemd_units(installation).items():
+        if name.endswith(".service"):
+            (tmp_path / name).write_text(text)
+    services = sorted(tmp_path.iterdir())
 
-    rated = subprocess.run(
-        [program, "security", "--offline=true", "--threshold=20", file],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    rated = [
+        subprocess.run(
+            [program, "security", "--offline=true", "--threshold=20", file],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for file in services
+    ]
 
-    assert rated.returncode == 0, rated.stdout
+    assert len(services) == 4
+    assert [ran.stdout for ran in rated if ran.returncode] == []
 
 
-def test_systemd_and_cron_start_runs_at_the_same_times() -> None:
+@pytest.mark.parametrize(
+    ("scheduled", "times"),
+    [
+        pytest.param(RUN, ["22 09:07", "22 09:22", "22 09:37", "22 09:52"], id="run"),
+        pytest.param(COMMANDS[1], ["23 04:30", "24 04:30"], id="backup"),
+        pytest.param(COMMANDS[2], ["23 05:45", "24 05:45"], id="check"),
+    ],
+)
+def test_systemd_and_cron_start_commands_at_the_same_times(
+    scheduled: ScheduledCommand, times: list[str]
+) -> None:
     program = require_program("systemd-analyze")
-    (calendar,) = re.findall(
-        "^OnCalendar=(.*)$", systemd_units(SAMPLE)["memctl.timer"], re.MULTILINE
-    )
 
     ran = subprocess.run(
-        [program, "calendar", "--iterations=4", "--base-time=2026-11-22 09:00 UTC", calendar],
+        [
+            program,
+            "calendar",
+            f"--iterations={len(times)}",
+            "--base-time=2026-11-22 09:00 UTC",
+            scheduled.calendar,
+        ],
         env={"TZ": "UTC"},
         capture_output=True,
         text=True,
         check=True,
     )
 
-    minutes = re.findall(r"(?:Next elapse|Iter.*): .* 09:(\d\d):00 UTC", ran.stdout)
-    assert [int(minute) for minute in minutes] == [7, 22, 37, 52]
-    assert crontab_line(crontab(SAMPLE)).startswith("7,22,37,52 * * * * ")
+    found = re.findall(r"(?:Next elapse|Iter.*): .*-(\d\d \d\d:\d\d):00 UTC", ran.stdout)
+    minutes, hours, *days = scheduled.cron.split()
+    assert found == times
+    assert {int(time[-2:]) for time in times} == set(map(int, minutes.split(",")))
+    assert hours in ("*", *(str(int(time[3:5])) for time in times))
+    assert days == ["*", "*", "*"]

@@ -63,7 +63,7 @@ def test_a_table_is_styled_where_it_is_wanted(
         "events --since 0 --csv",
         "events --since 0 --nl",
         "export build_agent -o -",
-        "schedule --cron",
+        "schedule --cron --quiet",
     ],
 )
 def test_only_tables_and_help_are_styled(

@@ -14,7 +14,7 @@ from memctl.output.tables import show_facts
 from memctl.output.terminal import show_document, show_lines, show_notice, visible
 from memctl.storage.progress import NOBODY, Progress
 from memctl.storage.spool import spooled_failures
-from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.database import Connection, open_database
 from memctl.storage.times import to_text
 
 if TYPE_CHECKING:
@@ -116,19 +116,32 @@ def run_check(
     call: GlobalOptions, depth: "Depth | None" = None, *, progress: Progress = NOBODY
 ) -> "CheckResult":
     """Check the database with the configured policies."""
+    with open_database(call.settings.database, read_only=True) as db:
+        return check_opened(db, call, depth, progress=progress)
+
+
+def check_opened(
+    db: Connection,
+    call: GlobalOptions,
+    depth: "Depth | None" = None,
+    *,
+    every_memory: bool = True,
+    progress: Progress = NOBODY,
+) -> "CheckResult":
+    """Check an open database with the configured policies."""
     from memctl.insight.check import CheckPolicies, check
 
     settings = call.settings
-    with open_database(settings.database, read_only=True) as db:
-        return check(
-            db,
-            settings.database,
-            CheckPolicies(settings.alerts, settings.check, settings.service_events),
-            now=call.moment,
-            depth=depth,
-            spooled=spooled_failures(settings.spool),
-            progress=progress,
-        )
+    return check(
+        db,
+        settings.database,
+        CheckPolicies(settings.alerts, settings.check, settings.service_events),
+        now=call.moment,
+        depth=depth,
+        spooled=spooled_failures(settings.spool),
+        every_memory=every_memory,
+        progress=progress,
+    )
 
 
 def _fix(call: GlobalOptions, lock: LockOptions, findings: "Sequence[Finding]") -> None:

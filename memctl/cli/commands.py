@@ -7,16 +7,33 @@ beyond that would cost every start.
 
 import inspect
 import os
-from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from memctl.cli.options import ASKED_BY, GlobalOptions
-from memctl.errors import MemctlError, shortage
+from memctl.cli.options import ASKED_BY, ConfigDirOption, GlobalOptions, JobOptions
+from memctl.errors import MemctlError, UsageError, shortage
 from memctl.output.messages import MessageStyle
 from memctl.output.terminal import set_message_style, show_error
+
+# The commands that can work on several databases, and their parameters for one database only.
+ON_EACH_DATABASE: dict[str, dict[str, str]] = {
+    "run": {},
+    "backup": {
+        "output": "--output",
+        "listing": "--list",
+        "verify": "--verify",
+        "restore": "--restore",
+    },
+    "check": {"nagios": "--nagios"},
+}
+
+CONFIG_DIR = inspect.Parameter(
+    "config_dir", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigDirOption
+)
 
 
 class CommandWithExamples(typer.core.TyperCommand):
@@ -42,6 +59,7 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
     }
 
     def run(context: typer.Context, help_: bool, **given: Any) -> None:
+        directory = given.pop("config_dir") if name in ON_EACH_DATABASE else None
         bundled = {
             bundled_as: bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
             for bundled_as, bundle in bundles.items()
@@ -57,7 +75,10 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
             given["context"] = context
         try:
             call.check()
-            function(**bundled, **given)
+            if directory is None:
+                function(**bundled, **given)
+            else:
+                _on_each_database(name, function, directory, call, {**bundled, **given})
         except (MemctlError, MemoryError, OSError) as caught:
             error = caught if isinstance(caught, MemctlError) else shortage(caught)
             if error is None:
@@ -70,10 +91,39 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
         for parameter in parameters.values()
         if parameter.name not in (*bundles, "context")
     ]
+    if name in ON_EACH_DATABASE:
+        own.append(CONFIG_DIR)
     spread = [option for bundle in bundles.values() for option in spread_out(bundle)]
     set_parameters(run, [*own, *spread])
     run.__doc__ = function.__doc__
     app.command(name, cls=CommandWithExamples)(run)
+
+
+def _on_each_database(
+    name: str,
+    function: Callable[..., None],
+    directory: Path,
+    call: GlobalOptions,
+    given: Mapping[str, Any],
+) -> None:
+    """Call the function of a command for each configuration file in a directory."""
+    from memctl.cli.databases import run_on_each
+
+    for parameter, option in ON_EACH_DATABASE[name].items():
+        if given[parameter]:
+            raise UsageError(f"--config-dir cannot be used with {option}", "choose one")
+    limits = {
+        bundled_as: options
+        for bundled_as, options in given.items()
+        if isinstance(options, JobOptions) and options.max_seconds is not None
+    }
+
+    def run_on_one(call: GlobalOptions, *, seconds: float | None) -> None:
+        limited = {key: replace(options, max_seconds=seconds) for key, options in limits.items()}
+        function(**{**given, "call": call, **limited})
+
+    most = [options.max_seconds for options in limits.values()]
+    run_on_each(call, directory, run_on_one, max_seconds=most[0] if most else None)
 
 
 def _show_help(context: typer.Context, wanted: bool) -> None:

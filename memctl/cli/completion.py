@@ -296,6 +296,7 @@ def _commands(context: typer.Context, incomplete: str) -> Names:
 
 OFFERED: dict[str, Callable[..., Names]] = {
     "AGENT": _agents,
+    "DIR": _files,
     "[COMMAND]": _commands,
     "EVENT": _one_of(EVENTS),
     "FILE": _files,

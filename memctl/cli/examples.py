@@ -18,7 +18,7 @@ FIRST_STEPS = (
     Example("Try memctl on four months of sample data", "memctl demo"),
     Example("Create or upgrade the database that MEMCTL_DB names", "memctl migrate"),
     Example("Preview which memories would be archived", "memctl cleanup --dry-run --list"),
-    Example("Print a crontab line that runs all jobs", "memctl schedule --cron"),
+    Example("Print crontab lines that run all jobs", "memctl schedule --cron"),
     Example("Show metrics, and check for problems", "memctl metrics --table; memctl check"),
 )
 
@@ -46,6 +46,10 @@ EXAMPLES = {
     "run": (
         Example("Show which jobs are due, and what they would do", "memctl run --dry-run"),
         Example("Run them, and report skipped jobs", "memctl run --verbose"),
+        Example(
+            "Run those of several databases",
+            "memctl run --config-dir /etc/memctl/conf.d || echo failed",
+        ),
     ),
     "cleanup": (
         Example("List the memories that would be archived", "memctl cleanup --dry-run --list"),
@@ -168,8 +172,8 @@ EXAMPLES = {
     "pause": (Example("Pause all jobs for two hours", "memctl pause --reason deploying --for 2h"),),
     "resume": (Example("End the pause", "memctl resume"),),
     "schedule": (
-        Example("Print a line for `crontab -e`", "memctl schedule --cron"),
-        Example("Print a service and a timer for systemd", "memctl schedule --systemd"),
+        Example("Print lines for `crontab -e`", "memctl schedule --cron"),
+        Example("Print services and timers for systemd", "memctl schedule --systemd"),
     ),
     "config": (
         Example("Show every setting and its source", "memctl config show"),

@@ -1,18 +1,30 @@
 """The command for figures: metrics."""
 
 from datetime import timedelta
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memctl.cli.options import AgentOption, FileOption, GlobalOptions, OutputOptions
+from memctl.cli.options import (
+    AgentOption,
+    ConfigDirOption,
+    FileOption,
+    GlobalOptions,
+    OutputOptions,
+)
 from memctl.cli.session import write_or_show
 from memctl.errors import UsageError
 from memctl.output.tables import show_records
 from memctl.output.terminal import show_document, show_notice
 from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.files import require_place
 from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.times import parse_duration
+
+if TYPE_CHECKING:
+    from memctl.insight.metrics import Metrics
+    from memctl.insight.monitoring import Condition
 
 SPARKLINE = timedelta(days=30)
 
@@ -31,6 +43,7 @@ def metrics(
         bool, typer.Option("--prometheus", help="Print the metrics in the Prometheus text format.")
     ] = False,
     file: FileOption = None,
+    config_dir: ConfigDirOption = None,
 ) -> None:
     """Print the number, size and rate of change of memories by agent, as JSON."""
     from memctl.insight.metrics import read_metrics
@@ -47,6 +60,11 @@ def metrics(
         )
     if file and not prometheus:
         raise UsageError("-o requires --prometheus", "redirect stdout instead")
+    if config_dir and not prometheus:
+        raise UsageError("--config-dir requires --prometheus", "choose one database with --db")
+    if prometheus:
+        _write_for_prometheus(call, config_dir, file, agent=agent)
+        return
     span = None if history is None else parse_duration(history)
     path = call.settings.database
     with open_database(path, read_only=True) as db:
@@ -58,11 +76,7 @@ def metrics(
             agent=agent,
             history=SPARKLINE if form == "table" and span is None else span,
         )
-    if prometheus:
-        from memctl.output.prometheus import prometheus_text
-
-        write_or_show(prometheus_text(found), file, database=path, mode=0o644)
-    elif form == "json":
+    if form == "json":
         show_document(metrics_output.metrics_document(found))
     elif form == "table":
         records = metrics_output.metrics_records(found)
@@ -74,3 +88,50 @@ def metrics(
     else:
         rows = metrics_output.metrics_rows(found)
         show_records(rows, {}, output.output(call, metrics_output.FIELDS))
+
+
+def _write_for_prometheus(
+    call: GlobalOptions, config_dir: Path | None, file: Path | None, *, agent: str | None
+) -> None:
+    """Print or write the metrics of one database, or of several.
+
+    A failure on one of several leaves only that one out.
+    """
+    from memctl.cli.databases import run_on_each
+    from memctl.output.prometheus import prometheus_text
+
+    databases: list[Path] = []
+    read: list[tuple[Metrics, Condition]] = []
+    failure: typer.Exit | None = None
+
+    def read_one(call: GlobalOptions, *, seconds: float | None) -> None:
+        databases.append(call.settings.database)
+        read.append(_read_for_prometheus(call, agent=agent))
+
+    if config_dir is None:
+        read_one(call, seconds=None)
+    else:
+        try:
+            run_on_each(call, config_dir, read_one, max_seconds=None)
+        except typer.Exit as end:
+            failure = end
+    for database in databases:
+        if file and file.is_file():
+            require_place(file, database=database)
+    if read:
+        write_or_show(prometheus_text(read), file, database=databases[0], mode=0o644)
+    if failure:
+        raise failure
+
+
+def _read_for_prometheus(call: GlobalOptions, *, agent: str | None) -> "tuple[Metrics, Condition]":
+    from memctl.cli.check import check_opened
+    from memctl.insight.metrics import read_metrics
+    from memctl.insight.monitoring import read_condition
+
+    path = call.settings.database
+    with open_database(path, read_only=True) as db:
+        require_current(db)
+        found = read_metrics(db, path, now=call.moment, agent=agent)
+        checked = check_opened(db, call, every_memory=False)
+        return found, read_condition(db, checked, now=call.moment)

@@ -262,6 +262,17 @@ def check_period(since: datetime | None, until: datetime | None) -> None:
         raise UsageError("--until is before --since", "swap them")
 
 
+ConfigDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config-dir",
+        metavar="DIR",
+        parser=output_path,
+        help="Work on each database that a configuration file in this directory names, such as"
+        " /etc/memctl/conf.d.",
+    ),
+]
+
 AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="Agent name.")]
 AgentOption = Annotated[
     str | None,

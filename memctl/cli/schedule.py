@@ -2,62 +2,108 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import memctl
-from memctl.cli.options import GlobalOptions
+from memctl.cli.databases import options_of_files, settings_of_file
+from memctl.cli.options import ConfigDirOption, GlobalOptions
+from memctl.config.directory import require_private
+from memctl.config.settings import Settings
 from memctl.errors import UsageError
+from memctl.output.messages import Message
 from memctl.output.schedule import Installation, crontab, systemd_units
-from memctl.output.terminal import show_document, show_text
+from memctl.output.terminal import show_document, show_message, show_text
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.migrations import require_current
 
 
 def schedule(
     call: GlobalOptions,
-    cron: Annotated[bool, typer.Option("--cron", help="Print a line for `crontab -e`.")] = False,
-    systemd: Annotated[
-        bool, typer.Option("--systemd", help="Print a service and a timer.")
-    ] = False,
+    cron: Annotated[bool, typer.Option("--cron", help="Print lines for `crontab -e`.")] = False,
+    systemd: Annotated[bool, typer.Option("--systemd", help="Print services and timers.")] = False,
+    config_dir: ConfigDirOption = None,
 ) -> None:
-    """Print a crontab line or systemd units that run all due jobs on this database.
+    """Print crontab lines or systemd units for the jobs, a daily backup and a daily check.
 
     Installs nothing. With --systemd, each unit starts with the name of its file.
     """
     if cron == systemd:
         raise UsageError("exactly one format is required", "choose --cron or --systemd")
-    with open_database(call.settings.database, read_only=True) as db:
-        require_current(db)
-    installation = _this_installation(call)
+    if config_dir is None:
+        settings = [call.settings]
+    else:
+        files = options_of_files(call, config_dir)
+        settings = [settings_of_file(file, options) for file, options in files]
+    for one in settings:
+        with open_database(one.database, read_only=True) as db:
+            require_current(db)
+    installation = _this_installation(settings, config_dir and config_dir.absolute())
     texts = {"crontab": crontab(installation)} if cron else systemd_units(installation)
     if call.json:
         show_document({"files": texts})
     else:
         show_text(["\n".join(texts.values())])
+    if installation.owner == "root":
+        databases = ", ".join(str(one.database) for one in settings)
+        belong = "belongs" if len(settings) == 1 else "belong"
+        show_message(
+            Message(
+                f"schedule: {databases} {belong} to root, as whom the jobs would run;"
+                " change the owner with chown to the user of the service",
+                level="warning",
+            ),
+            quiet=call.quiet,
+        )
 
 
-def _this_installation(call: GlobalOptions) -> Installation:
-    """Return this program with its database and configuration."""
-    import pwd
-
-    database = call.settings.database.absolute()
-    configuration = call.settings.file
-    uid = database.stat().st_uid
-    try:
-        owner = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        owner = str(uid)
+def _this_installation(settings: Sequence[Settings], config_dir: Path | None) -> Installation:
+    """Return this program with its databases and their configurations."""
+    databases = [one.database.absolute() for one in settings]
+    uid, owner = _owner(databases)
+    if config_dir:
+        for path in (config_dir, *(one.file for one in settings if one.file)):
+            require_private(path, users=[uid])
     program = _program()
+    file = settings[0].file
     return Installation(
         program=program,
-        database=database,
-        configuration=configuration and configuration.absolute(),
+        databases=databases,
+        configuration=config_dir or (file and file.absolute()),
+        several=config_dir is not None,
         owner=owner,
         reads=[Path(place) for place in (program[0], sys.prefix, sys.base_prefix, memctl.__file__)],
+        network=any(one.heartbeat_url for one in settings),
+        writes=[
+            one.report.directory.absolute()
+            for one in settings
+            if one.report.directory and one.report.every != "never"
+        ],
     )
+
+
+def _owner(databases: Sequence[Path]) -> tuple[int, str]:
+    """Return the number and the name of the user who owns the databases.
+
+    Raises UsageError if there are several.
+    """
+    import pwd
+
+    names: dict[int, str] = {}
+    for uid in (database.stat().st_uid for database in databases):
+        try:
+            names[uid] = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            names[uid] = str(uid)
+    if len(names) > 1:
+        raise UsageError(
+            f"the databases belong to different users: {', '.join(sorted(names.values()))}",
+            "schedule those of each user separately, with a directory for their configurations",
+        )
+    return next(iter(names.items()))
 
 
 def _program() -> list[str]:

@@ -135,7 +135,7 @@ def deliver(call: GlobalOptions, waiting: Undelivered, seconds: float) -> bool:
             document = alert_document(call, waiting.alert, at=waiting.raised_at)
             run_alert_command(command, document, seconds=seconds)
     except MemctlError as error:
-        show_notice(f"memctl: {error}; the next run will retry")
+        show_message(Message(f"{error}; the next run will retry", program="memctl"))
         return False
     return True
 
@@ -199,7 +199,7 @@ def hook_document(call: GlobalOptions, ran: HookCall) -> str:
 
 def show_warning(error: MemctlError) -> None:
     """Print a failure that does not change the result of the command."""
-    show_message(Message(f"memctl: {error}", level="warning"))
+    show_message(Message(str(error), level="warning", program="memctl"))
 
 
 def finish(report: JobReport[JobResult], call: GlobalOptions, job: ChangeOptions) -> None:

@@ -1,9 +1,10 @@
 """The findings of a check."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Severity = Literal["error", "warning", "info"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)  # the most severe first
 
 
 @dataclass(frozen=True)

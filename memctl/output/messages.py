@@ -28,6 +28,7 @@ class Message(NamedTuple):
     event: str = "message"
     job: str | None = None
     facts: Mapping[str, object] = {}
+    program: str = ""  # the name of the program, if the sentence begins with it
 
 
 class MessageStyle(NamedTuple):
@@ -36,20 +37,23 @@ class MessageStyle(NamedTuple):
     form: LogFormat = "text"
     verbose: bool = False
     command: str = ""
+    database: str | None = None  # if the command works on several
 
     def line(self, message: Message) -> str:
         """Return the line to print, without a newline; the sentence must be safe to print."""
+        sentence = ": ".join(filter(None, (message.program, self.database, message.sentence)))
         if self.form == "journal":
-            return f"<{PRIORITIES[message.level]}>{message.sentence}"
+            return f"<{PRIORITIES[message.level]}>{sentence}"
         if self.form == "text":
-            return message.sentence
+            return sentence
         now = datetime.now(UTC)  # a log has its own clock, which --now does not set
         document = {
             "time": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": message.level,
             "job": message.job or self.command,
             "event": message.event,
+            **({"database": self.database} if self.database else {}),
             **message.facts,
-            "message": message.sentence,
+            "message": sentence,
         }
         return json.dumps(document)

@@ -1,13 +1,25 @@
 """Metrics in the text format of Prometheus, for the textfile collector of its node exporter.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/
+
+Every sample has the path of the database as a label, because one collector reads the files of all
+databases of a machine.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
 
+from memctl import __version__
+from memctl.config.jobs import JOBS
 from memctl.insight.metrics import Metrics
+from memctl.insight.monitoring import Condition
 from memctl.output.terminal import visible
 from memctl.storage.figures import Figures
+from memctl.storage.rows import REASONS, EndStatus
+from memctl.storage.sqlite.counters import Counters
+from memctl.storage.sqlite.database import SQLITE_VERSION
 from memctl.storage.sqlite.run_summaries import JobHealth
 from memctl.storage.times import parse_moment, to_unix
 
@@ -15,14 +27,36 @@ Labels = Mapping[str, str]
 Sample = tuple[Labels, float | None]  # None: unknown, so there is no sample
 
 
-def prometheus_text(metrics: Metrics) -> str:
-    """Return all metrics as gauges; an unknown value has no sample."""
-    return "".join(f"{line}\n" for line in _lines(metrics))
+class Metric(NamedTuple):
+    """A metric, without the prefix of its name, and its samples."""
+
+    name: str
+    help: str
+    samples: Iterable[Sample]
+    type: Literal["gauge", "counter"] = "gauge"
 
 
-def _lines(metrics: Metrics) -> Iterator[str]:
-    days = metrics.days
-    of_memories: list[tuple[str, str, Callable[[Figures], float | None]]] = [
+def prometheus_text(databases: Sequence[tuple[Metrics, Condition]]) -> str:
+    """Return all metrics of one or more databases; an unknown value has no sample."""
+    together: dict[str, Metric] = {}
+    for metrics, condition in databases:
+        database = {"database": str(Path(metrics.database.path).resolve())}
+        for metric in _metrics(metrics, condition):
+            samples = [({**database, **labels}, value) for labels, value in metric.samples]
+            earlier = together.get(metric.name, metric._replace(samples=()))
+            together[metric.name] = earlier._replace(samples=[*earlier.samples, *samples])
+    return "".join(f"{line}\n" for metric in together.values() for line in _lines(metric))
+
+
+def _metrics(metrics: Metrics, condition: Condition) -> Iterator[Metric]:
+    yield from _of_memories(metrics.figures)
+    yield from _of_changes(condition.counters)
+    yield from _of_jobs(metrics.jobs, condition.counters)
+    yield from _of_database(metrics, condition)
+
+
+def _of_memories(figures: Mapping[tuple[str, str], Figures]) -> Iterator[Metric]:
+    of_types: list[tuple[str, str, Callable[[Figures], float | None]]] = [
         ("memories", "Active memories.", lambda found: found.memories),
         ("archived_memories", "Archived memories.", lambda found: found.archived_memories),
         (
@@ -47,27 +81,52 @@ def _lines(metrics: Metrics) -> Iterator[str]:
             lambda found: found.accesses_at_least,
         ),
         (
-            "expired_daily",
-            "Expired memories per day over the last 30 days.",
-            lambda found: round(found.expired / days, 6),
-        ),
-        (
-            "archived_daily",
-            "Memories archived for any reason per day over the last 30 days.",
-            lambda found: round(found.archived / days, 6),
-        ),
-        (
             "storage_bytes",
             "Bytes of key, value and metadata, active and archived.",
             lambda found: found.storage_bytes,
         ),
     ]
-    for name, text, figure in of_memories:
-        samples = (
+    for name, text, figure in of_types:
+        samples: list[Sample] = [
             ({"agent": agent, "type": type_}, figure(found))
-            for (agent, type_), found in metrics.figures.items()
-        )
-        yield from _gauge(name, text, samples)
+            for (agent, type_), found in figures.items()
+        ]
+        yield Metric(name, text, samples)
+
+
+def _of_changes(counters: Counters) -> Iterator[Metric]:
+    reasons = dict.fromkeys((*REASONS, *sorted(counters.archived)))
+    yield Metric(
+        "memories_archived_total",
+        "Memories archived, by reason.",
+        [({"reason": reason}, counters.archived[reason]) for reason in reasons],
+        type="counter",
+    )
+    for name, text in (
+        ("restored", "Memories restored from the archive."),
+        ("pruned", "Memories deleted from the archive by retention."),
+        ("decayed", "Memories whose importance a decay has lowered, once for each decay."),
+        ("promoted", "Memories promoted to the knowledge base."),
+        ("imported", "Memories imported from documents."),
+    ):
+        count = counters.events[f"memory:{name}"]
+        yield Metric(f"memories_{name}_total", text, [({}, count)], type="counter")
+    alerts = counters.events["memory:alert"]
+    yield Metric("alerts_total", "Alerts raised.", [({}, alerts)], type="counter")
+
+
+def _of_jobs(jobs: Iterable[JobHealth], counters: Counters) -> Iterator[Metric]:
+    names = dict.fromkeys((*JOBS, *sorted(job for job, _ in counters.runs)))
+    yield Metric(
+        "runs_total",
+        "Finished runs, by job and status.",
+        [
+            ({"job": job, "status": status}, counters.runs[job, status])
+            for job in names
+            for status in get_args(EndStatus)
+        ],
+        type="counter",
+    )
     of_jobs: list[tuple[str, str, Callable[[JobHealth], float | None]]] = [
         (
             "job_last_start_timestamp_seconds",
@@ -96,30 +155,46 @@ def _lines(metrics: Metrics) -> Iterator[str]:
         ),
     ]
     for name, text, health in of_jobs:
-        yield from _gauge(name, text, (({"job": job.job}, health(job)) for job in metrics.jobs))
-    of_all: list[tuple[str, str, float | None]] = [
+        yield Metric(name, text, [({"job": job.job}, health(job)) for job in jobs])
+
+
+def _of_database(metrics: Metrics, condition: Condition) -> Iterator[Metric]:
+    since = metrics.accesses_since
+    for name, text, value in (
+        ("paused", "1 if the jobs are paused, else 0.", int(condition.paused)),
+        ("schema_step", "Number of the newest step of the schema.", condition.schema_step),
         ("database_size_bytes", "Size of the database file.", metrics.database.size_bytes),
         ("database_wal_bytes", "Size of the write-ahead log.", metrics.database.wal_bytes),
         (
             "accesses_since_timestamp_seconds",
             "Start of the period that memctl_accesses covers.",
-            None if metrics.accesses_since is None else to_unix(metrics.accesses_since),
+            None if since is None else to_unix(since),
         ),
         ("read_timestamp_seconds", "Time at which these metrics were read.", to_unix(metrics.at)),
-    ]
-    for name, text, value in of_all:
-        yield from _gauge(name, text, [({}, value)])
+    ):
+        yield Metric(name, text, [({}, value)])
+    yield Metric(
+        "findings",
+        "Findings of the checks that do not read all memories, by severity.",
+        [({"severity": severity}, count) for severity, count in condition.findings.items()],
+    )
+    versions = {
+        "version": __version__,
+        "sqlite": SQLITE_VERSION,
+        "python": platform.python_version(),
+    }
+    yield Metric("build_info", "Versions of memctl, SQLite and Python; always 1.", [(versions, 1)])
 
 
-def _gauge(name: str, text: str, samples: Iterable[Sample]) -> Iterator[str]:
-    known = [(labels, value) for labels, value in samples if value is not None]
+def _lines(metric: Metric) -> Iterator[str]:
+    known = [(labels, value) for labels, value in metric.samples if value is not None]
     if not known:
         return
-    yield f"# HELP memctl_{name} {text}"
-    yield f"# TYPE memctl_{name} gauge"
+    yield f"# HELP memctl_{metric.name} {metric.help}"
+    yield f"# TYPE memctl_{metric.name} {metric.type}"
     for labels, value in known:
-        named = ",".join(f'{label}="{_label(content)}"' for label, content in labels.items())
-        yield f"memctl_{name}{{{named}}} {value!r}" if named else f"memctl_{name} {value!r}"
+        texts = ",".join(f'{label}="{_label(content)}"' for label, content in labels.items())
+        yield f"memctl_{metric.name}{{{texts}}} {value!r}"
 
 
 def _label(text: str) -> str:

@@ -1,34 +1,74 @@
-"""The crontab line and the systemd units that run the due jobs four times an hour.
+"""The crontab lines and the systemd units: the due jobs four times an hour, a backup and a check.
 
-Both specify the program, the database and the configuration by absolute paths, because a scheduler
+All specify the program, the database and the configuration by absolute paths, because a scheduler
 sets a minimal PATH and perhaps no home directory. The minutes avoid the full hour, when many other
-jobs run.
+jobs run; the backup and the check are daily, and start while no run does.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from memctl.errors import UsageError
 
-CRON_MINUTES = "7,22,37,52"
-SYSTEMD_CALENDAR = "*:7/15"
 
-# A run ends before the next but one starts, and waits for other memctl processes.
-PATIENCE = ("--max-seconds", "600", "--lock-wait", "600")
+class ScheduledCommand(NamedTuple):
+    """A command with its options, and when cron and systemd start it."""
+
+    unit: str  # the name of its service and timer
+    words: tuple[str, ...]
+    cron: str
+    calendar: str
+    service: str  # the description of its service
+    timer: str
+
+
+# Waits for a run, which ends before the next but one starts.
+PATIENCE = ("--lock-wait", "600")
+
+RUN = ScheduledCommand(
+    "memctl",
+    ("run", "--max-seconds", "600", *PATIENCE),
+    cron="7,22,37,52 * * * *",
+    calendar="*:7/15",
+    service="Run the memctl jobs that are due",
+    timer="Run memctl jobs four times an hour",
+)
+
+COMMANDS = (
+    RUN,
+    ScheduledCommand(
+        "memctl-backup",
+        ("backup", "--keep-daily", "7", "--keep-weekly", "4", *PATIENCE),
+        cron="30 4 * * *",
+        calendar="4:30",
+        service="Back up the memctl database",
+        timer="Back up the memctl database daily",
+    ),
+    # Without --quick, which would delay the service's checkpoints; the backup is checked instead.
+    ScheduledCommand(
+        "memctl-check",
+        ("check", "--quiet"),
+        cron="45 5 * * *",
+        calendar="5:45",
+        service="Check the memctl database and jobs for problems",
+        timer="Check the memctl database and jobs daily",
+    ),
+)
 
 CRONTAB = """\
-# Run all memctl jobs that are due. Add this line with `crontab -e` as the user who owns the
-# database. Successful runs print nothing, so that cron mails only failures; the next run catches
-# up on a missed one.
-{minutes} * * * *  {command}
+# Run all memctl jobs that are due, and daily a backup and a check. Add these lines with
+# `crontab -e` as the user who owns the database. Successes print nothing, so that cron mails only
+# failures and findings; the next run catches up on a missed one.
 """
 
 SERVICE = """\
-# memctl.service
+# {unit}.service
 [Unit]
-Description=Run the memctl jobs that are due
+Description={description}
+Documentation=man:memctl(1)
+OnFailure=memctl-failure@%N.service
 
 [Service]
 Type=oneshot
@@ -36,22 +76,48 @@ User={owner}
 ExecStart={command}
 TimeoutStartSec=1h
 
-# Only the directory of the database and /var/lib/memctl are writable.
-ReadWritePaths={directory}
+# Gives way to the service. Not idle: it would hold locks for as long as it waits for the machine.
+Nice=5
+IOSchedulingClass=best-effort
+IOSchedulingPriority=7
+
+# Only these directories and /var/lib/memctl are writable.
+ReadWritePaths={directories}
 StateDirectory=memctl
 StateDirectoryMode=0700
-ProtectSystem=strict
 ProtectHome={protect_home}
 PrivateTmp={private_tmp}
 UMask=0077
 
-# No network, devices or privileges are needed.
+{sandbox}"""
+
+FAILURE_UNIT = "memctl-failure@.service"
+
+FAILURE = """\
+# memctl-failure@.service
+[Unit]
+Description=Report that %i failed
+Documentation=man:memctl(1)
+
+[Service]
+Type=oneshot
+DynamicUser=yes
+# Writes to the system log. To be notified otherwise, replace this command in a drop-in.
+ExecStart=/usr/bin/logger --priority user.crit --tag memctl "%i failed; see `journalctl --unit=%i`"
+ProtectHome=yes
+PrivateTmp=yes
+UMask=0077
+
+{sandbox}"""
+
+SANDBOX = """\
+# {needs}
 CapabilityBoundingSet=
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
 NoNewPrivileges=yes
 PrivateDevices=yes
-PrivateNetwork=yes
+PrivateNetwork={private_network}
 ProcSubset=pid
 ProtectClock=yes
 ProtectControlGroups=yes
@@ -60,8 +126,9 @@ ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
 ProtectProc=invisible
+ProtectSystem=strict
 RemoveIPC=yes
-RestrictAddressFamilies=AF_UNIX
+RestrictAddressFamilies={families}
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
@@ -69,13 +136,14 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 """
 
-TIMER = f"""\
-# memctl.timer
+TIMER = """\
+# {unit}.timer
 [Unit]
-Description=Run memctl jobs four times an hour
+Description={description}
+Documentation=man:memctl(1)
 
 [Timer]
-OnCalendar={SYSTEMD_CALENDAR}
+OnCalendar={calendar}
 Persistent=yes
 
 [Install]
@@ -86,36 +154,52 @@ WantedBy=timers.target
 class Installation(NamedTuple):
     """What to schedule; all paths are absolute.
 
-    `program` is the command that starts memctl, `owner` the user who owns the database, and
-    `reads` the places of the program and its Python.
+    `program` is the command that starts memctl, `owner` the user who owns the databases, and
+    `reads` the places of the program and its Python. `configuration` is a file, or a directory of
+    files that name the databases. Runs use the network if `network` is set, and
+    write to the directories `writes` besides those of the databases.
     """
 
     program: Sequence[str]
-    database: Path
+    databases: Sequence[Path]
     configuration: Path | None
     owner: str
     reads: Sequence[Path] = ()
+    network: bool = False
+    writes: Sequence[Path] = ()
+    several: bool = False  # the configuration is a directory
 
-    def command(self, *options: str) -> list[str]:
-        """Return the words of the command that runs the due jobs."""
-        words = [*self.program, "run", "--db", str(self.database)]
-        if self.configuration:
-            words += ["--config", str(self.configuration)]
-        return [*words, *PATIENCE, *options]
+    def command(self, scheduled: ScheduledCommand, *options: str) -> list[str]:
+        """Return the words of a scheduled command."""
+        name, *own = scheduled.words
+        if self.several:
+            where = ["--config-dir", str(self.configuration)]
+        else:
+            where = ["--db", str(self.databases[0])]
+            if self.configuration:
+                where += ["--config", str(self.configuration)]
+        return [*self.program, name, *where, *own, *options]
 
 
 def crontab(installation: Installation) -> str:
-    """Return a crontab line with a comment.
+    """Return the crontab lines with a comment.
 
     Raises UsageError for a path that a crontab line cannot contain.
     """
-    command = shlex.join(_printable(installation.command()))
+    return CRONTAB + "".join(
+        f"{scheduled.cron}  {_cron_command(installation.command(scheduled))}\n"
+        for scheduled in COMMANDS
+    )
+
+
+def _cron_command(words: list[str]) -> str:
+    command = shlex.join(_printable(words))
     if "\\" in command:
         raise UsageError(
             f"a crontab line cannot contain the backslash in {command}",
             "use --systemd, or a path without a backslash",
         )
-    return CRONTAB.format(minutes=CRON_MINUTES, command=command.replace("%", "\\%"))
+    return command.replace("%", "\\%")
 
 
 def systemd_units(installation: Installation) -> dict[str, str]:
@@ -123,23 +207,52 @@ def systemd_units(installation: Installation) -> dict[str, str]:
 
     Raises UsageError for a path that a unit cannot contain.
     """
-    program, *options = _printable(installation.command("--log-format", "journal"))
+    units = {}
+    for scheduled in COMMANDS:
+        units[f"{scheduled.unit}.service"] = _service(installation, scheduled)
+        units[f"{scheduled.unit}.timer"] = TIMER.format(
+            unit=scheduled.unit, description=scheduled.timer, calendar=scheduled.calendar
+        )
+    units[FAILURE_UNIT] = FAILURE.format(sandbox=_sandbox(network=False))
+    return units
+
+
+def _service(installation: Installation, scheduled: ScheduledCommand) -> str:
+    program, *options = _printable(installation.command(scheduled, "--log-format", "journal"))
     if set(program) & set("'\"\\"):
         raise UsageError(
             f"systemd cannot start a program whose path contains a quote or a backslash: {program}",
             "install memctl elsewhere",
         )
-    paths = [installation.database, *installation.reads]
+    writes = installation.writes if scheduled is RUN else ()
+    paths = [*installation.databases, *installation.reads, *writes]
     if installation.configuration:
         paths.append(installation.configuration)
-    service = SERVICE.format(
+    return SERVICE.format(
+        unit=scheduled.unit,
+        description=scheduled.service,
         owner=installation.owner,
         command=" ".join(map(_quoted, [program, *(word.replace("$", "$$") for word in options)])),
-        directory=_quoted(str(installation.database.resolve().parent)),
+        directories=" ".join(map(_quoted, _writable(installation.databases, writes))),
         protect_home="read-only" if _any_below(paths, "/home", "/root", "/run/user") else "yes",
         private_tmp="no" if _any_below(paths, "/tmp", "/var/tmp") else "yes",  # noqa: S108
+        sandbox=_sandbox(network=installation.network and scheduled is RUN),
     )
-    return {"memctl.service": service, "memctl.timer": TIMER}
+
+
+def _writable(databases: Sequence[Path], writes: Sequence[Path]) -> Iterator[str]:
+    """Yield the values of ReadWritePaths: each directory once."""
+    yield from dict.fromkeys(str(database.resolve().parent) for database in databases)
+    # The minus sign: a directory that does not exist yet must not prevent the jobs.
+    yield from dict.fromkeys(_printable([f"-{directory.resolve()}" for directory in writes]))
+
+
+def _sandbox(*, network: bool) -> str:
+    return SANDBOX.format(
+        needs=f"No {'' if network else 'network, '}devices or privileges are needed.",
+        private_network="no" if network else "yes",
+        families="AF_UNIX AF_INET AF_INET6" if network else "AF_UNIX",
+    )
 
 
 def _printable(words: list[str]) -> list[str]:

@@ -8,8 +8,8 @@ reports success only there, because cron mails every byte.
 import io
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import IO, Any, AnyStr
 
 from memctl.errors import MemctlError, RefusedError, shortened
@@ -21,6 +21,8 @@ GATHERED_CHARACTERS = 1 << 16
 LONGEST_SENTENCE = 1600  # bytes
 
 _style = MessageStyle()
+_heading = ""  # printed before the next output
+_gathered: list[Mapping[str, object]] | None = None  # the documents that are not printed
 _line_erased: Callable[[], AbstractContextManager[None]] | None = None
 
 
@@ -28,6 +30,21 @@ def set_message_style(style: MessageStyle) -> None:
     """Set the format of all messages."""
     global _style
     _style = style
+
+
+@contextmanager
+def about_database(database: str) -> Iterator[list[Mapping[str, object]]]:
+    """Let all messages in the block begin with a database, and a heading precede its output.
+
+    JSON documents are not printed, but added to the list that is yielded.
+    """
+    global _style, _heading, _gathered
+    style, name = _style, visible(database)
+    _style, _heading, _gathered = style._replace(database=name), f"{name}:\n", []
+    try:
+        yield _gathered
+    finally:
+        _style, _heading, _gathered = style, "", None
 
 
 def set_line_eraser(erased: Callable[[], AbstractContextManager[None]] | None) -> None:
@@ -66,6 +83,8 @@ def show_error(error: MemctlError, *, as_json: bool = False, jobs: Sequence[str]
     `jobs` names the jobs that it stopped, if the command runs several.
     """
     document = error_document(error)
+    if _style.database:
+        document["database"] = _style.database
     if jobs:
         document["jobs"] = list(jobs)
     if as_json and _style.form == "text":
@@ -73,10 +92,11 @@ def show_error(error: MemctlError, *, as_json: bool = False, jobs: Sequence[str]
         return
     refused = isinstance(error, RefusedError)
     message = Message(
-        ": ".join(("memctl", ", ".join(jobs), str(error)) if jobs else ("memctl", str(error))),
+        f"{', '.join(jobs)}: {error}" if jobs else str(error),
         level="warning" if refused else "error",
         event="refused" if refused else "failed",
         facts={"error": document},
+        program="memctl",
     )
     show_message(message)
 
@@ -93,7 +113,10 @@ def error_document(error: MemctlError) -> dict[str, object]:
 
 def show_document(document: Mapping[str, object]) -> None:
     """Print one JSON object, starting with its schema version."""
-    show_text([document_text(document)])
+    if _gathered is None:
+        show_text([document_text(document)])
+    else:
+        _gathered.append({"schema": VERSION, **document})
 
 
 def document_text(document: Mapping[str, object]) -> str:
@@ -227,10 +250,14 @@ def write(stream: IO[AnyStr] | None, content: AnyStr) -> None:
     Raises MemctlError if data cannot be written. A message that cannot be written is lost, without
     a change of the exit code.
     """
+    global _heading
     if stream is None:  # closed by the parent process
         return
     try:
         with _line_erased() if _line_erased and stream.isatty() else nullcontext():
+            if stream is sys.stdout and _heading:
+                stream.write(_heading)
+                _heading = ""
             stream.write(content)
             stream.flush()
     except OSError as error:

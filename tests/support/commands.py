@@ -44,7 +44,7 @@ COMMANDS: dict[str, Words] = {
     "check": ("check", "-q"),
     "enable": ("enable", "access-boost"),
     "disable": ("disable", "access-boost"),
-    "schedule": ("schedule", "--cron"),
+    "schedule": ("schedule", "--cron", "--quiet"),
 }
 
 

@@ -12,6 +12,7 @@ from memctl.output.contract.backups import (
     RotatedLine,
     VerifiedDocument,
 )
+from memctl.output.contract.databases import OnDatabases
 from memctl.output.contract.documents import Document, ErrorDocument, Failure, Pause, Storage
 from memctl.output.contract.explanation import ExplainDocument
 from memctl.output.contract.figures import (
@@ -345,7 +346,7 @@ COMMANDS: dict[str, Any] = {
     "migrate": MigrateDocument | list[Step],
     "rollback": RollbackDocument,
     "status": StatusDocument,
-    "run": RunDocument,
+    "run": RunDocument | OnDatabases[RunDocument],
     "cleanup": CleanupDocument | PausedDocument,
     "decay": DecayDocument | PausedDocument,
     "promote": PromoteDocument | PausedDocument,
@@ -366,7 +367,7 @@ COMMANDS: dict[str, Any] = {
     "events": list[EventLine],
     "runs": list[RunLine],
     "explain": ExplainDocument,
-    "check": CheckDocument,
+    "check": CheckDocument | OnDatabases[CheckDocument],
     "enable": FeatureDocument,
     "disable": FeatureDocument,
     "export": ExportDocument,
@@ -377,6 +378,7 @@ COMMANDS: dict[str, Any] = {
         | VerifiedDocument
         | RestoredDocument
         | list[BackupLine]
+        | OnDatabases[BackupDocument | BackupPreviewDocument]
         | list[RotatedLine]
     ),
     "pause": PauseDocument,

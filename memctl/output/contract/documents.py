@@ -35,6 +35,7 @@ class Failure(TypedDict):
     exit_code: int
     message: str
     hint: str | None
+    database: NotRequired[str]
     jobs: NotRequired[list[str]]
 
 

@@ -21,7 +21,9 @@ from memctl.storage.sqlite.ownership import create_directory, create_file, owner
 from memctl.storage.sqlite.sqlite_errors import translate_errors
 from memctl.storage.text import from_bytes, to_bytes
 
-StorageError = sqlite3.Error  # for the rooms above storage
+# For the rooms above storage.
+StorageError = sqlite3.Error
+SQLITE_VERSION = sqlite3.sqlite_version
 
 GREATEST_REAL = "1.7976931348623157e308"  # in SQL; the next larger one is infinite
 MOST_TEXTS = 10_000  # SQLite takes 32,766 parameters
