@@ -189,11 +189,11 @@ def test_a_narrow_terminal_truncates_texts_but_not_numbers_or_times(
     tiny = on_a_terminal(migrated, "decay", "-n", "--list", "--quiet", columns=10)
 
     assert lowered.replace("\r", "") == (
-        f"{'id':36}  {'key':32}   decayed\n"
+        f"{'id':36}  {'key':33}  decayed\n"
         "00000000-0000-4000-8000-000000000001  a long key a long key a long key…     6.95\n"
     )
     assert archived.replace("\r", "") == (
-        f"{'id':36}  type      key                      expires\n"
-        "00000000-0000-4000-8000-000000000001  learning  a long key a long key …  1 h ago\n"
+        f"{'id':36}  {'key':33}  expires\n"
+        "00000000-0000-4000-8000-000000000001  a long key a long key a long key…  1 h ago\n"
     )
     assert tiny == "key\r\na long ke…\r\n"
