@@ -20,7 +20,7 @@ from memctl.insight.findings import Finding
 from memctl.insight.metrics import DayFigures
 from memctl.insight.report import HealthReport, JobFigures, ReportPolicies, read_report
 from memctl.output.charts import Chart, Series, horizontal_bars, line_chart, stacked_bars
-from memctl.output.fields import readable_bytes
+from memctl.output.readable import readable_bytes
 from memctl.output.report import report_markdown, report_text
 from memctl.output.report_html import report_html
 from memctl.output.terminal import visible

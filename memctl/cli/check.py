@@ -12,7 +12,7 @@ from memctl.errors import MemctlError, UsageError
 from memctl.output.contract.documents import Storage
 from memctl.output.tables import show_facts
 from memctl.output.terminal import show_document, show_lines, show_notice, visible
-from memctl.storage.progress import NOBODY, Progress
+from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.spool import spooled_failures
 from memctl.storage.sqlite.database import Connection, open_database
 from memctl.storage.times import to_text
@@ -113,7 +113,7 @@ def _checked(call: GlobalOptions, depth: "Depth | None") -> "CheckResult":
 
 
 def run_check(
-    call: GlobalOptions, depth: "Depth | None" = None, *, progress: Progress = NOBODY
+    call: GlobalOptions, depth: "Depth | None" = None, *, progress: Progress = NO_PROGRESS
 ) -> "CheckResult":
     """Check the database with the configured policies."""
     with open_database(call.settings.database, read_only=True) as db:
@@ -126,7 +126,7 @@ def check_opened(
     depth: "Depth | None" = None,
     *,
     every_memory: bool = True,
-    progress: Progress = NOBODY,
+    progress: Progress = NO_PROGRESS,
 ) -> "CheckResult":
     """Check an open database with the configured policies."""
     from memctl.insight.check import CheckPolicies, check

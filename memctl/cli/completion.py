@@ -24,7 +24,7 @@ from memctl.output.terminal import show_document, show_text
 from memctl.storage.memory import TYPES
 from memctl.storage.rows import EVENTS, REASONS
 from memctl.storage.sqlite import names
-from memctl.storage.sqlite.database import Connection
+from memctl.storage.sqlite.database import Connection, MemoryTable
 
 Names = Sequence[str | tuple[str, str]]  # each with a description or without
 
@@ -217,7 +217,7 @@ def _database_path(context: typer.Context) -> Path:
     ).database
 
 
-def _tables(context: typer.Context) -> Sequence[names.Table]:
+def _tables(context: typer.Context) -> Sequence[MemoryTable]:
     """Return the tables whose memories a command can name."""
     command = context.command.name
     if command in ("archived", "restore"):

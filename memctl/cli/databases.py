@@ -18,7 +18,7 @@ import typer
 from memctl.cli.options import GlobalOptions
 from memctl.config.directory import VARIABLES, configuration_files, require_private
 from memctl.config.settings import Settings
-from memctl.errors import MemctlError, UsageError, shortage
+from memctl.errors import MemctlError, UsageError, explained, is_bug
 from memctl.output.terminal import about_database, error_document, show_document, show_error
 from memctl.storage.sqlite.database import reachable
 
@@ -147,10 +147,8 @@ def _database(settings: Settings) -> Path:
 
 
 def _fail(outcome: Outcome, raised: Exception, call: GlobalOptions) -> None:
-    """Print and keep an error; one that is not MemctlError is a bug, or a lack of resources."""
-    error = raised if isinstance(raised, MemctlError) else shortage(raised)
-    if error is None:
-        outcome.bug = raised
-        error = MemctlError(f"{type(raised).__name__}: {raised}", "this is a bug of memctl")
+    """Print and record an error."""
+    error = explained(raised)
     outcome.error, outcome.exit_code = error, error.exit_code
+    outcome.bug = raised if is_bug(raised) else None
     show_error(error, as_json=call.json)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from memctl.config.settings import Settings, load_settings
-from memctl.errors import UsageError, name_like
+from memctl.errors import UsageError, did_you_mean
 from memctl.output.messages import LogFormat
 from memctl.output.tables import Format, Output
 from memctl.output.terminal import show_notice
@@ -193,25 +193,30 @@ class OutputOptions:
         columns = [name.strip() for name in self.columns.split(",")]
         for name in columns:
             if name not in fields:
-                like = name_like(name, fields)
-                hint = f"did you mean {like}?" if like else f"use one of {', '.join(fields)}"
+                hint = did_you_mean(name, fields, otherwise=f"use one of {', '.join(fields)}")
                 raise UsageError(f"there is no column '{name}'", hint)
         return Output(form, call.moment, columns=list(dict.fromkeys(columns)))
+
+
+OffsetOption = Annotated[
+    int, typer.Option(metavar="N", min=0, max=MOST_ROWS, help="Number of rows to skip.")
+]
+
+
+def limit_option(help: str) -> Any:
+    """Return the option for the maximum number of rows."""
+    return typer.Option("--limit", metavar="N", min=1, max=MOST_ROWS, help=help)
+
+
+LimitOption = Annotated[int | None, limit_option("Maximum number of rows.")]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PageOptions:
     """Which of the records a list shows."""
 
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=1, max=MOST_ROWS, help="Maximum number of rows. Defaults to 50."
-        ),
-    ] = None
-    offset: Annotated[
-        int, typer.Option(metavar="N", min=0, max=MOST_ROWS, help="Number of rows to skip.")
-    ] = 0
+    limit: Annotated[int | None, limit_option("Maximum number of rows. Defaults to 50.")] = None
+    offset: OffsetOption = 0
 
     @property
     def most(self) -> int:
@@ -283,9 +288,6 @@ TypeOption = Annotated[
 ]
 KeyOption = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Limit to this key.")]
 
-OffsetOption = Annotated[
-    int, typer.Option(metavar="N", min=0, max=MOST_ROWS, help="Number of rows to skip.")
-]
 AgentOrAllArgument = Annotated[
     str | None, typer.Argument(metavar="AGENT", help="Agent name; or use --all.")
 ]

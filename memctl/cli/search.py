@@ -8,6 +8,7 @@ import typer
 from memctl.cli.options import (
     AgentOption,
     GlobalOptions,
+    LimitOption,
     OffsetOption,
     OutputOptions,
     PageOptions,
@@ -104,9 +105,7 @@ def search(
 def agents(
     call: GlobalOptions,
     output: OutputOptions,
-    limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Maximum number of rows.")
-    ] = None,
+    limit: LimitOption = None,
     offset: OffsetOption = 0,
 ) -> None:
     """List all agents, by name: memories, size, and when each was last active."""

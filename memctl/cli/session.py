@@ -35,7 +35,7 @@ from memctl.output.terminal import (
     visible,
 )
 from memctl.storage.engines import exclusive
-from memctl.storage.progress import NOBODY, WAITING, Progress
+from memctl.storage.progress import NO_PROGRESS, WAITING, Progress
 from memctl.storage.sqlite.alerts import Alert, Undelivered
 from memctl.storage.sqlite.database import Connection, open_database
 from memctl.storage.sqlite.files import write_file
@@ -51,7 +51,7 @@ def shown_progress(
     """Return what shows the progress of a command on a terminal, unless it is `hidden`."""
     shown = sys.stderr is not None and sys.stderr.isatty() and not is_dumb()
     if hidden or call.quiet or call.log_format != "text" or not shown:
-        return nullcontext(NOBODY)
+        return nullcontext(NO_PROGRESS)
     from memctl.output.progress import TerminalProgress
 
     return TerminalProgress(task)
@@ -84,7 +84,7 @@ def job_request(
     options: ChangeOptions,
     *,
     partial: bool = False,
-    progress: Progress = NOBODY,
+    progress: Progress = NO_PROGRESS,
 ) -> JobRequest:
     """Return the request for a job; `partial` if it is not to do all that is due."""
     silent = options.dry_run or is_run_by_memctl()
@@ -111,7 +111,7 @@ def job_request(
 
 @contextmanager
 def alone_with_database(
-    call: GlobalOptions, lock: LockOptions, *, job: str, progress: Progress = NOBODY
+    call: GlobalOptions, lock: LockOptions, *, job: str, progress: Progress = NO_PROGRESS
 ) -> Iterator[Connection]:
     """Open the database for a change that is not a job, and exclude other memctl processes.
 

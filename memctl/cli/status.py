@@ -5,7 +5,7 @@ from dataclasses import asdict
 from memctl.cli.options import GlobalOptions
 from memctl.insight.status import read_status
 from memctl.output.contract.documents import Storage
-from memctl.output.fields import readable_bytes
+from memctl.output.readable import readable_bytes
 from memctl.output.tables import Output, show_facts, show_records
 from memctl.output.terminal import show_document
 from memctl.storage.sqlite.database import one_view, open_database, table_exists

@@ -18,7 +18,7 @@ from memctl.insight.check_memories import find_in_memories
 from memctl.insight.check_timestamps import find_in_timestamps
 from memctl.insight.findings import SEVERITIES, Finding
 from memctl.insight.metrics import database_size
-from memctl.storage.progress import NOBODY, Progress
+from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.alerts import count_memories
@@ -73,7 +73,7 @@ def check(
     depth: Depth | None = None,
     spooled: Sequence[Failure] = (),
     every_memory: bool = True,
-    progress: Progress = NOBODY,
+    progress: Progress = NO_PROGRESS,
 ) -> CheckResult:
     """Run all checks; reads only. `spooled` are failures that are not yet in the ledger.
 

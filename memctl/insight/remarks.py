@@ -28,8 +28,9 @@ def memories_at_the_floor(report: HealthReport) -> list[str]:
     memories, floor = report.figures.memories, report.policies.decay.floor
     if memories < ENOUGH_TO_JUDGE or report.at_floor < memories * FLOOR_SHARE:
         return []
+    share = percentage(report.at_floor, memories)
     return [
-        f"{report.at_floor:,} of {memories:,} memories ({_share(report.at_floor, memories)}) are at"
+        f"{report.at_floor:,} of {memories:,} memories ({share}) are at"
         f" the floor of decay, an importance of {floor:g}: agents have not read them for a long"
         " time, and importance no longer distinguishes them."
     ]
@@ -44,7 +45,7 @@ def one_agent_has_most(report: HealthReport) -> list[str]:
     if largest.figures.memories < memories * DOMINANT_SHARE:
         return []
     return [
-        f"{largest.agent} has {_share(largest.figures.memories, memories)} of all memories"
+        f"{largest.agent} has {percentage(largest.figures.memories, memories)} of all memories"
         f" ({largest.figures.memories:,} of {memories:,})."
     ]
 
@@ -136,7 +137,7 @@ def notes_of_the_check(report: HealthReport) -> list[str]:
     ]
 
 
-def _share(part: int, whole: int) -> str:
+def percentage(part: int, whole: int) -> str:
     """Return a share in percent, rounded down."""
     return f"{part * 100 // whole} %"
 

@@ -32,7 +32,7 @@ def read_status(db: Connection, path: Path) -> Status:
     present = migrations.applied(db)
     pending, problem = [], None
     try:
-        pending = [f"{step.version:03}_{step.name}" for step in migrations.pending(db)]
+        pending = [*map(migrations.step_name, migrations.pending(db))]
         if present and not pending:
             migrations.require_current(db)
     except SchemaError as error:
@@ -42,7 +42,7 @@ def read_status(db: Connection, path: Path) -> Status:
         database=str(path),
         size_bytes=size.size_bytes,
         wal_bytes=size.wal_bytes,
-        schema_step=present[-1].version if present else 0,
+        schema_step=migrations.schema_step(db),
         pending=pending,
         problem=problem,
         memories=count_rows(db, "agent_memory"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from memctl.config.jobs import JOBS, Every, ReportEvery
 from memctl.config.settings import Settings
-from memctl.errors import MemctlError, RefusedError, explained, shortage
+from memctl.errors import MemctlError, RefusedError, explained, is_bug
 from memctl.jobs.engine import JobContext, JobReport, JobRequest, JobResult, Session, clock_error
 from memctl.storage.rows import JobHistory
 
@@ -121,7 +121,7 @@ def _run_if_due(
     except MemctlError as failure:
         return outcome._replace(error=failure)
     except Exception as bug:
-        return outcome._replace(error=explained(bug), bug=None if shortage(bug) else bug)
+        return outcome._replace(error=explained(bug), bug=bug if is_bug(bug) else None)
     return outcome._replace(report=report) if outcome.due else outcome
 
 

@@ -145,9 +145,3 @@ def sparkline(days: Sequence[DayFigures]) -> str:
         " " if number is None else BARS[(number - least) * 7 // max(most - least, 1)]
         for number in dropwhile(lambda number: number is None, numbers)
     )
-
-
-def readable_average(figures: Figures) -> str | None:
-    """Return the average importance for people, or None if there is none."""
-    average = figures.importance_average
-    return None if average is None else f"{average:.1f}"

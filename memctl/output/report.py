@@ -10,7 +10,7 @@ from memctl.insight.report import HealthReport, ReportedCandidate
 from memctl.insight.verdict import judge
 from memctl.output.contract.documents import Storage
 from memctl.output.glossary import glossary
-from memctl.output.moments import with_readable_times
+from memctl.output.readable import with_readable_times
 from memctl.output.report_sections import (
     ReportSection,
     facts,

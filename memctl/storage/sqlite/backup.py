@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from memctl import __version__
 from memctl.errors import MemctlError, NotFoundError, UsageError
-from memctl.storage.progress import NOBODY, Progress
+from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup_copy import fill_copy, opened_backup, require_sound
 from memctl.storage.sqlite.backup_list import STAMP
@@ -77,7 +77,7 @@ def back_up(
     target: Path | None,
     retention: Retention,
     now: datetime,
-    progress: Progress = NOBODY,
+    progress: Progress = NO_PROGRESS,
 ) -> BackupResult:
     """Copy the database, with a manifest, and remove the backups that no rule keeps.
 
@@ -166,7 +166,7 @@ def write_backup(
     owner: str | None,
     stamped: bool,
     now: datetime,
-    progress: Progress = NOBODY,
+    progress: Progress = NO_PROGRESS,
 ) -> tuple[Path, Manifest]:
     """Copy the database and describe the copy; return the copy and its manifest.
 
@@ -303,7 +303,7 @@ def verify_checksum(file: Path) -> Manifest | None:
 
 
 def back_up_before(
-    action: str, db: Connection, path: Path, *, now: datetime, progress: Progress = NOBODY
+    action: str, db: Connection, path: Path, *, now: datetime, progress: Progress = NO_PROGRESS
 ) -> Path:
     """Copy the database into its directory, named after the action that follows; return the copy.
 
@@ -343,12 +343,11 @@ def no_backup(directory: Path, error: OSError, way_out: str) -> MemctlError:
 def describe(copy: Path, begun: Manifest) -> Manifest:
     """Return the manifest of a finished copy."""
     with opened_backup(copy) as backup:
-        steps = migrations.applied(backup)
         return replace(
             begun,
             size_bytes=copy.stat().st_size,
             sha256=sha256_of(copy),
-            schema_step=steps[-1].version if steps else 0,
+            schema_step=migrations.schema_step(backup),
             memories=count_rows(backup, "agent_memory"),
             archived=count_rows(backup, "archived_memories"),
         )

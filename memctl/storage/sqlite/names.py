@@ -11,25 +11,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Any, Literal
+from typing import Any
 
 from memctl.errors import NoDatabaseError
-from memctl.storage.sqlite.database import require_file
+from memctl.storage.sqlite.database import HEADER_VERSIONS, MemoryTable, require_file
 from memctl.storage.text import from_bytes, to_bytes
 
 MOST_NAMES = 100
 MOST_RUNS = 50
 MOST_SECONDS = 0.3  # for all queries of one completion
-STEPS_BETWEEN_LOOKS = 1000  # of SQLite's virtual machine, at the clock
+STEPS_BETWEEN_CHECKS = 1000  # of the clock, in steps of SQLite's virtual machine
 
-# https://www.sqlite.org/fileformat.html#file_format_version_numbers
-HEADER_VERSIONS = 18  # bytes
-WAL = b"\2\2"
+WAL = b"\2\2"  # in the header
 
-Table = Literal["agent_memory", "archived_memories"]
-ACTIVE: Sequence[Table] = ("agent_memory",)
-ARCHIVED: Sequence[Table] = ("archived_memories",)
-BOTH: Sequence[Table] = (*ACTIVE, *ARCHIVED)
+ACTIVE: Sequence[MemoryTable] = ("agent_memory",)
+ARCHIVED: Sequence[MemoryTable] = ("archived_memories",)
+BOTH: Sequence[MemoryTable] = (*ACTIVE, *ARCHIVED)
 
 
 @contextmanager
@@ -54,7 +51,7 @@ def open_for_names(path: Path) -> Iterator[Connection]:
     db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=0)
     try:
         db.text_factory = from_bytes
-        db.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
+        db.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_CHECKS)
         yield db
     finally:
         db.close()
@@ -71,7 +68,7 @@ def types_of(db: Connection, start: str, *, agent: str) -> list[str]:
 
 
 def keys_of(
-    db: Connection, start: str, tables: Sequence[Table], *, agent: str, type: str | None
+    db: Connection, start: str, tables: Sequence[MemoryTable], *, agent: str, type: str | None
 ) -> list[str]:
     """Return the keys of an agent's memories, of any type or one, that begin with a text."""
     parameters = {
@@ -82,7 +79,7 @@ def keys_of(
     return _from_tables(db, _keys, tables, parameters)
 
 
-def ids_of(db: Connection, start: str, tables: Sequence[Table], *, agent: str) -> list[str]:
+def ids_of(db: Connection, start: str, tables: Sequence[MemoryTable], *, agent: str) -> list[str]:
     """Return the ids of an agent's memories that begin with a text."""
     return _from_tables(db, _ids, tables, {**_range(start), "agent": to_bytes(agent)})
 
@@ -108,7 +105,7 @@ def runs_like(db: Connection, start: str, *, jobs: Sequence[str] | None) -> list
     return _rows(db, RUNS, {"start": start, "jobs": listed, "most": MOST_RUNS})
 
 
-def _next_agents(table: Table) -> str:
+def _next_agents(table: MemoryTable) -> str:
     """Read one row per agent from the index, not one per memory."""
     return f"""
         WITH RECURSIVE found(name) AS (
@@ -122,7 +119,7 @@ def _next_agents(table: Table) -> str:
     """
 
 
-def _types(table: Table) -> str:
+def _types(table: MemoryTable) -> str:
     return f"""
         SELECT DISTINCT type FROM {table}
         WHERE agent_id = CAST(:agent AS TEXT)
@@ -131,7 +128,7 @@ def _types(table: Table) -> str:
     """
 
 
-def _keys(table: Table) -> str:
+def _keys(table: MemoryTable) -> str:
     return f"""
         SELECT DISTINCT key FROM {table}
         WHERE agent_id = CAST(:agent AS TEXT)
@@ -141,7 +138,7 @@ def _keys(table: Table) -> str:
     """
 
 
-def _ids(table: Table) -> str:
+def _ids(table: MemoryTable) -> str:
     return f"""
         SELECT DISTINCT id FROM {table}
         WHERE agent_id = CAST(:agent AS TEXT)
@@ -151,13 +148,13 @@ def _ids(table: Table) -> str:
 
 
 def _range(start: str) -> dict[str, Any]:
-    """Return the parameters for texts that begin with a text: 255 is in no UTF-8."""
+    """Return the parameters for texts that begin with a text: UTF-8 has no byte 255."""
     content = to_bytes(start)
     return {"start": content, "end": content + b"\xff", "most": MOST_NAMES}
 
 
 def _from_tables(
-    db: Connection, query: Any, tables: Sequence[Table], parameters: Mapping[str, Any]
+    db: Connection, query: Any, tables: Sequence[MemoryTable], parameters: Mapping[str, Any]
 ) -> list[str]:
     """Return the names that a query finds in tables, sorted and each once."""
     found = {name for table in tables for (name,) in _rows(db, query(table), parameters)}
