@@ -313,7 +313,8 @@ def test_a_directory_that_others_can_write_is_refused(fleet: Fleet, mode: int) -
 
     assert (answer.exit_code, answer.out) == (2, "")
     assert answer.err == (
-        f"memctl: other users can write to {fleet.directory}, and could let memctl run any program;"
+        f"memctl: other users can write to {fleet.directory}, and could make memctl run any"
+        " program;"
         f" run `chmod go-w {fleet.directory}`\n"
     )
     assert fleet.archived() == [0, 0, 0]

@@ -203,7 +203,7 @@ def test_a_server_that_does_not_speak_the_protocol_is_an_obstacle(server: WebSer
 
 
 def test_a_host_name_that_is_impossible_is_an_obstacle() -> None:
-    with pytest.raises(MemctlError, match=r"sent to http://a\.\.b \(impossible host name\)"):
+    with pytest.raises(MemctlError, match=r"sent to http://a\.\.b \(invalid host name\)"):
         send_heartbeat("http://a..b/ping", failed=False)
 
 

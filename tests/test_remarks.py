@@ -54,7 +54,7 @@ CASES = [
     ),
     pytest.param(
         {"figures": READ, "period": period(written=0)},
-        "No memory was written in this period: are the agents at work?",
+        "No memory was written in this period: are the agents running?",
         id="nothing was written",
     ),
     pytest.param(
@@ -121,7 +121,7 @@ def test_what_is_remarkable_is_remarked(
             id="there is only one agent",
         ),
         pytest.param(
-            remarks.agents_that_fell_silent,
+            remarks.inactive_agents,
             {
                 "figures": READ,
                 "period": period(written=1),

@@ -673,7 +673,7 @@ Needs attention: no scheduled job has run in this period.
 Period    15 Nov 2026, 09:43 UTC to 22 Nov 2026, 09:43 UTC
 Database  {migrated.database}
 Host      {os.uname().nodename}
-Made      22 Nov 2026, 09:43 UTC, by memctl {__version__}
+Created   22 Nov 2026, 09:43 UTC, by memctl {__version__}
 
 Recommended actions
 -------------------
@@ -681,8 +681,8 @@ Recommended actions
 `memctl schedule --cron` prints a crontab line for all jobs.
 * Accesses are not counted. To count them, run `memctl enable access-counting`.
 
-Remarkable
-----------
+Remarks
+-------
 * {NO_BACKUP}
 
 Summary

@@ -146,7 +146,9 @@ def test_people_read_no_timestamps_and_no_backticks(
 def test_the_page_says_where_when_and_by_what_it_was_made(migrated: Memctl) -> None:
     page = Page(page_of(migrated))
 
-    facts = re.search(r"Period\s*(.*?)\s*Database\s*(.*?)\s*Host\s*(.*?)\s*Made\s*(.*)", page.text)
+    facts = re.search(
+        r"Period\s*(.*?)\s*Database\s*(.*?)\s*Host\s*(.*?)\s*Created\s*(.*)", page.text
+    )
     version = migrated.ok("--version").out.strip()
     host = migrated.ok("report", "--json").json["host"]
     assert facts is not None

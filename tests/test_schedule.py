@@ -56,8 +56,8 @@ NAMES = st.text(
 
 
 WARNING = (
-    "schedule: {} belongs to root, as whom the jobs would run; change the owner with chown to the"
-    " user of the service\n"
+    "schedule: {} belongs to root, and the jobs would run as root; change the owner with chown to"
+    " the user of the service\n"
 )
 
 

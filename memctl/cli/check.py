@@ -101,7 +101,7 @@ def check(
 
 
 def _finding_document(finding: "Finding") -> dict[str, object]:
-    """Return the JSON form of a finding; its sentences quote stored text, which may be odd."""
+    """Return the JSON form of a finding; stored text in its sentences may not be printable."""
     return {
         name: value if value is None else visible(value) for name, value in asdict(finding).items()
     }

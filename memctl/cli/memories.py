@@ -140,9 +140,10 @@ def list_(
     limit: LimitOption = None,
     offset: OffsetOption = 0,
 ) -> None:
-    """List the memories of an agent, or of all, most important first; counts no access.
+    """List the memories of an agent, or of all, most important first.
 
-    --since and --until refer to the time when a memory was written.
+    This does not count as an access. --since and --until refer to the time when a memory was
+    written.
     """
     require_agent_or_all(agent, all_agents=all_agents)
     chosen = output.output(call, MEMORY_FIELDS)

@@ -224,7 +224,7 @@ class PageOptions:
         return self.limit or USUAL_ROWS
 
     def page(self, records: Sequence[Row], call: GlobalOptions, *, command: str) -> Sequence[Row]:
-        """Return the rows of this page, given one more than it shows; print that there are more."""
+        """Return the rows of this page; print a notice if there is one more in `records`."""
         if len(records) > self.most:
             show_notice(
                 f"{command}: there are more than {self.most} rows; see --limit and --offset",
@@ -251,7 +251,7 @@ class PeriodOptions:
     def period(self, call: GlobalOptions) -> tuple[datetime | None, datetime | None]:
         """Return the first and the last moment of the period; None: without a limit.
 
-        Raises UsageError for what is not a time, and if the period ends before it starts.
+        Raises UsageError for an invalid time, and if the period ends before it starts.
         """
         since, until = (
             None if text is None else parse_past(text, now=call.moment)
@@ -273,8 +273,8 @@ ConfigDirOption = Annotated[
         "--config-dir",
         metavar="DIR",
         parser=output_path,
-        help="Work on each database that a configuration file in this directory names, such as"
-        " /etc/memctl/conf.d.",
+        help="Run once for each configuration file in this directory, such as /etc/memctl/conf.d,"
+        " on the database that it names.",
     ),
 ]
 

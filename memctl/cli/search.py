@@ -72,8 +72,8 @@ def search(
     Finds the text anywhere in the key, the value or the metadata, without regard to case; no
     character is a wildcard. A key that equals the text comes first, then keys that start with it,
     keys that contain it, values, and metadata; then active memories before archived ones, the most
-    important first, and of those the one stored last. Counts no
-    access. --since and --until refer to the time when a memory was written.
+    important first, and of those the one stored last. A search does not count as an access. --since
+    and --until refer to the time when a memory was written.
     """
     from memctl.storage.matching import SearchedText
     from memctl.storage.sqlite.search import search_memories

@@ -10,7 +10,7 @@ MOST_SHOWN = 3  # findings in the single line of a plug-in
 
 
 def finding_facts(findings: Iterable[Finding]) -> list[tuple[str, str]]:
-    """Return the severity of each finding, and what it says."""
+    """Return the severity of each finding, and its text."""
     return [
         (finding.severity, finding.message + (f"; {finding.advice}" if finding.advice else ""))
         for finding in findings

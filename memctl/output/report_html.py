@@ -42,11 +42,11 @@ class Tile(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A chart and its legend; without a drawing, `otherwise` says why."""
+    """A chart and its legend, or a sentence if there is nothing to draw."""
 
     chart: Chart
     drawing: "Markup | None"
-    otherwise: str = ""
+    if_empty: str = ""
     legend: Sequence[Series] = ()
 
 

@@ -34,7 +34,7 @@ NAME_OF_MEMORY = (Column("agent", whole=True), Column("type", rank=2), Column("k
 class ReportSection(NamedTuple):
     """A heading, sentences and a table; both may be empty.
 
-    A small table has one name and few numbers; a detail is for those who ask.
+    A small table has one name and few numbers; a detail is collapsed on the page.
     """
 
     title: str
@@ -52,7 +52,7 @@ def facts(report: HealthReport) -> list[tuple[str, str]]:
         ("Period", period),
         ("Database", report.database.path),
         ("Host", report.host),
-        ("Made", f"{readable_moment(report.at)}, by memctl {report.version}"),
+        ("Created", f"{readable_moment(report.at)}, by memctl {report.version}"),
     ]
 
 
@@ -68,7 +68,7 @@ def notes(report: HealthReport) -> list[ReportSection]:
                 if finding.severity != "info"
             ],
         ),
-        ReportSection("Remarkable", remarkable(report)),
+        ReportSection("Remarks", remarkable(report)),
     ]
     return [_readable(section) for section in found if section.sentences]
 

@@ -142,7 +142,7 @@ def _place(path: Path, target: Path | None, retention: Retention) -> Place:
 
 
 def begin_manifest(path: Path, copy: Path, *, owner: str | None, now: datetime) -> Manifest:
-    """Return the manifest of a backup of a database that is not finished."""
+    """Return the manifest of an unfinished backup of a database."""
     return Manifest(
         file=copy.name,
         database=str(path),
@@ -233,14 +233,14 @@ def reserve_name(stem: Path, begun: Manifest, *, stamped: bool, now: datetime) -
 
 
 def unfinished(directory: Path, begun: Manifest) -> Iterator[tuple[Path, Manifest]]:
-    """Yield the manifests of this database's backups that were killed, or are being made."""
+    """Yield the manifests of this database's backups that were interrupted, or are being made."""
     for note, manifest in manifests_in(directory):
         if manifest.sha256 is None and manifest.is_of_same_database(begun):
             yield note, manifest
 
 
 def remove_unfinished(directory: Path, begun: Manifest) -> None:
-    """Remove the files of killed backups of this database."""
+    """Remove the files of interrupted backups of this database."""
     for note, manifest in unfinished(directory, begun):
         draft = rf"\.{re.escape(manifest.file)}(\.json)?\.[a-z0-9_]{{8}}(-[a-z]+)?"
         for file in directory.iterdir():

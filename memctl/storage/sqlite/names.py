@@ -1,7 +1,7 @@
 """Names in the database, for shell completion.
 
 Completion must change nothing: the database is opened so that SQLite neither creates nor writes a
-file, and a query ends after a number of rows and a time, with what it has found.
+file, and a query ends after a number of rows or a time, with the names found until then.
 """
 
 import json

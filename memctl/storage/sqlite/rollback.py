@@ -42,7 +42,7 @@ class RollbackResult:
     schema_step: int  # after the rollback
     rolled_back: list[str]
     backup: str | None
-    archived_in_backup: int  # of which none is left in the database
+    archived_in_backup: int  # which the database no longer has
     dry_run: bool = False
 
 
