@@ -279,10 +279,9 @@ class AgentMemory:
         """Restore archived memories by id, or by type and key; return their number.
 
         Works like `memctl restore`: in batches, under memctl's lock, recorded in the ledger, and
-        also while memctl is paused. `on_conflict` specifies what happens if an active memory has
-        the same id, or the same type and key: `fail` raises RefusedError, `skip` leaves the memory
-        archived, `replace` archives the active one. Raises NotFoundError for an unknown agent or
-        id.
+        even while memctl is paused. `on_conflict` specifies the action if an active memory has the
+        same id, or the same type and key: `fail` raises RefusedError, `skip` leaves it archived,
+        `replace` archives the active one. Raises NotFoundError for an unknown agent or id.
         """
         ids = [ids] if isinstance(ids, str) else list(ids)
         if (type is None) != (key is None) or bool(ids) == (type is not None):
