@@ -9,7 +9,7 @@ import typer
 from memctl.cli.options import GlobalOptions, LockOptions
 from memctl.cli.session import alone_with_database, shown_progress
 from memctl.errors import MemctlError, UsageError
-from memctl.output.contract.documents import Storage
+from memctl.output.contract.documents import storage
 from memctl.output.tables import show_facts
 from memctl.output.terminal import show_document, show_lines, show_notice, visible
 from memctl.storage.progress import NO_PROGRESS, Progress
@@ -80,7 +80,7 @@ def check(
         document = {
             "at": to_text(call.moment),
             "database": str(call.settings.database),
-            "storage": Storage(size_bytes=result.size_bytes, wal_bytes=result.wal_bytes),
+            "storage": storage(result.database),
             "ok": ok,
             "depth": result.depth,
             "memories": result.memories,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memctl.errors import SchemaError
-from memctl.insight.metrics import database_size
+from memctl.insight.metrics import DatabaseSize, database_size
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.database import Connection, count_rows, table_exists
 from memctl.storage.sqlite.features import FeatureStatus, read_features
@@ -15,9 +15,7 @@ from memctl.storage.sqlite.run_summaries import JobStatus, newest_runs
 class Status:
     """The result of `memctl status`."""
 
-    database: str
-    size_bytes: int
-    wal_bytes: int
+    database: DatabaseSize
     schema_step: int
     pending: list[str]
     problem: str | None
@@ -37,11 +35,8 @@ def read_status(db: Connection, path: Path) -> Status:
             migrations.require_current(db)
     except SchemaError as error:
         problem = str(error)
-    size = database_size(path)
     return Status(
-        database=str(path),
-        size_bytes=size.size_bytes,
-        wal_bytes=size.wal_bytes,
+        database=database_size(path),
         schema_step=migrations.schema_step(db),
         pending=pending,
         problem=problem,

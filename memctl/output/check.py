@@ -32,8 +32,8 @@ def plugin_line(result: CheckResult) -> tuple[str, int]:
         "memories": result.memories or 0,
         "errors": errors,
         "warnings": warnings,
-        "size": f"{result.size_bytes}B",
-        "wal": f"{result.wal_bytes}B",
+        "size": f"{result.database.size_bytes}B",
+        "wal": f"{result.database.wal_bytes}B",
     }
     drawn = " ".join(f"{name}={figure};;;0" for name, figure in figures.items())
     return f"{_plugin_text(word, text)}|{drawn}", exit_code
