@@ -92,7 +92,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("changes", "expected"), CASES)
-def test_what_is_remarkable_is_remarked(
+def test_unusual_figures_cause_remarks(
     report: HealthReport, changes: dict[str, Any], expected: str
 ) -> None:
     assert remarks.remarkable(report) == []
@@ -159,7 +159,7 @@ def test_what_is_remarkable_is_remarked(
         ),
     ],
 )
-def test_what_is_usual_is_not_remarked(
+def test_usual_figures_cause_no_remarks(
     report: HealthReport, rule: remarks.Remarks, changes: dict[str, Any]
 ) -> None:
     assert rule(replace(report, **changes)) == []
