@@ -1,6 +1,6 @@
 """The manual pages, docs/memctl.1 and one of each command in docs/man, from the program's own help.
 
-docs/reference.py writes them, with all else that is generated.
+docs/reference.py writes them, like everything else that is generated.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,8 +1,8 @@
-"""Create the pictures of the report's page, from the database of the demo, with Chromium.
+"""Take screenshots of the report page of the demo database with Chromium.
 
-python -m docs.pictures           write them anew, from the root of the repository
+python -m docs.pictures           from the root of the repository
 
-The whole page is in build/pictures, light and dark, as a desktop and as a phone show it. The
+The whole page is in build/pictures, light and dark, as on a desktop and on a phone. The
 documentation shows the beginning of two of them.
 """
 

@@ -3,7 +3,7 @@
 python docs/reference.py            write them
 python docs/reference.py --check    name the files that are out of date; exit with 1 if any is
 
-A whole file is generated (memctl.1, man, reference/commands.md, reference/json), or what stands
+A whole file is generated (memctl.1, man, reference/commands.md, reference/json), or the part
 between `<!-- NAME -->` and `<!-- end of NAME -->` in one.
 """
 

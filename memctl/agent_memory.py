@@ -255,7 +255,7 @@ class AgentMemory:
         limit: int = 50,
         offset: int = 0,
     ) -> list[ArchivedMemory]:
-        """Return the archived memories of an agent, or of all agents, the newest first.
+        """Return the archived memories of an agent, or of all agents, newest first.
 
         `type`, `key` and `reason`, if given, limit the result.
         """

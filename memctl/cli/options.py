@@ -273,8 +273,8 @@ ConfigDirOption = Annotated[
         "--config-dir",
         metavar="DIR",
         parser=output_path,
-        help="Run once for each configuration file in this directory, such as /etc/memctl/conf.d,"
-        " on the database that it names.",
+        help="Use each configuration file in this directory, such as /etc/memctl/conf.d, and the"
+        " database that it names.",
     ),
 ]
 
