@@ -112,18 +112,14 @@ def _on_each_database(
     for parameter, option in ON_EACH_DATABASE[name].items():
         if given[parameter]:
             raise UsageError(f"--config-dir cannot be used with {option}", "choose one")
-    limits = {
-        bundled_as: options
-        for bundled_as, options in given.items()
-        if isinstance(options, JobOptions) and options.max_seconds is not None
-    }
+    jobs = {key: options for key, options in given.items() if isinstance(options, JobOptions)}
 
     def run_on_one(call: GlobalOptions, *, seconds: float | None) -> None:
-        limited = {key: replace(options, max_seconds=seconds) for key, options in limits.items()}
+        limited = {key: replace(options, max_seconds=seconds) for key, options in jobs.items()}
         function(**{**given, "call": call, **limited})
 
-    most = [options.max_seconds for options in limits.values()]
-    run_on_each(call, directory, run_on_one, max_seconds=most[0] if most else None)
+    max_seconds = next((options.max_seconds for options in jobs.values()), None)
+    run_on_each(call, directory, run_on_one, max_seconds=max_seconds)
 
 
 def _show_help(context: typer.Context, wanted: bool) -> None:

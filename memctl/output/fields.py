@@ -4,10 +4,8 @@ A field has one name everywhere: in JSON, in CSV, and in --columns. A table show
 in short, readable forms; the other formats print every field as it is stored.
 """
 
-import re
 from collections.abc import Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal, NamedTuple
 
 from memctl.errors import UsageError
@@ -20,8 +18,6 @@ from memctl.output.readable import (
 from memctl.storage.times import parse_moment, to_text
 
 Kind = Literal["prose", "whole", "number", "count", "average", "bytes", "duration", "time", "age"]
-
-PLAIN_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{3})?Z?")
 
 # The ranks of fields in the order of a table: 0 is always shown, and a higher rank only if there is
 # room after the lower ones.
@@ -135,15 +131,7 @@ def _number_text(kind: Kind, value: float) -> str | None:
 def _time_text(text: str, *, now: datetime, relative: bool) -> str:
     """Return a stored time in short; a text that is not a time unchanged."""
     try:
-        moment = _moment(text)
+        moment = parse_moment(text)
     except UsageError:
         return text
     return relative_time(moment, now=now) if relative else to_text(moment)[:16].replace("T", " ")
-
-
-def _moment(text: str) -> datetime:
-    """Return a stored time. Raises UsageError if the text is not a time."""
-    if PLAIN_TIME.fullmatch(text):  # what the service and memctl write; the rest takes longer
-        with suppress(ValueError):
-            return datetime.fromisoformat(text[:19]).replace(tzinfo=UTC)
-    return parse_moment(text)

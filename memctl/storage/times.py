@@ -5,7 +5,7 @@ memctl writes RFC 3339 in UTC with a precision of seconds.
 
 import re
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 
 from memctl.errors import UsageError
@@ -13,6 +13,9 @@ from memctl.storage.sqlite.times import unix_seconds
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 LONGEST_DURATION = timedelta(days=36500)
+
+# What memctl and the service write; SQLite, which knows all other forms, takes longer.
+PLAIN_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{3})?Z?")
 
 
 def is_possible(moment: datetime) -> bool:
@@ -59,6 +62,9 @@ def parse_moment(text: str) -> datetime:
 
     Raises UsageError for anything else.
     """
+    if PLAIN_TIME.fullmatch(text):
+        with suppress(ValueError):
+            return datetime.fromisoformat(text[:19]).replace(tzinfo=UTC)
     query = f"SELECT {unix_seconds('text')} FROM (SELECT CAST(? AS TEXT) AS text)"
     with closing(sqlite3.connect(":memory:")) as db:
         (seconds,) = db.execute(query, (text.encode("utf-8", "surrogatepass"),)).fetchone()

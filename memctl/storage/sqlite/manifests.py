@@ -5,9 +5,8 @@ A manifest without a SHA-256 reserves the name of a backup that is not finished.
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from memctl.errors import UsageError
@@ -44,8 +43,6 @@ class Manifest:
     @property
     def moment(self) -> datetime:
         """When the backup was made."""
-        with suppress(ValueError):  # as memctl writes it; other forms take longer
-            return datetime.strptime(self.created_at, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
         return parse_moment(self.created_at)
 
     def is_from_future(self, *, now: datetime) -> bool:
