@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("campaign" if is_campaign(config) else "default")
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:  # noqa: ARG001  of the hook
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return the number of workers for `-n auto`: half of the time, a test waits for a program."""
     return 2 * (os.cpu_count() or 1)
 
