@@ -229,15 +229,15 @@ class AgentMemory:
         limit: int = 50,
         offset: int = 0,
     ) -> list[FoundMemory]:
-        """Return the memories that contain a text in key, value or metadata, the best first.
+        """Return the memories that contain a text in key, value or metadata, best match first.
 
-        Those of all agents, or of `agent`; active and archived ones, or those of one `state`. The
-        case of the text is ignored. See `memctl search` for the order. No access is counted.
+        Searches all agents, or `agent`, and active and archived memories, or those of one `state`.
+        Ignores case, and does not count as an access. See `memctl search` for the order.
         """
         require_search_text(text)
         require_page(limit, offset)
         if state not in (None, *get_args(State)):
-            raise UsageError(f"there is no state {state!r}", "use active or archived")
+            raise UsageError(f"invalid state {state!r}", "use active or archived")
         which, pattern = MemoryFilter(agent, type), SearchedText(text)
         with self._reading():
             memories.require_known_type(self._db, type)
@@ -257,7 +257,7 @@ class AgentMemory:
     ) -> list[ArchivedMemory]:
         """Return the archived memories of an agent, or of all agents, the newest first.
 
-        Only those of `type` and `key` that were archived for `reason`, if these are given.
+        `type`, `key` and `reason`, if given, limit the result.
         """
         require_page(limit, offset)
         which = _archived_of(agent, type, key, reason=reason)
@@ -278,17 +278,16 @@ class AgentMemory:
     ) -> int:
         """Restore archived memories by id, or by type and key; return their number.
 
-        Does what `memctl restore` does, in batches, and also while memctl is paused; the run is
-        recorded in the ledger and takes memctl's lock. `on_conflict` is what happens if an active
-        memory has the same id, or the same type and key: `fail` raises RefusedError, `skip` leaves
-        the memory archived, `replace` archives the active one. Raises NotFoundError for an unknown
-        agent or id.
+        Works like `memctl restore`: in batches, under memctl's lock, recorded in the ledger, and
+        even while memctl is paused. `on_conflict` specifies the action if an active memory has the
+        same id, or the same type and key: `fail` raises RefusedError, `skip` leaves it archived,
+        `replace` archives the active one. Raises NotFoundError for an unknown agent or id.
         """
         ids = [ids] if isinstance(ids, str) else list(ids)
         if (type is None) != (key is None) or bool(ids) == (type is not None):
             raise UsageError("restore needs either ids or a type and a key", "pass one of them")
         if on_conflict not in get_args(RestoreConflict):
-            raise UsageError(f"there is no on_conflict {on_conflict!r}", "use fail, skip, replace")
+            raise UsageError(f"invalid on_conflict {on_conflict!r}", "use fail, skip or replace")
         which = _archived_of(agent, type, key, ids=ids)
         now = self._now()
         lasts = to_lifetime(expires_in, now=now)
@@ -384,7 +383,7 @@ class AgentMemory:
 
 
 def _all_of(agent: str, type: str | None = None) -> MemoryFilter:
-    """Select an agent's memories. Raises UsageError for what is not a str."""
+    """Select an agent's memories. Raises UsageError for a value that is not a str."""
     memories.to_stored(agent=agent)
     return MemoryFilter(agent=agent, type=type)
 
@@ -392,7 +391,7 @@ def _all_of(agent: str, type: str | None = None) -> MemoryFilter:
 def _archived_of(
     agent: str | None, type: str | None, key: str | None, **more: Any
 ) -> ArchiveFilter:
-    """Select archived memories. Raises UsageError for what is not a str."""
+    """Select archived memories. Raises UsageError for a value that is not a str."""
     texts = {"agent": agent, "type": type, "key": key}
     memories.to_stored(**{name: text for name, text in texts.items() if text is not None})
     for memory_id in more.get("ids", ()):

@@ -5,7 +5,7 @@ Any other exception is a bug and keeps its traceback.
 """
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 LONGEST_TEXT = 800  # bytes of a message or a hint, which may contain a name of any length
 LONGEST_NAME = 200  # characters; the search for similar names is slow for longer ones
@@ -36,6 +36,12 @@ def name_like(wanted: str, known: Iterable[str]) -> str | None:
         return None
     names = (name for name in known if len(name) <= LONGEST_NAME)
     return next(iter(difflib.get_close_matches(wanted, list(names), n=1)), None)
+
+
+def did_you_mean(wanted: str, known: Collection[str], *, otherwise: str) -> str:
+    """Return the hint for an unknown name; `otherwise` if no known name is similar."""
+    close = name_like(wanted, known)
+    return f"did you mean {close}?" if close else otherwise
 
 
 class MemctlError(Exception):
@@ -142,8 +148,13 @@ def shortage(error: Exception) -> MemctlError | None:
     return None
 
 
+def is_bug(error: Exception) -> bool:
+    """Return whether an exception is neither a MemctlError nor caused by a lack of resources."""
+    return not isinstance(error, MemctlError) and shortage(error) is None
+
+
 def explained(error: Exception) -> MemctlError:
-    """Return the error to report for any exception, also for a bug."""
+    """Return the error to report for any exception, including a bug."""
     known = error if isinstance(error, MemctlError) else shortage(error)
     return known or MemctlError(f"{type(error).__name__}: {error}", "this is a bug of memctl")
 

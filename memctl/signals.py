@@ -12,7 +12,7 @@ _dropped: BaseException | None = None
 
 
 def raise_again(lost: "sys.UnraisableHookArgs") -> None:
-    """Have an exception raised again if a signal raised it; the program's `sys.unraisablehook`."""
+    """Arrange to raise the exception of a signal again; the program's `sys.unraisablehook`."""
     global _dropped
     if lost.exc_type not in (KeyboardInterrupt, SystemExit):
         sys.__unraisablehook__(lost)

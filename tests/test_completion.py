@@ -169,7 +169,7 @@ BEGINNINGS = ["two", "two\\ w", "'two w", '"two w', "two\\ words:an", "'two word
 
 
 @pytest.mark.parametrize("shell_name", SHELLS)
-def test_an_odd_key_is_inserted_so_that_it_reaches_the_program_or_left_out(
+def test_an_unusual_key_is_inserted_in_quoted_form_or_left_out(
     shell_name: str, names: Memctl
 ) -> None:
     long = "two words:and 'more' $x"

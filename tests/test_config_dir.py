@@ -236,7 +236,7 @@ def test_each_database_has_its_own_policies_and_its_alerts_name_it(fleet: Fleet)
     ]
 
 
-def test_time_is_shared_so_that_no_database_keeps_the_others_from_their_turn(fleet: Fleet) -> None:
+def test_the_time_is_shared_among_the_databases(fleet: Fleet) -> None:
     shares: list[float] = []
 
     def command(call: GlobalOptions, *, seconds: float | None) -> None:
@@ -313,7 +313,8 @@ def test_a_directory_that_others_can_write_is_refused(fleet: Fleet, mode: int) -
 
     assert (answer.exit_code, answer.out) == (2, "")
     assert answer.err == (
-        f"memctl: other users can write to {fleet.directory}, and could let memctl run any program;"
+        f"memctl: other users can write to {fleet.directory}, and could make memctl run any"
+        " program;"
         f" run `chmod go-w {fleet.directory}`\n"
     )
     assert fleet.archived() == [0, 0, 0]

@@ -146,7 +146,7 @@ def test_the_proxy_of_the_environment_is_used(
     assert server.paths == ["http://ping.invalid/ping"]
 
 
-# Obstacles
+# Failures
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_the_proxy_of_the_environment_is_used(
         pytest.param(302, "status 302", id="a redirect"),
     ],
 )
-def test_an_answer_that_is_no_success_is_one_warning(
+def test_an_unsuccessful_answer_is_one_warning(
     migrated: Memctl,
     server: WebServer,
     configured: tuple[str, str],
@@ -195,19 +195,19 @@ def test_a_warning_contains_no_secret_and_leaves_the_exit_code_of_the_run(
     )
 
 
-def test_a_server_that_does_not_speak_the_protocol_is_an_obstacle(server: WebServer) -> None:
+def test_an_answer_that_is_not_http_is_reported(server: WebServer) -> None:
     with pytest.raises(MemctlError, match=r"sent to https://127.* \(\[SSL") as caught:
         send_heartbeat(server.url(f"/{SECRET}", scheme="https"), failed=False)
 
     assert SECRET not in str(caught.value)
 
 
-def test_a_host_name_that_is_impossible_is_an_obstacle() -> None:
-    with pytest.raises(MemctlError, match=r"sent to http://a\.\.b \(impossible host name\)"):
+def test_an_invalid_host_name_is_reported() -> None:
+    with pytest.raises(MemctlError, match=r"sent to http://a\.\.b \(invalid host name\)"):
         send_heartbeat("http://a..b/ping", failed=False)
 
 
-def test_a_slow_server_is_given_up(server: WebServer) -> None:
+def test_a_slow_server_is_abandoned(server: WebServer) -> None:
     server.answers.clear()
 
     with pytest.raises(MemctlError, match="no answer in time"):
@@ -266,7 +266,7 @@ def test_a_run_that_a_signal_ends_sends_nothing(
     assert server.requests == []
 
 
-def test_an_answer_without_a_status_is_an_obstacle() -> None:
+def test_an_answer_without_a_status_is_reported() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listening:
         answer = f"""
 import socket
@@ -299,7 +299,7 @@ client.sendall(b"220 smtp.example.com\\r\\n")
         "",
     ],
 )
-def test_only_urls_of_the_web_are_accepted(memctl: Memctl, tmp_path: Path, url: str) -> None:
+def test_only_http_and_https_urls_are_accepted(memctl: Memctl, tmp_path: Path, url: str) -> None:
     options = configure(tmp_path, url)
 
     answer = memctl("run", *options)

@@ -151,7 +151,7 @@ def test_runs_by_hand_have_hooks(
     ]
 
 
-def test_what_is_no_run_has_no_hooks(
+def test_without_a_run_no_hook_is_called(
     migrated: Memctl, configured: tuple[str, str], received: Path
 ) -> None:
     migrated.ok("cleanup", "--dry-run", *configured)

@@ -22,7 +22,7 @@ from memctl.jobs.archive import archive
 from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.restore import restore
 from memctl.storage.memory import TYPES
-from memctl.storage.progress import NOBODY
+from memctl.storage.progress import NO_PROGRESS
 from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite import batches
 from memctl.storage.sqlite.batches import SqliteBatches
@@ -609,7 +609,7 @@ class Interfering:
                 lambda run: self(run, rule),
                 JobRequest(database, NOW),
                 by_hand=True,
-                prepare=lambda store: stage(store.sqlite, file, AgentSelection(), NOBODY),
+                prepare=lambda store: stage(store.sqlite, file, AgentSelection(), NO_PROGRESS),
             ).result
         assert result is not None
         return result

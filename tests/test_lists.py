@@ -167,7 +167,7 @@ def test_options_that_exclude_each_other_are_refused_by_each_list(
         pytest.param("--since 1d --until 2d", "--until is before --since", id="swapped"),
     ],
 )
-def test_an_impossible_page_or_period_is_refused(
+def test_an_invalid_page_or_period_is_refused(
     lists: Memctl, words: str, options: str, message: str
 ) -> None:
     answer = lists(*words.split(), *options.split())
@@ -177,7 +177,7 @@ def test_an_impossible_page_or_period_is_refused(
 
 
 @pytest.mark.parametrize("words", ["archived build_agent", "runs"])
-def test_a_list_says_that_there_are_more_rows(lists: Memctl, words: str) -> None:
+def test_a_list_reports_that_there_are_more_rows(lists: Memctl, words: str) -> None:
     name = words.split()[0]
 
     for form in FORMATS:

@@ -54,7 +54,7 @@ CASES = [
     ),
     pytest.param(
         {"figures": READ, "period": period(written=0)},
-        "No memory was written in this period: are the agents at work?",
+        "No memory was written in this period: are the agents running?",
         id="nothing was written",
     ),
     pytest.param(
@@ -92,7 +92,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("changes", "expected"), CASES)
-def test_what_is_remarkable_is_remarked(
+def test_unusual_figures_cause_remarks(
     report: HealthReport, changes: dict[str, Any], expected: str
 ) -> None:
     assert remarks.remarkable(report) == []
@@ -121,7 +121,7 @@ def test_what_is_remarkable_is_remarked(
             id="there is only one agent",
         ),
         pytest.param(
-            remarks.agents_that_fell_silent,
+            remarks.inactive_agents,
             {
                 "figures": READ,
                 "period": period(written=1),
@@ -159,7 +159,7 @@ def test_what_is_remarkable_is_remarked(
         ),
     ],
 )
-def test_what_is_usual_is_not_remarked(
+def test_usual_figures_cause_no_remarks(
     report: HealthReport, rule: remarks.Remarks, changes: dict[str, Any]
 ) -> None:
     assert rule(replace(report, **changes)) == []

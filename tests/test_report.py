@@ -20,7 +20,7 @@ from memctl.insight.findings import Finding
 from memctl.insight.metrics import DayFigures
 from memctl.insight.report import HealthReport, JobFigures, ReportPolicies, read_report
 from memctl.output.charts import Chart, Series, horizontal_bars, line_chart, stacked_bars
-from memctl.output.fields import readable_bytes
+from memctl.output.readable import readable_bytes
 from memctl.output.report import report_markdown, report_text
 from memctl.output.report_html import report_html
 from memctl.output.terminal import visible
@@ -673,7 +673,7 @@ Needs attention: no scheduled job has run in this period.
 Period    15 Nov 2026, 09:43 UTC to 22 Nov 2026, 09:43 UTC
 Database  {migrated.database}
 Host      {os.uname().nodename}
-Made      22 Nov 2026, 09:43 UTC, by memctl {__version__}
+Created   22 Nov 2026, 09:43 UTC, by memctl {__version__}
 
 Recommended actions
 -------------------
@@ -681,8 +681,8 @@ Recommended actions
 `memctl schedule --cron` prints a crontab line for all jobs.
 * Accesses are not counted. To count them, run `memctl enable access-counting`.
 
-Remarkable
-----------
+Remarks
+-------
 * {NO_BACKUP}
 
 Summary

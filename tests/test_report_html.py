@@ -143,10 +143,12 @@ def test_people_read_no_timestamps_and_no_backticks(
     assert "after the year 9999" in text
 
 
-def test_the_page_says_where_when_and_by_what_it_was_made(migrated: Memctl) -> None:
+def test_the_page_shows_its_host_time_and_version(migrated: Memctl) -> None:
     page = Page(page_of(migrated))
 
-    facts = re.search(r"Period\s*(.*?)\s*Database\s*(.*?)\s*Host\s*(.*?)\s*Made\s*(.*)", page.text)
+    facts = re.search(
+        r"Period\s*(.*?)\s*Database\s*(.*?)\s*Host\s*(.*?)\s*Created\s*(.*)", page.text
+    )
     version = migrated.ok("--version").out.strip()
     host = migrated.ok("report", "--json").json["host"]
     assert facts is not None
@@ -158,7 +160,7 @@ def test_the_page_says_where_when_and_by_what_it_was_made(migrated: Memctl) -> N
     )
 
 
-def test_the_days_are_folded(db: sqlite3.Connection, migrated: Memctl) -> None:
+def test_the_days_are_collapsed(db: sqlite3.Connection, migrated: Memctl) -> None:
     remember_names(db, ["a"])
     db.execute("UPDATE agent_memory SET expires_at = '2026-11-20 00:00:00'")
     migrated.ok("cleanup")
@@ -251,7 +253,7 @@ def test_nothing_is_cut_or_needs_scrolling_sideways(
 
 
 @needs_chromium
-def test_letters_of_charts_can_be_read_on_a_phone(
+def test_text_in_charts_can_be_read_on_a_phone(
     db: sqlite3.Connection, migrated: Memctl, tmp_path: Path
 ) -> None:
     remember_names(db, ["a", "b"])

@@ -82,7 +82,9 @@ def test_a_rule_keeps_the_newest_backup_of_each_of_its_newest_periods(
         ),
     ],
 )
-def test_days_and_weeks_without_a_backup_do_not_count(retention: Retention, expected: str) -> None:
+def test_days_and_weeks_without_a_backup_are_not_counted(
+    retention: Retention, expected: str
+) -> None:
     days = ["22 12:00", "22 06:00", "21 23:59", "21 00:00", "15 00:00", "14 12:00"]
     moments = [datetime.strptime(f"2026-11-{day}Z", "%Y-%m-%d %H:%M%z") for day in days]
 
@@ -227,7 +229,7 @@ def month(migrated: Memctl) -> Memctl:
     return migrated
 
 
-def test_the_dry_run_gives_the_reasons(month: Memctl) -> None:
+def test_the_dry_run_shows_the_reasons(month: Memctl) -> None:
     answer = month.ok("backup", "--keep", "1", "--keep-daily", "2", "--keep-monthly", "2", "-n")
 
     assert answer == Answer(
@@ -398,7 +400,7 @@ def test_the_list_names_the_change_before_which_a_backup_was_made(
     ]
 
 
-def test_backups_of_several_databases_in_one_directory_are_told_apart(
+def test_backups_of_several_databases_in_one_directory_are_distinguished(
     month: Memctl, template: Path, tmp_path: Path
 ) -> None:
     shared, other = tmp_path / "shared", Memctl(tmp_path / "other" / "harness.db")
@@ -546,7 +548,7 @@ def test_a_backup_that_cannot_be_removed_is_named_after_the_new_one_was_made(
     migrated.ok("backup", "--verify", str(directory / FIRST))
 
 
-def test_a_backup_that_cannot_be_read_does_not_count(migrated: Memctl) -> None:
+def test_a_backup_that_cannot_be_read_is_not_counted(migrated: Memctl) -> None:
     files = [
         Path(migrated.at(NOW - timedelta(days=day)).ok("backup", "--json").json["path"])
         for day in (1, 2, 3)

@@ -56,8 +56,8 @@ NAMES = st.text(
 
 
 WARNING = (
-    "schedule: {} belongs to root, as whom the jobs would run; change the owner with chown to the"
-    " user of the service\n"
+    "schedule: {} belongs to root, and the jobs would run as root; change the owner with chown to"
+    " the user of the service\n"
 )
 
 
@@ -139,7 +139,7 @@ def test_every_service_reports_its_failure_and_names_the_manual() -> None:
     assert "OnFailure" not in units["memctl-failure@.service"]
 
 
-def test_the_jobs_give_way_to_the_service_but_are_not_idle() -> None:
+def test_the_jobs_yield_to_the_service_but_are_not_idle() -> None:
     units = [settings_in(text) for text in systemd_units(SAMPLE).values() if "\nUser=" in text]
 
     assert {(unit["Nice"], unit["IOSchedulingClass"]) for unit in units} == {("5", "best-effort")}
@@ -185,7 +185,7 @@ def test_a_heartbeat_and_a_directory_of_reports_open_the_sandbox_of_runs(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file belong to root")
 @pytest.mark.parametrize("option", ["--cron", "--systemd"])
-def test_jobs_of_root_are_warned_of(migrated: Memctl, option: str) -> None:
+def test_a_database_that_belongs_to_root_causes_a_warning(migrated: Memctl, option: str) -> None:
     printed = migrated.ok("schedule", option)
     quiet = migrated.ok("schedule", option, "--quiet")
 

@@ -258,7 +258,7 @@ def fill(db: sqlite3.Connection, memories: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("columns", ODDITIES.values(), ids=ODDITIES.keys())
 @pytest.mark.parametrize("form", ["--json", "--table", "--csv", "--nl"])
-def test_odd_memories_are_found_and_printed(
+def test_unusual_memories_are_found_and_printed(
     migrated: Memctl, db: sqlite3.Connection, columns: dict[str, Any], form: str
 ) -> None:
     usual: dict[str, Any] = {"id": "odd", "metadata": '{"tag": "needle"}', "key": "k"}
@@ -396,7 +396,7 @@ def test_finding_nothing_is_an_empty_list(found_anywhere: Memctl) -> None:
     )
 
 
-def test_a_limited_list_says_how_many_there_are(found_anywhere: Memctl) -> None:
+def test_a_limited_list_reports_how_many_there_are(found_anywhere: Memctl) -> None:
     answer = found_anywhere.ok("search", "k", "--limit", "1")
     last = found_anywhere.ok("search", "k", "--limit", "1", "--offset", "2")
 
@@ -427,7 +427,7 @@ def test_a_limited_list_says_how_many_there_are(found_anywhere: Memctl) -> None:
         ),
     ],
 )
-def test_a_search_that_cannot_be_meant_is_a_usage_error(
+def test_an_invalid_search_is_a_usage_error(
     found_anywhere: Memctl, words: list[str], complaint: str
 ) -> None:
     answer = found_anywhere("search", *words)
@@ -456,7 +456,7 @@ def test_any_text_is_searched_for_after_two_dashes(
     assert len(answer.out.splitlines()) == 2
 
 
-def test_a_table_never_acts_on_the_terminal(migrated: Memctl, db: sqlite3.Connection) -> None:
+def test_a_table_contains_no_control_characters(migrated: Memctl, db: sqlite3.Connection) -> None:
     insert_memory(db, id="m", key="k", value=f"needle {DANGEROUS}")
 
     printed = on_a_terminal(migrated, "search", "needle", "--table", columns=200)

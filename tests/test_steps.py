@@ -459,7 +459,7 @@ def test_a_preview_refuses_to_lose_memories(path: Path, memctl: Memctl, option: 
     assert result.exit_code == 3
 
 
-def test_a_schema_that_needs_another_sqlite_is_no_obstacle_to_a_preview(odd: Memctl) -> None:
+def test_a_schema_that_needs_another_sqlite_does_not_prevent_a_preview(odd: Memctl) -> None:
     with closing(connect(odd.database)) as db:
         db.execute("PRAGMA writable_schema = ON")
         db.execute(

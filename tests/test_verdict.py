@@ -128,7 +128,7 @@ def test_what_needs_attention_is_named(
         pytest.param({"scheduled": ["cleanup"], "jobs": [job_report("cleanup")]}, id="not due"),
     ],
 )
-def test_what_is_normal_is_no_reason(report: HealthReport, changes: dict[str, Any]) -> None:
+def test_normal_conditions_are_no_reason(report: HealthReport, changes: dict[str, Any]) -> None:
     assert judge(replace(report, **changes)).is_healthy
 
 
@@ -152,7 +152,7 @@ def test_only_jobs_that_are_due_in_the_period_are_missed(
     assert bool(missing) == bool(expected)
 
 
-def test_a_pause_and_a_failure_are_told_to_people(migrated: Memctl) -> None:
+def test_the_verdict_reports_a_pause_and_a_failure(migrated: Memctl) -> None:
     migrated.ok("run")
     migrated.ok("pause", "--for", "2d", "--reason", "new disk")
 

@@ -139,7 +139,7 @@ def test_the_success_hook_receives_the_path(migrated: Memctl, tmp_path: Path) ->
     assert printed == {"due": True, **last["result"]}
 
 
-def test_a_preview_says_what_would_be_written_and_when(migrated: Memctl, tmp_path: Path) -> None:
+def test_a_preview_reports_what_would_be_written_and_when(migrated: Memctl, tmp_path: Path) -> None:
     options = configure(tmp_path)
 
     due = migrated.ok("run", "--dry-run", *options)
@@ -269,7 +269,7 @@ def test_a_report_that_fails_again_and_again_is_a_finding(migrated: Memctl, tmp_
     assert "report has failed 3 times in a row: " in answer.out
 
 
-def test_a_report_of_a_database_with_odd_memories_can_be_written(
+def test_a_report_of_a_database_with_unusual_memories_can_be_written(
     migrated: Memctl, service: Service, tmp_path: Path
 ) -> None:
     service.db.execute(

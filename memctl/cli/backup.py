@@ -45,7 +45,7 @@ def backup(
         output_option("Backup file or directory. Defaults to the directory of the database."),
     ] = None,
     keep: Annotated[
-        int | None, _keep_option("Keep the newest N backups, and remove those no rule keeps.")
+        int | None, _keep_option("Keep the newest N backups; delete those that no rule keeps.")
     ] = None,
     keep_daily: Annotated[
         int | None, _keep_option("Keep the newest backup of each of the newest N days.")
@@ -73,8 +73,8 @@ def backup(
 ) -> None:
     """Back up the database online, or list, verify or restore backups.
 
-    Rules such as --keep-daily 7 remove older backups of this database after a new one was made. A
-    backup is kept if any of them keeps it; days, weeks and months without one do not count.
+    After a new backup is made, rules such as --keep-daily 7 delete older backups of this database.
+    A backup is kept if any rule keeps it; days, weeks and months without a backup are not counted.
     """
     from memctl.storage.sqlite.backup import back_up
     from memctl.storage.sqlite.backup import verify as verify_backup
@@ -185,7 +185,7 @@ def _described_database(call: GlobalOptions) -> "Manifest":
 def _show_preview(
     call: GlobalOptions, form: OutputOptions, *, target: Path | None, retention: "Retention"
 ) -> None:
-    """Print what becomes of each backup: as a table unless another format is chosen."""
+    """Print what would happen to each backup, as a table unless another format is chosen."""
     from memctl.storage.sqlite.backup import preview_backup
     from memctl.storage.sqlite.rotation import RotatedBackup
 

@@ -9,10 +9,10 @@ import typer
 from memctl.cli.options import GlobalOptions, LockOptions
 from memctl.cli.session import alone_with_database, shown_progress
 from memctl.errors import MemctlError, UsageError
-from memctl.output.contract.documents import Storage
+from memctl.output.contract.documents import storage
 from memctl.output.tables import show_facts
 from memctl.output.terminal import show_document, show_lines, show_notice, visible
-from memctl.storage.progress import NOBODY, Progress
+from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.spool import spooled_failures
 from memctl.storage.sqlite.database import Connection, open_database
 from memctl.storage.times import to_text
@@ -80,7 +80,7 @@ def check(
         document = {
             "at": to_text(call.moment),
             "database": str(call.settings.database),
-            "storage": Storage(size_bytes=result.size_bytes, wal_bytes=result.wal_bytes),
+            "storage": storage(result.database),
             "ok": ok,
             "depth": result.depth,
             "memories": result.memories,
@@ -101,7 +101,7 @@ def check(
 
 
 def _finding_document(finding: "Finding") -> dict[str, object]:
-    """Return the JSON form of a finding; its sentences quote stored text, which may be odd."""
+    """Return the JSON form of a finding; stored text in its sentences may not be printable."""
     return {
         name: value if value is None else visible(value) for name, value in asdict(finding).items()
     }
@@ -113,7 +113,7 @@ def _checked(call: GlobalOptions, depth: "Depth | None") -> "CheckResult":
 
 
 def run_check(
-    call: GlobalOptions, depth: "Depth | None" = None, *, progress: Progress = NOBODY
+    call: GlobalOptions, depth: "Depth | None" = None, *, progress: Progress = NO_PROGRESS
 ) -> "CheckResult":
     """Check the database with the configured policies."""
     with open_database(call.settings.database, read_only=True) as db:
@@ -126,7 +126,7 @@ def check_opened(
     depth: "Depth | None" = None,
     *,
     every_memory: bool = True,
-    progress: Progress = NOBODY,
+    progress: Progress = NO_PROGRESS,
 ) -> "CheckResult":
     """Check an open database with the configured policies."""
     from memctl.insight.check import CheckPolicies, check

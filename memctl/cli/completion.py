@@ -24,7 +24,7 @@ from memctl.output.terminal import show_document, show_text
 from memctl.storage.memory import TYPES
 from memctl.storage.rows import EVENTS, REASONS
 from memctl.storage.sqlite import names
-from memctl.storage.sqlite.database import Connection
+from memctl.storage.sqlite.database import Connection, MemoryTable
 
 Names = Sequence[str | tuple[str, str]]  # each with a description or without
 
@@ -51,7 +51,7 @@ def answer_shell(
 ) -> None:
     """Print the completions that a shell requests in the environment, one per line.
 
-    `build_app` makes the program for the words of a command line; `commands` are its commands.
+    `build_app` returns the program for the words of a command line; `commands` are its commands.
 
     Nothing is printed in place of an error: it would appear in the middle of the command line.
     """
@@ -76,7 +76,7 @@ class CommandLine:
     """A command line up to the cursor, as a shell has it.
 
     `words` are the finished words after the program's name. `written` is the text of the last word,
-    with its quotes, and `start` its value. `commands` are those that the program has.
+    with its quotes, and `start` its value. `commands` are the commands of the program.
     """
 
     def __init__(self, text: str, commands: Sequence[str]) -> None:
@@ -112,7 +112,7 @@ def _unquoted_places(text: str) -> tuple[list[int], int | None]:
 
 
 def _value(written: str) -> str:
-    """Return the value of a word, of which the end may be missing."""
+    """Return the value of a word whose end may be missing."""
     for end in ("", "\\", "'", '"'):
         try:
             return "".join(shlex.split(written + end))
@@ -217,7 +217,7 @@ def _database_path(context: typer.Context) -> Path:
     ).database
 
 
-def _tables(context: typer.Context) -> Sequence[names.Table]:
+def _tables(context: typer.Context) -> Sequence[MemoryTable]:
     """Return the tables whose memories a command can name."""
     command = context.command.name
     if command in ("archived", "restore"):

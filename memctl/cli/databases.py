@@ -1,8 +1,8 @@
 """Running a command on several databases, one after the other, each with its own configuration.
 
-A failure on one does not stop the others. Each database is that of its file, whatever the
-environment names, and each run has a clock of its own. Messages begin with the path of the
-database; with --json there is one document with an entry for each file.
+A failure on one does not stop the others. Each file names its database, and the environment does
+not override it; each run reads the clock anew. Messages begin with the path of the database; with
+--json there is one document with an entry for each file.
 """
 
 import os
@@ -18,7 +18,7 @@ import typer
 from memctl.cli.options import GlobalOptions
 from memctl.config.directory import VARIABLES, configuration_files, require_private
 from memctl.config.settings import Settings
-from memctl.errors import MemctlError, UsageError, shortage
+from memctl.errors import MemctlError, UsageError, explained, is_bug
 from memctl.output.terminal import about_database, error_document, show_document, show_error
 from memctl.storage.sqlite.database import reachable
 
@@ -26,10 +26,10 @@ REFUSED = 3
 
 
 class CommandOnOne(Protocol):
-    """A command with all its options except those of the call."""
+    """A command with all its options except the global ones."""
 
     def __call__(self, call: GlobalOptions, *, seconds: float | None) -> None:
-        """Run it on the database of the call, for at most some seconds."""
+        """Run it on the database of the call, for at most `seconds`, if given."""
 
 
 @dataclass
@@ -55,10 +55,11 @@ class Outcome:
 
 
 def options_of_files(call: GlobalOptions, directory: Path) -> Iterator[tuple[Path, GlobalOptions]]:
-    """Yield each configuration file in a directory, and the options for a call with it alone.
+    """Yield each configuration file in a directory, and the options of a call that uses only it.
 
-    The environment no longer names a database or a configuration, also for programs that are
-    started. Raises UsageError if options do, or for a directory without configuration files.
+    Removes the variables that name a database or a configuration from the environment, also for
+    programs that are started. Raises UsageError if an option names one, or for a directory without
+    configuration files.
     """
     if call.db or call.config:
         raise UsageError("--config-dir cannot be used with --db or --config", "choose one")
@@ -83,10 +84,10 @@ def run_on_each(
     *,
     max_seconds: float | None,
 ) -> None:
-    """Call a command for each configuration file, with a share of the seconds that are left.
+    """Run a command for each configuration file, with an equal share of the seconds that are left.
 
-    Raises Exit with the worst exit code: a failure is worse than a refusal or findings; of several
-    failures, it is the first.
+    Raises Exit with the exit code of the first failure, or else with 3 if something was refused or
+    found.
     """
     files = list(options_of_files(call, directory))
     require_private(directory.absolute(), users=[os.geteuid()])
@@ -117,7 +118,7 @@ def _run_on(
     known: Mapping[Path, Outcome],
     command: Callable[[GlobalOptions], None],
 ) -> None:
-    """Call the command for one file, and print and keep its error."""
+    """Run the command for one file, and print and record its error."""
     file = outcome.configuration
     try:
         require_private(file, users=[os.geteuid()])
@@ -141,16 +142,14 @@ def _run_on(
 
 
 def _database(settings: Settings) -> Path:
-    """Return the database without links."""
+    """Return the path of the database with symbolic links resolved."""
     with reachable(settings.database):
         return settings.database.resolve()
 
 
 def _fail(outcome: Outcome, raised: Exception, call: GlobalOptions) -> None:
-    """Print and keep an error; one that is not MemctlError is a bug, or a lack of resources."""
-    error = raised if isinstance(raised, MemctlError) else shortage(raised)
-    if error is None:
-        outcome.bug = raised
-        error = MemctlError(f"{type(raised).__name__}: {raised}", "this is a bug of memctl")
+    """Print and record an error."""
+    error = explained(raised)
     outcome.error, outcome.exit_code = error, error.exit_code
+    outcome.bug = raised if is_bug(raised) else None
     show_error(error, as_json=call.json)

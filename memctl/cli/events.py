@@ -63,12 +63,12 @@ def events(
         str | None,
         typer.Option(
             metavar="CURSOR|TIME",
-            help="Start after this event number, at this time, or a duration such as 7d ago.",
+            help="Start after this event number, at this time, or this long ago, such as 7d.",
         ),
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="At or before this time, or a duration such as 7d ago."),
+        typer.Option(metavar="TIME", help="At or before this time, or this long ago, such as 7d."),
     ] = None,
     follow: Annotated[
         bool,
@@ -102,7 +102,7 @@ def events(
     if follow and chosen.form in ("csv", "table"):
         raise UsageError("--follow prints one JSON object a line", "leave out --table and --csv")
     if follow and (page.offset or until):
-        raise UsageError("--follow has no end", "leave out --offset and --until")
+        raise UsageError("--follow cannot be used with --offset or --until", "leave them out")
     path = call.settings.database
     with open_database(path, read_only=True) as db, one_view(db):
         require_current(db)

@@ -35,11 +35,11 @@ EXAMPLES = {
     "migrate": (
         Example("List applied and pending steps", "memctl migrate --list"),
         Example("Show what the pending steps would do", "memctl migrate --dry-run"),
-        Example("Print the SQL that they would execute", "memctl migrate --sql"),
+        Example("Print the SQL that would be executed", "memctl migrate --sql"),
         Example("Apply the pending steps, after a verified backup", "memctl migrate"),
     ),
     "rollback": (
-        Example("Show what would leave the database", "memctl rollback --dry-run"),
+        Example("Show what would be removed from the database", "memctl rollback --dry-run"),
         Example("Return to the table that the service created", "memctl rollback --to 1 --yes"),
     ),
     "status": (Example("Show the state of the database", "memctl status"),),
@@ -47,7 +47,7 @@ EXAMPLES = {
         Example("Show which jobs are due, and what they would do", "memctl run --dry-run"),
         Example("Run them, and report skipped jobs", "memctl run --verbose"),
         Example(
-            "Run those of several databases",
+            "Run the due jobs of several databases",
             "memctl run --config-dir /etc/memctl/conf.d || echo failed",
         ),
     ),

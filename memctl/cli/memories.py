@@ -13,6 +13,7 @@ from memctl.cli.options import (
     AgentOrAllArgument,
     AllAgentsOption,
     GlobalOptions,
+    LimitOption,
     LockOptions,
     OffsetOption,
     OutputOptions,
@@ -25,7 +26,7 @@ from memctl.output.messages import Message
 from memctl.output.tables import Output, show_facts, show_records
 from memctl.output.terminal import show_document, show_message, show_notice, show_value
 from memctl.storage.memory import MOST_BYTES, TYPES, Memory, MemoryType
-from memctl.storage.rows import MOST_ROWS, MemoryFilter
+from memctl.storage.rows import MemoryFilter
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.memories import list_memories, require_known_type
@@ -136,14 +137,13 @@ def list_(
     agent: AgentOrAllArgument = None,
     all_agents: AllAgentsOption = False,
     type_: TypeOption = None,
-    limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Maximum number of rows.")
-    ] = None,
+    limit: LimitOption = None,
     offset: OffsetOption = 0,
 ) -> None:
-    """List the memories of an agent, or of all, most important first; counts no access.
+    """List the memories of an agent, or of all, most important first.
 
-    --since and --until refer to the time when a memory was written.
+    This does not count as an access. --since and --until refer to the time when a memory was
+    written.
     """
     require_agent_or_all(agent, all_agents=all_agents)
     chosen = output.output(call, MEMORY_FIELDS)

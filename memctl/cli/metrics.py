@@ -95,7 +95,7 @@ def _write_for_prometheus(
 ) -> None:
     """Print or write the metrics of one database, or of several.
 
-    A failure on one of several leaves only that one out.
+    If one of several cannot be read, only that one is left out.
     """
     from memctl.cli.databases import run_on_each
     from memctl.output.prometheus import prometheus_text

@@ -236,9 +236,9 @@ def _would_roll_back(preview: "RollbackPreview", path: Path, command: str | None
 
 
 def _command_for_archive(call: GlobalOptions, result: "RollbackResult") -> str | None:
-    """Return the command that puts the archive of a backup into the database again.
+    """Return the command that copies the archive from the backup back into the database.
 
-    What was written since the rollback stays. None if no archived memories have left.
+    It keeps what was written after the rollback. Returns None if there were no archived memories.
     """
     if not result.archived_in_backup or result.backup is None:
         return None

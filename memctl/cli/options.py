@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from memctl.config.settings import Settings, load_settings
-from memctl.errors import UsageError, name_like
+from memctl.errors import UsageError, did_you_mean
 from memctl.output.messages import LogFormat
 from memctl.output.tables import Format, Output
 from memctl.output.terminal import show_notice
@@ -194,25 +194,30 @@ class OutputOptions:
         columns = [name.strip() for name in self.columns.split(",")]
         for name in columns:
             if name not in fields:
-                like = name_like(name, fields)
-                hint = f"did you mean {like}?" if like else f"use one of {', '.join(fields)}"
+                hint = did_you_mean(name, fields, otherwise=f"use one of {', '.join(fields)}")
                 raise UsageError(f"there is no column '{name}'", hint)
         return Output(form, call.moment, list(dict.fromkeys(columns)), if_empty=if_empty)
+
+
+OffsetOption = Annotated[
+    int, typer.Option(metavar="N", min=0, max=MOST_ROWS, help="Number of rows to skip.")
+]
+
+
+def limit_option(help: str) -> Any:
+    """Return the option for the maximum number of rows."""
+    return typer.Option("--limit", metavar="N", min=1, max=MOST_ROWS, help=help)
+
+
+LimitOption = Annotated[int | None, limit_option("Maximum number of rows.")]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PageOptions:
     """Which of the records a list shows."""
 
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=1, max=MOST_ROWS, help="Maximum number of rows. Defaults to 50."
-        ),
-    ] = None
-    offset: Annotated[
-        int, typer.Option(metavar="N", min=0, max=MOST_ROWS, help="Number of rows to skip.")
-    ] = 0
+    limit: Annotated[int | None, limit_option("Maximum number of rows. Defaults to 50.")] = None
+    offset: OffsetOption = 0
 
     @property
     def most(self) -> int:
@@ -220,7 +225,7 @@ class PageOptions:
         return self.limit or USUAL_ROWS
 
     def page(self, records: Sequence[Row], call: GlobalOptions, *, command: str) -> Sequence[Row]:
-        """Return the rows of this page, given one more than it shows; print that there are more."""
+        """Return the rows of this page; print a notice if there is one more in `records`."""
         if len(records) > self.most:
             show_notice(
                 f"{command}: there are more than {self.most} rows; see --limit and --offset",
@@ -247,7 +252,7 @@ class PeriodOptions:
     def period(self, call: GlobalOptions) -> tuple[datetime | None, datetime | None]:
         """Return the first and the last moment of the period; None: without a limit.
 
-        Raises UsageError for what is not a time, and if the period ends before it starts.
+        Raises UsageError for an invalid time, and if the period ends before it starts.
         """
         since, until = (
             None if text is None else parse_past(text, now=call.moment)
@@ -269,8 +274,8 @@ ConfigDirOption = Annotated[
         "--config-dir",
         metavar="DIR",
         parser=output_path,
-        help="Work on each database that a configuration file in this directory names, such as"
-        " /etc/memctl/conf.d.",
+        help="Run once for each configuration file in this directory, such as /etc/memctl/conf.d,"
+        " on the database that it names.",
     ),
 ]
 
@@ -284,9 +289,6 @@ TypeOption = Annotated[
 ]
 KeyOption = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Limit to this key.")]
 
-OffsetOption = Annotated[
-    int, typer.Option(metavar="N", min=0, max=MOST_ROWS, help="Number of rows to skip.")
-]
 AgentOrAllArgument = Annotated[
     str | None, typer.Argument(metavar="AGENT", help="Agent name; or use --all.")
 ]

@@ -62,7 +62,7 @@ def report(
             db,
             "json" if call.json else form or "text",
             since=begin,
-            width=None if file else terminal_width(),  # a file is for every width
+            width=None if file else terminal_width(),  # a file is not wrapped
         )
     write_or_show(text, file, database=path)
 
@@ -106,7 +106,7 @@ def _report_text(
     since: datetime,
     width: int | None = None,
 ) -> str:
-    """Return the report of the time from `since` to now; text has at most `width` cells."""
+    """Return the report on the time since `since`; lines of text have at most `width` cells."""
     from memctl.cli.check import run_check
     from memctl.insight.report import ReportPolicies, read_report
     from memctl.output.report import report_document, report_markdown, report_text

@@ -52,7 +52,7 @@ def schedule(
         belong = "belongs" if len(settings) == 1 else "belong"
         show_message(
             Message(
-                f"schedule: {databases} {belong} to root, as whom the jobs would run;"
+                f"schedule: {databases} {belong} to root, and the jobs would run as root;"
                 " change the owner with chown to the user of the service",
                 level="warning",
             ),

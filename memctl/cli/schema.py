@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import GlobalOptions
-from memctl.errors import UsageError, name_like
+from memctl.errors import UsageError, did_you_mean
 from memctl.output.terminal import json_text, show_lines, show_text
 
 
@@ -31,7 +31,6 @@ def schema(
             show_lines(COMMANDS)
         return
     if command not in COMMANDS:
-        like = name_like(command, COMMANDS)
-        hint = f"did you mean {like}?" if like else "`memctl schema` lists the names"
+        hint = did_you_mean(command, COMMANDS, otherwise="`memctl schema` lists the names")
         raise UsageError(f"there is no schema '{command}'", hint)
     show_text([json_text(json_schema(command), indent=2), "\n"])

@@ -8,6 +8,7 @@ import typer
 from memctl.cli.options import (
     AgentOption,
     GlobalOptions,
+    LimitOption,
     OffsetOption,
     OutputOptions,
     PageOptions,
@@ -71,8 +72,8 @@ def search(
     Finds the text anywhere in the key, the value or the metadata, without regard to case; no
     character is a wildcard. A key that equals the text comes first, then keys that start with it,
     keys that contain it, values, and metadata; then active memories before archived ones, the most
-    important first, and of those the one stored last. Counts no
-    access. --since and --until refer to the time when a memory was written.
+    important first, and of those the one stored last. A search does not count as an access. --since
+    and --until refer to the time when a memory was written.
     """
     from memctl.storage.matching import SearchedText
     from memctl.storage.sqlite.search import search_memories
@@ -104,9 +105,7 @@ def search(
 def agents(
     call: GlobalOptions,
     output: OutputOptions,
-    limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="Maximum number of rows.")
-    ] = None,
+    limit: LimitOption = None,
     offset: OffsetOption = 0,
 ) -> None:
     """List all agents, by name: memories, size, and when each was last active."""

@@ -35,7 +35,7 @@ from memctl.output.terminal import (
     visible,
 )
 from memctl.storage.engines import exclusive
-from memctl.storage.progress import NOBODY, WAITING, Progress
+from memctl.storage.progress import NO_PROGRESS, WAITING, Progress
 from memctl.storage.sqlite.alerts import Alert, Undelivered
 from memctl.storage.sqlite.database import Connection, open_database
 from memctl.storage.sqlite.files import write_file
@@ -48,10 +48,10 @@ if TYPE_CHECKING:  # importing the protocols would slow down every start
 def shown_progress(
     call: GlobalOptions, task: str, *, hidden: bool = False
 ) -> AbstractContextManager[Progress]:
-    """Return what shows the progress of a command on a terminal, unless it is `hidden`."""
+    """Return a progress display on a terminal; none if it is `hidden`, or off a terminal."""
     shown = sys.stderr is not None and sys.stderr.isatty() and not is_dumb()
     if hidden or call.quiet or call.log_format != "text" or not shown:
-        return nullcontext(NOBODY)
+        return nullcontext(NO_PROGRESS)
     from memctl.output.progress import TerminalProgress
 
     return TerminalProgress(task)
@@ -84,7 +84,7 @@ def job_request(
     options: ChangeOptions,
     *,
     partial: bool = False,
-    progress: Progress = NOBODY,
+    progress: Progress = NO_PROGRESS,
 ) -> JobRequest:
     """Return the request for a job; `partial` if it is not to do all that is due."""
     silent = options.dry_run or is_run_by_memctl()
@@ -111,7 +111,7 @@ def job_request(
 
 @contextmanager
 def alone_with_database(
-    call: GlobalOptions, lock: LockOptions, *, job: str, progress: Progress = NOBODY
+    call: GlobalOptions, lock: LockOptions, *, job: str, progress: Progress = NO_PROGRESS
 ) -> Iterator[Connection]:
     """Open the database for a change that is not a job, and exclude other memctl processes.
 
@@ -161,16 +161,16 @@ def alert_document(call: GlobalOptions, alert: Alert, *, at: str) -> str:
     )
 
 
-def run_hook(call: GlobalOptions, ran: HookCall) -> bool:
-    """Run the program for the start or the end of a run, and return whether there is one."""
-    command: Sequence[str] = getattr(call.settings.hooks, ran.hook)
+def run_hook(call: GlobalOptions, hook_call: HookCall) -> bool:
+    """Run the program that is configured for a hook, and return whether there is one."""
+    command: Sequence[str] = getattr(call.settings.hooks, hook_call.hook)
     if not command:
         return False
     try:
         run_program(
             command,
-            hook_document(call, ran),
-            name=f"the {ran.hook} hook of {ran.job}",
+            hook_document(call, hook_call),
+            name=f"the {hook_call.hook} hook of {hook_call.job}",
             table="hooks",
         )
     except MemctlError as error:
@@ -178,21 +178,21 @@ def run_hook(call: GlobalOptions, ran: HookCall) -> bool:
     return True
 
 
-def hook_document(call: GlobalOptions, ran: HookCall) -> str:
+def hook_document(call: GlobalOptions, hook_call: HookCall) -> str:
     """Return the JSON that a hook receives."""
     return json_text(
         {
             "schema": VERSION,
-            "hook": ran.hook,
-            "job": ran.job,
-            "run_id": ran.run_id,
+            "hook": hook_call.hook,
+            "job": hook_call.job,
+            "run_id": hook_call.run_id,
             "at": to_text(call.moment),
             "database": str(call.settings.database.resolve()),
             "host": os.uname().nodename,
             "pid": os.getpid(),
             "memctl_version": __version__,
-            "result": job_document(ran.report, listing=False) if ran.report else None,
-            "error": error_document(explained(ran.error)) if ran.error else None,
+            "result": job_document(hook_call.report, listing=False) if hook_call.report else None,
+            "error": error_document(explained(hook_call.error)) if hook_call.error else None,
         }
     )
 

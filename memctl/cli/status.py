@@ -4,8 +4,8 @@ from dataclasses import asdict
 
 from memctl.cli.options import GlobalOptions
 from memctl.insight.status import read_status
-from memctl.output.contract.documents import Storage
-from memctl.output.fields import readable_bytes
+from memctl.output.contract.documents import storage
+from memctl.output.readable import readable_bytes
 from memctl.output.tables import Output, show_facts, show_records
 from memctl.output.terminal import show_document
 from memctl.storage.sqlite.database import one_view, open_database, table_exists
@@ -27,14 +27,15 @@ def status(call: GlobalOptions) -> None:
         paused = current_pause(db, now=call.moment) if table_exists(db, "memory_state") else None
     if call.json:
         document = asdict(found) | {"paused": paused._asdict() if paused else None}
-        size = Storage(size_bytes=document.pop("size_bytes"), wal_bytes=document.pop("wal_bytes"))
-        show_document({"database": document.pop("database"), "storage": size, **document})
+        del document["database"]
+        sizes = storage(found.database)
+        show_document({"database": found.database.path, "storage": sizes, **document})
         return
     state = ", current" if not found.problem else ""
     if found.pending:
         state = f", pending: {', '.join(found.pending)}"
     facts = {
-        "database": f"{found.database} ({readable_bytes(found.size_bytes)})",
+        "database": f"{found.database.path} ({readable_bytes(found.database.size_bytes)})",
         "schema": f"step {found.schema_step}{state}",
         "memories": "no table" if found.memories is None else f"{found.memories:,}",
         "archived": "no table" if found.archived is None else f"{found.archived:,}",

@@ -14,7 +14,7 @@ def web_address(url: str) -> str:
     try:
         parts = urlsplit(url)
         usable = bool(parts.hostname) and parts.scheme in ("http", "https")
-        _ = parts.port  # raises an error for an impossible one
+        _ = parts.port  # raises an error for an invalid one
     except ValueError:
         usable = False
     if not usable or not (url.isascii() and url.isprintable()) or " " in url:

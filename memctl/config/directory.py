@@ -2,7 +2,7 @@
 
 Only its regular files whose names end in .toml count, in the order of their names; hidden files,
 links and the copies that editors and package managers leave are ignored. The files name programs
-to run, so nobody but root and the user who runs memctl may be able to change them.
+to run, so only root and the user who runs memctl may be able to change them.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from memctl.errors import MemctlError, UsageError
 from memctl.storage.sqlite.database import reachable
 
-# They name one database or one configuration, in place of those in the directory.
+# Each names one database or configuration; they do not apply to a directory.
 VARIABLES = ("MEMCTL_DB", "HARNESS_DB_PATH", "MEMCTL_CONFIG")
 
 
@@ -46,7 +46,7 @@ def _is_configuration(entry: "os.DirEntry[str]") -> bool:
 
 
 def require_private(path: Path, *, users: Collection[int]) -> None:
-    """Raise UsageError if others than root and these users can change a file or directory."""
+    """Raise UsageError if users other than root and these can change a file or directory."""
     try:
         status = path.stat()
     except OSError as error:
@@ -55,11 +55,11 @@ def require_private(path: Path, *, users: Collection[int]) -> None:
         ) from None
     if status.st_uid not in {0, *users}:
         raise UsageError(
-            f"{path} belongs to another user, who could let memctl run any program",
+            f"{path} belongs to another user, who could make memctl run any program",
             "change its owner with chown, to root or to the user who runs memctl",
         )
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise UsageError(
-            f"other users can write to {path}, and could let memctl run any program",
+            f"other users can write to {path}, and could make memctl run any program",
             f"run `chmod go-w {path}`",
         )

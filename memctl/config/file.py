@@ -38,7 +38,7 @@ from memctl.config.sections import (
     Section,
     possible_path,
 )
-from memctl.errors import UsageError, name_like
+from memctl.errors import UsageError, did_you_mean
 from memctl.storage.sqlite.database import reachable
 
 MOST_PROBLEMS = 10  # reported at once
@@ -277,8 +277,7 @@ def _problem(wrong: ErrorDetails) -> Problem:
         message = "Input should be a table"  # pydantic uses the terms of Python
     if wrong["type"] == "extra_forbidden":
         message, known = "unknown key", list(_section(table).model_fields)
-        close = name_like(key, known)
-        hint = f"did you mean {close}?" if close else f"use one of {', '.join(known)}"
+        hint = did_you_mean(key, known, otherwise=f"use one of {', '.join(known)}")
     return Problem(dotted(path), message, hint)
 
 

@@ -1,4 +1,4 @@
-"""The tables of the configuration file about what memctl tells people and other programs."""
+"""The tables of the configuration file for alerts, hooks, heartbeats and reports."""
 
 from pathlib import Path
 from typing import Annotated
@@ -87,7 +87,7 @@ class ReportSection(Section):
 
     every: ReportEvery = Field(
         ReportPolicy.every,
-        description='let `memctl run` write a report: "daily", "weekly", "monthly" or "never"',
+        description='how often `memctl run` writes it: "daily", "weekly", "monthly" or "never"',
     )
     format: ReportFormat = Field(
         ReportPolicy.format, description='"text", "markdown", "json" or "html"'
@@ -95,7 +95,7 @@ class ReportSection(Section):
     directory: Annotated[str | None, AfterValidator(possible_path)] = Field(
         None,
         min_length=1,
-        description="path relative to this file; by default that of the database",
+        description="path relative to this file; defaults to the directory of the database",
         examples=["reports"],
     )
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from memctl.insight.report import HealthReport
 from memctl.insight.verdict import listed, missing_jobs
 
-LONG_LOCK_MS = 50.0  # batches aim at 10 ms; people notice that a service stalls from 100 ms on
+LONG_LOCK_MS = 50.0  # batches aim at 10 ms; a service that stalls for 100 ms is noticed
 BIG_VALUE_BYTES = 1_000_000  # an agent cannot use as much text in a prompt
-ENOUGH_TO_JUDGE = 100  # memories; a share of fewer says little
+ENOUGH_TO_JUDGE = 100  # memories; a share of fewer means little
 FAST_GROWTH = 1.5  # by half: the number doubles in less than two periods
 
 Rule = Callable[[HealthReport], str | None]

@@ -17,8 +17,8 @@ from memctl.insight.check_jobs import find_in_jobs, find_in_numbers
 from memctl.insight.check_memories import find_in_memories
 from memctl.insight.check_timestamps import find_in_timestamps
 from memctl.insight.findings import SEVERITIES, Finding
-from memctl.insight.metrics import database_size
-from memctl.storage.progress import NOBODY, Progress
+from memctl.insight.metrics import DatabaseSize, database_size
+from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.alerts import count_memories
@@ -56,8 +56,7 @@ class CheckResult:
     findings: list[Finding]
     depth: Depth | None
     memories: int | None  # None: tables are missing
-    size_bytes: int
-    wal_bytes: int
+    database: DatabaseSize
 
     def count(self, severity: str) -> int:
         """Return the number of findings of a severity."""
@@ -73,16 +72,16 @@ def check(
     depth: Depth | None = None,
     spooled: Sequence[Failure] = (),
     every_memory: bool = True,
-    progress: Progress = NOBODY,
+    progress: Progress = NO_PROGRESS,
 ) -> CheckResult:
     """Run all checks; reads only. `spooled` are failures that are not yet in the ledger.
 
     Without `every_memory`, those that read all memories are left out; the others take a few
     milliseconds.
     """
-    size = database_size(path)
+    database = database_size(path)
     progress.phase("reading the whole file" if depth else "reading")
-    findings = [*_find_in_file(db, size.wal_bytes, depth), *_find_in_schema(db)]
+    findings = [*_find_in_file(db, database.wal_bytes, depth), *_find_in_schema(db)]
     progress.phase("checking memories")
     memories = None
     if all(table_exists(db, table) for table in NEEDED_TABLES):
@@ -99,8 +98,7 @@ def check(
         findings=sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)),
         depth=depth,
         memories=memories,
-        size_bytes=size.size_bytes,
-        wal_bytes=size.wal_bytes,
+        database=database,
     )
 
 

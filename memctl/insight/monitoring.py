@@ -8,7 +8,7 @@ from memctl.insight.check import CheckResult
 from memctl.insight.findings import SEVERITIES
 from memctl.storage.sqlite.counters import Counters, read_counters
 from memctl.storage.sqlite.database import Connection, one_view
-from memctl.storage.sqlite.migrations import applied
+from memctl.storage.sqlite.migrations import schema_step
 from memctl.storage.sqlite.pause import current_pause
 
 
@@ -27,7 +27,7 @@ def read_condition(db: Connection, checked: CheckResult, *, now: datetime) -> Co
     with one_view(db):
         return Condition(
             counters=read_counters(db),
-            schema_step=applied(db)[-1].version,
+            schema_step=schema_step(db),
             paused=current_pause(db, now=now) is not None,
             findings={severity: checked.count(severity) for severity in SEVERITIES},
         )

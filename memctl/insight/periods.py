@@ -41,7 +41,7 @@ def growth(sizes: Mapping[str, int], start: datetime, end: datetime) -> int | No
 
 
 def _day_of_size(sizes: Mapping[str, int], moment: datetime) -> str | None:
-    """Return the day whose size stands for a moment.
+    """Return the day whose snapshot has the size at a moment.
 
     Snapshots are daily: the first one after a moment is of the same day, or of the next.
     """

@@ -7,10 +7,10 @@ from memctl.insight.advice import ENOUGH_TO_JUDGE
 from memctl.insight.report import HealthReport
 from memctl.storage.figures import RATES_OVER
 
-FLOOR_SHARE = 1 / 3  # then importance no longer orders much of what agents receive
-DOMINANT_SHARE = 0.6  # then the averages describe one agent rather than the fleet
-SILENT_AGENT_MEMORIES = 20  # an agent with fewer may have been a trial
-ARCHIVE_FACTOR = 2  # in the long run as much leaves an archive as enters it; twice is no chance
+FLOOR_SHARE = 1 / 3  # from here on, importance hardly orders what agents receive
+DOMINANT_SHARE = 0.6  # from here on, averages describe one agent rather than the fleet
+INACTIVE_AGENT_MEMORIES = 20  # an agent with fewer may have been a trial
+ARCHIVE_FACTOR = 2  # in the long run, as many memories leave an archive as enter it
 UNUSUAL_FACTOR = 2
 UNUSUAL_NUMBER = 50  # smaller numbers double by chance
 MOST_NAMES = 3
@@ -19,7 +19,7 @@ Remarks = Callable[[HealthReport], list[str]]
 
 
 def remarkable(report: HealthReport) -> list[str]:
-    """Return all remarks, in the order of the rules."""
+    """Return all remarks, in the order of RULES."""
     return [remark for rule in RULES for remark in rule(report)]
 
 
@@ -28,15 +28,16 @@ def memories_at_the_floor(report: HealthReport) -> list[str]:
     memories, floor = report.figures.memories, report.policies.decay.floor
     if memories < ENOUGH_TO_JUDGE or report.at_floor < memories * FLOOR_SHARE:
         return []
+    share = percentage(report.at_floor, memories)
     return [
-        f"{report.at_floor:,} of {memories:,} memories ({_share(report.at_floor, memories)}) are at"
+        f"{report.at_floor:,} of {memories:,} memories ({share}) are at"
         f" the floor of decay, an importance of {floor:g}: agents have not read them for a long"
         " time, and importance no longer distinguishes them."
     ]
 
 
 def one_agent_has_most(report: HealthReport) -> list[str]:
-    """Averages over all agents then say little about the others."""
+    """One agent that has most of the memories dominates the averages over all agents."""
     memories = report.figures.memories
     if memories < ENOUGH_TO_JUDGE or len(report.agents) < 2:
         return []
@@ -44,7 +45,7 @@ def one_agent_has_most(report: HealthReport) -> list[str]:
     if largest.figures.memories < memories * DOMINANT_SHARE:
         return []
     return [
-        f"{largest.agent} has {_share(largest.figures.memories, memories)} of all memories"
+        f"{largest.agent} has {percentage(largest.figures.memories, memories)} of all memories"
         f" ({largest.figures.memories:,} of {memories:,})."
     ]
 
@@ -63,30 +64,30 @@ def nothing_was_read(report: HealthReport) -> list[str]:
 
 
 def nothing_was_written(report: HealthReport) -> list[str]:
-    """Agents at work write memories."""
+    """Agents that run write memories."""
     if report.figures.memories < ENOUGH_TO_JUDGE or report.period.written:
         return []
-    return ["No memory was written in this period: are the agents at work?"]
+    return ["No memory was written in this period: are the agents running?"]
 
 
-def agents_that_fell_silent(report: HealthReport) -> list[str]:
+def inactive_agents(report: HealthReport) -> list[str]:
     """The memories of an agent that no longer exists can be archived."""
     if not report.figures.accessed_memories or not report.period.written:
-        return []  # it is the same for all agents
-    silent = [
+        return []  # no agent is active
+    inactive = [
         agent
         for agent in report.agents
-        if agent.figures.memories >= SILENT_AGENT_MEMORIES
+        if agent.figures.memories >= INACTIVE_AGENT_MEMORIES
         and not agent.figures.accessed_memories
         and not agent.written
     ]
-    if not silent:
+    if not inactive:
         return []
     named = ", ".join(
         f"{agent.agent} ({counted(agent.figures.memories, 'memory')})"
-        for agent in silent[:MOST_NAMES]
+        for agent in inactive[:MOST_NAMES]
     )
-    more = len(silent) - MOST_NAMES
+    more = len(inactive) - MOST_NAMES
     return [
         f"Agents that wrote nothing in this period and read nothing in the last {RATES_OVER.days}"
         f" days: {named}{f' and {more} more' if more > 0 else ''}."
@@ -128,7 +129,7 @@ def unusual_changes(report: HealthReport) -> list[str]:
 
 
 def notes_of_the_check(report: HealthReport) -> list[str]:
-    """Such as a missing backup; the verdict mentions a pause."""
+    """Findings for information, such as a missing backup; the verdict mentions a pause."""
     return [
         finding.sentence
         for finding in report.findings
@@ -136,7 +137,7 @@ def notes_of_the_check(report: HealthReport) -> list[str]:
     ]
 
 
-def _share(part: int, whole: int) -> str:
+def percentage(part: int, whole: int) -> str:
     """Return a share in percent, rounded down."""
     return f"{part * 100 // whole} %"
 
@@ -146,7 +147,7 @@ RULES: tuple[Remarks, ...] = (
     one_agent_has_most,
     nothing_was_read,
     nothing_was_written,
-    agents_that_fell_silent,
+    inactive_agents,
     archive_that_grows,
     unusual_changes,
     notes_of_the_check,

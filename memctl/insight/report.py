@@ -63,7 +63,7 @@ AGE_BEFORE_UNREAD_COUNTS = timedelta(days=7)
 SOON = timedelta(days=7)
 LONG_OVERDUE = DAY  # cleanup runs at least once a day, unless it is set to "weekly"
 
-# How long a period must be for a job to run in it if everything is well.
+# The length of a period in which a job runs at least once, unless something is wrong.
 LONGEST_WAIT: Mapping[Every, timedelta] = {
     "always": timedelta(hours=1),
     "daily": timedelta(days=1),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memctl.errors import SchemaError
-from memctl.insight.metrics import database_size
+from memctl.insight.metrics import DatabaseSize, database_size
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.database import Connection, count_rows, table_exists
 from memctl.storage.sqlite.features import FeatureStatus, read_features
@@ -15,9 +15,7 @@ from memctl.storage.sqlite.run_summaries import JobStatus, newest_runs
 class Status:
     """The result of `memctl status`."""
 
-    database: str
-    size_bytes: int
-    wal_bytes: int
+    database: DatabaseSize
     schema_step: int
     pending: list[str]
     problem: str | None
@@ -32,17 +30,14 @@ def read_status(db: Connection, path: Path) -> Status:
     present = migrations.applied(db)
     pending, problem = [], None
     try:
-        pending = [f"{step.version:03}_{step.name}" for step in migrations.pending(db)]
+        pending = [*map(migrations.step_name, migrations.pending(db))]
         if present and not pending:
             migrations.require_current(db)
     except SchemaError as error:
         problem = str(error)
-    size = database_size(path)
     return Status(
-        database=str(path),
-        size_bytes=size.size_bytes,
-        wal_bytes=size.wal_bytes,
-        schema_step=present[-1].version if present else 0,
+        database=database_size(path),
+        schema_step=migrations.schema_step(db),
         pending=pending,
         problem=problem,
         memories=count_rows(db, "agent_memory"),

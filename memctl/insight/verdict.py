@@ -1,6 +1,6 @@
 """Whether the database and its jobs are well, in one sentence.
 
-A failure that the same job has since made good is no reason for attention.
+A failure after which the same job has succeeded needs no attention.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from memctl.insight.report import HealthReport
 MOST_REASONS = 3  # in the sentence, which is read at a glance
 LONGEST_REASON = 120  # characters; an error may be long, and the findings have all of it
 
-# An alert is mentioned unless a finding of the check says the same.
+# An alert is not mentioned if the check has found the same problem.
 FINDINGS_OF_ALERTS = {
     "clock": {"clock"},
     "drop": {"drop"},

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from memctl.config.jobs import JOBS, Every, ReportEvery
 from memctl.config.settings import Settings
-from memctl.errors import MemctlError, RefusedError, explained, shortage
+from memctl.errors import MemctlError, RefusedError, explained, is_bug
 from memctl.jobs.engine import JobContext, JobReport, JobRequest, JobResult, Session, clock_error
 from memctl.storage.rows import JobHistory
 
@@ -27,7 +27,7 @@ RETRY_AFTER = timedelta(hours=1)
 
 
 class ScheduledJob(NamedTuple):
-    """A job of `memctl run`: one of the table of jobs, or one that needs more than this room."""
+    """A job of `memctl run`: one of the table of jobs, or one that the caller adds."""
 
     name: str
     every: Every | ReportEvery
@@ -60,15 +60,15 @@ class ScheduledOutcome(NamedTuple):
 
 
 def run_due_jobs(
-    settings: Settings, request: JobRequest, further: Sequence[ScheduledJob] = ()
+    settings: Settings, request: JobRequest, added: Sequence[ScheduledJob] = ()
 ) -> Iterator[ScheduledOutcome]:
-    """Run every job that is due, the `further` ones last, and yield each outcome as a job ends.
+    """Run every job that is due, the `added` ones last, and yield each outcome as a job ends.
 
     The lock is held for all of them, or with hooks for each of them; alerts are delivered
     afterwards. `max_seconds` applies to all jobs together. Raises the errors of `Session.run`, but
     only before the first job, and keeps them as a failure of that job.
     """
-    jobs = [*_jobs_of_table(settings), *further]
+    jobs = [*_jobs_of_table(settings), *added]
     with Session(request) as session:
         session.deliver_alerts_at_end()
         with session.failures_of(_first(jobs).name), ExitStack() as stack:
@@ -115,13 +115,13 @@ def _run_if_due(
             job.name,
             job.work,
             max_seconds=seconds_left,
-            # While a hook ran, without the lock, another process may have run the job.
+            # Another process may have run the job while a hook ran without the lock.
             still_due=still_due if session.request.hook else None,
         )
     except MemctlError as failure:
         return outcome._replace(error=failure)
     except Exception as bug:
-        return outcome._replace(error=explained(bug), bug=None if shortage(bug) else bug)
+        return outcome._replace(error=explained(bug), bug=bug if is_bug(bug) else None)
     return outcome._replace(report=report) if outcome.due else outcome
 
 

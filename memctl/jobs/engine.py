@@ -17,7 +17,7 @@ from memctl.errors import NotFoundError, RefusedError, UsageError, ledger_text
 from memctl.jobs.tally import JobTally
 from memctl.jobs.watchdog import Watch, after_run, deliver_alerts, keep_failure, take_in_spool
 from memctl.storage.engines import exclusive, open_store
-from memctl.storage.progress import NOBODY, WAITING, Progress
+from memctl.storage.progress import NO_PROGRESS, WAITING, Progress
 from memctl.storage.rows import EndStatus, Pause, RunEnd
 from memctl.storage.spool import FailureStatus
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:  # importing the protocols would slow down every start
 class JobRequest(NamedTuple):
     """The options of a run.
 
-    `hook`, if given, is called for the start and the end of each run, and returns whether a program
-    was run. No lock is held meanwhile, because it may be slow. Its own failures are not raised.
+    `hook`, if given, is called at the start and the end of each run, and returns whether a program
+    was run. It may be slow and is called without a lock. It raises no errors of the program.
     """
 
     database: Path
@@ -41,7 +41,7 @@ class JobRequest(NamedTuple):
     max_seconds: float | None = None
     watch: Watch = Watch()
     partial: bool = False  # one agent only, or another policy: the job is still due
-    progress: Progress = NOBODY
+    progress: Progress = NO_PROGRESS
     hook: "Callable[[HookCall], bool] | None" = None
 
 
@@ -150,7 +150,7 @@ class RunOutcome:
     """The outcome of a run."""
 
     run_id: int | None = None
-    start_told: bool = False  # to a program
+    start_hook_ran: bool = False
     recorded: bool = False  # the ledger contains its end
     wrong_clock: RefusedError | None = None  # the reason for a refusal before it started
 
@@ -200,7 +200,7 @@ class Session:
         with self.failures_of(job) as outcome, self.open_store() as store:
             if prepare is not None:
                 prepare(store)
-            self._tell_start(job, store, outcome)
+            self._run_start_hook(job, store, outcome)
             with self.exclusive(job):
                 report = self._run(job, work, store, outcome, max_seconds, still_due)
         if self.request.hook and report.result:
@@ -231,9 +231,9 @@ class Session:
 
     @contextmanager
     def failures_of(self, job: str) -> Iterator[RunOutcome]:
-        """Keep a failure of a job that is not recorded in the ledger, and tell the hook of it.
+        """Store a failure of a job that the ledger does not record, and run the failure hook.
 
-        A UsageError is not a failure of the job, but ends a run whose start a program was told.
+        A UsageError is not a failure of the job, but a run whose start hook ran ends with a hook.
         """
         outcome = RunOutcome()
         try:
@@ -250,7 +250,7 @@ class Session:
                     status=_status(error),
                 )
                 self._undelivered = True
-            if self.request.hook and (outcome.start_told or not isinstance(error, UsageError)):
+            if self.request.hook and (outcome.start_hook_ran or not isinstance(error, UsageError)):
                 self.request.hook(HookCall("failure", job, outcome.run_id, error=error))
             raise
 
@@ -258,13 +258,13 @@ class Session:
         """Deliver waiting alerts of earlier runs, even if this session raises none."""
         self._undelivered = True
 
-    def _tell_start(self, job: str, store: "Store", outcome: RunOutcome) -> None:
-        """Tell the hook of the start of a run, unless memctl is paused."""
+    def _run_start_hook(self, job: str, store: "Store", outcome: RunOutcome) -> None:
+        """Run the start hook of a job, unless memctl is paused."""
         if self.request.hook is None:
             return
         store.require_current()
         if self._by_hand or not store.current_pause(now=self.request.now):
-            outcome.start_told = self.request.hook(HookCall("start", job))
+            outcome.start_hook_ran = self.request.hook(HookCall("start", job))
 
     def _run(
         self,

@@ -1,7 +1,7 @@
-"""The heartbeat: a request after each `memctl run`, for a service that notices when none comes.
+"""The heartbeat: a request after each `memctl run`, to a service that notices if none arrives.
 
-A GET request tells it of a success, and one with `/fail` added to the path of a failure. Redirects
-are not followed; the proxies of the environment (`https_proxy` and the like) are used.
+It is a GET request to the URL after a success, and with `/fail` added to the path after a failure.
+Redirects are not followed; the proxies in the environment (`https_proxy` and the like) are used.
 """
 
 import threading
@@ -16,7 +16,7 @@ from memctl.config.addresses import host, origin
 from memctl.errors import MemctlError
 
 HEARTBEAT_SECONDS = 10.0
-IN_TIME = "no answer in time"
+NO_ANSWER = "no answer in time"
 
 
 def send_heartbeat(url: str, *, failed: bool, seconds: float = HEARTBEAT_SECONDS) -> None:
@@ -24,34 +24,34 @@ def send_heartbeat(url: str, *, failed: bool, seconds: float = HEARTBEAT_SECONDS
 
     Raises MemctlError, which names only the host, if it cannot be sent or is not accepted.
     """
-    obstacles: list[str] = [IN_TIME]
+    problems: list[str] = [NO_ANSWER]
 
     def send() -> None:
-        obstacles[:] = _obstacles(url, failed, seconds)
+        problems[:] = _problems(url, failed, seconds)
 
-    # A signal can end the wait for a thread, but not the look-up of a host name. That has no limit
-    # of time either, and the limit of urllib applies to each step.
+    # A signal interrupts the wait for a thread, but not the lookup of a host name. That has no
+    # timeout either, and the timeout of urllib applies to each step.
     thread = threading.Thread(target=send, daemon=True)
     try:
         thread.start()
         thread.join(seconds)
     except RuntimeError:
-        obstacles[:] = ["no thread can be started"]
-    for obstacle in tuple(obstacles):
+        problems[:] = ["no thread can be started"]
+    for problem in tuple(problems):
         raise MemctlError(
-            f"the heartbeat could not be sent to {origin(url)} ({obstacle})",
+            f"the heartbeat could not be sent to {origin(url)} ({problem})",
             "check [heartbeat] in the configuration",
         )
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """Treats a redirect as the error that it is for a heartbeat."""
+    """Treats a redirect as an error."""
 
     def redirect_request(self, *_args: object) -> None:
         """Follow no redirect."""
 
 
-def _obstacles(url: str, failed: bool, seconds: float) -> list[str]:
+def _problems(url: str, failed: bool, seconds: float) -> list[str]:
     """Send the request and return what prevented it; nothing if it was accepted."""
     try:
         build_opener(_NoRedirects).open(_request(url, failed), timeout=seconds).close()
@@ -81,7 +81,7 @@ def _request(url: str, failed: bool) -> Request:
 def _reason(error: object) -> str:
     """Return a reason without the URL, which some errors contain."""
     if isinstance(error, TimeoutError):
-        return IN_TIME
+        return NO_ANSWER
     if isinstance(error, ValueError):
-        return "impossible host name"
+        return "invalid host name"
     return (isinstance(error, OSError) and error.strerror) or "no valid answer"

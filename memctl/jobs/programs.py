@@ -1,7 +1,7 @@
 """The programs of an administrator that memctl runs: the alert command and the hooks.
 
-Each reads a JSON document from stdin. It is started without a shell, has limited time, and ends
-when memctl is ended by a signal. memctl itself, if such a program runs it, runs no others.
+Each reads a JSON document from stdin. It is started without a shell, and killed after a time limit
+or when a signal ends memctl. If such a program runs memctl, that memctl runs no programs.
 """
 
 import os

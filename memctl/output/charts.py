@@ -1,8 +1,8 @@
 """Charts as inline SVG, without scripts, fonts or other files.
 
-Colours and sizes of letters are CSS classes of the surrounding page, which has a light and a dark
+Colours and font sizes are CSS classes of the surrounding page, which has a light and a dark
 scheme. A chart is as wide as its place: 400 units are about 340 pixels on a phone and 500 on a
-desktop, and the page makes letters larger on a phone. Text is escaped here; the caller spells out
+desktop, and the page uses larger text on a phone. Text is escaped here; the caller spells out
 unprintable characters.
 """
 
@@ -20,7 +20,7 @@ STEPS = 4  # of the vertical axis, at most
 
 
 class Chart(NamedTuple):
-    """What a chart is called, and a sentence that says what it shows; `id` is unique on a page."""
+    """The title of a chart, and a sentence that describes it; `id` is unique on a page."""
 
     id: str
     title: str

@@ -10,7 +10,7 @@ MOST_SHOWN = 3  # findings in the single line of a plug-in
 
 
 def finding_facts(findings: Iterable[Finding]) -> list[tuple[str, str]]:
-    """Return the severity of each finding, and what it says."""
+    """Return the severity of each finding, and its text."""
     return [
         (finding.severity, finding.message + (f"; {finding.advice}" if finding.advice else ""))
         for finding in findings
@@ -32,8 +32,8 @@ def plugin_line(result: CheckResult) -> tuple[str, int]:
         "memories": result.memories or 0,
         "errors": errors,
         "warnings": warnings,
-        "size": f"{result.size_bytes}B",
-        "wal": f"{result.wal_bytes}B",
+        "size": f"{result.database.size_bytes}B",
+        "wal": f"{result.database.wal_bytes}B",
     }
     drawn = " ".join(f"{name}={figure};;;0" for name, figure in figures.items())
     return f"{_plugin_text(word, text)}|{drawn}", exit_code

@@ -1,7 +1,7 @@
-"""The fields of records: how a table shows each, and which of them a table of a width shows.
+"""The fields of records, and how a table shows each.
 
-A field has one name everywhere: in JSON, in CSV, and in --columns. A table shows numbers for people
-and times in short; the other formats have every field as it is stored.
+A field has one name everywhere: in JSON, in CSV, and in --columns. A table shows numbers and times
+in short, readable forms; the other formats print every field as it is stored.
 """
 
 import re
@@ -11,20 +11,17 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from memctl.errors import UsageError
+from memctl.output.readable import (
+    readable_average,
+    readable_bytes,
+    readable_duration,
+    relative_time,
+)
 from memctl.storage.times import parse_moment, to_text
 
 Kind = Literal["prose", "whole", "number", "count", "average", "bytes", "duration", "time", "age"]
 
 PLAIN_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{3})?Z?")
-
-# Units of relative times: seconds in each, and from how many of it on the next one is used.
-UNITS = (
-    ("s", 1, 60),
-    ("min", 60, 60),
-    ("h", 3600, 48),
-    ("d", 86400, 1000),
-    ("y", 31_557_600, 10_000),
-)
 
 # The ranks of fields in the order of a table: 0 is always shown, and a higher rank only if there is
 # room after the lower ones.
@@ -104,7 +101,7 @@ FIELDS = {
 
 
 def cell_text(name: str, value: object, *, now: datetime) -> object:
-    """Return a value as a table shows it: numbers for people, times in short."""
+    """Return a value as a table shows it."""
     kind = FIELDS.get(name, Field()).kind
     if value is None:
         return value
@@ -123,13 +120,13 @@ def cell_text(name: str, value: object, *, now: datetime) -> object:
     return value
 
 
-def _number_text(kind: Kind, value: float) -> str:
+def _number_text(kind: Kind, value: float) -> str | None:
     if kind == "bytes":
         return readable_bytes(int(value))
     if kind == "duration":
         return readable_duration(value)
     if kind == "average":
-        return f"{value:,.1f}"
+        return readable_average(value)
     if kind == "count":
         return f"{value:,}"
     return f"{value:.10g}" if isinstance(value, float) else str(value)
@@ -150,36 +147,3 @@ def _moment(text: str) -> datetime:
         with suppress(ValueError):
             return datetime.fromisoformat(text[:19]).replace(tzinfo=UTC)
     return parse_moment(text)
-
-
-def relative_time(moment: datetime, *, now: datetime) -> str:
-    """Return how far away a time is, in one unit: `5 min ago`, `in 3 d`."""
-    seconds = round((now - moment).total_seconds())
-    if not seconds:
-        return "now"
-    unit, length = next(
-        (unit, length) for unit, length, most in UNITS if abs(seconds) < most * length
-    )
-    text = f"{abs(seconds) // length:,} {unit}"
-    return f"in {text}" if seconds < 0 else f"{text} ago"
-
-
-def readable_duration(milliseconds: float) -> str:
-    """Return a duration for people: `12 ms`, `3.4 s`, `2 min 5 s`."""
-    if milliseconds < 999.5:
-        return f"{milliseconds:.0f} ms"
-    seconds = milliseconds / 1000
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes:,} min {rest} s"
-
-
-def readable_bytes(count: int) -> str:
-    """Return a number of bytes for people: `1.2 MB`."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.5:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 99.95 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:,.1f} TB"

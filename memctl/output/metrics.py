@@ -5,7 +5,7 @@ from itertools import dropwhile
 
 from memctl.errors import counted
 from memctl.insight.metrics import DayFigures, History, Metrics
-from memctl.output.contract.documents import Storage
+from memctl.output.contract.documents import storage
 from memctl.output.contract.figures import CurrentFigures, FiguresOfDay
 from memctl.output.terminal import json_key
 from memctl.storage.figures import Figures, by_agent, total
@@ -45,9 +45,7 @@ def metrics_document(metrics: Metrics) -> dict[str, object]:
     return {
         "at": to_text(metrics.at),
         "database": metrics.database.path,
-        "storage": Storage(
-            size_bytes=metrics.database.size_bytes, wal_bytes=metrics.database.wal_bytes
-        ),
+        "storage": storage(metrics.database),
         "period": {"since": to_text(metrics.since), "days": round(metrics.days, 6)},
         "accesses_since": metrics.accesses_since and to_text(metrics.accesses_since),
         "system": {
@@ -145,9 +143,3 @@ def sparkline(days: Sequence[DayFigures]) -> str:
         " " if number is None else BARS[(number - least) * 7 // max(most - least, 1)]
         for number in dropwhile(lambda number: number is None, numbers)
     )
-
-
-def readable_average(figures: Figures) -> str | None:
-    """Return the average importance for people, or None if there is none."""
-    average = figures.importance_average
-    return None if average is None else f"{average:.1f}"

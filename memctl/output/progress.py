@@ -1,8 +1,8 @@
 """Progress on a terminal: one line on stderr, shown after a second and erased at the end.
 
-A thread draws it. The work itself only counts, so that a slow terminal does not delay it and it
-holds no lock for longer; and SQLite need not call back while one statement runs. The cursor stays
-visible, so that nothing has to be restored after a kill.
+A thread draws it. The work only counts: a slow terminal neither delays it nor makes it hold a lock
+for longer, and SQLite need not call back during a statement. The cursor stays visible, so that
+nothing has to be restored after a kill.
 """
 
 import io

@@ -105,7 +105,7 @@ def _of_changes(counters: Counters) -> Iterator[Metric]:
     for name, text in (
         ("restored", "Memories restored from the archive."),
         ("pruned", "Memories deleted from the archive by retention."),
-        ("decayed", "Memories whose importance a decay has lowered, once for each decay."),
+        ("decayed", "Reductions of the importance of a memory by decay."),
         ("promoted", "Memories promoted to the knowledge base."),
         ("imported", "Memories imported from documents."),
     ):

@@ -8,9 +8,9 @@ from memctl.insight.periods import PeriodFigures
 from memctl.insight.remarks import remarkable
 from memctl.insight.report import HealthReport, ReportedCandidate
 from memctl.insight.verdict import judge
-from memctl.output.contract.documents import Storage
+from memctl.output.contract.documents import storage
 from memctl.output.glossary import glossary
-from memctl.output.moments import with_readable_times
+from memctl.output.readable import with_readable_times
 from memctl.output.report_sections import (
     ReportSection,
     facts,
@@ -126,9 +126,7 @@ def report_document(report: HealthReport) -> dict[str, object]:
         "since": to_text(report.since),
         "changes_known_since": to_text(max(report.since, report.known_since)),
         "database": report.database.path,
-        "storage": Storage(
-            size_bytes=report.database.size_bytes, wal_bytes=report.database.wal_bytes
-        ),
+        "storage": storage(report.database),
         "host": report.host,
         "memctl_version": report.version,
         "verdict": {

@@ -7,12 +7,12 @@ a policy in the page allows only the page's own style, which is named by its has
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from memctl.insight.remarks import percentage
 from memctl.insight.report import HealthReport
 from memctl.insight.verdict import judge
 from memctl.output.charts import Chart, Series, horizontal_bars, line_chart, stacked_bars
-from memctl.output.fields import readable_bytes
 from memctl.output.glossary import glossary
-from memctl.output.moments import readable_day, readable_moment, short_day
+from memctl.output.readable import readable_bytes, readable_day, readable_moment, short_day
 from memctl.output.report import verdict_sentence
 from memctl.output.report_sections import (
     facts,
@@ -42,11 +42,11 @@ class Tile(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A chart and its legend; without a drawing, `otherwise` says why."""
+    """A chart and its legend, or a sentence if there is nothing to draw."""
 
     chart: Chart
     drawing: "Markup | None"
-    otherwise: str = ""
+    if_empty: str = ""
     legend: Sequence[Series] = ()
 
 
@@ -106,7 +106,7 @@ def _tiles(report: HealthReport) -> list[Tile]:
     pruned = changes.pruned if changes else 0
     bad = now.failed_runs or 0
     unread = sum(agent.unread for agent in report.agents)
-    share = f"{report.at_floor * 100 // figures.memories} %" if figures.memories else "none"
+    share = percentage(report.at_floor, figures.memories) if figures.memories else "none"
     return [
         Tile("Memories", f"{figures.memories:,}", f"growth: {growth(report)}"),
         Tile("Written", f"{now.written or 0:,}", _earlier(before.written)),

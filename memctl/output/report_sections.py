@@ -12,12 +12,14 @@ from memctl.insight.advice import advise
 from memctl.insight.periods import PeriodFigures
 from memctl.insight.remarks import remarkable
 from memctl.insight.report import AGE_BEFORE_UNREAD_COUNTS, MOST, HealthReport
-from memctl.output.fields import readable_bytes
-from memctl.output.metrics import readable_average, sparkline
-from memctl.output.moments import (
+from memctl.output.metrics import sparkline
+from memctl.output.readable import (
+    readable_average,
+    readable_bytes,
     readable_day,
     readable_moment,
     readable_stored_time,
+    signed,
     with_readable_times,
 )
 from memctl.output.tables import Cell, Column
@@ -32,7 +34,7 @@ NAME_OF_MEMORY = (Column("agent", whole=True), Column("type", rank=2), Column("k
 class ReportSection(NamedTuple):
     """A heading, sentences and a table; both may be empty.
 
-    A small table has one name and few numbers; a detail is for those who ask.
+    A small table has one name and few numbers; a detail is collapsed on the page.
     """
 
     title: str
@@ -50,7 +52,7 @@ def facts(report: HealthReport) -> list[tuple[str, str]]:
         ("Period", period),
         ("Database", report.database.path),
         ("Host", report.host),
-        ("Made", f"{readable_moment(report.at)}, by memctl {report.version}"),
+        ("Created", f"{readable_moment(report.at)}, by memctl {report.version}"),
     ]
 
 
@@ -66,7 +68,7 @@ def notes(report: HealthReport) -> list[ReportSection]:
                 if finding.severity != "info"
             ],
         ),
-        ReportSection("Remarkable", remarkable(report)),
+        ReportSection("Remarks", remarkable(report)),
     ]
     return [_readable(section) for section in found if section.sentences]
 
@@ -204,7 +206,7 @@ def _agents(report: HealthReport) -> ReportSection:
             f"{agent.figures.memories:,}",
             None if agent.before is None else signed(agent.figures.memories - agent.before),
             f"{agent.figures.archived_memories:,}",
-            readable_average(agent.figures),
+            readable_average(agent.figures.importance_average),
             f"{agent.figures.accessed_memories:,}",
             f"{agent.unread:,}",
             readable_bytes(agent.figures.storage_bytes),
@@ -226,7 +228,7 @@ def _types(report: HealthReport) -> ReportSection:
             type_,
             f"{figures.memories:,}",
             f"{figures.archived_memories:,}",
-            readable_average(figures),
+            readable_average(figures.importance_average),
             readable_bytes(figures.storage_bytes),
         ]
         for type_, figures in report.types[:MOST]
@@ -324,8 +326,3 @@ def shortened_cell(cell: Cell, longest: int) -> str:
     """Return a cell with at most this number of characters."""
     text = "" if cell is None else str(cell)
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
-def signed(difference: int) -> str:
-    """Return a difference with its sign."""
-    return f"{difference:+,}" if difference else "0"

@@ -2,7 +2,7 @@
 
 All specify the program, the database and the configuration by absolute paths, because a scheduler
 sets a minimal PATH and perhaps no home directory. The minutes avoid the full hour, when many other
-jobs run; the backup and the check are daily, and start while no run does.
+jobs run; the backup and the check are daily, and do not start when a run does.
 """
 
 import shlex
@@ -24,12 +24,12 @@ class ScheduledCommand(NamedTuple):
     timer: str
 
 
-# Waits for a run, which ends before the next but one starts.
-PATIENCE = ("--lock-wait", "600")
+# Waits until a run has ended, which takes at most a little longer than its --max-seconds.
+LOCK_WAIT = ("--lock-wait", "600")
 
 RUN = ScheduledCommand(
     "memctl",
-    ("run", "--max-seconds", "600", *PATIENCE),
+    ("run", "--max-seconds", "600", *LOCK_WAIT),
     cron="7,22,37,52 * * * *",
     calendar="*:7/15",
     service="Run the memctl jobs that are due",
@@ -40,7 +40,7 @@ COMMANDS = (
     RUN,
     ScheduledCommand(
         "memctl-backup",
-        ("backup", "--keep-daily", "7", "--keep-weekly", "4", *PATIENCE),
+        ("backup", "--keep-daily", "7", "--keep-weekly", "4", *LOCK_WAIT),
         cron="30 4 * * *",
         calendar="4:30",
         service="Back up the memctl database",
@@ -76,7 +76,7 @@ User={owner}
 ExecStart={command}
 TimeoutStartSec=1h
 
-# Gives way to the service. Not idle: it would hold locks for as long as it waits for the machine.
+# Yields to the service. Not the idle class: a job could wait for the disk while it holds a lock.
 Nice=5
 IOSchedulingClass=best-effort
 IOSchedulingPriority=7
@@ -102,7 +102,7 @@ Documentation=man:memctl(1)
 [Service]
 Type=oneshot
 DynamicUser=yes
-# Writes to the system log. To be notified otherwise, replace this command in a drop-in.
+# Writes to the system log. To be notified in another way, replace this command in a drop-in.
 ExecStart=/usr/bin/logger --priority user.crit --tag memctl "%i failed; see `journalctl --unit=%i`"
 ProtectHome=yes
 PrivateTmp=yes

@@ -23,8 +23,8 @@ FIELDS = get_args(SearchedField)
 FOLDED_FROM_OTHERS = ";`afiklnst"
 
 LONGEST_EXCERPT = 80  # characters
-# So many characters before the text are kept or, if there are more, shortened to fewer: a narrow
-# table cuts the end of an excerpt, but is to show the text.
+# Up to MOST_BEFORE characters before the text are kept; more are shortened to FEWER_BEFORE, because
+# a narrow table cuts off the end of an excerpt.
 MOST_BEFORE, FEWER_BEFORE = 16, 8
 
 

@@ -1,7 +1,7 @@
-"""How work that takes long reports its progress; by default, to nobody.
+"""The progress of long work; by default, reports are ignored.
 
-Whoever shows it does so in a thread of its own. Reporting therefore costs next to nothing, and is
-allowed while a lock is held.
+A display runs in a thread of its own. Reporting therefore costs next to nothing, and is allowed
+while a lock is held.
 """
 
 WAITING = "waiting for another memctl process"  # the phase before each change
@@ -20,7 +20,7 @@ class Progress:
         """Report that more of the phase is done."""
 
     def reach(self, done: int, total: int | None) -> None:
-        """Report how much of the phase is done, and how much that is of, if known by now."""
+        """Report how much of the phase is done, and how much that is of, if it is known yet."""
 
 
-NOBODY = Progress()
+NO_PROGRESS = Progress()

@@ -26,7 +26,7 @@ from memctl.storage.knowledge import (
     Which,
 )
 from memctl.storage.policies import PolicyValues, PromotionValues, RetentionValues
-from memctl.storage.progress import NOBODY, Progress
+from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.rows import AffectedMemory, ArchiveFilter, JobHistory, Loss, Pause, RunEnd
 
 # How an engine identifies rows, such as by the rowids of SQLite; only the engine reads them.
@@ -246,7 +246,7 @@ class Store(Protocol):
     def require_current(self) -> None:
         """Raise SchemaError unless the database has the schema that jobs are written for."""
 
-    def batches(self, *, max_seconds: float | None, progress: Progress = NOBODY) -> Batches:
+    def batches(self, *, max_seconds: float | None, progress: Progress = NO_PROGRESS) -> Batches:
         """Return what applies the changes of one run, for at most `max_seconds`."""
 
     def abort(self) -> None:

@@ -1,4 +1,4 @@
-"""The JSON that the program prints, held against the schemas that it publishes."""
+"""Checks the JSON that the program prints against the schemas that it publishes."""
 
 import json
 from collections.abc import Sequence

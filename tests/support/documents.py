@@ -15,7 +15,7 @@ from memctl.documents.export import export
 from memctl.documents.importing import ImportResult, import_staged
 from memctl.documents.staging import AgentSelection, stage
 from memctl.jobs.engine import JobRequest, perform
-from memctl.storage.progress import NOBODY
+from memctl.storage.progress import NO_PROGRESS
 from memctl.storage.sqlite.conflicts import ImportConflict
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.sections import SECTIONS, DocumentSection
@@ -42,7 +42,7 @@ def export_from(
 ) -> bytes:
     """Return the document of an agent, or of all."""
     with open_database(database, read_only=True) as db:
-        parts = export(db, agent=agent, sections=sections, form=form, now=now, progress=NOBODY)
+        parts = export(db, agent=agent, sections=sections, form=form, now=now, progress=NO_PROGRESS)
         return "".join(parts).encode("ascii")
 
 
@@ -67,7 +67,7 @@ def import_into(
         JobRequest(database, NOW, dry_run=dry_run),
         by_hand=True,
         prepare=lambda store: stage(
-            store.sqlite, file, selection, NOBODY, complete_at=NOW if no_checksum else None
+            store.sqlite, file, selection, NO_PROGRESS, complete_at=NOW if no_checksum else None
         ),
     )
     assert report.result is not None

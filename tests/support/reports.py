@@ -1,4 +1,4 @@
-"""Reports of a test database, and names that no form of a report may obey."""
+"""Reports of a test database, and names that no format of a report may interpret."""
 
 import sqlite3
 from collections.abc import Sequence

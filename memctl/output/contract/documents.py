@@ -4,6 +4,7 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from memctl.insight.metrics import DatabaseSize
 from memctl.output.contract.records import StoredText
 
 
@@ -18,6 +19,11 @@ class Storage(TypedDict):
 
     size_bytes: int
     wal_bytes: int
+
+
+def storage(database: DatabaseSize) -> Storage:
+    """Return the size of a database in its JSON form."""
+    return {"size_bytes": database.size_bytes, "wal_bytes": database.wal_bytes}
 
 
 class Pause(TypedDict):

@@ -1,4 +1,4 @@
-"""What each name in the JSON means, wherever it stands.
+"""What each name in the JSON means, wherever it occurs.
 
 Times are RFC 3339 in UTC, except those of a memory, which have the form in which they are stored.
 """
@@ -87,7 +87,7 @@ MEANINGS = {
     "last_written_at": "When the last of the memories was written, or null",
     "last_read_at": "When the last of the memories was read, or null",
     "last_archived_at": "When the last of the archived memories was archived, or null",
-    "importance_decay_rate": "Points that the memory loses per idle day; null: as the policy says",
+    "importance_decay_rate": "Points that the memory loses per idle day; null: the policy's rate",
     "last_decay_at": "End of the idle time that decay has charged",
     "promoted_at": "When the memory was promoted",
     "base64": "Bytes of a text that is not valid UTF-8, in base64",
@@ -170,7 +170,7 @@ MEANINGS = {
     "importance_avg": "Average importance of the active memories; null: none has a number",
     "accessed_memories": "Number of active memories read in the last 30 days",
     "accesses": "Number of reads in the period; null: reads are not counted",
-    "accesses_at_least": "Least number of reads in the period",
+    "accesses_at_least": "Lower bound of the number of reads in the period",
     "accesses_since": "Since when reads are counted, or null",
     "expired_per_day": "Average number of memories that expired per day",
     "archived_per_day": "Average number of memories that were archived per day",
@@ -223,7 +223,7 @@ MEANINGS = {
     "unreadable": "Column that is not a time, which prevents decay",
     "idle_since": "Since when the memory has not been read",
     "idle_days": "Whole days since the memory was read",
-    "rate": "Points that the memory loses per idle day; null: as the policy says",
+    "rate": "Points that the memory loses per idle day; null: the policy's rate",
     "charged": "Points of importance that decay has charged",
     "importance_after_next": "Importance after the next decay",
     "unprotected_at": "When the importance falls below the protected one; null: never, or already",

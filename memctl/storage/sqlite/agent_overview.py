@@ -2,8 +2,9 @@
 
 from datetime import UTC, datetime
 from sqlite3 import Connection
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from memctl.storage.sqlite.database import MemoryTable
 from memctl.storage.sqlite.figures import BYTES
 from memctl.storage.sqlite.times import unix_seconds
 from memctl.storage.times import to_text, to_unix
@@ -24,7 +25,7 @@ class AgentOverview(NamedTuple):
     last_archived_at: str | None  # of the memories that are still archived
 
 
-def _memories(table: Literal["agent_memory", "archived_memories"]) -> str:
+def _memories(table: MemoryTable) -> str:
     """Return SQL for the figures of each memory in a table."""
     is_archived = table == "archived_memories"
     return f"""

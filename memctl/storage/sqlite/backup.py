@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from memctl import __version__
 from memctl.errors import MemctlError, NotFoundError, UsageError
-from memctl.storage.progress import NOBODY, Progress
+from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup_copy import fill_copy, opened_backup, require_sound
 from memctl.storage.sqlite.backup_list import STAMP
@@ -77,7 +77,7 @@ def back_up(
     target: Path | None,
     retention: Retention,
     now: datetime,
-    progress: Progress = NOBODY,
+    progress: Progress = NO_PROGRESS,
 ) -> BackupResult:
     """Copy the database, with a manifest, and remove the backups that no rule keeps.
 
@@ -142,7 +142,7 @@ def _place(path: Path, target: Path | None, retention: Retention) -> Place:
 
 
 def begin_manifest(path: Path, copy: Path, *, owner: str | None, now: datetime) -> Manifest:
-    """Return the manifest of a backup of a database that is not finished."""
+    """Return the manifest of an unfinished backup of a database."""
     return Manifest(
         file=copy.name,
         database=str(path),
@@ -166,7 +166,7 @@ def write_backup(
     owner: str | None,
     stamped: bool,
     now: datetime,
-    progress: Progress = NOBODY,
+    progress: Progress = NO_PROGRESS,
 ) -> tuple[Path, Manifest]:
     """Copy the database and describe the copy; return the copy and its manifest.
 
@@ -233,14 +233,14 @@ def reserve_name(stem: Path, begun: Manifest, *, stamped: bool, now: datetime) -
 
 
 def unfinished(directory: Path, begun: Manifest) -> Iterator[tuple[Path, Manifest]]:
-    """Yield the manifests of this database's backups that were killed, or are being made."""
+    """Yield the manifests of this database's backups that were interrupted, or are being made."""
     for note, manifest in manifests_in(directory):
         if manifest.sha256 is None and manifest.is_of_same_database(begun):
             yield note, manifest
 
 
 def remove_unfinished(directory: Path, begun: Manifest) -> None:
-    """Remove the files of killed backups of this database."""
+    """Remove the files of interrupted backups of this database."""
     for note, manifest in unfinished(directory, begun):
         draft = rf"\.{re.escape(manifest.file)}(\.json)?\.[a-z0-9_]{{8}}(-[a-z]+)?"
         for file in directory.iterdir():
@@ -303,7 +303,7 @@ def verify_checksum(file: Path) -> Manifest | None:
 
 
 def back_up_before(
-    action: str, db: Connection, path: Path, *, now: datetime, progress: Progress = NOBODY
+    action: str, db: Connection, path: Path, *, now: datetime, progress: Progress = NO_PROGRESS
 ) -> Path:
     """Copy the database into its directory, named after the action that follows; return the copy.
 
@@ -343,12 +343,11 @@ def no_backup(directory: Path, error: OSError, way_out: str) -> MemctlError:
 def describe(copy: Path, begun: Manifest) -> Manifest:
     """Return the manifest of a finished copy."""
     with opened_backup(copy) as backup:
-        steps = migrations.applied(backup)
         return replace(
             begun,
             size_bytes=copy.stat().st_size,
             sha256=sha256_of(copy),
-            schema_step=steps[-1].version if steps else 0,
+            schema_step=migrations.schema_step(backup),
             memories=count_rows(backup, "agent_memory"),
             archived=count_rows(backup, "archived_memories"),
         )

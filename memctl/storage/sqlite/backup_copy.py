@@ -8,20 +8,17 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from memctl.errors import MemctlError, NoDatabaseError
-from memctl.storage.progress import NOBODY, Progress
-from memctl.storage.sqlite.database import one_view, reachable
+from memctl.storage.progress import NO_PROGRESS, Progress
+from memctl.storage.sqlite.database import HEADER_VERSIONS, one_view, reachable
 from memctl.storage.sqlite.files import Draft
 from memctl.storage.sqlite.sqlite_errors import translate_errors
 
-# The header of a copied database in WAL mode requires a write-ahead log.
-# https://www.sqlite.org/fileformat.html#file_format_version_numbers
-HEADER_VERSIONS = 18  # bytes
-ROLLBACK_JOURNAL = b"\1\1"
+ROLLBACK_JOURNAL = b"\1\1"  # in the header: in WAL mode, a copy would require a write-ahead log
 
 PAGES_AT_ONCE = 4096  # between reports of the progress
 
 
-def fill_copy(db: Connection, draft: Draft, progress: Progress = NOBODY) -> None:
+def fill_copy(db: Connection, draft: Draft, progress: Progress = NO_PROGRESS) -> None:
     """Copy the database online into an empty file, and check the copy with quick_check.
 
     The copy is made in one read transaction: otherwise it would start again after each write.

@@ -57,7 +57,7 @@ class FoundBackup(NamedTuple):
 
     @property
     def kind(self) -> BackupKind:
-        """What it was made for, from the name that it was given when it was made."""
+        """What the backup was made for, from its original name."""
         named = NAMED_BY_MEMCTL.fullmatch(self.manifest.file if self.manifest else self.file.name)
         kinds: dict[str, BackupKind] = {kind: kind for kind in get_args(BackupKind)}
         return kinds[named["kind"]] if named else "backup"
@@ -128,7 +128,7 @@ def find_backups(directory: Path) -> list[FoundBackup]:
 
 
 def list_backups(directory: Path, database: Manifest | None) -> Iterator[BackupRecord]:
-    """Yield the backups in a directory, newest first; `database` is the one that is asked about.
+    """Yield the backups in a directory, newest first; `database` is the one to compare with.
 
     Raises MemctlError if the directory cannot be read.
     """

@@ -12,7 +12,7 @@ from functools import partial
 from sqlite3 import Connection
 
 from memctl.errors import SchemaError
-from memctl.storage.progress import NOBODY, Progress
+from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.sqlite.database import data_version, transaction
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS, require_columns, schema_version
 
@@ -32,7 +32,7 @@ class SqliteBatches:
         db: Connection,
         *,
         max_seconds: float | None = None,
-        progress: Progress = NOBODY,
+        progress: Progress = NO_PROGRESS,
     ) -> None:
         self.longest_lock_ms = 0.0
         self._db = db

@@ -1,6 +1,6 @@
 """Counters that never decrease: the events of each kind, and the runs of each job by their end.
 
-Events and runs are deleted after a year. What they counted is kept in memory_state: all events up
+Events and runs are deleted after a year. Their counts are stored in memory_state: all events up
 to an event_id, and the deleted runs. The newer events and the present runs are counted when the
 counters are read. A run counts from its end on; an unfinished one counts as failed when it is
 deleted.
@@ -54,33 +54,33 @@ class Counters:
 
 def read_counters(db: Connection) -> Counters:
     """Return all counters; call it in a transaction."""
-    counters, last_event_id = _kept(db)
+    counters, last_event_id = _stored(db)
     _count_events(db, counters, after=last_event_id, until=_newest_event(db))
     _count_runs(counters, db.execute(FINISHED_RUNS))
     return counters
 
 
-def keep_event_counts(db: Connection, batches: "Batches") -> None:
-    """Keep what the present events count, before old ones are deleted.
+def store_event_counts(db: Connection, batches: "Batches") -> None:
+    """Add the present events to the stored counts, before old ones are deleted.
 
-    The caller holds memctl's lock: no decay updates its event, and nobody else keeps counts.
+    The caller holds memctl's lock: no decay updates its event, and no other process stores counts.
     """
-    counters, last_event_id = _kept(db)
+    counters, last_event_id = _stored(db)
     newest = _newest_event(db)
     for after in range(last_event_id, newest, PAGE_EVENTS):
         _count_events(db, counters, after=after, until=min(after + PAGE_EVENTS, newest))
     if newest > last_event_id:
-        batches.apply_at_once(lambda: _keep(db, counters, newest))
+        batches.apply_at_once(lambda: _store(db, counters, newest))
 
 
-def keep_run_counts(db: Connection, rowids: str) -> None:
-    """Keep what some runs (their numbers as a JSON array) count; call it when they are deleted.
+def store_run_counts(db: Connection, rowids: str) -> None:
+    """Add runs that are deleted (their numbers as a JSON array) to the stored counts.
 
     Must be called in the transaction that deletes them.
     """
-    counters, last_event_id = _kept(db)
+    counters, last_event_id = _stored(db)
     _count_runs(counters, db.execute(RUNS_TO_DELETE, {"rowids": rowids}))
-    _keep(db, counters, last_event_id)
+    _store(db, counters, last_event_id)
 
 
 def _newest_event(db: Connection) -> int:
@@ -88,8 +88,8 @@ def _newest_event(db: Connection) -> int:
     return int(newest)
 
 
-def _kept(db: Connection) -> tuple[Counters, int]:
-    """Return what was kept, and the last event that it includes."""
+def _stored(db: Connection) -> tuple[Counters, int]:
+    """Return the stored counts, and the last event that they include."""
     stored = read_state(db, STATE_KEY)
     if stored is None:
         return Counters(), 0
@@ -98,7 +98,7 @@ def _kept(db: Connection) -> tuple[Counters, int]:
     return counters, stored["last_event_id"]
 
 
-def _keep(db: Connection, counters: Counters, last_event_id: int) -> None:
+def _store(db: Connection, counters: Counters, last_event_id: int) -> None:
     write_state(
         db,
         STATE_KEY,

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from sqlite3 import Connection as Connection  # the rooms above storage take it from here
-from typing import Any
+from typing import Any, Literal
 
 from memctl.errors import MemctlError, NoDatabaseError, UsageError
 from memctl.signals import raise_again
@@ -25,6 +25,10 @@ from memctl.storage.text import from_bytes, to_bytes
 StorageError = sqlite3.Error
 SQLITE_VERSION = sqlite3.sqlite_version
 
+MemoryTable = Literal["agent_memory", "archived_memories"]
+
+# https://www.sqlite.org/fileformat.html#file_format_version_numbers
+HEADER_VERSIONS = 18  # the offset of two bytes that name the journal mode
 GREATEST_REAL = "1.7976931348623157e308"  # in SQL; the next larger one is infinite
 MOST_TEXTS = 10_000  # SQLite takes 32,766 parameters
 SIGNAL_DELAY_MS = 250  # the longest time before a signal is handled

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from memctl.errors import NotFoundError, UsageError
 from memctl.storage.rows import CAUSES, EVENTS, Event, EventFilter, EventRecord, Reason
 from memctl.storage.sqlite.database import (
+    MemoryTable,
     data_version,
     is_busy,
     json_or_text,
@@ -30,8 +31,6 @@ from memctl.storage.sqlite.database import (
 )
 from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.times import to_text
-
-Table = Literal["agent_memory", "archived_memories"]
 
 PAGE_ROWS = 500  # a slow reader must not keep a transaction open
 
@@ -90,7 +89,7 @@ def record_archiving(
 def record_events(
     db: Connection,
     event: Event,
-    table: Table,
+    table: MemoryTable,
     rowids: str,
     *,
     now: datetime,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 from memctl.storage.policies import PolicyValues
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
 from memctl.storage.sqlite.changes import Batch, RowChange
-from memctl.storage.sqlite.database import table_exists, temporary_tables
+from memctl.storage.sqlite.database import MemoryTable, table_exists, temporary_tables
 from memctl.storage.sqlite.decay import (
     SETTLED_IMPORTANCE,
     DecaySql,
@@ -26,7 +26,6 @@ from memctl.storage.sqlite.decay import (
     owed,
     own_rate,
 )
-from memctl.storage.sqlite.events import Table
 from memctl.storage.sqlite.features import BOOST, HIGHEST_IMPORTANCE
 from memctl.storage.sqlite.selection import Rows, Selection
 
@@ -93,7 +92,7 @@ def _changed(memories: Iterable[BoostedMemory]) -> list[tuple[Any, int]]:
     ]
 
 
-def _ended_idle_times(table: Table, where: str, sql: DecaySql) -> str:
+def _ended_idle_times(table: MemoryTable, where: str, sql: DecaySql) -> str:
     """Return SQL for memories and their ended idle times, oldest first."""
     idle_since = first_time("ended.last_accessed", "memory.created_at")
     charged_until = first_time("ended.last_decay_at", "ended.last_accessed", "memory.created_at")
@@ -126,7 +125,7 @@ def _ended_idle_times(table: Table, where: str, sql: DecaySql) -> str:
 
 
 def _read_boosted(
-    db: Connection, table: Table, where: str, sql: DecaySql, **parameters: object
+    db: Connection, table: MemoryTable, where: str, sql: DecaySql, **parameters: object
 ) -> Iterator[BoostedMemory]:
     query = _ended_idle_times(table, where, sql)
     rows = db.execute(query, {**sql.parameters, **parameters})
@@ -135,7 +134,7 @@ def _read_boosted(
         yield BoostedMemory(rowid, importance, accesses, times)
 
 
-def _memories_with_ended_idle_times(table: Table, rows: Rows) -> str:
+def _memories_with_ended_idle_times(table: MemoryTable, rows: Rows) -> str:
     return f"""
         SELECT {table}.rowid AS rowid, id, agent_id, type, key
         FROM {table}
@@ -165,7 +164,7 @@ def charge_idle_times(
     if not table_exists(db, "memory_idle_times"):
         return
     sql = decay_sql(db, policy)
-    for table in get_args(Table):
+    for table in get_args(MemoryTable):
         query = partial(_memories_with_ended_idle_times, table)
         selection = Selection(query, agent_parameter(agent))
         change = RowChange(db, selection, partial(_charge_batch, db, sql, table))
@@ -178,7 +177,7 @@ def charge_idle_times(
     )
 
 
-def _charge_batch(db: Connection, sql: DecaySql, table: Table, batch: Batch) -> int:
+def _charge_batch(db: Connection, sql: DecaySql, table: MemoryTable, batch: Batch) -> int:
     where = "WHERE memory.rowid IN (SELECT value FROM json_each(:rowids))"
     changed = _changed(_read_boosted(db, table, where, sql, rowids=batch.rowids))
     db.executemany(f"UPDATE {table} SET importance = ? WHERE rowid = ?", changed)

@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple
 
 from memctl.storage.sqlite.archiving import give_up_ids
 from memctl.storage.sqlite.conflicts import AMONG, IS_WRITTEN, in_document
-from memctl.storage.sqlite.events import Table, record_events
+from memctl.storage.sqlite.database import MemoryTable
+from memctl.storage.sqlite.events import record_events
 from memctl.storage.sqlite.row_rules import (
     SECTION_OF_ROW,
     UNKNOWN_TYPE,
@@ -130,7 +131,7 @@ def write_memories(
 
     Must be called in a transaction. Raises SchemaError if a foreign trigger interferes.
     """
-    table: Table = "archived_memories" if section is ARCHIVED else "agent_memory"
+    table: MemoryTable = "archived_memories" if section is ARCHIVED else "agent_memory"
     columns = ", ".join(section.columns)
     source = f"{DECIDED_ROWS[section]} AND row {AMONG} AND {IS_WRITTEN}"
     (due,) = db.execute(f"SELECT count(*) FROM {source}", {"rows": rows}).fetchone()

@@ -16,7 +16,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from memctl.errors import SchemaError
-from memctl.storage.progress import NOBODY, Progress
+from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup import back_up_before, place_before, remove_backup
 from memctl.storage.sqlite.database import is_empty, table_exists, transaction
@@ -75,7 +75,7 @@ class Pending:
     @property
     def names(self) -> list[str]:
         """The names of the steps."""
-        return [f"{step.version:03}_{step.name}" for step in self.steps]
+        return [*map(migrations.step_name, self.steps)]
 
     @property
     def last(self) -> int:
@@ -95,7 +95,7 @@ def migrate(
     now: datetime,
     to: int | None = None,
     backup: bool = True,
-    progress: Progress = NOBODY,
+    progress: Progress = NO_PROGRESS,
 ) -> MigrateResult:
     """Apply the pending steps, up to and including version `to`.
 

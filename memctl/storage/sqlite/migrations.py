@@ -70,6 +70,11 @@ class Applied(NamedTuple):
     baseline: int  # 1: the step was found, not executed
 
 
+def step_name(step: Migration | Applied) -> str:
+    """Return the name of a step with its number, such as `001_agent_memory`."""
+    return f"{step.version:03}_{step.name}"
+
+
 def folder() -> Path:
     """Return the folder of the SQL files: in the installed package, or at the top of a checkout."""
     package = Path(__file__).parents[2]
@@ -145,7 +150,7 @@ def require_current(db: Connection) -> None:
     require_utf8(db)
     missing = pending(db)
     if missing:
-        names = ", ".join(f"{step.version:03}_{step.name}" for step in missing)
+        names = ", ".join(map(step_name, missing))
         raise SchemaError(f"the schema is out of date: {names} pending", "run `memctl migrate`")
     require_columns(db, MEMORY_COLUMNS)
     require_harmless_triggers(db)

@@ -1,35 +1,33 @@
 """Names in the database, for shell completion.
 
 Completion must change nothing: the database is opened so that SQLite neither creates nor writes a
-file, and a query ends after a number of rows and a time, with what it has found.
+file, and a query ends after a number of rows or a time, with the names found until then.
 """
 
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, Literal
 
 from memctl.errors import NoDatabaseError
-from memctl.storage.sqlite.database import require_file
+from memctl.storage.sqlite.database import HEADER_VERSIONS, MemoryTable, require_file
 from memctl.storage.text import from_bytes, to_bytes
 
 MOST_NAMES = 100
 MOST_RUNS = 50
 MOST_SECONDS = 0.3  # for all queries of one completion
-STEPS_BETWEEN_LOOKS = 1000  # of SQLite's virtual machine, at the clock
+STEPS_BETWEEN_CHECKS = 1000  # of the clock, in steps of SQLite's virtual machine
 
-# https://www.sqlite.org/fileformat.html#file_format_version_numbers
-HEADER_VERSIONS = 18  # bytes
-WAL = b"\2\2"
+WAL = b"\2\2"  # in the header
 
-Table = Literal["agent_memory", "archived_memories"]
-ACTIVE: Sequence[Table] = ("agent_memory",)
-ARCHIVED: Sequence[Table] = ("archived_memories",)
-BOTH: Sequence[Table] = (*ACTIVE, *ARCHIVED)
+ACTIVE: Sequence[MemoryTable] = ("agent_memory",)
+ARCHIVED: Sequence[MemoryTable] = ("archived_memories",)
+BOTH: Sequence[MemoryTable] = (*ACTIVE, *ARCHIVED)
 
 
 @contextmanager
@@ -54,7 +52,7 @@ def open_for_names(path: Path) -> Iterator[Connection]:
     db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=0)
     try:
         db.text_factory = from_bytes
-        db.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
+        db.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_CHECKS)
         yield db
     finally:
         db.close()
@@ -67,24 +65,19 @@ def agents_like(db: Connection, start: str) -> list[str]:
 
 def types_of(db: Connection, start: str, *, agent: str) -> list[str]:
     """Return the types of an agent's memories that begin with a text."""
-    return _from_tables(db, _types, BOTH, {**_range(start), "agent": to_bytes(agent)})
+    return _from_tables(db, partial(_texts, "type"), BOTH, _range(start, agent=agent))
 
 
 def keys_of(
-    db: Connection, start: str, tables: Sequence[Table], *, agent: str, type: str | None
+    db: Connection, start: str, tables: Sequence[MemoryTable], *, agent: str, type: str | None
 ) -> list[str]:
     """Return the keys of an agent's memories, of any type or one, that begin with a text."""
-    parameters = {
-        **_range(start),
-        "agent": to_bytes(agent),
-        "type": None if type is None else to_bytes(type),
-    }
-    return _from_tables(db, _keys, tables, parameters)
+    return _from_tables(db, partial(_texts, "key"), tables, _range(start, agent=agent, type=type))
 
 
-def ids_of(db: Connection, start: str, tables: Sequence[Table], *, agent: str) -> list[str]:
+def ids_of(db: Connection, start: str, tables: Sequence[MemoryTable], *, agent: str) -> list[str]:
     """Return the ids of an agent's memories that begin with a text."""
-    return _from_tables(db, _ids, tables, {**_range(start), "agent": to_bytes(agent)})
+    return _from_tables(db, partial(_texts, "id"), tables, _range(start, agent=agent))
 
 
 RUNS = """
@@ -108,7 +101,7 @@ def runs_like(db: Connection, start: str, *, jobs: Sequence[str] | None) -> list
     return _rows(db, RUNS, {"start": start, "jobs": listed, "most": MOST_RUNS})
 
 
-def _next_agents(table: Table) -> str:
+def _next_agents(table: MemoryTable) -> str:
     """Read one row per agent from the index, not one per memory."""
     return f"""
         WITH RECURSIVE found(name) AS (
@@ -122,42 +115,33 @@ def _next_agents(table: Table) -> str:
     """
 
 
-def _types(table: Table) -> str:
+def _texts(column: Literal["type", "key", "id"], table: MemoryTable) -> str:
     return f"""
-        SELECT DISTINCT type FROM {table}
-        WHERE agent_id = CAST(:agent AS TEXT)
-          AND type >= CAST(:start AS TEXT) AND type < CAST(:end AS TEXT)
-        LIMIT :most
-    """
-
-
-def _keys(table: Table) -> str:
-    return f"""
-        SELECT DISTINCT key FROM {table}
+        SELECT DISTINCT {column} FROM {table}
         WHERE agent_id = CAST(:agent AS TEXT)
           AND (:type IS NULL OR type = CAST(:type AS TEXT))
-          AND key >= CAST(:start AS TEXT) AND key < CAST(:end AS TEXT)
+          AND {column} >= CAST(:start AS TEXT) AND {column} < CAST(:end AS TEXT)
         LIMIT :most
     """
 
 
-def _ids(table: Table) -> str:
-    return f"""
-        SELECT DISTINCT id FROM {table}
-        WHERE agent_id = CAST(:agent AS TEXT)
-          AND id >= CAST(:start AS TEXT) AND id < CAST(:end AS TEXT)
-        LIMIT :most
-    """
-
-
-def _range(start: str) -> dict[str, Any]:
-    """Return the parameters for texts that begin with a text: 255 is in no UTF-8."""
+def _range(start: str, *, agent: str | None = None, type: str | None = None) -> dict[str, Any]:
+    """Return the parameters for texts that begin with a text: UTF-8 has no byte 255."""
     content = to_bytes(start)
-    return {"start": content, "end": content + b"\xff", "most": MOST_NAMES}
+    return {
+        "start": content,
+        "end": content + b"\xff",
+        "agent": None if agent is None else to_bytes(agent),
+        "type": None if type is None else to_bytes(type),
+        "most": MOST_NAMES,
+    }
 
 
 def _from_tables(
-    db: Connection, query: Any, tables: Sequence[Table], parameters: Mapping[str, Any]
+    db: Connection,
+    query: Callable[[MemoryTable], str],
+    tables: Sequence[MemoryTable],
+    parameters: Mapping[str, Any],
 ) -> list[str]:
     """Return the names that a query finds in tables, sorted and each once."""
     found = {name for table in tables for (name,) in _rows(db, query(table), parameters)}

@@ -16,8 +16,8 @@ from memctl.storage.sqlite.sqlite_errors import translate_errors
 class OwnedConnection:
     """A connection to a migrated database.
 
-    Raises UsageError for a use in another thread or process than the one that created it, and for
-    a use after `close`.
+    Raises UsageError if it is used in another thread or process than the one that created it, or
+    after `close`.
     """
 
     def __init__(self, path: Path, *, lock_wait: float) -> None:

@@ -11,7 +11,7 @@ from memctl.storage.rows import Loss
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
 from memctl.storage.sqlite.archiving import remove_archived
 from memctl.storage.sqlite.changes import RowChange
-from memctl.storage.sqlite.counters import keep_event_counts, keep_run_counts
+from memctl.storage.sqlite.counters import store_event_counts, store_run_counts
 from memctl.storage.sqlite.policies import policy_sql
 from memctl.storage.sqlite.selection import Rows, Selection
 from memctl.storage.sqlite.times import is_our_text, unix_seconds
@@ -185,7 +185,7 @@ def delete_old_records(db: Connection, batches: "Batches", *, before: datetime) 
 
     The caller holds memctl's lock.
     """
-    keep_event_counts(db, batches)
+    store_event_counts(db, batches)
     for table, query in OLD_RECORDS.items():
         rows = array("q", (row[0] for row in db.execute(query, {"cutoff": to_text(before)})))
         batches.apply(rows, partial(_delete_records, db, table), doing="deleting old records")
@@ -193,7 +193,7 @@ def delete_old_records(db: Connection, batches: "Batches", *, before: datetime) 
 
 def _delete_records(db: Connection, table: OwnTable, rowids: str) -> None:
     if table == "memory_runs":
-        keep_run_counts(db, rowids)
+        store_run_counts(db, rowids)
     db.execute(
         f"DELETE FROM {table} WHERE rowid IN (SELECT value FROM json_each(:rowids))",
         {"rowids": rowids},

@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from memctl.errors import LockedError, RefusedError
-from memctl.storage.progress import NOBODY, Progress
+from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.sqlite.backup import (
     back_up_before,
     remove_backup,
@@ -30,7 +30,7 @@ def restore_backup(
     *,
     now: datetime,
     lock_wait: float,
-    progress: Progress = NOBODY,
+    progress: Progress = NO_PROGRESS,
 ) -> Path:
     """Restore the database from a backup in one transaction; return a copy of the previous state.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from memctl.errors import RefusedError, SchemaError, UsageError, counted
-from memctl.storage.progress import NOBODY, Progress
+from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup import (
     back_up_before,
@@ -42,7 +42,7 @@ class RollbackResult:
     schema_step: int  # after the rollback
     rolled_back: list[str]
     backup: str | None
-    archived_in_backup: int  # of which none is left in the database
+    archived_in_backup: int  # which the database no longer has
     dry_run: bool = False
 
 
@@ -63,7 +63,7 @@ def roll_back(
     now: datetime,
     to: int,
     confirmed: bool,
-    progress: Progress = NOBODY,
+    progress: Progress = NO_PROGRESS,
 ) -> RollbackResult:
     """Roll back every step above version `to`, the newest first, in one transaction.
 
@@ -141,8 +141,10 @@ def find_steps(db: Connection, *, to: int) -> list[Applied]:
     migrations.pending(db)  # raises SchemaError for a changed or newer schema
     present = migrations.applied(db)
     if to < 0 or (present and to > present[-1].version):
-        newest = present[-1].version if present else 0
-        raise UsageError(f"cannot roll back to step {to}", f"the database is at step {newest}")
+        raise UsageError(
+            f"cannot roll back to step {to}",
+            f"the database is at step {migrations.schema_step(db)}",
+        )
     steps = [record for record in reversed(present) if record.version > to]
     _refuse_to_lose_memories(db, steps)
     return steps
@@ -154,7 +156,7 @@ def _last(present: list[Applied], to: int) -> int:
 
 
 def _names(steps: list[Applied]) -> list[str]:
-    return [f"{record.version:03}_{record.name}" for record in steps]
+    return [*map(migrations.step_name, steps)]
 
 
 def _scripts(steps: list[Applied], present: list[Applied]) -> list[StepScript]:

@@ -1,4 +1,4 @@
-"""Which backups become superfluous with a new one, and why the others are kept.
+"""Which backups a new one makes superfluous, and why the others are kept.
 
 A backup counts, and can be removed, only if its manifest and its file identify it as one of the
 same database and series. The new one is always kept, and so are those with a time in the future.

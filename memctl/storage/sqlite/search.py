@@ -14,12 +14,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from heapq import nsmallest
 from sqlite3 import Connection
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from memctl.storage.matching import FIELDS, SearchedText
 from memctl.storage.memory import ArchivedMemory, FoundMemory, Memory
 from memctl.storage.rows import MemoryFilter, State
 from memctl.storage.sqlite.archive import ARCHIVED_COLUMNS
+from memctl.storage.sqlite.database import MemoryTable
 from memctl.storage.sqlite.memories import memory_condition
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.text import from_bytes, stored_bytes
@@ -27,8 +28,6 @@ from memctl.storage.text import from_bytes, stored_bytes
 PORTION_ROWS = 20_000  # by number, of which some may not exist
 PORTION_SECONDS = 0.02
 FIRST_ROW, LAST_ROW = -(2**63), 2**63 - 1
-
-Table = Literal["agent_memory", "archived_memories"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def _hits(
 
 
 def _hits_in(
-    table: Table,
+    table: MemoryTable,
     db: Connection,
     text: SearchedText,
     which: MemoryFilter,
@@ -110,7 +109,7 @@ def _hits_in(
 
 
 def _rows(
-    table: Table, db: Connection, which: MemoryFilter, first: int, last: int
+    table: MemoryTable, db: Connection, which: MemoryFilter, first: int, last: int
 ) -> Iterator[tuple[int, Any, bytes, bytes, bytes | None]]:
     """Yield row, importance and texts of memories, each portion in a read transaction of its own.
 
@@ -144,7 +143,7 @@ def _found(
 ) -> FoundMemory | None:
     """Read a memory that was found; None if it has changed and is no longer found."""
     condition, parameters = memory_condition(which)
-    table: Table = "archived_memories" if hit.is_archived else "agent_memory"
+    table: MemoryTable = "archived_memories" if hit.is_archived else "agent_memory"
     columns = ARCHIVED_COLUMNS if hit.is_archived else ", ".join(MEMORY_COLUMNS)
     rows = db.execute(
         f"SELECT {columns} FROM {table} WHERE rowid = :row AND {condition}",

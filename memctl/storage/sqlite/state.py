@@ -24,7 +24,7 @@ def write_state(db: Connection, key: str, value: object) -> None:
 
 
 def statement_for_state(key: str, value: object) -> str:
-    """Return the statement that sets the value of a key, with both in it."""
+    """Return the statement that sets the value of a key; it has no parameters."""
     return (
         "INSERT OR REPLACE INTO memory_state (key, value)\n"
         f"VALUES ({text_literal(key)}, {text_literal(json.dumps(value))})"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from memctl import __version__
 from memctl.storage.sqlite.identity import STEP_WITH_STATE, Identity, statement_for_identity
-from memctl.storage.sqlite.migrations import Applied, Migration
+from memctl.storage.sqlite.migrations import Applied, Migration, step_name
 from memctl.storage.sqlite.state import text_literal
 from memctl.storage.times import to_text
 
@@ -44,7 +44,7 @@ def script_to_apply(
 
     `identity` is that of the database, which one of the steps stores.
     """
-    name = f"{step.version:03}_{step.name}"
+    name = step_name(step)
     statements = [] if has_record else [CREATE_RECORD]
     if not baseline:
         statements += statements_in(step.up)
@@ -64,7 +64,7 @@ def script_to_roll_back(record: Applied, down: str, *, is_first: bool) -> StepSc
     statements.append(f"DELETE FROM memctl_migrations WHERE version = {record.version}")
     if is_first:
         statements.append(DROP_RECORD)
-    name = f"{record.version:03}_{record.name}"
+    name = step_name(record)
     purpose = f"{name}: agent_memory was there before memctl and is kept"
     return StepScript(purpose if record.baseline else name, statements)
 

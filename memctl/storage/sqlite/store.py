@@ -12,7 +12,7 @@ from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any, Literal
 
 from memctl.errors import RefusedError
-from memctl.storage.progress import NOBODY, Progress
+from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.sqlite import agents, ledger, migrations, pause, state
 from memctl.storage.sqlite.batches import SqliteBatches
 from memctl.storage.sqlite.database import transaction
@@ -45,7 +45,9 @@ class SqliteStore:
     def require_current(self) -> None:
         migrations.require_current(self._db)
 
-    def batches(self, *, max_seconds: float | None, progress: Progress = NOBODY) -> SqliteBatches:
+    def batches(
+        self, *, max_seconds: float | None, progress: Progress = NO_PROGRESS
+    ) -> SqliteBatches:
         return SqliteBatches(self._db, max_seconds=max_seconds, progress=progress)
 
     def abort(self) -> None:
