@@ -37,6 +37,11 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("campaign" if is_campaign(config) else "default")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the number of workers for `-n auto`: half of the time, a test waits for a program."""
+    return 2 * (os.cpu_count() or 1)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Include the property tests in the campaign."""

@@ -696,8 +696,8 @@ def test_a_table_of_another_product_is_not_migrated(table: str, memctl: Memctl) 
         *(
             pytest.param(
                 (verb, "build_agent", "context", "k"),
-                "agent 'build_agent' has no context 'k'; `memctl list` shows its active memories,"
-                " `memctl archived` the archived ones",
+                "agent 'build_agent' has no context 'k'; `memctl search` finds memories, active"
+                " or archived, by a part of their text",
                 id=f"{verb} of another type",
             )
             for verb in ("recall", "forget")

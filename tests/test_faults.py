@@ -151,7 +151,18 @@ FAULTS = [
     Fault(
         "a trigger of another program that writes to the memories",
         12,
-        {"migrate": 0, "rollback": 0, "status": 0, "backup": 0, "check": 3},
+        {
+            "migrate": 0,
+            "migrate preview": 0,
+            "migrate sql": 0,
+            "rollback": 0,
+            "rollback preview": 0,
+            "rollback sql": 0,
+            "status": 0,
+            "backup": 0,
+            "backup preview": 0,
+            "check": 3,
+        },
         text="the trigger theirs of another program would write to agent_memory",
         make=foreign_trigger,
     ),
@@ -377,6 +388,30 @@ TESTED_BY = {
     ),
     "a constraint that rejects a change by memctl": (
         "test_a_violated_constraint_of_the_service_is_an_error_of_one_line",
+    ),
+    "the alert command or a hook is missing, fails or prints something": (
+        "test_a_failing_command_is_reported_in_one_line_and_the_job_succeeds",
+        "test_a_failing_hook_is_one_warning_and_the_job_succeeds",
+        "test_a_failing_hook_leaves_the_exit_code_of_a_failure",
+    ),
+    "the alert command or a hook takes longer than ten seconds": (
+        "test_a_failing_command_is_reported_in_one_line_and_the_job_succeeds",
+        "test_a_failing_hook_is_one_warning_and_the_job_succeeds",
+    ),
+    "a signal while such a program runs": (
+        "test_a_signal_also_stops_the_command",
+        "test_a_signal_ends_memctl_and_the_hook",
+    ),
+    "the heartbeat is refused, redirected or not answered within ten seconds": (
+        "test_an_answer_that_is_no_success_is_one_warning",
+        "test_a_slow_server_is_given_up",
+    ),
+    "the report cannot be written": (
+        "test_a_report_that_cannot_be_written_is_a_failed_run_beside_the_others",
+        "test_a_report_that_failed_is_written_an_hour_later",
+    ),
+    "`run` is killed while it writes the report": (
+        "test_a_report_that_was_killed_is_written_by_a_later_run",
     ),
     "a table with other constraints or collations, or a UTF-16 database": (
         "test_a_table_that_differs_from_the_services_is_refused",

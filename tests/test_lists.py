@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.database import insert_memory
 from tests.support.program import NOW, Memctl, complaint
+from tests.support.terminal import on_a_terminal
 
 DAY = timedelta(days=1)
 FORMATS = ["", "--nl", "--csv", "--table"]
@@ -186,3 +187,13 @@ def test_a_list_reports_that_there_are_more_rows(lists: Memctl, words: str) -> N
 
         assert cut.err == f"{name}: there are more than 3 rows; see --limit and --offset\n"
         assert (whole.err, quiet.err, quiet.out) == ("", "", cut.out)
+
+
+def test_an_empty_table_says_so_on_a_terminal_only(migrated: Memctl) -> None:
+    words = ("runs", "--job", "decay", "--table")
+
+    shown = on_a_terminal(migrated, *words)
+    quiet = on_a_terminal(migrated, *words, "--quiet")
+    piped = migrated.ok(*words)
+
+    assert (shown, quiet, piped.out, piped.err) == ("nothing found\r\n", "", "", "")

@@ -442,6 +442,34 @@ def test_promtool_finds_nothing_wrong(db: sqlite3.Connection, migrated: Memctl) 
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
+HOW_TO = Path(__file__).parent.parent / "docs" / "how-to"
+RULES = HOW_TO / "memctl.rules.yml"
+
+
+def test_the_rules_have_the_documented_expressions_and_metrics_that_exist(
+    migrated: Memctl,
+) -> None:
+    migrated.ok("run")
+    printed = migrated.ok("metrics", "--prometheus").out
+    expressions = re.findall(r"^ +expr: (.*)$", RULES.read_text(), re.MULTILINE)
+    _, _, section = (HOW_TO / "monitor.md").read_text().partition("\n## Prometheus\n")
+    documented = re.findall(r"^\| `(.*memctl_.*?)` \|", section, re.MULTILINE)
+
+    used = set(re.findall(r"memctl_\w+", " ".join(documented)))
+
+    assert set(expressions) < set(documented)
+    assert used <= set(re.findall(r"^(memctl_\w+)\{", printed, re.MULTILINE))
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool, of Debian's prometheus")
+def test_promtool_accepts_the_rules() -> None:
+    checked = subprocess.run(
+        ["promtool", "check", "rules", RULES], capture_output=True, text=True, check=False
+    )
+
+    assert (checked.returncode, "SUCCESS: 5 rules found" in checked.stdout) == (0, True), checked
+
+
 @pytest.mark.parametrize(
     "form", ["--table", "--csv", "--nl", "--json", "--prometheus", "--history=9d"]
 )

@@ -767,6 +767,7 @@ def test_pending_steps_can_be_listed_without_changing_anything(
         {
             "schema_step": number,
             "name": name[4:],
+            "state": "applied" if number <= steps else "pending",
             "applied_at": AT if number <= steps else None,
             "baseline": number == 1 if number <= steps else None,
         }
@@ -786,9 +787,9 @@ def test_the_list_of_steps_is_a_table(path: Path, memctl: Memctl) -> None:
 
     assert answer == Answer(
         0,
-        "step  name                applied           baseline\n"
-        "   1  agent_memory        2026-11-22 09:43  yes\n"
-        "   2  memory_persistence\n",
+        "step  name                state    applied           baseline\n"
+        "   1  agent_memory        applied  2026-11-22 09:43  yes\n"
+        "   2  memory_persistence  pending\n",
         "",
     )
 

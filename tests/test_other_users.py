@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from memctl import AgentMemory
-from memctl.cli.completion import OFFERED
+from memctl.cli.completion import answer_shell
+from memctl.cli.options import ASKED_BY
+from memctl.cli.program import NAMES, build_app
+from memctl.cli.shell_scripts import LINE
 from memctl.errors import MemctlError, UsageError
 from memctl.storage.spool import delivery_lock
 from memctl.storage.sqlite import ownership
@@ -118,19 +120,22 @@ def test_a_user_who_cannot_write_the_database_leaves_nothing_beside_it(
     write_a_memory(database)
 
 
-def test_completion_offers_no_agents_if_reading_would_leave_files(
-    database: Path, monkeypatch: pytest.MonkeyPatch
+def test_completion_by_another_user_leaves_no_files(
+    database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_a_memory(database)
     monkeypatch.setenv("HOME", str(database.parent))
     monkeypatch.setenv("MEMCTL_DB", str(database))
-    context = typer.Context(typer.core.TyperCommand("list"))
+    monkeypatch.setenv(ASKED_BY, "fish")
+    monkeypatch.setenv(LINE, "memctl list ")
 
-    offered_to_owner = OFFERED["AGENT"](context, "")
+    answer_shell(build_app, NAMES)
+    offered_to_owner = capsys.readouterr().out
     with acting_as(READER):
-        offered = OFFERED["AGENT"](context, "")
+        answer_shell(build_app, NAMES)
+    offered = capsys.readouterr().out
 
-    assert (offered_to_owner, offered) == (["bot"], [])
+    assert (offered_to_owner, offered) == ("bot\n", "bot\n")
     assert owners(database.parent) == {"harness.db": SERVICE}
 
 

@@ -88,7 +88,7 @@ UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 # The headings of what may be shortened.
 PROSE = {"type", "key", "value", "metadata", "detail", "error", "counts", "why", "outcome"} | {
-    *("policy", "name", "host", "baseline", "excerpt")
+    *("policy", "name", "state", "host", "baseline", "excerpt")
 }
 
 # The field of each heading that is not the name of its field.

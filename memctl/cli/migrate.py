@@ -36,7 +36,7 @@ SqlOption = Annotated[
 ]
 
 
-STEPS = {"schema_step": 0, "name": 0, "applied_at": 1, "baseline": 2}
+STEPS = {"schema_step": 0, "name": 0, "state": 0, "applied_at": 1, "baseline": 2}
 
 
 def migrate(
@@ -277,6 +277,7 @@ def _show_steps(call: GlobalOptions, *, listing: bool, exit_code: bool) -> None:
         {
             "schema_step": step.version,
             "name": step.name,
+            "state": "applied" if step.version in present else "pending",
             "applied_at": present[step.version].applied_at if step.version in present else None,
             "baseline": bool(present[step.version].baseline) if step.version in present else None,
         }

@@ -188,14 +188,15 @@ class OutputOptions:
         Raises UsageError for an unknown field, or for options that cannot be used together.
         """
         form = self.form(call)
+        if_empty = "" if call.quiet else "nothing found"
         if self.columns is None:
-            return Output(form, call.moment, wide=self.wide)
+            return Output(form, call.moment, wide=self.wide, if_empty=if_empty)
         columns = [name.strip() for name in self.columns.split(",")]
         for name in columns:
             if name not in fields:
                 hint = did_you_mean(name, fields, otherwise=f"use one of {', '.join(fields)}")
                 raise UsageError(f"there is no column '{name}'", hint)
-        return Output(form, call.moment, columns=list(dict.fromkeys(columns)))
+        return Output(form, call.moment, list(dict.fromkeys(columns)), if_empty=if_empty)
 
 
 OffsetOption = Annotated[

@@ -10,7 +10,15 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from memctl.output.fields import FIELDS, Field, Ranks, cell_text
-from memctl.output.terminal import is_styled, json_text, on_terminal, rendered, visible, write
+from memctl.output.terminal import (
+    is_styled,
+    json_text,
+    on_terminal,
+    rendered,
+    show_notice,
+    visible,
+    write,
+)
 
 Format = Literal["json", "nl", "csv", "table"]
 Cell = str | int | float | None
@@ -23,6 +31,7 @@ class Output(NamedTuple):
     now: datetime  # which relative times refer to
     columns: Sequence[str] | None = None
     wide: bool = False  # a table with every field
+    if_empty: str = ""  # what a terminal shows instead of an empty table
 
 
 class Column(NamedTuple):
@@ -67,6 +76,7 @@ def _show_records_table(
     records: Sequence[Mapping[str, object]], ranks: Ranks, output: Output
 ) -> None:
     if not records:
+        show_notice(output.if_empty, quiet=not output.if_empty, only_on_terminal=True)
         return
     if output.columns:
         ranks = dict.fromkeys(output.columns, 0)

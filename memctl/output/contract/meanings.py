@@ -208,7 +208,7 @@ MEANINGS = {
     "archived_otherwise": "Number of memories that were archived for another reason than expiry",
     # Explanations and checks
     "active": "Active memory, or the rows of this section",
-    "state": "State of the memory or of the feature",
+    "state": "State of the memory, the feature or the step",
     "known_since": "When the present text was promoted, or null",
     "fading": "How the memory loses importance",
     "expiry": "When the memory expires",

@@ -119,6 +119,7 @@ class Step(TypedDict):
 
     schema_step: int
     name: str
+    state: Literal["applied", "pending"]
     applied_at: str | None
     baseline: bool | None
 
