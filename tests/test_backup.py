@@ -725,6 +725,26 @@ def test_a_copied_database_does_not_rotate_the_originals_backups(
     assert machine.back_up(day=3, keep=1) == ["harness.db.backup-20261122T094358Z"]
 
 
+def test_copies_of_a_moved_database_do_not_rotate_each_others_backups(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.back_up(day=0)
+    copies = [replace(machine, path=tmp_path / name) for name in ("one.db", "two.db")]
+    for copy in copies:
+        shutil.copyfile(machine.path, copy.path)
+    machine.path.unlink()
+
+    removed = [copy.back_up(day=day, keep=1) for day in (1, 2) for copy in copies]
+
+    # Whose the original's backup is cannot be known; the first one claims it.
+    assert removed == [
+        ["harness.db.backup-20261122T094358Z"],
+        [],
+        ["one.db.backup-20261123T094358Z"],
+        ["two.db.backup-20261123T094358Z"],
+    ]
+
+
 def test_a_copy_on_another_machine_at_the_same_path_is_another_database(machine: Machine) -> None:
     machine.back_up(day=0)
     change_identity(machine.path, host="another", file="1:2")

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memctl.output import tables
-from memctl.output.tables import Column, show_facts, table_text
+from memctl.output.tables import Cell, Column, show_facts, table_text
 from tests.support.database import connect, insert_memory
 from tests.support.program import Memctl
 from tests.support.properties import examples
@@ -466,3 +466,14 @@ def test_any_facts_are_wrapped_to_any_width_and_keep_everything(
         )
     else:
         assert [line for line in printed.splitlines() if cells(line) > width] == []
+
+
+def test_one_long_text_does_not_make_every_line_as_long_off_a_terminal() -> None:
+    columns = [Column("key"), Column("value"), Column("reads\nin all", numeric=True)]
+    rows: list[list[Cell]] = [["a", "short", 1], ["b", "x" * 100_000, 22]]
+
+    lines = table_text(columns, rows).splitlines()
+
+    assert [len(line) for line in lines] == [1013, 1013, 1013, 100_013]
+    assert lines[1].split() == ["key", "value", "in", "all"]
+    assert lines[3].split() == ["b", "x" * 100_000, "22"]

@@ -51,6 +51,7 @@ BEGIN_A_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 BETWEEN = 2  # cells between columns
 LAST_USUAL_RANK = 1  # the prose of these columns comes before columns of higher ranks
 COMFORTABLE = 24  # cells of prose
+MOST_PADDING = 1000  # cells off a terminal, where one long text must not make every line as long
 
 
 def show_records(records: Iterable[Mapping[str, object]], ranks: Ranks, output: Output) -> None:
@@ -215,6 +216,8 @@ def table_text(
     widths = _widths(columns, texts, width)
     if widths is None:
         return _blocks_text(columns, texts, width=width or 1, styled=styled)
+    if width is None:
+        return _unlimited_text(columns, texts, widths, styled=styled)
     from rich.table import Table
     from rich.text import Text
 
@@ -232,6 +235,37 @@ def table_text(
         table.add_row(*(Text(row[number]) for number in widths))
     printed = rendered(table, styled=styled, width=sum(widths.values()) + BETWEEN * len(widths))
     return "".join(f"{line.rstrip()}\n" for line in printed.splitlines())
+
+
+def _unlimited_text(
+    columns: Sequence[Column],
+    texts: Sequence[Sequence[str]],
+    widths: Mapping[int, int],
+    *,
+    styled: bool,
+) -> str:
+    """Return a table with whole texts; the lines of those that are very long are not aligned."""
+    from rich.text import Text
+
+    headings = [column.heading.split("\n") for column in columns]
+    height = max(map(len, headings))
+    padded = [[""] * (height - len(heading)) + heading for heading in headings]
+    heads = [_aligned(columns, [lines[row] for lines in padded], widths) for row in range(height)]
+    if styled:
+        heads = [rendered(Text(head, style="bold"), styled=True).rstrip("\n") for head in heads]
+    lines = (*heads, *(_aligned(columns, row, widths) for row in texts))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _aligned(columns: Sequence[Column], cells: Sequence[str], widths: Mapping[int, int]) -> str:
+    """Return a line of a table."""
+    from rich.cells import cell_len
+
+    aligned = []
+    for number, cells_wide in widths.items():
+        gap = " " * (min(cells_wide, MOST_PADDING) - cell_len(cells[number]))
+        aligned += [gap + cells[number] if columns[number].numeric else cells[number] + gap]
+    return (" " * BETWEEN).join(aligned).rstrip()
 
 
 def _widths(

@@ -85,6 +85,7 @@ def _why_left_alone(
     reasons = {
         f"made {backup.kind.replace('-', ' ')}": backup.kind != "backup",
         "does not identify its database": not manifest.is_of_same_database(made),
+        "its database is another file": _is_of_another_file(manifest, made),
         "unfinished": verified == "unfinished",
         "its file is missing": verified == "missing",
         "a symbolic link": backup.file.is_symlink() or manifest_path(backup.file).is_symlink(),
@@ -95,3 +96,18 @@ def _why_left_alone(
         "is not readable": verified == "unreadable",
     }
     return next((reason for reason, applies in reasons.items() if applies), None)
+
+
+def _is_of_another_file(manifest: Manifest, made: Manifest) -> bool:
+    """Return whether the file of a backup's database exists and is not that of the new backup.
+
+    The copies of a database that was moved before have one identity, and none replaces another.
+    """
+    if manifest.host != made.host or manifest.database == made.database:
+        return False
+    try:
+        return not Path(manifest.database).samefile(made.database)
+    except (FileNotFoundError, NotADirectoryError):
+        return False  # moved
+    except OSError:
+        return True  # unknown
