@@ -186,3 +186,9 @@ def test_a_list_says_that_there_are_more_rows(lists: Memctl, words: str) -> None
 
         assert cut.err == f"{name}: there are more than 3 rows; see --limit and --offset\n"
         assert (whole.err, quiet.err, quiet.out) == ("", "", cut.out)
+
+
+def test_a_list_of_one_row_tells_that_there_are_more(lists: Memctl) -> None:
+    cut = lists.ok("runs", "--limit", "1")
+
+    assert cut.err == "runs: there are more than 1 row; see --limit and --offset\n"

@@ -221,8 +221,9 @@ class PageOptions:
     def page(self, records: Sequence[Row], call: GlobalOptions, *, command: str) -> Sequence[Row]:
         """Return the rows of this page, given one more than it shows; print that there are more."""
         if len(records) > self.most:
+            rows = "row" if self.most == 1 else "rows"
             show_notice(
-                f"{command}: there are more than {self.most} rows; see --limit and --offset",
+                f"{command}: there are more than {self.most} {rows}; see --limit and --offset",
                 quiet=call.quiet,
             )
         return records[: self.most]
