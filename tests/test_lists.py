@@ -197,3 +197,9 @@ def test_an_empty_table_says_so_on_a_terminal_only(migrated: Memctl) -> None:
     piped = migrated.ok(*words)
 
     assert (shown, quiet, piped.out, piped.err) == ("nothing found\r\n", "", "", "")
+
+
+def test_a_list_of_one_row_reports_that_there_are_more(lists: Memctl) -> None:
+    cut = lists.ok("runs", "--limit", "1")
+
+    assert cut.err == "runs: there is more than 1 row; see --limit and --offset\n"

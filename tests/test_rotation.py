@@ -562,3 +562,9 @@ def test_a_backup_that_cannot_be_read_is_not_counted(migrated: Memctl) -> None:
     assert [row["verified"] for row in listed] == ["unreadable", "when_created", "when_created"]
     assert removed == [str(files[2])]
     assert files[0].exists()
+
+
+def test_csv_prints_truth_as_json_does(month: Memctl) -> None:
+    out = month.ok("backup", "--list", "--csv", "--columns", "this_database").out
+
+    assert set(out.splitlines()[1:]) == {"true"}

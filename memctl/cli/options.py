@@ -227,8 +227,9 @@ class PageOptions:
     def page(self, records: Sequence[Row], call: GlobalOptions, *, command: str) -> Sequence[Row]:
         """Return the rows of this page; print a notice if there is one more in `records`."""
         if len(records) > self.most:
+            rows = "is more than 1 row" if self.most == 1 else f"are more than {self.most:,} rows"
             show_notice(
-                f"{command}: there are more than {self.most} rows; see --limit and --offset",
+                f"{command}: there {rows}; see --limit and --offset",
                 quiet=call.quiet,
             )
         return records[: self.most]

@@ -61,8 +61,11 @@ def run_program(
     except subprocess.TimeoutExpired:
         raise MemctlError(f"{name} was stopped after {seconds:.3g} s", advice) from None
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        raise MemctlError(f"{name} cannot be run ({error})", advice) from None
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise MemctlError(f"{name} cannot be run ({reason})", advice) from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    if process.returncode < 0:
+        raise MemctlError(f"{name} was ended by signal {-process.returncode}", advice)
     if process.returncode:
         raise MemctlError(f"{name} ended with {process.returncode}", advice)

@@ -191,7 +191,7 @@ def _show_csv(rows: Iterable[Mapping[str, object]]) -> None:
 
 def _csv_cell(value: object) -> str:
     """Return a cell that a spreadsheet does not evaluate: a formula is prefixed with `'`."""
-    cell = _plain(value)
+    cell = _plain(json_text(value) if isinstance(value, bool) else value)
     return f"'{cell}" if isinstance(value, str) and cell.startswith(BEGIN_A_FORMULA) else cell
 
 
