@@ -403,8 +403,8 @@ TESTED_BY = {
         "test_a_signal_ends_memctl_and_the_hook",
     ),
     "the heartbeat is refused, redirected or not answered within ten seconds": (
-        "test_an_answer_that_is_no_success_is_one_warning",
-        "test_a_slow_server_is_given_up",
+        "test_an_unsuccessful_answer_is_one_warning",
+        "test_a_slow_server_is_abandoned",
     ),
     "the report cannot be written": (
         "test_a_report_that_cannot_be_written_is_a_failed_run_beside_the_others",

@@ -91,7 +91,7 @@ def search(
         result = search_memories(
             db, SearchedText(text), which, state=state, limit=page.most, offset=page.offset
         )
-    show_records(map(_row, result.memories), TABLE_OF_FOUND, chosen)
+    show_records(map(_row, result.memories), TABLE_OF_FOUND, chosen._replace(if_empty=""))
     if not result.total:
         show_notice(f"search: no memory contains '{text}'", quiet=call.quiet, only_on_terminal=True)
     elif result.total > page.offset + page.most:
