@@ -203,3 +203,22 @@ def test_a_list_of_one_row_reports_that_there_are_more(lists: Memctl) -> None:
     cut = lists.ok("runs", "--limit", "1")
 
     assert cut.err == "runs: there is more than 1 row; see --limit and --offset\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("runs --job cleanpu", "memctl: there is no job 'cleanpu'; did you mean cleanup?\n"),
+        (
+            "archived build_agent --type learnign",
+            "memctl: there is no type 'learnign'; use context, learning, preference,"
+            " error_pattern, success_pattern\n",
+        ),
+    ],
+)
+def test_an_unknown_name_is_refused_and_not_taken_for_an_empty_list(
+    lists: Memctl, words: str, complaint: str
+) -> None:
+    answer = lists(*words.split())
+
+    assert (answer.exit_code, answer.out, answer.err) == (2, "", complaint)

@@ -368,8 +368,8 @@ def test_a_healthy_database_gets_no_advice(report: HealthReport) -> None:
         pytest.param(
             advice.look_into_large_agents,
             {"agents": [agent_report("build_agent", 10_001), agent_report("qa_agent", 10_000)]},
-            "Agents with more than 10,000 memories: build_agent (10,001). Set an expiry for more "
-            "of their memories.",
+            "Agents above the limit of 10,000 memories: build_agent (10,001). Set an expiry for"
+            " more of their memories.",
             id="an agent that is too large",
         ),
         pytest.param(
@@ -751,9 +751,9 @@ def test_a_report_applies_the_configuration(
     printed = migrated.ok("report", "--config", str(configuration)).out
 
     assert [
-        line for line in printed.splitlines() if "of promotion (" in line or "more than" in line
+        line for line in printed.splitlines() if "of promotion (" in line or "above the limit" in line
     ] == [
-        "* Agents with more than 1 memories: build_agent (2). Set an expiry for more of their "
+        "* Agents above the limit of 1 memory: build_agent (2). Set an expiry for more of their "
         "memories.",
         "* Memories that meet every condition of promotion (importance 6.5, 2 reads, 3 days of "
         "age, and a pattern or learning): 1; all but one: 0.",

@@ -93,7 +93,6 @@ def test_only_the_newest_run_can_be_running(ledger: Memctl, path: Path) -> None:
         pytest.param(["--since", "1d"], [5, 4, 3], id="since a duration"),
         pytest.param(["--limit", "1"], [5], id="the newest"),
         pytest.param(["--job", "cleanup", "--status", "ok"], [1], id="by job and status"),
-        pytest.param(["--job", "nap"], [], id="unknown job"),
     ],
 )
 def test_runs_can_be_filtered(ledger: Memctl, words: list[str], expected: list[int]) -> None:

@@ -23,7 +23,7 @@ from memctl.jobs.restore import RestoreConflict
 from memctl.jobs.restore import restore as restore_memories
 from memctl.output.tables import show_records
 from memctl.storage.matching import SearchedText
-from memctl.storage.memory import require_search_text
+from memctl.storage.memory import require_search_text, require_type
 from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.archive import ARCHIVED_FIELDS, list_archived
@@ -106,6 +106,8 @@ def archived(
             limit=page.most + 1,
             offset=page.offset,
         )
+    if type_ is not None and not found:
+        require_type(type_)
     ranks = TABLE if agent else TABLE_OF_ALL
     show_records(page.page(found, call, command="archived"), ranks, chosen)
 

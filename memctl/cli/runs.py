@@ -5,6 +5,8 @@ from typing import Annotated
 import typer
 
 from memctl.cli.options import GlobalOptions, OutputOptions, PageOptions, PeriodOptions
+from memctl.config.jobs import RECORDED
+from memctl.errors import UsageError, did_you_mean
 from memctl.output.tables import show_records
 from memctl.storage.rows import RunFilter, RunRecord, RunStatus
 from memctl.storage.sqlite.database import open_database
@@ -41,5 +43,10 @@ def runs(
         require_current(db)
         crashed = crashed_runs(db, call.settings.database)
         found = list_runs(db, which, crashed=crashed, limit=page.most + 1, offset=page.offset)
+    if job is not None and not found and job not in RECORDED:
+        raise UsageError(
+            f"there is no job '{job}'",
+            did_you_mean(job, RECORDED, otherwise=f"use one of {', '.join(RECORDED)}"),
+        )
     shown = page.page(found, call, command="runs")
     show_records((run._asdict() for run in shown), TABLE, chosen)

@@ -68,3 +68,6 @@ _TABLE = (
 )
 
 JOBS = {job.name: job for job in _TABLE}
+
+# Every job that a run in the ledger can have.
+RECORDED = (*JOBS, REPORT, "archive", "restore", "import")

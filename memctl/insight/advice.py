@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from memctl.errors import counted
 from memctl.insight.report import HealthReport
 from memctl.insight.verdict import listed, missing_jobs
 
@@ -57,8 +58,8 @@ def look_into_large_agents(report: HealthReport) -> str | None:
         return None
     named = ", ".join(f"{agent.agent} ({agent.figures.memories:,})" for agent in large[:3])
     return (
-        f"Agents with more than {many:,} memories: {named}. Set an expiry for more of their "
-        "memories."
+        f"Agents above the limit of {counted(many, 'memory')}: {named}. Set an expiry for more of"
+        " their memories."
     )
 
 
