@@ -751,7 +751,7 @@ def test_a_report_applies_the_configuration(
     printed = migrated.ok("report", "--config", str(configuration)).out
 
     assert [
-        line for line in printed.splitlines() if "of promotion (" in line or "above the limit" in line
+        line for line in printed.splitlines() if re.search("above the limit|of promotion [(]", line)
     ] == [
         "* Agents above the limit of 1 memory: build_agent (2). Set an expiry for more of their "
         "memories.",
