@@ -15,7 +15,7 @@ from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl.storage.sqlite import migrations
-from memctl.storage.sqlite.database import is_busy, transaction
+from memctl.storage.sqlite.database import is_busy, reachable, transaction
 from memctl.storage.sqlite.state import read_state, statement_for_state, write_state
 
 STEP_WITH_STATE = 2  # creates memory_state
@@ -66,8 +66,13 @@ def present_identity(db: Connection, path: Path) -> Identity | None:
 
 
 def new_identity(path: Path) -> Identity:
-    """Return a new identity for the file at a path."""
-    return Identity(uuid.uuid4().hex, os.uname().nodename, str(path.resolve()), _file_id(path))
+    """Return a new identity for the file at a path.
+
+    Raises MemctlError for a path that cannot be accessed, such as a loop of links.
+    """
+    with reachable(path):
+        place, file = str(path.resolve()), _file_id(path)
+    return Identity(uuid.uuid4().hex, os.uname().nodename, place, file)
 
 
 def store_identity(db: Connection, identity: Identity) -> None:
