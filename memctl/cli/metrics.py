@@ -66,6 +66,8 @@ def metrics(
         _write_for_prometheus(call, config_dir, file, agent=agent)
         return
     span = None if history is None else parse_duration(history)
+    fields = metrics_output.FIELDS if span is None else metrics_output.HISTORY_FIELDS
+    chosen = output.output(call, metrics_output.TABLE if form == "table" else fields)
     path = call.settings.database
     with open_database(path, read_only=True) as db:
         require_current(db)
@@ -79,15 +81,12 @@ def metrics(
     if form == "json":
         show_document(metrics_output.metrics_document(found))
     elif form == "table":
-        records = metrics_output.metrics_records(found)
-        show_records(records, metrics_output.TABLE, output.output(call, metrics_output.TABLE))
+        show_records(metrics_output.metrics_records(found), metrics_output.TABLE, chosen)
         show_notice(f"metrics: {metrics_output.metrics_note(found)}", quiet=call.quiet)
     elif found.history:
-        rows = metrics_output.history_rows(found.history)
-        show_records(rows, {}, output.output(call, metrics_output.HISTORY_FIELDS))
+        show_records(metrics_output.history_rows(found.history), {}, chosen)
     else:
-        rows = metrics_output.metrics_rows(found)
-        show_records(rows, {}, output.output(call, metrics_output.FIELDS))
+        show_records(metrics_output.metrics_rows(found), {}, chosen)
 
 
 def _write_for_prometheus(
