@@ -280,11 +280,14 @@ def _files(incomplete: str) -> Names:
 
 def _backups(context: typer.Context, incomplete: str) -> Names:
     """Return the backups beside the database, newest first; elsewhere, the shell finds them."""
+    from memctl.storage.sqlite.backup_list import NAMED_BY_MEMCTL
+
     database = _database_path(context)
     found = [
         str(file)
         for file in database.parent.iterdir()
-        if re.fullmatch(rf"{re.escape(database.name)}\.(backup|before-\w+)-\w+(-\d+)?", file.name)
+        if (named := NAMED_BY_MEMCTL.fullmatch(file.name))
+        and file.name[: named.start("kind")] == f"{database.name}."
     ]
     candidates = sorted((name for name in found if name.startswith(incomplete)), reverse=True)
     return candidates or _files(incomplete)
