@@ -24,10 +24,11 @@ def send_heartbeat(url: str, *, failed: bool, seconds: float = HEARTBEAT_SECONDS
 
     Raises MemctlError, which names only the host, if it cannot be sent or is not accepted.
     """
-    problems: list[str] = [NO_ANSWER]
+    problem: str | None = NO_ANSWER
 
     def send() -> None:
-        problems[:] = _problems(url, failed, seconds)
+        nonlocal problem
+        problem = _problem(url, failed, seconds)
 
     # A signal interrupts the wait for a thread, but not the lookup of a host name. That has no
     # timeout either, and the timeout of urllib applies to each step.
@@ -36,10 +37,10 @@ def send_heartbeat(url: str, *, failed: bool, seconds: float = HEARTBEAT_SECONDS
         thread.start()
         thread.join(seconds)
     except RuntimeError:
-        problems[:] = ["no thread can be started"]
-    for problem in tuple(problems):
+        problem = "no thread can be started"
+    if found := problem:  # read once: the thread may still end
         raise MemctlError(
-            f"the heartbeat could not be sent to {origin(url)} ({problem})",
+            f"the heartbeat could not be sent to {origin(url)} ({found})",
             "check [heartbeat] in the configuration",
         )
 
@@ -51,18 +52,18 @@ class _NoRedirects(HTTPRedirectHandler):
         """Follow no redirect."""
 
 
-def _problems(url: str, failed: bool, seconds: float) -> list[str]:
-    """Send the request and return what prevented it; nothing if it was accepted."""
+def _problem(url: str, failed: bool, seconds: float) -> str | None:
+    """Send the request and return what prevented it; None if it was accepted."""
     try:
         build_opener(_NoRedirects).open(_request(url, failed), timeout=seconds).close()
     except HTTPError as error:
         error.close()
-        return [f"status {error.code}"]
+        return f"status {error.code}"
     except URLError as error:
-        return [_reason(error.reason)]
+        return _reason(error.reason)
     except (OSError, HTTPException, ValueError) as error:
-        return [_reason(error)]
-    return []
+        return _reason(error)
+    return None
 
 
 def _request(url: str, failed: bool) -> Request:
