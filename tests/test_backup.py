@@ -70,7 +70,7 @@ def test_a_backup_is_the_whole_database_with_a_manifest(memories: Memctl) -> Non
         "created_at": "2026-11-22T09:43:58Z",
         "size_bytes": file.stat().st_size,
         "sha256": sha256(file.read_bytes()).hexdigest(),
-        "schema_step": 2,
+        "schema_step": 3,
         "memories": 1,
         "archived": 1,
         "memctl_version": "0.1.0",

@@ -148,7 +148,7 @@ def test_an_empty_file_has_no_schema_yet(words: Words, memctl: Memctl) -> None:
 
     assert answer.exit_code == 12
     assert complaint(answer) == (
-        "memctl: the schema is out of date: 001_agent_memory, 002_memory_persistence pending;"
+        "memctl: the schema is out of date: 001_agent_memory, 002_memory_persistence, 003_holds_and_erasures pending;"
         " run `memctl migrate`"
     )
     assert memctl.database.read_bytes() == b""
@@ -559,7 +559,7 @@ def test_an_unmigrated_database_is_refused_and_unchanged(
 
     assert answer.exit_code == 12
     assert complaint(answer) == (
-        "memctl: the schema is out of date: 001_agent_memory, 002_memory_persistence pending;"
+        "memctl: the schema is out of date: 001_agent_memory, 002_memory_persistence, 003_holds_and_erasures pending;"
         " run `memctl migrate`"
     )
     assert everything(memctl.database) == before

@@ -456,7 +456,7 @@ def test_an_unmigrated_database_is_a_finding(path: Path, memctl: Memctl) -> None
 
     assert answer == Answer(
         3,
-        "error  the schema is out of date: 001_agent_memory, 002_memory_persistence pending; "
+        "error  the schema is out of date: 001_agent_memory, 002_memory_persistence, 003_holds_and_erasures pending; "
         "run `memctl migrate`\n"
         "info   there is no backup beside the database; run `memctl backup` regularly, unless "
         "backups are made elsewhere\n",

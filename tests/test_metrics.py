@@ -383,7 +383,7 @@ def test_the_text_for_prometheus_has_every_figure(fleet: Memctl, db: sqlite3.Con
         'memctl_job_consecutive_failures{job="cleanup"} 0',
         'memctl_job_consecutive_failures{job="snapshot"} 0',
         "memctl_paused 0",
-        "memctl_schema_step 2",
+        "memctl_schema_step 3",
         f"memctl_database_size_bytes {size}",
         f"memctl_database_wal_bytes {wal}",
         "memctl_read_timestamp_seconds 1795686238",

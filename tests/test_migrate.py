@@ -19,7 +19,7 @@ from tests.support.service import SCHEMA, Service
 
 STAMP = f"{NOW:%Y%m%dT%H%M%SZ}"
 AT = "2026-11-22T09:43:58Z"
-STEPS = ["001_agent_memory", "002_memory_persistence"]
+STEPS = ["001_agent_memory", "002_memory_persistence", "003_holds_and_erasures"]
 BASELINE_MESSAGES = (
     "migrate: agent_memory already existed and was kept unchanged\n"
     "migrate: the first `memctl decay` will charge all idle time up to now; preview it with"
@@ -141,7 +141,7 @@ def test_migrate_prints_what_it_did(path: Path, memctl: Memctl) -> None:
     assert answer == Answer(
         0,
         "",
-        f"migrate: applied 001_agent_memory, 002_memory_persistence to {path}\n"
+        f"migrate: applied 001_agent_memory, 002_memory_persistence, 003_holds_and_erasures to {path}\n"
         f"{BASELINE_MESSAGES}"
         f"migrate: the previous database was saved as {path}.before-migrate-{STAMP}\n",
     )
@@ -164,7 +164,7 @@ def test_migrate_prints_json(path: Path, memctl: Memctl) -> None:
     assert answer.json == {
         "schema": 1,
         "database": str(path),
-        "schema_step": 2,
+        "schema_step": 3,
         "applied": STEPS,
         "created": False,
         "baseline": True,
@@ -186,7 +186,7 @@ def test_a_second_migrate_does_nothing_and_makes_no_backup(path: Path, memctl: M
     assert answers[1].json == {
         "schema": 1,
         "database": str(path),
-        "schema_step": 2,
+        "schema_step": 3,
         "applied": [],
         "created": False,
         "baseline": False,
@@ -518,7 +518,7 @@ def test_a_new_database_is_complete_and_sound(path: Path, memctl: Memctl) -> Non
         0,
         "",
         f"migrate: created {path}\n"
-        f"migrate: applied 001_agent_memory, 002_memory_persistence to {path}\n",
+        f"migrate: applied 001_agent_memory, 002_memory_persistence, 003_holds_and_erasures to {path}\n",
     )
     assert set(everything(path)) == TABLES
     with closing(connect(path)) as db:
@@ -548,7 +548,7 @@ def test_the_table_is_added_to_a_database_without_it(path: Path, memctl: Memctl)
     answer = memctl("migrate")
 
     assert answer.err == (
-        f"migrate: applied 001_agent_memory, 002_memory_persistence to {path}\n"
+        f"migrate: applied 001_agent_memory, 002_memory_persistence, 003_holds_and_erasures to {path}\n"
         f"migrate: the previous database was saved as {path}.before-migrate-{STAMP}\n"
     )
     assert objects(path)[: len(before[0])] == before[0]
@@ -842,7 +842,7 @@ def test_no_backup_is_made_with_no_backup(path: Path, memctl: Memctl) -> None:
     assert answer.json == {
         "schema": 1,
         "database": str(path),
-        "schema_step": 2,
+        "schema_step": 3,
         "applied": STEPS,
         "created": False,
         "baseline": True,

@@ -336,7 +336,7 @@ def test_the_list_has_what_the_manifests_and_files_show(month: Memctl) -> None:
         "database": str(month.database),
         "database_id": json.loads(stored)["id"],
         "host": os.uname().nodename,
-        "schema_step": 2,
+        "schema_step": 3,
         "memories": 0,
         "archived": 0,
     }

@@ -57,7 +57,7 @@ def test_status_of_an_unmigrated_database(path: Path, memctl: Memctl) -> None:
     assert answer == Answer(
         0,
         f"database  {path} ({readable(len(before))})\n"
-        "schema    step 0, pending: 001_agent_memory, 002_memory_persistence\n"
+        "schema    step 0, pending: 001_agent_memory, 002_memory_persistence, 003_holds_and_erasures\n"
         "memories  3\n"
         "archived  no table\n",
         "",
@@ -67,7 +67,7 @@ def test_status_of_an_unmigrated_database(path: Path, memctl: Memctl) -> None:
         "database": str(path),
         "storage": {"size_bytes": len(before), "wal_bytes": 0},
         "schema_step": 0,
-        "pending": ["001_agent_memory", "002_memory_persistence"],
+        "pending": ["001_agent_memory", "002_memory_persistence", "003_holds_and_erasures"],
         "problem": None,
         "memories": 3,
         "archived": None,
@@ -88,7 +88,7 @@ def test_status_of_a_database_without_the_table(path: Path, memctl: Memctl) -> N
     assert answer == Answer(
         0,
         f"database  {path} ({readable(path.stat().st_size)})\n"
-        "schema    step 0, pending: 001_agent_memory, 002_memory_persistence\n"
+        "schema    step 0, pending: 001_agent_memory, 002_memory_persistence, 003_holds_and_erasures\n"
         "memories  no table\n"
         "archived  no table\n",
         "",
@@ -104,7 +104,7 @@ def test_status_of_a_partly_migrated_database(path: Path, memctl: Memctl) -> Non
     assert answer == Answer(
         0,
         f"database  {path} ({readable(path.stat().st_size)})\n"
-        "schema    step 1, pending: 002_memory_persistence\n"
+        "schema    step 1, pending: 002_memory_persistence, 003_holds_and_erasures\n"
         "memories  1\n"
         "archived  no table\n",
         "",
@@ -153,7 +153,7 @@ def test_status_of_a_database_in_use(db: sqlite3.Connection, migrated: Memctl, p
         "schema": 1,
         "database": str(path),
         "storage": {"size_bytes": size, "wal_bytes": size_of_log(path)},
-        "schema_step": 2,
+        "schema_step": 3,
         "pending": [],
         "problem": None,
         "memories": 1,

@@ -279,7 +279,7 @@ def test_the_dry_run_of_migrate_shows_what_would_be_done(path: Path, memctl: Mem
         0,
         "",
         f"migrate: would first save the database as {path}.before-migrate-{STAMP}\n"
-        f"migrate: would apply 001_agent_memory, 002_memory_persistence to {path}\n"
+        f"migrate: would apply 001_agent_memory, 002_memory_persistence, 003_holds_and_erasures to {path}\n"
         "migrate: agent_memory already exists and would be kept unchanged\n"
         "migrate: would add to the schema: columns agent_memory.archived_at,"
         " agent_memory.importance_decay_rate, agent_memory.last_decay_at,"

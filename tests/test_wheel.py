@@ -81,8 +81,8 @@ def test_the_installed_program_migrates_with_the_files_in_the_wheel(
     assert applied == {
         "schema": 1,
         "database": str(database),
-        "schema_step": 2,
-        "applied": ["001_agent_memory", "002_memory_persistence"],
+        "schema_step": 3,
+        "applied": ["001_agent_memory", "002_memory_persistence", "003_holds_and_erasures"],
         "created": True,
         "baseline": False,
         "backup": None,

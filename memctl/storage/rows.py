@@ -104,11 +104,15 @@ Event = Literal[
     "memory:promoted",
     "memory:pruned",
     "memory:restored",
+    "memory:held",
+    "memory:released",
+    "memory:redacted",
 ]
 
 
-Reason = Literal["expired", "forgotten", "deleted", "replaced", "imported", "manual"]
-EVENTS = (*get_args(Event), "memory:decayed", "memory:alert")
+Reason = Literal["expired", "forgotten", "deleted", "replaced", "imported", "manual", "quota"]
+# Those of a whole run, and of what was erased: it is not named.
+EVENTS = (*get_args(Event), "memory:decayed", "memory:erased", "memory:alert")
 
 
 # The reasons of archiving that are themselves events; these come before `memory:archived`.

@@ -1,8 +1,6 @@
 """The JSON of each command."""
 
-from typing import Any, Literal, NotRequired
-
-from typing_extensions import TypedDict
+from typing import Any
 
 from memctl.output.contract.backups import (
     BackupDocument,
@@ -13,18 +11,21 @@ from memctl.output.contract.backups import (
     VerifiedDocument,
 )
 from memctl.output.contract.databases import OnDatabases
-from memctl.output.contract.documents import Document, ErrorDocument, Failure, Pause, Storage
+from memctl.output.contract.demo import (
+    DemoDocument,
+)
+from memctl.output.contract.documents import Document, ErrorDocument
 from memctl.output.contract.explanation import ExplainDocument
 from memctl.output.contract.figures import (
-    AgentFigures,
     FiguresLine,
     HistoryLine,
-    LevelFigures,
     MetricsDocument,
-    Period,
+)
+from memctl.output.contract.health import (
+    CheckDocument,
+    StatusDocument,
 )
 from memctl.output.contract.jobs import (
-    AnyCounts,
     ArchiveCounts,
     CleanupCounts,
     DecayCounts,
@@ -36,6 +37,11 @@ from memctl.output.contract.jobs import (
     RunDocument,
     SnapshotCounts,
 )
+from memctl.output.contract.memories import (
+    ForgetDocument,
+    MemoryDocument,
+    SummaryDocument,
+)
 from memctl.output.contract.records import (
     AgentLine,
     ArchivedColumns,
@@ -45,9 +51,26 @@ from memctl.output.contract.records import (
     MemoryColumns,
     RunLine,
     Step,
-    StoredText,
 )
 from memctl.output.contract.report import ReportDocument
+from memctl.output.contract.setup import (
+    CompletionDocument,
+    ConfigFileDocument,
+    ConfigShowDocument,
+    ConfigValidateDocument,
+    FeatureDocument,
+    HelpDocument,
+    MigrateDocument,
+    PauseDocument,
+    ResumeDocument,
+    RollbackDocument,
+    ScheduleDocument,
+    TestedDocument,
+)
+from memctl.output.contract.signals import (
+    AlertDocument,
+    HookDocument,
+)
 
 
 class CleanupDocument(Document, CleanupCounts):
@@ -84,260 +107,6 @@ class ImportDocument(Document, ImportCounts):
 
 class PausedDocument(Document, JobRun):
     """A job that did nothing because of a pause."""
-
-
-class MigrateDocument(Document):
-    """The steps that were applied, or would be."""
-
-    database: str
-    schema_step: int
-    applied: list[str]
-    created: bool
-    baseline: bool
-    backup: str | None
-    triggers: list[StoredText]
-    dry_run: bool
-    adds: NotRequired[list[StoredText] | None]
-    sql: NotRequired[str]
-
-
-class RollbackDocument(Document):
-    """The steps that were rolled back, or would be."""
-
-    database: str
-    schema_step: int
-    rolled_back: list[str]
-    backup: str | None
-    archived_in_backup: int
-    archive_command: str | None
-    dry_run: bool
-    removes: NotRequired[list[StoredText] | None]
-    to_confirm: NotRequired[str | None]
-    sql: NotRequired[str]
-
-
-class FeatureState(TypedDict):
-    """Whether a feature is enabled."""
-
-    feature: str
-    state: Literal["on", "off", "outdated", "missing"]
-    since: str | None
-
-
-class NewestRun(TypedDict):
-    """The newest run of a job."""
-
-    job: str
-    run_id: int
-    started_at: str
-    status: str
-    duration_ms: int | None
-    error: StoredText | None
-
-
-class StatusDocument(Document):
-    """The state of a database."""
-
-    database: str
-    storage: Storage
-    schema_step: int
-    pending: list[str]
-    problem: str | None
-    memories: int | None
-    archived: int | None
-    features: list[FeatureState]
-    jobs: list[NewestRun]
-    paused: Pause | None
-
-
-class MemoryDocument(Document, MemoryColumns):
-    """A memory."""
-
-
-class ForgetDocument(Document):
-    """How many memories were forgotten."""
-
-    forgotten: int
-
-
-class SummaryDocument(Document):
-    """A summary of an agent's memories."""
-
-    agent_id: StoredText
-    memories: int
-    by_type: dict[str, int]
-    top_memories: list[MemoryColumns]
-
-
-class Finding(TypedDict):
-    """A finding of a check."""
-
-    severity: Literal["error", "warning", "info"]
-    code: str
-    message: str
-    advice: str
-    fix: str | None
-
-
-class CheckDocument(Document):
-    """The findings of a check."""
-
-    at: str
-    database: str
-    storage: Storage
-    ok: bool
-    depth: Literal["quick", "full"] | None
-    memories: int | None
-    findings: list[Finding]
-    fixed: list[str]
-
-
-class FeatureDocument(Document):
-    """Whether a feature is enabled now."""
-
-    feature: str
-    enabled: bool
-    changed: bool
-
-
-class PauseDocument(Document):
-    """A pause that began."""
-
-    paused: Pause
-
-
-class ResumeDocument(Document):
-    """Whether a pause was ended."""
-
-    resumed: bool
-
-
-class ScheduleDocument(Document):
-    """The text of each file that a scheduler needs."""
-
-    files: dict[str, str]
-
-
-class SettingInForce(TypedDict):
-    """A setting, its value and its source."""
-
-    setting: str
-    value: Any
-    source: str
-
-
-class ConfigShowDocument(Document):
-    """The settings in force."""
-
-    file: str | None
-    settings: list[SettingInForce]
-
-
-class ConfigFileDocument(Document):
-    """A configuration file."""
-
-    file: str
-
-
-class ConfigProblem(TypedDict):
-    """An invalid setting."""
-
-    setting: str
-    message: str
-    hint: str
-
-
-class ConfigValidateDocument(Document):
-    """The problems of a configuration file."""
-
-    file: str | None
-    problems: list[ConfigProblem]
-    unused_names: list[str] | None
-
-
-class AlertDocument(Document):
-    """What the alert command receives on stdin; the figures depend on the condition."""
-
-    at: str
-    database: str
-    message: str
-    condition: str
-    agent_id: NotRequired[StoredText]
-
-
-class CompletionDocument(Document):
-    """A completion script."""
-
-    shell: str
-    script: str
-
-
-class HookDocument(Document):
-    """What a hook receives on stdin."""
-
-    hook: Literal["start", "success", "failure"]
-    job: str
-    run_id: int | None
-    at: str
-    database: str
-    host: str
-    pid: int
-    memctl_version: str
-    result: AnyCounts | None
-    error: Failure | None
-
-
-class HelpDocument(Document):
-    """The help of a command, or of memctl itself."""
-
-    command: str | None
-    help: str
-
-
-class TestedDocument(Document):
-    """An alert command that accepted a test alert."""
-
-    command: list[str]
-    delivered: Literal[True]
-
-
-class Scene(TypedDict):
-    """A scene of the demo."""
-
-    day: str
-    command: str
-    sentence: str
-
-
-class Month(TypedDict):
-    """The changes of memories in a month of the demo."""
-
-    month: int
-    written: int
-    reads: int
-    expired: int
-    promoted: int
-    restored: int
-    pruned: int
-
-
-class DemoFigures(TypedDict):
-    """The figures at the end of the demo."""
-
-    at: str
-    period: Period
-    accesses_since: str | None
-    system: LevelFigures
-    agents: dict[str, AgentFigures]
-
-
-class DemoDocument(Document):
-    """The story of the demo."""
-
-    database: str | None
-    scenes: list[Scene]
-    months: list[Month]
-    metrics: DemoFigures
 
 
 # What a command prints with --json, or by default if it lists records. `error` is on stderr;

@@ -86,9 +86,9 @@ def remove_archived(
     return removed
 
 
-def _suffix(run_id: str) -> str:
-    """Return SQL for the suffix that a run appends to the ids of what it replaces."""
-    return f"CAST('~' || {run_id} AS BLOB)"
+def _suffix(label: str) -> str:
+    """Return SQL for the suffix of ids that were given up: the run's number, or else the time."""
+    return f"CAST('~' || {label} AS BLOB)"
 
 
 def _ends_in(column: str, suffix: str) -> str:
@@ -96,20 +96,21 @@ def _ends_in(column: str, suffix: str) -> str:
     return f"substr(CAST({column} AS BLOB), -length({suffix})) = {suffix}"
 
 
-def renamed(column: str) -> str:
-    """Return SQL for an id with `:suffix` appended; a BLOB stays one."""
-    return f"iif(typeof({column}) = 'blob', CAST({column} || :suffix AS BLOB), {column} || :suffix)"
+def renamed(column: str, suffix: str = ":suffix") -> str:
+    """Return SQL for an id with a suffix appended; a BLOB stays one."""
+    text = f"{column} || {suffix}"
+    return f"iif(typeof({column}) = 'blob', CAST({text} AS BLOB), {text})"
 
 
 def original_id(row: str) -> str:
     """Return SQL for the id that an archived memory had before it was given up."""
-    suffix = _suffix(f"{row}.run_id")
+    suffix = _suffix(f"ifnull({row}.run_id, {row}.archived_at)")
     content = f"CAST({row}.id AS BLOB)"
     original = f"substr({content}, 1, length({content}) - length({suffix}))"
     return f"""
         CASE
             WHEN {row}.archived_reason <> 'replaced' OR NOT {_ends_in(f"{row}.id", suffix)}
-                OR {row}.run_id IS NULL OR {row}.id IS NULL
+                OR {row}.id IS NULL
                 THEN {row}.id
             WHEN typeof({row}.id) = 'blob' THEN {original}
             ELSE CAST({original} AS TEXT)

@@ -2,7 +2,7 @@
 
 A trigger never makes the statement that fires it fail and never changes its row count. None acts on
 memctl's own changes: the two for accesses fire on access_count, which only reads by clients
-increase, and the one for deletes checks for the mark that memctl sets around its own deletes.
+increase, and those of `archive_triggers` check for the mark that memctl sets around its deletes.
 """
 
 from dataclasses import dataclass
@@ -10,15 +10,22 @@ from datetime import datetime
 from sqlite3 import Connection
 from typing import Literal, get_args
 
-from memctl.storage.rows import CAUSES
-from memctl.storage.sqlite.archive import KEPT_COLUMNS
+from memctl.storage.sqlite.archive_triggers import (
+    ON_DELETE,
+    RENAME_BEGINS,
+    RENAME_ENDS,
+    REPLACE_BEGINS,
+    REPLACE_ENDS,
+    UPDATE_OF_VALUE,
+    Archiving,
+    archive_triggers,
+)
 from memctl.storage.sqlite.database import transaction
-from memctl.storage.sqlite.events import reason_detail
 from memctl.storage.sqlite.state import delete_state, read_state, write_state
-from memctl.storage.sqlite.triggers import FEATURE_TRIGGERS
+from memctl.storage.sqlite.triggers import OWN_TRIGGERS
 from memctl.storage.times import parse_moment, to_text
 
-Feature = Literal["access-boost", "access-counting", "archive-on-delete"]
+Feature = Literal["access-boost", "access-counting", "archive-on-delete", "archive-on-replace"]
 FeatureState = Literal["off", "on", "outdated", "missing"]
 
 BOOST = 0.1  # points for each access
@@ -74,40 +81,27 @@ ACCESS_COUNTING = f"""
     END
 """
 
-OLD_COLUMNS = ", ".join(f"OLD.{column}" for column in KEPT_COLUMNS.split(", "))
 
-# The time is that of the client's clock: the trigger runs in the client's process.
-ARCHIVE_ON_DELETE = f"""
-    CREATE TRIGGER memctl_archive_on_delete AFTER DELETE ON agent_memory
-    WHEN NOT EXISTS (SELECT 1 FROM memory_state WHERE key = 'own_delete')
-    BEGIN
-        INSERT INTO archived_memories ({KEPT_COLUMNS}, archived_at, archived_reason)
-        VALUES ({OLD_COLUMNS}, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), 'deleted');
-        INSERT INTO memory_events (at, event, memory_id, agent_id, type, key, detail)
-        VALUES (
-            strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), '{CAUSES["deleted"]}',
-            OLD.id, OLD.agent_id, OLD.type, OLD.key, NULL
-        ), (
-            strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), 'memory:archived',
-            OLD.id, OLD.agent_id, OLD.type, OLD.key, '{reason_detail("deleted")}'
-        );
-    END
-"""
-
-
-TRIGGERS: dict[Feature, str] = {
-    "access-boost": ACCESS_BOOST.strip(),
-    "access-counting": ACCESS_COUNTING.strip(),
-    "archive-on-delete": ARCHIVE_ON_DELETE.strip(),
+FEATURE_TRIGGERS: dict[Feature, tuple[str, ...]] = {
+    "access-boost": ("memctl_access_boost",),
+    "access-counting": ("memctl_access_counting",),
+    "archive-on-delete": (ON_DELETE,),
+    "archive-on-replace": (
+        REPLACE_BEGINS,
+        REPLACE_ENDS,
+        UPDATE_OF_VALUE,
+        RENAME_BEGINS,
+        RENAME_ENDS,
+    ),
 }
 
 
 @dataclass(frozen=True)
 class FeatureStatus:
-    """Whether a feature is enabled, since when, and whether its trigger is the expected one.
+    """Whether a feature is enabled, since when, and whether its triggers are as expected.
 
-    `outdated`: another version of memctl created its trigger.
-    `missing`: the feature was enabled, but its trigger no longer exists.
+    `outdated`: its triggers are not those that this version of memctl creates.
+    `missing`: the feature was enabled, but its triggers no longer exist.
     """
 
     feature: Feature
@@ -121,18 +115,21 @@ def read_features(db: Connection) -> list[FeatureStatus]:
 
 
 def feature_status(db: Connection, feature: Feature) -> FeatureStatus:
-    """Compare a feature's trigger with the one that this version creates; reads only."""
+    """Compare a feature's triggers with those that this version creates; reads only.
+
+    A feature that is off may have triggers that act on held memories.
+    """
     recorded = read_state(db, _state_key(feature))
-    present = db.execute(
-        "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?",
-        (FEATURE_TRIGGERS[feature],),
-    ).fetchone()
+    present, expected = _present_triggers(db), _expected_triggers(db)
+    names = FEATURE_TRIGGERS[feature]
     since = recorded["since"] if recorded else None
     state: FeatureState = "off"
-    if present:
-        state = "on" if since and present[0] == TRIGGERS[feature] else "outdated"
-    elif recorded:
+    if recorded and not any(name in present for name in names):
         state = "missing"
+    elif any(present.get(name, "") != expected[name] for name in names):
+        state = "outdated"
+    elif recorded:
+        state = "on"
     return FeatureStatus(feature, state, since)
 
 
@@ -145,7 +142,7 @@ def counting_since(db: Connection) -> datetime | None:
 
 
 def enable(db: Connection, feature: Feature, *, now: datetime) -> bool:
-    """Enable a feature, or renew its trigger; return whether anything had to be done.
+    """Enable a feature, or renew its triggers; return whether anything had to be done.
 
     A feature with an outdated trigger keeps the time since which it has been enabled. The caller
     holds memctl's lock.
@@ -155,20 +152,59 @@ def enable(db: Connection, feature: Feature, *, now: datetime) -> bool:
         return False
     since = status.since if status.state == "outdated" else None
     with transaction(db):
-        db.execute(f"DROP TRIGGER IF EXISTS {FEATURE_TRIGGERS[feature]}")
         if feature == "access-boost":
             db.execute(CREATE_IDLE_TIMES)
             db.execute(CREATE_INDEX_OF_IDLE_TIMES)
-        db.execute(TRIGGERS[feature])
         write_state(db, _state_key(feature), {"since": since or to_text(now)})
+        renew_triggers(db)
     return True
 
 
 def disable(db: Connection, feature: Feature) -> bool:
-    """Drop a feature's trigger; return whether it was enabled. The caller holds memctl's lock."""
+    """Drop a feature's triggers; return whether it was enabled. The caller holds memctl's lock."""
     with transaction(db):
-        db.execute(f"DROP TRIGGER IF EXISTS {FEATURE_TRIGGERS[feature]}")
-        return delete_state(db, _state_key(feature))
+        was_enabled = delete_state(db, _state_key(feature))
+        renew_triggers(db)
+    return was_enabled
+
+
+def renew_triggers(db: Connection) -> None:
+    """Create, replace and drop triggers as the enabled features and the holds require.
+
+    Must be called in a transaction, after a feature was enabled or disabled, and after the first
+    hold or the last one. Triggers that are as expected stay.
+    """
+    present = _present_triggers(db)
+    for name, sql in _expected_triggers(db).items():
+        if present.get(name, "") == sql:
+            continue
+        db.execute(f"DROP TRIGGER IF EXISTS {name}")
+        if sql:
+            db.execute(sql)
+
+
+def _expected_triggers(db: Connection) -> dict[str, str]:
+    """Return every trigger of memctl by its name; the SQL of one that must not exist is empty."""
+    enabled = {
+        feature for feature in get_args(Feature) if read_state(db, _state_key(feature)) is not None
+    }
+    has_holds = bool(db.execute("SELECT 1 FROM memory_holds LIMIT 1").fetchone())
+    archiving = Archiving(
+        deleted="archive-on-delete" in enabled,
+        replaced="archive-on-replace" in enabled,
+        held=has_holds,
+    )
+    return {
+        "memctl_access_boost": ACCESS_BOOST.strip() if "access-boost" in enabled else "",
+        "memctl_access_counting": ACCESS_COUNTING.strip() if "access-counting" in enabled else "",
+        **archive_triggers(archiving),
+    }
+
+
+def _present_triggers(db: Connection) -> dict[str, str]:
+    """Return the triggers of memctl in the database by their names."""
+    found = db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")
+    return {name: sql for name, sql in found if name in OWN_TRIGGERS}
 
 
 def _state_key(feature: Feature) -> str:

@@ -6,12 +6,19 @@ from sqlite3 import Connection
 from memctl.errors import SchemaError
 from memctl.signals import raise_dropped
 
-# The optional features are triggers, so that they apply to every client.
-FEATURE_TRIGGERS = {
-    "access-boost": "memctl_access_boost",
-    "access-counting": "memctl_access_counting",
-    "archive-on-delete": "memctl_archive_on_delete",
-}
+# The optional features and the holds are triggers, so that they apply to every client.
+OWN_TRIGGERS = frozenset(
+    {
+        "memctl_access_boost",
+        "memctl_access_counting",
+        "memctl_archive_on_delete",
+        "memctl_replace_begins",
+        "memctl_replace_ends",
+        "memctl_update_of_value",
+        "memctl_rename_begins",
+        "memctl_rename_ends",
+    }
+)
 
 MEMORY_TABLES = ("agent_memory", "archived_memories")
 UPDATED_COLUMNS = (  # by a job, or by an access through memctl
@@ -30,7 +37,7 @@ def foreign_triggers(db: Connection) -> list[str]:
         "SELECT name FROM sqlite_schema WHERE type = 'trigger'"
         " AND lower(tbl_name) IN ('agent_memory', 'archived_memories') ORDER BY name"
     )
-    return [name for (name,) in found if name not in FEATURE_TRIGGERS.values()]
+    return [name for (name,) in found if name not in OWN_TRIGGERS]
 
 
 def require_harmless_triggers(db: Connection) -> None:
@@ -44,7 +51,7 @@ def require_harmless_triggers(db: Connection) -> None:
 
     def note(action: int, table: str | None, *more: str | None) -> int:
         trigger = more[-1]
-        foreign = trigger is not None and trigger not in FEATURE_TRIGGERS.values()
+        foreign = trigger is not None and trigger not in OWN_TRIGGERS
         if foreign and action in WRITING and str(table).lower() in MEMORY_TABLES:
             interfering.add((str(trigger), str(table)))
         return sqlite3.SQLITE_OK
