@@ -30,7 +30,6 @@ from memctl.errors import (
 from memctl.storage.memory import MOST_BYTES, TYPES, MemoryType
 from memctl.storage.sqlite.features import enable
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
-from memctl.storage.sqlite.triggers import OWN_TRIGGERS
 from tests.support.database import connect, everything, insert_memory, is_sound, rows, text_of
 from tests.support.locks import write_lock
 from tests.support.odd_values import ODDITIES
@@ -176,7 +175,7 @@ def test_a_memory_that_cannot_be_replaced_is_not_archived(
 ) -> None:
     api.remember(*NAME, "first")
     db.execute(
-        f"CREATE TRIGGER {OWN_TRIGGERS['access-boost']} BEFORE INSERT ON agent_memory"
+        "CREATE TRIGGER memctl_access_boost BEFORE INSERT ON agent_memory"
         " BEGIN SELECT RAISE(ABORT, 'stop'); END"
     )
 
