@@ -38,6 +38,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Optional features": {"features": ("enable", "disable")},
     "Export and backup": {"documents": ("export", "import"), "backup": ("backup",)},
+    "Erasure": {"erase": ("erase",)},
     "Pause": {"pause": ("pause", "resume")},
     "Setup": {
         "schedule": ("schedule",),

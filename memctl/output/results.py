@@ -25,6 +25,10 @@ SENTENCES = {
         "would promote {promoted:memory}, merge {merged} into existing entries, "
         "supersede {superseded:entry}",
     ),
+    "erase": (
+        "erased {erased:memory}, {rows:row} in all",
+        "would erase {erased:memory}, {rows:row} in all",
+    ),
     "import": (
         "imported {imported:memory} ({active} active, {archived} archived); "
         "{replaced} replaced, {skipped} skipped, {unchanged} unchanged",
