@@ -26,6 +26,14 @@ class RestoreResult(JobResult):
     restored: int
     skipped: int
     replaced: int
+    erased: int = 0  # archived memories that were erased, and written anew by another program
+
+    @property
+    def warning(self) -> str | None:
+        """How many memories were left in the archive because they were erased."""
+        if not self.erased:
+            return None
+        return f"not restored because they were erased: {self.erased:,}; see `memctl check`"
 
 
 def restore(
@@ -69,6 +77,7 @@ def restore(
         restored=tally.count,
         skipped=selected - tally.count - tally.remaining,
         replaced=restoration.replaced if run.batches else restoration.count_in_the_way(),
+        erased=archived.erased,
         tally=tally,
         refusal=refusal,
     )

@@ -96,7 +96,9 @@ class Restoration(Change, Protocol):
 
 
 class ArchivedMemories(Protocol):
-    """The archived memories that a restore selects."""
+    """The archived memories that a restore selects, without those that were erased."""
+
+    erased: int  # how many were left out
 
     def count(self) -> int:
         """Return how many there are."""
