@@ -92,6 +92,7 @@ class RestoreCounts(JobCounts):
     restored: int
     skipped: int
     replaced: int
+    erased: int
 
 
 class SectionCounts(TypedDict):
@@ -112,6 +113,7 @@ class ImportCounts(JobCounts):
     foreign_ids: int
     expired: int
     unknown_types: int
+    erased: int
 
 
 class ReportCounts(JobCounts):
