@@ -53,8 +53,7 @@ class SqliteErasure:
         self._was_pending = read_state(db, PENDING) is not None
         self._forms = forms_of(which.text) if which and which.text is not None else set()
         search = TextSearch(db, self._forms, which.agent if which else None)
-        names = search.names() if self._forms else _names(db, which) if which else set()
-        self._names = sorted(names, key=repr)
+        self._names = sorted(search.names() if self._forms else self._named(which), key=repr)
         self._rows = RowsByName(db, self._names)
         keep = which is not None and which.keep_knowledge
         self._entries = decide_on_entries(db, self._rows.found, keep=keep)
@@ -63,13 +62,17 @@ class SqliteErasure:
             types = types_gone(db, self._rows.found)
             self._traces = search.traces(self._rows, self._entries, types, now)
         self._require_not_held()
-        if not (self._names or self._traces.found or self._was_pending):
-            raise NotFoundError(
-                "nothing of memctl contains the text; case matters"
-                if self._forms
-                else "no erasure was interrupted",
-                "nothing was erased",
-            )
+
+    def _named(self, which: ErasureFilter | None) -> set[Name]:
+        """Return the names that were specified; none if they may have been erased before a kill."""
+        try:
+            if which is None:
+                raise NotFoundError("no erasure was interrupted", "nothing was changed")
+            return _names(self._db, which)
+        except NotFoundError:
+            if not self._was_pending:
+                raise
+            return set()
 
     def preview(self) -> Removal:
         removal = preview_rows(self._db, self._rows)

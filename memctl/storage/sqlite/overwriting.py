@@ -19,6 +19,7 @@ from memctl.storage.fragments import Fragment, Fragments
 from memctl.storage.sqlite.database import table_exists, transaction
 from memctl.storage.sqlite.raw_files import RawFiles, files_of
 from memctl.storage.sqlite.row_portions import rows_in_portions
+from memctl.storage.sqlite.vacuum import vacuum
 
 if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.store import Batches
@@ -59,7 +60,8 @@ def overwrite(
         _search(db, searched, texts, files, done)
         done.before.update(done.remains)
     if always_vacuum or done.remains:
-        done.vacuum_ms = vacuum(db)
+        db.execute(f"DROP TABLE IF EXISTS {FILLER}")
+        done.vacuum_ms = vacuum(db).stall_ms
         done.log_truncated = truncate_log(db, done, wait=wait)
         _search(db, searched, texts, files, done)
     return done
@@ -126,17 +128,6 @@ def fill_free_pages(db: Connection, batches: "Batches") -> int:
 
 def _free_pages(db: Connection) -> int:
     return int(db.execute("PRAGMA freelist_count").fetchone()[0])
-
-
-def vacuum(db: Connection) -> float:
-    """Write the whole file anew, and return for how many milliseconds other writers waited.
-
-    Rows keep their numbers in tables with an index; in others, they keep their order.
-    """
-    begun = time.monotonic()
-    db.execute(f"DROP TABLE IF EXISTS {FILLER}")
-    db.execute("VACUUM")
-    return (time.monotonic() - begun) * 1000
 
 
 def _search(
