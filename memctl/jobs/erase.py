@@ -68,6 +68,7 @@ def erase(run: JobContext, which: ErasureFilter | None) -> EraseResult:
         run.batches,
         spool=run.request.watch.spool,
         wait=run.request.lock_wait,
+        force=run.request.force,
     )
     return EraseResult(
         tally=JobTally(), removal=removal, overwritten=overwritten, refusal=_refusal(overwritten)
@@ -76,6 +77,12 @@ def erase(run: JobContext, which: ErasureFilter | None) -> EraseResult:
 
 def _refusal(done: Overwritten) -> RefusedError | None:
     """Return why the erasure is not finished."""
+    if done.would_stall:
+        return RefusedError(
+            "the memories were erased, but the file may still contain parts of them; to write a"
+            " file of this size anew would keep another program from writing for seconds",
+            "run `memctl erase --continue` when it does not write, or with --force",
+        )
     if not done.log_truncated:
         return RefusedError(
             "the memories were erased, but a reader keeps the write-ahead log from being emptied",

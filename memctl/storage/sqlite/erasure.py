@@ -16,6 +16,7 @@ from memctl.storage.fragments import Fragments
 from memctl.storage.spool import overwrite_spool
 from memctl.storage.sqlite import overwriting
 from memctl.storage.sqlite.database import MemoryTable, transaction
+from memctl.storage.sqlite.erased_rows import PENDING
 from memctl.storage.sqlite.erasing import (
     blank_runs,
     in_messages,
@@ -37,8 +38,6 @@ from memctl.storage.tombstones import Name
 
 if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.store import Batches
-
-PENDING = "erase_pending"
 
 
 class SqliteErasure:
@@ -121,6 +120,7 @@ class SqliteErasure:
         *,
         spool: Path | None,
         wait: float,
+        force: bool,
     ) -> Overwritten:
         if spool is not None:
             removal.count("spool", overwrite_spool(spool, self._in_messages(removal)))
@@ -132,6 +132,7 @@ class SqliteErasure:
             batches,
             always_vacuum=self._was_pending,
             wait=wait,
+            force=force,
             more_files=[] if spool is None else [spool],
         )
         if done.is_clean:
@@ -195,7 +196,7 @@ def _names(db: Connection, which: ErasureFilter) -> set[Name]:
         name = Name(which.agent or "", which.type or "", which.key or "")
         rows = RowsByName(db, [name]).found[name]
         if not (rows.versions or rows.events or _is_linked(db, name)):
-            raise _not_found("type and key")
+            raise _not_found("this type and key")
         return {name}
     found: set[Name] = set()
     for memory_id in which.ids:
