@@ -148,6 +148,7 @@ MEANINGS = {
     "held": "Number of memories that were left as they are because they are held",
     "added": "Number of holds that were added",
     "released": "Number of holds that were released",
+    "not_held": "Number of what was selected and had no such hold",
     "policy": "Tables of the configuration that apply",
     "why": "Why the memory is, or is not, a candidate for promotion",
     "outcome": "What became of the memory",
