@@ -8,6 +8,7 @@ import string
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -564,6 +565,24 @@ def test_the_service_writes_meanwhile(careless: Service, migrated: Memctl) -> No
 
 
 # Interruptions
+
+
+def test_a_disk_without_space_for_vacuum_leaves_the_rest_for_later(
+    careless: Service, migrated: Memctl
+) -> None:
+    # The log of VACUUM has 24 bytes more per page than the file, in which little is free.
+    careless.remember("other", "learning", "large", "z" * 12_000_000)
+    leave_stale_copies(careless)
+    careless.remember(AGENT, "learning", KEY, TOKEN)
+    careless.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    most = migrated.database.stat().st_size
+
+    answer = replace(migrated, limits=(("fsize", most),))(*MATCHING, "--yes")
+
+    assert (answer.exit_code, files_with(migrated, TOKEN)) == (1, ["harness.db"])
+    assert "erase_pending" in migrated("check", "--json").out
+    migrated.ok(*MATCHING, "--yes")
+    assert files_with(migrated, TOKEN) == []
 
 
 @pytest.fixture(scope="module")

@@ -77,6 +77,7 @@ def erase(
         require_place(receipt, database=call.settings.database)
     if not (yes or change.dry_run or resume):
         _confirm(call, change, which)
+    backups = _backups(call)  # an unreadable directory is reported before anything is erased
     with shown_progress(call, "erase") as progress:
         report = perform(
             "erase",
@@ -87,7 +88,7 @@ def erase(
     document = receipt_document(
         report,
         database=str(call.settings.database.resolve()),
-        backups=_backups(call),
+        backups=backups,
         listing=listing,
     )
     if receipt is not None and not change.dry_run:
