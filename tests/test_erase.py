@@ -314,6 +314,30 @@ def test_a_text_selects_what_contains_it_also_as_json(
 
 
 @pytest.mark.parametrize(
+    "text", ["learning", "2026-11", "expired", "archived", "candidate", "from-memory", "pattern"]
+)
+def test_words_of_memctl_and_times_select_nothing(
+    text: str, careless: Service, migrated: Memctl
+) -> None:
+    plant(careless.db)
+    insert_memory(careless.db, key="k", expires_at="2026-11-01T00:00:00.000Z")
+    migrated.ok("cleanup")
+    careless.remember(AGENT, "learning", KEY, "value")
+
+    preview = migrated.ok("erase", "--all-agents", "--match", text, "--dry-run", "--json").json
+
+    assert (preview["erased"], preview["erased_rows"]) == (0, {"memory_replacements": 1})
+
+
+def test_a_number_like_a_time_is_erased(careless: Service, migrated: Memctl) -> None:
+    careless.remember(AGENT, "learning", KEY, "+49 170 555-0147")
+
+    answer = migrated.ok("erase", AGENT, "--match", "170 555-0147", "--yes", "--json")
+
+    assert (answer.json["erased"], files_with(migrated, "170 555-0147")) == (1, [])
+
+
+@pytest.mark.parametrize(
     ("words", "problem"),
     [
         pytest.param(("--match", "abc", "--all-agents"), "fewer than 4 bytes", id="a short text"),
