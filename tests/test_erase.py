@@ -16,12 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memctl.storage.spool import Failure, opened_spool, spool_path
-from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.database import open_database, transaction
+from memctl.storage.sqlite.erasing import remove_memories
 from memctl.storage.sqlite.erasing_text import TextSearch, forms_of
+from memctl.storage.tombstones import Name
 from tests.support.database import Row, connect, everything, insert_memory, is_sound, memory_tables
 from tests.support.kills import killed_before
 from tests.support.locks import write_lock
-from tests.support.program import Memctl, complaint
+from tests.support.program import NOW, Memctl, complaint
 from tests.support.service import Service
 from tests.support.service_at_work import service_at_work, use_memories
 from tests.support.terminal import on_a_terminal
@@ -255,10 +257,13 @@ def test_odd_memories_are_erased(name: str, careless: Service, migrated: Memctl)
     insert_memory(careless.db, key=key, value=value)
     insert_memory(careless.db, key="kept", value="kept")
 
+    listed = migrated.ok(*MATCHING, "--dry-run", "--list", "--json").json["listed"]
+    table = migrated.ok(*MATCHING, "--dry-run", "--list").out.splitlines()
     answer = migrated(*MATCHING, "--yes", "--json")
 
     assert (answer.exit_code, files_with(migrated, TOKEN)) == (0, [])
     assert (answer.json["erased"], answer.json["overwriting"]["same_text"]) == (1, {})
+    assert (len(listed), len(table)) == (1, 2)
 
 
 def test_text_that_is_invalid_utf_8_is_erased(careless: Service, migrated: Memctl) -> None:
@@ -311,6 +316,80 @@ def test_a_text_selects_what_contains_it_also_as_json(
         )
     }
     assert found == expected
+
+
+names = st.tuples(
+    st.sampled_from(["x", "y"]), st.sampled_from(["learning", "odd"]), st.sampled_from(["k", "l"])
+)
+
+
+@given(
+    active=st.sets(names),
+    archived=st.lists(names, max_size=8),
+    events=st.lists(names, max_size=8),
+    erased=st.sets(names, min_size=1, max_size=3),
+)
+def test_exactly_the_memories_of_the_names_are_removed(
+    active: set[tuple[str, str, str]],
+    archived: list[tuple[str, str, str]],
+    events: list[tuple[str, str, str]],
+    erased: set[tuple[str, str, str]],
+    template: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    path = tmp_path_factory.mktemp("removing") / "harness.db"
+    path.write_bytes(template.read_bytes())
+    with closing(connect(path)) as db:
+        for name in active:
+            row: Row = dict(zip(("agent_id", "type", "key"), name, strict=True))
+            insert_memory(db, **row)
+        db.executemany(
+            "INSERT INTO archived_memories"
+            " (id, agent_id, type, key, value, archived_at, archived_reason)"
+            " VALUES (hex(randomblob(8)), ?, ?, ?, 'v', 't', 'expired')",
+            archived,
+        )
+        db.executemany(
+            "INSERT INTO memory_events (at, event, agent_id, type, key, memory_id)"
+            " VALUES ('t', 'memory:pruned', ?, ?, ?, 'm')",
+            events,
+        )
+
+        with transaction(db):
+            removal = remove_memories(db, [Name(*name) for name in erased], now=NOW)
+
+        columns = "agent_id, type, key"
+        found = {
+            table: db.execute(f"SELECT {columns} FROM {table} ORDER BY rowid").fetchall()
+            for table in ("agent_memory", "archived_memories", "memory_events")
+        }
+    assert set(found["agent_memory"]) == active - erased
+    assert found["archived_memories"] == [name for name in archived if name not in erased]
+    kept = {type_ for _, type_, _ in (*found["agent_memory"], *found["archived_memories"])}
+    assert found["memory_events"] == [
+        (agent, type_ if type_ in {"learning", *kept} else None, None)
+        if (agent, type_, key) in erased
+        else (agent, type_, key)
+        for agent, type_, key in events
+    ]
+    assert removal.places["memory_events"] == sum(name in erased for name in events)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_memories_are_removed_from_databases_of_earlier_schemas(
+    step: int, careless: Service, migrated: Memctl
+) -> None:
+    careless.remember(AGENT, "learning", KEY, TOKEN)
+    careless.remember(AGENT, "learning", "another", "kept")
+    if step < 3:
+        migrated.ok("rollback", "--to", str(step), "--yes")
+
+    with closing(sqlite3.connect(migrated.database, isolation_level=None)) as db:
+        with transaction(db):
+            removal = remove_memories(db, [Name(AGENT, "learning", KEY)], now=NOW)
+        left = db.execute("SELECT key FROM agent_memory").fetchall()
+
+    assert (removal.places, left) == ({"agent_memory": 1}, [("another",)])
 
 
 @pytest.mark.parametrize(
