@@ -46,6 +46,7 @@ def receipt_document(
             "longest_lock_ms": round(done.longest_lock_ms, 1),
             "remains_before_vacuum": _sorted(done.before),
             "remains": _sorted(done.remains),
+            "written_since": _sorted(done.written_since),
             "same_text": {json_key(table): count for table, count in sorted(done.rows.items())},
         }
     if result.refusal:
