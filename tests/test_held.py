@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -364,43 +365,73 @@ def test_a_backup_of_an_older_schema_is_refused(
 # Random holds, and random commands in random order
 
 
-AGENTS = ("build_agent", "qa_agent")
-KEYS = ("one", "two", "three")
-IDS = ("m-1", "m-2", "m-3", "m-4", "m-5", "m-6")
+AGENTS = ("build_agent", "build_agent", "qa_agent")  # most of what happens is about one
+KEYS = ("one", "two")
+IDS = ("m-1", "m-2", "m-3", "m-4", "m-5")
+RULES = ("skip", "replace", "newest", "fail")
 
-names = st.tuples(st.sampled_from(AGENTS), st.sampled_from(KEYS))
-targets = st.one_of(
-    st.tuples(st.sampled_from(AGENTS), st.sampled_from(IDS), st.none()),
-    st.tuples(st.sampled_from(AGENTS), st.none(), st.sampled_from(KEYS)),
-    st.tuples(st.sampled_from(AGENTS), st.none(), st.none()),
-)
-rules = st.sampled_from(["skip", "replace", "newest", "fail"])
-steps = st.one_of(
-    st.tuples(st.just("hold"), targets, st.sampled_from([None, 1, 5, 50])),
-    st.tuples(st.just("release"), targets),
-    st.sampled_from([("cleanup",), ("decay",), ("promote",), ("run",)]),
-    st.tuples(st.just("prune"), st.sampled_from(["1d", "10d", "90d"])),
-    st.tuples(st.just("archive"), st.sampled_from(AGENTS), st.sampled_from(IDS)),
-    st.tuples(st.just("forget"), names),
-    st.tuples(st.just("forget all"), st.sampled_from(AGENTS)),
-    st.tuples(st.just("remember"), names, st.booleans()),
-    st.tuples(st.just("restore"), st.sampled_from(AGENTS), st.sampled_from(IDS), rules),
-    st.tuples(st.just("import"), names, st.sampled_from(IDS), st.booleans(), rules),
-    st.tuples(st.just("client deletes"), names),
-    st.tuples(st.just("client replaces"), names, st.sampled_from(IDS)),
-    st.tuples(st.just("recall"), names),
-)
-memories = st.lists(
-    st.tuples(
-        names,
-        st.booleans(),  # active
-        st.integers(1, 10),  # importance
-        st.integers(0, 120),  # idle days
-        st.sampled_from([None, -1, 3, 30]),  # expires in days
-    ),
-    min_size=3,
-    max_size=len(IDS),
-)
+Step = tuple[Any, ...]
+
+
+def random_target(chance: Random) -> Step:
+    """Return what a hold covers: agent, id and key."""
+    way = chance.randrange(3)
+    memory_id = chance.choice(IDS) if way == 0 else None
+    return chance.choice(AGENTS), memory_id, chance.choice(KEYS) if way == 1 else None
+
+
+def random_step(chance: Random) -> Step:
+    """Return something that memctl or a client does."""
+    name = chance.choice(AGENTS), chance.choice(KEYS)
+    memory_id, rule = chance.choice(IDS), chance.choice(RULES)
+    steps: list[Step] = [
+        ("hold", random_target(chance), chance.choice([None, None, 1, 5])),
+        ("release", random_target(chance)),
+        ("cleanup",),
+        ("decay",),
+        ("promote",),
+        ("run",),
+        ("prune", chance.choice(["1d", "10d", "90d"])),
+        ("archive", name[0], memory_id),
+        ("forget", name),
+        ("forget all", name[0]),
+        ("remember", name, chance.random() < 0.5),
+        ("restore", name[0], memory_id, rule),
+        ("import", name, memory_id, chance.random() < 0.7, rule),
+        ("client deletes", name),
+        ("client replaces", name, memory_id),
+        ("recall", name),
+    ]
+    return chance.choice(steps)
+
+
+def write_random_memories(path: Path, chance: Random) -> None:
+    """Write an active or archived memory of each id, except those whose name is taken."""
+    with closing(connect(path)) as db:
+        for memory_id in IDS:
+            read = NOW - chance.randrange(120) * DAY
+            row: dict[str, Any] = {
+                "id": memory_id,
+                "agent_id": chance.choice(AGENTS),
+                "type": "learning",
+                "key": chance.choice(KEYS),
+                "value": f"value of {memory_id}",
+                "importance": chance.randint(1, 10),
+                "last_accessed": f"{read:%Y-%m-%d %H:%M:%S}",
+                "created_at": f"{read:%Y-%m-%d %H:%M:%S}",
+            }
+            expires = chance.choice([None, -1, 3, 30])
+            if expires is not None:
+                row["expires_at"] = f"{NOW + expires * DAY:%Y-%m-%dT%H:%M:%S.000Z}"
+            table = chance.choice(["agent_memory", "archived_memories"])
+            if table == "archived_memories":
+                row |= {"archived_at": f"{read:%Y-%m-%dT%H:%M:%SZ}", "archived_reason": "manual"}
+            marks = ", ".join("?" for _ in row)
+            db.execute(
+                f"INSERT OR IGNORE INTO {table} ({', '.join(row)}) VALUES ({marks})",
+                tuple(row.values()),
+            )
+
 
 COMPARED = ("agent_id", "type", "key", "value", "metadata", "importance", "created_at")
 
@@ -435,7 +466,7 @@ def all_rows(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def words_of(step: tuple[Any, ...], number: int) -> tuple[tuple[str, ...], bytes]:
+def words_of(step: Step, number: int) -> tuple[tuple[str, ...], bytes]:
     """Return the command line of a step, and what it reads."""
     match step:
         case ("hold" | "release" as command, (agent, memory_id, key), *end):
@@ -469,7 +500,7 @@ def words_of(step: tuple[Any, ...], number: int) -> tuple[tuple[str, ...], bytes
             return step, b""
 
 
-def carry_out(memctl: Memctl, step: tuple[Any, ...], number: int) -> None:
+def carry_out(memctl: Memctl, step: Step, number: int) -> None:
     """Carry out a step, which may be refused."""
     if not step[0].startswith("client"):
         words, given = words_of(step, number)
@@ -487,49 +518,28 @@ def carry_out(memctl: Memctl, step: tuple[Any, ...], number: int) -> None:
             )
 
 
-@examples(4)
-@given(rows_=memories, plan=st.lists(steps, min_size=6, max_size=14))
+@examples(2)
+@given(seed=st.integers(0, 2**32))
 def test_random_commands_neither_change_nor_remove_what_is_held(
-    template: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    rows_: list[Any],
-    plan: list[tuple[Any, ...]],
+    template: Path, tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
+    chance = Random(seed)
     memctl = Memctl(copy_of(template, tmp_path_factory.mktemp("held"), "harness.db"))
-    with closing(connect(memctl.database)) as db:
-        for memory_id, ((agent, key), active, importance, idle, expires) in zip(
-            IDS, rows_, strict=False
-        ):
-            read = (NOW - idle * DAY).strftime("%Y-%m-%d %H:%M:%S")
-            expiry = expires and (NOW + expires * DAY).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-            row: dict[str, Any] = {
-                "id": memory_id,
-                "agent_id": agent,
-                "type": "learning",
-                "key": key,
-                "value": f"value of {memory_id}",
-                "importance": importance,
-                "last_accessed": read,
-                "created_at": read,
-                "expires_at": expiry,
-            }
-            if not active:
-                archived = (NOW - idle * DAY).strftime("%Y-%m-%dT%H:%M:%SZ")
-                row |= {"archived_at": archived, "archived_reason": "manual"}
-            marks = ", ".join("?" for _ in row)
-            db.execute(
-                f"INSERT OR IGNORE INTO {'agent_memory' if active else 'archived_memories'}"
-                f" ({', '.join(row)}) VALUES ({marks})",
-                tuple(row.values()),
-            )
-    holds: dict[tuple[Any, ...], Hold] = {}
+    write_random_memories(memctl.database, chance)
+    holds: dict[Step, Hold] = {}
+    first: list[Step] = [("hold", random_target(chance), None) for _ in range(2)]
 
-    for number, step in enumerate(plan):
+    for number, step in enumerate([*first, *(random_step(chance) for _ in range(9))]):
         memctl = memctl.at(NOW + number * 2 * DAY)
         before = [
             row
             for row in all_rows(memctl.database)
-            if any(hold.covers(row, memctl.now) for hold in holds.values())
+            if any(
+                hold.covers(row, memctl.now)
+                for hold in holds.values()
+                # The triggers read the clock of the client, which is not that of the test.
+                if hold.until is None or not step[0].startswith("client")
+            )
         ]
 
         carry_out(memctl, step, number)
@@ -551,9 +561,7 @@ def test_random_commands_neither_change_nor_remove_what_is_held(
         assert len(listed) == len(in_force)
 
 
-def update_oracle(
-    holds: dict[tuple[Any, ...], Hold], step: tuple[Any, ...], memctl: Memctl
-) -> None:
+def update_oracle(holds: dict[Step, Hold], step: Step, memctl: Memctl) -> None:
     """Note a hold if it was placed: there was such a memory."""
     agent, memory_id, key = step[1]
     known = [row for row in all_rows(memctl.database) if row["agent_id"] == agent]
