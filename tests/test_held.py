@@ -18,12 +18,12 @@ from memctl import AgentMemory
 from memctl.errors import RefusedError
 from tests.support.database import connect, everything, rows
 from tests.support.documents import copy_of
-from tests.support.program import NOW, Memctl
+from tests.support.program import NOW, Memctl, Words
 from tests.support.properties import examples
 
 DAY = timedelta(days=1)
 
-WAYS = {
+WAYS: dict[str, list[Words]] = {
     "by id": [("active",), ("archived",)],
     "by type and key": [
         ("--type", "learning", "--key", "held"),
