@@ -39,7 +39,7 @@ from memctl.storage.memory import (
 )
 from memctl.storage.rows import MemoryFilter, Reason, State
 from memctl.storage.sqlite import memories
-from memctl.storage.sqlite.archive import archived_of, list_archived
+from memctl.storage.sqlite.archive import list_archived
 from memctl.storage.sqlite.archiving import archive_rows, own_deletes
 from memctl.storage.sqlite.database import one_view
 from memctl.storage.sqlite.holds import require_not_held
@@ -264,7 +264,7 @@ class AgentMemory:
         `type`, `key` and `reason`, if given, limit the result.
         """
         require_page(limit, offset)
-        which = archived_of(agent, type, key, reason=reason)
+        which = memories.archived_of(agent, type, key, reason=reason)
         with self._reading():
             memories.require_known_type(self._db, type)
             found = list_archived(self._db, which, limit=limit, offset=offset)
@@ -292,7 +292,7 @@ class AgentMemory:
             raise UsageError("restore needs either ids or a type and a key", "pass one of them")
         if on_conflict not in get_args(RestoreConflict):
             raise UsageError(f"invalid on_conflict {on_conflict!r}", "use fail, skip or replace")
-        which = archived_of(agent, type, key, ids=ids)
+        which = memories.archived_of(agent, type, key, ids=ids)
         now = self._now()
         lasts = to_lifetime(expires_in, now=now)
         request = JobRequest(self._path, now, lock_wait=self._lock_wait)

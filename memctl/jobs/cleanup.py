@@ -30,7 +30,7 @@ def cleanup(run: JobContext, *, agent: str | None = None) -> CleanupResult:
     run.store.require_agent(agent)
     expired = run.store.expired(agent=agent, now=run.now, run_id=run.run_id)
     tally = run.apply_in_batches(expired, doing="archiving")
-    if run.batches and agent is None:
+    if run.batches and agent is None and run.store.has_holds():
         _delete_ended_holds(run, run.batches)
     return CleanupResult(archived=tally.count, held=tally.held, tally=tally)
 

@@ -373,6 +373,9 @@ class Store(Protocol):
         metadata becomes.
         """
 
+    def has_holds(self) -> bool:
+        """Return whether there are holds, in force or not."""
+
     @property
     def holds(self) -> Holds:
         """The holds on memories."""

@@ -221,6 +221,11 @@ class SqliteStore:
         sql = candidate_sql(policy, faded, agent=agent, now=now)
         return SqliteCandidates(self._db, sql._replace(has_entries=has_knowledge))
 
+    def has_holds(self) -> bool:
+        from memctl.storage.sqlite.holds import has_holds
+
+        return has_holds(self._db)
+
     @property
     def holds(self) -> "Holds":
         from memctl.storage.sqlite.holding import SqliteHolds
