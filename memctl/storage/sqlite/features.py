@@ -18,7 +18,7 @@ from memctl.storage.sqlite.archive_triggers import (
     Archiving,
     archive_triggers,
 )
-from memctl.storage.sqlite.database import transaction
+from memctl.storage.sqlite.database import table_exists, transaction
 from memctl.storage.sqlite.state import delete_state, read_state, write_state
 from memctl.storage.sqlite.triggers import OWN_TRIGGERS
 from memctl.storage.times import parse_moment, to_text
@@ -176,6 +176,20 @@ def renew_triggers(db: Connection, names: Collection[str] = ARCHIVE_TRIGGERS) ->
             db.execute(sql)
 
 
+def statements_to_archive_deleted(db: Connection) -> list[str]:
+    """Return the statements that create the trigger of archive-on-delete again, if it is enabled.
+
+    The trigger uses no table of step 003, while nothing is held and archive-on-replace is off.
+    """
+    key = _state_key("archive-on-delete")
+    if not table_exists(db, "memory_state") or read_state(db, key) is None:
+        return []
+    return [
+        f"DROP TRIGGER IF EXISTS {ON_DELETE}",
+        archive_triggers(Archiving(deleted=True))[ON_DELETE],
+    ]
+
+
 def _triggers_with(feature: Feature) -> Collection[str]:
     """Return the triggers that depend on a feature; those that archive depend on each other.
 
@@ -190,11 +204,11 @@ def _expected_triggers(db: Connection) -> dict[str, str]:
     enabled = {
         feature for feature in get_args(Feature) if read_state(db, _state_key(feature)) is not None
     }
-    has_holds = bool(db.execute("SELECT 1 FROM memory_holds LIMIT 1").fetchone())
+    has_tables = table_exists(db, "memory_holds")  # not at an earlier step of the schema
     archiving = Archiving(
         deleted="archive-on-delete" in enabled,
-        replaced="archive-on-replace" in enabled,
-        held=has_holds,
+        replaced="archive-on-replace" in enabled and has_tables,
+        held=has_tables and bool(db.execute("SELECT 1 FROM memory_holds LIMIT 1").fetchone()),
     )
     return {
         "memctl_access_boost": ACCESS_BOOST.strip() if "access-boost" in enabled else "",
