@@ -16,11 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memctl import AgentMemory
+from memctl.storage.memory import MemoryType
 from memctl.storage.sqlite.database import open_database, transaction
 from memctl.storage.sqlite.features import Feature, enable, renew_triggers
 from memctl.storage.sqlite.migrate import migrate
-from tests.support.database import connect, rows
-from tests.support.program import NOW
+from tests.support.database import connect, insert_memory, rows
+from tests.support.program import NOW, Memctl
 from tests.support.properties import examples
 from tests.support.service import Service
 
@@ -54,7 +56,7 @@ class Mode(NamedTuple):
 
     def archives(self, feature: Feature, memory: Memory) -> bool:
         """Return whether a memory is archived when it is replaced, or deleted."""
-        return feature in self.features or self.held and is_held(memory)
+        return feature in self.features or (self.held and is_held(memory))
 
 
 def is_held(memory: Memory) -> bool:
@@ -400,3 +402,137 @@ def check_leftovers(db: sqlite3.Connection, outcome: Outcome, statement: Stateme
         assert left <= {memory[0] for memory in outcome.memories}
         if outcome.returned and len(statement.steps) == 1 and "DO UPDATE" not in statement.sql:
             assert not left
+
+
+REPLACED: tuple[Feature, ...] = ("archive-on-replace",)
+BOTH: tuple[Feature, ...] = ("archive-on-replace", "archive-on-delete")
+ARCHIVED = "agent_id, type, key, value, archived_reason"
+NAMES: tuple[str, MemoryType, str] = ("build_agent", "learning", "k")
+
+
+def enable_features(memctl: Memctl, features: Collection[Feature]) -> None:
+    """Enable some features."""
+    for feature in features:
+        memctl.ok("enable", feature)
+
+
+def archived(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """Return the archived memories, and check that each archiving has an event."""
+    of_memories = rows(db, "archived_memories", "agent_id, type, key, archived_reason")
+    events = db.execute(
+        "SELECT agent_id, type, key, json_extract(detail, '$.reason') FROM memory_events"
+        " WHERE event = 'memory:archived' ORDER BY event_id"
+    )
+    assert events.fetchall() == of_memories
+    return rows(db, "archived_memories", ARCHIVED)
+
+
+def test_an_update_of_name_and_value_archives_its_old_version_and_what_it_replaces(
+    db: sqlite3.Connection, migrated: Memctl, service: Service
+) -> None:
+    enable_features(migrated, REPLACED)
+    service.remember("build_agent", "learning", "old", "first")
+    service.remember("build_agent", "learning", "k", "in the way")
+
+    service.db.execute(
+        "UPDATE OR REPLACE agent_memory SET key = 'k', value = 'v' WHERE key = 'old'"
+    )
+
+    assert sorted(archived(db)) == [
+        (*NAMES, "in the way", "replaced"),
+        ("build_agent", "learning", "old", "first", "replaced"),
+    ]
+    assert rows(db, "agent_memory", "key, value") == [("k", "v")]
+
+
+def test_an_upsert_of_the_value_leaves_no_copy_behind(
+    db: sqlite3.Connection, migrated: Memctl, service: Service
+) -> None:
+    enable_features(migrated, REPLACED)
+    service.remember(*NAMES, "first")
+
+    service.db.execute(
+        "INSERT INTO agent_memory (id, agent_id, type, key, value)"
+        " VALUES ('i', 'build_agent', 'learning', 'k', 'second')"
+        " ON CONFLICT (agent_id, type, key) DO UPDATE SET value = excluded.value"
+    )
+
+    assert archived(db) == [(*NAMES, "first", "replaced")]
+    assert rows(db, "memory_replacements") == []
+
+
+@pytest.mark.parametrize("features", [REPLACED, BOTH], ids=["replace", "and delete"])
+@pytest.mark.parametrize("keep_replaced", [False, True], ids=["", "keep_replaced"])
+def test_the_api_archives_what_it_replaces_once(
+    db: sqlite3.Connection,
+    migrated: Memctl,
+    service: Service,
+    features: tuple[Feature, ...],
+    keep_replaced: bool,
+) -> None:
+    enable_features(migrated, features)
+
+    with AgentMemory(migrated.database) as memories:
+        for value in ("first", "second", "second", "third"):
+            memories.remember(*NAMES, value, keep_replaced=keep_replaced and value == "third")
+
+    assert archived(db) == [(*NAMES, "first", "replaced"), (*NAMES, "second", "replaced")]
+    assert rows(db, "memory_replacements") == []
+
+
+@pytest.mark.parametrize("features", [REPLACED, BOTH], ids=["replace", "and delete"])
+def test_memctl_archives_what_an_import_and_a_restore_replace_once(
+    db: sqlite3.Connection, migrated: Memctl, service: Service, features: tuple[Feature, ...]
+) -> None:
+    service.remember(*NAMES, "exported")
+    document = migrated.ok("export", "--all").out.encode()
+    enable_features(migrated, features)
+    service.remember(*NAMES, "newer")
+
+    migrated.ok("import", "--all", "--on-conflict", "replace", "-", given=document)
+    after_import = archived(db)
+    migrated.ok("restore", "--run", "1", "--on-conflict", "replace")
+
+    assert after_import == [(*NAMES, "exported", "replaced"), (*NAMES, "newer", "replaced")]
+    assert archived_values(db) == ["exported", "exported"]
+    assert rows(db, "agent_memory", "value") == [("newer",)]
+
+
+def archived_values(db: sqlite3.Connection) -> list[str]:
+    """Return the values in the archive."""
+    return [value for (value,) in rows(db, "archived_memories", "value")]
+
+
+def test_decay_and_accesses_archive_nothing(
+    db: sqlite3.Connection, migrated: Memctl, service: Service
+) -> None:
+    enable_features(migrated, (*BOTH, "access-boost", "access-counting"))
+    insert_memory(db, importance=9, idle_days=40)
+
+    migrated.ok("decay")
+    (memory,) = service.recall_all("build_agent")
+    service.recall(*(memory[column] for column in ("agent_id", "type", "key")))
+
+    ((importance,),) = rows(db, "agent_memory", "importance")
+    assert importance < 9
+    assert archived(db) == []
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    ["replace_begins", "replace_ends", "update_of_value", "rename_begins", "rename_ends"],
+)
+def test_a_check_finds_each_missing_trigger_and_creates_it_again(
+    db: sqlite3.Connection, migrated: Memctl, trigger: str
+) -> None:
+    enable_features(migrated, BOTH)
+    before = rows(db, "sqlite_schema", "name, sql")
+    db.execute(f"DROP TRIGGER memctl_{trigger}")
+
+    answer = migrated("check", "--json")
+    migrated("check", "--fix")
+
+    (finding,) = [found for found in answer.json["findings"] if "feature" in found["code"]]
+    assert finding["code"] == "feature_outdated"
+    assert finding["message"].startswith("archive-on-replace is enabled, but its triggers")
+    assert sorted(rows(db, "sqlite_schema", "name, sql")) == sorted(before)
