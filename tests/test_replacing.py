@@ -61,7 +61,7 @@ class Mode(NamedTuple):
 
 def is_held(memory: Memory) -> bool:
     """Return whether one of the two holds covers a memory."""
-    return memory["key"] == HELD_KEY or memory["id"] == HELD_ID.strip("'")
+    return memory["key"] == HELD_KEY or HELD_ID.strip("'") == memory["id"]
 
 
 MODES = {
