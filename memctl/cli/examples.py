@@ -81,8 +81,8 @@ EXAMPLES = {
             "memctl restore build_agent --reason expired --since 1d -n --list",
         ),
         Example(
-            "Show which version would come back",
-            "memctl restore build_agent --type learning --key toolchain -n --list || echo none",
+            "Preview going back to the last version of a memory",
+            "memctl restore build_agent --type learning --key k -n || echo none",
         ),
         Example(
             "Restore a memory for another 30 days",

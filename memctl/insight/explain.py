@@ -187,13 +187,15 @@ def explain(
 def _earlier_ids(
     active: ActiveMemory | None, copies: Sequence[StoredCopy], history: Sequence[EventRecord]
 ) -> list[str]:
-    """Return the ids that the memory had before, as the clients knew them, oldest first."""
+    """Return the ids that the active memory had before, as clients knew them, oldest first."""
+    if active is None:
+        return []
     found = [copy.original_id for copy in reversed(copies)]
     found += [event.memory_id for event in history]
     return [
         memory_id
         for memory_id in dict.fromkeys(found)
-        if memory_id is not None and memory_id != (active and active.id)
+        if memory_id is not None and memory_id != active.id
     ]
 
 
