@@ -260,6 +260,7 @@ def test_json_has_the_result_of_each_job(migrated: Memctl, remember: Callable[..
                 "job": "cleanup",
                 "run_id": 2,
                 "archived": 1,
+                "versions_pruned": 0,
                 "agents": {"build_agent": 1},
                 **common,
             },

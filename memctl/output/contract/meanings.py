@@ -141,6 +141,7 @@ MEANINGS = {
     "promoted": "Number of memories that were promoted",
     "merged": "Number of memories merged into entries of other agents' memories",
     "superseded": "Number of entries that a newer text has replaced",
+    "versions_pruned": "Number of replaced versions beyond keep_versions that were deleted",
     "pruned": "Number of archived memories that were permanently deleted",
     "kept_important": "Number of old memories kept because of their importance",
     "rows": "Number of rows",

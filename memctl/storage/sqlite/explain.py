@@ -56,7 +56,7 @@ READ_ARCHIVED = f"""
         {unix_seconds("archived_at")}, {original_id("archived_memories")}
     FROM archived_memories
     WHERE {OF_NAME}
-    ORDER BY archive_id DESC
+    ORDER BY archived_at DESC, archive_id DESC
 """
 
 
