@@ -206,5 +206,6 @@ def _list_columns(row: str) -> str:
 
 def _replaced_columns(row: str) -> str:
     """Return the kept columns of a row that NEW has replaced, and whose id it may have taken."""
-    taken = f"iif({row}.id IS NEW.id, {renamed(f'{row}.id', SUFFIX)}, {row}.id)"
+    renamed_id = renamed(f"{row}.id", SUFFIX)
+    taken = f"CASE WHEN {row}.id IS NEW.id THEN {renamed_id} ELSE {row}.id END"
     return ", ".join(taken if column == "id" else f"{row}.{column}" for column in KEPT_FIELDS)

@@ -137,7 +137,10 @@ def _replaced_versions(rows: Rows) -> str:
 
 
 def _beyond(kept: str) -> str:
-    """Return SQL that is true for the replaced versions of a memory beyond the newest."""
+    """Return SQL that is true for the replaced versions of a memory beyond the newest.
+
+    The memories that have too many are found in the index, if archive-on-replace was ever enabled.
+    """
     return f"""
         archive_id IN (
             SELECT archive_id
@@ -146,7 +149,12 @@ def _beyond(kept: str) -> str:
                     PARTITION BY agent_id, type, key ORDER BY archived_at DESC, archive_id DESC
                 ) AS age
                 FROM archived_memories
-                WHERE archived_reason = 'replaced' AND {OF_AGENT}
+                WHERE archived_reason = 'replaced' AND (agent_id, type, key) IN (
+                    SELECT agent_id, type, key FROM archived_memories
+                    WHERE archived_reason = 'replaced' AND {OF_AGENT}
+                    GROUP BY agent_id, type, key
+                    HAVING count(*) > {kept}
+                )
             )
             WHERE age > {kept}
         )
