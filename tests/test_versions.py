@@ -24,6 +24,7 @@ from tests.support.configurations import (
     documents,
 )
 from tests.support.database import connect, insert_memory, rows
+from tests.support.kills import copy_at, killed_before, one_of_each_kind, program_at
 from tests.support.program import NOW, Answer, Memctl
 from tests.support.service import Service
 
@@ -185,3 +186,51 @@ def test_without_a_number_every_version_stays(db: sqlite3.Connection, migrated: 
     migrated.ok("cleanup")
 
     assert len(rows(db, "archived_memories")) == 5
+
+
+def test_a_cleanup_killed_before_a_step_deletes_only_excess_versions_each_with_its_event(
+    tmp_path: Path, template: Memctl
+) -> None:
+    with closing(connect(template.database)) as db:
+        for number in range(20):
+            archive_version(
+                db, Stored(b"build_agent", "learning", f"k{number % 2}", 20, "replaced")
+            )
+        everything = rows(db, "archived_memories", "archive_id")
+    configuration = tmp_path / "memctl.toml"
+    configuration.write_text("[archive]\nkeep_versions = 2\n")
+    words = ("cleanup", "--config", str(configuration))
+    steps = one_of_each_kind(copy_at(tmp_path / "recorded", template), words)
+
+    for memctl in killed_before(steps, template, words, tmp_path):
+        with closing(connect(memctl.database)) as db:
+            left = rows(db, "archived_memories", "archive_id")
+            assert left[-4:] == everything[-4:]
+            assert len(rows(db, "memory_events")) == len(everything) - len(left)
+            memctl.ok(*words)
+            assert rows(db, "archived_memories", "archive_id") == everything[-4:]
+            assert len(rows(db, "memory_events")) == len(everything) - 4
+
+
+def test_the_restore_of_a_version_killed_before_a_step_keeps_every_version(
+    tmp_path: Path, template: Memctl
+) -> None:
+    with closing(connect(template.database)) as db:
+        for minutes in range(3):
+            archive_version(db, Stored(b"build_agent", "learning", "k", minutes, "replaced"))
+        insert_memory(db, key="k")
+    words = ("restore", "build_agent", "--type", "learning", "--key", "k", "--version", "1")
+    steps = one_of_each_kind(copy_at(tmp_path / "recorded", template), words)
+
+    for memctl in killed_before(steps, template, words, tmp_path):
+        with closing(connect(memctl.database)) as db:
+            assert len(rows(db, "agent_memory")) == 1
+            assert len(rows(db, "archived_memories")) == 3
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Memctl:
+    """The program, pointed at a migrated database to copy."""
+    memctl = program_at(tmp_path / "template")
+    memctl.ok("migrate")
+    return memctl

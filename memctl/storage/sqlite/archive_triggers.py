@@ -11,8 +11,8 @@ https://www.sqlite.org/lang_conflict.html
 The copies of a statement that ignored the conflict, or failed without a rollback, stay until the
 next one: nothing fires after it. They are never archived.
 
-SQLite compiles the triggers again with each statement that is prepared, which costs more than
-their execution. So each is one statement where two would be easier to read.
+SQLite compiles the triggers again with each statement that is prepared, which costs more than their
+execution: they have as few statements as possible.
 """
 
 from collections.abc import Mapping
