@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks import PROGRAM
 from benchmarks import features as feature_costs
+from benchmarks import replacing as replacing_costs
 from benchmarks.calls import pairs, percentile, time_calls
 from benchmarks.database import NOW, build, copy, prove, write_texts
 from memctl import AgentMemory
@@ -138,6 +139,11 @@ def growth(folder: Path) -> None:
 def features(folder: Path) -> None:
     """The cost of the service's own calls with memctl's columns, and with its features enabled."""
     feature_costs.measure(folder, show)
+
+
+def replacing(folder: Path) -> None:
+    """The cost of archive-on-replace, and of a hold, for the service's `remember`."""
+    replacing_costs.measure(folder, show)
 
 
 def backups(folder: Path) -> None:
@@ -335,6 +341,7 @@ MEASUREMENTS: dict[str, Callable[[Path], None]] = {
     "start": start,
     "growth": growth,
     "features": features,
+    "replacing": replacing,
     "backups": backups,
     "insight": insight,
     "search": search,

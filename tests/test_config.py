@@ -23,6 +23,7 @@ DEFAULTS: list[tuple[str, Any]] = [
     ("decay.since", None),
     ("prune.retention_days", 90),
     ("prune.protected_importance", 8.0),
+    ("archive.keep_versions", None),
     ("promote.importance", 8.0),
     ("promote.accesses", 5),
     ("promote.age_days", 14),
@@ -423,6 +424,7 @@ def test_a_new_file_changes_no_value_and_has_every_key(memctl: Memctl, file: Pat
         "hooks.start": ["/usr/local/bin/memctl-start"],
         "hooks.success": ["/usr/local/bin/memctl-done"],
         "hooks.failure": ["/usr/local/bin/memctl-failed"],
+        "archive.keep_versions": 100,
         "heartbeat.url": "https://hc-ping.com/your-uuid",
         "report.directory": "reports",
     }
@@ -433,7 +435,7 @@ def test_a_new_file_changes_no_value_and_has_every_key(memctl: Memctl, file: Pat
 def test_the_policies_in_a_new_file_are_valid_when_uncommented(memctl: Memctl, file: Path) -> None:
     memctl.ok("config", "init")
 
-    _, example = file.read_text(encoding="utf-8").split("[decay] or [prune].\n#\n")
+    _, example = file.read_text(encoding="utf-8").split("the table for all memories.\n#\n")
     policies = tomllib.loads(example.replace("# ", "").replace("#", ""))
 
     assert policies == {

@@ -226,6 +226,7 @@ def test_the_full_explanation_of_an_active_memory(db: sqlite3.Connection, migrat
         "key": "toolchain",
         "state": "active",
         "policy": ["decay", "prune"],
+        "earlier_ids": [],
         "active": {
             "id": "m-1",
             "importance": 9,

@@ -261,6 +261,7 @@ def test_json_has_the_result_of_each_job(migrated: Memctl, remember: Callable[..
                 "run_id": 2,
                 "archived": 1,
                 "held": 0,
+                "versions_pruned": 0,
                 "agents": {"build_agent": 1},
                 **common,
             },

@@ -39,6 +39,7 @@ FLOORS = (
     {"demo"},
     {"output"},
     {"insight", "documents", "agent_memory"},
+    {"usual_memories"},
     {"jobs"},
     {"config"},
     {"storage"},

@@ -81,6 +81,10 @@ EXAMPLES = {
             "memctl restore build_agent --reason expired --since 1d -n --list",
         ),
         Example(
+            "Preview going back to the last version of a memory",
+            "memctl restore build_agent --type learning --key k -n || echo none",
+        ),
+        Example(
             "Restore a memory for another 30 days",
             "memctl restore build_agent m-1 --expires-in 30d",
         ),
@@ -159,6 +163,11 @@ EXAMPLES = {
     ),
     "runs": (Example("List failed runs", "memctl runs --status failed --table"),),
     "explain": (Example("Explain a memory", "memctl explain build_agent learning toolchain"),),
+    "history": (
+        Example(
+            "List the versions of a memory", "memctl history build_agent learning toolchain --table"
+        ),
+    ),
     "check": (
         Example("Check for problems", "memctl check"),
         Example("Check from a monitoring system", "memctl check --nagios"),

@@ -35,6 +35,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "events": ("events",),
         "runs": ("runs",),
         "explain": ("explain",),
+        "history": ("history",),
         "check": ("check",),
     },
     "Optional features": {"features": ("enable", "disable")},

@@ -15,7 +15,7 @@ JOBS = {"job": 0, "status": 0, "started_at": 0, "run_id": 0, "duration_ms": 1, "
 FEATURE_STATES = {
     "on": "on since {since}",
     "outdated": "on, but created by another version of memctl: run `memctl enable {feature}`",
-    "missing": "enabled since {since}, but its trigger is missing: run `memctl enable {feature}`",
+    "missing": "enabled since {since}, but its triggers are missing: run `memctl enable {feature}`",
 }
 
 

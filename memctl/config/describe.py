@@ -26,9 +26,9 @@ HEADING = """\
 """
 
 POLICIES = """\
-# All keys of [decay] and [prune] can also be set for a type, for an agent, and for a type of an
-# agent. Each key is resolved separately: a type of an agent takes precedence over the agent, the
-# agent over the type, and the type over [decay] or [prune].
+# All keys of [decay], [prune] and [archive] can also be set for a type, for an agent, and for a
+# type of an agent. Each key is resolved separately: a type of an agent takes precedence over the
+# agent, the agent over the type, and the type over the table for all memories.
 #
 # [decay.types.context]
 # grace_days = 1

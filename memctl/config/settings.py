@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from memctl.config.jobs import JOBS, Every
 from memctl.config.policies import (
     AlertPolicy,
+    ArchivePolicy,
     CheckPolicy,
     DecayPolicy,
     Hooks,
@@ -36,6 +37,7 @@ class Settings(NamedTuple):
     state: Path | None = None  # the directory for what cannot be kept in the database
     decay: DecayPolicy = DecayPolicy()
     prune: PrunePolicy = PrunePolicy()
+    archive: ArchivePolicy = ArchivePolicy()
     promote: PromotePolicy = PromotePolicy()
     alerts: AlertPolicy = AlertPolicy()
     check: CheckPolicy = CheckPolicy()
@@ -78,6 +80,7 @@ def load_settings(
     return settings._replace(
         decay=configured.decay_policy(),
         prune=configured.prune_policy(),
+        archive=configured.archive_policy(),
         promote=configured.promote.policy(),
         alerts=configured.alerts.policy(),
         check=configured.check.policy(),

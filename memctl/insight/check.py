@@ -140,11 +140,11 @@ def _find_in_schema(db: Connection) -> Iterator[Finding]:
 def _find_in_features(db: Connection, policies: CheckPolicies) -> Iterator[Finding]:
     for feature in read_features(db):
         if feature.state in ("outdated", "missing"):
-            problem = "is missing" if feature.state == "missing" else "is outdated"
+            problem = "are missing" if feature.state == "missing" else "are outdated"
             yield Finding(
                 "warning",
                 f"feature_{feature.state}",
-                f"{feature.feature} is enabled, but its trigger {problem}",
+                f"{feature.feature} is enabled, but its triggers {problem}",
                 f"run `memctl enable {feature.feature}`",
                 fix=f"enable {feature.feature} again",
             )

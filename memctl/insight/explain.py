@@ -125,6 +125,7 @@ class Explanation:
     key: str
     state: State
     policy: list[str]  # the tables of the configuration that apply to it
+    earlier_ids: list[str]  # of versions that clients have replaced or deleted, oldest first
     active: ActiveMemory | None
     archived: list[ArchivedCopy]
     history: list[EventRecord]
@@ -159,13 +160,12 @@ def explain(
         held = policies.of(agent, type_)
         stored = read_active(db, agent, type_, key)
         active = stored and _active_memory(db, stored, type_, held, now=now)
-        archived = [
-            _archived_copy(copy, held.prune) for copy in read_archived(db, agent, type_, key)
-        ]
+        copies = read_archived(db, agent, type_, key)
+        archived = [_archived_copy(copy, held.prune) for copy in copies]
         holds = holds_on(db, agent, type_, key, now=now)
         history = read_events(db, EventFilter(agent=agent, type=type_, key=key), after=0, limit=-1)
     if not (active or archived or history):
-        raise _unknown_name(db, agent, type_, key)
+        raise unknown_name(db, agent, type_, key)
     state: State = "active" if active else "archived" if archived else "gone"
     if state == "gone" and history[-1].event == "memory:pruned":
         state = "pruned"
@@ -176,11 +176,27 @@ def explain(
         key=key,
         state=state,
         policy=policies.tables(agent, type_),
+        earlier_ids=_earlier_ids(active, copies, history),
         active=active,
         archived=archived,
         history=history,
         holds=holds,
     )
+
+
+def _earlier_ids(
+    active: ActiveMemory | None, copies: Sequence[StoredCopy], history: Sequence[EventRecord]
+) -> list[str]:
+    """Return the ids that the active memory had before, as clients knew them, oldest first."""
+    if active is None:
+        return []
+    found = [copy.original_id for copy in reversed(copies)]
+    found += [event.memory_id for event in history]
+    return [
+        memory_id
+        for memory_id in dict.fromkeys(found)
+        if memory_id is not None and memory_id != active.id
+    ]
 
 
 def _find_by_id(db: Connection, agent: str, memory_id: str) -> tuple[str, str]:
@@ -198,7 +214,7 @@ def _find_by_id(db: Connection, agent: str, memory_id: str) -> tuple[str, str]:
     )
 
 
-def _unknown_name(db: Connection, agent: str, type_: str, key: str) -> NotFoundError:
+def unknown_name(db: Connection, agent: str, type_: str, key: str) -> NotFoundError:
     """Return the error for a name without a trace, with the name that was probably meant."""
     require_agent(db, agent)
     known = read_names(db, agent, limit=MOST_NAMES)

@@ -1,6 +1,6 @@
 """The explanation of a memory as names and sentences."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from memctl.config.policies import DecayPolicy
@@ -14,6 +14,8 @@ from memctl.insight.explain import (
     Retention,
 )
 from memctl.storage.sqlite.holding import HoldRecord
+
+MOST_IDS = 3  # that are shown
 
 STATES = {
     "active": "active",
@@ -33,11 +35,20 @@ def explanation_facts(explanation: Explanation, policies: Policies) -> dict[str,
         facts["policy"] = ", ".join(explanation.policy)
     for number, hold in enumerate(explanation.holds, 1):
         facts["held" if number == 1 else f"held, {number}"] = _hold(hold)
+    if explanation.earlier_ids:
+        facts["earlier ids"] = _some(explanation.earlier_ids)
     if explanation.active:
         facts |= dict(_of_active(explanation.active, policies))
     for copy in explanation.archived:
         facts[f"copy {copy.archive_id}"] = _of_copy(copy, policies)
     return facts
+
+
+def _some(ids: Sequence[str]) -> str:
+    """Return the newest of some ids."""
+    shown = ", ".join(f"'{memory_id}'" for memory_id in ids[-MOST_IDS:])
+    left = len(ids) - MOST_IDS
+    return f"{shown}, and {left:,} older" if left > 0 else shown
 
 
 def _of_active(memory: ActiveMemory, policies: Policies) -> Iterator[tuple[str, object]]:

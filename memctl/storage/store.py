@@ -324,6 +324,17 @@ class Store(Protocol):
     def archived(self, which: ArchiveFilter, *, now: datetime) -> ArchivedMemories:
         """Return the archived memories that a filter selects."""
 
+    def archived_version(self, agent: str, type: str, key: str, number: int | None) -> int:
+        """Return the archive id of a version, by default the newest.
+
+        Raises NotFoundError if there is none.
+        """
+
+    def excess_versions(
+        self, policy: PolicyValues, *, agent: str | None, now: datetime, run_id: int | None
+    ) -> Change:
+        """Return what deletes the replaced versions of each memory beyond the policy's number."""
+
     def old(
         self, policy: RetentionValues, last: RetentionValues, *, agent: str | None, now: datetime
     ) -> OldMemories:

@@ -44,6 +44,7 @@ COMMANDS: dict[str, Words] = {
     "events": ("events",),
     "runs": ("runs",),
     "explain": ("explain", "build_agent", "active"),
+    "history": ("history", "build_agent", "learning", "k"),
     "check": ("check", "-q"),
     "enable": ("enable", "access-boost"),
     "disable": ("disable", "access-boost"),
@@ -86,6 +87,7 @@ READING = (
     "events",
     "runs",
     "explain",
+    "history",
     "check",
     "schedule",
 )

@@ -25,6 +25,7 @@ from memctl.output.contract.health import (
     CheckDocument,
     StatusDocument,
 )
+from memctl.output.contract.history import DiffDocument, VersionLine
 from memctl.output.contract.holds import HoldDocument, ReleaseDocument
 from memctl.output.contract.jobs import (
     ArchiveCounts,
@@ -141,6 +142,7 @@ COMMANDS: dict[str, Any] = {
     "events": list[EventLine],
     "runs": list[RunLine],
     "explain": ExplainDocument,
+    "history": list[VersionLine] | DiffDocument,
     "check": CheckDocument | OnDatabases[CheckDocument],
     "enable": FeatureDocument,
     "disable": FeatureDocument,

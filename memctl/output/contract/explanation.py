@@ -85,6 +85,7 @@ class ExplainDocument(Document):
     key: StoredText
     state: Literal["active", "archived", "pruned", "gone"]
     policy: list[str]
+    earlier_ids: list[StoredText]
     active: ExplainedMemory | None
     archived: list[ExplainedCopy]
     history: list[EventLine]

@@ -50,6 +50,7 @@ class CleanupCounts(JobCounts):
 
     archived: int
     held: int
+    versions_pruned: int
 
 
 class DecayCounts(JobCounts):
