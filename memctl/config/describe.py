@@ -26,9 +26,9 @@ HEADING = """\
 """
 
 POLICIES = """\
-# All keys of [decay] and [prune] can also be set for a type, for an agent, and for a type of an
-# agent. Each key is resolved separately: a type of an agent takes precedence over the agent, the
-# agent over the type, and the type over [decay] or [prune].
+# All keys of [decay], [prune] and [quota] can also be set for an agent, those of [decay] and [prune]
+# also for a type, and for a type of an agent. Each key is resolved separately: a type of an agent
+# takes precedence over the agent, the agent over the type, and the type over [decay] or [prune].
 #
 # [decay.types.context]
 # grace_days = 1
@@ -38,6 +38,9 @@ POLICIES = """\
 #
 # [agents."qa_agent".decay.types.context]
 # grace_days = 3
+#
+# [agents."qa_agent".quota]
+# memories = 5000
 """
 
 

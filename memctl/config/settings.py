@@ -13,6 +13,7 @@ from memctl.config.policies import (
     Hooks,
     PromotePolicy,
     PrunePolicy,
+    QuotaPolicy,
     ReportPolicy,
 )
 from memctl.errors import MemctlError, UsageError
@@ -36,6 +37,7 @@ class Settings(NamedTuple):
     state: Path | None = None  # the directory for what cannot be kept in the database
     decay: DecayPolicy = DecayPolicy()
     prune: PrunePolicy = PrunePolicy()
+    quota: QuotaPolicy = QuotaPolicy()
     promote: PromotePolicy = PromotePolicy()
     alerts: AlertPolicy = AlertPolicy()
     check: CheckPolicy = CheckPolicy()
@@ -78,6 +80,7 @@ def load_settings(
     return settings._replace(
         decay=configured.decay_policy(),
         prune=configured.prune_policy(),
+        quota=configured.quota_policy(),
         promote=configured.promote.policy(),
         alerts=configured.alerts.policy(),
         check=configured.check.policy(),

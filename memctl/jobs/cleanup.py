@@ -1,4 +1,4 @@
-"""Expiry: archives memories that have expired.
+"""Expiry: archives memories that have expired, then those beyond the quota of their agent.
 
 A memory has expired if its `expires_at`, in any format, is before the cutoff. A value that is not a
 time never expires.
@@ -6,22 +6,45 @@ time never expires.
 
 from dataclasses import dataclass
 
+from memctl.config.policies import QuotaPolicy
+from memctl.errors import counted
 from memctl.jobs.engine import JobContext, JobResult
+from memctl.jobs.quota import archive_excess
+
+NO_QUOTA = QuotaPolicy()
 
 
 @dataclass(frozen=True, kw_only=True)
 class CleanupResult(JobResult):
-    """How many memories had expired and were archived."""
+    """How many memories had expired or were beyond a quota, and were archived."""
 
     archived: int
+    over_quota: int
+    held_over_quota: int  # agents whose held memories alone are beyond it
+
+    @property
+    def remark(self) -> str | None:
+        """What the quota did."""
+        parts = [f"{self.over_quota:,} beyond the quota"] if self.over_quota else []
+        if self.held_over_quota:
+            agents = counted(self.held_over_quota, "agent")
+            parts.append(f"held memories alone are beyond the quota of {agents}")
+        return "; ".join(parts) or None
 
 
-def cleanup(run: JobContext, *, agent: str | None = None) -> CleanupResult:
-    """Archive the memories of one agent or of all that expired before the cutoff.
+def cleanup(
+    run: JobContext, policy: QuotaPolicy = NO_QUOTA, *, agent: str | None = None
+) -> CleanupResult:
+    """Archive the memories of one agent or of all that expired before the cutoff, then the excess.
 
     Raises NotFoundError for an agent without memories.
     """
     run.store.require_agent(agent)
     expired = run.store.expired(agent=agent, now=run.now, run_id=run.run_id)
     tally = run.apply_in_batches(expired, doing="archiving")
-    return CleanupResult(archived=tally.count, tally=tally)
+    archived = tally.count
+    excess, held = archive_excess(run, policy, agent=agent)
+    tally.include(excess)
+    return CleanupResult(
+        archived=archived, over_quota=excess.count, held_over_quota=len(held), tally=tally
+    )

@@ -129,7 +129,9 @@ def job_sentence(report: JobReport[JobResult]) -> str:
 def memory_ranks(records: Sequence[Mapping[str, object]]) -> Ranks:
     """Return the ranks of the fields of memories that a job changes, and of what it changes."""
     ranks = {"job": 0, "key": 0, "why": 0, "id": 1, "agent_id": 1, "outcome": 2, "type": 4}
-    ranks |= dict.fromkeys(("decayed", "expires_at", "archived_at"), 1)  # why it is listed
+    ranks |= dict.fromkeys(
+        ("decayed", "expires_at", "archived_at", "archived_reason"), 1
+    )  # why it is listed
     names = dict.fromkeys(name for record in records for name in record)
     return {name: ranks.get(name, 3) for name in names}
 

@@ -131,6 +131,8 @@ MEANINGS = {
     "promoted": "Number of memories that were promoted",
     "merged": "Number of memories merged into entries of other agents' memories",
     "superseded": "Number of entries that a newer text has replaced",
+    "over_quota": "Number of memories beyond the quota of their agent that were archived",
+    "held_over_quota": "Number of agents whose held memories alone are beyond their quota",
     "pruned": "Number of archived memories that were permanently deleted",
     "kept_important": "Number of old memories kept because of their importance",
     "rows": "Number of rows",

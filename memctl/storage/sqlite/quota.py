@@ -1,0 +1,313 @@
+"""The queries of the quota: which memories an agent has beyond it, the least valuable first.
+
+Value is importance, then the time since the last access, then the order of writing. What is not
+known keeps a memory longest: an importance that is not a number, then a time that cannot be read.
+Expired memories do not count, because cleanup archives them first. Held ones count, but stay.
+"""
+
+import json
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from sqlite3 import Connection
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from memctl.storage.rows import AffectedMemory
+from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
+from memctl.storage.sqlite.archiving import archive_rows
+from memctl.storage.sqlite.database import one_view, temporary_tables
+from memctl.storage.sqlite.decay import IDLE_SINCE
+from memctl.storage.sqlite.figures import BYTES
+from memctl.storage.sqlite.holds import held_parameter, is_held
+from memctl.storage.sqlite.policies import policy_sql
+from memctl.storage.sqlite.times import is_before
+from memctl.storage.sqlite.triggers import require_equal_counts
+from memctl.storage.times import to_unix
+
+if TYPE_CHECKING:  # importing the protocols would slow down every start
+    from memctl.storage.policies import QuotaValues
+
+IS_HELD = is_held("agent_memory")
+COUNTS = f"({is_before('expires_at', ':now')} AND NOT {IS_HELD}) IS NOT TRUE"
+IDLE = f"min(:now, {IDLE_SINCE})"
+
+# Agents with a quota, and what they have. `known_rows` also has memories that do not count.
+AGENTS = """
+    CREATE TABLE IF NOT EXISTS temp.quota_agents (
+        number INTEGER PRIMARY KEY,
+        of_agent TEXT,
+        known_rows INTEGER,
+        newest_row INTEGER,
+        memories INTEGER,
+        bytes INTEGER,
+        largest INTEGER,
+        held_memories INTEGER,
+        held_bytes INTEGER,
+        most_memories INTEGER, -- the quota. NULL: unlimited
+        most_bytes INTEGER
+    )
+"""
+
+# What is to be archived, and what its place depends on.
+PLAN = """
+    CREATE TABLE IF NOT EXISTS temp.quota_plan (
+        place INTEGER PRIMARY KEY,
+        memory_row INTEGER UNIQUE,
+        agent_number INTEGER,
+        importance_then,
+        idle_then INTEGER,
+        bytes_then INTEGER
+    )
+"""
+
+
+class QuotaSql(NamedTuple):
+    """A quota as SQL: its two keys, the agents that have one, and the bytes of a memory."""
+
+    most_memories: str
+    most_bytes: str
+    source: str
+    bytes: str
+    parameters: dict[str, Any]
+
+
+def quota_sql(
+    db: Connection, policy: "QuotaValues", *, agent: str | None, now: datetime
+) -> QuotaSql:
+    """Return a quota for queries on this connection."""
+    memories = policy_sql(db, policy, "memories", name="quota_memories")
+    bytes_ = policy_sql(db, policy, "bytes", name="quota_bytes")
+    is_general = policy.memories is not None or policy.bytes is not None
+    of_some = "agent_id IN (SELECT for_agent FROM temp.policy_overrides WHERE name GLOB 'quota_*')"
+    limits_bytes = policy.bytes is not None or bytes_.depends
+    return QuotaSql(
+        most_memories=memories.sql,
+        most_bytes=bytes_.sql,
+        source="NOT INDEXED WHERE TRUE" if is_general else f"WHERE {of_some}",
+        bytes=BYTES if limits_bytes else "0",  # values are not read without need
+        parameters={
+            **memories.parameters,
+            **bytes_.parameters,
+            **held_parameter(now),
+            **agent_parameter(agent),
+            "now": to_unix(now),
+        },
+    )
+
+
+def agents_with_quota(sql: QuotaSql) -> str:
+    """Return SQL that fills `quota_agents` with the agents that have a quota, and their totals."""
+    return f"""
+        INSERT INTO temp.quota_agents (
+            of_agent, known_rows, newest_row, memories, bytes, largest, held_memories, held_bytes,
+            most_memories, most_bytes
+        )
+        SELECT agent_id, count(*), max(memory_row), sum(counts), sum(counts * bytes),
+            max(bytes), sum(held), sum(held * bytes), {sql.most_memories}, {sql.most_bytes}
+        FROM (
+            SELECT agent_id, rowid AS memory_row, {COUNTS} AS counts, {IS_HELD} AS held,
+                {sql.bytes} AS bytes
+            FROM agent_memory {sql.source} AND {OF_AGENT}
+            LIMIT -1
+        )
+        GROUP BY agent_id
+    """
+
+
+ONLY_BEYOND = """
+    DELETE FROM temp.quota_agents
+    WHERE (memories > most_memories OR bytes > most_bytes) IS NOT TRUE
+"""
+
+
+def ranked_memories(sql: QuotaSql) -> str:
+    """Return SQL for the memories of these agents that may be archived, and what goes before each.
+
+    The window needs no more than the columns of the order: whole values would be sorted otherwise.
+    """
+    return f"""
+        SELECT *,
+            row_number() OVER by_value - 1 AS memories_before,
+            ifnull(
+                sum(bytes_now) OVER (by_value ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0
+            ) AS bytes_before
+        FROM (
+            SELECT agent_memory.rowid AS memory_row, number, importance, {IDLE} AS idle_since,
+                {sql.bytes} AS bytes_now, memories, bytes, most_memories, most_bytes
+            FROM temp.quota_agents CROSS JOIN agent_memory ON agent_id = of_agent
+            WHERE {COUNTS} AND NOT {IS_HELD}
+            LIMIT -1
+        )
+        WINDOW by_value AS (
+            PARTITION BY number
+            ORDER BY typeof(importance) NOT IN ('integer', 'real'),
+                iif(typeof(importance) IN ('integer', 'real'), importance, NULL),
+                idle_since IS NULL, idle_since, memory_row
+        )
+    """
+
+
+# Each memory is beyond the quota until enough before it are archived.
+IS_BEYOND = """(
+    memories - memories_before > most_memories OR bytes - bytes_before > most_bytes
+)"""
+
+
+def make_plan(sql: QuotaSql) -> str:
+    """Return SQL that fills `quota_plan` with the memories that are beyond the quota, in order."""
+    return f"""
+        INSERT INTO temp.quota_plan
+            (memory_row, agent_number, importance_then, idle_then, bytes_then)
+        SELECT memory_row, number, importance, idle_since, bytes_now
+        FROM ({ranked_memories(sql)})
+        WHERE {IS_BEYOND}
+        ORDER BY number, memories_before
+    """
+
+
+PLANNED = """
+    SELECT memory_row, id, agent_id, type, key, importance, last_accessed, 'quota'
+    FROM temp.quota_plan CROSS JOIN agent_memory ON agent_memory.rowid = memory_row
+    ORDER BY place
+"""
+
+
+def planned_and_unchanged(sql: QuotaSql) -> str:
+    """Return SQL for the memories of a batch that have kept their place, in order."""
+    return f"""
+        SELECT memory_row, id, agent_id, type, key, importance, last_accessed, 'quota',
+            agent_number, bytes_then
+        FROM temp.quota_plan CROSS JOIN agent_memory ON agent_memory.rowid = memory_row
+        WHERE memory_row IN (SELECT value FROM json_each(:rowids))
+            AND importance IS importance_then AND {IDLE} IS idle_then
+            AND {sql.bytes} = bytes_then AND {COUNTS} AND NOT {IS_HELD}
+        ORDER BY place
+    """
+
+
+# Quick, because the entries of the index on agents have the row, too.
+COUNT_KNOWN_ROWS = """
+    SELECT count(*) FROM agent_memory
+    WHERE agent_id = (SELECT of_agent FROM temp.quota_agents WHERE number = :number)
+        AND rowid <= :newest_row
+"""
+
+BEYOND_BY_HOLDS = """
+    SELECT of_agent FROM temp.quota_agents
+    WHERE held_memories > most_memories OR held_bytes > most_bytes
+    ORDER BY of_agent
+"""
+
+
+@dataclass
+class _Agent:
+    """What is left of an agent's memories, as far as the search knew them."""
+
+    number: int
+    known_rows: int
+    newest_row: int
+    memories: int
+    bytes: int
+    largest: int
+    most_memories: int | None
+    most_bytes: int | None
+
+    def is_beyond(self, gone: int) -> bool:
+        """Return whether more must be archived, although some rows are gone meanwhile.
+
+        Which these are is unknown.
+        """
+        memories, bytes_ = self.memories - gone, self.bytes - gone * self.largest
+        return bool(
+            (self.most_memories is not None and memories > self.most_memories)
+            or (self.most_bytes is not None and bytes_ > self.most_bytes)
+        )
+
+
+class SqliteQuotaExcess:
+    """What agents have beyond their quota; see `storage.store.QuotaExcess`.
+
+    The search ranks all memories of an agent, which takes too long for the write lock. A batch
+    checks that its own memories have kept their rank, and counts how many known ones are gone. One
+    that was read, written again or added meanwhile leaves the others beyond the quota. So a batch
+    archives what a new search would find, or less.
+    """
+
+    def __init__(
+        self,
+        db: Connection,
+        policy: "QuotaValues",
+        *,
+        agent: str | None,
+        now: datetime,
+        run_id: int | None,
+    ) -> None:
+        self._db = db
+        self._sql = quota_sql(db, policy, agent=agent, now=now)
+        self._now = now
+        self._run_id = run_id
+        self._agents: dict[int, _Agent] = {}
+
+    def memories(self) -> Iterator[AffectedMemory]:
+        self._search()
+        for row in self._db.execute(PLANNED):
+            yield _affected(row)
+
+    def find(self) -> "array[int]":
+        self._search()
+        found = self._db.execute("SELECT memory_row FROM temp.quota_plan ORDER BY place")
+        return array("q", (row for (row,) in found))
+
+    def apply(self, batch: str) -> Sequence[AffectedMemory]:
+        unchanged = self._db.execute(
+            planned_and_unchanged(self._sql), {**self._sql.parameters, "rowids": batch}
+        ).fetchall()
+        gone: dict[int, int] = {}
+        chosen = []
+        for *memory, number, bytes_ in unchanged:
+            agent = self._agents[number]
+            if number not in gone:
+                gone[number] = agent.known_rows - self._count_known_rows(agent)
+            if agent.is_beyond(gone[number]):
+                chosen.append(_affected(memory))
+                agent.known_rows -= 1
+                agent.memories -= 1
+                agent.bytes -= bytes_
+        rowids = json.dumps([memory.rowid for memory in chosen])
+        archived = archive_rows(
+            self._db, rowids, reason="quota", now=self._now, run_id=self._run_id
+        )
+        require_equal_counts(self._db, due=len(chosen), changed=archived)
+        return chosen
+
+    def beyond_by_holds(self) -> list[str]:
+        return [agent for (agent,) in self._db.execute(BEYOND_BY_HOLDS)]
+
+    def _search(self) -> None:
+        """Rank the memories of the agents that are beyond their quota; takes no write lock."""
+        with temporary_tables(self._db), one_view(self._db):
+            fill_agents(self._db, self._sql)
+            self._db.execute(ONLY_BEYOND)
+            self._db.execute(PLAN)
+            self._db.execute("DELETE FROM temp.quota_plan")
+            self._db.execute(make_plan(self._sql), self._sql.parameters)
+        columns = ", ".join(field.name for field in fields(_Agent))
+        found = self._db.execute(f"SELECT {columns} FROM temp.quota_agents")
+        self._agents = {row[0]: _Agent(*row) for row in found}
+
+    def _count_known_rows(self, agent: _Agent) -> int:
+        of_agent = {"number": agent.number, "newest_row": agent.newest_row}
+        return int(self._db.execute(COUNT_KNOWN_ROWS, of_agent).fetchone()[0])
+
+
+def fill_agents(db: Connection, sql: QuotaSql) -> None:
+    """Fill `quota_agents`; in a `temporary_tables` block."""
+    db.execute(AGENTS)
+    db.execute("DELETE FROM temp.quota_agents")
+    db.execute(agents_with_quota(sql), sql.parameters)
+
+
+def _affected(row: Sequence[Any]) -> AffectedMemory:
+    names = ("importance", "last_accessed", "archived_reason")
+    return AffectedMemory._make((*row[:5], names, tuple(row[5:8])))
