@@ -26,9 +26,9 @@ HEADING = """\
 """
 
 POLICIES = """\
-# All keys of [decay], [prune] and [quota] can also be set for an agent, those of [decay] and [prune]
-# also for a type, and for a type of an agent. Each key is resolved separately: a type of an agent
-# takes precedence over the agent, the agent over the type, and the type over [decay] or [prune].
+# All keys of [quota], [decay] and [prune] can also be set for an agent, those of the last two also
+# for a type, and for a type of an agent. Each key is resolved separately: a type of an agent takes
+# precedence over the agent, the agent over the type, and the type over [decay] or [prune].
 #
 # [decay.types.context]
 # grace_days = 1

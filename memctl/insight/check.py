@@ -79,7 +79,7 @@ def check(
     Without `every_memory`, those that read all memories are left out; the others take a few
     milliseconds.
     """
-    database = database_size(path)
+    database = database_size(db, path)
     progress.phase("reading the whole file" if depth else "reading")
     findings = [*_find_in_file(db, database.wal_bytes, depth), *_find_in_schema(db)]
     progress.phase("checking memories")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from memctl.errors import counted
+from memctl.errors import counted, readable_bytes
 from memctl.jobs.engine import JobReport, JobResult
 from memctl.output.fields import Ranks
 from memctl.output.messages import Message
@@ -14,6 +14,7 @@ from memctl.storage.times import to_text
 # The result of each job, and of its preview. `{archived:memory}` is a number with its noun.
 SENTENCES = {
     "archive": ("archived {archived:memory}", "would archive {archived:memory}"),
+    "compact": ("freed {freed_bytes:bytes}", "would free {freed_bytes:bytes}"),
     "cleanup": ("archived {archived:expired memory}", "would archive {archived:expired memory}"),
     "decay": (
         "lowered the importance of {decayed:idle memory}",
@@ -48,9 +49,11 @@ SENTENCES = {
 
 
 class _Count(int):
-    """A number in a sentence, printed with the noun that its format names."""
+    """A number in a sentence, printed with the noun that its format names, or as a size."""
 
     def __format__(self, noun: str) -> str:
+        if noun == "bytes":
+            return readable_bytes(int(self))
         return counted(int(self), noun) if noun else f"{int(self):,}"
 
 

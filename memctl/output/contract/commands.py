@@ -71,6 +71,7 @@ from memctl.output.contract.signals import (
     AlertDocument,
     HookDocument,
 )
+from memctl.output.contract.space import CompactDocument
 
 
 class CleanupDocument(Document, CleanupCounts):
@@ -115,6 +116,7 @@ COMMANDS: dict[str, Any] = {
     "migrate": MigrateDocument | list[Step],
     "rollback": RollbackDocument,
     "status": StatusDocument,
+    "compact": CompactDocument,
     "run": RunDocument | OnDatabases[RunDocument],
     "cleanup": CleanupDocument | PausedDocument,
     "decay": DecayDocument | PausedDocument,
