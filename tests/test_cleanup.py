@@ -78,6 +78,7 @@ def test_the_json_result_has_all_its_fields(migrated: Memctl, remember: Callable
         "archived": 3,
         "over_quota": 0,
         "held_over_quota": 0,
+        "held": 0,
         "remaining": 0,
         "agents": {"build_agent": 1, "qa_agent": 2},
     }
@@ -133,7 +134,7 @@ def test_the_run_is_recorded_in_the_ledger(
             "cleanup",
             "2026-11-22T09:43:58Z",
             "ok",
-            '{"archived": 1, "over_quota": 0, "held_over_quota": 0}',
+            '{"archived": 1, "over_quota": 0, "held_over_quota": 0, "held": 0}',
             None,
         )
     ]

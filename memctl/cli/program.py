@@ -29,6 +29,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Jobs": {"jobs": ("run", *JOBS)},
     "Archive": {"archive": ("archived", "archive", "restore")},
+    "Holds": {"hold": ("hold", "release", "holds")},
     "Memories": {
         "memories": ("remember", "recall", "list", "forget", "summary"),
         "search": ("search", "agents"),

@@ -1,26 +1,31 @@
 """Expiry: archives memories that have expired, then those beyond the quota of their agent.
 
 A memory has expired if its `expires_at`, in any format, is before the cutoff. A value that is not a
-time never expires.
+time never expires. A memory that is held stays active until the hold ends.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from memctl.config.policies import QuotaPolicy
 from memctl.errors import counted
 from memctl.jobs.engine import JobContext, JobResult
 from memctl.jobs.quota import archive_excess
 
+if TYPE_CHECKING:  # importing the protocols would slow down every start
+    from memctl.storage.store import Batches
+
 NO_QUOTA = QuotaPolicy()
 
 
 @dataclass(frozen=True, kw_only=True)
 class CleanupResult(JobResult):
-    """How many memories had expired or were beyond a quota, and were archived."""
+    """How many memories had expired or were beyond a quota, and how many of these are held."""
 
     archived: int
     over_quota: int
     held_over_quota: int  # agents whose held memories alone are beyond it
+    held: int
 
     @property
     def remark(self) -> str | None:
@@ -37,14 +42,28 @@ def cleanup(
 ) -> CleanupResult:
     """Archive the memories of one agent or of all that expired before the cutoff, then the excess.
 
+    Unless it is for one agent, the holds whose time has passed are deleted, too.
     Raises NotFoundError for an agent without memories.
     """
     run.store.require_agent(agent)
     expired = run.store.expired(agent=agent, now=run.now, run_id=run.run_id)
     tally = run.apply_in_batches(expired, doing="archiving")
     archived = tally.count
-    excess, held = archive_excess(run, policy, agent=agent)
+    excess, beyond_by_holds = archive_excess(run, policy, agent=agent)
     tally.include(excess)
+    if run.batches and agent is None:
+        _delete_ended_holds(run, run.batches)
     return CleanupResult(
-        archived=archived, over_quota=excess.count, held_over_quota=len(held), tally=tally
+        archived=archived,
+        over_quota=excess.count,
+        held_over_quota=len(beyond_by_holds),
+        held=tally.held,
+        tally=tally,
     )
+
+
+def _delete_ended_holds(run: JobContext, batches: "Batches") -> None:
+    holds = run.store.holds
+    ended = holds.ended(now=run.now)
+    if ended:
+        batches.apply_at_once(lambda: holds.release(ended, now=run.now, run_id=run.run_id))

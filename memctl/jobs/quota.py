@@ -27,6 +27,7 @@ def archive_excess(
     excess = run.store.quota_excess(policy, agent=agent, now=run.now, run_id=run.run_id)
     for _ in range(MOST_SEARCHES):
         part = run.apply_in_batches(excess, doing="archiving", policy=policy)
+        tally.held = 0  # the last search knows all of them
         tally.include(part)
         if part.remaining or not part.changed_meanwhile:
             break

@@ -52,12 +52,14 @@ class CleanupCounts(JobCounts):
     archived: int
     over_quota: int
     held_over_quota: int
+    held: int
 
 
 class DecayCounts(JobCounts):
     """The counts of decay."""
 
     decayed: int
+    held: int
 
 
 class PromoteCounts(JobCounts):
@@ -79,6 +81,7 @@ class PruneCounts(JobCounts):
 
     pruned: int
     kept_important: int
+    held: int
 
 
 class ArchiveCounts(JobCounts):
@@ -87,6 +90,7 @@ class ArchiveCounts(JobCounts):
     archived: int
     in_use: int
     gone: int
+    held: int
 
 
 class RestoreCounts(JobCounts):
@@ -95,6 +99,7 @@ class RestoreCounts(JobCounts):
     restored: int
     skipped: int
     replaced: int
+    held: int
 
 
 class SectionCounts(TypedDict):
@@ -104,6 +109,7 @@ class SectionCounts(TypedDict):
     unchanged: int
     skipped: int
     replaced: int
+    held: int
 
 
 class ImportCounts(JobCounts):
@@ -112,6 +118,7 @@ class ImportCounts(JobCounts):
     active: SectionCounts
     archived: SectionCounts
     promotions: SectionCounts
+    holds: SectionCounts
     foreign_ids: int
     expired: int
     unknown_types: int

@@ -19,7 +19,7 @@ from memctl.storage.sqlite.archiving import archive_rows
 from memctl.storage.sqlite.database import one_view, temporary_tables
 from memctl.storage.sqlite.decay import IDLE_SINCE
 from memctl.storage.sqlite.figures import BYTES
-from memctl.storage.sqlite.holds import held_parameter, is_held
+from memctl.storage.sqlite.holds import has_holds, held_parameter, is_held
 from memctl.storage.sqlite.policies import policy_sql
 from memctl.storage.sqlite.times import is_before
 from memctl.storage.sqlite.triggers import require_equal_counts
@@ -29,7 +29,8 @@ if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.policies import QuotaValues
 
 IS_HELD = is_held("agent_memory")
-COUNTS = f"({is_before('expires_at', ':now')} AND NOT {IS_HELD}) IS NOT TRUE"
+IS_EXPIRED = f"ifnull({is_before('expires_at', ':now')}, FALSE)"
+COUNTS = f"NOT ({IS_EXPIRED} AND NOT {IS_HELD})"
 IDLE = f"min(:now, {IDLE_SINCE})"
 
 # Agents with a quota, and what they have. `known_rows` also has memories that do not count.
@@ -121,7 +122,7 @@ ONLY_BEYOND = """
 """
 
 
-def ranked_memories(sql: QuotaSql) -> str:
+def ranked_memories(sql: QuotaSql, condition: str = f"NOT {IS_HELD}") -> str:
     """Return SQL for the memories of these agents that may be archived, and what goes before each.
 
     The window needs no more than the columns of the order: whole values would be sorted otherwise.
@@ -136,7 +137,7 @@ def ranked_memories(sql: QuotaSql) -> str:
             SELECT agent_memory.rowid AS memory_row, number, importance, {IDLE} AS idle_since,
                 {sql.bytes} AS bytes_now, memories, bytes, most_memories, most_bytes
             FROM temp.quota_agents CROSS JOIN agent_memory ON agent_id = of_agent
-            WHERE {COUNTS} AND NOT {IS_HELD}
+            WHERE {COUNTS} AND {condition}
             LIMIT -1
         )
         WINDOW by_value AS (
@@ -162,6 +163,21 @@ def make_plan(sql: QuotaSql) -> str:
         SELECT memory_row, number, importance, idle_since, bytes_now
         FROM ({ranked_memories(sql)})
         WHERE {IS_BEYOND}
+        ORDER BY number, memories_before
+    """
+
+
+def beyond_but_held(sql: QuotaSql) -> str:
+    """Return SQL for the memories that would be archived if none were held, but are held.
+
+    Expired ones are left by cleanup for another reason.
+    """
+    return f"""
+        SELECT agent_memory.rowid, id, agent_id, type, key, agent_memory.importance, last_accessed,
+            'quota'
+        FROM ({ranked_memories(sql, "TRUE")}) AS ranked
+            CROSS JOIN agent_memory ON agent_memory.rowid = memory_row
+        WHERE {IS_BEYOND} AND {IS_HELD} AND NOT {IS_EXPIRED}
         ORDER BY number, memories_before
     """
 
@@ -253,6 +269,14 @@ class SqliteQuotaExcess:
         self._search()
         for row in self._db.execute(PLANNED):
             yield _affected(row)
+
+    def held(self) -> Iterator[AffectedMemory]:
+        if has_holds(self._db):
+            with temporary_tables(self._db), one_view(self._db):
+                fill_agents(self._db, self._sql)
+                self._db.execute(ONLY_BEYOND)
+                held = self._db.execute(beyond_but_held(self._sql), self._sql.parameters).fetchall()
+            yield from map(_affected, held)
 
     def find(self) -> "array[int]":
         self._search()

@@ -22,6 +22,7 @@ from memctl.storage.sqlite.backup import (
 from memctl.storage.sqlite.backup_copy import opened_backup
 from memctl.storage.sqlite.database import count_rows, table_exists, transaction
 from memctl.storage.sqlite.features import statements_to_archive_deleted
+from memctl.storage.sqlite.holds import require_no_holds
 from memctl.storage.sqlite.identity import STEP_WITH_STATE
 from memctl.storage.sqlite.migrations import Applied
 from memctl.storage.sqlite.rehearsal import rehearse
@@ -97,7 +98,7 @@ def roll_back(
     `confirmed` is false.
     """
     present = migrations.applied(db)
-    steps = find_steps(db, to=to)
+    steps = find_steps(db, to=to, now=now)
     if not steps:
         return RollbackResult(str(path), _last(present, to), [], None)
     leaving = _leaving(db, steps)
@@ -109,6 +110,7 @@ def roll_back(
     try:
         with transaction(db):
             _refuse_to_lose_memories(db, steps)
+            require_no_holds(db, [record.version for record in steps], now=now)
             if leaving.archived:
                 _require_same_archive(db, copy)
             for record, script in zip(steps, _scripts(db, steps, present), strict=True):
@@ -133,7 +135,7 @@ def roll_back(
 def preview_rollback(db: Connection, path: Path, *, now: datetime, to: int) -> RollbackPreview:
     """Return what `roll_back` would do; read-only. Raises the same errors, except to confirm."""
     present = migrations.applied(db)
-    steps = find_steps(db, to=to)
+    steps = find_steps(db, to=to, now=now)
     leaving = _leaving(db, steps)
     scripts = _scripts(db, steps, present)
     reason = _to_confirm(db, steps, leaving)
@@ -169,10 +171,11 @@ def preview_rollback(db: Connection, path: Path, *, now: datetime, to: int) -> R
     )
 
 
-def find_steps(db: Connection, *, to: int) -> list[Applied]:
+def find_steps(db: Connection, *, to: int, now: datetime) -> list[Applied]:
     """Return the applied steps above version `to`, the newest first, after checking the database.
 
-    Raises UsageError if there is no such version, and RefusedError if memories would be lost.
+    Raises UsageError if there is no such version, and RefusedError if memories would be lost
+    or if there are holds, which need the archive and a table of their own.
     """
     migrations.pending(db)  # raises SchemaError for a changed or newer schema
     present = migrations.applied(db)
@@ -183,6 +186,7 @@ def find_steps(db: Connection, *, to: int) -> list[Applied]:
         )
     steps = [record for record in reversed(present) if record.version > to]
     _refuse_to_lose_memories(db, steps)
+    require_no_holds(db, [record.version for record in steps], now=now)
     return steps
 
 
