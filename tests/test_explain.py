@@ -267,6 +267,7 @@ def test_the_full_explanation_of_an_active_memory(db: sqlite3.Connection, migrat
         },
         "archived": [],
         "history": [],
+        "holds": [],
     }
 
 

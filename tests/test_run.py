@@ -262,6 +262,7 @@ def test_json_has_the_result_of_each_job(migrated: Memctl, remember: Callable[..
                 "archived": 1,
                 "over_quota": 0,
                 "held_over_quota": 0,
+                "held": 0,
                 "agents": {"build_agent": 1},
                 **common,
             },
@@ -281,6 +282,7 @@ def test_json_has_the_result_of_each_job(migrated: Memctl, remember: Callable[..
                 "run_id": 5,
                 "pruned": 0,
                 "kept_important": 0,
+                "held": 0,
                 "agents": {},
                 **common,
             },
@@ -303,7 +305,8 @@ def test_a_preview_lists_what_is_due_and_changes_nothing(
     assert not lock.exists()
     assert answer == Answer(
         0,
-        "job      id                                    agent        type      key  expires   reason\n"
+        "job      id                                    agent        type      key  expires "
+        "  reason\n"
         f"cleanup  {memory}  build_agent  learning  k    24 h ago  expired\n"
         "job    id                                    agent        type      key  importance"
         "  decayed\n"
