@@ -66,13 +66,17 @@ def read_space(db: Connection) -> Space:
 
 
 TREES = "SELECT name FROM sqlite_schema WHERE rootpage > 0"
-GAPS = "SELECT ifnull(sum(unused), 0) FROM dbstat WHERE name = ? AND pagetype <> 'overflow'"
+GAPS = """
+    SELECT iif(count(*) > 1, sum(unused), 0) FROM dbstat
+    WHERE name = ? AND pagetype <> 'overflow'
+"""
 
 
 def read_gaps(db: Connection) -> int | None:
     """Return the unused bytes within pages; None if this SQLite cannot tell.
 
-    Reads the whole file, one table or index after the other, so that no read takes long.
+    A table or index of one page cannot become smaller. Reads the whole file, but one table or index
+    after the other, so that no read takes long.
     """
     try:
         trees = db.execute(TREES).fetchall()
