@@ -90,6 +90,7 @@ def read_gaps(db: Connection) -> int | None:
 def give_back(db: Connection, batches: "Batches", pages: int) -> None:
     """Give back free pages in steps; what is done when it is interrupted stays done.
 
+    A step is so fast that it could otherwise be over before a waiting program is noticed.
     Python ends a pragma without a result after its first page, so that each page takes a call.
     """
 
@@ -97,7 +98,7 @@ def give_back(db: Connection, batches: "Batches", pages: int) -> None:
         for _ in json.loads(batch):
             db.execute("PRAGMA incremental_vacuum(1)")
 
-    batches.apply(range(pages), change, doing="giving back free pages")
+    batches.apply(range(pages), change, doing="giving back free pages", shared=True)
 
 
 NEWEST_USE = f"""
