@@ -16,7 +16,7 @@ from memctl.config.policies import Override, QuotaPolicy
 from memctl.jobs.cleanup import CleanupResult, cleanup
 from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.storage.sqlite.database import open_database
-from memctl.storage.sqlite.quota import SqliteQuotaExcess
+from memctl.storage.sqlite.quota_excess import SqliteQuotaExcess
 from tests.support.database import connect, insert_memory, rows, text_of
 from tests.support.program import NOW, Memctl
 from tests.support.properties import examples
@@ -228,6 +228,65 @@ def test_the_run_is_undone_by_its_number(
     assert answer.err.startswith("cleanup: archived 1 expired memory; 3 beyond the quota; run 1")
     assert restored == 4
     assert sorted(left(db)) == ["0", "1", "2", "3", "4", "expired"]
+
+
+def test_explain_tells_which_memories_the_next_cleanup_archives(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    for key, importance in (("low", 1), ("middle", 2), ("high", 3), ("held", 1)):
+        remember(key=key, importance=importance, value="v")
+    hold(db, type="learning", key="held")
+    file = configure(migrated, "[quota]\nmemories = 3\nbytes = 1000\n")
+
+    def quota_of(key: str) -> Any:
+        words = ("explain", "build_agent", "learning", key, "--config", str(file))
+        text = migrated.ok(*words).out
+        lines = [" ".join(line.split()) for line in text.splitlines() if line[:6] == "quota "]
+        return migrated.ok(*words, "--json").json["active"]["quota"], lines
+
+    usage = {"memories": 4, "bytes": 21, "most_memories": 3, "most_bytes": 1000}
+    assert quota_of("low") == (
+        {**usage, "before": 0, "is_beyond": True},
+        ["quota the next cleanup archives it: its agent has 4 of 3 memories and 21 B of 1.0 kB"],
+    )
+    assert quota_of("high") == (
+        {**usage, "before": 2, "is_beyond": False},
+        ["quota its agent has 4 of 3 memories and 21 B of 1.0 kB; less valuable memories: 2"],
+    )
+    assert quota_of("held") == (None, [])
+
+
+def test_check_finds_agents_that_stay_beyond_their_quota(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    for key in ("one", "two", "three"):
+        remember(key=key, value="v")
+    file = configure(migrated, "[quota]\nmemories = 1\n[agents.build_agent.quota]\nbytes = 5\n")
+    codes = ("over_quota", "held_over_quota")
+
+    def found(memctl: Memctl) -> list[str]:
+        findings = memctl("check", "--config", str(file), "--json").json["findings"]
+        return [finding["message"] for finding in findings if finding["code"] in codes]
+
+    unscheduled = found(migrated)
+    hold(db, type="learning", key="one")
+    hold(db, type="learning", key="two")
+    migrated.ok("cleanup", "--config", str(file))
+    scheduled = found(migrated)
+    overdue = found(migrated.at(NOW + timedelta(days=3)))
+
+    held = (
+        "agents whose held memories alone are beyond their quota: 1, the first 'build_agent' with"
+        " 2 memories, 8 bytes"
+    )
+    assert unscheduled == [
+        "agents beyond their quota: 1, the first 'build_agent' with 3 memories, 14 bytes"
+    ]
+    assert scheduled == [held]
+    assert overdue == [
+        "agents beyond their quota: 1, the first 'build_agent' with 2 memories, 8 bytes",
+        held,
+    ]
 
 
 def test_held_memories_count_but_stay(

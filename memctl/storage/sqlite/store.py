@@ -105,7 +105,7 @@ class SqliteStore:
         now: datetime,
         run_id: int | None,
     ) -> "store.QuotaExcess":
-        from memctl.storage.sqlite.quota import SqliteQuotaExcess
+        from memctl.storage.sqlite.quota_excess import SqliteQuotaExcess
 
         return SqliteQuotaExcess(self._db, policy, agent=agent, now=now, run_id=run_id)
 
