@@ -75,7 +75,10 @@ def _send_heartbeat(url: str | None, *, failed: bool) -> None:
 
 
 def cleanup(call: GlobalOptions, job: JobOptions, agent: AgentOption = None) -> None:
-    """Archive expired memories."""
+    """Archive expired memories, then the least valuable ones beyond a quota.
+
+    [quota] in the configuration limits the active memories of each agent.
+    """
     _perform("cleanup", call, job, agent=agent)
 
 
