@@ -46,8 +46,8 @@ EXAMPLES = {
     "compact": (
         Example("Show how much smaller the file would become", "memctl compact --dry-run"),
         Example(
-            "Rewrite the file, so that it can be compacted in steps from then on",
-            "memctl compact --incremental",
+            "Rewrite it beside the service, so that later runs can work in steps",
+            "memctl compact --incremental --force",
         ),
     ),
     "run": (

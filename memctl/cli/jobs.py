@@ -75,9 +75,10 @@ def _send_heartbeat(url: str | None, *, failed: bool) -> None:
 
 
 def cleanup(call: GlobalOptions, job: JobOptions, agent: AgentOption = None) -> None:
-    """Archive expired memories, then the least valuable ones beyond a quota.
+    """Archive expired memories.
 
-    [quota] in the configuration limits the active memories of each agent.
+    Then, the least valuable ones of agents beyond their quota, which [quota] in the configuration
+    sets.
     """
     _perform("cleanup", call, job, agent=agent)
 
