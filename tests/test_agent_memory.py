@@ -402,7 +402,7 @@ def test_cleanup_is_exact_and_recorded_and_can_be_undone(
     assert counts == [2, 0]
     assert where(db) == {"agent_memory": ["later"], "archived_memories": ["toolchain", "k"]}
     assert rows(db, "memory_runs", "job, status, counts") == [
-        ("cleanup", "ok", '{"archived": 2, "held": 0}'),
+        ("cleanup", "ok", '{"archived": 2, "over_quota": 0, "held_over_quota": 0, "held": 0}'),
         ("cleanup", "ok", '{"archived": 0, "held": 0}'),
     ]
     migrated.ok("restore", "--run", "1")

@@ -18,6 +18,7 @@ from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.quota_excess import SqliteQuotaExcess
 from tests.support.database import connect, insert_memory, rows, text_of
+from tests.support.kills import copy_at, killed_before, one_of_each_kind
 from tests.support.program import NOW, Memctl
 from tests.support.properties import examples
 from tests.support.service import Service
@@ -542,6 +543,26 @@ def test_exactly_the_least_valuable_are_archived_in_any_number_of_runs(
     listed = {int(memory.key) for memory in previewed.tally.memories if "quota" in memory.details}
     assert {int(key) for key, reason in found if reason == "quota"} == expected
     assert listed == expected
+
+
+def test_nothing_is_lost_when_cleanup_is_killed(
+    tmp_path: Path, db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    for number in range(40):
+        insert_memory(db, key=f"{number}", importance=number % 7, idle_days=number % 5)
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    words = ("cleanup", "--config", str(configure(migrated, "[quota]\nmemories = 10\n")))
+    whole = copy_at(tmp_path / "whole", migrated)
+    whole.ok(*words)
+    steps = one_of_each_kind(copy_at(tmp_path / "counted", migrated), words)
+    (tmp_path / "killed").mkdir()
+
+    for memctl in killed_before(steps, migrated, words, tmp_path / "killed"):
+        with closing(connect(memctl.database)) as found, closing(connect(whole.database)) as other:
+            keys = [*rows(found, "agent_memory", "key"), *rows(found, "archived_memories", "key")]
+            assert len(keys) == len(set(keys)) == 40
+            memctl.ok(*words)
+            assert left(found) == left(other)
 
 
 def test_the_service_is_not_disturbed_by_the_tables_of_a_search(
