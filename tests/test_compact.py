@@ -275,7 +275,7 @@ def test_a_reader_delays_that_the_file_gets_shorter(path: Path, full: Memctl) ->
 
     assert answer.exit_code == 0
     assert (
-        "; a program that reads the database keeps the file from getting shorter: a later"
+        "; a program that uses the database keeps the file from getting shorter: a later"
         " checkpoint does that; run 1, " in answer.err
     )
     assert (still, path.stat().st_size < size - FREED / 2 * PAGE + 10 * PAGE) == (size, True)

@@ -43,7 +43,7 @@ class CompactResult(JobResult):
     free_bytes: int  # that are left in the file
     gap_bytes: int | None = None
     size_bytes: int  # of the file
-    shortened: bool = True  # false: a reader keeps the file from getting shorter until it ends
+    shortened: bool = True  # false: another program keeps the file from getting shorter yet
     estimated_ms: int | None = None
     needed_bytes: int | None = None
 
@@ -72,7 +72,7 @@ class CompactResult(JobResult):
         if self.shortened:
             return None
         return (
-            "a program that reads the database keeps the file from getting shorter: a later"
+            "a program that uses the database keeps the file from getting shorter: a later"
             " checkpoint does that"
         )
 
@@ -115,9 +115,8 @@ def compact(run: JobContext, *, incremental: bool = False) -> CompactResult:
             tally=JobTally(),
         )
     run.request.progress.phase("rewriting the file")
-    done = vacuum(run.store.sqlite, incremental=incremental)
-    run.batches.longest_lock_ms = done.stall_ms
-    return _result(run, "rewrite", space, shortened=done.is_truncated)
+    run.batches.longest_lock_ms = vacuum(run.store.sqlite, incremental=incremental).stall_ms
+    return _result(run, "rewrite", space)
 
 
 def _in_steps(run: JobContext, space: Space) -> CompactResult:
@@ -130,18 +129,17 @@ def _in_steps(run: JobContext, space: Space) -> CompactResult:
             tally=JobTally(),
         )
     give_back(run.store.sqlite, run.batches, space.free_pages)
-    after = read_space(run.store.sqlite)
-    return _result(run, "steps", space, shortened=is_shortened(run.request.database, after))
+    return _result(run, "steps", space)
 
 
-def _result(run: JobContext, method: Method, before: Space, *, shortened: bool) -> CompactResult:
+def _result(run: JobContext, method: Method, before: Space) -> CompactResult:
     after = read_space(run.store.sqlite)
     return CompactResult(
         method=method,
         freed_bytes=max(0, before.bytes - after.bytes),
         free_bytes=after.free_bytes,
         size_bytes=after.bytes,
-        shortened=shortened,
+        shortened=is_shortened(run.request.database, after),
         at_once=method == "rewrite",
         tally=JobTally(),
     )

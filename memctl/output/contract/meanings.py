@@ -40,7 +40,7 @@ MEANINGS = {
     "free_pages": "Number of free pages in the file",
     "free_bytes": "Size of the free pages in the file in bytes",
     "gap_bytes": "Unused bytes within pages, of which a rewrite frees a part; null if unknown",
-    "shortened": "Whether the file has its new size; a reader can delay that",
+    "shortened": "Whether the file has its new size; other programs can delay that",
     "estimated_ms": "About how long a rewrite would keep other programs from writing, or null",
     "needed_bytes": "Disk space that a rewrite needs, twice, for a while; or null",
     "wal_bytes": "Size of the write-ahead log in bytes",

@@ -144,5 +144,5 @@ def lack_of_space(db: Connection, path: Path, space: Space) -> str | None:
 
 
 def is_shortened(path: Path, space: Space) -> bool:
-    """Return whether the file has its new size: a reader of old content can prevent that."""
+    """Return whether the file has its new size: readers and writers can delay that."""
     return path.stat().st_size <= space.bytes
