@@ -248,12 +248,12 @@ def insight(folder: Path) -> None:
 
 
 def space(folder: Path) -> None:
-    """A file of 75 MB, half of it free: by VACUUM and in steps, with a writer and alone."""
+    """A file of 70 MB, half of it free: by VACUUM and in steps, with a writer and alone."""
     for mode, words in (("NONE", ["--force"]), ("INCREMENTAL", [])):
         original = folder / f"{mode}.db"
         build(original, memories=100_000, expired=0)
         with closing(sqlite3.connect(original, isolation_level=None)) as db:
-            db.execute("UPDATE agent_memory SET value = hex(randomblob(228))")
+            db.execute("UPDATE agent_memory SET value = hex(randomblob(210))")
             db.execute(f"PRAGMA auto_vacuum = {mode}")
             db.execute("VACUUM")
             db.execute("DELETE FROM agent_memory WHERE rowid <= 50000")
