@@ -23,8 +23,8 @@ def compact(
     """Give free pages of the database file back to the disk.
 
     In a file with auto_vacuum, in steps of about ten milliseconds beside the service. Any other
-    file is rewritten, and no program can write meanwhile: this is refused while one does, and for a
-    small gain; --force overrides both.
+    file is rewritten, and no program can write meanwhile: this is refused while one does, and not
+    done for a small gain; --force overrides both.
     """
     run_job(
         "compact",
