@@ -330,9 +330,9 @@ class AgentMemory(UsualMemories):
     def cleanup_expired(self) -> int:
         """Archive the expired memories of all agents, as `memctl cleanup`; return their number.
 
-        The run is recorded in the ledger and takes memctl's lock. While memctl is paused, nothing
-        is archived. Raises RefusedError if the clock is more than an hour behind the last run, or
-        far ahead of it.
+        Quotas, which the configuration sets, do not apply. The run is recorded in the ledger and
+        takes memctl's lock. While memctl is paused, nothing is archived. Raises RefusedError if the
+        clock is more than an hour behind the last run, or far ahead of it.
         """
         request = JobRequest(self._path, self._now(), lock_wait=self._lock_wait)
         with self._reading():

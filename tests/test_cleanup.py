@@ -76,6 +76,8 @@ def test_the_json_result_has_all_its_fields(migrated: Memctl, remember: Callable
         "dry_run": False,
         "cutoff": "2026-11-22T09:43:58Z",
         "archived": 3,
+        "over_quota": 0,
+        "held_over_quota": 0,
         "held": 0,
         "versions_pruned": 0,
         "remaining": 0,
@@ -133,7 +135,8 @@ def test_the_run_is_recorded_in_the_ledger(
             "cleanup",
             "2026-11-22T09:43:58Z",
             "ok",
-            '{"archived": 1, "held": 0, "versions_pruned": 0}',
+            '{"archived": 1, "over_quota": 0, "held_over_quota": 0, "held": 0,'
+            ' "versions_pruned": 0}',
             None,
         )
     ]

@@ -45,6 +45,8 @@ def test_a_json_log_reports_each_job_with_its_counts(
             "run_id": 1,
             "archived": 1,
             "versions_pruned": 0,
+            "over_quota": 0,
+            "held_over_quota": 0,
             "held": 0,
             "message": "cleanup: archived 1 expired memory",
             **common,

@@ -108,7 +108,7 @@ def test_exactly_the_oldest_versions_beyond_the_number_are_deleted_unless_they_a
     policy = Configuration.model_validate(document).archive_policy()
 
     def work(run: JobContext) -> Any:
-        return cleanup(run, policy)
+        return cleanup(run, archive=policy)
 
     with closing(connect(database)) as db:
         for table in ("archived_memories", "memory_events"):

@@ -43,6 +43,13 @@ EXAMPLES = {
         Example("Return to the table that the service created", "memctl rollback --to 1 --yes"),
     ),
     "status": (Example("Show the state of the database", "memctl status"),),
+    "compact": (
+        Example("Show how much smaller the file would become", "memctl compact --dry-run"),
+        Example(
+            "Rewrite it beside the service, so that later runs can work in steps",
+            "memctl compact --incremental --force",
+        ),
+    ),
     "run": (
         Example("Show which jobs are due, and what they would do", "memctl run --dry-run"),
         Example("Run them, and report skipped jobs", "memctl run --verbose"),

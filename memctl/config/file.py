@@ -29,6 +29,7 @@ from memctl.config.policies import (
     Override,
     PromotePolicy,
     PrunePolicy,
+    QuotaPolicy,
     dotted,
 )
 from memctl.config.sections import (
@@ -147,12 +148,31 @@ class ArchiveSection(ArchiveTable):
 PolicySection = DecaySection | PruneSection | ArchiveSection
 
 
+class QuotaSection(Section):
+    """`[quota]`"""
+
+    memories: int | None = Field(
+        None, gt=0, description="maximum number of active memories per agent", examples=[1000]
+    )
+    bytes: int | None = Field(
+        None,
+        gt=0,
+        description="maximum bytes of their keys, values and metadata",
+        examples=[10_000_000],
+    )
+
+    def policy_keys(self) -> dict[str, Any]:
+        """Return the keys that the table sets, as fields of QuotaPolicy."""
+        return self.model_dump(exclude_unset=True)
+
+
 class AgentSection(Section):
     """`[agents."NAME"]`"""
 
     decay: DecaySection = DecaySection.model_construct()
     prune: PruneSection = PruneSection.model_construct()
     archive: ArchiveSection = ArchiveSection.model_construct()
+    quota: QuotaSection = QuotaSection.model_construct()
 
 
 class PromoteSection(Section):
@@ -212,6 +232,7 @@ class Configuration(Section):
     decay: DecaySection = DecaySection.model_construct()
     prune: PruneSection = PruneSection.model_construct()
     archive: ArchiveSection = ArchiveSection.model_construct()
+    quota: QuotaSection = QuotaSection.model_construct()
     promote: PromoteSection = PromoteSection.model_construct()
     alerts: AlertsSection = AlertsSection.model_construct()
     hooks: HooksSection = HooksSection.model_construct()
@@ -244,6 +265,15 @@ class Configuration(Section):
         sections = {agent: tables.archive for agent, tables in self.agents.items()}
         overrides = _overrides(self.archive, sections)
         return ArchivePolicy(**self.archive.policy_keys(), overrides=tuple(overrides))
+
+    def quota_policy(self) -> QuotaPolicy:
+        """Return the quotas of the file."""
+        overrides = [
+            Override(key, value, agent)
+            for agent, tables in self.agents.items()
+            for key, value in tables.quota.policy_keys().items()
+        ]
+        return QuotaPolicy(**self.quota.policy_keys(), overrides=tuple(overrides))
 
 
 class Problem(NamedTuple):

@@ -14,6 +14,7 @@ from memctl.config.policies import (
     Hooks,
     PromotePolicy,
     PrunePolicy,
+    QuotaPolicy,
     ReportPolicy,
 )
 from memctl.errors import MemctlError, UsageError
@@ -38,6 +39,7 @@ class Settings(NamedTuple):
     decay: DecayPolicy = DecayPolicy()
     prune: PrunePolicy = PrunePolicy()
     archive: ArchivePolicy = ArchivePolicy()
+    quota: QuotaPolicy = QuotaPolicy()
     promote: PromotePolicy = PromotePolicy()
     alerts: AlertPolicy = AlertPolicy()
     check: CheckPolicy = CheckPolicy()
@@ -81,6 +83,7 @@ def load_settings(
         decay=configured.decay_policy(),
         prune=configured.prune_policy(),
         archive=configured.archive_policy(),
+        quota=configured.quota_policy(),
         promote=configured.promote.policy(),
         alerts=configured.alerts.policy(),
         check=configured.check.policy(),

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from memctl.config.policies import DecayPolicy
-from memctl.errors import counted
+from memctl.errors import counted, readable_bytes
 from memctl.insight.explain import (
     ActiveMemory,
     ArchivedCopy,
     Condition,
     Explanation,
     Policies,
+    Quota,
     Retention,
 )
 from memctl.storage.sqlite.holding import HoldRecord
@@ -73,6 +74,8 @@ def _of_active(memory: ActiveMemory, policies: Policies) -> Iterator[tuple[str, 
     if fading.floor_at:
         yield "at the floor", f"{fading.floor_at}, if it is not read"
     yield "expires", _expiry(memory)
+    if memory.quota:
+        yield "quota", _quota(memory.quota)
     if memory.retention:
         yield "pruned", f"its copy in the archive {_retention(memory.retention, protected)}"
     yield "promotion", _promotion(memory)
@@ -115,6 +118,18 @@ def _expiry(memory: ActiveMemory) -> str:
     if expiry.state == "expired":
         return f"{moment}: the next cleanup archives it"
     return f"{moment}: the first cleanup after that archives it"
+
+
+def _quota(quota: Quota) -> str:
+    used = []
+    if quota.most_memories is not None:
+        used.append(f"{quota.memories:,} of {counted(quota.most_memories, 'memory')}")
+    if quota.most_bytes is not None:
+        used.append(f"{readable_bytes(quota.bytes)} of {readable_bytes(quota.most_bytes)}")
+    has = f"its agent has {' and '.join(used)}"
+    if quota.is_beyond:
+        return f"the next cleanup archives it: {has}"
+    return f"{has}; less valuable memories: {quota.less_valuable:,}"
 
 
 def _promotion(memory: ActiveMemory) -> str:

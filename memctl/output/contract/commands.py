@@ -74,6 +74,7 @@ from memctl.output.contract.signals import (
     AlertDocument,
     HookDocument,
 )
+from memctl.output.contract.space import CompactDocument
 
 
 class CleanupDocument(Document, CleanupCounts):
@@ -118,6 +119,7 @@ COMMANDS: dict[str, Any] = {
     "migrate": MigrateDocument | list[Step],
     "rollback": RollbackDocument,
     "status": StatusDocument,
+    "compact": CompactDocument,
     "run": RunDocument | OnDatabases[RunDocument],
     "cleanup": CleanupDocument | PausedDocument,
     "decay": DecayDocument | PausedDocument,

@@ -97,6 +97,18 @@ class SqliteStore:
 
         return self._archiving(select_expired(agent=agent, now=now), "expired", now, run_id)
 
+    def quota_excess(
+        self,
+        policy: "policies.QuotaValues",
+        *,
+        agent: str | None,
+        now: datetime,
+        run_id: int | None,
+    ) -> "store.QuotaExcess":
+        from memctl.storage.sqlite.quota_excess import SqliteQuotaExcess
+
+        return SqliteQuotaExcess(self._db, policy, agent=agent, now=now, run_id=run_id)
+
     def named(
         self, agent: str, ids: Sequence[str], *, now: datetime, run_id: int | None
     ) -> "store.Change":
