@@ -40,7 +40,7 @@ def receipt_document(
             "is_complete": done.is_clean,
             "files_searched": [file.name for file in done.files],
             "bytes_checked": done.bytes_checked,
-            "free_pages": done.free_pages,
+            "overwritten_pages": done.free_pages,
             "log_truncated": done.log_truncated,
             "vacuum_ms": None if done.vacuum_ms is None else round(done.vacuum_ms, 1),
             "longest_lock_ms": round(done.longest_lock_ms, 1),

@@ -14,7 +14,7 @@ class Overwriting(TypedDict):
     is_complete: bool
     files_searched: list[str]
     bytes_checked: int
-    free_pages: int
+    overwritten_pages: int
     log_truncated: bool
     vacuum_ms: float | None
     longest_lock_ms: float
