@@ -25,10 +25,12 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "Database": {"migrate": ("migrate", "rollback"), "status": ("status",)},
     "Jobs": {"jobs": ("run", *JOBS)},
     "Archive": {"archive": ("archived", "archive", "restore")},
+    "Holds": {"hold": ("hold", "release", "holds")},
     "Memories": {
         "memories": ("remember", "recall", "list", "forget", "summary"),
         "search": ("search", "agents"),
     },
+    "Erasure": {"redact": ("redact",)},
     "Metrics and reports": {"metrics": ("metrics",), "report": ("report",)},
     "History and checks": {
         "events": ("events",),

@@ -15,8 +15,9 @@ from memctl.config.policies import AlertPolicy, CheckPolicy
 from memctl.errors import SchemaError
 from memctl.insight.check_jobs import find_in_jobs, find_in_numbers
 from memctl.insight.check_memories import find_in_memories
+from memctl.insight.check_secrets import MemoryWithSecrets
 from memctl.insight.check_timestamps import find_in_timestamps
-from memctl.insight.findings import SEVERITIES, Finding
+from memctl.insight.findings import Finding, by_severity
 from memctl.insight.metrics import DatabaseSize, database_size
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.spool import Failure
@@ -25,7 +26,7 @@ from memctl.storage.sqlite.alerts import count_memories
 from memctl.storage.sqlite.backup_list import STAMP
 from memctl.storage.sqlite.checks import find_damage, journal_mode
 from memctl.storage.sqlite.database import Connection, table_exists
-from memctl.storage.sqlite.features import read_features
+from memctl.storage.sqlite.features import hold_triggers_state, read_features
 from memctl.storage.sqlite.locking import is_memctl_running
 from memctl.storage.sqlite.manifests import manifest_path, read_manifest
 from memctl.storage.sqlite.service_events import service_events_obstacle
@@ -57,6 +58,7 @@ class CheckResult:
     depth: Depth | None
     memories: int | None  # None: tables are missing
     database: DatabaseSize
+    secrets: Sequence[MemoryWithSecrets] | None = None  # None: not searched for
 
     def count(self, severity: str) -> int:
         """Return the number of findings of a severity."""
@@ -95,7 +97,7 @@ def check(
         findings += find_in_jobs(db, path, policies.check, now=now, spooled=spooled)
     findings += _find_in_backups(path, policies.check, now=now)
     return CheckResult(
-        findings=sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)),
+        findings=by_severity(findings),
         depth=depth,
         memories=memories,
         database=database,
@@ -148,6 +150,16 @@ def _find_in_features(db: Connection, policies: CheckPolicies) -> Iterator[Findi
                 f"run `memctl enable {feature.feature}`",
                 fix=f"enable {feature.feature} again",
             )
+    hold_triggers = hold_triggers_state(db)
+    if hold_triggers in ("outdated", "missing"):
+        yield Finding(
+            "warning",
+            "hold_triggers",
+            f"memories are held, but a trigger that archives what clients delete or replace of them"
+            f" is {hold_triggers}",
+            "run `memctl check --fix`",
+            fix="renew the triggers of held memories",
+        )
     obstacle = service_events_obstacle(db) if policies.service_events else None
     if obstacle:
         yield Finding(

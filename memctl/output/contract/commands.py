@@ -25,6 +25,7 @@ from memctl.output.contract.health import (
     CheckDocument,
     StatusDocument,
 )
+from memctl.output.contract.holds import HoldDocument, ReleaseDocument
 from memctl.output.contract.jobs import (
     ArchiveCounts,
     CleanupCounts,
@@ -48,10 +49,12 @@ from memctl.output.contract.records import (
     EventLine,
     ExportDocument,
     FoundMemoryLine,
+    HoldLine,
     MemoryColumns,
     RunLine,
     Step,
 )
+from memctl.output.contract.redact import RedactCounts
 from memctl.output.contract.report import ReportDocument
 from memctl.output.contract.setup import (
     CompletionDocument,
@@ -105,6 +108,10 @@ class ImportDocument(Document, ImportCounts):
     """The result of import."""
 
 
+class RedactDocument(Document, RedactCounts):
+    """The result of redact."""
+
+
 class PausedDocument(Document, JobRun):
     """A job that did nothing because of a pause."""
 
@@ -124,11 +131,15 @@ COMMANDS: dict[str, Any] = {
     "archived": list[ArchivedColumns],
     "archive": ArchiveDocument,
     "restore": RestoreDocument,
+    "hold": HoldDocument,
+    "release": ReleaseDocument,
+    "holds": list[HoldLine],
     "remember": MemoryDocument,
     "recall": MemoryDocument,
     "list": list[MemoryColumns],
     "forget": ForgetDocument,
     "summary": SummaryDocument,
+    "redact": RedactDocument,
     "metrics": MetricsDocument | list[FiguresLine] | list[HistoryLine],  # lists with --nl
     "search": list[FoundMemoryLine],
     "agents": list[AgentLine],
