@@ -89,4 +89,7 @@ class RestoredDocument(Document):
 
     database: str
     restored_from: str
+    erased_memories: int
+    erased_rows: int
+    redacted_rows: int
     backup: str
