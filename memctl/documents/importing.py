@@ -22,6 +22,7 @@ from memctl.jobs.tally import JobTally
 from memctl.storage.sqlite.archiving import archive_replaced
 from memctl.storage.sqlite.conflicts import Conflicts, ImportConflict
 from memctl.storage.sqlite.database import temporary_tables
+from memctl.storage.sqlite.erased_rows import count_dropped
 from memctl.storage.sqlite.imported_holds import count_hold_decisions, write_holds
 from memctl.storage.sqlite.imports import (
     DocumentRow,
@@ -66,6 +67,7 @@ class ImportResult(JobResult):
     foreign_ids: int  # skipped memories with the id of another agent's memory
     expired: int  # imported memories that have expired
     unknown_types: int  # imported memories of unknown types
+    erased: int = 0  # rows that were not imported because they were erased from the database
 
     @property
     def warning(self) -> str | None:
@@ -159,8 +161,9 @@ class _Import:
             self._refuse_invalid()
         if self._atomic and not self._run.request.force:
             self._refuse_many()
+        erased = sum(count_dropped(self._db).values())
         refusal = self._write_all(self._run.batches) if self._run.batches else None
-        return self._result(refusal)
+        return self._result(refusal or _erased(erased), erased)
 
     def _refuse_conflicts(self, outcome: str, *, among: str | None = None) -> None:
         """Raise DocumentError if the rule refuses any row, of all or of those in `among`."""
@@ -236,7 +239,7 @@ class _Import:
     def _write_holds(self) -> None:
         write_holds(self._db, now=self._run.now, run_id=self._run.run_id)
 
-    def _result(self, refusal: RefusedError | None) -> ImportResult:
+    def _result(self, refusal: RefusedError | None, erased: int) -> ImportResult:
         active = count_decisions(self._db, ACTIVE)
         archived = count_decisions(self._db, ARCHIVED)
         memories = active + archived
@@ -255,7 +258,19 @@ class _Import:
             foreign_ids=memories["foreign"],
             expired=count_expired(self._db, now=self._run.now),
             unknown_types=count_unknown_types(self._db),
+            erased=erased,
         )
+
+
+def _erased(count: int) -> RefusedError | None:
+    """Return the refusal of rows that were erased."""
+    if not count:
+        return None
+    were = "row was" if count == 1 else "rows were"
+    return RefusedError(
+        f"{count:,} {were} not imported: what they contain was erased from this database",
+        "all others were imported; delete the document, or export again",
+    )
 
 
 def _row_counts(decisions: Counter[str | None]) -> RowCounts:

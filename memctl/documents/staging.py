@@ -27,6 +27,7 @@ from memctl.documents.models import Frame, check_frame, check_rows, completed
 from memctl.errors import DocumentError, MemctlError
 from memctl.storage.progress import Progress
 from memctl.storage.sqlite.database import Connection, temporary_tables
+from memctl.storage.sqlite.erased_rows import drop_erased
 from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.sqlite.row_rules import note_invalid_rows
 from memctl.storage.sqlite.sections import HOLDS, SECTIONS, DocumentSection
@@ -314,9 +315,12 @@ def _select_agent(db: Connection, agent: str | None, selection: AgentSelection) 
         )
     if selection.agent is not None:
         keep_agent(db, selection.agent)
+    has_any = has_memories(db)
+    drop_erased(db)
     if selection.new_agent is not None:
         reassign_agent(db, selection.new_agent)
-    if selection.agent is not None and agent is None and not has_memories(db):
+        drop_erased(db)
+    if selection.agent is not None and agent is None and not has_any:
         raise DocumentError(
             f"the document has no memory of '{selection.agent}'", "check the agent's name"
         )

@@ -18,6 +18,7 @@ from memctl.errors import NotFoundError, RefusedError, UsageError
 from memctl.jobs.engine import JobContext, JobResult
 from memctl.jobs.knowledge import content_hash
 from memctl.jobs.tally import JobTally
+from memctl.storage.erasure import Overwritten
 from memctl.storage.fragments import Fragments
 from memctl.storage.redaction import LEAST_BYTES, MARKER, finder, forms_of
 from memctl.storage.secrets import Detector
@@ -27,7 +28,7 @@ from memctl.storage.sqlite.backup_list import list_backups
 from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.identity import present_identity
 from memctl.storage.sqlite.named_rows import RowsByName
-from memctl.storage.sqlite.overwriting import Overwritten, delete_securely, overwrite
+from memctl.storage.sqlite.overwriting import delete_securely, overwrite
 from memctl.storage.sqlite.raw_files import RawFiles
 from memctl.storage.sqlite.redacting import (
     MEMORY_TABLES,
