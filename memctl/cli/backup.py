@@ -81,6 +81,7 @@ def backup(
     from memctl.storage.sqlite.backup import back_up
     from memctl.storage.sqlite.backup import verify as verify_backup
     from memctl.storage.sqlite.backup_list import BackupRecord
+    from memctl.storage.sqlite.manifests import to_record
     from memctl.storage.sqlite.restore_backup import restore_backup
     from memctl.storage.sqlite.retention import Retention
 
@@ -107,7 +108,7 @@ def backup(
             manifest = verify_backup(verify)
         show_result(
             call,
-            {"path": str(verify), "manifest": asdict(manifest)},
+            {"path": str(verify), "manifest": to_record(manifest)},
             f"backup: {verify} is valid; it was created at {manifest.created_at}",
         )
         return
@@ -136,7 +137,7 @@ def backup(
             progress=progress,
         )
     if call.json:
-        show_document(asdict(result))
+        show_document({**asdict(result), "manifest": to_record(result.manifest)})
         return
     sentence = f"backup: created {result.path}"
     if result.removed:

@@ -94,7 +94,12 @@ def read_manifest(note: Path) -> Manifest | None:
 
 def to_document(manifest: Manifest) -> str:
     """Return the text of a manifest."""
-    document = asdict(manifest)
+    return json.dumps(to_record(manifest), indent=2) + "\n"
+
+
+def to_record(manifest: Manifest) -> dict[str, object]:
+    """Return a manifest as JSON has it; without the file that replaces it if there is none."""
+    record = asdict(manifest)
     if manifest.next_sha256 is None:
-        del document["next_sha256"], document["next_size_bytes"]
-    return json.dumps(document, indent=2) + "\n"
+        del record["next_sha256"], record["next_size_bytes"]
+    return record
