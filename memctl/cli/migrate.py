@@ -170,7 +170,7 @@ def rollback(
         bool,
         typer.Option(
             "--yes",
-            help="Confirm that the archive or the holds leave the database, or a long lock.",
+            help="Confirm that the archive leaves the database, or that a long lock is acceptable.",
         ),
     ] = False,
 ) -> None:
@@ -240,7 +240,8 @@ def _would_roll_back(preview: "RollbackPreview", path: Path, command: str | None
 
 def _with(result: "RollbackResult") -> str:
     """Return what only the backup has, as a part of a sentence."""
-    return f", with {result.only_in_backup}," if result.only_in_backup else ""
+    archived = result.archived_in_backup
+    return f", with {counted(archived, 'archived memory')}," if archived else ""
 
 
 def _kept(result: "RollbackResult") -> str:

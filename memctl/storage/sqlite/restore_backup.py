@@ -24,6 +24,7 @@ from memctl.storage.sqlite.checks import truncate_log
 from memctl.storage.sqlite.cleansing import Cleansed, cleanse_into, missing_tombstones
 from memctl.storage.sqlite.database import is_busy, table_exists
 from memctl.storage.sqlite.files import remove_drafts, scratch_file
+from memctl.storage.sqlite.held_in_backup import holds_to_keep
 from memctl.storage.sqlite.identity import keep_identity, known_identity
 from memctl.storage.sqlite.migrations import require_utf8
 from memctl.storage.sqlite.redacting import ContentHash
@@ -51,9 +52,10 @@ def restore_backup(
     """Restore the database from a backup in one transaction, after a copy of the previous state.
 
     Other programs that have the database open continue with the restored state. A backup without a
-    manifest is checked only by SQLite. The caller holds memctl's lock. Raises NotFoundError or
-    MemctlError for a missing or damaged backup, RefusedError or SchemaError for an unsuitable one,
-    and LockedError if other programs write for longer than `lock_wait` seconds.
+    manifest is checked only by SQLite. The holds of the database stay in force. The caller holds
+    memctl's lock. Raises NotFoundError or MemctlError for a missing or damaged backup, RefusedError
+    or SchemaError for an unsuitable one, and LockedError if other programs write for longer than
+    `lock_wait` seconds.
     """
     progress.phase("checking the backup")
     verify_checksum(file)
@@ -80,6 +82,7 @@ def restore_backup(
                     "check its free space and permissions; nothing was changed",
                 ) from None
             backup = opened.enter_context(opened_backup(draft.path))
+        holds = holds_to_keep(db, backup, file, now=now)
         before = back_up_before("restore", db, path, now=now, progress=progress)
         identity = known_identity(db)
 
@@ -98,6 +101,7 @@ def restore_backup(
             remove_backup(before)  # nothing was changed, so that it is not needed
             raise
     keep_identity(db, identity, path)
+    holds.write(db)
     truncate_log(db)
     return RestoredBackup(before, left_out)
 
