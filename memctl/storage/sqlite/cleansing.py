@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
+from typing import NamedTuple
 
 from memctl.errors import counted
+from memctl.storage.erasure import Removal
+from memctl.storage.fragments import Fragments
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup_copy import (
@@ -27,10 +30,18 @@ from memctl.storage.sqlite.database import (
     table_exists,
     transaction,
 )
-from memctl.storage.sqlite.erasing import preview_rows, remove_memories
+from memctl.storage.sqlite.erasing import (
+    blank_runs,
+    in_messages,
+    preview_rows,
+    remove_rows,
+    runs_with,
+    types_gone,
+)
+from memctl.storage.sqlite.erasing_text import TextSearch, Traces
 from memctl.storage.sqlite.files import Draft
 from memctl.storage.sqlite.knowledge_of_memories import TABLE as KNOWLEDGE
-from memctl.storage.sqlite.knowledge_of_memories import decide_on_entries
+from memctl.storage.sqlite.knowledge_of_memories import decide_on_entries, delete_entries
 from memctl.storage.sqlite.named_rows import RowsByName, all_names
 from memctl.storage.sqlite.overwriting import delete_securely
 from memctl.storage.sqlite.redacting import (
@@ -49,6 +60,14 @@ from memctl.storage.sqlite.tombstones import (
 )
 from memctl.storage.sqlite.vacuum import vacuum
 from memctl.storage.tombstones import Name, Tombstone, Tombstones
+
+
+class ErasedText(NamedTuple):
+    """A text that an erasure searches for, in all its forms; memories with it are erased."""
+
+    forms: frozenset[bytes]
+    agent: str | None  # None: of all agents
+    keep_knowledge: bool
 
 
 @dataclass
@@ -75,17 +94,24 @@ def missing_tombstones(copy: Connection, tombstones: Iterable[Tombstone]) -> lis
     return [tombstone for tombstone in tombstones if tombstone not in present]
 
 
-def preview_cleansing(copy: Connection, tombstones: Sequence[Tombstone]) -> Cleansed:
+def preview_cleansing(
+    copy: Connection,
+    tombstones: Sequence[Tombstone],
+    *,
+    text: ErasedText | None = None,
+    now: datetime,
+) -> Cleansed:
     """Return what `cleanse` would remove; reads only."""
-    names = _erased_names(copy, Tombstones(tombstones))
-    rows = RowsByName(copy, names)
-    removal = preview_rows(copy, rows)
-    removal.count(KNOWLEDGE, len(decide_on_entries(copy, rows.found).deleted))
-    cleansed = Cleansed(len(names), removal.places)
-    recognized = Tombstones(tombstones)
-    for name in names_with_redactions(copy, recognized):
-        if name not in rows.found:
-            redaction = preview_redaction(copy, name, _finder(recognized, name))
+    found = _Found(copy, Tombstones(tombstones), text, now=now)
+    removal = preview_rows(copy, found.rows)
+    removal.count(KNOWLEDGE, len(found.entries.deleted))
+    for trace in found.traces.found:
+        removal.count(trace.table, 1)
+    removal.count("memory_runs", len(runs_with(copy, found.in_messages(removal))))
+    cleansed = Cleansed(len(found.names), removal.places)
+    for name in names_with_redactions(copy, found.recognized):
+        if name not in found.rows.found:
+            redaction = preview_redaction(copy, name, _finder(found.recognized, name))
             cleansed.redacted.update(redaction.places)
     return cleansed
 
@@ -94,23 +120,63 @@ def cleanse(
     copy: Connection,
     tombstones: Sequence[Tombstone],
     *,
+    text: ErasedText | None = None,
     content_hash: ContentHash,
     now: datetime,
 ) -> Cleansed:
-    """Remove from a copy what was erased, replace what was redacted, and add the tombstones."""
+    """Remove from a copy what was erased, replace what was redacted, and add the tombstones.
+
+    Raises RefusedError if a hold contains the text.
+    """
     delete_securely(copy)
-    recognized = Tombstones(tombstones)
-    names = _erased_names(copy, recognized)
+    found = _Found(copy, Tombstones(tombstones), text, now=now)
     with transaction(copy):
         own = read_tombstones(copy)
-        removal = remove_memories(copy, names, now=now)
-        redaction = redact_memories(copy, recognized, content_hash=content_hash, now=now)
+        removal = Removal()
+        removal.count(KNOWLEDGE, delete_entries(copy, found.entries.deleted))
+        removal.add(remove_rows(copy, found.names, found.rows, now=now))
+        for trace in found.traces.found:
+            removal.count(trace.table, trace.remove(copy))
+        runs = runs_with(copy, found.in_messages(removal))
+        removal.count("memory_runs", blank_runs(copy, runs))
+        redaction = redact_memories(copy, found.recognized, content_hash=content_hash, now=now)
         _create_table(copy)
         # Those that the removal has added have another time than the erasure.
         copy.execute(f"DELETE FROM {TABLE}")
         add_tombstones(copy, [*own, *tombstones])
     vacuum(copy)
-    return Cleansed(len(names), removal.places, redaction.places)
+    return Cleansed(len(found.names), removal.places, redaction.places)
+
+
+class _Found:
+    """What is to be removed from a copy; found by reading only."""
+
+    def __init__(
+        self,
+        copy: Connection,
+        recognized: Tombstones,
+        text: ErasedText | None,
+        *,
+        now: datetime,
+    ) -> None:
+        self.recognized = recognized
+        self._forms = text.forms if text else frozenset()
+        search = TextSearch(copy, set(self._forms), text.agent if text else None)
+        names = {name for name in all_names(copy) if _is_erased(recognized, name)}
+        if text:
+            names |= search.names()
+        self.names = sorted(names, key=repr)
+        self.rows = RowsByName(copy, self.names)
+        keep = text is not None and text.keep_knowledge
+        self.entries = decide_on_entries(copy, self.rows.found, keep=keep)
+        self.traces = Traces()
+        if text:
+            types = types_gone(copy, self.rows.found)
+            self.traces = search.traces(self.rows, self.entries, types, now)
+
+    def in_messages(self, removal: Removal) -> Fragments:
+        """Return what recognizes the memories in error messages."""
+        return in_messages(self.names, removal.texts, removal.names | self._forms)
 
 
 def cleanse_into(
@@ -118,13 +184,14 @@ def cleanse_into(
     file: Path,
     tombstones: Sequence[Tombstone],
     *,
+    text: ErasedText | None = None,
     content_hash: ContentHash,
     now: datetime,
     progress: Progress = NO_PROGRESS,
 ) -> Cleansed:
     """Fill a draft with a copy of a closed database file, without what was erased, and check it.
 
-    Raises OSError, and MemctlError if the draft is damaged or another file has replaced it.
+    Raises OSError, RefusedError as `cleanse` does, and MemctlError if the draft is damaged or another file has replaced it.
     """
     progress.phase("copying")
     with file.open("rb") as source, os.fdopen(draft.descriptor, "wb", closefd=False) as target:
@@ -134,21 +201,15 @@ def cleanse_into(
     with open_database(draft.path) as copy:
         draft.require_opened()
         copy.execute("PRAGMA journal_mode = MEMORY")  # a killed process leaves no journal
-        cleansed = cleanse(copy, tombstones, content_hash=content_hash, now=now)
+        cleansed = cleanse(copy, tombstones, text=text, content_hash=content_hash, now=now)
     progress.phase("checking the copy")
     with opened_backup(draft.path) as sound:
         require_sound(sound, "the copy of the backup")
     return cleansed
 
 
-def _erased_names(copy: Connection, recognized: Tombstones) -> list[Name]:
-    """Return the names in a copy of which a memory was erased, in a stable order."""
-    found = (
-        name
-        for name in all_names(copy)
-        if any(tombstone.kind == "erased" for tombstone in recognized.of(name))
-    )
-    return sorted(found, key=repr)
+def _is_erased(recognized: Tombstones, name: Name) -> bool:
+    return any(tombstone.kind == "erased" for tombstone in recognized.of(name))
 
 
 def _finder(recognized: Tombstones, name: Name) -> Callable[[bytes], Collection[bytes]]:
