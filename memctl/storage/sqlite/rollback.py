@@ -38,6 +38,7 @@ from memctl.storage.sqlite.tombstones import STEP_WITH_TOMBSTONES, TABLE
 MANY_MEMORIES = 100_000
 
 STEP_WITH_ARCHIVE = STEP_WITH_STATE  # it also adds columns to agent_memory
+STEP_WITH_HOLDS = STEP_WITH_TOMBSTONES
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def roll_back(
     steps = find_steps(db, to=to, now=now)
     if not steps:
         return RollbackResult(str(path), _last(present, to), [], None)
-    archived = _archived(db, steps)
+    archived = _count_leaving(db, steps)
     reason = None if confirmed else _to_confirm(db, steps, archived)
     if reason:
         raise reason
@@ -116,7 +117,7 @@ def preview_rollback(db: Connection, path: Path, *, now: datetime, to: int) -> R
     """Return what `roll_back` would do; read-only. Raises the same errors, except to confirm."""
     present = migrations.applied(db)
     steps = find_steps(db, to=to, now=now)
-    archived = _archived(db, steps)
+    archived = _count_leaving(db, steps)
     scripts = _scripts(db, steps, present)
     reason = _to_confirm(db, steps, archived)
     change = None
@@ -180,9 +181,9 @@ def _names(steps: list[Applied]) -> list[str]:
 
 def _scripts(db: Connection, steps: list[Applied], present: list[Applied]) -> list[StepScript]:
     downs = {step.version: step.down for step in migrations.available()}
-    more = {STEP_WITH_TOMBSTONES: statements_to_archive_deleted(db)}
+    more = {STEP_WITH_HOLDS: statements_to_archive_deleted(db)}
     if not _tombstones(db, steps):
-        more[STEP_WITH_TOMBSTONES].append(f"DROP TABLE IF EXISTS {TABLE}")
+        more[STEP_WITH_HOLDS].append(f"DROP TABLE IF EXISTS {TABLE}")
     return [
         script_to_roll_back(
             record,
@@ -198,11 +199,11 @@ def _rolls_back(steps: list[Applied], version: int) -> bool:
     return any(record.version == version for record in steps)
 
 
-def _archived(db: Connection, steps: list[Applied]) -> int:
-    """Count the archived memories that leave the database with these steps."""
-    if not _rolls_back(steps, STEP_WITH_ARCHIVE):
-        return 0
-    return count_rows(db, "archived_memories") or 0
+def _count_leaving(db: Connection, steps: list[Applied]) -> int:
+    """Count the archived memories, which leave the database when their step is rolled back."""
+    return (
+        (count_rows(db, "archived_memories") or 0) if _rolls_back(steps, STEP_WITH_ARCHIVE) else 0
+    )
 
 
 def _tombstones(db: Connection, steps: list[Applied]) -> int:
