@@ -28,17 +28,17 @@ def receipt_document(
         "database": database,
         "erased": removal.memories,
         "fingerprints": sorted(removal.fingerprints),
-        "found": _sorted(removal.places),
-        "kept": _sorted(removal.kept),
-        "backups": list(backups),
+        "erased_rows": _sorted(removal.places),
+        "kept_rows": _sorted(removal.kept),
+        "remaining_backups": list(backups),
         "overwriting": None,
         "duration_ms": report.duration_ms,
         "longest_lock_ms": report.longest_lock_ms,
     }
     if done is not None:
         document["overwriting"] = {
-            "complete": done.is_clean,
-            "files": [file.name for file in done.files],
+            "is_complete": done.is_clean,
+            "files_searched": [file.name for file in done.files],
             "bytes_checked": done.bytes_checked,
             "free_pages": done.free_pages,
             "log_truncated": done.log_truncated,

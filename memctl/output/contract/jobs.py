@@ -97,6 +97,7 @@ class RestoreCounts(JobCounts):
     skipped: int
     replaced: int
     held: int
+    erased: int
 
 
 class SectionCounts(TypedDict):
@@ -119,6 +120,7 @@ class ImportCounts(JobCounts):
     foreign_ids: int
     expired: int
     unknown_types: int
+    erased: int
 
 
 class ReportCounts(JobCounts):
