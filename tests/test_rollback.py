@@ -230,7 +230,11 @@ def test_a_database_can_be_migrated_again(path: Path, memctl: Memctl) -> None:
     answer = memctl.ok("migrate", "--json")
 
     found = everything(path)
-    assert answer.json["applied"] == ["001_agent_memory", "002_memory_persistence", "003_holds_and_erasures"]
+    assert answer.json["applied"] == [
+        "001_agent_memory",
+        "002_memory_persistence",
+        "003_holds_and_erasures",
+    ]
     assert [row[1:] for row in schema(path)] == [row[1:] for row in first]
     assert memories(path) == kept
     assert gone.encode() not in {row[3] for row in kept}
