@@ -1,0 +1,331 @@
+"""Replace texts in memories by a marker: in every version, and in what memctl's tables say of them.
+
+Ids, times and importance stay, and so do links to the knowledge base: their hashes are those of the
+new texts, so that nothing is promoted again. Nothing here overwrites the bytes in the file: that
+needs `secure_delete` and `storage.sqlite.overwriting`.
+
+Databases of earlier schemas, such as old backups, lack some of the tables.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
+from sqlite3 import Connection
+from typing import Any, NamedTuple, get_args
+
+from memctl.errors import SchemaError
+from memctl.storage.checksum import sha256
+from memctl.storage.knowledge import ENTRY_TYPES
+from memctl.storage.redaction import Find, redacted
+from memctl.storage.sqlite.archiving import own_deletes
+from memctl.storage.sqlite.database import MemoryTable, table_exists
+from memctl.storage.sqlite.events import record_events
+from memctl.storage.sqlite.knowledge_of_memories import TABLE as KNOWLEDGE
+from memctl.storage.sqlite.knowledge_of_memories import entries_of
+from memctl.storage.sqlite.named_rows import NAME, NamedRows, RowsByName, name_of, of_name
+from memctl.storage.sqlite.tombstones import add_tombstones, salt_of
+from memctl.storage.sqlite.triggers import foreign_triggers
+from memctl.storage.text import from_bytes, stored_bytes
+from memctl.storage.times import to_sqlite_text, to_unix
+from memctl.storage.tombstones import Name, Tombstone, Tombstones, hash_name, hash_secret
+
+# Returns the hash of the knowledge entry that a memory with such a type, key, value and metadata
+# becomes.
+ContentHash = Callable[[str, str, str, str | None], str]
+
+MEMORY_TABLES: Sequence[MemoryTable] = get_args(MemoryTable)
+VALUES = ("value", "metadata")
+ENTRY_TEXTS = (
+    "content",
+    "file_patterns",
+    "action_types",
+    "tags",
+    "source_execution_id",
+    "source_task_id",
+)
+
+
+@dataclass
+class Redaction:
+    """What was replaced: rows by table, and the texts, of which no byte must remain."""
+
+    places: Counter[str] = field(default_factory=Counter)
+    occurrences: int = 0  # in memories
+    texts: set[bytes] = field(default_factory=set, repr=False)
+
+    def add(self, other: "Redaction") -> None:
+        """Add what another redaction has replaced."""
+        self.places.update(other.places)
+        self.occurrences += other.occurrences
+        self.texts |= other.texts
+
+
+class _Row(NamedTuple):
+    """The new contents of columns of a row."""
+
+    table: str
+    number: str  # the column that identifies the row
+    row: Any
+    columns: Mapping[str, tuple[str, bytes]]  # the type and bytes of each that changes
+
+
+def preview_redaction(db: Connection, name: Name, find: Find) -> Redaction:
+    """Return what `redact_memory` would replace now; only reads."""
+    rows = RowsByName(db, [name]).found[name]
+    redaction, _ = _changes(db, name, rows, entries_of(db, {name: rows}), find)
+    return redaction
+
+
+def redact_memory(
+    db: Connection,
+    name: Name,
+    rows: RowsByName,
+    find: Find,
+    *,
+    content_hash: ContentHash,
+    now: datetime,
+) -> tuple[Redaction, Mapping[MemoryTable, Sequence[int]]]:
+    """Replace texts in all versions of a memory; called in a transaction.
+
+    `rows` is what was found before the transaction. Returns what was replaced, and the numbers of
+    the changed memories. Raises RefusedError if a text cannot be replaced, and SchemaError if a
+    foreign trigger interferes.
+    """
+    rows.read([name])
+    of_this = rows.found[name]
+    entries = entries_of(db, {name: of_this})
+    redaction, changes = _changes(db, name, of_this, entries, find)
+    hashes = _hashes(db, name, of_this, entries, find, content_hash)
+    with own_deletes(db) if table_exists(db, "memory_state") else nullcontext():
+        for change in changes:
+            _write(db, change, now)
+    if table_exists(db, "memory_replacements"):  # what an ignored INSERT has left there
+        condition, parameters = of_name(name)
+        db.execute(f"DELETE FROM memory_replacements WHERE {condition}", parameters)
+    _renew_link(db, name, hashes)
+    changed = {
+        table: [change.row for change in changes if change.table == table]
+        for table in MEMORY_TABLES
+    }
+    return redaction, changed
+
+
+def record_redaction(
+    db: Connection,
+    changed: Mapping[MemoryTable, Sequence[int]],
+    *,
+    now: datetime,
+    run_id: int | None,
+) -> None:
+    """Record an event for each version that was changed; called in the transaction."""
+    for table, numbers in changed.items():
+        record_events(
+            db, "memory:redacted", table, json.dumps(list(numbers)), now=now, run_id=run_id
+        )
+
+
+def add_redaction_tombstones(
+    db: Connection, name: Name, texts: Iterable[bytes], *, now: datetime
+) -> None:
+    """Keep texts from coming back in a memory of this name; called in a transaction."""
+    salt = salt_of(db)
+    hashed = hash_name(salt, name)
+    add_tombstones(
+        db,
+        [
+            Tombstone(
+                "redacted",
+                to_unix(now),
+                salt,
+                hashed,
+                secret_hash=hash_secret(salt, text),
+                secret_bytes=len(text),
+            )
+            for text in sorted(texts)
+        ],
+    )
+
+
+def redact_memories(
+    db: Connection, tombstones: Tombstones, *, content_hash: ContentHash, now: datetime
+) -> Redaction:
+    """Replace in a database what was redacted in another, such as in the one it is a backup of.
+
+    Called in a transaction. Returns what was replaced. Neither events nor tombstones are added.
+    """
+    redaction = Redaction()
+    for name in names_with_redactions(db, tombstones):
+
+        def find(content: bytes, name: Name = name) -> list[bytes]:
+            return tombstones.secrets_in(name, content)
+
+        replaced, _ = redact_memory(
+            db, name, RowsByName(db, [name]), find, content_hash=content_hash, now=now
+        )
+        redaction.add(replaced)
+    return redaction
+
+
+def names_with_redactions(db: Connection, tombstones: Tombstones) -> list[Name]:
+    """Return the memories in which a text was redacted; only reads."""
+    found: set[Name] = set()
+    for table in (*MEMORY_TABLES, "memory_promotions"):
+        if tombstones and table_exists(db, table):
+            for row in db.execute(f"SELECT DISTINCT {NAME} FROM {table}"):
+                name = name_of(row)
+                if any(tombstone.kind == "redacted" for tombstone in tombstones.of(name)):
+                    found.add(name)
+    return sorted(found, key=lambda name: [stored_bytes(part) or b"" for part in name])
+
+
+def columns_with(db: Connection, name: Name, find: Find) -> set[str]:
+    """Return the columns, other than value and metadata, of a memory that contain a text."""
+    found = {column for column, part in name._asdict().items() if find(stored_bytes(part) or b"")}
+    for version in RowsByName(db, [name]).found[name].versions:
+        names = [row[1] for row in db.execute(f"PRAGMA table_info({version.table})")]
+        kept = [column for column in names if column not in VALUES]
+        for column, (_, content) in _read(db, version.table, "rowid", version.rowid, kept).items():
+            if find(content):
+                found.add(column)
+    return found
+
+
+def _changes(
+    db: Connection, name: Name, rows: NamedRows, entries: Iterable[bytes], find: Find
+) -> tuple[Redaction, list[_Row]]:
+    """Return what is to be replaced, and the rows to change."""
+    redaction = Redaction()
+    changes = []
+    for table, number, row, columns in _places(db, name, rows, entries):
+        changed = {}
+        for column, (kind, content) in _read(db, table, number, row, columns).items():
+            new, texts = redacted(content, find)
+            if texts:
+                changed[column] = (kind, new)
+                redaction.texts.update(texts)
+                if table in MEMORY_TABLES:
+                    redaction.occurrences += sum(content.count(text) for text in texts)
+        if changed:
+            changes.append(_Row(table, number, row, changed))
+            redaction.places[table] += 1
+    return redaction, changes
+
+
+def _places(
+    db: Connection, name: Name, rows: NamedRows, entries: Iterable[bytes]
+) -> Iterator[tuple[str, str, Any, Collection[str]]]:
+    """Yield the rows that may contain a text: the table, the number and the columns."""
+    for version in rows.versions:
+        yield version.table, "rowid", version.rowid, VALUES
+    if table_exists(db, "memory_events"):
+        numbers = json.dumps(rows.events)
+        for (event_id,) in db.execute(
+            "SELECT event_id FROM memory_events WHERE detail IS NOT NULL"
+            " AND event_id IN (SELECT value FROM json_each(?))",
+            (numbers,),
+        ).fetchall():
+            yield "memory_events", "event_id", event_id, ("detail",)
+    if table_exists(db, "memory_holds"):
+        condition, parameters = of_name(name, "agent_id")
+        query = f"SELECT hold_id FROM memory_holds WHERE {condition} AND reason IS NOT NULL"
+        for (hold_id,) in db.execute(query, parameters).fetchall():
+            yield "memory_holds", "hold_id", hold_id, ("reason",)
+    for entry in entries:
+        found = db.execute(
+            f"SELECT rowid FROM {KNOWLEDGE} WHERE id = CAST(? AS TEXT)", (entry,)
+        ).fetchone()
+        if found:
+            yield KNOWLEDGE, "rowid", found[0], ENTRY_TEXTS
+
+
+def _read(
+    db: Connection, table: str, number: str, row: Any, columns: Collection[str]
+) -> dict[str, tuple[str, bytes]]:
+    """Return the type and the bytes of the columns of a row that have text or a BLOB."""
+    selected = ", ".join(f"typeof({column}), CAST({column} AS BLOB)" for column in columns)
+    found = db.execute(f"SELECT {selected} FROM {table} WHERE {number} = ?", (row,)).fetchone()
+    return {
+        column: (kind, content)
+        for column, kind, content in zip(columns, found[::2], found[1::2], strict=True)
+        if kind in ("text", "blob")
+    }
+
+
+def _write(db: Connection, change: _Row, now: datetime) -> None:
+    """Write the new contents of a row. Raises SchemaError if they are not there afterwards."""
+    terms = [f"{column} = {_bound(column, kind)}" for column, (kind, _) in change.columns.items()]
+    parameters: dict[str, Any] = {column: new for column, (_, new) in change.columns.items()}
+    if change.table == KNOWLEDGE:
+        terms.append("updated_at = :now")
+        parameters["now"] = to_sqlite_text(now)
+    db.execute(
+        f"UPDATE {change.table} SET {', '.join(terms)} WHERE {change.number} = :number",
+        {**parameters, "number": change.row},
+    )
+    written = _read(db, change.table, change.number, change.row, list(change.columns))
+    if written != change.columns:
+        triggers = ", ".join(foreign_triggers(db))
+        raise SchemaError(
+            f"a trigger of another program changes what is written ({triggers})",
+            "nothing was changed; change the trigger in the program that created it",
+        )
+
+
+def _bound(column: str, kind: str) -> str:
+    return f":{column}" if kind == "blob" else f"CAST(:{column} AS TEXT)"
+
+
+def _hashes(
+    db: Connection,
+    name: Name,
+    rows: NamedRows,
+    entries: Iterable[bytes],
+    find: Find,
+    content_hash: ContentHash,
+) -> dict[str, str]:
+    """Return the new hash of promoted texts by the one that they have before the redaction."""
+    hashes = {}
+    type_, key = name.type, name.key
+    if isinstance(type_, str) and type_ in ENTRY_TYPES:
+        for version in rows.versions:
+            value, metadata = stored_bytes(version.value) or b"", version.metadata
+            new_value, _ = redacted(value, find)
+            new_metadata = None if metadata is None else redacted(metadata, find)[0]
+            hashes[_hash(content_hash, type_, key, value, metadata)] = _hash(
+                content_hash, type_, key, new_value, new_metadata
+            )
+    for entry in entries:
+        found = db.execute(
+            f"SELECT CAST(content AS BLOB) FROM {KNOWLEDGE} WHERE id = CAST(? AS TEXT)", (entry,)
+        ).fetchone()
+        if found and found[0] is not None:
+            hashes.setdefault(sha256(found[0]), sha256(redacted(found[0], find)[0]))
+    return hashes
+
+
+def _hash(
+    content_hash: ContentHash, type_: str, key: Any, value: bytes, metadata: bytes | None
+) -> str:
+    return content_hash(
+        type_,
+        from_bytes(stored_bytes(key) or b""),
+        from_bytes(value),
+        None if metadata is None else from_bytes(metadata),
+    )
+
+
+def _renew_link(db: Connection, name: Name, hashes: Mapping[str, str]) -> None:
+    """Replace the hash of the promoted text."""
+    if not table_exists(db, "memory_promotions"):
+        return
+    condition, parameters = of_name(name)
+    for old, new in hashes.items():
+        if old != new:
+            db.execute(
+                "UPDATE memory_promotions SET content_hash = :new"
+                f" WHERE {condition} AND content_hash = :old",
+                {**parameters, "old": old, "new": new},
+            )
