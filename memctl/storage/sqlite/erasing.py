@@ -1,0 +1,316 @@
+"""Remove memories for good: every version, and all that memctl's tables say about them.
+
+The rows of the memories are deleted. Events stay, because figures are counted from them, without
+what identifies the memory. A tombstone for the name and one for each value remain. Nothing here
+overwrites the bytes in the file: that needs `secure_delete` and `storage.sqlite.overwriting`.
+
+Databases of earlier schemas, such as old backups, lack some of the tables.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
+from sqlite3 import Connection
+from typing import Any, NamedTuple, TypeGuard, get_args
+
+from memctl.storage.fragments import Fragments
+from memctl.storage.memory import TYPES
+from memctl.storage.rows import REASONS
+from memctl.storage.sqlite.archiving import own_deletes
+from memctl.storage.sqlite.candidates import NOTE
+from memctl.storage.sqlite.database import MemoryTable, table_exists
+from memctl.storage.sqlite.events import reason_detail
+from memctl.storage.sqlite.knowledge_of_memories import TABLE as KNOWLEDGE
+from memctl.storage.sqlite.knowledge_of_memories import decide_on_entries, delete_entries
+from memctl.storage.sqlite.named_rows import NamedRows, RowsByName, Version, of_name
+from memctl.storage.sqlite.tombstones import add_tombstones, salt_of
+from memctl.storage.text import stored_bytes
+from memctl.storage.times import to_unix
+from memctl.storage.tombstones import Name, Stored, Tombstone, hash_content, hash_name
+
+SPECIFIC = 15  # bytes, from which on a text is assumed to be in no other memory
+ERASED_ERROR = "erased"  # in place of an error that contained a text of a memory
+
+# Details of events that name no memory: the figures and the undo of an import depend on them.
+KEPT_DETAILS = (*map(reason_detail, REASONS), json.dumps({"archived": True}))
+
+
+@dataclass
+class Removal:
+    """What was removed, by place, and what of it remains.
+
+    `places` are the tables, each with the number of rows that were deleted or blanked. `kept` are
+    entries of the knowledge base that stay, by the reason. `texts` and `names` are what must not
+    remain; of the texts, no part.
+    """
+
+    places: Counter[str] = field(default_factory=Counter)
+    kept: Counter[str] = field(default_factory=Counter)
+    texts: set[bytes] = field(default_factory=set)
+    names: set[bytes] = field(default_factory=set)
+
+    def add(self, other: "Removal") -> None:
+        """Add what another removal has removed."""
+        self.places.update(other.places)
+        self.kept.update(other.kept)
+        self.texts |= other.texts
+        self.names |= other.names
+
+    def count(self, place: str, rows: int) -> None:
+        """Count rows of a table."""
+        if rows:
+            self.places[place] += rows
+
+    @property
+    def fragments(self) -> Fragments:
+        """What recognizes the texts and names, and parts of the texts."""
+        return Fragments(self.texts, self.names)
+
+
+def remove_memories(
+    db: Connection,
+    names: Sequence[Name],
+    *,
+    keep_knowledge: bool = False,
+    now: datetime,
+    rows: RowsByName | None = None,
+) -> Removal:
+    """Remove memories by their names, and return what was removed; called in a transaction.
+
+    `rows` is what was found before the transaction, of these and perhaps of other names. Tombstones
+    are added if the database has the table.
+    """
+    if rows is None:
+        rows = RowsByName(db, names)
+    else:
+        rows.read(names)
+    found = {name: rows.found[name] for name in names}
+    removal = _noted(found)
+    types = _types_gone(db, found)
+    salt = salt_of(db) if table_exists(db, "memory_tombstones") else None
+    entries = decide_on_entries(db, found, keep=keep_knowledge)
+    removal.kept.update(entries.kept)
+    removal.count(KNOWLEDGE, delete_entries(db, entries.deleted))
+    with own_deletes(db) if table_exists(db, "memory_state") else nullcontext():
+        for name, of_this in found.items():
+            if salt is not None:
+                add_tombstones(db, _tombstones(salt, name, of_this.versions, now))
+            for where in _rows_of(db, name, of_this):
+                removal.count(where.table, where.delete(db))
+            removal.count("memory_events", blank_events(db, of_this.events))
+            if name.type in types:
+                blank_types(db, of_this.events)
+    rows.note_deleted()
+    for where in _rows_of_types(db, types):
+        removal.count(where.table, where.delete(db))
+    removal.count("memory_runs", blank_runs(db, runs_with(db, _in_messages(found, removal))))
+    return removal
+
+
+def preview_removal(
+    db: Connection, names: Sequence[Name], *, keep_knowledge: bool = False
+) -> Removal:
+    """Return what `remove_memories` would remove now; only reads."""
+    found = RowsByName(db, names).found
+    removal = _noted(found)
+    entries = decide_on_entries(db, found, keep=keep_knowledge)
+    removal.kept.update(entries.kept)
+    removal.count(KNOWLEDGE, len(entries.deleted))
+    for name, of_this in found.items():
+        for where in _rows_of(db, name, of_this):
+            removal.count(where.table, where.count(db))
+        removal.count("memory_events", len(of_this.events))
+    for where in _rows_of_types(db, _types_gone(db, found)):
+        removal.count(where.table, where.count(db))
+    removal.count("memory_runs", len(runs_with(db, _in_messages(found, removal))))
+    return removal
+
+
+class Where(NamedTuple):
+    """Rows of a table that are about a memory."""
+
+    table: str
+    condition: str
+    parameters: Mapping[str, Any]
+
+    def count(self, db: Connection) -> int:
+        """Return their number."""
+        query = f"SELECT count(*) FROM {self.table} WHERE {self.condition}"
+        return int(db.execute(query, self.parameters).fetchone()[0])
+
+    def delete(self, db: Connection) -> int:
+        """Delete them and return their number."""
+        statement = f"DELETE FROM {self.table} WHERE {self.condition}"
+        return db.execute(statement, self.parameters).rowcount
+
+
+def _rows_of(db: Connection, name: Name, rows: NamedRows) -> list[Where]:
+    """Return the rows to delete with a memory, except entries of the knowledge base."""
+    named, parameters = of_name(name)
+    agent, of_agent = of_name(name, "agent_id")
+    found = [
+        Where(
+            version.table,
+            f"{'rowid' if version.table == 'agent_memory' else 'archive_id'} = :rowid",
+            {"rowid": version.rowid},
+        )
+        for version in rows.versions
+    ]
+    found += [
+        Where("memory_promotions", named, parameters),
+        Where("memory_holds", named, parameters),
+        Where("memory_replacements", named, parameters),
+    ]
+    for memory_id in {version.id for version in rows.versions if version.id is not None}:
+        known = "IN (CAST(:id AS TEXT), :id)"
+        of_id = {"id": memory_id}
+        found += [
+            Where("memory_holds", f"memory_id {known} AND {agent}", {**of_id, **of_agent}),
+            Where("memory_idle_times", f"memory_id {known}", of_id),
+            Where("memory_state", "key = CAST(:note AS TEXT)", {"note": NOTE.encode() + memory_id}),
+        ]
+    return [where for where in found if table_exists(db, where.table)]
+
+
+def _noted(found: Mapping[Name, NamedRows]) -> Removal:
+    """Return the texts of memories; nothing of them is removed yet."""
+    removal = Removal()
+    for name, rows in found.items():
+        removal.names.add(b"".join(stored_bytes(part) or b"" for part in name))
+        if _is_long(key := stored_bytes(name.key)):
+            removal.texts.add(key)
+        for version in rows.versions:
+            removal.texts |= texts_of(name, version)
+    return removal
+
+
+def texts_of(name: Name, version: Version) -> set[bytes]:
+    """Return the texts of a version of which no part must remain.
+
+    A short value is searched for together with the key before it in the record, since other records
+    may have the same. Texts in JSON are also searched for without its escapes, as entries of the
+    knowledge base have them.
+    """
+    value = stored_bytes(version.value) or b""
+    texts = {text for text in (value, version.metadata, version.id) if text and _is_long(text)}
+    if value and not _is_long(value):
+        texts.add((stored_bytes(name.key) or b"")[-SPECIFIC:] + value)
+    return texts | _texts_in_json(value) | _texts_in_json(version.metadata)
+
+
+def _is_long(text: bytes | None) -> TypeGuard[bytes]:
+    return text is not None and len(text) >= SPECIFIC
+
+
+def _texts_in_json(document: bytes | None) -> set[bytes]:
+    """Return the longer texts that JSON contains with escapes."""
+    if document is None or b"\\" not in document:
+        return set()
+    try:
+        values = [json.loads(document)]
+    except (ValueError, RecursionError):
+        return set()
+    texts = set()
+    while values:
+        value = values.pop()
+        if isinstance(value, str):
+            texts.add(value.encode("utf-8", "replace"))
+        elif isinstance(value, list):
+            values += value
+        elif isinstance(value, dict):
+            values += [*value.keys(), *value.values()]
+    return {text for text in texts if _is_long(text) and text not in document}
+
+
+def _tombstones(
+    salt: bytes, name: Name, versions: Sequence[Version], now: datetime
+) -> list[Tombstone]:
+    """Return a tombstone for the name, and one for each value."""
+    hashed = hash_name(salt, name)
+    contents = {hash_content(salt, name, version.value) for version in versions}
+    return [
+        Tombstone("erased", to_unix(now), salt, hashed, content)
+        for content in (None, *sorted(contents))
+    ]
+
+
+BLANK_EVENT = f"""
+    UPDATE memory_events
+    SET memory_id = NULL, key = NULL, detail = CASE
+        WHEN detail IN ({", ".join(f"'{detail}'" for detail in KEPT_DETAILS)}) THEN detail
+    END
+    WHERE event_id = ?
+"""
+
+
+def blank_events(db: Connection, events: Iterable[int]) -> int:
+    """Remove from events what identifies a memory, and return their number."""
+    return sum(db.execute(BLANK_EVENT, (event,)).rowcount for event in events)
+
+
+def blank_types(db: Connection, events: Iterable[int]) -> None:
+    """Remove from events a type that no memory has any more."""
+    db.executemany(
+        "UPDATE memory_events SET type = NULL WHERE event_id = ?", ((event,) for event in events)
+    )
+
+
+def _types_gone(db: Connection, found: Mapping[Name, NamedRows]) -> set[Stored]:
+    """Return the types, other than the five, that no other memories than these have.
+
+    Called before these are deleted.
+    """
+    erased: Counter[Stored] = Counter()
+    for name, rows in found.items():
+        if name.type not in TYPES:
+            erased[name.type] += len(rows.versions)
+    tables = [table for table in get_args(MemoryTable) if table_exists(db, table)]
+    return {
+        type_
+        for type_, count in erased.items()
+        if count == sum(Where(table, *_of_type(type_)).count(db) for table in tables)
+    }
+
+
+def _rows_of_types(db: Connection, types: Iterable[Stored]) -> list[Where]:
+    """Return the rows of figures of these types."""
+    return [
+        Where(table, *_of_type(type_))
+        for table in ("memory_analytics", "memory_access_counts")
+        if table_exists(db, table)
+        for type_ in types
+    ]
+
+
+def _of_type(type_: Stored) -> tuple[str, dict[str, Any]]:
+    return of_name(Name(None, type_, None), "type")
+
+
+def _in_messages(found: Iterable[Name], removal: Removal) -> Fragments:
+    """Return what recognizes the memories in error messages, where names are in quotes."""
+    quoted = {b"'" + (stored_bytes(name.key) or b"") + b"'" for name in found}
+    return Fragments(removal.texts, removal.names | quoted)
+
+
+def runs_with(db: Connection, texts: Fragments) -> list[int]:
+    """Return the runs whose error or counts contain a text."""
+    if not table_exists(db, "memory_runs"):
+        return []
+    return [
+        run_id
+        for run_id, *contents in db.execute(
+            "SELECT run_id, CAST(error AS BLOB), CAST(counts AS BLOB) FROM memory_runs"
+        )
+        if any(content and texts.of(content) for content in contents)
+    ]
+
+
+def blank_runs(db: Connection, runs: Iterable[int]) -> int:
+    """Remove the errors and counts of runs, and return their number."""
+    blank = "UPDATE memory_runs SET error = iif(error IS NULL, NULL, ?), counts = NULL"
+    return sum(
+        db.execute(f"{blank} WHERE run_id = ?", (ERASED_ERROR, run_id)).rowcount for run_id in runs
+    )
