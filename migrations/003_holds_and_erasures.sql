@@ -14,7 +14,7 @@ CREATE TABLE memory_holds (
     until     TEXT                                   -- NULL: until it is released
 );
 
-CREATE INDEX memory_holds_by_agent ON memory_holds (agent_id);
+CREATE INDEX memory_holds_by_agent ON memory_holds (agent_id, memory_id, type, key);
 
 -- What was erased, as hashes from which the text cannot be read: it must not come back with an old
 -- export or backup. The table survives a rollback of this step, unless it is empty.

@@ -6,42 +6,88 @@ an agent. It covers active and archived memories, until it is released or its ti
 
 from collections.abc import Mapping
 from datetime import datetime
+from sqlite3 import Connection
 
+from memctl.errors import RefusedError
 from memctl.storage.sqlite.database import MemoryTable
 from memctl.storage.times import to_text
 
+# Evaluated once in a query, so that no memory is looked up while there are no holds.
+HAS_HOLDS = "EXISTS (SELECT 1 FROM memory_holds)"
+
 
 def is_held(table: MemoryTable, row: str | None = None, *, moment: str = ":held_at") -> str:
-    """Return SQL that is true if a memory is held; `row` is its table or alias in the query.
+    """Return SQL that is true if a memory is held, else false; `row` is its table or alias.
 
-    `moment` is SQL for the time as our text; by default, that of `held_parameter`.
+    `moment` is SQL for the time as our text; by default, that of `held_parameter`. Each way to hold
+    a memory is one search in the index of the holds.
     """
     row = row or table
-    return f"""
+    ways = (
+        "hold.memory_id IS NULL AND hold.type IS NULL",
+        f"hold.memory_id IS NULL AND hold.type = {row}.type AND hold.key = {row}.key",
+        *(f"hold.memory_id = {memory_id}" for memory_id in _ids(table, row)),
+    )
+    found = (
+        f"""
         EXISTS (
             SELECT 1 FROM memory_holds AS hold
-            WHERE hold.agent_id = {row}.agent_id
-                AND (hold.until IS NULL OR hold.until > {moment})
-                AND (hold.memory_id IS NULL OR {is_held_id(table, row)})
-                AND (hold.type IS NULL OR hold.type = {row}.type AND hold.key = {row}.key)
+            WHERE hold.agent_id = {row}.agent_id AND {way} AND {in_force(moment)}
         )
-    """
+        """
+        for way in ways
+    )
+    return f"({HAS_HOLDS} AND ({' OR '.join(found)}))"
 
 
-def is_held_id(table: MemoryTable, row: str) -> str:
-    """Return SQL that is true if a hold by id is on this id.
+def _ids(table: MemoryTable, row: str) -> tuple[str, ...]:
+    """Return SQL for the ids by which a memory may be held.
 
-    The archive appends a suffix to an id that an active memory needs.
+    An archived memory whose id an active one has taken over has a suffix: a tilde, and the number
+    of a run or a time.
     """
     if table == "agent_memory":
-        return f"hold.memory_id = {row}.id"
-    with_tilde = "CAST(hold.memory_id || '~' AS BLOB)"
-    return f"""(
-        hold.memory_id = {row}.id
-        OR substr(CAST({row}.id AS BLOB), 1, length({with_tilde})) = {with_tilde}
-    )"""
+        return (f"{row}.id",)
+    with_tilde = f"rtrim({row}.id, '0123456789-:TZ')"
+    return f"{row}.id", f"nullif(rtrim({with_tilde}, '~'), {with_tilde})"
+
+
+def in_force(moment: str = ":held_at", row: str = "hold") -> str:
+    """Return SQL that is true if a hold has not ended at a moment."""
+    return f"({row}.until IS NULL OR {row}.until > {moment})"
 
 
 def held_parameter(now: datetime) -> Mapping[str, str]:
     """Return the parameter of `is_held`."""
     return {"held_at": to_text(now)}
+
+
+def has_holds(db: Connection) -> bool:
+    """Return whether there are holds, in force or not; reads only."""
+    (found,) = db.execute(f"SELECT {HAS_HOLDS}").fetchone()
+    return bool(found)
+
+
+def require_not_held(db: Connection, table: MemoryTable, rowids: str, *, now: datetime) -> None:
+    """Raise RefusedError if any of the memories in these rows (a JSON array) is held."""
+    found = db.execute(
+        f"""
+        SELECT count(*) OVER (), agent_id, type, key FROM {table}
+        WHERE rowid IN (SELECT value FROM json_each(:rowids)) AND {is_held(table)}
+        LIMIT 1
+        """,
+        {"rowids": rowids, **held_parameter(now)},
+    ).fetchone()
+    if found:
+        raise held_error(*found)
+
+
+def held_error(count: int, agent: str, type: str, key: str) -> RefusedError:
+    """Return the error for memories that are held; the name is that of the first one."""
+    first = f"'{agent}' {type} '{key}'"
+    return RefusedError(
+        f"{count:,} memories are held, the first is {first}"
+        if count > 1
+        else f"the memory {first} is held",
+        "see `memctl holds`, and release it with `memctl release` first; nothing was changed",
+    )
