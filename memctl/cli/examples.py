@@ -119,6 +119,16 @@ EXAMPLES = {
     "agents": (
         Example("Show when each agent last wrote and read memories", "memctl agents --table"),
     ),
+    "redact": (
+        Example(
+            "Show what a redaction would change",
+            "memctl redact build_agent m-1 --match npm --dry-run",
+        ),
+        Example(
+            "Replace a text that is read from a file, so that no shell records it",
+            "memctl redact build_agent --type learning --key toolchain --match - --yes < token",
+        ),
+    ),
     "metrics": (
         Example("Show all agents, largest first", "memctl metrics --table"),
         Example("Export 30 days of daily figures as CSV", "memctl metrics --history 30d --csv"),

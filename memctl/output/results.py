@@ -35,6 +35,10 @@ SENTENCES = {
         "deleted {pruned:archived memory}, kept {kept_important:important memory}",
         "would delete {pruned:archived memory} and keep {kept_important:important memory}",
     ),
+    "redact": (
+        "replaced {occurrences:occurrence} in {redacted:version} of the memories",
+        "would replace {occurrences:occurrence} in {redacted:version} of the memories",
+    ),
     "report": ("wrote {path}", "would write {path}"),
     "restore": (
         "restored {restored:memory}, skipped {skipped}, replaced {replaced}",

@@ -52,6 +52,7 @@ from memctl.output.contract.records import (
     RunLine,
     Step,
 )
+from memctl.output.contract.redact import RedactCounts
 from memctl.output.contract.report import ReportDocument
 from memctl.output.contract.setup import (
     CompletionDocument,
@@ -105,6 +106,10 @@ class ImportDocument(Document, ImportCounts):
     """The result of import."""
 
 
+class RedactDocument(Document, RedactCounts):
+    """The result of redact."""
+
+
 class PausedDocument(Document, JobRun):
     """A job that did nothing because of a pause."""
 
@@ -129,6 +134,7 @@ COMMANDS: dict[str, Any] = {
     "list": list[MemoryColumns],
     "forget": ForgetDocument,
     "summary": SummaryDocument,
+    "redact": RedactDocument,
     "metrics": MetricsDocument | list[FiguresLine] | list[HistoryLine],  # lists with --nl
     "search": list[FoundMemoryLine],
     "agents": list[AgentLine],
