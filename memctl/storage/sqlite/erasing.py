@@ -71,29 +71,35 @@ class Removal:
 
 
 def remove_memories(
-    db: Connection,
-    names: Sequence[Name],
-    *,
-    keep_knowledge: bool = False,
-    now: datetime,
-    rows: RowsByName | None = None,
+    db: Connection, names: Sequence[Name], *, keep_knowledge: bool = False, now: datetime
 ) -> Removal:
-    """Remove memories by their names, and return what was removed; called in a transaction.
+    """Remove memories by their names from all places; called in a transaction.
 
-    `rows` is what was found before the transaction, of these and perhaps of other names. Tombstones
-    are added if the database has the table.
+    Returns what was removed. Tombstones are added if the database has the table.
     """
-    if rows is None:
-        rows = RowsByName(db, names)
-    else:
-        rows.read(names)
+    rows = RowsByName(db, names)
+    entries = decide_on_entries(db, rows.found, keep=keep_knowledge)
+    deleted = delete_entries(db, entries.deleted)
+    removal = remove_rows(db, names, rows, now=now)
+    removal.count(KNOWLEDGE, deleted)
+    removal.kept.update(entries.kept)
+    removal.count("memory_runs", blank_runs(db, runs_with(db, in_messages(names, removal))))
+    return removal
+
+
+def remove_rows(
+    db: Connection, names: Sequence[Name], rows: RowsByName, *, now: datetime
+) -> Removal:
+    """Remove the rows of some memories, of which most were found before the transaction.
+
+    That is all but the entries of the knowledge base, which must be decided on before, and the
+    messages of runs.
+    """
+    rows.read(names)
     found = {name: rows.found[name] for name in names}
-    removal = _noted(found)
+    removal = noted(found)
     types = _types_gone(db, found)
     salt = salt_of(db) if table_exists(db, "memory_tombstones") else None
-    entries = decide_on_entries(db, found, keep=keep_knowledge)
-    removal.kept.update(entries.kept)
-    removal.count(KNOWLEDGE, delete_entries(db, entries.deleted))
     with own_deletes(db) if table_exists(db, "memory_state") else nullcontext():
         for name, of_this in found.items():
             if salt is not None:
@@ -106,7 +112,6 @@ def remove_memories(
     rows.note_deleted()
     for where in _rows_of_types(db, types):
         removal.count(where.table, where.delete(db))
-    removal.count("memory_runs", blank_runs(db, runs_with(db, _in_messages(found, removal))))
     return removal
 
 
@@ -115,7 +120,7 @@ def preview_removal(
 ) -> Removal:
     """Return what `remove_memories` would remove now; only reads."""
     found = RowsByName(db, names).found
-    removal = _noted(found)
+    removal = noted(found)
     entries = decide_on_entries(db, found, keep=keep_knowledge)
     removal.kept.update(entries.kept)
     removal.count(KNOWLEDGE, len(entries.deleted))
@@ -125,7 +130,7 @@ def preview_removal(
         removal.count("memory_events", len(of_this.events))
     for where in _rows_of_types(db, _types_gone(db, found)):
         removal.count(where.table, where.count(db))
-    removal.count("memory_runs", len(runs_with(db, _in_messages(found, removal))))
+    removal.count("memory_runs", len(runs_with(db, in_messages(names, removal))))
     return removal
 
 
@@ -175,8 +180,8 @@ def _rows_of(db: Connection, name: Name, rows: NamedRows) -> list[Where]:
     return [where for where in found if table_exists(db, where.table)]
 
 
-def _noted(found: Mapping[Name, NamedRows]) -> Removal:
-    """Return the texts of memories; nothing of them is removed yet."""
+def noted(found: Mapping[Name, NamedRows]) -> Removal:
+    """Return the texts of memories, of which nothing is removed yet."""
     removal = Removal()
     for name, rows in found.items():
         removal.names.add(b"".join(stored_bytes(part) or b"" for part in name))
@@ -289,7 +294,7 @@ def _of_type(type_: Stored) -> tuple[str, dict[str, Any]]:
     return of_name(Name(None, type_, None), "type")
 
 
-def _in_messages(found: Iterable[Name], removal: Removal) -> Fragments:
+def in_messages(found: Iterable[Name], removal: Removal) -> Fragments:
     """Return what recognizes the memories in error messages, where names are in quotes."""
     quoted = {b"'" + (stored_bytes(name.key) or b"") + b"'" for name in found}
     return Fragments(removal.texts, removal.names | quoted)

@@ -43,7 +43,7 @@ def decide_on_entries(
     `rows` are the rows of the memories, whose links and events must still be there.
     """
     decision = EntryDecision()
-    if not _has_knowledge(db):
+    if not has_knowledge(db):
         return decision
     links, others = _links(db, rows)
     linked = _with_superseded(db, links | _of_events(db, rows))
@@ -60,7 +60,7 @@ def decide_on_entries(
         has_text = any(text in content for text in texts[agent])
         if not (has_text or entry in linked):
             continue
-        if not _is_tagged(tags):
+        if not is_tagged(tags):
             reason = OF_OWNER
         elif keep:
             reason = WANTED
@@ -90,7 +90,7 @@ def delete_entries(db: Connection, entries: Collection[bytes]) -> int:
     return deleted
 
 
-def _has_knowledge(db: Connection) -> bool:
+def has_knowledge(db: Connection) -> bool:
     """Return whether there is a knowledge base; another product has a table of the same name."""
     return {row[1] for row in db.execute(f"PRAGMA table_info({TABLE})")} == COLUMNS
 
@@ -188,7 +188,7 @@ def _ids_of_agents(db: Connection, agents: Collection[bytes]) -> set[bytes]:
     return found
 
 
-def _is_tagged(tags: bytes | None) -> bool:
+def is_tagged(tags: bytes | None) -> bool:
     listed = _json(tags)
     return isinstance(listed, list) and TAG in listed
 
