@@ -16,9 +16,10 @@ from typing import Any, Self, get_args
 from memctl.config.settings import load_settings
 from memctl.errors import UsageError
 from memctl.jobs.cleanup import cleanup
-from memctl.jobs.engine import JobContext, JobRequest, perform
+from memctl.jobs.engine import JobRequest, perform
+from memctl.jobs.forget import forget_all
 from memctl.jobs.restore import RestoreConflict, restore
-from memctl.storage.engines import open_store, require_lock_wait
+from memctl.storage.engines import require_lock_wait
 from memctl.storage.matching import SearchedText
 from memctl.storage.memory import (
     ArchivedMemory,
@@ -36,11 +37,12 @@ from memctl.storage.memory import (
     to_json,
     to_lifetime,
 )
-from memctl.storage.rows import ArchiveFilter, MemoryFilter, Reason, State
+from memctl.storage.rows import MemoryFilter, Reason, State
 from memctl.storage.sqlite import memories
-from memctl.storage.sqlite.archive import list_archived
+from memctl.storage.sqlite.archive import archived_of, list_archived
 from memctl.storage.sqlite.archiving import archive_rows, own_deletes
 from memctl.storage.sqlite.database import one_view
+from memctl.storage.sqlite.holds import require_not_held
 from memctl.storage.sqlite.owned_connection import OwnedConnection
 from memctl.storage.sqlite.search import search_memories
 from memctl.storage.sqlite.triggers import require_equal_counts
@@ -130,7 +132,8 @@ class AgentMemory:
         `metadata` is any value that JSON can represent, `importance` a number from 1 to 10. The
         memory expires after `expires_in`, a timedelta or a number of seconds; 0 or None: never. It
         gets a new id and an access count of 0. The memory that it replaces is deleted, as by the
-        service; `keep_replaced` archives it instead, for the reason `replaced`.
+        service; `keep_replaced` archives it instead, for the reason `replaced`. Raises RefusedError
+        if that memory is held.
         """
         from uuid import uuid4  # slow to import, and needed only to write
 
@@ -153,7 +156,7 @@ class AgentMemory:
         with self._changing():
             if keep_replaced:
                 self._archive(memory.name, reason="replaced", now=now)
-            replaces = bool(memories.rows_of_memory(self._db, memory.name))
+            replaces = bool(self._rows_not_held(memory.name, now=now))
             with own_deletes(self._db) if replaces else nullcontext():
                 written = memories.replace_memory(self._db, memory, now=now)
             require_equal_counts(self._db, remembered=1, written=written)
@@ -193,7 +196,10 @@ class AgentMemory:
         return found
 
     def forget(self, agent: str, type: str, key: str) -> bool:
-        """Archive a memory for the reason `forgotten`; return whether there was one."""
+        """Archive a memory for the reason `forgotten`; return whether there was one.
+
+        Raises RefusedError if it is held.
+        """
         now = self._now()
         name = memories.memory_name(agent, type, key)
         with self._changing():
@@ -206,16 +212,14 @@ class AgentMemory:
         """Archive an agent's memories, all or those of one type; return their number.
 
         They are archived in batches, between which other programs can write. Every memory is
-        either active or archived, but an interruption may leave some of them active.
+        either active or archived, but an interruption may leave some of them active. Those that are
+        held stay active.
         """
         now = self._now()
         # On another connection, because batches disable automatic checkpoints on theirs.
-        with self._reading(), open_store(self._path, lock_wait=self._lock_wait) as store:
-            run = JobContext(
-                store, JobRequest(self._path, now), batches=store.batches(max_seconds=None)
-            )
-            tally = run.apply_in_batches(store.forgotten(agent, type, now=now), doing="archiving")
-        if type is not None and not tally.count:
+        with self._reading():
+            tally = forget_all(self._path, agent, type, now=now, lock_wait=self._lock_wait)
+        if type is not None and not tally.count + tally.held:
             require_type(type)
         return tally.count
 
@@ -260,7 +264,7 @@ class AgentMemory:
         `type`, `key` and `reason`, if given, limit the result.
         """
         require_page(limit, offset)
-        which = _archived_of(agent, type, key, reason=reason)
+        which = archived_of(agent, type, key, reason=reason)
         with self._reading():
             memories.require_known_type(self._db, type)
             found = list_archived(self._db, which, limit=limit, offset=offset)
@@ -288,7 +292,7 @@ class AgentMemory:
             raise UsageError("restore needs either ids or a type and a key", "pass one of them")
         if on_conflict not in get_args(RestoreConflict):
             raise UsageError(f"invalid on_conflict {on_conflict!r}", "use fail, skip or replace")
-        which = _archived_of(agent, type, key, ids=ids)
+        which = archived_of(agent, type, key, ids=ids)
         now = self._now()
         lasts = to_lifetime(expires_in, now=now)
         request = JobRequest(self._path, now, lock_wait=self._lock_wait)
@@ -378,22 +382,17 @@ class AgentMemory:
 
     def _archive(self, name: memories.MemoryName, *, reason: Reason, now: datetime) -> int:
         """Archive the memory of that name, if there is one; return the number of memories."""
-        rowids = json.dumps(memories.rows_of_memory(self._db, name))
+        rowids = json.dumps(self._rows_not_held(name, now=now))
         return archive_rows(self._db, rowids, reason=reason, now=now, run_id=None)
+
+    def _rows_not_held(self, name: memories.MemoryName, *, now: datetime) -> list[int]:
+        """Return the rows of the memories of that name. Raises RefusedError if it is held."""
+        rows = memories.rows_of_memory(self._db, name)
+        require_not_held(self._db, "agent_memory", json.dumps(rows), now=now)
+        return rows
 
 
 def _all_of(agent: str, type: str | None = None) -> MemoryFilter:
     """Select an agent's memories. Raises UsageError for a value that is not a str."""
     memories.to_stored(agent=agent)
     return MemoryFilter(agent=agent, type=type)
-
-
-def _archived_of(
-    agent: str | None, type: str | None, key: str | None, **more: Any
-) -> ArchiveFilter:
-    """Select archived memories. Raises UsageError for a value that is not a str."""
-    texts = {"agent": agent, "type": type, "key": key}
-    memories.to_stored(**{name: text for name, text in texts.items() if text is not None})
-    for memory_id in more.get("ids", ()):
-        memories.to_stored(id=memory_id)
-    return ArchiveFilter(agent=agent, type=type, key=key, **more)

@@ -44,7 +44,7 @@ def export(
 ) -> None:
     """Export an agent's active and archived memories as a document for `import`."""
     from memctl.documents.export import export as read_memories
-    from memctl.storage.sqlite.sections import ACTIVE, ARCHIVED, PROMOTIONS
+    from memctl.storage.sqlite.sections import ACTIVE, ARCHIVED, HOLDS, PROMOTIONS
 
     require_agent_or_all(agent, all_agents=all_agents)
     if active_only and archived_only:
@@ -64,6 +64,7 @@ def export(
             (ACTIVE, archived_only),
             (ARCHIVED, active_only),
             (PROMOTIONS, archived_only),
+            (HOLDS, False),
         )
         if not left_out
     ]

@@ -85,6 +85,23 @@ EXAMPLES = {
             "memctl restore build_agent m-1 --expires-in 30d",
         ),
     ),
+    "hold": (
+        Example(
+            "Hold a memory until the end of a review",
+            "memctl hold build_agent m-1 --reason 'review 17' --until 30d",
+        ),
+        Example(
+            "Hold all versions of a memory, whatever ids they have",
+            "memctl hold build_agent --type learning --key toolchain",
+        ),
+    ),
+    "release": (
+        Example(
+            "Release the hold on a memory",
+            "memctl hold build_agent m-1 && memctl release build_agent m-1",
+        ),
+    ),
+    "holds": (Example("List all holds as a table", "memctl holds --table"),),
     "remember": (
         Example(
             "Store a value for one day",

@@ -22,10 +22,12 @@ from memctl.cli.options import (
     require_agent_or_all,
 )
 from memctl.errors import MemctlError, NotFoundError, UsageError, counted
+from memctl.jobs.forget import forget_all
 from memctl.output.messages import Message
+from memctl.output.results import left_held
 from memctl.output.tables import Output, show_facts, show_records
 from memctl.output.terminal import show_document, show_message, show_notice, show_value
-from memctl.storage.memory import MOST_BYTES, TYPES, Memory, MemoryType
+from memctl.storage.memory import MOST_BYTES, TYPES, Memory, MemoryType, require_type
 from memctl.storage.rows import MemoryFilter
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.database import open_database
@@ -166,21 +168,30 @@ def forget(
         typer.Argument(metavar="[KEY]", help="Memory key. Defaults to all keys of that type."),
     ] = None,
 ) -> None:
-    """Archive a memory, or all of a type; exit 1 if there is none."""
+    """Archive a memory, or all of a type; exit 1 if there is none.
+
+    Of a type, those that are held stay active. A single memory that is held is refused.
+    """
+    held = 0
     with _memories(call, lock) as memories:
         if key is None:
-            forgotten = memories.forget_all(agent, type_)
+            tally = forget_all(
+                call.settings.database, agent, type_, now=call.moment, lock_wait=lock.lock_wait
+            )
+            forgotten, held = tally.count, tally.held
         else:
             forgotten = int(memories.forget(agent, type_, key))
-    if not forgotten:
+    if not forgotten + held:
+        require_type(type_)
         raise _not_found(agent, type_, key)
     if call.json:
-        show_document({"forgotten": forgotten})
+        show_document({"forgotten": forgotten, "held": held})
         return
     sentence = f"forget: archived {counted(forgotten, 'memory')}"
-    show_message(
-        Message(sentence, event="finished", facts={"archived": forgotten}), quiet=call.quiet
-    )
+    if held:
+        sentence += f"; {left_held(held)}"
+    facts = {"archived": forgotten, "held": held}
+    show_message(Message(sentence, event="finished", facts=facts), quiet=call.quiet)
 
 
 def summary(

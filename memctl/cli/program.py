@@ -25,6 +25,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "Database": {"migrate": ("migrate", "rollback"), "status": ("status",)},
     "Jobs": {"jobs": ("run", *JOBS)},
     "Archive": {"archive": ("archived", "archive", "restore")},
+    "Holds": {"hold": ("hold", "release", "holds")},
     "Memories": {
         "memories": ("remember", "recall", "list", "forget", "summary"),
         "search": ("search", "agents"),

@@ -70,4 +70,4 @@ _TABLE = (
 JOBS = {job.name: job for job in _TABLE}
 
 # Every job that a run in the ledger can have.
-RECORDED = (*JOBS, REPORT, "archive", "restore", "import", "redact")
+RECORDED = (*JOBS, REPORT, "archive", "restore", "import", "hold", "release", "redact")

@@ -1,8 +1,9 @@
 """The export document: its parts, and how it is written.
 
-It consists of a header, the rows of three sections with every column and in a stable order, and
-the SHA-256 of these rows. It is written as one JSON object with one row per line or, in the form
-`nl`, as one JSON object per line:
+It consists of a header, the rows of its sections with every column and in a stable order, and the
+SHA-256 of these rows. Only if there are holds, they are a section of their own, and the version is
+2. It is written as one JSON object with one row per line or, in the form `nl`, as one JSON object
+per line:
 
     {"format": "memctl.export", "version": 1, "exported_at": …, "agent_id": …, "counts": {…}}
     {"active": {"id": …, …}}
@@ -21,12 +22,13 @@ from typing import Literal, NamedTuple, NoReturn
 
 from memctl.documents.json_stream import MOST_BYTES
 from memctl.errors import LONGEST_TEXT, DocumentError, RefusedError
-from memctl.storage.sqlite.sections import SECTIONS, DocumentSection
+from memctl.storage.sqlite.sections import HOLDS, SECTIONS, DocumentSection
 from memctl.storage.text import encodable, to_ascii
 from memctl.storage.times import to_text
 
 FORMAT = "memctl.export"
 VERSION = 1
+VERSION_WITH_HOLDS = 2
 PROBLEMS_SHOWN = 20
 AND_MORE = "; and more"
 ESCAPED_BYTE = "\\udc"  # begins the surrogate of a byte of invalid UTF-8 in JSON
@@ -69,14 +71,14 @@ def write_document(
     opening = to_ascii(
         {
             "format": FORMAT,
-            "version": VERSION,
+            "version": version_with(header.counts),
             "exported_at": to_text(header.exported_at),
             "agent_id": encodable(header.agent),
             "counts": dict(header.counts),
         }
     )
     yield f"{opening}\n" if form == "nl" else f"{opening[:-1]},\n"
-    for section in SECTIONS.values():
+    for section in (SECTIONS[name] for name in header.counts):
         if form == "json":
             yield f'"{section.name}": ['
         between = "\n"
@@ -91,6 +93,11 @@ def write_document(
             yield "],\n" if between == "\n" else "\n],\n"
     closing = f'"sha256": "{checksum}"}}\n'
     yield f"{{{closing}" if form == "nl" else closing
+
+
+def version_with(counts: Mapping[str, int]) -> int:
+    """Return the version of a document that has these numbers of rows."""
+    return VERSION_WITH_HOLDS if HOLDS.name in counts else VERSION
 
 
 def row_text(section: DocumentSection, values: Iterable[object]) -> str:

@@ -14,7 +14,7 @@ from memctl.storage.progress import Progress
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.exports import copied_rows, copied_to_both, copy_rows, count_copied
-from memctl.storage.sqlite.sections import SECTIONS, DocumentSection
+from memctl.storage.sqlite.sections import HOLDS, SECTIONS, DocumentSection
 
 
 def export(
@@ -33,9 +33,11 @@ def export(
     """
     require_agent(db, agent)
     progress.phase("reading")
-    copy_rows(db, agent, sections)
+    copy_rows(db, agent, sections, now=now)
     _require_in_one_place(db)
     counts = {section.name: count_copied(db, section) for section in SECTIONS.values()}
+    if not counts[HOLDS.name]:
+        del counts[HOLDS.name]
     progress.phase("writing", total=sum(counts.values()))
 
     def rows(section: DocumentSection) -> Iterator[Sequence[Any]]:

@@ -22,6 +22,7 @@ from memctl.jobs.tally import JobTally
 from memctl.storage.sqlite.archiving import archive_replaced
 from memctl.storage.sqlite.conflicts import Conflicts, ImportConflict
 from memctl.storage.sqlite.database import temporary_tables
+from memctl.storage.sqlite.imported_holds import count_hold_decisions, write_holds
 from memctl.storage.sqlite.imports import (
     DocumentRow,
     count_by_agent,
@@ -51,6 +52,7 @@ class RowCounts(NamedTuple):
     unchanged: int = 0
     skipped: int = 0
     replaced: int = 0
+    held: int = 0  # not written because what they would replace is held
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,7 @@ class ImportResult(JobResult):
     active: RowCounts
     archived: RowCounts
     promotions: RowCounts
+    holds: RowCounts
     foreign_ids: int  # skipped memories with the id of another agent's memory
     expired: int  # imported memories that have expired
     unknown_types: int  # imported memories of unknown types
@@ -67,14 +70,22 @@ class ImportResult(JobResult):
     @property
     def warning(self) -> str | None:
         """The rows that were skipped."""
-        if not self.active.skipped + self.archived.skipped + self.promotions.skipped:
-            return None
-        foreign = f"; with the id of another agent's memory: {self.foreign_ids}"
-        return (
-            f"skipped because the database has another version: {self.active.skipped} active, "
-            f"{self.archived.skipped} archived, {self.promotions.skipped} promotions"
-            f"{foreign if self.foreign_ids else ''}"
-        )
+        parts = []
+        if self.active.skipped + self.archived.skipped + self.promotions.skipped:
+            parts.append(
+                f"skipped because the database has another version: {self.active.skipped} active, "
+                f"{self.archived.skipped} archived, {self.promotions.skipped} promotions"
+            )
+        if self.foreign_ids:
+            parts.append(f"with the id of another agent's memory: {self.foreign_ids}")
+        if self.active.held + self.archived.held:
+            parts.append(
+                "not replaced because the memory in the database is held:"
+                f" {self.active.held} active, {self.archived.held} archived"
+            )
+        if self.holds.skipped:
+            parts.append(f"holds with another end or reason in the database: {self.holds.skipped}")
+        return "; ".join(parts) or None
 
     @property
     def counts(self) -> dict[str, object]:
@@ -133,7 +144,8 @@ class _Import:
         self._allow_invalid = allow_invalid
         self._atomic = atomic
         suffix = None if run.run_id is None else f"~{run.run_id}"
-        self._conflicts = Conflicts(run.store.sqlite, on_conflict, suffix=suffix)
+        self._conflicts = Conflicts(run.store.sqlite, on_conflict, suffix=suffix, now=run.now)
+        self._holds = count_hold_decisions(self._db, now=run.now)
 
     def run(self) -> ImportResult:
         """Decide on all rows without a lock, then write them."""
@@ -202,6 +214,8 @@ class _Import:
 
         try:
             batches.apply(to_write, write, doing="writing", at_once=self._atomic)
+            if self._holds["inserted"] and not (self._atomic and to_write):
+                batches.apply_at_once(self._write_holds)
         except RefusedError as error:
             for rows in _portions(to_write[written:]):
                 self._conflicts.withdraw(rows)
@@ -216,6 +230,11 @@ class _Import:
             write_memories(db, section, rows, now=run.now, run_id=run.run_id)
         write_promotions(db, rows)
         give_up_replaced_ids(db, rows, run_id=run.run_id)
+        if self._atomic:
+            self._write_holds()
+
+    def _write_holds(self) -> None:
+        write_holds(self._db, now=self._run.now, run_id=self._run.run_id)
 
     def _result(self, refusal: RefusedError | None) -> ImportResult:
         active = count_decisions(self._db, ACTIVE)
@@ -232,6 +251,7 @@ class _Import:
             active=_row_counts(active),
             archived=_row_counts(archived),
             promotions=_row_counts(count_decisions(self._db, PROMOTIONS)),
+            holds=_row_counts(self._holds),
             foreign_ids=memories["foreign"],
             expired=count_expired(self._db, now=self._run.now),
             unknown_types=count_unknown_types(self._db),
@@ -245,6 +265,7 @@ def _row_counts(decisions: Counter[str | None]) -> RowCounts:
         unchanged=decisions["unchanged"],
         skipped=decisions["skipped"] + decisions["foreign"],
         replaced=decisions["replaced"],
+        held=decisions["held"],
     )
 
 

@@ -6,7 +6,7 @@ import reprlib
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -16,12 +16,21 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from memctl.storage.sqlite.sections import ACTIVE, ARCHIVED, PROMOTIONS, DocumentSection
+from memctl.storage.sqlite.sections import ACTIVE, ARCHIVED, HOLDS, PROMOTIONS, DocumentSection
 from memctl.storage.text import from_bytes
 from memctl.storage.times import to_sqlite_text
+
+TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
+
+
+def _require_time(text: str) -> str:
+    """Refuse what has the form of a time, but is none, such as a 30th of February."""
+    datetime.fromisoformat(text)
+    return text
 
 
 class Strict(BaseModel):
@@ -128,12 +137,37 @@ class PromotionModel(Strict):
     promoted_at: Name
 
 
+OurTime = Annotated[str, Field(pattern=TIME), AfterValidator(_require_time)]
+
+
+class HoldModel(Strict):
+    """A row of the section `holds`: by id, by type and key, or on all memories of the agent."""
+
+    agent_id: Name
+    memory_id: Detail
+    type: Detail
+    key: Detail
+    reason: Detail
+    held_at: OurTime
+    until: OurTime | None
+
+    @model_validator(mode="after")
+    def _require_one_way(self) -> Self:
+        by_name = (self.type is not None, self.key is not None)
+        if by_name not in ((True, True), (False, False)) or (
+            self.memory_id is not None and any(by_name)
+        ):
+            raise PydanticCustomError("hold", "neither an id nor a type with a key")
+        return self
+
+
 class Counts(Strict):
-    """How many rows each section has."""
+    """How many rows each section has; `holds` is absent if there are none."""
 
     active: int = Field(ge=0)
     archived: int = Field(ge=0)
     promotions: int = Field(ge=0)
+    holds: int = Field(default=0, ge=0)
 
 
 class Frame(Strict):
@@ -153,7 +187,7 @@ def completed(section: DocumentSection, row: Any, *, now: datetime, agent: str |
     `agent` is the agent to which all memories are assigned, or None. The id given to an archived
     memory depends on its contents, so that a second import recognizes it.
     """
-    if section is PROMOTIONS or not isinstance(row, dict):
+    if section in (PROMOTIONS, HOLDS) or not isinstance(row, dict):
         return row
     content = json.dumps([agent, row], sort_keys=True)
     defaults = {
@@ -171,6 +205,7 @@ ROWS: dict[str, TypeAdapter[list[Any]]] = {
     ACTIVE.name: TypeAdapter(list[MemoryModel]),
     ARCHIVED.name: TypeAdapter(list[ArchivedMemory]),
     PROMOTIONS.name: TypeAdapter(list[PromotionModel]),
+    HOLDS.name: TypeAdapter(list[HoldModel]),
 }
 
 
@@ -221,6 +256,7 @@ SPECIFIC_PROBLEMS = {
     "missing": "is missing",
     "extra_forbidden": "is unknown",
     "model_type": "is not an object",
+    "hold": "must have an id, or a type and a key, or neither",
 }
 
 

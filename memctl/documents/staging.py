@@ -17,6 +17,7 @@ from memctl.documents.document import (
     FORMAT,
     PROBLEMS_SHOWN,
     VERSION,
+    VERSION_WITH_HOLDS,
     Checksum,
     refuse_document,
     row_text,
@@ -28,7 +29,7 @@ from memctl.storage.progress import Progress
 from memctl.storage.sqlite.database import Connection, temporary_tables
 from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.sqlite.row_rules import note_invalid_rows
-from memctl.storage.sqlite.sections import SECTIONS, DocumentSection
+from memctl.storage.sqlite.sections import HOLDS, SECTIONS, DocumentSection
 from memctl.storage.sqlite.staging import (
     create_staging_indexes,
     create_staging_tables,
@@ -219,9 +220,12 @@ class _Reader:
             self._stream.fail(f"the document has an unknown or repeated {str(name)[:40]!r}")
         if name == "format" and value != FORMAT:
             refuse_document(["format: this is not a memctl export"])
-        if name == "version" and value != VERSION:
+        if name == "version" and value not in (VERSION, VERSION_WITH_HOLDS):
             refuse_document(
-                [f"version: this memctl reads version {VERSION}, not {reprlib.repr(value)}"]
+                [
+                    f"version: this memctl reads versions {VERSION} and {VERSION_WITH_HOLDS}, not"
+                    f" {reprlib.repr(value)}"
+                ]
             )
         self._frame[str(name)] = value
 
@@ -262,7 +266,7 @@ class _Reader:
         if self._complete_at:
             found = {
                 "format": FORMAT,
-                "version": VERSION,
+                "version": VERSION_WITH_HOLDS,
                 "exported_at": to_text(self._complete_at),
                 "agent_id": self._only_agent(),
                 "counts": self._counts,
@@ -272,6 +276,8 @@ class _Reader:
             frame = check_frame(found)
         except ValueError as error:
             self._refuse(error.args)
+        if frame.version == VERSION and self._counts[HOLDS.name]:
+            refuse_document([f"version: a document with holds has version {VERSION_WITH_HOLDS}"])
         refuse_document(
             [
                 f"counts: {name} is {count}, but the document has {self._counts[name]} such rows"

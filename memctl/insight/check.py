@@ -26,7 +26,7 @@ from memctl.storage.sqlite.alerts import count_memories
 from memctl.storage.sqlite.backup_list import STAMP
 from memctl.storage.sqlite.checks import find_damage, journal_mode
 from memctl.storage.sqlite.database import Connection, table_exists
-from memctl.storage.sqlite.features import read_features
+from memctl.storage.sqlite.features import hold_triggers_state, read_features
 from memctl.storage.sqlite.locking import is_memctl_running
 from memctl.storage.sqlite.manifests import manifest_path, read_manifest
 from memctl.storage.sqlite.service_events import service_events_obstacle
@@ -150,6 +150,16 @@ def _find_in_features(db: Connection, policies: CheckPolicies) -> Iterator[Findi
                 f"run `memctl enable {feature.feature}`",
                 fix=f"enable {feature.feature} again",
             )
+    hold_triggers = hold_triggers_state(db)
+    if hold_triggers in ("outdated", "missing"):
+        yield Finding(
+            "warning",
+            "hold_triggers",
+            f"memories are held, but a trigger that archives what clients delete or replace of them"
+            f" is {hold_triggers}",
+            "run `memctl check --fix`",
+            fix="renew the triggers of held memories",
+        )
     obstacle = service_events_obstacle(db) if policies.service_events else None
     if obstacle:
         yield Finding(

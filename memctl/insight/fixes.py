@@ -8,7 +8,7 @@ from memctl.insight.check import drafts_left
 from memctl.insight.findings import Finding
 from memctl.storage.sqlite.checks import truncate_log
 from memctl.storage.sqlite.database import Connection, transaction
-from memctl.storage.sqlite.features import enable, read_features
+from memctl.storage.sqlite.features import enable, read_features, renew_triggers
 from memctl.storage.sqlite.run_summaries import end_crashed_runs
 
 
@@ -22,6 +22,9 @@ def fix_findings(db: Connection, path: Path, findings: Sequence[Finding], *, now
         for status in read_features(db):
             if status.state in ("missing", "outdated"):
                 enable(db, status.feature, now=now)
+    if "hold_triggers" in codes:
+        with transaction(db):
+            renew_triggers(db)
     if "backup_draft" in codes:
         for draft in drafts_left(path):
             draft.unlink(missing_ok=True)

@@ -5,6 +5,8 @@ job ran: a second run changes nothing, and the next run makes up for missed ones
 what is owed now less what was owed at the last charge.
 
 Promotion needs the importance of a candidate from before it was charged; decay notes it.
+
+A hold postpones the charge: after its end, a memory owes as much as if it had not been held.
 """
 
 from dataclasses import dataclass
@@ -15,9 +17,10 @@ from memctl.jobs.engine import JobContext, JobResult
 
 @dataclass(frozen=True, kw_only=True)
 class DecayResult(JobResult):
-    """How many memories lost importance."""
+    """How many memories lost importance, and how many did not because they are held."""
 
     decayed: int
+    held: int
 
 
 def decay(
@@ -29,9 +32,9 @@ def decay(
     """
     run.store.require_agent(agent)
     if run.batches:
-        run.store.charge_idle_times(run.batches, policy, agent=agent)
+        run.store.charge_idle_times(run.batches, policy, agent=agent, now=run.now)
     fading = run.store.fading(policy, promotion, agent=agent, now=run.now, run_id=run.run_id)
     tally = run.apply_in_batches(fading, doing="lowering importance", policy=policy)
     if run.batches:
         run.store.forget_notes()
-    return DecayResult(decayed=tally.count, tally=tally)
+    return DecayResult(decayed=tally.count, held=tally.held, tally=tally)

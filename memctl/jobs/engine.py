@@ -134,6 +134,7 @@ class JobContext(NamedTuple):
         """
         tally = JobTally(listing=self.request.listing, policy=policy)
         self.request.progress.phase("reading")
+        tally.held = sum(1 for _ in change.held())
         if self.batches is None:
             tally.add(change.memories())
             return tally

@@ -97,7 +97,7 @@ def promote(
     """
     run.store.require_agent(agent)
     if run.batches:
-        run.store.charge_idle_times(run.batches, decay, agent=agent)
+        run.store.charge_idle_times(run.batches, decay, agent=agent, now=run.now)
     has_knowledge = run.store.knowledge.exists()
     candidates = find_candidates(
         run.store, policy, decay, agent=agent, now=run.now, has_knowledge=has_knowledge

@@ -24,10 +24,14 @@ OWN_RECORDS_KEPT = timedelta(days=365)
 
 @dataclass(frozen=True, kw_only=True)
 class PruneResult(JobResult):
-    """How many archived memories were deleted, and how many old ones were kept as important."""
+    """How many archived memories were deleted, and how many old ones were kept.
+
+    `kept_important` counts those that are important, `held` the others that are held.
+    """
 
     pruned: int
     kept_important: int
+    held: int
 
 
 def prune(run: JobContext, policy: PrunePolicy, *, agent: str | None = None) -> PruneResult:
@@ -51,7 +55,11 @@ def prune(run: JobContext, policy: PrunePolicy, *, agent: str | None = None) -> 
     if run.batches and agent is None:
         run.store.delete_old_records(run.batches, before=run.now - OWN_RECORDS_KEPT)
     return PruneResult(
-        pruned=tally.count, kept_important=kept_important, tally=tally, refusal=_refusal(guarded)
+        pruned=tally.count,
+        kept_important=kept_important,
+        held=tally.held,
+        tally=tally,
+        refusal=_refusal(guarded),
     )
 
 

@@ -5,6 +5,7 @@ not charge the time in the archive. Of several archived copies of a memory, the 
 A memory whose id was given to the memory that replaced it gets its id back.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
@@ -21,11 +22,15 @@ RestoreConflict = Literal["fail", "skip", "replace"]
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreResult(JobResult):
-    """How many memories were restored, stayed archived, and were archived as replaced."""
+    """How many memories were restored, stayed archived, and were archived as replaced.
+
+    `held` counts those of the skipped that stayed archived because of a held memory.
+    """
 
     restored: int
     skipped: int
     replaced: int
+    held: int
 
 
 def restore(
@@ -39,16 +44,20 @@ def restore(
 
     An archived memory conflicts with an active one that has the same id, or the same agent, type
     and key: `fail` refuses the whole restore, `skip` skips these memories, `replace` archives the
-    active ones. Raises UsageError if `which` does not select by agent and something else, or by
-    run; NotFoundError for an unknown agent, id or run.
+    active ones, but refuses the whole restore if one of them is held. Raises UsageError if `which`
+    does not select by agent and something else, or by run; NotFoundError for an unknown agent, id
+    or run.
     """
     _require_known(run.store, which)
-    archived = run.store.archived(which)
+    archived = run.store.archived(which, now=run.now)
     selected = archived.count()
     if on_conflict != "skip":
         _refuse_foreign_ids(archived)
     if on_conflict == "fail":
         _refuse_conflicts(archived)
+    behind_held = archived.behind_held()
+    if on_conflict != "skip":
+        _refuse_behind_held(behind_held)
     restoration = archived.restoration(
         replacing=on_conflict == "replace",
         expires_at=run.now + expires_in if expires_in else None,
@@ -69,6 +78,7 @@ def restore(
         restored=tally.count,
         skipped=selected - tally.count - tally.remaining,
         replaced=restoration.replaced if run.batches else restoration.count_in_the_way(),
+        held=len(behind_held),
         tally=tally,
         refusal=refusal,
     )
@@ -111,4 +121,17 @@ def _refuse_conflicts(archived: "ArchivedMemories") -> None:
         if count > 1
         else f"1 memory conflicts with an active memory: {first}",
         "use --on-conflict skip or replace; nothing was changed",
+    )
+
+
+def _refuse_behind_held(behind_held: Sequence[tuple[str, str, str]]) -> None:
+    if not behind_held:
+        return
+    agent_id, type_, key = behind_held[0]
+    first = f"'{agent_id}' {type_} '{key}'"
+    raise RefusedError(
+        f"held memories are in the way of {len(behind_held)} memories, the first is {first}"
+        if len(behind_held) > 1
+        else f"a held memory is in the way of {first}",
+        "end the hold with `memctl release`, or use --on-conflict skip; nothing was changed",
     )

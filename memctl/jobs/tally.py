@@ -16,6 +16,7 @@ class JobTally:
     def __init__(self, *, listing: bool = False, policy: Policy | None = None) -> None:
         self.count = 0
         self.remaining = 0  # not reached in time
+        self.held = 0  # left because they are held
         self.changed_meanwhile = 0  # found by the search, but no longer matching in their batch
         self.agents: Counter[str] = Counter()
         self.memories: list[AffectedMemory] = []

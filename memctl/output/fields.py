@@ -56,6 +56,8 @@ FIELDS = {
     "last_archived_at": Field("age", "last archived"),
     "decayed": Field("number"),
     "age_days": Field("number", "days old"),
+    "held_at": Field("age", "held"),
+    "until": Field("time"),
     # Events and runs
     "event_id": Field("number"),
     "at": Field("time"),

@@ -25,6 +25,10 @@ SENTENCES = {
         "would promote {promoted:memory}, merge {merged} into existing entries, "
         "supersede {superseded:entry}",
     ),
+    "hold": (
+        "added {added:hold}, changed {changed}, {unchanged} unchanged",
+        "would add {added:hold}, change {changed}, leave {unchanged} unchanged",
+    ),
     "import": (
         "imported {imported:memory} ({active} active, {archived} archived); "
         "{replaced} replaced, {skipped} skipped, {unchanged} unchanged",
@@ -39,6 +43,7 @@ SENTENCES = {
         "replaced {occurrences:occurrence} in {redacted:version} of the memories",
         "would replace {occurrences:occurrence} in {redacted:version} of the memories",
     ),
+    "release": ("released {released:hold}", "would release {released:hold}"),
     "report": ("wrote {path}", "would write {path}"),
     "restore": (
         "restored {restored:memory}, skipped {skipped}, replaced {replaced}",
@@ -49,6 +54,11 @@ SENTENCES = {
         "would record today's figures in {rows:row}",
     ),
 }
+
+
+def left_held(count: int) -> str:
+    """Return a sentence about memories that were left because they are held."""
+    return f"left {counted(count, 'memory')} that {'is' if count == 1 else 'are'} held"
 
 
 class _Count(int):
@@ -117,6 +127,8 @@ def job_sentence(report: JobReport[JobResult]) -> str:
     facts = {**report.result.counts, **report.result.totals}
     values = {name: _Count(fact) if isinstance(fact, int) else fact for name, fact in facts.items()}
     parts = [f"{report.job}: {(preview if report.dry_run else done).format(**values)}"]
+    if held := report.result.totals.get("held"):
+        parts.append(left_held(held))
     if report.result.remark:
         parts.append(report.result.remark)
     if report.result.warning:

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from memctl.errors import RefusedError
 from memctl.storage.figures import DayKey, Figures, Key, Period, Snapshot, SnapshotPeriod
+from memctl.storage.holds import Holds
 from memctl.storage.knowledge import (
     CandidateRow,
     ConditionsMet,
@@ -39,6 +40,9 @@ class Change(Protocol):
 
     def memories(self) -> Iterator[AffectedMemory]:
         """Yield the memories that it would change now; reads only."""
+
+    def held(self) -> Iterator[AffectedMemory]:
+        """Yield the memories that it leaves because they are held; reads only."""
 
     def find(self) -> FoundRows:
         """Return the rows to change, for `Batches.apply`; reads only and takes no lock."""
@@ -109,13 +113,19 @@ class ArchivedMemories(Protocol):
     def first_conflict(self) -> tuple[str, str, str]:
         """Return agent, type and key of one that conflicts with an active memory."""
 
+    def behind_held(self) -> list[tuple[str, str, str]]:
+        """Return agent, type and key of those that a held memory keeps in the archive.
+
+        It is active and in the way, or another archived copy with the same id.
+        """
+
     def restoration(
         self, *, replacing: bool, expires_at: datetime | None, now: datetime, run_id: int | None
     ) -> Restoration:
         """Return what restores the newest copy of each.
 
         Active memories of the same agent that are in the way are archived if `replacing` is true;
-        otherwise what they conflict with stays archived.
+        otherwise what they conflict with stays archived. So does what a held memory keeps there.
         """
 
 
@@ -311,7 +321,7 @@ class Store(Protocol):
     ) -> ImportedMemories:
         """Return the memories that a run imported, and what archives them."""
 
-    def archived(self, which: ArchiveFilter) -> ArchivedMemories:
+    def archived(self, which: ArchiveFilter, *, now: datetime) -> ArchivedMemories:
         """Return the archived memories that a filter selects."""
 
     def old(
@@ -337,9 +347,12 @@ class Store(Protocol):
         """
 
     def charge_idle_times(
-        self, batches: Batches, policy: PolicyValues, *, agent: str | None
+        self, batches: Batches, policy: PolicyValues, *, agent: str | None, now: datetime
     ) -> None:
-        """Charge the idle times that accesses have ended since the last charge."""
+        """Charge the idle times that accesses have ended since the last charge.
+
+        Those of memories that are held stay, to be charged later.
+        """
 
     def forget_notes(self) -> None:
         """Delete notes on memories that no longer exist."""
@@ -359,6 +372,10 @@ class Store(Protocol):
         `content_hash` returns the hash of the entry that a memory with such a type, key, value and
         metadata becomes.
         """
+
+    @property
+    def holds(self) -> Holds:
+        """The holds on memories."""
 
     @property
     def knowledge(self) -> KnowledgeBase:

@@ -25,6 +25,7 @@ from memctl.output.contract.health import (
     CheckDocument,
     StatusDocument,
 )
+from memctl.output.contract.holds import HoldDocument, ReleaseDocument
 from memctl.output.contract.jobs import (
     ArchiveCounts,
     CleanupCounts,
@@ -48,6 +49,7 @@ from memctl.output.contract.records import (
     EventLine,
     ExportDocument,
     FoundMemoryLine,
+    HoldLine,
     MemoryColumns,
     RunLine,
     Step,
@@ -129,6 +131,9 @@ COMMANDS: dict[str, Any] = {
     "archived": list[ArchivedColumns],
     "archive": ArchiveDocument,
     "restore": RestoreDocument,
+    "hold": HoldDocument,
+    "release": ReleaseDocument,
+    "holds": list[HoldLine],
     "remember": MemoryDocument,
     "recall": MemoryDocument,
     "list": list[MemoryColumns],

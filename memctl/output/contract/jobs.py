@@ -49,12 +49,14 @@ class CleanupCounts(JobCounts):
     """The counts of cleanup."""
 
     archived: int
+    held: int
 
 
 class DecayCounts(JobCounts):
     """The counts of decay."""
 
     decayed: int
+    held: int
 
 
 class PromoteCounts(JobCounts):
@@ -76,6 +78,7 @@ class PruneCounts(JobCounts):
 
     pruned: int
     kept_important: int
+    held: int
 
 
 class ArchiveCounts(JobCounts):
@@ -84,6 +87,7 @@ class ArchiveCounts(JobCounts):
     archived: int
     in_use: int
     gone: int
+    held: int
 
 
 class RestoreCounts(JobCounts):
@@ -92,6 +96,7 @@ class RestoreCounts(JobCounts):
     restored: int
     skipped: int
     replaced: int
+    held: int
 
 
 class SectionCounts(TypedDict):
@@ -101,6 +106,7 @@ class SectionCounts(TypedDict):
     unchanged: int
     skipped: int
     replaced: int
+    held: int
 
 
 class ImportCounts(JobCounts):
@@ -109,6 +115,7 @@ class ImportCounts(JobCounts):
     active: SectionCounts
     archived: SectionCounts
     promotions: SectionCounts
+    holds: SectionCounts
     foreign_ids: int
     expired: int
     unknown_types: int

@@ -12,9 +12,10 @@ class MemoryDocument(Document, MemoryColumns):
 
 
 class ForgetDocument(Document):
-    """How many memories were forgotten."""
+    """How many memories were forgotten, and how many stay because they are held."""
 
     forgotten: int
+    held: int
 
 
 class SummaryDocument(Document):

@@ -138,6 +138,7 @@ class SectionSizes(TypedDict):
     active: NotRequired[int]
     archived: NotRequired[int]
     promotions: NotRequired[int]
+    holds: NotRequired[int]
 
 
 class ArchivedExport(MemoryColumns):
@@ -147,15 +148,28 @@ class ArchivedExport(MemoryColumns):
     run_id: int | None
 
 
+class HoldLine(TypedDict):
+    """A hold: by id, by type and key, or on all memories of the agent."""
+
+    agent_id: StoredText
+    memory_id: StoredText | None
+    type: StoredText | None
+    key: StoredText | None
+    reason: StoredText | None
+    held_at: str
+    until: str | None
+
+
 class ExportDocument(TypedDict):
     """The document that `memctl import` reads; see the documentation of its format."""
 
     format: Literal["memctl.export"]
-    version: Literal[1]
+    version: Literal[1, 2]
     exported_at: str
     agent_id: StoredText | None
     counts: SectionSizes
     active: NotRequired[list[MemoryColumns]]
     archived: NotRequired[list[ArchivedExport]]
     promotions: NotRequired[list[Promotion]]
+    holds: NotRequired[list[HoldLine]]
     sha256: str

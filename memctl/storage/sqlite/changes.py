@@ -7,6 +7,7 @@ from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl.storage.rows import AffectedMemory
+from memctl.storage.sqlite.holds import has_holds
 from memctl.storage.sqlite.selection import Selection
 from memctl.storage.sqlite.triggers import require_equal_counts
 
@@ -22,19 +23,32 @@ class RowChange:
     """Applies a function to the selected rows; see `storage.store.Change`.
 
     `change` is called with each batch that is not empty, and returns how many rows it changed: a
-    batch in which that is not all of them is rolled back.
+    batch in which that is not all of them is rolled back. `if_not_held` returns the selection of
+    which the held memories are left, if it is another one.
     """
 
     def __init__(
-        self, db: Connection, selection: Selection, change: Callable[[Batch], int]
+        self,
+        db: Connection,
+        selection: Selection,
+        change: Callable[[Batch], int],
+        *,
+        if_not_held: Callable[[], Selection] | None = None,
     ) -> None:
         self._db = db
         self._selection = selection
         self._change = change
+        self._if_not_held = if_not_held
 
     def memories(self) -> Iterator[AffectedMemory]:
         """Yield the memories that it would change now."""
         return self._selection.memories(self._db)
+
+    def held(self) -> Iterator[AffectedMemory]:
+        """Yield the memories that it leaves because they are held."""
+        if has_holds(self._db):
+            selection = self._if_not_held() if self._if_not_held else self._selection
+            yield from selection.held(self._db)
 
     def find(self) -> "array[int]":
         """Return the rows to change."""

@@ -3,15 +3,18 @@
 A stored row is the rival of an incoming one if they have the same id or, if the incoming row is
 active, the same agent, type and key. One decision is made for each incoming row: `unchanged` if it
 is stored already, `inserted` if it has no rival, `foreign` if a rival belongs to another agent,
-`replaced` if it wins against all rivals, else `skipped`. A promotion belongs to the memory of the
-same name and is skipped with it.
+`replaced` if it wins against all rivals, else `skipped`. If one of the rivals that it would replace
+is held, the decision is `held`. A promotion belongs to the memory of the same name and is skipped
+with it.
 """
 
 from array import array
+from datetime import datetime
 from sqlite3 import Connection
 from typing import Literal
 
 from memctl.storage.sqlite.archiving import renamed
+from memctl.storage.sqlite.holds import held_parameter, is_held
 from memctl.storage.sqlite.sections import ACTIVE, ARCHIVED, PROMOTIONS
 from memctl.storage.sqlite.times import unix_seconds
 
@@ -98,25 +101,28 @@ def _find_rivals(wins: str) -> tuple[str, ...]:
     """Return SQL that finds every rival; `wins` is SQL that is true if the incoming row wins.
 
     An archived rival is also found under the id that this import has given it: a decision must
-    not depend on the order of the steps.
+    not depend on the order of the steps. An archived rival with another id would stay as it is, and
+    need not be held.
     """
     return (
         f"""
         INSERT OR IGNORE INTO rivals
-        SELECT incoming.rowid, 'active', stored.rowid, stored.agent_id <> incoming.agent_id, {wins}
+        SELECT incoming.rowid, 'active', stored.rowid, stored.agent_id <> incoming.agent_id, {wins},
+            {is_held("agent_memory", "stored")}
         FROM incoming CROSS JOIN agent_memory AS stored ON stored.id = incoming.id
         WHERE incoming.rowid {AMONG} AND {UNDECIDED}
         """,
         f"""
         INSERT OR IGNORE INTO rivals
-        SELECT incoming.rowid, 'active', stored.rowid, FALSE, {wins}
+        SELECT incoming.rowid, 'active', stored.rowid, FALSE, {wins},
+            {is_held("agent_memory", "stored")}
         FROM incoming CROSS JOIN agent_memory AS stored ON {SAME_NAME}
         WHERE incoming.rowid {AMONG} AND {UNDECIDED} AND incoming.archived_reason IS NULL
         """,
         f"""
         INSERT OR IGNORE INTO rivals
         SELECT incoming.rowid, 'archived', stored.archive_id,
-            stored.agent_id <> incoming.agent_id, {wins}
+            stored.agent_id <> incoming.agent_id, {wins}, {is_held("archived_memories", "stored")}
         FROM incoming
             CROSS JOIN archived_memories AS stored
             ON stored.id IN (incoming.id, {renamed("incoming.id")})
@@ -124,7 +130,7 @@ def _find_rivals(wins: str) -> tuple[str, ...]:
         """,
         f"""
         INSERT OR IGNORE INTO rivals
-        SELECT incoming.rowid, 'archived', stored.archive_id, FALSE, {wins}
+        SELECT incoming.rowid, 'archived', stored.archive_id, FALSE, {wins}, FALSE
         FROM incoming
             CROSS JOIN same_name_in_archive AS found ON found.incoming_row = incoming.rowid
             CROSS JOIN archived_memories AS stored ON stored.archive_id = found.archive_id
@@ -156,6 +162,7 @@ DECIDE = f"""
         WHEN rowid NOT IN (SELECT incoming_row FROM rivals) THEN 'inserted'
         WHEN rowid IN (SELECT incoming_row FROM rivals WHERE of_another_agent) THEN 'foreign'
         WHEN rowid IN (SELECT incoming_row FROM rivals WHERE NOT wins) THEN 'skipped'
+        WHEN rowid IN (SELECT incoming_row FROM rivals WHERE is_held) THEN 'held'
         ELSE 'replaced'
     END
     FROM incoming WHERE rowid {AMONG} AND {UNDECIDED}
@@ -198,7 +205,7 @@ def _decide_promotions(wins: str) -> str:
                 (
                     SELECT 'skipped' FROM decisions
                     WHERE decisions.row = promotion_decisions.row
-                        AND decisions.decision IN ('skipped', 'foreign')
+                        AND decisions.decision IN ('skipped', 'foreign', 'held')
                 ),
                 (
                     SELECT iif({wins}, 'replaced', 'skipped') FROM memory_promotions AS stored
@@ -221,7 +228,7 @@ TEMPORARY_TABLES = (
     """,
     """
     CREATE TEMP TABLE rivals (
-        incoming_row INTEGER, place TEXT, stored_row INTEGER, of_another_agent, wins,
+        incoming_row INTEGER, place TEXT, stored_row INTEGER, of_another_agent, wins, is_held,
         PRIMARY KEY (incoming_row, place, stored_row)
     ) WITHOUT ROWID
     """,
@@ -261,14 +268,16 @@ ROWS_TO_WRITE = f"""
 class Conflicts:
     """Decides on incoming rows, again whenever other programs may have written in between."""
 
-    def __init__(self, db: Connection, rule: ImportConflict, *, suffix: str | None) -> None:
+    def __init__(
+        self, db: Connection, rule: ImportConflict, *, suffix: str | None, now: datetime
+    ) -> None:
         """Find archived memories with the names of incoming ones, agent by agent, without a lock.
 
         `suffix` is what this import appends to the ids of stored memories that it replaces.
         """
         self._db = db
         self._rule: ImportConflict = rule
-        self._suffix = suffix
+        self._parameters = {"suffix": suffix, **held_parameter(now)}
         for statement in TEMPORARY_TABLES:
             db.execute(statement)
         db.execute(ROWS_OF_PROMOTIONS)
@@ -301,7 +310,7 @@ class Conflicts:
         db.execute("DELETE FROM rivals")
         db.execute(UNCHANGED, among)
         for statement in _find_rivals(WINS[self._rule]):
-            db.execute(statement, {**among, "suffix": self._suffix})
+            db.execute(statement, {**among, **self._parameters})
         db.execute(DECIDE, among)
         db.execute(_decide_promotions(PROMOTION_WINS[self._rule]), among)
 

@@ -1,12 +1,14 @@
 """Copies of memories for an export: temporary tables with the rows as of one moment."""
 
 from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
 from memctl.storage.sqlite.agents import agent_parameter
 from memctl.storage.sqlite.database import one_view, temporary_tables
-from memctl.storage.sqlite.sections import SECTIONS, DocumentSection
+from memctl.storage.sqlite.holds import held_parameter, in_force
+from memctl.storage.sqlite.sections import HOLDS, SECTIONS, DocumentSection
 
 MEMORIES_IN_BOTH = """
     SELECT agent_id, id, count(*) OVER ()
@@ -24,16 +26,21 @@ class MemoriesInBoth(NamedTuple):
     total: int
 
 
-def copy_rows(db: Connection, agent: str | None, sections: Collection[DocumentSection]) -> None:
+def copy_rows(
+    db: Connection, agent: str | None, sections: Collection[DocumentSection], *, now: datetime
+) -> None:
     """Copy the rows of an agent, or of all agents, to temporary tables in one read transaction.
 
-    The tables of sections that are not given stay empty.
+    The tables of sections that are not given stay empty. Of the holds, those in force are copied.
     """
     of_agent = "TRUE" if agent is None else "agent_id = CAST(:agent AS TEXT)"
+    parameters = {**agent_parameter(agent), **held_parameter(now)}
     with temporary_tables(db), one_view(db):
         for section in SECTIONS.values():
-            copy = _copy_of(section, of_agent if section in sections else "FALSE")
-            db.execute(copy, agent_parameter(agent))
+            condition = of_agent if section in sections else "FALSE"
+            if section is HOLDS:
+                condition += f" AND {in_force(row=HOLDS.table)}"
+            db.execute(_copy_of(section, condition), parameters)
 
 
 def _copy_of(section: DocumentSection, condition: str) -> str:

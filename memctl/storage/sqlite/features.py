@@ -21,6 +21,7 @@ from memctl.storage.sqlite.archive_triggers import (
     archive_triggers,
 )
 from memctl.storage.sqlite.database import transaction
+from memctl.storage.sqlite.holds import has_holds
 from memctl.storage.sqlite.state import delete_state, read_state, write_state
 from memctl.storage.sqlite.triggers import OWN_TRIGGERS
 from memctl.storage.times import parse_moment, to_text
@@ -96,6 +97,10 @@ FEATURE_TRIGGERS: dict[Feature, tuple[str, ...]] = {
 }
 
 
+# Their triggers also exist while there are holds.
+ARCHIVING_FEATURES: tuple[Feature, ...] = ("archive-on-delete", "archive-on-replace")
+
+
 @dataclass(frozen=True)
 class FeatureStatus:
     """Whether a feature is enabled, since when, and whether its triggers are as expected.
@@ -124,6 +129,8 @@ def feature_status(db: Connection, feature: Feature) -> FeatureStatus:
     names = FEATURE_TRIGGERS[feature]
     since = recorded["since"] if recorded else None
     state: FeatureState = "off"
+    if not recorded and feature in ARCHIVING_FEATURES and has_holds(db):
+        return FeatureStatus(feature, state, since)  # the triggers are those of the holds
     if recorded and not any(name in present for name in names):
         state = "missing"
     elif any(present.get(name, "") != expected[name] for name in names):
@@ -131,6 +138,25 @@ def feature_status(db: Connection, feature: Feature) -> FeatureStatus:
     elif recorded:
         state = "on"
     return FeatureStatus(feature, state, since)
+
+
+def hold_triggers_state(db: Connection) -> FeatureState:
+    """Compare the triggers that only the holds require with those that this version creates.
+
+    `off`: there are no holds. Reads only.
+    """
+    if not has_holds(db):
+        return "off"
+    present, expected = _present_triggers(db), _expected_triggers(db)
+    names = [
+        name
+        for feature in ARCHIVING_FEATURES
+        if read_state(db, _state_key(feature)) is None
+        for name in FEATURE_TRIGGERS[feature]
+    ]
+    if any(name not in present for name in names):
+        return "missing"
+    return "on" if all(present[name] == expected[name] for name in names) else "outdated"
 
 
 def counting_since(db: Connection) -> datetime | None:
@@ -188,11 +214,10 @@ def _expected_triggers(db: Connection) -> dict[str, str]:
     enabled = {
         feature for feature in get_args(Feature) if read_state(db, _state_key(feature)) is not None
     }
-    has_holds = bool(db.execute("SELECT 1 FROM memory_holds LIMIT 1").fetchone())
     archiving = Archiving(
         deleted="archive-on-delete" in enabled,
         replaced="archive-on-replace" in enabled,
-        held=has_holds,
+        held=has_holds(db),
     )
     return {
         "memctl_access_boost": ACCESS_BOOST.strip() if "access-boost" in enabled else "",

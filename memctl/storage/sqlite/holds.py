@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from sqlite3 import Connection
 
-from memctl.errors import RefusedError
-from memctl.storage.sqlite.database import MemoryTable
+from memctl.storage.holds import held_error
+from memctl.storage.sqlite.database import MemoryTable, table_exists
 from memctl.storage.times import to_text
 
 # Evaluated once in a query, so that no memory is looked up while there are no holds.
@@ -64,8 +64,9 @@ def held_parameter(now: datetime) -> Mapping[str, str]:
 
 def has_holds(db: Connection) -> bool:
     """Return whether there are holds, in force or not; reads only."""
-    (found,) = db.execute(f"SELECT {HAS_HOLDS}").fetchone()
-    return bool(found)
+    return table_exists(db, "memory_holds") and bool(
+        db.execute("SELECT 1 FROM memory_holds LIMIT 1").fetchone()
+    )
 
 
 def require_not_held(db: Connection, table: MemoryTable, rowids: str, *, now: datetime) -> None:
@@ -80,14 +81,3 @@ def require_not_held(db: Connection, table: MemoryTable, rowids: str, *, now: da
     ).fetchone()
     if found:
         raise held_error(*found)
-
-
-def held_error(count: int, agent: str, type: str, key: str) -> RefusedError:
-    """Return the error for memories that are held; the name is that of the first one."""
-    first = f"'{agent}' {type} '{key}'"
-    return RefusedError(
-        f"{count:,} memories are held, the first is {first}"
-        if count > 1
-        else f"the memory {first} is held",
-        "see `memctl holds`, and release it with `memctl release` first; nothing was changed",
-    )

@@ -8,6 +8,7 @@ import itertools
 import math
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from functools import partial
 from operator import itemgetter
 from sqlite3 import Connection
@@ -155,18 +156,18 @@ DELETE_ORPHANED_IDLE_TIMES = f"""
 
 
 def charge_idle_times(
-    db: Connection, batches: "Batches", policy: PolicyValues, *, agent: str | None
+    db: Connection, batches: "Batches", policy: PolicyValues, *, agent: str | None, now: datetime
 ) -> None:
     """Charge and delete the ended idle times of the active and archived memories of agents.
 
-    Idle times of memories that no longer exist are deleted.
+    Those of memories that are held stay. Idle times of memories that no longer exist are deleted.
     """
     if not table_exists(db, "memory_idle_times"):
         return
     sql = decay_sql(db, policy)
     for table in get_args(MemoryTable):
         query = partial(_memories_with_ended_idle_times, table)
-        selection = Selection(query, agent_parameter(agent))
+        selection = Selection(query, agent_parameter(agent)).sparing_held(table, now=now)
         change = RowChange(db, selection, partial(_charge_batch, db, sql, table))
         batches.apply(change.find(), change.apply, doing="charging idle times")
     orphaned = array("q", (row[0] for row in db.execute(ORPHANED_IDLE_TIMES)))

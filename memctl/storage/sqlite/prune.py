@@ -12,6 +12,7 @@ from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
 from memctl.storage.sqlite.archiving import remove_archived
 from memctl.storage.sqlite.changes import RowChange
 from memctl.storage.sqlite.counters import store_event_counts, store_run_counts
+from memctl.storage.sqlite.holds import held_parameter, is_held
 from memctl.storage.sqlite.policies import policy_sql
 from memctl.storage.sqlite.selection import Rows, Selection
 from memctl.storage.sqlite.times import is_our_text, unix_seconds
@@ -49,6 +50,7 @@ class SqliteOldMemories:
         self._parameters: dict[str, Any] = {
             "latest_cutoff": to_text(now - policy.shortest_retention),
             **agent_parameter(agent),
+            **held_parameter(now),
         }
         self._keys = self._retention_keys(policy, now, prefix="")
         last_keys = self._retention_keys(last, now, prefix="last_")
@@ -80,7 +82,7 @@ class SqliteOldMemories:
             guard = f"agent_id NOT IN (SELECT agent_id FROM ({self._great_losses}))"
         selection = Selection(
             partial(removable_memories, self._keys), self._parameters, search_only=guard
-        )
+        ).sparing_held("archived_memories", now=now)
         return RowChange(
             self._db,
             selection,
@@ -136,7 +138,8 @@ def removable_memories(keys: RetentionKeys, rows: Rows) -> str:
 def great_losses(keys: RetentionKeys, last: RetentionKeys) -> str:
     """Return SQL for the agents that would lose over half of what the last policy kept.
 
-    The plus sign makes SQLite visit only what is old, instead of the whole archive by agent.
+    What is held is not lost. The plus sign makes SQLite visit only what is old, instead of the
+    whole archive by agent.
     """
     old_before = f"archived_at < {last.cutoff} AND importance < {last.protected_importance}"
     return f"""
@@ -150,6 +153,7 @@ def great_losses(keys: RetentionKeys, last: RetentionKeys) -> str:
                 SELECT agent_id, count(*) AS lost
                 FROM archived_memories
                 WHERE {_is_old(keys)} AND ({old_before}) IS NOT TRUE
+                    AND NOT {is_held("archived_memories")}
                 GROUP BY +agent_id
             ) AS losers
         )

@@ -18,6 +18,7 @@ from memctl.storage.sqlite.archiving import (
     remove_archived,
 )
 from memctl.storage.sqlite.changes import Batch, RowChange
+from memctl.storage.sqlite.holds import HAS_HOLDS, has_holds, held_parameter, is_held
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.sqlite.selection import Rows, Selection
 from memctl.storage.sqlite.times import is_before
@@ -45,12 +46,35 @@ FOREIGN_ID = f"""
 """
 
 
+# What is held stays where it is, with its id: an active memory in the way is not archived, and
+# another archived copy, whose id the restored memory would take over, is not renamed.
+BEHIND_HELD = f"""
+    EXISTS (
+        SELECT 1 FROM agent_memory AS active
+        WHERE active.id = {ID} AND {is_held("agent_memory", "active")}
+    )
+    OR EXISTS (
+        SELECT 1 FROM agent_memory AS active
+        WHERE active.agent_id = archived_memories.agent_id
+            AND active.type = archived_memories.type
+            AND active.key = archived_memories.key
+            AND {is_held("agent_memory", "active")}
+    )
+    OR EXISTS (
+        SELECT 1 FROM archived_memories AS other
+        WHERE other.id = {ID} AND other.archive_id <> archived_memories.archive_id
+            AND {is_held("archived_memories", "other")}
+    )
+"""
+
+
 class SqliteArchivedMemories:
     """The archived memories that a restore selects; see `storage.store.ArchivedMemories`."""
 
-    def __init__(self, db: Connection, which: ArchiveFilter) -> None:
+    def __init__(self, db: Connection, which: ArchiveFilter, *, now: datetime) -> None:
         self._db = db
         self._condition, self._parameters = archive_condition(which)
+        self._parameters |= held_parameter(now)
 
     def count(self) -> int:
         return self._count(self._condition)
@@ -69,12 +93,28 @@ class SqliteArchivedMemories:
         ).fetchone()
         return agent_id, type_, key
 
+    def behind_held(self) -> list[tuple[str, str, str]]:
+        if not has_holds(self._db):
+            return []
+        return self._db.execute(
+            f"SELECT agent_id, type, key FROM archived_memories"
+            f" WHERE {self._restorable()} AND ({BEHIND_HELD})",
+            self._parameters,
+        ).fetchall()
+
+    def _restorable(self) -> str:
+        """Return SQL that is true for the newest copies of what is selected."""
+        return f"{self._condition} AND {_newest_copies(self._condition)}"
+
     def restoration(
         self, *, replacing: bool, expires_at: datetime | None, now: datetime, run_id: int | None
     ) -> "SqliteRestoration":
         obstacle = FOREIGN_ID if replacing else CONFLICTS
         selection = Selection(
-            partial(restorable_memories, f"{self._condition} AND NOT ({obstacle})"),
+            partial(
+                restorable_memories,
+                f"{self._condition} AND NOT ({obstacle}) AND NOT ({HAS_HOLDS} AND ({BEHIND_HELD}))",
+            ),
             self._parameters,
             search_only=_newest_copies(self._condition),
         )

@@ -1,4 +1,4 @@
-"""The three sections of an export document, and the tables whose rows they hold."""
+"""The four sections of an export document, and the tables whose rows they hold."""
 
 from typing import NamedTuple
 
@@ -25,4 +25,11 @@ PROMOTIONS = DocumentSection(
     ("agent_id", "type", "key", "entry_id", "content_hash", "promoted_at"),
     "agent_id, type, key",
 )
-SECTIONS = {section.name: section for section in (ACTIVE, ARCHIVED, PROMOTIONS)}
+# Like archive_id, hold_id is omitted.
+HOLDS = DocumentSection(
+    "holds",
+    "memory_holds",
+    ("agent_id", "memory_id", "type", "key", "reason", "held_at", "until"),
+    "agent_id, memory_id, type, key, held_at, reason, until",
+)
+SECTIONS = {section.name: section for section in (ACTIVE, ARCHIVED, PROMOTIONS, HOLDS)}

@@ -1,4 +1,4 @@
-"""The temporary tables into which a document is read: `incoming` and `incoming_promotions`.
+"""The temporary tables into which a document is read: `incoming`, and one for each other section.
 
 Only their connection sees them, and they vanish with it. `incoming` holds active and archived
 memories in the order of the document; active ones have no archived_reason. `number` counts the rows
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from memctl.storage.sqlite.agents import agent_parameter
 from memctl.storage.sqlite.database import transaction
-from memctl.storage.sqlite.sections import ARCHIVED, PROMOTIONS, DocumentSection
+from memctl.storage.sqlite.sections import ARCHIVED, HOLDS, PROMOTIONS, DocumentSection
 from memctl.storage.text import from_bytes, is_unicode, to_bytes
 
 CREATE_TABLES = (
@@ -24,7 +24,14 @@ CREATE_TABLES = (
     CREATE TEMP TABLE incoming_promotions AS
     SELECT {", ".join(PROMOTIONS.columns)}, 0 AS number FROM memory_promotions LIMIT 0
     """,
+    f"""
+    CREATE TEMP TABLE incoming_holds AS
+    SELECT {", ".join(HOLDS.columns)}, 0 AS number FROM memory_holds LIMIT 0
+    """,
 )
+
+# The tables of the sections that are not memories.
+TABLES = {PROMOTIONS: "incoming_promotions", HOLDS: "incoming_holds"}
 
 CREATE_INDEXES = (
     "CREATE INDEX temp.incoming_by_id ON incoming (id, archived_reason)",
@@ -67,6 +74,9 @@ CONTRADICTIONS = {
         UNION ALL
         SELECT 'promotions', number FROM incoming_promotions
         WHERE agent_id <> CAST(:agent AS TEXT)
+        UNION ALL
+        SELECT 'holds', number FROM incoming_holds
+        WHERE agent_id <> CAST(:agent AS TEXT)
     """,
 }
 
@@ -95,7 +105,7 @@ def stage_rows(
     db: Connection, section: DocumentSection, rows: Sequence[tuple[Any, ...]], *, first: int
 ) -> None:
     """Write rows of a section, numbered from `first`; their texts may be invalid UTF-8."""
-    table = "incoming_promotions" if section is PROMOTIONS else "incoming"
+    table = TABLES.get(section, "incoming")
     numbered = [(*row, number) for number, row in enumerate(rows, first)]
     with transaction(db, "BEGIN"):  # it writes only temporary tables, and takes no lock
         for invalid, alike in groupby(numbered, _invalid_texts):
@@ -147,7 +157,7 @@ def find_contradictions(db: Connection, agent: str | None, *, limit: int) -> lis
 
 def keep_agent(db: Connection, agent: str) -> None:
     """Delete the rows of all other agents."""
-    for table in ("incoming", "incoming_promotions"):
+    for table in ("incoming", *TABLES.values()):
         db.execute(
             f"DELETE FROM {table} WHERE agent_id <> CAST(:agent AS TEXT)", agent_parameter(agent)
         )
@@ -155,7 +165,7 @@ def keep_agent(db: Connection, agent: str) -> None:
 
 def reassign_agent(db: Connection, agent: str) -> None:
     """Change the agent of all rows."""
-    for table in ("incoming", "incoming_promotions"):
+    for table in ("incoming", *TABLES.values()):
         db.execute(f"UPDATE {table} SET agent_id = CAST(:agent AS TEXT)", agent_parameter(agent))
 
 

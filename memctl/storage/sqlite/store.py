@@ -20,8 +20,10 @@ from memctl.storage.sqlite.sqlite_errors import translate_errors
 
 if TYPE_CHECKING:
     from memctl.storage import policies, store
+    from memctl.storage.holds import Holds
     from memctl.storage.rows import ArchiveFilter, JobHistory, Pause, Reason, RunEnd
     from memctl.storage.sqlite.changes import Batch
+    from memctl.storage.sqlite.decay import DecaySql
     from memctl.storage.sqlite.selection import Selection
 
 SHORT_WAIT_MS = 1000
@@ -122,10 +124,10 @@ class SqliteStore:
         active, gone, unused = imported_memories(self._db, by_run, imported_at, agent=agent)
         return ImportedMemories(active, gone, self._archiving(unused, "manual", now, run_id))
 
-    def archived(self, which: "ArchiveFilter") -> "store.ArchivedMemories":
+    def archived(self, which: "ArchiveFilter", *, now: datetime) -> "store.ArchivedMemories":
         from memctl.storage.sqlite.restore import SqliteArchivedMemories
 
-        return SqliteArchivedMemories(self._db, which)
+        return SqliteArchivedMemories(self._db, which, now=now)
 
     def old(
         self,
@@ -169,15 +171,27 @@ class SqliteStore:
             event.add(charged)
             return charged
 
-        seen = with_settled_importances(self._db, stored) if run_id is None else stored
-        return RowChange(self._db, select_fading(seen, agent=agent, now=now), charge)
+        def select(sql: "DecaySql") -> "Selection":
+            return select_fading(sql, agent=agent, now=now).sparing_held("agent_memory", now=now)
+
+        def select_settled() -> "Selection":
+            return select(with_settled_importances(self._db, stored))
+
+        # The ended idle times of held memories are not charged before.
+        selection = select_settled() if run_id is None else select(stored)
+        return RowChange(self._db, selection, charge, if_not_held=select_settled)
 
     def charge_idle_times(
-        self, batches: "store.Batches", policy: "policies.PolicyValues", *, agent: str | None
+        self,
+        batches: "store.Batches",
+        policy: "policies.PolicyValues",
+        *,
+        agent: str | None,
+        now: datetime,
     ) -> None:
         from memctl.storage.sqlite.idle_times import charge_idle_times
 
-        charge_idle_times(self._db, batches, policy, agent=agent)
+        charge_idle_times(self._db, batches, policy, agent=agent, now=now)
 
     def forget_notes(self) -> None:
         from memctl.storage.sqlite.candidates import delete_orphaned_notes
@@ -208,6 +222,12 @@ class SqliteStore:
         return SqliteCandidates(self._db, sql._replace(has_entries=has_knowledge))
 
     @property
+    def holds(self) -> "Holds":
+        from memctl.storage.sqlite.holding import SqliteHolds
+
+        return SqliteHolds(self._db)
+
+    @property
     def knowledge(self) -> "store.KnowledgeBase":
         from memctl.storage.sqlite.knowledge import SqliteKnowledgeBase
 
@@ -227,7 +247,7 @@ class SqliteStore:
 
         return RowChange(
             self._db,
-            selection,
+            selection.sparing_held("agent_memory", now=now),
             lambda batch: archive_rows(
                 self._db, batch.rowids, reason=reason, now=now, run_id=run_id
             ),

@@ -1,0 +1,20 @@
+"""Archive the memories that a client forgets: all of an agent, or those of one type.
+
+It is not recorded in the ledger, and works while memctl is paused, as other statements of clients.
+"""
+
+from datetime import datetime
+from pathlib import Path
+
+from memctl.jobs.engine import JobContext, JobRequest
+from memctl.jobs.tally import JobTally
+from memctl.storage.engines import open_store
+
+
+def forget_all(
+    database: Path, agent: str, type: str | None, *, now: datetime, lock_wait: float
+) -> JobTally:
+    """Archive an agent's memories in batches; those that are held are left, and counted."""
+    with open_store(database, lock_wait=lock_wait) as store:
+        run = JobContext(store, JobRequest(database, now), batches=store.batches(max_seconds=None))
+        return run.apply_in_batches(store.forgotten(agent, type, now=now), doing="archiving")
