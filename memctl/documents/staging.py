@@ -25,9 +25,11 @@ from memctl.documents.document import (
 from memctl.documents.json_stream import JsonStream
 from memctl.documents.models import Frame, check_frame, check_rows, completed
 from memctl.errors import DocumentError, MemctlError
+from memctl.jobs.knowledge import content_hash
 from memctl.storage.progress import Progress
 from memctl.storage.sqlite.database import Connection, temporary_tables
 from memctl.storage.sqlite.migrations import require_current
+from memctl.storage.sqlite.redacted_again import redact_staged
 from memctl.storage.sqlite.row_rules import note_invalid_rows
 from memctl.storage.sqlite.sections import HOLDS, SECTIONS, DocumentSection
 from memctl.storage.sqlite.staging import (
@@ -81,7 +83,10 @@ def stage(
         progress.phase("checking")
         create_staging_indexes(db)
         _require_consistency(db, agent)
+        redact_staged(db, content_hash=content_hash)
         _select_agent(db, agent, selection)
+        if selection.new_agent is not None:
+            redact_staged(db, content_hash=content_hash)
         note_invalid_rows(db)
 
 

@@ -119,6 +119,7 @@ class ImportCounts(JobCounts):
     foreign_ids: int
     expired: int
     unknown_types: int
+    redacted: int
 
 
 class ReportCounts(JobCounts):

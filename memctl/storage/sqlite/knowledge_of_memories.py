@@ -97,7 +97,7 @@ def has_knowledge(db: Connection) -> bool:
 
 def entries_of(db: Connection, rows: Mapping[Name, NamedRows]) -> list[bytes]:
     """Return the ids of the entries that came from these memories, or may have; only reads."""
-    if not _has_knowledge(db):
+    if not has_knowledge(db):
         return []
     links, _ = _links(db, rows)
     linked = _with_superseded(db, links | _of_events(db, rows))

@@ -259,7 +259,7 @@ def _read(
 
 def _write(db: Connection, change: _Row, now: datetime) -> None:
     """Write the new contents of a row. Raises SchemaError if they are not there afterwards."""
-    terms = [f"{column} = {_bound(column, kind)}" for column, (kind, _) in change.columns.items()]
+    terms = [f"{column} = {bound(column, kind)}" for column, (kind, _) in change.columns.items()]
     parameters: dict[str, Any] = {column: new for column, (_, new) in change.columns.items()}
     if change.table == KNOWLEDGE:
         terms.append("updated_at = :now")
@@ -277,7 +277,8 @@ def _write(db: Connection, change: _Row, now: datetime) -> None:
         )
 
 
-def _bound(column: str, kind: str) -> str:
+def bound(column: str, kind: str) -> str:
+    """Return SQL for the parameter with the bytes of a column, given the type that it keeps."""
     return f":{column}" if kind == "blob" else f"CAST(:{column} AS TEXT)"
 
 
@@ -290,16 +291,15 @@ def _hashes(
     content_hash: ContentHash,
 ) -> dict[str, str]:
     """Return the new hash of promoted texts by the one that they have before the redaction."""
-    hashes = {}
-    type_, key = name.type, name.key
-    if isinstance(type_, str) and type_ in ENTRY_TYPES:
-        for version in rows.versions:
-            value, metadata = stored_bytes(version.value) or b"", version.metadata
-            new_value, _ = redacted(value, find)
-            new_metadata = None if metadata is None else redacted(metadata, find)[0]
-            hashes[_hash(content_hash, type_, key, value, metadata)] = _hash(
-                content_hash, type_, key, new_value, new_metadata
-            )
+    hashes: dict[str, str] = {}
+    for version in rows.versions:
+        value, metadata = stored_bytes(version.value) or b"", version.metadata
+        new_value, _ = redacted(value, find)
+        new_metadata = None if metadata is None else redacted(metadata, find)[0]
+        old = hash_of_texts(content_hash, name, value, metadata)
+        new = hash_of_texts(content_hash, name, new_value, new_metadata)
+        if old is not None and new is not None:
+            hashes[old] = new
     for entry in entries:
         found = db.execute(
             f"SELECT CAST(content AS BLOB) FROM {KNOWLEDGE} WHERE id = CAST(? AS TEXT)", (entry,)
@@ -309,12 +309,15 @@ def _hashes(
     return hashes
 
 
-def _hash(
-    content_hash: ContentHash, type_: str, key: Any, value: bytes, metadata: bytes | None
-) -> str:
+def hash_of_texts(
+    content_hash: ContentHash, name: Name, value: bytes, metadata: bytes | None
+) -> str | None:
+    """Return the hash of the entry that a memory becomes; None if its type is not promoted."""
+    if not isinstance(name.type, str) or name.type not in ENTRY_TYPES:
+        return None
     return content_hash(
-        type_,
-        from_bytes(stored_bytes(key) or b""),
+        name.type,
+        from_bytes(stored_bytes(name.key) or b""),
         from_bytes(value),
         None if metadata is None else from_bytes(metadata),
     )
