@@ -211,7 +211,7 @@ def test_a_rolled_back_schema_stops_every_call_of_an_open_instance(
     migrated.ok("rollback", "--yes")
     before = everything(path)
 
-    with pytest.raises(SchemaError, match="002_memory_persistence pending; run `memctl migrate`"):
+    with pytest.raises(SchemaError, match="003_holds_and_erasures pending; run `memctl migrate`"):
         call(api)
 
     assert everything(path) == before

@@ -20,6 +20,7 @@ from memctl.errors import NoDatabaseError
 from memctl.storage.sqlite.locking import lock_path
 from tests.support.commands import COMMANDS, NEED_NO_DATABASE, READING
 from tests.support.database import (
+    ALL_STEPS,
     connect,
     everything,
     insert_memory,
@@ -148,8 +149,7 @@ def test_an_empty_file_has_no_schema_yet(words: Words, memctl: Memctl) -> None:
 
     assert answer.exit_code == 12
     assert complaint(answer) == (
-        "memctl: the schema is out of date: 001_agent_memory, 002_memory_persistence, 003_holds_and_erasures pending;"
-        " run `memctl migrate`"
+        f"memctl: the schema is out of date: {ALL_STEPS} pending; run `memctl migrate`"
     )
     assert memctl.database.read_bytes() == b""
 
@@ -559,8 +559,7 @@ def test_an_unmigrated_database_is_refused_and_unchanged(
 
     assert answer.exit_code == 12
     assert complaint(answer) == (
-        "memctl: the schema is out of date: 001_agent_memory, 002_memory_persistence, 003_holds_and_erasures pending;"
-        " run `memctl migrate`"
+        f"memctl: the schema is out of date: {ALL_STEPS} pending; run `memctl migrate`"
     )
     assert everything(memctl.database) == before
 

@@ -14,7 +14,7 @@ from memctl.insight import check as checking
 from memctl.storage.sqlite.locking import lock_path
 from memctl.storage.sqlite.memory_checks import PORTION_ROWS
 from tests.support.alerts import SERVICE_EVENTS, fail, take_snapshot
-from tests.support.database import connect, everything, insert_memory, rows
+from tests.support.database import ALL_STEPS, connect, everything, insert_memory, rows
 from tests.support.locks import locked
 from tests.support.program import NOW, Answer, Memctl
 from tests.support.service import Service
@@ -456,7 +456,7 @@ def test_an_unmigrated_database_is_a_finding(path: Path, memctl: Memctl) -> None
 
     assert answer == Answer(
         3,
-        "error  the schema is out of date: 001_agent_memory, 002_memory_persistence, 003_holds_and_erasures pending; "
+        f"error  the schema is out of date: {ALL_STEPS} pending; "
         "run `memctl migrate`\n"
         "info   there is no backup beside the database; run `memctl backup` regularly, unless "
         "backups are made elsewhere\n",

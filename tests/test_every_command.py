@@ -350,7 +350,7 @@ def test_the_version_reports_an_output_that_cannot_be_written(
         pytest.param(
             "enable",
             "missing argument 'FEATURE'; choose from: access-boost, access-counting,"
-            " archive-on-delete",
+            " archive-on-delete, archive-on-replace",
             id="a missing choice",
         ),
         pytest.param(

@@ -294,7 +294,7 @@ def test_every_command_fails_cleanly_when_memory_runs_out(
         ("recall", "build_agent", "learning", "vast"),
         ("forget", "build_agent", "learning", "vast"),
         ("export", "build_agent"),
-        ("rollback", "--yes"),
+        ("rollback", "--to", "1", "--yes"),
     ]
 
     answers = [program(*words) for words in commands]

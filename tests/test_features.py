@@ -26,6 +26,19 @@ from tests.support.database import connect, insert_memory, rows, text_of
 from tests.support.program import NOW, Answer, Memctl
 from tests.support.service import SCHEMA, Service
 
+TRIGGERS = {
+    "access-boost": ["memctl_access_boost"],
+    "access-counting": ["memctl_access_counting"],
+    "archive-on-delete": ["memctl_archive_on_delete"],
+    "archive-on-replace": [
+        "memctl_rename_begins",
+        "memctl_rename_ends",
+        "memctl_replace_begins",
+        "memctl_replace_ends",
+        "memctl_update_of_value",
+    ],
+}
+# Those of the oracle; that of archive-on-replace is in test_replacing.py.
 FEATURES = ("access-boost", "access-counting", "archive-on-delete")
 Name = tuple[str, str, str]
 
@@ -566,12 +579,10 @@ def test_the_last_inserted_row_is_the_clients_own(
     assert service.db.execute("SELECT last_insert_rowid()").fetchone() == mine
 
 
-@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize("feature", TRIGGERS)
 def test_a_feature_is_turned_on_and_off_once(
     db: sqlite3.Connection, migrated: Memctl, feature: str
 ) -> None:
-    name = f"memctl_{feature.replace('-', '_')}"
-
     on = [migrated.ok("enable", feature) for _ in range(2)]
     enabled = triggers(db)
     off = [migrated.ok("disable", feature) for _ in range(2)]
@@ -580,7 +591,7 @@ def test_a_feature_is_turned_on_and_off_once(
         f"enable: {feature} is now enabled\n",
         f"enable: {feature} was already enabled\n",
     ]
-    assert enabled == [name]
+    assert enabled == TRIGGERS[feature]
     assert [answer.err for answer in off] == [
         f"disable: {feature} is now disabled\n",
         f"disable: {feature} was already disabled\n",
@@ -635,6 +646,7 @@ def test_status_shows_each_feature_and_problems_with_its_trigger(
         {"feature": "access-boost", "state": "outdated", "since": since},
         {"feature": "access-counting", "state": "missing", "since": since},
         {"feature": "archive-on-delete", "state": "on", "since": since},
+        {"feature": "archive-on-replace", "state": "off", "since": None},
     ]
 
 
@@ -652,6 +664,7 @@ def test_enabling_again_recreates_a_changed_trigger(
         {"feature": "access-boost", "state": "on", "since": "2026-11-22T09:43:58Z"},
         {"feature": "access-counting", "state": "on", "since": "2026-11-23T09:43:58Z"},
         {"feature": "archive-on-delete", "state": "on", "since": "2026-11-22T09:43:58Z"},
+        {"feature": "archive-on-replace", "state": "off", "since": None},
     ]
 
 

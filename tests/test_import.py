@@ -368,9 +368,10 @@ def test_the_default_rule_keeps_memories_changed_since_the_export(
     answer = migrated.ok("import", "build_agent", str(backup), "--json").json
 
     assert {name: answer[name] for name in ("active", "archived", "promotions", "agents")} == {
-        "active": {"inserted": 1, "unchanged": 0, "skipped": 1, "replaced": 0},
-        "archived": {"inserted": 0, "unchanged": 0, "skipped": 0, "replaced": 0},
-        "promotions": {"inserted": 0, "unchanged": 0, "skipped": 0, "replaced": 0},
+        "active": {"inserted": 1, "unchanged": 0, "skipped": 1, "replaced": 0, "held": 0},
+        "archived": {"inserted": 0, "unchanged": 0, "skipped": 0, "replaced": 0, "held": 0},
+        "promotions": {"inserted": 0, "unchanged": 0, "skipped": 0, "replaced": 0, "held": 0},
+        "holds": {"inserted": 0, "unchanged": 0, "skipped": 0, "replaced": 0, "held": 0},
         "agents": {"build_agent": 1},
     }
     assert rows(db, "agent_memory", "id, access_count") == [("m-1", 9), ("m-2", 0)]

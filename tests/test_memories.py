@@ -287,7 +287,7 @@ def test_forget_archives_one_memory_or_all_of_a_type(
 
     assert (one.out, one.err) == ("", "forget: archived 1 memory\n")
     assert again.exit_code == 1
-    assert rest.json == {"schema": 1, "forgotten": 2}
+    assert rest.json == {"schema": 1, "forgotten": 2, "held": 0}
     assert (none.exit_code, none.out) == (1, "")
     assert none.err.startswith("memctl: agent 'build_agent' has no learning; ")
     assert rows(db, "agent_memory", "key") == [("d",), ("e",)]

@@ -13,13 +13,20 @@ import pytest
 
 from memctl import __version__
 from memctl.storage.sqlite import migrations
-from tests.support.database import connect, everything, insert_memory, is_sound, rows
+from tests.support.database import (
+    ALL_STEPS,
+    STEPS,
+    connect,
+    everything,
+    insert_memory,
+    is_sound,
+    rows,
+)
 from tests.support.program import NOW, Answer, Memctl
 from tests.support.service import SCHEMA, Service
 
 STAMP = f"{NOW:%Y%m%dT%H%M%SZ}"
 AT = "2026-11-22T09:43:58Z"
-STEPS = ["001_agent_memory", "002_memory_persistence", "003_holds_and_erasures"]
 BASELINE_MESSAGES = (
     "migrate: agent_memory already existed and was kept unchanged\n"
     "migrate: the first `memctl decay` will charge all idle time up to now; preview it with"
@@ -30,6 +37,9 @@ TABLES = {
     "archived_memories",
     "memctl_migrations",
     "memory_analytics",
+    "memory_holds",
+    "memory_replacements",
+    "memory_tombstones",
     "memory_events",
     "memory_access_counts",
     "memory_promotions",
@@ -141,7 +151,7 @@ def test_migrate_prints_what_it_did(path: Path, memctl: Memctl) -> None:
     assert answer == Answer(
         0,
         "",
-        f"migrate: applied 001_agent_memory, 002_memory_persistence, 003_holds_and_erasures to {path}\n"
+        f"migrate: applied {ALL_STEPS} to {path}\n"
         f"{BASELINE_MESSAGES}"
         f"migrate: the previous database was saved as {path}.before-migrate-{STAMP}\n",
     )
@@ -153,7 +163,7 @@ def test_migrate_prints_nothing_with_quiet(path: Path, memctl: Memctl) -> None:
     answer = memctl("migrate", "--quiet")
 
     assert answer == Answer(0, "", "")
-    assert len(recorded(path)) == 2
+    assert len(recorded(path)) == 3
 
 
 def test_migrate_prints_json(path: Path, memctl: Memctl) -> None:
@@ -517,8 +527,7 @@ def test_a_new_database_is_complete_and_sound(path: Path, memctl: Memctl) -> Non
     assert answer == Answer(
         0,
         "",
-        f"migrate: created {path}\n"
-        f"migrate: applied 001_agent_memory, 002_memory_persistence, 003_holds_and_erasures to {path}\n",
+        f"migrate: created {path}\nmigrate: applied {ALL_STEPS} to {path}\n",
     )
     assert set(everything(path)) == TABLES
     with closing(connect(path)) as db:
@@ -548,13 +557,17 @@ def test_the_table_is_added_to_a_database_without_it(path: Path, memctl: Memctl)
     answer = memctl("migrate")
 
     assert answer.err == (
-        f"migrate: applied 001_agent_memory, 002_memory_persistence, 003_holds_and_erasures to {path}\n"
+        f"migrate: applied {ALL_STEPS} to {path}\n"
         f"migrate: the previous database was saved as {path}.before-migrate-{STAMP}\n"
     )
     assert objects(path)[: len(before[0])] == before[0]
     assert everything(path)["tasks"] == before[1]["tasks"]
     assert set(everything(path)) == TABLES | {"tasks"}
-    assert recorded(path) == [(1, "agent_memory", 0), (2, "memory_persistence", 0)]
+    assert recorded(path) == [
+        (1, "agent_memory", 0),
+        (2, "memory_persistence", 0),
+        (3, "holds_and_erasures", 0),
+    ]
     assert (objects(backup_of(path)), everything(backup_of(path))) == before
 
 
@@ -580,7 +593,7 @@ def test_a_database_can_have_any_path(tmp_path: Path, name: str) -> None:
     make_legacy(memctl.database)
 
     migrated = memctl.ok("migrate")
-    memctl.ok("rollback")
+    memctl.ok("rollback", "--to", "1")
 
     assert migrated.err.count("\n") == 4
     assert recorded(memctl.database) == [(1, "agent_memory", 1)]
@@ -613,7 +626,7 @@ def test_a_link_to_the_database_is_followed_and_stays_a_link(path: Path, tmp_pat
         f"{path.name}.before-migrate-{STAMP}",
         f"{path.name}.before-migrate-{STAMP}.json",
     }
-    assert len(recorded(path)) == 2
+    assert len(recorded(path)) == 3
 
 
 def test_a_view_in_place_of_a_table_is_named_in_the_error(path: Path, memctl: Memctl) -> None:
@@ -716,11 +729,15 @@ def test_migrate_stops_at_the_given_step_and_continues_later(path: Path, memctl:
 
     first = memctl.ok("migrate", "--to", "1", "--json").json["applied"]
     between = recorded(path)
-    second = memctl.ok("migrate", "--to", "2", "--json").json["applied"]
+    second = memctl.ok("migrate", "--to", "3", "--json").json["applied"]
 
     assert [first, second] == [STEPS[:1], STEPS[1:]]
     assert between == [(1, "agent_memory", 1)]
-    assert recorded(path) == [(1, "agent_memory", 1), (2, "memory_persistence", 0)]
+    assert recorded(path) == [
+        (1, "agent_memory", 1),
+        (2, "memory_persistence", 0),
+        (3, "holds_and_erasures", 0),
+    ]
 
 
 @pytest.mark.parametrize("step", ["0", "7", "-1"])
@@ -730,7 +747,7 @@ def test_a_step_that_does_not_exist_is_a_usage_error(path: Path, memctl: Memctl,
 
     answer = memctl("migrate", "--to", step)
 
-    assert answer == Answer(2, "", f"memctl: there is no step {step}; the steps are 1 to 2\n")
+    assert answer == Answer(2, "", f"memctl: there is no step {step}; the steps are 1 to 3\n")
     assert path.read_bytes() == before
 
 
@@ -746,7 +763,8 @@ def test_a_usage_error_creates_no_database(path: Path, memctl: Memctl) -> None:
     [
         pytest.param(0, 12, id="never migrated"),
         pytest.param(1, 12, id="half way"),
-        pytest.param(2, 0, id="current"),
+        pytest.param(2, 12, id="all but one"),
+        pytest.param(3, 0, id="current"),
     ],
 )
 def test_pending_steps_can_be_listed_without_changing_anything(
@@ -761,7 +779,7 @@ def test_pending_steps_can_be_listed_without_changing_anything(
     asked = memctl("migrate", "--exit-code")
     both = memctl("migrate", "--exit-code", "--list", "--json")
 
-    pending = "1 step is" if steps else "2 steps are"
+    pending = "1 step is" if steps == 2 else f"{3 - steps} steps are"
     complaint = f"memctl: {pending} pending; run `memctl migrate`\n"
     assert listed.json == [
         {
@@ -789,7 +807,8 @@ def test_the_list_of_steps_is_a_table(path: Path, memctl: Memctl) -> None:
         0,
         "step  name                state    applied           baseline\n"
         "   1  agent_memory        applied  2026-11-22 09:43  yes\n"
-        "   2  memory_persistence  pending\n",
+        "   2  memory_persistence  pending\n"
+        "   3  holds_and_erasures  pending\n",
         "",
     )
 
@@ -802,7 +821,7 @@ def backup_of(path: Path, action: str = "migrate") -> Path:
     return path.with_name(f"{path.name}.before-{action}-{STAMP}")
 
 
-@pytest.mark.parametrize("before", [["migrate --to 1"], ["migrate", "rollback"]], ids=str)
+@pytest.mark.parametrize("before", [["migrate --to 1"], ["migrate", "rollback --to 1"]], ids=str)
 def test_migrate_warns_of_idle_time_that_decay_will_charge(
     service: Service, memctl: Memctl, before: list[str]
 ) -> None:
@@ -882,7 +901,11 @@ def test_concurrent_migrations_apply_each_step_once(
     assert [err for _, err in outputs] == [b""] * processes
     documents = [Answer(0, out.decode(), "").json["applied"] for out, _ in outputs]
     assert sorted(documents) == [[]] * (processes - 1) + [STEPS]
-    assert recorded(path) == [(1, "agent_memory", int(present)), (2, "memory_persistence", 0)]
+    assert recorded(path) == [
+        (1, "agent_memory", int(present)),
+        (2, "memory_persistence", 0),
+        (3, "holds_and_erasures", 0),
+    ]
     with closing(connect(path)) as db:
         assert is_sound(db)
 

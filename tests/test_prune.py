@@ -560,6 +560,7 @@ def test_prune_searches_only_the_old_part_of_the_archive(
         "last_protected_importance": 8,
         "protected_importance": 8,
         "agent": None,
+        "held_at": "2026-11-22T09:43:58Z",
     }
 
     plan = " ".join(row[3] for row in db.execute(search, parameters))

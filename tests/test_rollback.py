@@ -10,12 +10,27 @@ from typing import Any
 
 import pytest
 
-from tests.support.database import connect, everything, insert_memory, is_sound, rows
+from tests.support.database import STEPS, connect, everything, insert_memory, is_sound, rows
 from tests.support.program import NOW, PROGRAM, Answer, Memctl
 from tests.support.service import COLUMNS, SCHEMA, Service
 
 STAMP = f"{NOW:%Y%m%dT%H%M%SZ}"
 LONG_AGO = "2020-01-01T00:00:00.000Z"
+TABLES_OF_STEP = [
+    {"agent_memory"},
+    {"agent_memory", "memctl_migrations"},
+    {
+        "agent_memory",
+        "archived_memories",
+        "memctl_migrations",
+        "memory_access_counts",
+        "memory_analytics",
+        "memory_events",
+        "memory_promotions",
+        "memory_runs",
+        "memory_state",
+    },
+]
 
 # Values that a service may have stored, named by what is unusual about them. Text is given as str
 # (bytes that are not UTF-8 as surrogates), a BLOB as bytes.
@@ -230,11 +245,7 @@ def test_a_database_can_be_migrated_again(path: Path, memctl: Memctl) -> None:
     answer = memctl.ok("migrate", "--json")
 
     found = everything(path)
-    assert answer.json["applied"] == [
-        "001_agent_memory",
-        "002_memory_persistence",
-        "003_holds_and_erasures",
-    ]
+    assert answer.json["applied"] == STEPS
     assert [row[1:] for row in schema(path)] == [row[1:] for row in first]
     assert memories(path) == kept
     assert gone.encode() not in {row[3] for row in kept}
@@ -272,16 +283,13 @@ def test_a_broken_view_of_another_program_is_an_error_and_changes_nothing(
 @pytest.mark.parametrize(
     ("words", "taken_back", "left"),
     [
-        pytest.param("", ["002_memory_persistence"], [1], id="one step by default"),
-        pytest.param("--steps 1", ["002_memory_persistence"], [1], id="one step"),
-        pytest.param("--to 1", ["002_memory_persistence"], [1], id="to the first step"),
-        pytest.param(
-            "--steps 2", ["002_memory_persistence", "001_agent_memory"], [], id="two steps"
-        ),
-        pytest.param("--to 0", ["002_memory_persistence", "001_agent_memory"], [], id="all"),
-        pytest.param(
-            "--steps 9", ["002_memory_persistence", "001_agent_memory"], [], id="more than all"
-        ),
+        pytest.param("", STEPS[2:], [1, 2], id="one step by default"),
+        pytest.param("--steps 1", STEPS[2:], [1, 2], id="one step"),
+        pytest.param("--steps 2", STEPS[1:], [1], id="two steps"),
+        pytest.param("--to 1", STEPS[1:], [1], id="to the first step"),
+        pytest.param("--steps 3", STEPS, [], id="three steps"),
+        pytest.param("--to 0", STEPS, [], id="all"),
+        pytest.param("--steps 9", STEPS, [], id="more than all"),
     ],
 )
 def test_rollback_goes_back_as_far_as_specified(
@@ -297,13 +305,15 @@ def test_rollback_goes_back_as_far_as_specified(
         "schema": 1,
         "database": str(path),
         "schema_step": left[-1] if left else 0,
-        "rolled_back": taken_back,
+        "rolled_back": taken_back[::-1],
         "backup": str(backup_of(path)),
         "archived_in_backup": 0,
+        "holds_in_backup": 0,
+        "tombstones": 0,
         "dry_run": False,
         "archive_command": None,
     }
-    assert tables == ({"agent_memory", "memctl_migrations"} if left else {"agent_memory"})
+    assert tables == TABLES_OF_STEP[len(left)]
     assert recorded == [(version,) for version in left]
 
 
@@ -311,10 +321,10 @@ def test_rollback_goes_back_as_far_as_specified(
     ("words", "message"),
     [
         pytest.param(
-            "--to 3", "cannot roll back to step 3; the database is at step 2", id="a later step"
+            "--to 4", "cannot roll back to step 4; the database is at step 3", id="a later step"
         ),
         pytest.param(
-            "--to -1", "cannot roll back to step -1; the database is at step 2", id="below zero"
+            "--to -1", "cannot roll back to step -1; the database is at step 3", id="below zero"
         ),
         pytest.param(
             "--to 1 --steps 1",
@@ -355,16 +365,18 @@ def test_without_steps_rollback_changes_nothing(path: Path, memctl: Memctl, word
 def test_rolling_back_to_the_current_step_changes_nothing(migrated: Memctl, path: Path) -> None:
     before = state(path)
 
-    answers = migrated("rollback", "--to", "2"), migrated("rollback", "--to", "2", "--json")
+    answers = migrated("rollback", "--to", "3"), migrated("rollback", "--to", "3", "--json")
 
     assert answers[0] == Answer(0, "", f"rollback: {path} has no steps to roll back\n")
     assert answers[1].json == {
         "schema": 1,
         "database": str(path),
-        "schema_step": 2,
+        "schema_step": 3,
         "rolled_back": [],
         "backup": None,
         "archived_in_backup": 0,
+        "holds_in_backup": 0,
+        "tombstones": 0,
         "dry_run": False,
         "archive_command": None,
     }
@@ -383,8 +395,8 @@ def test_rollback_with_archived_memories_needs_confirmation(
     migrated.ok("cleanup")
     before = state(path)
 
-    answer = migrated("rollback")
-    as_json = migrated("rollback", "--json")
+    answer = migrated("rollback", "--to", "1")
+    as_json = migrated("rollback", "--to", "1", "--json")
 
     assert answer == Answer(
         3,
@@ -407,12 +419,12 @@ def test_the_backup_has_the_archived_memories(
     before = schema(path), everything(path)
     kept = memories(path)
 
-    answer = migrated("rollback", "--yes")
+    answer = migrated("rollback", "--to", "1", "--yes")
 
     copy = backup_of(path)
     assert (answer.exit_code, answer.out) == (0, "")
     assert answer.err.splitlines()[:-1] == [
-        "rollback: rolled back 002_memory_persistence",
+        "rollback: rolled back 003_holds_and_erasures, 002_memory_persistence",
         f"rollback: the previous database, with 3 archived memories, was saved as {copy}",
     ]
     assert answer.err.splitlines()[-1] == (
@@ -442,7 +454,7 @@ def test_archived_memories_can_be_restored_from_the_backup(
     assert restored[0][1:-2] == before[0][1:-2]
 
 
-@pytest.mark.parametrize("words", ["--to 0", "--to 0 --yes", "--steps 2 --yes"])
+@pytest.mark.parametrize("words", ["--to 0", "--to 0 --yes", "--steps 3 --yes"])
 def test_a_table_created_by_memctl_is_kept_while_it_has_memories(
     path: Path, memctl: Memctl, words: str
 ) -> None:
@@ -484,12 +496,199 @@ def test_an_empty_table_created_by_memctl_is_removed(path: Path, memctl: Memctl)
     assert answer == Answer(
         0,
         "",
-        "rollback: rolled back 002_memory_persistence, 001_agent_memory\n"
-        "rollback: the previous database, with 0 archived memories, was saved as "
-        f"{backup_of(path)}\n",
+        f"rollback: rolled back {', '.join(STEPS[::-1])}\n"
+        f"rollback: the previous database was saved as {backup_of(path)}\n",
     )
     assert schema(path) == []
     assert memctl.ok("migrate", "--json").json["baseline"] is False
+
+
+# The step with holds and erasures
+
+
+def hold_everything(db: sqlite3.Connection) -> None:
+    """Hold the memories of an agent."""
+    db.execute("INSERT INTO memory_holds (agent_id, held_at) VALUES ('a', '2026-11-22T09:43:58Z')")
+
+
+def add_tombstone(db: sqlite3.Connection) -> None:
+    """Add a tombstone."""
+    db.execute(
+        "INSERT INTO memory_tombstones (kind, erased_at, salt, name_hash)"
+        " VALUES ('erased', '2026-11-22T09:43:58Z', zeroblob(32), x'0102')"
+    )
+
+
+def test_holds_remain_only_in_the_backup_once_that_is_confirmed(
+    db: sqlite3.Connection, migrated: Memctl, path: Path
+) -> None:
+    insert_memory(db)
+    hold_everything(db)
+    before = state(path)
+
+    refused = migrated("rollback")
+    refused_state = state(path)
+    preview = migrated("rollback", "--dry-run")
+    answer = migrated("rollback", "--yes")
+
+    reason = "1 hold would remain only in the backup made first"
+    assert refused == Answer(3, "", f"memctl: {reason}; confirm with --yes; nothing was changed\n")
+    assert refused_state == before
+    assert preview.err == (
+        f"rollback: would first save the database, with 1 hold, as {backup_of(path)}\n"
+        "rollback: would roll back 003_holds_and_erasures\n"
+        "rollback: would remove from the schema: indexes memory_holds_by_agent,"
+        " memory_tombstones_by_name; tables memory_holds, memory_replacements,"
+        " memory_tombstones\n"
+        f"rollback: would require --yes: {reason}\n"
+    )
+    assert answer == Answer(
+        0,
+        "",
+        "rollback: rolled back 003_holds_and_erasures\n"
+        f"rollback: the previous database, with 1 hold, was saved as {backup_of(path)}\n",
+    )
+    with closing(connect(backup_of(path))) as backup:
+        assert rows(backup, "memory_holds", "agent_id") == [("a",)]
+
+
+def test_the_archive_and_the_ledger_stay_when_only_the_newest_step_is_rolled_back(
+    db: sqlite3.Connection, migrated: Memctl, path: Path
+) -> None:
+    insert_memory(db)
+    insert_memory(db, expires_at=LONG_AGO)
+    migrated.ok("cleanup")
+    before = everything(path)
+
+    answer = migrated("rollback")
+    status = migrated("status")
+    others = {migrated(name).exit_code for name in ("runs", "cleanup", "report")}
+
+    after = everything(path)
+    assert answer == Answer(
+        0,
+        "",
+        "rollback: rolled back 003_holds_and_erasures\n"
+        f"rollback: the previous database was saved as {backup_of(path)}\n",
+    )
+    kept = TABLES_OF_STEP[2] - {"memctl_migrations"}
+    assert set(after) == TABLES_OF_STEP[2]
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    assert "\nschema    step 2, pending: 003_holds_and_erasures\n" in status.out
+    assert others == {12}
+
+
+@pytest.mark.parametrize(
+    "enabled",
+    [
+        pytest.param(["archive-on-delete"], id="one"),
+        pytest.param(["archive-on-delete", "archive-on-replace"], id="both"),
+        pytest.param(["archive-on-replace"], id="the other"),
+    ],
+)
+@pytest.mark.parametrize("held", [False, True], ids=["nothing held", "holds"])
+def test_archive_on_delete_works_at_the_step_before_and_archive_on_replace_is_off(
+    migrated: Memctl, service: Service, db: sqlite3.Connection, enabled: list[str], held: bool
+) -> None:
+    if held:
+        hold_everything(db)
+    for feature in enabled:
+        migrated.ok("enable", feature)
+    service.remember("a", "learning", "k", "first")
+
+    migrated.ok("rollback", "--yes")
+    service.remember("a", "learning", "k", "second")
+    service.remember("a", "learning", "k", "third")
+    forgotten = service.forget("a", "learning", "k")
+    at_step_2 = rows(db, "archived_memories", "value, archived_reason")
+    states_at_step_2 = features(migrated)
+    migrated.ok("migrate")
+    service.remember("a", "learning", "k", "fourth")
+    service.forget("a", "learning", "k")
+
+    kept = "archive-on-delete" in enabled
+    assert forgotten
+    assert at_step_2 == ([("third", "deleted")] if kept else [])
+    assert [row[0] for row in rows(db, "archived_memories", "value")] == (
+        ["third", "fourth"] if kept else []
+    )
+    assert states_at_step_2 == features(migrated)
+    assert features(migrated) == ({"archive-on-delete": "on"} if kept else {})
+    assert rows_of(db, "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'") == [(kept,)]
+
+
+def features(memctl: Memctl) -> dict[str, str]:
+    """Return the features that are not off."""
+    found = memctl.ok("status", "--json").json["features"]
+    return {row["feature"]: row["state"] for row in found if row["state"] != "off"}
+
+
+def rows_of(db: sqlite3.Connection, query: str) -> list[tuple[Any, ...]]:
+    """Return all rows of a query."""
+    return db.execute(query).fetchall()
+
+
+def test_migrate_renews_the_trigger_that_an_earlier_memctl_created(
+    migrated: Memctl, service: Service, db: sqlite3.Connection
+) -> None:
+    migrated.ok("enable", "archive-on-delete")
+    migrated.ok("rollback")
+    db.execute("DROP TRIGGER memctl_archive_on_delete")
+    db.execute(
+        "CREATE TRIGGER memctl_archive_on_delete AFTER DELETE ON agent_memory BEGIN SELECT 1; END"
+    )
+
+    migrated.ok("migrate")
+    service.remember("a", "learning", "k", "v")
+    service.forget("a", "learning", "k")
+
+    assert features(migrated) == {"archive-on-delete": "on"}
+    assert rows(db, "archived_memories", "value") == [("v",)]
+
+
+@pytest.mark.parametrize("to", ["2", "1", "0"])
+def test_tombstones_outlive_a_rollback(path: Path, memctl: Memctl, to: str) -> None:
+    memctl.ok("migrate")
+    with closing(connect(path)) as db:
+        add_tombstone(db)
+        before = rows(db, "memory_tombstones")
+
+    preview = memctl("rollback", "--to", to, "--dry-run")
+    answer = memctl("rollback", "--to", to)
+    with closing(connect(path)) as db:
+        between = rows(db, "memory_tombstones")
+    again = memctl("rollback", "--to", "0")
+    memctl.ok("migrate")
+
+    kept = (
+        "1 tombstone, by which later imports and restores recognize what was erased; `DROP TABLE"
+        " memory_tombstones` removes them"
+    )
+    assert preview.err.splitlines()[-1] == f"rollback: would keep {kept}"
+    assert answer.err.splitlines()[-1] == f"rollback: kept {kept}"
+    assert between == before
+    assert again.exit_code == 0
+    with closing(connect(path)) as db:
+        assert rows(db, "memory_tombstones") == before
+        assert is_sound(db)
+
+
+def test_migrate_refuses_another_table_named_like_the_tombstones(
+    service: Service, memctl: Memctl, path: Path
+) -> None:
+    memctl.ok("migrate", "--to", "2")
+    service.db.execute("CREATE TABLE memory_tombstones (kind TEXT)")
+    before = state(path)
+
+    answer = memctl("migrate")
+
+    assert answer == Answer(
+        12,
+        "",
+        "memctl: the database already has another object named memory_tombstones; rename it, or use"
+        " another database; nothing was changed\n",
+    )
+    assert state(path) == before
 
 
 # A table so large that rollback blocks its users noticeably.
@@ -536,9 +735,9 @@ def test_more_memories_need_confirmation_that_their_users_are_stopped(
     memctl.ok("migrate", "--no-backup")
     before = state(path)
 
-    answer = memctl("rollback")
+    answer = memctl("rollback", "--to", "1")
     refused = state(path)
-    sure = memctl("rollback", "--yes")
+    sure = memctl("rollback", "--to", "1", "--yes")
 
     assert answer == Answer(
         3,

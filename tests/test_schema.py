@@ -74,21 +74,21 @@ def test_an_unknown_name_is_a_usage_error(name: str, hint: str, memctl: Memctl) 
 @pytest.mark.parametrize(
     "wrong",
     [
-        pytest.param({"schema": 1, "forgotten": "one"}, id="another type"),
+        pytest.param({"schema": 1, "forgotten": "one", "held": 0}, id="another type"),
         pytest.param({"schema": 1}, id="a missing field"),
-        pytest.param({"schema": 1, "forgotten": 1, "more": 2}, id="an unknown field"),
-        pytest.param({"schema": 2, "forgotten": 1}, id="another version"),
+        pytest.param({"schema": 1, "forgotten": 1, "held": 0, "more": 2}, id="an unknown field"),
+        pytest.param({"schema": 2, "forgotten": 1, "held": 0}, id="another version"),
     ],
 )
 def test_output_that_breaks_the_contract_fails_the_test_that_prints_it(wrong: object) -> None:
-    require_contract(["forget", "--json"], json.dumps({"schema": 1, "forgotten": 1}), "")
+    require_contract(["forget", "--json"], json.dumps({"schema": 1, "forgotten": 1, "held": 0}), "")
 
     with pytest.raises(AssertionError):
         require_contract(["forget", "--json"], json.dumps(wrong), "")
 
 
 def test_additions_do_not_break_readers_that_validate() -> None:
-    later = {"schema": 1, "forgotten": 1, "added_later": True}
+    later = {"schema": 1, "forgotten": 1, "held": 0, "added_later": True}
 
     Draft202012Validator(json_schema("forget")).validate(later)
     with pytest.raises(ValidationError):

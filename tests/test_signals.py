@@ -140,7 +140,7 @@ def send(*_):
 if function == "content_hash":
     candidates.content_hash = send
 else:  # looked up by the function that examines what statements do
-    triggers.FEATURE_TRIGGERS = type("Signalled", (dict,), {"values": send})()
+    triggers.OWN_TRIGGERS = type("Signalled", (frozenset,), {"__contains__": send})()
 __main__.main()
 """
 

@@ -6,21 +6,19 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from memctl.cli import status
 from memctl.cli.options import GlobalOptions
 from memctl.storage.sqlite.database import open_database
-from tests.support.database import connect, insert_memory, rows, text_of
+from memctl.storage.sqlite.features import Feature
+from tests.support.database import ALL_STEPS, STEPS, connect, insert_memory, rows, text_of
 from tests.support.program import NOW, Answer, Memctl
 from tests.support.service import Service
 
-ALL_OFF = [
-    {"feature": feature, "state": "off", "since": None}
-    for feature in ("access-boost", "access-counting", "archive-on-delete")
-]
+ALL_OFF = [{"feature": feature, "state": "off", "since": None} for feature in get_args(Feature)]
 
 
 def make_legacy(path: Path, memories: int) -> None:
@@ -39,7 +37,7 @@ def duration_of(db: sqlite3.Connection, run_id: int) -> int:
 
 def readable(size: int) -> str:
     """Return the size of a small database as the text form shows it."""
-    return f"{size / 1000:.1f} kB"
+    return f"{size / 1000:.{0 if size >= 99_950 else 1}f} kB"
 
 
 def size_of_log(path: Path) -> int:
@@ -57,7 +55,7 @@ def test_status_of_an_unmigrated_database(path: Path, memctl: Memctl) -> None:
     assert answer == Answer(
         0,
         f"database  {path} ({readable(len(before))})\n"
-        "schema    step 0, pending: 001_agent_memory, 002_memory_persistence, 003_holds_and_erasures\n"
+        f"schema    step 0, pending: {ALL_STEPS}\n"
         "memories  3\n"
         "archived  no table\n",
         "",
@@ -67,7 +65,7 @@ def test_status_of_an_unmigrated_database(path: Path, memctl: Memctl) -> None:
         "database": str(path),
         "storage": {"size_bytes": len(before), "wal_bytes": 0},
         "schema_step": 0,
-        "pending": ["001_agent_memory", "002_memory_persistence", "003_holds_and_erasures"],
+        "pending": STEPS,
         "problem": None,
         "memories": 3,
         "archived": None,
@@ -88,7 +86,7 @@ def test_status_of_a_database_without_the_table(path: Path, memctl: Memctl) -> N
     assert answer == Answer(
         0,
         f"database  {path} ({readable(path.stat().st_size)})\n"
-        "schema    step 0, pending: 001_agent_memory, 002_memory_persistence, 003_holds_and_erasures\n"
+        f"schema    step 0, pending: {ALL_STEPS}\n"
         "memories  no table\n"
         "archived  no table\n",
         "",
@@ -117,7 +115,7 @@ def test_status_of_a_migrated_database_before_its_first_job(migrated: Memctl, pa
     assert answer == Answer(
         0,
         f"database  {path} ({readable(path.stat().st_size)})\n"
-        "schema    step 2, current\n"
+        "schema    step 3, current\n"
         "memories  0\n"
         "archived  0\n",
         "",
@@ -141,7 +139,7 @@ def test_status_of_a_database_in_use(db: sqlite3.Connection, migrated: Memctl, p
     assert answer == Answer(
         0,
         f"database  {path} ({readable(size)})\n"
-        "schema    step 2, current\n"
+        "schema    step 3, current\n"
         "memories  1\n"
         "archived  1\n"
         f"job      status  started           run  {'took':>{took}}\n"
@@ -214,7 +212,7 @@ def test_a_pause_is_shown_while_it_lasts(migrated: Memctl, path: Path) -> None:
     assert answer == Answer(
         0,
         f"database  {path} ({readable(path.stat().st_size)})\n"
-        "schema    step 2, current\n"
+        "schema    step 3, current\n"
         "memories  0\n"
         "archived  0\n"
         "paused    until 2026-11-22T11:43:58Z: moving \\x1b[31mhouse\n",
@@ -233,7 +231,7 @@ def test_a_pause_is_shown_while_it_lasts(migrated: Memctl, path: Path) -> None:
     [
         pytest.param(
             "UPDATE memctl_migrations SET sha256 = 'another' WHERE version = 2",
-            2,
+            3,
             "step 002 (memory_persistence) was changed after it was applied; reinstall memctl: "
             "002_memory_persistence.sql differs from the file that was applied to this database",
             id="a changed step",
@@ -248,14 +246,14 @@ def test_a_pause_is_shown_while_it_lasts(migrated: Memctl, path: Path) -> None:
         ),
         pytest.param(
             "ALTER TABLE agent_memory ADD COLUMN mood TEXT",
-            2,
+            3,
             "agent_memory has unknown column mood; memctl does not support this table; nothing"
             " was changed",
             id="a column that memctl does not know",
         ),
         pytest.param(
             "ALTER TABLE agent_memory DROP COLUMN promoted_at",
-            2,
+            3,
             "agent_memory lacks promoted_at; memctl does not support this table; nothing was"
             " changed",
             id="a column that is gone",
@@ -297,7 +295,7 @@ def test_a_schema_with_a_problem_is_not_called_current(
 
     answer = migrated("status")
 
-    assert "step 2, current" not in answer.out
+    assert "step 3, current" not in answer.out
 
 
 def test_a_memory_archived_during_the_command_is_counted_once(

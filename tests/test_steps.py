@@ -17,7 +17,7 @@ from memctl.storage.sqlite.locking import exclusive
 from memctl.storage.sqlite.migrate import migrate, preview_migration
 from memctl.storage.sqlite.rollback import preview_rollback, roll_back
 from memctl.storage.sqlite.steps import statements_in
-from tests.support.database import connect, insert_memory, names_beside
+from tests.support.database import ALL_STEPS, STEPS, connect, insert_memory, names_beside
 from tests.support.locks import write_lock
 from tests.support.odd_values import ODDITIES
 from tests.support.program import NOW, PROGRAM, Answer, Memctl, complaint
@@ -146,10 +146,21 @@ def test_migrate_executes_the_statements_that_it_prints(
     assert bool(statements_in(printed)) is (kind != "half migrated" or to is None)
 
 
-@pytest.mark.parametrize("to", [1, 0])
-def test_rollback_executes_the_statements_that_it_prints(odd: Memctl, to: int) -> None:
+@pytest.mark.parametrize("tombstones", [0, 1])
+@pytest.mark.parametrize("to", [2, 1, 0])
+def test_rollback_executes_the_statements_that_it_prints(
+    odd: Memctl, to: int, tombstones: int
+) -> None:
     odd.ok("migrate")
     odd.ok("enable", "access-counting")
+    odd.ok("enable", "archive-on-delete")
+    odd.ok("enable", "archive-on-replace")
+    with closing(connect(odd.database)) as db:
+        for _ in range(tombstones):
+            db.execute(
+                "INSERT INTO memory_tombstones (kind, erased_at, salt, name_hash)"
+                " VALUES ('erased', '2026-11-22T09:43:58Z', x'01', x'02')"
+            )
     odd.ok("cleanup")
     traced: list[str] = []
 
@@ -182,10 +193,19 @@ def run_by_shell(script: str, path: Path) -> None:
     [
         pytest.param([], "migrate", id="migrate"),
         pytest.param([], "migrate --to 1", id="migrate one step"),
-        pytest.param(["migrate --to 1"], "migrate", id="migrate the second step"),
+        pytest.param(["migrate --to 1"], "migrate", id="migrate the other steps"),
         pytest.param(["migrate"], "rollback", id="rollback"),
+        pytest.param(["migrate"], "rollback --to 1", id="rollback to the first step"),
         pytest.param(["migrate", "cleanup"], "rollback --to 0", id="rollback with an archive"),
         pytest.param(["migrate", "rollback --to 0"], "migrate", id="migrate again"),
+        pytest.param(
+            ["migrate", "enable archive-on-delete", "enable archive-on-replace"],
+            "rollback",
+            id="rollback with features",
+        ),
+        pytest.param(
+            ["migrate", "enable archive-on-delete", "rollback"], "migrate", id="with a feature"
+        ),
         pytest.param(["migrate"], "migrate", id="nothing to do"),
     ],
 )
@@ -279,14 +299,16 @@ def test_the_dry_run_of_migrate_shows_what_would_be_done(path: Path, memctl: Mem
         0,
         "",
         f"migrate: would first save the database as {path}.before-migrate-{STAMP}\n"
-        f"migrate: would apply 001_agent_memory, 002_memory_persistence, 003_holds_and_erasures to {path}\n"
+        f"migrate: would apply {ALL_STEPS} to {path}\n"
         "migrate: agent_memory already exists and would be kept unchanged\n"
         "migrate: would add to the schema: columns agent_memory.archived_at,"
         " agent_memory.importance_decay_rate, agent_memory.last_decay_at,"
         " agent_memory.promoted_at; indexes archived_memories_by_agent, archived_memories_by_id,"
-        " archived_memories_by_time, memctl_expires_at, memory_events_by_agent; tables"
+        " archived_memories_by_time, memctl_expires_at, memory_events_by_agent,"
+        " memory_holds_by_agent, memory_tombstones_by_name; tables"
         " archived_memories, memctl_migrations, memory_access_counts, memory_analytics,"
-        " memory_events, memory_promotions, memory_runs, memory_state\n"
+        " memory_events, memory_holds, memory_promotions, memory_replacements, memory_runs,"
+        " memory_state, memory_tombstones\n"
         "migrate: the first `memctl decay` will charge all idle time up to now; preview it with"
         " --dry-run, or set `since` under [decay] in the configuration\n"
         "migrate: triggers of other programs also fire on changes by memctl: indexed, seen\n",
@@ -302,21 +324,23 @@ def test_the_dry_run_of_rollback_shows_what_would_be_done(odd: Memctl) -> None:
     odd.ok("cleanup")
     archived = odd.ok("status", "--json").json["archived"]
 
-    answer = odd("rollback", "-n")
+    answer = odd("rollback", "--to", "1", "-n")
 
     sentences = answer.err.splitlines()
     assert (answer.exit_code, answer.out) == (0, "")
     assert sentences[:4] == [
         f"rollback: would first save the database, with {archived} archived memories, as"
         f" {path}.before-rollback-{STAMP}",
-        "rollback: would roll back 002_memory_persistence",
+        "rollback: would roll back 003_holds_and_erasures, 002_memory_persistence",
         "rollback: would remove from the schema: columns agent_memory.archived_at,"
         " agent_memory.importance_decay_rate, agent_memory.last_decay_at,"
         " agent_memory.promoted_at; indexes archived_memories_by_agent, archived_memories_by_id,"
         " archived_memories_by_time, memctl_expires_at, memory_events_by_agent,"
-        " memory_idle_times_by_memory, of_others; tables"
+        " memory_holds_by_agent, memory_idle_times_by_memory, memory_tombstones_by_name,"
+        " of_others; tables"
         " archived_memories, memory_access_counts, memory_analytics, memory_events,"
-        " memory_idle_times, memory_promotions, memory_runs, memory_state; trigger"
+        " memory_holds, memory_idle_times, memory_promotions, memory_replacements, memory_runs,"
+        " memory_state, memory_tombstones; trigger"
         " memctl_access_boost",
         f"rollback: would require --yes: {archived} archived memories would remain only in the"
         " backup made first",
@@ -329,7 +353,7 @@ PREVIEWS = [
     pytest.param([], "migrate", id="migrate"),
     pytest.param(["migrate"], "migrate", id="migrate, with nothing to do"),
     pytest.param(["migrate"], "rollback", id="rollback"),
-    pytest.param(["migrate"], "rollback --to 2", id="rollback, with nothing to do"),
+    pytest.param(["migrate"], "rollback --to 3", id="rollback, with nothing to do"),
     pytest.param(["migrate", "cleanup"], "rollback --to 0 --yes", id="rollback with an archive"),
 ]
 
@@ -427,8 +451,8 @@ def a_later_step(path: Path) -> None:
     [
         pytest.param(a_column_too_many, "migrate", 12, id="an unknown column"),
         pytest.param(a_name_too_many, "migrate", 12, id="a name that is taken"),
-        pytest.param(a_broken_view, "rollback", 12, id="a broken view"),
-        pytest.param(an_index_on_a_column, "rollback", 12, id="an index on a column"),
+        pytest.param(a_broken_view, "rollback --to 1", 12, id="a broken view"),
+        pytest.param(an_index_on_a_column, "rollback --to 1", 12, id="an index on a column"),
         pytest.param(a_later_step, "rollback", 12, id="a later step"),
         pytest.param(lambda path: None, "rollback --to 7", 2, id="no such step"),
         pytest.param(lambda path: None, "migrate --to 7", 2, id="no such step to migrate"),
@@ -471,10 +495,10 @@ def test_a_schema_that_needs_another_sqlite_does_not_prevent_a_preview(odd: Memc
     with closing(connect(odd.database)) as db:
         db.execute("CREATE VIEW of_far AS SELECT * FROM far")
 
-    answer = odd.ok("rollback", "-n", "--json").json
+    answer = odd.ok("rollback", "--to", "1", "-n", "--json").json
 
-    assert len(first) == 17
-    assert (answer["rolled_back"], answer["removes"]) == (["002_memory_persistence"], None)
+    assert len(first) == 22
+    assert (answer["rolled_back"], answer["removes"]) == (STEPS[:0:-1], None)
 
 
 @pytest.mark.parametrize("words", ["--list -n", "--list --sql", "--exit-code -n"])

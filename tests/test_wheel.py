@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.support.database import STEPS
+
 PROJECT = Path(__file__).parent.parent
 
 
@@ -82,7 +84,7 @@ def test_the_installed_program_migrates_with_the_files_in_the_wheel(
         "schema": 1,
         "database": str(database),
         "schema_step": 3,
-        "applied": ["001_agent_memory", "002_memory_persistence", "003_holds_and_erasures"],
+        "applied": STEPS,
         "created": True,
         "baseline": False,
         "backup": None,
@@ -91,7 +93,7 @@ def test_the_installed_program_migrates_with_the_files_in_the_wheel(
     }
     assert (status["database"], status["schema_step"], status["problem"]) == (
         str(database),
-        2,
+        3,
         None,
     )
 

@@ -173,7 +173,10 @@ EXAMPLES = {
         Example("Check for problems", "memctl check"),
         Example("Check from a monitoring system", "memctl check --nagios"),
     ),
-    "enable": (Example("Archive what any client deletes", "memctl enable archive-on-delete"),),
+    "enable": (
+        Example("Archive what any client deletes", "memctl enable archive-on-delete"),
+        Example("Archive what any client overwrites", "memctl enable archive-on-replace"),
+    ),
     "disable": (Example("Disable it again", "memctl disable archive-on-delete"),),
     "export": (
         Example(

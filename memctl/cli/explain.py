@@ -36,7 +36,8 @@ def explain(
         found = explain_memory(db, agent, memory, policies, now=call.moment)
     history = [event._asdict() for event in found.history]
     if call.json:
-        show_document({**asdict(found), "history": history})
+        holds = [hold._asdict() for hold in found.holds]
+        show_document({**asdict(found), "history": history, "holds": holds})
         return
     show_facts(explanation_facts(found, policies.of(found.agent_id, found.type)).items())
     show_records(history, HISTORY, Output("table", call.moment))

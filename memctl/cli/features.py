@@ -14,11 +14,12 @@ FeatureArgument = Annotated[Feature, typer.Argument(metavar="FEATURE")]
 
 
 def enable(call: GlobalOptions, lock: LockOptions, feature: FeatureArgument) -> None:
-    """Enable access-boost, access-counting or archive-on-delete for all clients.
+    """Enable a feature for all clients: boost or count accesses, archive what they overwrite.
 
     access-boost: each access adds 0.1 to the importance, up to 10, and the next decay charges the
     idle time before it. access-counting: accesses are counted per day. archive-on-delete: memories
-    that any client deletes are archived.
+    that any client deletes are archived. archive-on-replace: versions that any client overwrites
+    are archived.
     """
     with alone_with_database(call, lock, job="enable") as db:
         require_current(db)

@@ -93,7 +93,7 @@ def release(
     key: KeyOption = None,
     all_: AllOption = False,
 ) -> None:
-    """Release holds, selected as for `hold`; exit 1 if there is none.
+    """Release holds, selected as for `hold`.
 
     --all releases the hold on the whole agent, not those on single memories. A memory that another
     hold covers stays held.

@@ -170,14 +170,15 @@ def rollback(
         bool,
         typer.Option(
             "--yes",
-            help="Confirm that the archive leaves the database, or that a long lock is acceptable.",
+            help="Confirm that the archive or the holds leave the database, or a long lock.",
         ),
     ] = False,
 ) -> None:
     """Roll back schema steps, keeping every active memory unchanged.
 
-    The contents of memctl's own tables, including the archive, remain only in the backup that is
-    made first. A command that brings the archive back is printed at the end.
+    Step 003 has the holds, step 002 the archive and all other tables of memctl. Their contents
+    remain only in the backup that is made first. A command that brings the archive back is printed
+    at the end.
     """
     from memctl.storage.sqlite.rollback import preview_rollback, roll_back
 
@@ -212,9 +213,10 @@ def _rolled_back(result: "RollbackResult", path: Path, command: str | None) -> I
     if not result.rolled_back:
         yield f"rollback: {path} has no steps to roll back"
         return
-    archived = counted(result.archived_in_backup, "archived memory")
     yield f"rollback: rolled back {', '.join(result.rolled_back)}"
-    yield f"rollback: the previous database, with {archived}, was saved as {result.backup}"
+    yield f"rollback: the previous database{_with(result)} was saved as {result.backup}"
+    if result.tombstones:
+        yield f"rollback: kept {_kept(result)}"
     if command:
         yield f"rollback: to bring the archive back, run: {command}"
 
@@ -224,15 +226,29 @@ def _would_roll_back(preview: "RollbackPreview", path: Path, command: str | None
     if not preview.rolled_back:
         yield f"rollback: {path} has no steps to roll back"
         return
-    archived = counted(preview.archived_in_backup, "archived memory")
-    yield f"rollback: would first save the database, with {archived}, as {preview.backup}"
+    yield f"rollback: would first save the database{_with(preview)} as {preview.backup}"
     yield f"rollback: would roll back {', '.join(preview.rolled_back)}"
     if preview.removes:
         yield f"rollback: would remove from the schema: {_by_kind(preview.removes)}"
     if preview.to_confirm:
         yield f"rollback: would require --yes: {preview.to_confirm}"
+    if preview.tombstones:
+        yield f"rollback: would keep {_kept(preview)}"
     if command:
         yield f"rollback: this command would then bring the archive back: {command}"
+
+
+def _with(result: "RollbackResult") -> str:
+    """Return what only the backup has, as a part of a sentence."""
+    return f", with {result.only_in_backup}," if result.only_in_backup else ""
+
+
+def _kept(result: "RollbackResult") -> str:
+    """Return what the database keeps, as a part of a sentence."""
+    return (
+        f"{counted(result.tombstones, 'tombstone')}, by which later imports and restores recognize"
+        " what was erased; `DROP TABLE memory_tombstones` removes them"
+    )
 
 
 def _command_for_archive(call: GlobalOptions, result: "RollbackResult") -> str | None:

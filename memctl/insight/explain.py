@@ -29,6 +29,7 @@ from memctl.storage.sqlite.explain import (
     type_of_key,
 )
 from memctl.storage.sqlite.fading import moment_of_fading, read_decayed, read_idle_time
+from memctl.storage.sqlite.holding import HoldRecord, holds_on
 from memctl.storage.sqlite.idle_times import with_settled_importances
 from memctl.storage.sqlite.store import SqliteStore
 from memctl.storage.times import to_text, to_unix
@@ -127,6 +128,7 @@ class Explanation:
     active: ActiveMemory | None
     archived: list[ArchivedCopy]
     history: list[EventRecord]
+    holds: list[HoldRecord]  # in force: until they end, none of the predictions comes true
 
 
 class Policies(NamedTuple):
@@ -160,6 +162,7 @@ def explain(
         archived = [
             _archived_copy(copy, held.prune) for copy in read_archived(db, agent, type_, key)
         ]
+        holds = holds_on(db, agent, type_, key, now=now)
         history = read_events(db, EventFilter(agent=agent, type=type_, key=key), after=0, limit=-1)
     if not (active or archived or history):
         raise _unknown_name(db, agent, type_, key)
@@ -176,6 +179,7 @@ def explain(
         active=active,
         archived=archived,
         history=history,
+        holds=holds,
     )
 
 

@@ -37,9 +37,15 @@ class HoldResult(JobResult):
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseResult(JobResult):
-    """How many holds were released."""
+    """How many holds were released, and on how many of what was selected there was none."""
 
     released: int
+    not_held: int
+
+    @property
+    def warning(self) -> str | None:
+        """That there was no such hold; one on more memories may still cover them."""
+        return f"found no hold on {self.not_held:,} of the selected" if self.not_held else None
 
 
 def hold(
@@ -78,15 +84,20 @@ def hold(
 def release(run: JobContext, selection: HoldSelection) -> ReleaseResult:
     """Release the holds that were placed with the same words.
 
-    Raises UsageError as `hold` does, and NotFoundError, before anything is changed, if there is no
-    such hold.
+    Raises UsageError as `hold` does. What is not held is skipped, so that the command can be
+    repeated.
     """
     _require_one_way(selection)
     holds = run.store.holds
-    found = holds.find(_targets(run, selection), now=run.now)
-    if run.batches:
+    targets = _targets(run, selection)
+    found = holds.find(targets, now=run.now)
+    if run.batches and found:
         run.batches.apply_at_once(lambda: holds.release(found, now=run.now, run_id=run.run_id))
-    return ReleaseResult(released=len(found), tally=_tally(selection.agent, len(found)))
+    return ReleaseResult(
+        released=len(found),
+        not_held=len(targets) - len(found),
+        tally=_tally(selection.agent, len(found)),
+    )
 
 
 def _require_one_way(selection: HoldSelection) -> None:

@@ -13,6 +13,7 @@ from memctl.insight.explain import (
     Policies,
     Retention,
 )
+from memctl.storage.sqlite.holding import HoldRecord
 
 STATES = {
     "active": "active",
@@ -30,6 +31,8 @@ def explanation_facts(explanation: Explanation, policies: Policies) -> dict[str,
     }
     if explanation.policy != ["decay", "prune"]:
         facts["policy"] = ", ".join(explanation.policy)
+    for number, hold in enumerate(explanation.holds, 1):
+        facts["held" if number == 1 else f"held, {number}"] = _hold(hold)
     if explanation.active:
         facts |= dict(_of_active(explanation.active, policies))
     for copy in explanation.archived:
@@ -62,6 +65,20 @@ def _of_active(memory: ActiveMemory, policies: Policies) -> Iterator[tuple[str, 
     if memory.retention:
         yield "pruned", f"its copy in the archive {_retention(memory.retention, protected)}"
     yield "promotion", _promotion(memory)
+
+
+def _hold(hold: HoldRecord) -> str:
+    """Return what a hold covers, and how long."""
+    covers = (
+        "all memories of the agent"
+        if hold.memory_id is hold.type is None
+        else f"the id '{hold.memory_id}'"
+        if hold.type is None
+        else "this type and key"
+    )
+    reason = "" if hold.reason is None else f" ({hold.reason})"
+    end = hold.until or "it is released"
+    return f"by {covers}, until {end}{reason}: it does not expire or decay, and is not pruned"
 
 
 def _rate(rate: float | None, policy: DecayPolicy) -> str:

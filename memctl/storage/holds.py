@@ -15,12 +15,6 @@ class HoldTarget(NamedTuple):
     type: str | None = None
     key: str | None = None
 
-    def __str__(self) -> str:
-        """Return the words that select it."""
-        if self.memory_id is not None:
-            return f"'{self.memory_id}'"
-        return "all its memories" if self.type is None else f"{self.type} '{self.key}'"
-
 
 HoldOutcome = Literal["added", "changed", "unchanged"]
 
@@ -58,7 +52,7 @@ class Holds(Protocol):
         """Place holds, each with an event; must be called in a transaction."""
 
     def find(self, targets: Sequence[HoldTarget], *, now: datetime) -> list[int]:
-        """Return the holds on exactly these targets. Raises NotFoundError if there is none."""
+        """Return the holds in force on exactly these targets."""
 
     def ended(self, *, now: datetime) -> list[int]:
         """Return the holds whose time has passed."""

@@ -14,6 +14,9 @@ from tests.support.program import NOW
 
 Row = dict[str, Any]
 
+STEPS = ["001_agent_memory", "002_memory_persistence", "003_holds_and_erasures"]
+ALL_STEPS = ", ".join(STEPS)
+
 
 def text_of(moment: datetime) -> str:
     """Return a time in the format of SQLite's CURRENT_TIMESTAMP."""

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from typing_extensions import TypedDict
 
 from memctl.output.contract.documents import Document
-from memctl.output.contract.records import EventLine, StoredText, StoredValue
+from memctl.output.contract.records import EventLine, HoldLine, StoredText, StoredValue
 
 
 class Condition(TypedDict):
@@ -88,3 +88,4 @@ class ExplainDocument(Document):
     active: ExplainedMemory | None
     archived: list[ExplainedCopy]
     history: list[EventLine]
+    holds: list[HoldLine]

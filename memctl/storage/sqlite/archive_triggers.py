@@ -24,6 +24,8 @@ REPLACE_ENDS = "memctl_replace_ends"
 UPDATE_OF_VALUE = "memctl_update_of_value"
 RENAME_BEGINS = "memctl_rename_begins"
 RENAME_ENDS = "memctl_rename_ends"
+REPLACE_TRIGGERS = (REPLACE_BEGINS, REPLACE_ENDS, UPDATE_OF_VALUE, RENAME_BEGINS, RENAME_ENDS)
+ARCHIVE_TRIGGERS = (ON_DELETE, *REPLACE_TRIGGERS)
 
 # The time is that of the client's clock: the trigger runs in the client's process.
 NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
@@ -47,9 +49,7 @@ class Archiving(NamedTuple):
 
 def archive_triggers(archiving: Archiving) -> Mapping[str, str]:
     """Return the triggers by their names; the SQL of one that must not exist is empty."""
-    found = dict.fromkeys(
-        (ON_DELETE, REPLACE_BEGINS, REPLACE_ENDS, UPDATE_OF_VALUE, RENAME_BEGINS, RENAME_ENDS), ""
-    )
+    found = dict.fromkeys(ARCHIVE_TRIGGERS, "")
     if archiving.deleted or archiving.held:
         found[ON_DELETE] = _on_delete(archiving)
     if archiving.replaced or archiving.held:

@@ -5,22 +5,20 @@ memctl's own changes: the two for accesses fire on access_count, which only read
 increase, and those of `archive_triggers` check for the mark that memctl sets around its deletes.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from sqlite3 import Connection
 from typing import Literal, get_args
 
 from memctl.storage.sqlite.archive_triggers import (
+    ARCHIVE_TRIGGERS,
     ON_DELETE,
-    RENAME_BEGINS,
-    RENAME_ENDS,
-    REPLACE_BEGINS,
-    REPLACE_ENDS,
-    UPDATE_OF_VALUE,
+    REPLACE_TRIGGERS,
     Archiving,
     archive_triggers,
 )
-from memctl.storage.sqlite.database import transaction
+from memctl.storage.sqlite.database import table_exists, transaction
 from memctl.storage.sqlite.holds import has_holds
 from memctl.storage.sqlite.state import delete_state, read_state, write_state
 from memctl.storage.sqlite.triggers import OWN_TRIGGERS
@@ -87,13 +85,7 @@ FEATURE_TRIGGERS: dict[Feature, tuple[str, ...]] = {
     "access-boost": ("memctl_access_boost",),
     "access-counting": ("memctl_access_counting",),
     "archive-on-delete": (ON_DELETE,),
-    "archive-on-replace": (
-        REPLACE_BEGINS,
-        REPLACE_ENDS,
-        UPDATE_OF_VALUE,
-        RENAME_BEGINS,
-        RENAME_ENDS,
-    ),
+    "archive-on-replace": REPLACE_TRIGGERS,
 }
 
 
@@ -182,7 +174,7 @@ def enable(db: Connection, feature: Feature, *, now: datetime) -> bool:
             db.execute(CREATE_IDLE_TIMES)
             db.execute(CREATE_INDEX_OF_IDLE_TIMES)
         write_state(db, _state_key(feature), {"since": since or to_text(now)})
-        renew_triggers(db)
+        renew_triggers(db, _triggers_with(feature))
     return True
 
 
@@ -190,18 +182,19 @@ def disable(db: Connection, feature: Feature) -> bool:
     """Drop a feature's triggers; return whether it was enabled. The caller holds memctl's lock."""
     with transaction(db):
         was_enabled = delete_state(db, _state_key(feature))
-        renew_triggers(db)
+        renew_triggers(db, _triggers_with(feature))
     return was_enabled
 
 
-def renew_triggers(db: Connection) -> None:
+def renew_triggers(db: Connection, names: Collection[str] = ARCHIVE_TRIGGERS) -> None:
     """Create, replace and drop triggers as the enabled features and the holds require.
 
     Must be called in a transaction, after a feature was enabled or disabled, and after the first
     hold or the last one. Triggers that are as expected stay.
     """
-    present = _present_triggers(db)
-    for name, sql in _expected_triggers(db).items():
+    present, expected = _present_triggers(db), _expected_triggers(db)
+    for name in names:
+        sql = expected[name]
         if present.get(name, "") == sql:
             continue
         db.execute(f"DROP TRIGGER IF EXISTS {name}")
@@ -209,15 +202,39 @@ def renew_triggers(db: Connection) -> None:
             db.execute(sql)
 
 
+def statements_to_archive_deleted(db: Connection) -> list[str]:
+    """Return the statements that create the trigger of archive-on-delete again, if it is enabled.
+
+    The trigger uses no table of step 003, while nothing is held and archive-on-replace is off.
+    """
+    key = _state_key("archive-on-delete")
+    if not table_exists(db, "memory_state") or read_state(db, key) is None:
+        return []
+    return [
+        f"DROP TRIGGER IF EXISTS {ON_DELETE}",
+        archive_triggers(Archiving(deleted=True))[ON_DELETE],
+    ]
+
+
+def _triggers_with(feature: Feature) -> Collection[str]:
+    """Return the triggers that depend on a feature; those that archive depend on each other.
+
+    A trigger of another feature stays missing: what happened without it is not counted.
+    """
+    own = FEATURE_TRIGGERS[feature]
+    return ARCHIVE_TRIGGERS if set(own) <= set(ARCHIVE_TRIGGERS) else own
+
+
 def _expected_triggers(db: Connection) -> dict[str, str]:
     """Return every trigger of memctl by its name; the SQL of one that must not exist is empty."""
     enabled = {
         feature for feature in get_args(Feature) if read_state(db, _state_key(feature)) is not None
     }
+    has_tables = table_exists(db, "memory_holds")  # not at an earlier step of the schema
     archiving = Archiving(
         deleted="archive-on-delete" in enabled,
-        replaced="archive-on-replace" in enabled,
-        held=has_holds(db),
+        replaced="archive-on-replace" in enabled and has_tables,
+        held=has_tables and has_holds(db),
     )
     return {
         "memctl_access_boost": ACCESS_BOOST.strip() if "access-boost" in enabled else "",

@@ -11,7 +11,7 @@ from memctl.storage.sqlite import agents
 from memctl.storage.sqlite.archiving import original_id
 from memctl.storage.sqlite.database import MemoryTable
 from memctl.storage.sqlite.features import renew_triggers
-from memctl.storage.sqlite.holds import held_parameter, in_force
+from memctl.storage.sqlite.holds import held_ids, held_parameter, in_force
 from memctl.storage.sqlite.memories import OF_NAME, memory_name, to_stored
 from memctl.storage.text import encodable, to_ascii, to_bytes
 from memctl.storage.times import to_text
@@ -82,6 +82,31 @@ def list_holds(db: Connection, agent: str | None, *, now: datetime) -> list[Hold
         " ORDER BY agent_id, held_at, hold_id",
         {**held_parameter(now), **agents.agent_parameter(agent)},
     )
+    return [HoldRecord(*row) for row in found]
+
+
+HOLDS_ON_NAME = f"""
+    SELECT {", ".join(HoldRecord._fields)} FROM memory_holds AS hold
+    WHERE {in_force()} AND agent_id = CAST(:agent AS TEXT) AND (
+        memory_id IS NULL AND (
+            type IS NULL OR type = CAST(:type AS TEXT) AND key = CAST(:key AS TEXT)
+        )
+        OR memory_id IN ({
+    " UNION ALL ".join(
+        f"SELECT {memory_id} FROM {table} WHERE {OF_NAME}"
+        for table in get_args(MemoryTable)
+        for memory_id in held_ids(table, table)
+    )
+})
+    )
+    ORDER BY held_at, hold_id
+"""
+
+
+def holds_on(db: Connection, agent: str, type: str, key: str, *, now: datetime) -> list[HoldRecord]:
+    """Return the holds in force on a memory or any of its archived copies; reads only."""
+    name = memory_name(agent, type, key)._asdict()
+    found = db.execute(HOLDS_ON_NAME, {**name, **held_parameter(now)})
     return [HoldRecord(*row) for row in found]
 
 
@@ -166,16 +191,8 @@ class SqliteHolds:
         renew_triggers(self._db)
 
     def find(self, targets: Sequence[HoldTarget], *, now: datetime) -> list[int]:
-        found = []
-        for target in targets:
-            hold = self._find(target, now=now)
-            if hold is None or not hold[-1]:
-                raise NotFoundError(
-                    f"agent '{target.agent}' has no hold on {target}",
-                    "`memctl holds` lists the holds; nothing was changed",
-                )
-            found.append(hold[0])
-        return found
+        found = (self._find(target, now=now) for target in targets)
+        return [hold[0] for hold in found if hold is not None and hold[-1]]
 
     def release(self, found: Sequence[int], *, now: datetime, run_id: int | None) -> None:
         ended = set(self.ended(now=now))

@@ -4,10 +4,11 @@ A hold covers one memory by its id, all versions of one memory by type and key, 
 an agent. It covers active and archived memories, until it is released or its time has passed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from sqlite3 import Connection
 
+from memctl.errors import RefusedError, counted
 from memctl.storage.holds import held_error
 from memctl.storage.sqlite.database import MemoryTable, table_exists
 from memctl.storage.times import to_text
@@ -26,7 +27,7 @@ def is_held(table: MemoryTable, row: str | None = None, *, moment: str = ":held_
     ways = (
         "hold.memory_id IS NULL AND hold.type IS NULL",
         f"hold.memory_id IS NULL AND hold.type = {row}.type AND hold.key = {row}.key",
-        *(f"hold.memory_id = {memory_id}" for memory_id in _ids(table, row)),
+        *(f"hold.memory_id = {memory_id}" for memory_id in held_ids(table, row)),
     )
     found = (
         f"""
@@ -40,7 +41,7 @@ def is_held(table: MemoryTable, row: str | None = None, *, moment: str = ":held_
     return f"({HAS_HOLDS} AND ({' OR '.join(found)}))"
 
 
-def _ids(table: MemoryTable, row: str) -> tuple[str, ...]:
+def held_ids(table: MemoryTable, row: str) -> tuple[str, ...]:
     """Return SQL for the ids by which a memory may be held.
 
     An archived memory whose id an active one has taken over has a suffix: a tilde, and the number
@@ -81,3 +82,19 @@ def require_not_held(db: Connection, table: MemoryTable, rowids: str, *, now: da
     ).fetchone()
     if found:
         raise held_error(*found)
+
+
+def require_no_holds(db: Connection, steps: Sequence[int], *, now: datetime) -> None:
+    """Raise RefusedError if there are holds, and these steps of the schema are to be rolled back.
+
+    Holds need the archive, of the second step, and their table, of the third.
+    """
+    if not {2, 3} & set(steps) or not has_holds(db):
+        return
+    query = f"SELECT count(*) FROM memory_holds AS hold WHERE {in_force()}"
+    (count,) = db.execute(query, held_parameter(now)).fetchone()
+    if count:
+        raise RefusedError(
+            f"there {'is' if count == 1 else 'are'} {counted(count, 'hold')}, which would be lost",
+            "see `memctl holds`, and end them with `memctl release` first; nothing was changed",
+        )

@@ -20,10 +20,12 @@ from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup import back_up_before, place_before, remove_backup
 from memctl.storage.sqlite.database import is_empty, table_exists, transaction
+from memctl.storage.sqlite.features import statements_to_archive_deleted
 from memctl.storage.sqlite.identity import new_identity
 from memctl.storage.sqlite.migrations import SERVICE_COLUMNS, Migration
 from memctl.storage.sqlite.rehearsal import rehearse
 from memctl.storage.sqlite.steps import HOW_TO_RUN, script_text, script_to_apply
+from memctl.storage.sqlite.tombstones import OBJECTS as TOMBSTONE_OBJECTS
 from memctl.storage.sqlite.triggers import foreign_triggers, require_harmless_triggers
 
 # The constraints by SQLite's extended result codes, and its names for conflict resolutions. Not
@@ -147,6 +149,7 @@ def preview_migration(
             baseline=pending.baseline and step is pending.steps[0],
             has_record=step is not pending.steps[0] or table_exists(db, "memctl_migrations"),
             identity=new_identity(path),
+            triggers=statements_to_archive_deleted(db),
             now=now,
         )
         for step in pending.steps
@@ -210,6 +213,7 @@ def apply(db: Connection, step: Migration, path: Path, *, now: datetime) -> bool
             baseline=baseline,
             has_record=table_exists(db, "memctl_migrations"),
             identity=new_identity(path),
+            triggers=statements_to_archive_deleted(db),
             now=now,
         )
         for statement in script.statements:
@@ -218,7 +222,10 @@ def apply(db: Connection, step: Migration, path: Path, *, now: datetime) -> bool
 
 
 def refuse_taken_names(db: Connection, steps: list[Migration]) -> None:
-    """Raise SchemaError if an object in the database has a name that these steps use."""
+    """Raise SchemaError if an object in the database has a name that these steps use.
+
+    The table of tombstones is accepted as a rollback has left it.
+    """
     if not steps:
         return
     first, last = steps[0].version, steps[-1].version
@@ -227,7 +234,9 @@ def refuse_taken_names(db: Connection, steps: list[Migration]) -> None:
         before = _names(model)
     with _model(step for step in known if step.version <= last) as model:
         wanted = _names(model)
-    for name in sorted((wanted - before) & _names(schema_database(db))):
+        left = _tombstones(model) & _tombstones(schema_database(db))
+    taken = (wanted - before) & _names(schema_database(db))
+    for name in sorted(taken - {name for name, _ in left}):
         raise SchemaError(
             f"the database already has another object named {name}",
             "rename it, or use another database; nothing was changed",
@@ -287,6 +296,12 @@ def _names(schema: Database) -> set[str]:
     """Return the names of all tables, views and indexes, in lower case as SQLite compares them."""
     rows = schema.execute("SELECT lower(name) FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'")
     return {row[0] for row in rows}
+
+
+def _tombstones(schema: Database) -> set[tuple[str, str]]:
+    """Return the names and the SQL of the table of tombstones and its index."""
+    names = ", ".join(f"'{name}'" for name in TOMBSTONE_OBJECTS)
+    return set(schema.execute(f"SELECT name, sql FROM sqlite_schema WHERE name IN ({names})"))
 
 
 def _shape(schema: Database) -> set[str]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from memctl.storage.policies import PolicyValues
 from memctl.storage.sqlite.decay import DecaySql, decay_sql
 from memctl.storage.sqlite.figures import CHANGES
+from memctl.storage.sqlite.holds import held_parameter, is_held
 from memctl.storage.sqlite.times import is_before, unix_seconds
 from memctl.storage.times import to_text, to_unix
 
@@ -85,7 +86,11 @@ EXPIRING = f"""
 
 COUNT_EXPIRING = f"SELECT count(*) FROM {EXPIRIES} WHERE expires >= :now AND expires < :until"
 
-COUNT_OVERDUE = f"SELECT count(*) FROM agent_memory WHERE {is_before('expires_at', ':now')}"
+# Cleanup leaves what is held.
+COUNT_OVERDUE = f"""
+    SELECT count(*) FROM agent_memory
+    WHERE {is_before("expires_at", ":before")} AND NOT {is_held("agent_memory")}
+"""
 
 # One pass over the events, which have no index by time.
 CHANGES_BY_DAY = f"""
@@ -210,9 +215,10 @@ def count_expiring(db: Connection, *, now: datetime, until: datetime) -> int:
     return int(db.execute(COUNT_EXPIRING, parameters).fetchone()[0])
 
 
-def count_overdue(db: Connection, *, now: datetime) -> int:
-    """Return how many memories have expired and are still active."""
-    return int(db.execute(COUNT_OVERDUE, {"now": to_unix(now)}).fetchone()[0])
+def count_overdue(db: Connection, *, before: datetime, now: datetime) -> int:
+    """Return how many memories have expired before a moment, and are active although not held."""
+    parameters = {"before": to_unix(before), **held_parameter(now)}
+    return int(db.execute(COUNT_OVERDUE, parameters).fetchone()[0])
 
 
 def changes_by_day(

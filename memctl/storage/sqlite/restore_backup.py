@@ -19,6 +19,7 @@ from memctl.storage.sqlite.backup import (
 )
 from memctl.storage.sqlite.backup_copy import opened_backup, require_sound
 from memctl.storage.sqlite.database import is_busy, table_exists
+from memctl.storage.sqlite.held_in_backup import holds_to_keep
 from memctl.storage.sqlite.identity import keep_identity, known_identity
 from memctl.storage.sqlite.migrations import require_utf8
 
@@ -35,9 +36,10 @@ def restore_backup(
     """Restore the database from a backup in one transaction; return a copy of the previous state.
 
     Other programs that have the database open continue with the restored state. A backup without a
-    manifest is checked only by SQLite. The caller holds memctl's lock. Raises NotFoundError or
-    MemctlError for a missing or damaged backup, RefusedError or SchemaError for an unsuitable one,
-    and LockedError if other programs write for longer than `lock_wait` seconds.
+    manifest is checked only by SQLite. The holds of the database stay in force. The caller holds
+    memctl's lock. Raises NotFoundError or MemctlError for a missing or damaged backup, RefusedError
+    or SchemaError for an unsuitable one, and LockedError if other programs write for longer than
+    `lock_wait` seconds.
     """
     progress.phase("checking the backup")
     verify_checksum(file)
@@ -48,6 +50,7 @@ def restore_backup(
         if not table_exists(backup, "agent_memory"):
             raise RefusedError(f"{file} has no table agent_memory", "nothing was changed")
         require_utf8(backup)
+        holds = holds_to_keep(db, backup, file, now=now)
         before = back_up_before("restore", db, path, now=now, progress=progress)
         identity = known_identity(db)
 
@@ -66,6 +69,7 @@ def restore_backup(
             remove_backup(before)  # nothing was changed, so that it is not needed
             raise
     keep_identity(db, identity, path)
+    holds.write(db)
     return before
 
 

@@ -21,6 +21,9 @@ from memctl.storage.sqlite.backup import (
 )
 from memctl.storage.sqlite.backup_copy import opened_backup
 from memctl.storage.sqlite.database import count_rows, table_exists, transaction
+from memctl.storage.sqlite.features import statements_to_archive_deleted
+from memctl.storage.sqlite.holds import require_no_holds
+from memctl.storage.sqlite.identity import STEP_WITH_STATE
 from memctl.storage.sqlite.migrations import Applied
 from memctl.storage.sqlite.rehearsal import rehearse
 from memctl.storage.sqlite.steps import (
@@ -29,21 +32,44 @@ from memctl.storage.sqlite.steps import (
     script_text,
     script_to_roll_back,
 )
+from memctl.storage.sqlite.tombstones import STEP_WITH_TOMBSTONES, TABLE
 
 # The write lock is held for 0.7 s at 100,000 memories, and for 9.4 s at 1,000,000.
 MANY_MEMORIES = 100_000
 
+STEP_WITH_ARCHIVE = STEP_WITH_STATE  # it also adds columns to agent_memory
+STEP_WITH_HOLDS = STEP_WITH_TOMBSTONES
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """What leaves the database with the steps, and remains only in the backup made first."""
+
+    archived: int = 0
+    holds: int = 0
+
+    def __str__(self) -> str:
+        counts = {"archived memory": self.archived, "hold": self.holds}
+        return " and ".join(counted(count, noun) for noun, count in counts.items() if count)
+
 
 @dataclass(frozen=True)
 class RollbackResult:
-    """The steps that were rolled back, and the backup that has the archived memories."""
+    """The steps that were rolled back, and what remains where."""
 
     database: str
     schema_step: int  # after the rollback
     rolled_back: list[str]
     backup: str | None
-    archived_in_backup: int  # which the database no longer has
+    archived_in_backup: int = 0  # which the database no longer has
+    holds_in_backup: int = 0  # in the same way
+    tombstones: int = 0  # which the database keeps
     dry_run: bool = False
+
+    @property
+    def only_in_backup(self) -> str:
+        """What only the backup has, such as `1 hold`; an empty text if there is nothing."""
+        return str(Leaving(self.archived_in_backup, self.holds_in_backup))
 
 
 @dataclass(frozen=True)
@@ -72,11 +98,11 @@ def roll_back(
     `confirmed` is false.
     """
     present = migrations.applied(db)
-    steps = find_steps(db, to=to)
+    steps = find_steps(db, to=to, now=now)
     if not steps:
-        return RollbackResult(str(path), _last(present, to), [], None, 0)
-    archived = count_rows(db, "archived_memories") or 0
-    reason = None if confirmed else _to_confirm(db, steps, archived)
+        return RollbackResult(str(path), _last(present, to), [], None)
+    leaving = _leaving(db, steps)
+    reason = None if confirmed else _to_confirm(db, steps, leaving)
     if reason:
         raise reason
     copy = back_up_before("rollback", db, path, now=now, progress=progress)
@@ -84,8 +110,10 @@ def roll_back(
     try:
         with transaction(db):
             _refuse_to_lose_memories(db, steps)
-            _require_same_archive(db, copy)
-            for record, script in zip(steps, _scripts(steps, present), strict=True):
+            require_no_holds(db, [record.version for record in steps], now=now)
+            if leaving.archived:
+                _require_same_archive(db, copy)
+            for record, script in zip(steps, _scripts(db, steps, present), strict=True):
                 with _translated(record):
                     for statement in script.statements:
                         db.execute(statement)
@@ -93,16 +121,24 @@ def roll_back(
         if migrations.applied(db) == present:
             remove_backup(copy)  # nothing was changed, so that it is not needed
         raise
-    return RollbackResult(str(path), _last(present, to), _names(steps), str(copy), archived)
+    return RollbackResult(
+        database=str(path),
+        schema_step=_last(present, to),
+        rolled_back=_names(steps),
+        backup=str(copy),
+        archived_in_backup=leaving.archived,
+        holds_in_backup=leaving.holds,
+        tombstones=_tombstones(db, steps),
+    )
 
 
 def preview_rollback(db: Connection, path: Path, *, now: datetime, to: int) -> RollbackPreview:
     """Return what `roll_back` would do; read-only. Raises the same errors, except to confirm."""
     present = migrations.applied(db)
-    steps = find_steps(db, to=to)
-    archived = count_rows(db, "archived_memories") or 0 if steps else 0
-    scripts = _scripts(steps, present)
-    reason = _to_confirm(db, steps, archived)
+    steps = find_steps(db, to=to, now=now)
+    leaving = _leaving(db, steps)
+    scripts = _scripts(db, steps, present)
+    reason = _to_confirm(db, steps, leaving)
     change = None
     for number, record in enumerate(steps):
         done = [statement for script in scripts[: number + 1] for statement in script.statements]
@@ -110,8 +146,8 @@ def preview_rollback(db: Connection, path: Path, *, now: datetime, to: int) -> R
             change = rehearse(db, done)
     copy = place_before("rollback", path, now=now) if steps else None
     notes = [f"roll back {path.resolve()}: {', '.join(_names(steps)) or 'no step is applied'}"]
-    if archived:
-        notes.append(f"These statements delete {counted(archived, 'archived memory')}.")
+    if str(leaving):
+        notes.append(f"These statements delete {leaving}.")
     if copy:
         notes.append("memctl makes a backup before this; these statements do not.")
     # One transaction rolls back all steps.
@@ -126,17 +162,20 @@ def preview_rollback(db: Connection, path: Path, *, now: datetime, to: int) -> R
         schema_step=_last(present, to),
         rolled_back=_names(steps),
         backup=str(copy) if copy else None,
-        archived_in_backup=archived,
+        archived_in_backup=leaving.archived,
+        holds_in_backup=leaving.holds,
+        tombstones=_tombstones(db, steps),
         to_confirm=reason.message if reason else None,
         removes=change.removed if change else None,
         sql=script_text([*notes, HOW_TO_RUN], [], whole if steps else []),
     )
 
 
-def find_steps(db: Connection, *, to: int) -> list[Applied]:
+def find_steps(db: Connection, *, to: int, now: datetime) -> list[Applied]:
     """Return the applied steps above version `to`, the newest first, after checking the database.
 
-    Raises UsageError if there is no such version, and RefusedError if memories would be lost.
+    Raises UsageError if there is no such version, and RefusedError if memories would be lost
+    or if there are holds, which need the archive and a table of their own.
     """
     migrations.pending(db)  # raises SchemaError for a changed or newer schema
     present = migrations.applied(db)
@@ -147,6 +186,7 @@ def find_steps(db: Connection, *, to: int) -> list[Applied]:
         )
     steps = [record for record in reversed(present) if record.version > to]
     _refuse_to_lose_memories(db, steps)
+    require_no_holds(db, [record.version for record in steps], now=now)
     return steps
 
 
@@ -159,12 +199,39 @@ def _names(steps: list[Applied]) -> list[str]:
     return [*map(migrations.step_name, steps)]
 
 
-def _scripts(steps: list[Applied], present: list[Applied]) -> list[StepScript]:
+def _scripts(db: Connection, steps: list[Applied], present: list[Applied]) -> list[StepScript]:
     downs = {step.version: step.down for step in migrations.available()}
+    more = {STEP_WITH_HOLDS: statements_to_archive_deleted(db)}
+    if not _tombstones(db, steps):
+        more[STEP_WITH_HOLDS].append(f"DROP TABLE IF EXISTS {TABLE}")
     return [
-        script_to_roll_back(record, downs[record.version], is_first=record == present[0])
+        script_to_roll_back(
+            record,
+            downs[record.version],
+            more=more.get(record.version, []),
+            is_first=record == present[0],
+        )
         for record in steps
     ]
+
+
+def _rolls_back(steps: list[Applied], version: int) -> bool:
+    return any(record.version == version for record in steps)
+
+
+def _leaving(db: Connection, steps: list[Applied]) -> Leaving:
+    """Count what leaves the database with these steps."""
+    tables = {"archived_memories": STEP_WITH_ARCHIVE, "memory_holds": STEP_WITH_HOLDS}
+    counts = {
+        table: (count_rows(db, table) or 0) if _rolls_back(steps, version) else 0
+        for table, version in tables.items()
+    }
+    return Leaving(archived=counts["archived_memories"], holds=counts["memory_holds"])
+
+
+def _tombstones(db: Connection, steps: list[Applied]) -> int:
+    """Count the tombstones, which stay when their step is rolled back."""
+    return (count_rows(db, TABLE) or 0) if _rolls_back(steps, STEP_WITH_TOMBSTONES) else 0
 
 
 @contextmanager
@@ -192,15 +259,15 @@ def _refuse_to_lose_memories(db: Connection, steps: list[Applied]) -> None:
         )
 
 
-def _to_confirm(db: Connection, steps: list[Applied], archived: int) -> RefusedError | None:
+def _to_confirm(db: Connection, steps: list[Applied], leaving: Leaving) -> RefusedError | None:
     """Return the error for a rollback without --yes, or None if it needs no confirmation."""
-    if all(record.baseline for record in steps):
-        return None  # only records are removed
-    if archived:
+    if str(leaving):
         return RefusedError(
-            f"{counted(archived, 'archived memory')} would remain only in the backup made first",
+            f"{leaving} would remain only in the backup made first",
             "confirm with --yes; nothing was changed",
         )
+    if not _rolls_back(steps, STEP_WITH_ARCHIVE):
+        return None  # no memory is rewritten
     memories = count_rows(db, "agent_memory") or 0
     if memories > MANY_MEMORIES:
         return RefusedError(

@@ -5,7 +5,7 @@ the printed text can be run by the SQLite shell.
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from memctl import __version__
 from memctl.storage.sqlite.identity import STEP_WITH_STATE, Identity, statement_for_identity
 from memctl.storage.sqlite.migrations import Applied, Migration, step_name
 from memctl.storage.sqlite.state import text_literal
+from memctl.storage.sqlite.tombstones import STEP_WITH_TOMBSTONES
 from memctl.storage.times import to_text
 
 # The record of the steps; it is dropped when the last step is rolled back.
@@ -38,11 +39,18 @@ class StepScript(NamedTuple):
 
 
 def script_to_apply(
-    step: Migration, *, baseline: bool, has_record: bool, identity: Identity, now: datetime
+    step: Migration,
+    *,
+    baseline: bool,
+    has_record: bool,
+    identity: Identity,
+    triggers: Sequence[str],
+    now: datetime,
 ) -> StepScript:
     """Return the statements that apply and record a step, or only record it as the baseline.
 
-    `identity` is that of the database, which one of the steps stores.
+    `identity` is that of the database, which one of the steps stores; `triggers` are statements for
+    another one, which changes them.
     """
     name = step_name(step)
     statements = [] if has_record else [CREATE_RECORD]
@@ -50,17 +58,21 @@ def script_to_apply(
         statements += statements_in(step.up)
     if step.version == STEP_WITH_STATE:
         statements.append(statement_for_identity(identity))
+    if step.version == STEP_WITH_TOMBSTONES:
+        statements += triggers
     statements.append(_statement_to_record(step, baseline=baseline, now=now))
     purpose = f"{name}: agent_memory exists and is only recorded" if baseline else name
     return StepScript(purpose, statements)
 
 
-def script_to_roll_back(record: Applied, down: str, *, is_first: bool) -> StepScript:
+def script_to_roll_back(
+    record: Applied, down: str, *, more: Sequence[str], is_first: bool
+) -> StepScript:
     """Return the statements that roll back a step; the baseline is only removed from the record.
 
-    With the first step, the record itself is removed.
+    `more` follows those of the file. With the first step, the record itself is removed.
     """
-    statements = [] if record.baseline else statements_in(down)
+    statements = [] if record.baseline else [*statements_in(down), *more]
     statements.append(f"DELETE FROM memctl_migrations WHERE version = {record.version}")
     if is_first:
         statements.append(DROP_RECORD)

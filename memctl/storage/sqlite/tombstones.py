@@ -7,6 +7,10 @@ from sqlite3 import Connection
 from memctl.storage.sqlite.database import table_exists
 from memctl.storage.tombstones import SALT_BYTES, Tombstone, Tombstones
 
+STEP_WITH_TOMBSTONES = 3  # creates the table unless it has survived a rollback
+TABLE = "memory_tombstones"
+OBJECTS = (TABLE, "memory_tombstones_by_name")
+
 READ_TOMBSTONES = """
     SELECT kind, unixepoch(erased_at), salt, name_hash, content_hash, secret_hash, secret_bytes
     FROM memory_tombstones
