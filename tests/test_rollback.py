@@ -308,7 +308,6 @@ def test_rollback_goes_back_as_far_as_specified(
         "rolled_back": taken_back[::-1],
         "backup": str(backup_of(path)),
         "archived_in_backup": 0,
-        "holds_in_backup": 0,
         "tombstones": 0,
         "dry_run": False,
         "archive_command": None,
@@ -375,7 +374,6 @@ def test_rolling_back_to_the_current_step_changes_nothing(migrated: Memctl, path
         "rolled_back": [],
         "backup": None,
         "archived_in_backup": 0,
-        "holds_in_backup": 0,
         "tombstones": 0,
         "dry_run": False,
         "archive_command": None,
@@ -506,50 +504,12 @@ def test_an_empty_table_created_by_memctl_is_removed(path: Path, memctl: Memctl)
 # The step with holds and erasures
 
 
-def hold_everything(db: sqlite3.Connection) -> None:
-    """Hold the memories of an agent."""
-    db.execute("INSERT INTO memory_holds (agent_id, held_at) VALUES ('a', '2026-11-22T09:43:58Z')")
-
-
 def add_tombstone(db: sqlite3.Connection) -> None:
     """Add a tombstone."""
     db.execute(
         "INSERT INTO memory_tombstones (kind, erased_at, salt, name_hash)"
         " VALUES ('erased', '2026-11-22T09:43:58Z', zeroblob(32), x'0102')"
     )
-
-
-def test_holds_remain_only_in_the_backup_once_that_is_confirmed(
-    db: sqlite3.Connection, migrated: Memctl, path: Path
-) -> None:
-    insert_memory(db)
-    hold_everything(db)
-    before = state(path)
-
-    refused = migrated("rollback")
-    refused_state = state(path)
-    preview = migrated("rollback", "--dry-run")
-    answer = migrated("rollback", "--yes")
-
-    reason = "1 hold would remain only in the backup made first"
-    assert refused == Answer(3, "", f"memctl: {reason}; confirm with --yes; nothing was changed\n")
-    assert refused_state == before
-    assert preview.err == (
-        f"rollback: would first save the database, with 1 hold, as {backup_of(path)}\n"
-        "rollback: would roll back 003_holds_and_erasures\n"
-        "rollback: would remove from the schema: indexes memory_holds_by_agent,"
-        " memory_tombstones_by_name; tables memory_holds, memory_replacements,"
-        " memory_tombstones\n"
-        f"rollback: would require --yes: {reason}\n"
-    )
-    assert answer == Answer(
-        0,
-        "",
-        "rollback: rolled back 003_holds_and_erasures\n"
-        f"rollback: the previous database, with 1 hold, was saved as {backup_of(path)}\n",
-    )
-    with closing(connect(backup_of(path))) as backup:
-        assert rows(backup, "memory_holds", "agent_id") == [("a",)]
 
 
 def test_the_archive_and_the_ledger_stay_when_only_the_newest_step_is_rolled_back(
@@ -586,12 +546,9 @@ def test_the_archive_and_the_ledger_stay_when_only_the_newest_step_is_rolled_bac
         pytest.param(["archive-on-replace"], id="the other"),
     ],
 )
-@pytest.mark.parametrize("held", [False, True], ids=["nothing held", "holds"])
 def test_archive_on_delete_works_at_the_step_before_and_archive_on_replace_is_off(
-    migrated: Memctl, service: Service, db: sqlite3.Connection, enabled: list[str], held: bool
+    migrated: Memctl, service: Service, db: sqlite3.Connection, enabled: list[str]
 ) -> None:
-    if held:
-        hold_everything(db)
     for feature in enabled:
         migrated.ok("enable", feature)
     service.remember("a", "learning", "k", "first")

@@ -170,15 +170,15 @@ def rollback(
         bool,
         typer.Option(
             "--yes",
-            help="Confirm that the archive or the holds leave the database, or a long lock.",
+            help="Confirm that the archive leaves the database, or a long lock.",
         ),
     ] = False,
 ) -> None:
     """Roll back schema steps, keeping every active memory unchanged.
 
-    Step 003 has the holds, step 002 the archive and all other tables of memctl. Their contents
-    remain only in the backup that is made first. A command that brings the archive back is printed
-    at the end.
+    Step 003 has the tables for holds and erasures, and is refused while there are holds. Step 002
+    has the archive and all other tables, whose contents then remain only in the backup that is made
+    first. A command that brings the archive back is printed at the end.
     """
     from memctl.storage.sqlite.rollback import preview_rollback, roll_back
 
@@ -240,7 +240,8 @@ def _would_roll_back(preview: "RollbackPreview", path: Path, command: str | None
 
 def _with(result: "RollbackResult") -> str:
     """Return what only the backup has, as a part of a sentence."""
-    return f", with {result.only_in_backup}," if result.only_in_backup else ""
+    archived = result.archived_in_backup
+    return f", with {counted(archived, 'archived memory')}," if archived else ""
 
 
 def _kept(result: "RollbackResult") -> str:

@@ -47,7 +47,6 @@ MEANINGS = {
     "rolled_back": "Steps that were rolled back",
     "backup": "Path of the backup that was made, or null",
     "archived_in_backup": "Number of archived memories that only the backup has now",
-    "holds_in_backup": "Number of holds that only the backup has now",
     "tombstones": "Number of tombstones that the database keeps, which recognize erased memories",
     "archive_command": "Command that brings the archive back from the backup, or null",
     "adds": "What would be added to the schema; null if it is unknown",

@@ -33,7 +33,6 @@ class RollbackDocument(Document):
     rolled_back: list[str]
     backup: str | None
     archived_in_backup: int
-    holds_in_backup: int
     tombstones: int
     archive_command: str | None
     dry_run: bool

@@ -234,7 +234,7 @@ def _expected_triggers(db: Connection) -> dict[str, str]:
     archiving = Archiving(
         deleted="archive-on-delete" in enabled,
         replaced="archive-on-replace" in enabled and has_tables,
-        held=has_tables and has_holds(db),
+        held=has_holds(db),
     )
     return {
         "memctl_access_boost": ACCESS_BOOST.strip() if "access-boost" in enabled else "",

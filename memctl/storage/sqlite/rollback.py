@@ -42,18 +42,6 @@ STEP_WITH_HOLDS = STEP_WITH_TOMBSTONES
 
 
 @dataclass(frozen=True)
-class Leaving:
-    """What leaves the database with the steps, and remains only in the backup made first."""
-
-    archived: int = 0
-    holds: int = 0
-
-    def __str__(self) -> str:
-        counts = {"archived memory": self.archived, "hold": self.holds}
-        return " and ".join(counted(count, noun) for noun, count in counts.items() if count)
-
-
-@dataclass(frozen=True)
 class RollbackResult:
     """The steps that were rolled back, and what remains where."""
 
@@ -62,14 +50,8 @@ class RollbackResult:
     rolled_back: list[str]
     backup: str | None
     archived_in_backup: int = 0  # which the database no longer has
-    holds_in_backup: int = 0  # in the same way
     tombstones: int = 0  # which the database keeps
     dry_run: bool = False
-
-    @property
-    def only_in_backup(self) -> str:
-        """What only the backup has, such as `1 hold`; an empty text if there is nothing."""
-        return str(Leaving(self.archived_in_backup, self.holds_in_backup))
 
 
 @dataclass(frozen=True)
@@ -101,8 +83,8 @@ def roll_back(
     steps = find_steps(db, to=to, now=now)
     if not steps:
         return RollbackResult(str(path), _last(present, to), [], None)
-    leaving = _leaving(db, steps)
-    reason = None if confirmed else _to_confirm(db, steps, leaving)
+    archived = _count_leaving(db, steps)
+    reason = None if confirmed else _to_confirm(db, steps, archived)
     if reason:
         raise reason
     copy = back_up_before("rollback", db, path, now=now, progress=progress)
@@ -111,7 +93,7 @@ def roll_back(
         with transaction(db):
             _refuse_to_lose_memories(db, steps)
             require_no_holds(db, [record.version for record in steps], now=now)
-            if leaving.archived:
+            if archived:
                 _require_same_archive(db, copy)
             for record, script in zip(steps, _scripts(db, steps, present), strict=True):
                 with _translated(record):
@@ -126,8 +108,7 @@ def roll_back(
         schema_step=_last(present, to),
         rolled_back=_names(steps),
         backup=str(copy),
-        archived_in_backup=leaving.archived,
-        holds_in_backup=leaving.holds,
+        archived_in_backup=archived,
         tombstones=_tombstones(db, steps),
     )
 
@@ -136,9 +117,9 @@ def preview_rollback(db: Connection, path: Path, *, now: datetime, to: int) -> R
     """Return what `roll_back` would do; read-only. Raises the same errors, except to confirm."""
     present = migrations.applied(db)
     steps = find_steps(db, to=to, now=now)
-    leaving = _leaving(db, steps)
+    archived = _count_leaving(db, steps)
     scripts = _scripts(db, steps, present)
-    reason = _to_confirm(db, steps, leaving)
+    reason = _to_confirm(db, steps, archived)
     change = None
     for number, record in enumerate(steps):
         done = [statement for script in scripts[: number + 1] for statement in script.statements]
@@ -146,8 +127,8 @@ def preview_rollback(db: Connection, path: Path, *, now: datetime, to: int) -> R
             change = rehearse(db, done)
     copy = place_before("rollback", path, now=now) if steps else None
     notes = [f"roll back {path.resolve()}: {', '.join(_names(steps)) or 'no step is applied'}"]
-    if str(leaving):
-        notes.append(f"These statements delete {leaving}.")
+    if archived:
+        notes.append(f"These statements delete {counted(archived, 'archived memory')}.")
     if copy:
         notes.append("memctl makes a backup before this; these statements do not.")
     # One transaction rolls back all steps.
@@ -162,8 +143,7 @@ def preview_rollback(db: Connection, path: Path, *, now: datetime, to: int) -> R
         schema_step=_last(present, to),
         rolled_back=_names(steps),
         backup=str(copy) if copy else None,
-        archived_in_backup=leaving.archived,
-        holds_in_backup=leaving.holds,
+        archived_in_backup=archived,
         tombstones=_tombstones(db, steps),
         to_confirm=reason.message if reason else None,
         removes=change.removed if change else None,
@@ -219,14 +199,11 @@ def _rolls_back(steps: list[Applied], version: int) -> bool:
     return any(record.version == version for record in steps)
 
 
-def _leaving(db: Connection, steps: list[Applied]) -> Leaving:
-    """Count what leaves the database with these steps."""
-    tables = {"archived_memories": STEP_WITH_ARCHIVE, "memory_holds": STEP_WITH_HOLDS}
-    counts = {
-        table: (count_rows(db, table) or 0) if _rolls_back(steps, version) else 0
-        for table, version in tables.items()
-    }
-    return Leaving(archived=counts["archived_memories"], holds=counts["memory_holds"])
+def _count_leaving(db: Connection, steps: list[Applied]) -> int:
+    """Count the archived memories, which leave the database when their step is rolled back."""
+    return (
+        (count_rows(db, "archived_memories") or 0) if _rolls_back(steps, STEP_WITH_ARCHIVE) else 0
+    )
 
 
 def _tombstones(db: Connection, steps: list[Applied]) -> int:
@@ -259,11 +236,11 @@ def _refuse_to_lose_memories(db: Connection, steps: list[Applied]) -> None:
         )
 
 
-def _to_confirm(db: Connection, steps: list[Applied], leaving: Leaving) -> RefusedError | None:
+def _to_confirm(db: Connection, steps: list[Applied], archived: int) -> RefusedError | None:
     """Return the error for a rollback without --yes, or None if it needs no confirmation."""
-    if str(leaving):
+    if archived:
         return RefusedError(
-            f"{leaving} would remain only in the backup made first",
+            f"{counted(archived, 'archived memory')} would remain only in the backup made first",
             "confirm with --yes; nothing was changed",
         )
     if not _rolls_back(steps, STEP_WITH_ARCHIVE):
