@@ -67,8 +67,14 @@ def test_the_text_is_replaced_in_every_version_and_nothing_else_changes(
     assert {table: rows(db, table) for table in expected} == expected
     assert answer.json["redacted"] == 3
     assert answer.json["occurrences"] == 4
-    assert answer.json["remains"] == {}
-    assert answer.json["places"]["knowledge_entries"] == 1
+    assert answer.json["overwriting"]["is_complete"]
+    assert answer.json["changed_rows"] == {
+        "agent_memory": 1,
+        "archived_memories": 2,
+        "knowledge_entries": 1,
+        "memory_events": 1,
+        "memory_holds": 1,
+    }
     assert rows(db, "knowledge_entries", "content") == [(f"use {GONE}",)]
 
 
@@ -197,7 +203,7 @@ def test_a_preview_counts_the_same_and_changes_nothing(everywhere: Memctl) -> No
 
     assert (memory_tables(everywhere.database), names_beside(everywhere.database)) == before
     real = everywhere.ok(*REDACT, "--json")
-    for name in ("redacted", "occurrences", "places", "agents"):
+    for name in ("redacted", "occurrences", "rows", "changed_rows", "agents"):
         assert preview.json[name] == real.json[name]
 
 
@@ -325,17 +331,18 @@ def test_no_output_contains_the_text(
 
 
 def test_the_receipt_names_what_was_done_and_a_fingerprint(
-    everywhere: Memctl, tmp_path: Path
+    db: sqlite3.Connection, everywhere: Memctl, tmp_path: Path
 ) -> None:
     receipt = tmp_path / "receipt.json"
 
-    everywhere.ok(*REDACT, "--receipt", str(receipt))
+    answer = everywhere.ok(*REDACT, "--json", "--receipt", str(receipt))
 
     document = json.loads(receipt.read_text())
-    assert document["format"] == "memctl.receipt"
+    assert answer.json == {"schema": 1, **document}
     assert document["occurrences"] == 4
-    assert document["remains"] == {}
-    assert len(document["fingerprints"]) == 1
+    assert document["overwriting"]["remains"] == {}
+    hashes = rows(db, "memory_tombstones", "hex(secret_hash)")
+    assert [(mark.upper(),) for mark in document["fingerprints"]] == hashes
     assert receipt.stat().st_mode & 0o777 == 0o600
 
 

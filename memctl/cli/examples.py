@@ -200,6 +200,16 @@ EXAMPLES = {
         Example("List the backups beside the database", "memctl backup --list --table"),
         Example("Copy the database to another file", "memctl backup -o copy.db"),
     ),
+    "erase": (
+        Example(
+            "Show what would be erased with one memory",
+            "memctl erase build_agent --type learning --key toolchain --dry-run --list",
+        ),
+        Example(
+            "Erase everything that contains a leaked text, and write a receipt",
+            "memctl erase --all-agents --match toolchain --receipt receipt.json --yes",
+        ),
+    ),
     "pause": (Example("Pause all jobs for two hours", "memctl pause --reason deploying --for 2h"),),
     "resume": (Example("End the pause", "memctl resume"),),
     "schedule": (

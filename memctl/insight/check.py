@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from memctl.config.policies import AlertPolicy, CheckPolicy
 from memctl.errors import SchemaError
+from memctl.insight.check_erasures import find_in_erasures
 from memctl.insight.check_jobs import find_in_jobs, find_in_numbers
 from memctl.insight.check_memories import find_in_memories
 from memctl.insight.check_secrets import MemoryWithSecrets, find_written_again
@@ -94,6 +95,7 @@ def check(
             findings += find_in_memories(db, now=now)
             findings += find_in_timestamps(db, now=now)
             findings += find_written_again(db)
+        findings += find_in_erasures(db, every_memory=every_memory)
         findings += find_in_numbers(db, of_agents, policies.alerts, now=now)
         findings += find_in_jobs(db, path, policies.check, now=now, spooled=spooled)
     findings += _find_in_backups(path, policies.check, now=now)

@@ -29,6 +29,10 @@ SENTENCES = {
         "added {added:hold}, changed {changed}, {unchanged} unchanged",
         "would add {added:hold}, change {changed}, leave {unchanged} unchanged",
     ),
+    "erase": (
+        "erased {erased:memory}, {rows:row} in all",
+        "would erase {erased:memory}, {rows:row} in all",
+    ),
     "import": (
         "imported {imported:memory} ({active} active, {archived} archived); "
         "{replaced} replaced, {skipped} skipped, {unchanged} unchanged",

@@ -16,6 +16,7 @@ from sqlite3 import Connection
 from typing import Any, Literal, NamedTuple, Protocol
 
 from memctl.errors import RefusedError
+from memctl.storage.erasure import ErasureFilter, Overwritten, Removal
 from memctl.storage.figures import DayKey, Figures, Key, Period, Snapshot, SnapshotPeriod
 from memctl.storage.holds import Holds
 from memctl.storage.knowledge import (
@@ -99,7 +100,9 @@ class Restoration(Change, Protocol):
 
 
 class ArchivedMemories(Protocol):
-    """The archived memories that a restore selects."""
+    """The archived memories that a restore selects, without those that were erased."""
+
+    erased: int  # how many were left out
 
     def count(self) -> int:
         """Return how many there are."""
@@ -140,6 +143,24 @@ class OldMemories(Protocol):
 
     def removal(self, *, guarded: bool, now: datetime, run_id: int | None) -> Change:
         """Return what deletes the others; if `guarded`, not of agents with great losses."""
+
+
+class Erasure(Protocol):
+    """Memories to be erased, with all that is said about them."""
+
+    def preview(self) -> Removal:
+        """Return what would be removed; reads only."""
+
+    def remove(self, batches: Batches, *, run_id: int | None) -> Removal:
+        """Remove the rows, and note that their remains must be overwritten."""
+
+    def overwrite(
+        self, database: Path, removal: Removal, batches: Batches, *, spool: Path | None, wait: float
+    ) -> Overwritten:
+        """Overwrite the remains in the files, and search these for what was removed.
+
+        `wait` is how many seconds readers of the write-ahead log have to end.
+        """
 
 
 class Candidates(Protocol):
@@ -328,6 +349,12 @@ class Store(Protocol):
         self, policy: RetentionValues, last: RetentionValues, *, agent: str | None, now: datetime
     ) -> OldMemories:
         """Return the old memories under a policy, and under that of the last prune."""
+
+    def erasure(self, which: ErasureFilter | None, *, now: datetime) -> Erasure:
+        """Return what is to be erased; without a filter, the remains of an interrupted erasure.
+
+        Raises NotFoundError if there is nothing, and RefusedError if a memory is held.
+        """
 
     def delete_old_records(self, batches: Batches, *, before: datetime) -> None:
         """Delete runs and events that are older than a moment and not needed for an undo."""

@@ -15,6 +15,7 @@ from memctl.output.contract.demo import (
     DemoDocument,
 )
 from memctl.output.contract.documents import Document, ErrorDocument
+from memctl.output.contract.erasure import EraseDocument
 from memctl.output.contract.explanation import ExplainDocument
 from memctl.output.contract.figures import (
     FiguresLine,
@@ -161,6 +162,7 @@ COMMANDS: dict[str, Any] = {
         | OnDatabases[BackupDocument | BackupPreviewDocument]
         | list[RotatedLine]
     ),
+    "erase": EraseDocument,
     "pause": PauseDocument,
     "resume": ResumeDocument,
     "schedule": ScheduleDocument,

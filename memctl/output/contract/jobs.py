@@ -97,6 +97,7 @@ class RestoreCounts(JobCounts):
     skipped: int
     replaced: int
     held: int
+    erased: int
 
 
 class SectionCounts(TypedDict):
@@ -120,6 +121,7 @@ class ImportCounts(JobCounts):
     expired: int
     unknown_types: int
     redacted: int
+    erased: int
 
 
 class ReportCounts(JobCounts):

@@ -11,11 +11,11 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from datetime import datetime
 from sqlite3 import Connection
 from typing import Any, NamedTuple, TypeGuard, get_args
 
+from memctl.storage.erasure import Removal
 from memctl.storage.fragments import Fragments
 from memctl.storage.memory import TYPES
 from memctl.storage.rows import REASONS
@@ -38,38 +38,6 @@ ERASED_ERROR = "erased"  # in place of an error that contained a text of a memor
 KEPT_DETAILS = (*map(reason_detail, REASONS), json.dumps({"archived": True}))
 
 
-@dataclass
-class Removal:
-    """What was removed, by place, and what of it remains.
-
-    `places` are the tables, each with the number of rows that were deleted or blanked. `kept` are
-    entries of the knowledge base that stay, by the reason. `texts` and `names` are what must not
-    remain; of the texts, no part.
-    """
-
-    places: Counter[str] = field(default_factory=Counter)
-    kept: Counter[str] = field(default_factory=Counter)
-    texts: set[bytes] = field(default_factory=set)
-    names: set[bytes] = field(default_factory=set)
-
-    def add(self, other: "Removal") -> None:
-        """Add what another removal has removed."""
-        self.places.update(other.places)
-        self.kept.update(other.kept)
-        self.texts |= other.texts
-        self.names |= other.names
-
-    def count(self, place: str, rows: int) -> None:
-        """Count rows of a table."""
-        if rows:
-            self.places[place] += rows
-
-    @property
-    def fragments(self) -> Fragments:
-        """What recognizes the texts and names, and parts of the texts."""
-        return Fragments(self.texts, self.names)
-
-
 def remove_memories(
     db: Connection, names: Sequence[Name], *, keep_knowledge: bool = False, now: datetime
 ) -> Removal:
@@ -83,7 +51,8 @@ def remove_memories(
     removal = remove_rows(db, names, rows, now=now)
     removal.count(KNOWLEDGE, deleted)
     removal.kept.update(entries.kept)
-    removal.count("memory_runs", blank_runs(db, runs_with(db, in_messages(names, removal))))
+    texts = in_messages(names, removal.texts, removal.names)
+    removal.count("memory_runs", blank_runs(db, runs_with(db, texts)))
     return removal
 
 
@@ -97,12 +66,13 @@ def remove_rows(
     """
     rows.read(names)
     found = {name: rows.found[name] for name in names}
-    removal = noted(found)
-    types = _types_gone(db, found)
     salt = salt_of(db) if table_exists(db, "memory_tombstones") else None
+    removal = noted(found)
+    types = types_gone(db, found)
     with own_deletes(db) if table_exists(db, "memory_state") else nullcontext():
         for name, of_this in found.items():
             if salt is not None:
+                removal.fingerprints.append(hash_name(salt, name).hex())
                 add_tombstones(db, _tombstones(salt, name, of_this.versions, now))
             for where in _rows_of(db, name, of_this):
                 removal.count(where.table, where.delete(db))
@@ -110,27 +80,20 @@ def remove_rows(
             if name.type in types:
                 blank_types(db, of_this.events)
     rows.note_deleted()
-    for where in _rows_of_types(db, types):
+    for where in (*_rows_of_types(db, types), *_replacements(db)):
         removal.count(where.table, where.delete(db))
     return removal
 
 
-def preview_removal(
-    db: Connection, names: Sequence[Name], *, keep_knowledge: bool = False
-) -> Removal:
-    """Return what `remove_memories` would remove now; only reads."""
-    found = RowsByName(db, names).found
-    removal = noted(found)
-    entries = decide_on_entries(db, found, keep=keep_knowledge)
-    removal.kept.update(entries.kept)
-    removal.count(KNOWLEDGE, len(entries.deleted))
-    for name, of_this in found.items():
+def preview_rows(db: Connection, rows: RowsByName) -> Removal:
+    """Return what `remove_rows` would remove of all names; only reads."""
+    removal = noted(rows.found)
+    for name, of_this in rows.found.items():
         for where in _rows_of(db, name, of_this):
             removal.count(where.table, where.count(db))
         removal.count("memory_events", len(of_this.events))
-    for where in _rows_of_types(db, _types_gone(db, found)):
+    for where in (*_rows_of_types(db, types_gone(db, rows.found)), *_replacements(db)):
         removal.count(where.table, where.count(db))
-    removal.count("memory_runs", len(runs_with(db, in_messages(names, removal))))
     return removal
 
 
@@ -167,7 +130,6 @@ def _rows_of(db: Connection, name: Name, rows: NamedRows) -> list[Where]:
     found += [
         Where("memory_promotions", named, parameters),
         Where("memory_holds", named, parameters),
-        Where("memory_replacements", named, parameters),
     ]
     for memory_id in {version.id for version in rows.versions if version.id is not None}:
         known = "IN (CAST(:id AS TEXT), :id)"
@@ -181,8 +143,8 @@ def _rows_of(db: Connection, name: Name, rows: NamedRows) -> list[Where]:
 
 
 def noted(found: Mapping[Name, NamedRows]) -> Removal:
-    """Return the texts of memories, of which nothing is removed yet."""
-    removal = Removal()
+    """Return the number of memories and their texts, of which nothing is removed yet."""
+    removal = Removal(memories=len(found))
     for name, rows in found.items():
         removal.names.add(b"".join(stored_bytes(part) or b"" for part in name))
         if _is_long(key := stored_bytes(name.key)):
@@ -256,14 +218,15 @@ def blank_events(db: Connection, events: Iterable[int]) -> int:
     return sum(db.execute(BLANK_EVENT, (event,)).rowcount for event in events)
 
 
+BLANK_TYPE = "UPDATE memory_events SET type = NULL WHERE event_id = ?"
+
+
 def blank_types(db: Connection, events: Iterable[int]) -> None:
     """Remove from events a type that no memory has any more."""
-    db.executemany(
-        "UPDATE memory_events SET type = NULL WHERE event_id = ?", ((event,) for event in events)
-    )
+    db.executemany(BLANK_TYPE, ((event,) for event in events))
 
 
-def _types_gone(db: Connection, found: Mapping[Name, NamedRows]) -> set[Stored]:
+def types_gone(db: Connection, found: Mapping[Name, NamedRows]) -> set[Stored]:
     """Return the types, other than the five, that no other memories than these have.
 
     Called before these are deleted.
@@ -280,6 +243,12 @@ def _types_gone(db: Connection, found: Mapping[Name, NamedRows]) -> set[Stored]:
     }
 
 
+def _replacements(db: Connection) -> list[Where]:
+    """Return the rows of a table that is empty unless a client was killed within a statement."""
+    table = "memory_replacements"
+    return [Where(table, "TRUE", {})] if table_exists(db, table) else []
+
+
 def _rows_of_types(db: Connection, types: Iterable[Stored]) -> list[Where]:
     """Return the rows of figures of these types."""
     return [
@@ -294,10 +263,10 @@ def _of_type(type_: Stored) -> tuple[str, dict[str, Any]]:
     return of_name(Name(None, type_, None), "type")
 
 
-def in_messages(found: Iterable[Name], removal: Removal) -> Fragments:
+def in_messages(names: Iterable[Name], texts: set[bytes], whole: set[bytes]) -> Fragments:
     """Return what recognizes the memories in error messages, where names are in quotes."""
-    quoted = {b"'" + (stored_bytes(name.key) or b"") + b"'" for name in found}
-    return Fragments(removal.texts, removal.names | quoted)
+    quoted = {b"'" + (stored_bytes(name.key) or b"") + b"'" for name in names}
+    return Fragments(texts, whole | quoted)
 
 
 def runs_with(db: Connection, texts: Fragments) -> list[int]:

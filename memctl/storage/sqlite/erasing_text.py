@@ -1,11 +1,12 @@
 """Find everything of memctl that contains a text, to erase it.
 
-Rows that name a memory select the memory; the rest is deleted, or blanked where something depends
-on the row. A text is also found as JSON writes it: between the quotes of a string, with escapes.
+Rows that name a memory select the memory. Others are deleted, or blanked where something depends on
+the row. A text is also found as JSON writes it: between the quotes of a string, with escapes.
 """
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from sqlite3 import Connection
@@ -13,38 +14,45 @@ from typing import Any, NamedTuple, get_args
 
 from memctl.errors import RefusedError, UsageError
 from memctl.storage.fragments import LEAST
+from memctl.storage.sqlite import knowledge_of_memories as knowledge
 from memctl.storage.sqlite.candidates import NOTE
 from memctl.storage.sqlite.database import MemoryTable, table_exists
-from memctl.storage.sqlite.erasing import BLANK_EVENT, ERASED_ERROR
-from memctl.storage.sqlite.knowledge import COLUMNS
-from memctl.storage.sqlite.knowledge_of_memories import TABLE as KNOWLEDGE
-from memctl.storage.sqlite.knowledge_of_memories import has_knowledge, is_tagged
-from memctl.storage.sqlite.named_rows import NAME, name_of
-from memctl.storage.sqlite.row_portions import column_names, numbered_rows, rows_in_portions
-from memctl.storage.text import from_bytes, to_bytes
+from memctl.storage.sqlite.erasing import BLANK_EVENT, BLANK_TYPE, ERASED_ERROR
+from memctl.storage.sqlite.knowledge import COLUMNS as ENTRY_COLUMNS
+from memctl.storage.sqlite.named_rows import NAME, RowsByName, name_of
+from memctl.storage.sqlite.pause import STATE_KEY as PAUSE
+from memctl.storage.sqlite.row_portions import column_names, numbered_rows
+from memctl.storage.text import from_bytes, stored_bytes, to_bytes
 from memctl.storage.times import to_text
 from memctl.storage.tombstones import Name
 
+DELETED_STATE = (NOTE.encode(), b"alert:", b"undelivered:")
+IN_STATE = "in the state of memctl"
+
 
 class Trace(NamedTuple):
-    """A row, other than of a memory, that contains the text, and the statement that removes it."""
+    """A row, other than of a memory, that contains the text, and how the text is removed."""
 
     table: str
-    statement: str
-    parameters: tuple[Any, ...]
+    statements: tuple[str, ...]
+    parameters: tuple[Any, ...] = ()
 
     def remove(self, db: Connection) -> int:
         """Remove the text from the row; return 1, or 0 if the row is gone."""
-        return db.execute(self.statement, self.parameters).rowcount
+        *_, changed = [db.execute(each, self.parameters).rowcount for each in self.statements]
+        return changed
 
 
 @dataclass
-class Matches:
-    """What contains the text: memories, by their names, other rows, and rows that stay."""
+class Traces:
+    """What contains the text besides memories, and how many rows stay, by the reason."""
 
-    names: set[Name] = field(default_factory=set)
-    traces: list[Trace] = field(default_factory=list)
-    kept: dict[str, int] = field(default_factory=dict)  # by the reason
+    found: list[Trace] = field(default_factory=list)
+    kept: dict[str, int] = field(default_factory=dict)
+
+    def keep(self, reason: str) -> None:
+        """Count a row that stays."""
+        self.kept[reason] = self.kept.get(reason, 0) + 1
 
 
 def forms_of(text: str) -> set[bytes]:
@@ -52,184 +60,169 @@ def forms_of(text: str) -> set[bytes]:
 
     Raises UsageError for a text that occurs by chance.
     """
-    if len(to_bytes(text)) < LEAST:
+    plain = to_bytes(text)
+    if len(plain) < LEAST:
         raise UsageError(
             f"the text to match has fewer than {LEAST} bytes", "specify more of it; case matters"
         )
-    plain = to_bytes(text)
-    try:
-        return {
-            plain,
-            *(json.dumps(text, ensure_ascii=is_ascii)[1:-1].encode() for is_ascii in (True, False)),
-        }
-    except UnicodeEncodeError:  # it is not valid UTF-8, and JSON cannot contain it
-        return {plain}
+    forms = {plain}
+    with suppress(UnicodeEncodeError):  # JSON cannot contain invalid UTF-8
+        forms |= {json.dumps(text, ensure_ascii=ascii)[1:-1].encode() for ascii in (True, False)}
+    return forms
 
 
-def find_text(
-    db: Connection, text: str, *, agent: str | None, keep_knowledge: bool, now: datetime
-) -> Matches:
-    """Return everything that contains a text, of an agent and of no agent, or of all agents.
+class TextSearch:
+    """The search for a text, of an agent and of no agent, or of all agents.
 
-    Reads only, in short transactions. Raises RefusedError if a hold in force contains the text.
+    It only reads, in short transactions.
     """
-    search = _Search(db, forms_of(text), None if agent is None else to_bytes(agent))
-    for table in get_args(MemoryTable):
-        search.memories(table)
-    for table in ("memory_events", "memory_promotions", "memory_replacements"):
-        search.names(table)
-    search.events()
-    search.holds(now)
-    search.rows("memory_idle_times")
-    search.rows("memory_replacements")
-    search.figures()
-    search.runs()
-    search.state()
-    search.knowledge(keep=keep_knowledge)
-    return search.found
 
-
-class _Search:
-    """The search for one text."""
-
-    def __init__(self, db: Connection, forms: set[bytes], agent: bytes | None) -> None:
-        self.found = Matches()
+    def __init__(self, db: Connection, forms: set[bytes], agent: str | None) -> None:
         self._db = db
         self._forms = forms
-        self._agent = agent
+        self._agent = None if agent is None else to_bytes(agent)
 
-    def memories(self, table: MemoryTable) -> None:
-        """Find memories of which any column but the name of the agent contains the text."""
-        columns = (
-            "agent_id",
-            *(name for name in column_names(self._db, table) if name != "agent_id"),
-        )
-        if len(columns) == 1:
-            return
+    def names(self) -> set[Name]:
+        """Return the names of the memories, present or gone, that contain the text anywhere."""
+        found: set[Name] = set()
+        for table in get_args(MemoryTable):
+            found |= self._names_of_memories(table)
+        for table in ("memory_events", "memory_promotions"):
+            found |= self._names_in(table)
+        return found
+
+    def traces(
+        self, rows: RowsByName, entries: knowledge.EntryDecision, types: set[Any], now: datetime
+    ) -> Traces:
+        """Return what contains the text besides the memories in `rows`, and what goes with them.
+
+        Raises RefusedError if a hold in force contains it.
+        """
+        traces = Traces()
+        ids = rows.ids
+        self._add_events(traces, rows)
+        self._add_holds(traces, rows, ids, now)
+        self._add_idle_times(traces, ids)
+        self._add_figures(traces, types)
+        self._add_state(traces, ids)
+        self._add_entries(traces, entries)
+        return traces
+
+    def _names_of_memories(self, table: MemoryTable) -> set[Name]:
+        columns = [name for name in column_names(self._db, table) if name != "agent_id"]
         matching = [
             rowid
-            for rowid, (agent, *texts) in numbered_rows(self._db, table, columns)
+            for rowid, agent, texts in self._rows(table, *columns)
             if self._is_of(agent) and self._is_in(*texts)
         ]
-        for rowid in matching:
-            row = self._db.execute(
-                f"SELECT {NAME} FROM {table} WHERE rowid = ?", (rowid,)
-            ).fetchone()
-            if row is not None:
-                self.found.names.add(name_of(row))
+        query = f"SELECT {NAME} FROM {table} WHERE rowid = ?"
+        found = (self._db.execute(query, (rowid,)).fetchone() for rowid in matching)
+        return {name_of(row) for row in found if row is not None}
 
-    def names(self, table: str) -> None:
-        """Find memories whose type or key contains the text, which may be gone."""
+    def _names_in(self, table: str) -> set[Name]:
+        """Return the names in a table whose type or key contains the text."""
         if not table_exists(self._db, table):
-            return
+            return set()
         query = f"SELECT DISTINCT CAST(agent_id AS BLOB), {NAME} FROM {table} WHERE key IS NOT NULL"
-        for agent, *columns in self._db.execute(query):
-            if agent is not None and self._is_of(agent) and self._is_in(columns[3], columns[5]):
-                self.found.names.add(name_of(columns))
+        return {
+            name_of(columns)
+            for agent, *columns in self._db.execute(query)
+            if self._is_of(agent) and self._is_in(columns[3], columns[5])
+        }
 
-    def events(self) -> None:
-        """Find events that contain it elsewhere."""
-        table = "memory_events"
-        columns = ("agent_id", "memory_id", "type", "key", "detail")
-        for rowid, (agent, *texts) in self._numbered(table, columns):
-            if self._is_of(agent) and self._is_in(*texts):
-                self._add(table, BLANK_EVENT, rowid)
-                if self._is_in(texts[1]):
-                    self.found.traces.append(
-                        Trace(
-                            "", "UPDATE memory_events SET type = NULL WHERE event_id = ?", (rowid,)
-                        )
-                    )
+    def _add_events(self, traces: Traces, rows: RowsByName) -> None:
+        known = {event for of_name in rows.found.values() for event in of_name.events}
+        columns = ("memory_id", "type", "key", "detail")
+        for rowid, agent, texts in self._rows("memory_events", *columns):
+            if rowid not in known and self._is_of(agent) and self._is_in(*texts):
+                blank = (BLANK_TYPE, BLANK_EVENT) if self._is_in(texts[1]) else (BLANK_EVENT,)
+                traces.found.append(Trace("memory_events", blank, (rowid,)))
 
-    def holds(self, now: datetime) -> None:
-        """Find holds that have ended; refuse if one in force contains it."""
-        table = "memory_holds"
-        columns = ("agent_id", "memory_id", "type", "key", "reason", "until")
-        for rowid, (agent, *texts, until) in self._numbered(table, columns):
-            if not (self._is_of(agent) and self._is_in(*texts)):
+    def _add_holds(self, traces: Traces, rows: RowsByName, ids: set[bytes], now: datetime) -> None:
+        names = {tuple(stored_bytes(part) for part in name) for name in rows.found}
+        columns = ("memory_id", "type", "key", "reason", "until")
+        for rowid, agent, (memory_id, type_, key, reason, until) in self._rows(
+            "memory_holds", *columns
+        ):
+            if not (self._is_of(agent) and self._is_in(memory_id, type_, key, reason)):
                 continue
             if until is None or from_bytes(until) > to_text(now):
                 raise RefusedError(
                     f"hold {rowid} contains the text", "release it first; nothing was erased"
                 )
-            self._add(table, f"DELETE FROM {table} WHERE rowid = ?", rowid)
+            if memory_id not in ids and (agent, type_, key) not in names:
+                delete = "DELETE FROM memory_holds WHERE hold_id = ?"
+                traces.found.append(Trace("memory_holds", (delete,), (rowid,)))
 
-    def rows(self, table: str) -> None:
-        """Find rows that can be deleted."""
-        if not table_exists(self._db, table):
-            return
-        for rowid, texts in self._numbered(table, column_names(self._db, table)):
-            if self._is_in(*texts):
-                self._add(table, f"DELETE FROM {table} WHERE rowid = ?", rowid)
-
-    def figures(self) -> None:
-        """Find figures of a type that contains it."""
-        for table in ("memory_analytics", "memory_access_counts"):
-            if not table_exists(self._db, table):
-                continue
-            query = f"SELECT DISTINCT CAST(agent_id AS BLOB), CAST(type AS BLOB) FROM {table}"
-            for agent, type_ in self._db.execute(query).fetchall():
-                if self._is_of(agent) and self._is_in(type_):
-                    condition = "agent_id = CAST(? AS TEXT) AND type = CAST(? AS TEXT)"
-                    self._add(table, f"DELETE FROM {table} WHERE {condition}", agent, type_)
-
-    def runs(self) -> None:
-        """Find runs whose error or counts contain it."""
-        table = "memory_runs"
-        for rowid, (error, counts) in self._numbered(table, ("error", "counts")):
-            if self._is_in(error):
-                self._add(
-                    table, f"UPDATE {table} SET error = ? WHERE run_id = ?", ERASED_ERROR, rowid
+    def _add_idle_times(self, traces: Traces, ids: set[bytes]) -> None:
+        table = "memory_idle_times"
+        for rowid, texts in self._numbered(table, *column_names(self._db, table)):
+            if self._is_in(*texts) and texts[0] not in ids:
+                traces.found.append(
+                    Trace(table, (f"DELETE FROM {table} WHERE rowid = ?",), (rowid,))
                 )
-            if self._is_in(counts):
-                self._add(table, f"UPDATE {table} SET counts = NULL WHERE run_id = ?", rowid)
 
-    def state(self) -> None:
-        """Find notes, alerts and the reason of a pause; other state stays."""
-        table = "memory_state"
-        if not table_exists(self._db, table):
-            return
-        for key, value in list(rows_in_portions(self._db, table, by_rowid=False)):
+    def _add_figures(self, traces: Traces, types: set[Any]) -> None:
+        gone = {stored_bytes(type_) for type_ in types}
+        for table in ("memory_analytics", "memory_access_counts"):
+            for _, agent, (type_, day) in self._rows(table, "type", FIGURE_DAYS[table]):
+                if self._is_of(agent) and self._is_in(type_) and type_ not in gone:
+                    delete = f"""
+                        DELETE FROM {table} WHERE agent_id = CAST(? AS TEXT)
+                            AND type = CAST(? AS TEXT) AND {FIGURE_DAYS[table]} = CAST(? AS TEXT)
+                    """
+                    traces.found.append(Trace(table, (delete,), (agent, type_, day)))
+
+    def _add_state(self, traces: Traces, ids: set[bytes]) -> None:
+        """Notes and alerts are deleted, the reason of a pause is replaced; other state stays."""
+        for _, (key, value) in self._numbered("memory_state", "key", "value"):
             if key is None or not self._is_in(key, value):
+                continue
+            if key.startswith(NOTE.encode()) and key[len(NOTE) :] in ids:
                 continue
             where = "WHERE key = CAST(? AS TEXT)"
             if key.startswith(DELETED_STATE):
-                self._add(table, f"DELETE FROM {table} {where}", key)
-            elif key == b"pause" and value is not None:
-                blank = json.dumps({**json.loads(value), "reason": ERASED_ERROR})
-                self._add(table, f"UPDATE {table} SET value = ? {where}", blank, key)
+                change = f"DELETE FROM memory_state {where}"
+            elif key == PAUSE.encode():
+                change = f"""
+                    UPDATE memory_state SET value = json_set(value, '$.reason', '{ERASED_ERROR}')
+                    {where}
+                """
             else:
-                self._keep("in the state of memctl")
+                traces.keep(IN_STATE)
+                continue
+            traces.found.append(Trace("memory_state", (change,), (key,)))
 
-    def knowledge(self, *, keep: bool) -> None:
-        """Find entries that came from memories; those of the owner stay."""
-        if not has_knowledge(self._db):
+    def _add_entries(self, traces: Traces, entries: knowledge.EntryDecision) -> None:
+        """Entries of memories are deleted; those of the owner stay."""
+        if not knowledge.has_knowledge(self._db):
             return
-        columns = sorted(COLUMNS)
-        for rowid, row in self._numbered(KNOWLEDGE, tuple(columns)):
-            entry: Mapping[str, bytes | None] = dict(zip(columns, row, strict=True))
-            if not (self._is_of(entry["source_agent_id"]) and self._is_in(*row)):
+        columns = sorted(ENTRY_COLUMNS)
+        for _, texts in self._numbered(knowledge.TABLE, *columns):
+            entry: Mapping[str, bytes | None] = dict(zip(columns, texts, strict=True))
+            if not (self._is_of(entry["source_agent_id"]) and self._is_in(*texts)):
                 continue
-            if keep or not is_tagged(entry["tags"]):
-                self._keep("kept on request" if keep else "not made by promote")
+            if entry["id"] in entries.deleted or entry["id"] in entries.kept_ids:
                 continue
-            superseded = (
-                f"UPDATE {KNOWLEDGE} SET superseded_by = NULL WHERE superseded_by = CAST(? AS TEXT)"
-            )
-            self.found.traces.append(Trace("", superseded, (entry["id"],)))
-            self._add(KNOWLEDGE, f"DELETE FROM {KNOWLEDGE} WHERE rowid = ?", rowid)
+            if entries.keep or not knowledge.is_tagged(entry["tags"]):
+                traces.keep(knowledge.WANTED if entries.keep else knowledge.OF_OWNER)
+            else:
+                traces.found.append(
+                    Trace(knowledge.TABLE, (knowledge.DETACH, knowledge.DELETE), (entry["id"],))
+                )
+
+    def _rows(
+        self, table: str, *columns: str
+    ) -> Iterator[tuple[int, bytes | None, tuple[bytes | None, ...]]]:
+        """Yield the number, the agent and other columns of all rows."""
+        for rowid, (agent, *texts) in self._numbered(table, "agent_id", *columns):
+            yield rowid, agent, tuple(texts)
 
     def _numbered(
-        self, table: str, columns: tuple[str, ...]
+        self, table: str, *columns: str
     ) -> Iterator[tuple[int, tuple[bytes | None, ...]]]:
         if table_exists(self._db, table):
-            yield from numbered_rows(self._db, table, columns)
-
-    def _add(self, table: str, statement: str, *parameters: Any) -> None:
-        self.found.traces.append(Trace(table, statement, parameters))
-
-    def _keep(self, reason: str) -> None:
-        self.found.kept[reason] = self.found.kept.get(reason, 0) + 1
+            yield from numbered_rows(self._db, table, columns, by_rowid=table not in WITHOUT_ROWID)
 
     def _is_of(self, agent: bytes | None) -> bool:
         return self._agent is None or agent is None or agent == self._agent
@@ -238,4 +231,5 @@ class _Search:
         return any(form in text for text in texts if text is not None for form in self._forms)
 
 
-DELETED_STATE = (NOTE.encode(), b"alert:", b"undelivered:")
+FIGURE_DAYS = {"memory_analytics": "snapshot_date", "memory_access_counts": "day"}
+WITHOUT_ROWID = (*FIGURE_DAYS, "memory_state", "memory_promotions")

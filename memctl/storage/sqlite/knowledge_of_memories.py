@@ -6,7 +6,7 @@ unless it has the erased text. Entries of the owner of the table, without the ta
 """
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from sqlite3 import Connection
@@ -29,10 +29,16 @@ WANTED = "kept on request"
 
 @dataclass
 class EntryDecision:
-    """The entries to delete, by their ids, and how many stay for which reason."""
+    """The entries to delete and those that stay, by their ids, the latter with the reason."""
 
+    keep: bool  # all of them, on request
     deleted: list[bytes] = field(default_factory=list)
-    kept: dict[str, int] = field(default_factory=dict)
+    kept_ids: dict[bytes, str] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> Counter[str]:
+        """How many entries stay, by the reason."""
+        return Counter(self.kept_ids.values())
 
 
 def decide_on_entries(
@@ -42,7 +48,7 @@ def decide_on_entries(
 
     `rows` are the rows of the memories, whose links and events must still be there.
     """
-    decision = EntryDecision()
+    decision = EntryDecision(keep)
     if not has_knowledge(db):
         return decision
     links, others = _links(db, rows)
@@ -71,7 +77,7 @@ def decide_on_entries(
         else:
             decision.deleted.append(entry)
             continue
-        decision.kept[reason] = decision.kept.get(reason, 0) + 1
+        decision.kept_ids[entry] = reason
     return decision
 
 
@@ -82,12 +88,13 @@ def delete_entries(db: Connection, entries: Collection[bytes]) -> int:
     """
     deleted = 0
     for entry in entries:
-        db.execute(
-            f"UPDATE {TABLE} SET superseded_by = NULL WHERE superseded_by = CAST(? AS TEXT)",
-            (entry,),
-        )
-        deleted += db.execute(f"DELETE FROM {TABLE} WHERE id = CAST(? AS TEXT)", (entry,)).rowcount
+        db.execute(DETACH, (entry,))
+        deleted += db.execute(DELETE, (entry,)).rowcount
     return deleted
+
+
+DETACH = f"UPDATE {TABLE} SET superseded_by = NULL WHERE superseded_by = CAST(? AS TEXT)"
+DELETE = f"DELETE FROM {TABLE} WHERE id = CAST(? AS TEXT)"
 
 
 def has_knowledge(db: Connection) -> bool:

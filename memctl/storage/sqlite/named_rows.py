@@ -106,6 +106,11 @@ class RowsByName:
         for table in self._last.keys() & self._tables:
             self._last[table] = self._newest(table)
 
+    @property
+    def ids(self) -> set[bytes]:
+        """The ids of all versions."""
+        return {one for of_agent in self._ids.values() for one in of_agent}
+
     def note_deleted(self) -> None:
         """Allow for numbers of deleted rows of the archive to be used again."""
         if "archived_memories" in self._tables:

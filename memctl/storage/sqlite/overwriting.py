@@ -10,11 +10,11 @@ import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass, field
 from pathlib import Path
 from sqlite3 import Connection
 from typing import TYPE_CHECKING
 
+from memctl.storage.erasure import Overwritten
 from memctl.storage.fragments import Fragment, Fragments
 from memctl.storage.sqlite.database import table_exists, transaction
 from memctl.storage.sqlite.raw_files import RawFiles, files_of
@@ -27,26 +27,6 @@ FILLER = "memctl_overwriting"
 PAGES_AT_ONCE = 8  # in one row of zeros
 CHECKPOINT_WAIT_MS = 20  # other writers wait as long
 RETRY_SECONDS = 0.05
-
-
-@dataclass
-class Overwritten:
-    """How the remains were overwritten, and what the last search has found."""
-
-    free_pages: int = 0
-    log_truncated: bool = False
-    vacuum_ms: float | None = None  # during which other writers waited. None: it was not needed
-    longest_lock_ms: float = 0.0
-    before: Counter[str] = field(default_factory=Counter)  # remains before VACUUM, by file
-    files: list[Path] = field(default_factory=list)
-    bytes_checked: int = 0
-    remains: Counter[str] = field(default_factory=Counter)  # of which no row has the text, by file
-    rows: Counter[str] = field(default_factory=Counter)  # that have the same text, by table
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether nothing is left but what other rows contain."""
-        return self.log_truncated and not self.remains
 
 
 def delete_securely(db: Connection) -> None:

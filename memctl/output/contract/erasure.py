@@ -1,0 +1,43 @@
+"""The receipt of `erase`, which names neither the memories nor their texts."""
+
+from typing import NotRequired
+
+from typing_extensions import TypedDict
+
+from memctl.output.contract.documents import Document
+from memctl.output.contract.records import MemoryName
+
+
+class Overwriting(TypedDict):
+    """How the remains of what was erased were overwritten, and what the last search found."""
+
+    is_complete: bool
+    files_searched: list[str]
+    bytes_checked: int
+    free_pages: int
+    log_truncated: bool
+    vacuum_ms: float | None
+    longest_lock_ms: float
+    remains_before_vacuum: dict[str, int]
+    remains: dict[str, int]
+    same_text: dict[str, int]
+
+
+class EraseDocument(Document):
+    """The receipt of an erasure, or its preview."""
+
+    job: str
+    run_id: int | None
+    dry_run: bool
+    cutoff: str
+    database: str
+    erased: int
+    fingerprints: list[str]
+    erased_rows: dict[str, int]
+    kept_rows: dict[str, int]
+    remaining_backups: list[str]
+    overwriting: Overwriting | None
+    duration_ms: int
+    longest_lock_ms: float
+    refused: NotRequired[str]
+    listed: NotRequired[list[MemoryName]]

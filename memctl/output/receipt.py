@@ -1,0 +1,68 @@
+"""The receipt of an erasure, which names neither the memories nor their texts."""
+
+from collections.abc import Mapping, Sequence
+
+from memctl.jobs.engine import JobReport
+from memctl.jobs.erase import EraseResult
+from memctl.output.terminal import json_key
+from memctl.storage.erasure import Overwritten
+from memctl.storage.text import encodable
+from memctl.storage.times import to_text
+
+
+def receipt_document(
+    report: JobReport[EraseResult], *, database: str, backups: Sequence[str], listing: bool
+) -> dict[str, object]:
+    """Return the receipt as JSON; that of a preview also lists the memories, on request.
+
+    `backups` are the backups that may still have what was erased.
+    """
+    result = report.result
+    if result is None:
+        raise AssertionError("an erasure is not paused")
+    removal, done = result.removal, result.overwritten
+    document: dict[str, object] = {
+        "job": report.job,
+        "run_id": report.run_id,
+        "dry_run": report.dry_run,
+        "cutoff": to_text(report.cutoff),
+        "database": database,
+        "erased": removal.memories,
+        "fingerprints": sorted(removal.fingerprints),
+        "erased_rows": _sorted(removal.places),
+        "kept_rows": _sorted(removal.kept),
+        "remaining_backups": list(backups),
+        "overwriting": None,
+        "duration_ms": report.duration_ms,
+        "longest_lock_ms": report.longest_lock_ms,
+    }
+    if done is not None:
+        document["overwriting"] = overwriting_document(done)
+    if result.refusal:
+        document["refused"] = result.refusal.message
+    if listing:
+        document["listed"] = [
+            {part: encodable(value) for part, value in name._asdict().items()}
+            for name in removal.listed
+        ]
+    return document
+
+
+def overwriting_document(done: Overwritten) -> dict[str, object]:
+    """Return how the remains in the files were overwritten."""
+    return {
+        "is_complete": done.is_clean,
+        "files_searched": [file.name for file in done.files],
+        "bytes_checked": done.bytes_checked,
+        "free_pages": done.free_pages,
+        "log_truncated": done.log_truncated,
+        "vacuum_ms": None if done.vacuum_ms is None else round(done.vacuum_ms, 1),
+        "longest_lock_ms": round(done.longest_lock_ms, 1),
+        "remains_before_vacuum": _sorted(done.before),
+        "remains": _sorted(done.remains),
+        "same_text": {json_key(table): count for table, count in sorted(done.rows.items())},
+    }
+
+
+def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items()))
