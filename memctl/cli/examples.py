@@ -138,12 +138,12 @@ EXAMPLES = {
     ),
     "redact": (
         Example(
-            "Show what a redaction would change",
-            "memctl redact build_agent m-1 --match npm --dry-run",
+            "Show how much a redaction would change",
+            "memctl redact build_agent m-1 --match 'cache the' --dry-run",
         ),
         Example(
-            "Replace a text that is read from a file, so that no shell records it",
-            "memctl redact build_agent --type learning --key toolchain --match - --yes < token",
+            "Redact a text that is not to be in the history of the shell",
+            "echo cache the | memctl redact build_agent m-1 --match - --yes",
         ),
     ),
     "metrics": (
@@ -172,6 +172,7 @@ EXAMPLES = {
     "check": (
         Example("Check for problems", "memctl check"),
         Example("Check from a monitoring system", "memctl check --nagios"),
+        Example("Find memories with keys and tokens", "memctl check --secrets"),
     ),
     "enable": (
         Example("Archive what any client deletes", "memctl enable archive-on-delete"),

@@ -14,12 +14,12 @@ from memctl.cli.options import (
     KeyOption,
     TypeOption,
 )
-from memctl.cli.session import finish, job_request, shown_progress
+from memctl.cli.session import job_request, shown_progress
 from memctl.errors import MemctlError, RefusedError, UsageError
 from memctl.jobs.engine import JobContext, JobRequest, perform
-from memctl.output.redact import receipt_document
-from memctl.output.results import job_sentence
-from memctl.output.terminal import json_text
+from memctl.output.redact import redaction_document
+from memctl.output.results import job_sentence, show_outcome
+from memctl.output.terminal import json_text, show_document
 from memctl.storage.memory import MOST_BYTES
 from memctl.storage.progress import Progress
 from memctl.storage.sqlite.files import output_path, require_place, write_file
@@ -90,12 +90,14 @@ def redact(
             if not change.dry_run:
                 request = job_request(call, change, progress=progress)
                 report = perform("redact", work, request, by_hand=True)
-    if receipt is not None and report.result is not None and not change.dry_run:
-        text_of_receipt = json_text(
-            receipt_document(report, str(call.settings.database.resolve())), indent=2
-        )
-        write_file(receipt, [text_of_receipt, "\n"], database=call.settings.database)
-    finish(report, call, change)
+    document = redaction_document(report, database=str(call.settings.database.resolve()))
+    if receipt is not None and not change.dry_run:
+        write_file(receipt, [json_text(document), "\n"], database=call.settings.database)
+    if call.json:
+        show_document(document)
+    show_outcome(report, as_json=call.json, quiet=call.quiet)
+    if report.result and report.result.refusal:
+        raise report.result.refusal
 
 
 def _preview(call: GlobalOptions, change: ChangeOptions, progress: Progress) -> JobRequest:
@@ -103,7 +105,7 @@ def _preview(call: GlobalOptions, change: ChangeOptions, progress: Progress) -> 
 
     A text that was meant to be a part of the one to redact may be in their messages.
     """
-    return job_request(call, replace(change, dry_run=True), progress=progress)
+    return job_request(call, replace(change, dry_run=True), progress=progress)._replace(hook=None)
 
 
 def _confirm(sentence: str, *, can_ask: bool) -> None:

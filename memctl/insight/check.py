@@ -16,7 +16,7 @@ from memctl.errors import SchemaError
 from memctl.insight.check_erasures import find_in_erasures
 from memctl.insight.check_jobs import find_in_jobs, find_in_numbers
 from memctl.insight.check_memories import find_in_memories
-from memctl.insight.check_secrets import MemoryWithSecrets
+from memctl.insight.check_secrets import MemoryWithSecrets, find_written_again
 from memctl.insight.check_timestamps import find_in_timestamps
 from memctl.insight.findings import Finding, by_severity
 from memctl.insight.metrics import DatabaseSize, database_size
@@ -94,6 +94,7 @@ def check(
         if every_memory:
             findings += find_in_memories(db, now=now)
             findings += find_in_timestamps(db, now=now)
+            findings += find_written_again(db)
         findings += find_in_erasures(db, every_memory=every_memory)
         findings += find_in_numbers(db, of_agents, policies.alerts, now=now)
         findings += find_in_jobs(db, path, policies.check, now=now, spooled=spooled)

@@ -1,14 +1,16 @@
 """Memories that contain what looks like a secret: which kind, and where, but never the text."""
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from memctl.insight.findings import Finding
 from memctl.storage.progress import Progress
 from memctl.storage.rows import SearchedField
 from memctl.storage.secrets import Detector, FoundSecret
 from memctl.storage.sqlite.database import Connection
+from memctl.storage.sqlite.redacted_again import written_again
 from memctl.storage.sqlite.secrets import Place, SearchedRow, count_searched, searched_pages
 from memctl.storage.text import stored_bytes
 
@@ -52,6 +54,18 @@ def find_secrets(db: Connection, detector: Detector, progress: Progress) -> list
                 found.setdefault(name, []).append((emptied, secrets))
         progress.advance(len(page))
     return [_memory(versions) for versions in found.values()]
+
+
+def find_written_again(db: Connection) -> Iterator[Finding]:
+    """Yield the memories into which a client has written a text that was redacted in them."""
+    for memory in written_again(db):
+        yield Finding(
+            "warning",
+            "redacted_again",
+            f"a text that was redacted in '{memory.agent_id}' {memory.type} '{memory.key}' was"
+            " written again",
+            "change the program that writes it, then run `memctl redact` for it again",
+        )
 
 
 def _memory(versions: Sequence[tuple[SearchedRow, Sequence[FoundSecret]]]) -> MemoryWithSecrets:

@@ -6,12 +6,10 @@ command: what it has replaced by then is known by its tombstone.
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from memctl.errors import NotFoundError, RefusedError, UsageError
@@ -22,33 +20,35 @@ from memctl.storage.erasure import Overwritten
 from memctl.storage.fragments import Fragments
 from memctl.storage.redaction import LEAST_BYTES, MARKER, finder, forms_of
 from memctl.storage.secrets import Detector
+from memctl.storage.spool import overwrite_spool
 from memctl.storage.sqlite.agents import require_agent, require_ids
-from memctl.storage.sqlite.backup import begin_manifest
-from memctl.storage.sqlite.backup_list import list_backups
-from memctl.storage.sqlite.database import Connection
-from memctl.storage.sqlite.identity import present_identity
+from memctl.storage.sqlite.copies_of import copies_beside
+from memctl.storage.sqlite.database import Connection, transaction
+from memctl.storage.sqlite.erasing import blank_runs, runs_with
+from memctl.storage.sqlite.erasure import PENDING
 from memctl.storage.sqlite.named_rows import RowsByName
 from memctl.storage.sqlite.overwriting import delete_securely, overwrite
 from memctl.storage.sqlite.raw_files import RawFiles
-from memctl.storage.sqlite.redacting import (
-    MEMORY_TABLES,
-    Redaction,
-    add_redaction_tombstones,
+from memctl.storage.sqlite.redactable import (
     columns_with,
     is_known,
     names_of_ids,
-    preview_redaction,
-    record_redaction,
-    redact_memory,
     require_no_hold,
     texts_of_memory,
     was_redacted,
 )
+from memctl.storage.sqlite.redacting import (
+    Redaction,
+    add_redaction_tombstones,
+    preview_redaction,
+    record_redaction,
+    redact_memory,
+)
+from memctl.storage.sqlite.state import delete_state, read_state, write_state
 from memctl.storage.sqlite.tombstones import salt_of
 from memctl.storage.text import from_bytes, to_bytes
+from memctl.storage.times import to_text
 from memctl.storage.tombstones import Name, hash_secret
-
-READERS_WAIT = 10.0  # seconds, for programs that read an old state of the database
 
 USE_ERASE = "use `memctl erase` to remove the whole memory; nothing was changed"
 
@@ -64,32 +64,43 @@ class RedactionTarget(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RedactResult(JobResult):
-    """How many versions of memories were changed, and what became of the bytes in the files."""
+    """What was replaced, and what is left in the files; no files were searched in a preview."""
 
-    redacted: int
-    occurrences: int
-    places: Mapping[str, int]  # rows that were changed, by table
-    free_pages: int = 0  # that were overwritten
-    bytes_checked: int = 0
-    remains: Mapping[str, int]  # parts of the text that are still in a file, by file
-    backups: Sequence[str]  # copies of the database that may have the text
-    salt: str = ""
-    fingerprints: Sequence[str] = ()  # HMAC-SHA256 of each form of the text, with the salt
+    redaction: Redaction
+    overwritten: Overwritten | None = None
+    fingerprints: Sequence[str] = ()  # of the texts, salted
+    copies: Sequence[str]  # backups that may have the text
 
     @property
     def counts(self) -> dict[str, object]:
-        """The counts, without what only a receipt has."""
-        counts = super().counts
-        del counts["salt"], counts["fingerprints"]
-        return counts
+        """The numbers for the ledger."""
+        return {
+            "redacted": self.redaction.memories,
+            "occurrences": self.redaction.occurrences,
+            "rows": self.redaction.places.total(),
+        }
+
+    @property
+    def remark(self) -> str | None:
+        """How the files were overwritten."""
+        done = self.overwritten
+        if done is None:
+            return None
+        rewrote = (
+            ""
+            if done.vacuum_ms is None
+            else "rewrote the whole file, for which other programs waited"
+            f" {done.vacuum_ms:,.0f} ms; "
+        )
+        return f"{rewrote}searched {done.bytes_checked:,} bytes of {len(done.files)} files"
 
     @property
     def warning(self) -> str | None:
         """The copies of the database."""
-        if not self.backups:
+        if not self.copies:
             return None
-        more = f" and {len(self.backups) - 1} more" if len(self.backups) > 1 else ""
-        return f"backups may contain the text: {self.backups[0]}{more}"
+        more = f" and {len(self.copies) - 1} more" if len(self.copies) > 1 else ""
+        return f"backups may contain the text: {self.copies[0]}{more}"
 
 
 class _Work(NamedTuple):
@@ -130,35 +141,58 @@ def redact(
                 " which can only be redacted in a value and in metadata",
                 USE_ERASE,
             )
-    redaction = Redaction()
+    preview = Redaction()
     for work in works:
-        redaction.add(preview_redaction(db, work.name, finder(work.texts)))
-    if not redaction.places and not any(work.was_redacted for work in works):
+        preview.add(preview_redaction(db, work.name, finder(work.texts)))
+    was_pending = read_state(db, PENDING) is not None
+    if not (preview.places or was_pending or any(work.was_redacted for work in works)):
         raise NotFoundError(
             "the memory does not contain the text"
             if text is not None
             else "nothing in the memory looks like a secret",
             "see `memctl check --secrets`, or search without a part of it; nothing was changed",
         )
+    copies = [copy.path for copy in copies_beside(db, run.request.database, now=run.now)]
     if run.batches is None:
-        return _result(run, redaction, target.agent)
+        return _result(preview, target.agent, copies=copies)
     delete_securely(db)
+    with transaction(db):
+        write_state(db, PENDING, {"since": to_text(run.now)})
     redaction = Redaction()
     for work in works:
         run.batches.apply_at_once(partial(_redact, run, work, rows, redaction))
-    searched = redaction.texts.union(*(work.known for work in works))
+    texts = Fragments(redaction.texts.union(*(work.known for work in works)))
     spool = run.request.watch.spool
+    run.batches.apply(runs_with(db, texts), partial(_blank, db, redaction), doing="redacting")
+    if spool is not None:
+        overwrite_spool(spool, texts)
     done = overwrite(
         db,
         run.request.database,
-        Fragments(searched),
+        texts,
         files,
         run.batches,
-        always_vacuum=not searched,
-        wait=READERS_WAIT,
-        more_files=[spool] if spool else [],
+        always_vacuum=was_pending,
+        wait=run.request.lock_wait,
+        more_files=[] if spool is None else [spool],
     )
-    return _result(run, redaction, target.agent, done, searched)
+    if done.is_clean:
+        with transaction(db):
+            delete_state(db, PENDING)
+    salt = salt_of(db)
+    return _result(
+        redaction,
+        target.agent,
+        copies=copies,
+        overwritten=done,
+        fingerprints=sorted(hash_secret(salt, text).hex() for text in texts.texts),
+    )
+
+
+def _blank(db: Connection, redaction: Redaction, runs: str) -> None:
+    """Blank the errors of runs that contain a text."""
+    if blanked := blank_runs(db, json.loads(runs)):
+        redaction.places["memory_runs"] += blanked
 
 
 def _names(db: Connection, target: RedactionTarget) -> list[Name]:
@@ -221,50 +255,37 @@ def _redact(run: JobContext, work: _Work, rows: RowsByName, done: Redaction) -> 
 
 
 def _result(
-    run: JobContext,
     redaction: Redaction,
     agent: str,
-    done: Overwritten | None = None,
-    texts: Collection[bytes] = (),
+    *,
+    copies: Sequence[str],
+    overwritten: Overwritten | None = None,
+    fingerprints: Sequence[str] = (),
 ) -> RedactResult:
-    db = run.store.sqlite
-    salt = salt_of(db)
     tally = JobTally()
-    tally.count = sum(redaction.places[table] for table in MEMORY_TABLES)
+    tally.count = redaction.memories
     tally.agents[agent] = tally.count
-    refusal = None
-    if done and not done.is_clean:
-        where = ", ".join(sorted(done.remains)) or "the write-ahead log"
-        refusal = RefusedError(
-            f"the text was replaced, but parts of it are still in {where}",
-            "end the programs that read the database, then run the same command again",
-        )
     return RedactResult(
         tally=tally,
-        refusal=refusal,
-        redacted=tally.count,
-        occurrences=redaction.occurrences,
-        places=dict(sorted(redaction.places.items())),
-        free_pages=done.free_pages if done else 0,
-        bytes_checked=done.bytes_checked if done else 0,
-        remains=dict(done.remains) if done else {},
-        backups=_copies(db, run.request.database, now=run.now),
-        salt=salt.hex(),
-        fingerprints=sorted(hash_secret(salt, text).hex() for text in texts),
+        refusal=None if overwritten is None else _refusal(overwritten),
+        redaction=redaction,
+        overwritten=overwritten,
+        fingerprints=fingerprints,
+        copies=copies,
     )
 
 
-def _copies(db: Connection, database: Path, *, now: datetime) -> list[str]:
-    """Return the backups beside the database that are, or may be, of this database."""
-    path = database.resolve()
-    identity = present_identity(db, path)
-    this = begin_manifest(path, path, owner=identity.id if identity else None, now=now)
-    return [
-        copy.path
-        for copy in list_backups(path.parent, this)
-        if copy.verified != "missing"
-        and (
-            copy.this_database
-            or (copy.this_database is None and copy.file.startswith(f"{path.name}."))
+def _refusal(done: Overwritten) -> RefusedError | None:
+    """Return why the redaction is not finished; `erase --continue` also finishes a redaction."""
+    if not done.log_truncated:
+        return RefusedError(
+            "the text was replaced, but a reader keeps the write-ahead log from being emptied",
+            "end long reads of other programs, then run `memctl erase --continue`",
         )
-    ]
+    if done.remains:
+        files = ", ".join(f"{count} in {file}" for file, count in sorted(done.remains.items()))
+        return RefusedError(
+            f"the text was replaced, but parts of it are still in the files: {files}",
+            "run `memctl erase --continue` when no other program has the database open",
+        )
+    return None

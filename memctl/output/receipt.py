@@ -6,6 +6,7 @@ from memctl.jobs.copies import RewrittenCopy
 from memctl.jobs.engine import JobReport
 from memctl.jobs.erase import EraseResult
 from memctl.output.terminal import json_key
+from memctl.storage.erasure import Overwritten
 from memctl.storage.text import encodable
 from memctl.storage.times import to_text
 
@@ -34,18 +35,7 @@ def receipt_document(
         "longest_lock_ms": report.longest_lock_ms,
     }
     if done is not None:
-        document["overwriting"] = {
-            "is_complete": done.is_clean,
-            "files_searched": [file.name for file in done.files],
-            "bytes_checked": done.bytes_checked,
-            "free_pages": done.free_pages,
-            "log_truncated": done.log_truncated,
-            "vacuum_ms": None if done.vacuum_ms is None else round(done.vacuum_ms, 1),
-            "longest_lock_ms": round(done.longest_lock_ms, 1),
-            "remains_before_vacuum": _sorted(done.before),
-            "remains": _sorted(done.remains),
-            "same_text": {json_key(table): count for table, count in sorted(done.rows.items())},
-        }
+        document["overwriting"] = overwriting_document(done)
     if result.refusal:
         document["refused"] = result.refusal.message
     if listing:
@@ -69,6 +59,22 @@ def copies_document(copies: Sequence[RewrittenCopy]) -> list[dict[str, object]]:
         }
         for copy in copies
     ]
+
+
+def overwriting_document(done: Overwritten) -> dict[str, object]:
+    """Return how the remains in the files were overwritten."""
+    return {
+        "is_complete": done.is_clean,
+        "files_searched": [file.name for file in done.files],
+        "bytes_checked": done.bytes_checked,
+        "free_pages": done.free_pages,
+        "log_truncated": done.log_truncated,
+        "vacuum_ms": None if done.vacuum_ms is None else round(done.vacuum_ms, 1),
+        "longest_lock_ms": round(done.longest_lock_ms, 1),
+        "remains_before_vacuum": _sorted(done.before),
+        "remains": _sorted(done.remains),
+        "same_text": {json_key(table): count for table, count in sorted(done.rows.items())},
+    }
 
 
 def _sorted(counts: Mapping[str, int]) -> dict[str, int]:

@@ -1,21 +1,23 @@
-"""The receipt of a redaction: what was done and checked, and a fingerprint instead of the text."""
+"""The receipt of a redaction, which does not contain the text."""
 
-from memctl import __version__
 from memctl.jobs.engine import JobReport
 from memctl.jobs.redact import RedactResult
+from memctl.output.receipt import overwriting_document
 from memctl.output.results import job_document
+from memctl.storage.text import encodable
 
 
-def receipt_document(report: JobReport[RedactResult], database: str) -> dict[str, object]:
-    """Return the receipt; whoever has the text can compute its fingerprints."""
-    if report.result is None:
+def redaction_document(report: JobReport[RedactResult], *, database: str) -> dict[str, object]:
+    """Return the receipt as JSON; whoever has the text can compare its fingerprints."""
+    result = report.result
+    if result is None:
         raise AssertionError("a redaction is not paused")
+    done = result.overwritten
     return {
-        "format": "memctl.receipt",
-        "version": 1,
         **job_document(report, listing=False),
         "database": database,
-        "memctl_version": __version__,
-        "salt": report.result.salt,
-        "fingerprints": report.result.fingerprints,
+        "changed_rows": dict(sorted(result.redaction.places.items())),
+        "fingerprints": list(result.fingerprints),
+        "remaining_backups": [encodable(copy) for copy in result.copies],
+        "overwriting": None if done is None else overwriting_document(done),
     }

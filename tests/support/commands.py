@@ -32,6 +32,7 @@ COMMANDS: dict[str, Words] = {
     "forget": ("forget", "build_agent", "learning", "k"),
     "forget all": ("forget", "build_agent", "learning"),
     "summary": ("summary", "build_agent"),
+    "redact": ("redact", "build_agent", "active", "--match", "toolchain", "--yes"),
     "search": ("search", "k"),
     "agents": ("agents",),
     "export": ("export", "build_agent"),

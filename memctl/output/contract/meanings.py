@@ -133,6 +133,9 @@ MEANINGS = {
     "last_ok_at": "When the job last succeeded, or null",
     "consecutive_failures": "Number of failures since the last success",
     "archived": "Archived memories: their number, the rows of this section, or copies",
+    "redacted": "Versions of memories in which a text was replaced, or rows that contained one",
+    "occurrences": "How often the text was replaced in memories",
+    "changed_rows": "Number of rows in which the text was replaced, by table",
     "decayed": "Memories that lost importance, or the points that one lost",
     "promoted": "Number of memories that were promoted",
     "merged": "Number of memories merged into entries of other agents' memories",
@@ -257,7 +260,7 @@ MEANINGS = {
     "content_hash": "SHA-256 of the promoted text, in hexadecimal",
     # Erasures
     "erased": "Number of memories that were erased, or of rows left out because they were",
-    "fingerprints": "Salted hash of the name of each memory, as in its tombstone, in hexadecimal",
+    "fingerprints": "Salted hash of each name or text, as in its tombstone, in hexadecimal",
     "erased_rows": "Number of rows that were deleted or blanked, by table; spool: of entries",
     "kept_rows": "Number of rows about the memories that stay, by the reason",
     "copies": "What became of the backups of the database",

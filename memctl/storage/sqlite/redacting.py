@@ -20,16 +20,13 @@ from memctl.errors import SchemaError
 from memctl.storage.checksum import sha256
 from memctl.storage.knowledge import ENTRY_TYPES
 from memctl.storage.redaction import Find, redacted
-from memctl.storage.secrets import Texts
-from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
 from memctl.storage.sqlite.archiving import own_deletes
-from memctl.storage.sqlite.database import MemoryTable, bind_texts, table_exists
+from memctl.storage.sqlite.database import MemoryTable, table_exists
 from memctl.storage.sqlite.events import record_events
-from memctl.storage.sqlite.holds import require_not_held
 from memctl.storage.sqlite.knowledge_of_memories import TABLE as KNOWLEDGE
 from memctl.storage.sqlite.knowledge_of_memories import entries_of
 from memctl.storage.sqlite.named_rows import NAME, NamedRows, RowsByName, name_of, of_name
-from memctl.storage.sqlite.tombstones import add_tombstones, find_tombstones, salt_of
+from memctl.storage.sqlite.tombstones import add_tombstones, salt_of
 from memctl.storage.sqlite.triggers import foreign_triggers
 from memctl.storage.text import from_bytes, stored_bytes
 from memctl.storage.times import to_sqlite_text, to_unix
@@ -58,6 +55,11 @@ class Redaction:
     places: Counter[str] = field(default_factory=Counter)
     occurrences: int = 0  # in memories
     texts: set[bytes] = field(default_factory=set, repr=False)
+
+    @property
+    def memories(self) -> int:
+        """The number of versions of memories."""
+        return sum(self.places[table] for table in MEMORY_TABLES)
 
     def add(self, other: "Redaction") -> None:
         """Add what another redaction has replaced."""
@@ -184,18 +186,6 @@ def names_with_redactions(db: Connection, tombstones: Tombstones) -> list[Name]:
     return sorted(found, key=lambda name: [stored_bytes(part) or b"" for part in name])
 
 
-def columns_with(db: Connection, name: Name, find: Find) -> set[str]:
-    """Return the columns, other than value and metadata, of a memory that contain a text."""
-    found = {column for column, part in name._asdict().items() if find(stored_bytes(part) or b"")}
-    for version in RowsByName(db, [name]).found[name].versions:
-        names = [row[1] for row in db.execute(f"PRAGMA table_info({version.table})")]
-        kept = [column for column in names if column not in VALUES]
-        for column, (_, content) in _read(db, version.table, "rowid", version.rowid, kept).items():
-            if find(content):
-                found.add(column)
-    return found
-
-
 def _changes(
     db: Connection, name: Name, rows: NamedRows, entries: Iterable[bytes], find: Find
 ) -> tuple[Redaction, list[_Row]]:
@@ -204,7 +194,7 @@ def _changes(
     changes = []
     for table, number, row, columns in _places(db, name, rows, entries):
         changed = {}
-        for column, (kind, content) in _read(db, table, number, row, columns).items():
+        for column, (kind, content) in read_texts(db, table, number, row, columns).items():
             new, texts = redacted(content, find)
             if texts:
                 changed[column] = (kind, new)
@@ -244,7 +234,7 @@ def _places(
             yield KNOWLEDGE, "rowid", found[0], ENTRY_TEXTS
 
 
-def _read(
+def read_texts(
     db: Connection, table: str, number: str, row: Any, columns: Collection[str]
 ) -> dict[str, tuple[str, bytes]]:
     """Return the type and the bytes of the columns of a row that have text or a BLOB."""
@@ -259,7 +249,7 @@ def _read(
 
 def _write(db: Connection, change: _Row, now: datetime) -> None:
     """Write the new contents of a row. Raises SchemaError if they are not there afterwards."""
-    terms = [f"{column} = {_bound(column, kind)}" for column, (kind, _) in change.columns.items()]
+    terms = [f"{column} = {bound(column, kind)}" for column, (kind, _) in change.columns.items()]
     parameters: dict[str, Any] = {column: new for column, (_, new) in change.columns.items()}
     if change.table == KNOWLEDGE:
         terms.append("updated_at = :now")
@@ -268,7 +258,7 @@ def _write(db: Connection, change: _Row, now: datetime) -> None:
         f"UPDATE {change.table} SET {', '.join(terms)} WHERE {change.number} = :number",
         {**parameters, "number": change.row},
     )
-    written = _read(db, change.table, change.number, change.row, list(change.columns))
+    written = read_texts(db, change.table, change.number, change.row, list(change.columns))
     if written != change.columns:
         triggers = ", ".join(foreign_triggers(db))
         raise SchemaError(
@@ -277,7 +267,8 @@ def _write(db: Connection, change: _Row, now: datetime) -> None:
         )
 
 
-def _bound(column: str, kind: str) -> str:
+def bound(column: str, kind: str) -> str:
+    """Return SQL for the parameter with the bytes of a column, given the type that it keeps."""
     return f":{column}" if kind == "blob" else f"CAST(:{column} AS TEXT)"
 
 
@@ -290,16 +281,15 @@ def _hashes(
     content_hash: ContentHash,
 ) -> dict[str, str]:
     """Return the new hash of promoted texts by the one that they have before the redaction."""
-    hashes = {}
-    type_, key = name.type, name.key
-    if isinstance(type_, str) and type_ in ENTRY_TYPES:
-        for version in rows.versions:
-            value, metadata = stored_bytes(version.value) or b"", version.metadata
-            new_value, _ = redacted(value, find)
-            new_metadata = None if metadata is None else redacted(metadata, find)[0]
-            hashes[_hash(content_hash, type_, key, value, metadata)] = _hash(
-                content_hash, type_, key, new_value, new_metadata
-            )
+    hashes: dict[str, str] = {}
+    for version in rows.versions:
+        value, metadata = stored_bytes(version.value) or b"", version.metadata
+        new_value, _ = redacted(value, find)
+        new_metadata = None if metadata is None else redacted(metadata, find)[0]
+        old = hash_of_texts(content_hash, name, value, metadata)
+        new = hash_of_texts(content_hash, name, new_value, new_metadata)
+        if old is not None and new is not None:
+            hashes[old] = new
     for entry in entries:
         found = db.execute(
             f"SELECT CAST(content AS BLOB) FROM {KNOWLEDGE} WHERE id = CAST(? AS TEXT)", (entry,)
@@ -309,12 +299,15 @@ def _hashes(
     return hashes
 
 
-def _hash(
-    content_hash: ContentHash, type_: str, key: Any, value: bytes, metadata: bytes | None
-) -> str:
+def hash_of_texts(
+    content_hash: ContentHash, name: Name, value: bytes, metadata: bytes | None
+) -> str | None:
+    """Return the hash of the entry that a memory becomes; None if its type is not promoted."""
+    if not isinstance(name.type, str) or name.type not in ENTRY_TYPES:
+        return None
     return content_hash(
-        type_,
-        from_bytes(stored_bytes(key) or b""),
+        name.type,
+        from_bytes(stored_bytes(name.key) or b""),
         from_bytes(value),
         None if metadata is None else from_bytes(metadata),
     )
@@ -332,63 +325,3 @@ def _renew_link(db: Connection, name: Name, hashes: Mapping[str, str]) -> None:
                 f" WHERE {condition} AND content_hash = :old",
                 {**parameters, "old": old, "new": new},
             )
-
-
-def names_of_ids(db: Connection, agent: str, ids: Sequence[str]) -> list[Name]:
-    """Return the names of an agent's memories with these ids, active or archived; only reads."""
-    listed, parameters = bind_texts("id", ids)
-    names = {
-        name_of(row): None
-        for table in MEMORY_TABLES
-        for row in db.execute(
-            f"SELECT {NAME} FROM {table} WHERE id IN ({listed}) AND {OF_AGENT}",
-            {**parameters, **agent_parameter(agent)},
-        )
-    }
-    return list(names)
-
-
-def is_known(db: Connection, name: Name) -> bool:
-    """Return whether there is a memory of this name, active, archived or promoted; only reads."""
-    condition, parameters = of_name(name)
-    return any(
-        db.execute(f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1", parameters).fetchone()
-        for table in (*MEMORY_TABLES, "memory_promotions")
-    )
-
-
-def require_no_hold(db: Connection, rows: NamedRows, *, now: datetime) -> None:
-    """Raise RefusedError if a version of a memory is held."""
-    for table in MEMORY_TABLES:
-        numbers = [version.rowid for version in rows.versions if version.table == table]
-        require_not_held(db, table, json.dumps(numbers), now=now)
-
-
-def texts_of_memory(db: Connection, name: Name) -> list[Texts]:
-    """Return what a memory has in each version, and in entries that came from it; only reads."""
-    rows = RowsByName(db, [name]).found[name]
-    key = stored_bytes(name.key) or b""
-    found = [
-        Texts(key, stored_bytes(version.value) or b"", version.metadata or b"")
-        for version in rows.versions
-    ]
-    for entry in entries_of(db, {name: rows}):
-        content = db.execute(
-            f"SELECT CAST(content AS BLOB), CAST(tags AS BLOB) FROM {KNOWLEDGE}"
-            " WHERE id = CAST(? AS TEXT)",
-            (entry,),
-        ).fetchone()
-        found.append(Texts(b"", *(text or b"" for text in content)))
-    return found
-
-
-def was_redacted(db: Connection, name: Name, texts: Collection[bytes] | None) -> bool:
-    """Return whether a text, or any if it is None, was redacted in a memory before; only reads."""
-    return any(
-        tombstone.kind == "redacted"
-        and (
-            texts is None
-            or tombstone.secret_hash in {hash_secret(tombstone.salt, text) for text in texts}
-        )
-        for tombstone in find_tombstones(db).of(name)
-    )
