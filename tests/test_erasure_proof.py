@@ -89,7 +89,7 @@ class Round:
     def run(self, *words: str, codes: tuple[int, ...] = (0,)) -> Answer:
         """Run a command some time later."""
         self.now += timedelta(minutes=self.chance.randrange(1, 4000))
-        self.log.append(" ".join(words))
+        self.log.append(" ".join(word[-80:] for word in words))
         answer = Memctl(self.path, self.now)(*words)
         assert answer.exit_code in codes, (self.log, answer)
         return answer
