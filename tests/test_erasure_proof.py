@@ -142,23 +142,38 @@ class Round:
 
     def erase(self) -> None:
         """Erase the memory of the next text, or redact the text, also in all backups beside."""
-        if len(self.erased) == len(self.planted):
+        if not self.planted:
             return
-        planted = self.planted[len(self.erased)]
+        planted = self.planted[0]
         # After a rollback of step 002, the database has another identity than its older copies.
         copies = ["--backups"]
         for manifest in self.path.parent.glob("*.json"):
             copies += ["--backup", str(manifest.with_suffix(""))]
         by_name = (planted.agent, "--type", planted.type, "--key", planted.key)
         how = self.chance.choice(["name", "text", "redact"])
+        done = False
         if how == "redact" and planted.text not in planted.key:
-            codes = (0, 1)  # 1: no version is left
-            self.run("redact", *by_name, "--match", planted.text, "--yes", codes=codes)
+            answer = self.run(
+                "redact", *by_name, "--match", planted.text, "--yes", codes=(0, 1)
+            )  # 1: no version is left
+            done = answer.exit_code == 0
         if how == "name":
-            codes = (0, 1)
-            self.run("erase", *by_name, *copies, "--yes", codes=codes)
-        self.run("erase", "--match", planted.text, "--all-agents", *copies, "--yes", codes=(0, 1))
-        self.erased.append(planted)
+            answer = self.run("erase", *by_name, *copies, "--yes", codes=(0, 1))
+            done = answer.exit_code == 0
+        answer = self.run(
+            "erase",
+            "--match",
+            planted.text,
+            "--all-agents",
+            *copies,
+            "--yes",
+            "--json",
+            codes=(0, 1),
+        )
+        self.planted.remove(planted)
+        # What the database no longer has gets no tombstone, and may come back.
+        if done or (answer.exit_code == 0 and answer.json["erased"]):
+            self.erased.append(planted)
         if not self.tombstones:
             self.service.db.execute("DELETE FROM memory_tombstones")
 
@@ -234,6 +249,8 @@ class Round:
         state = Memctl(self.path).state_home
         places = [place for place in (self.path.parent, state) if place.exists()]
         patterns = [word for planted in self.erased for word in ("-e", planted.text)]
+        if not patterns:
+            return []
         ran = subprocess.run(
             ["grep", "--recursive", "--files-with-matches", "--text", "-F", *patterns, *places],
             capture_output=True,

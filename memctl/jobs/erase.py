@@ -80,9 +80,9 @@ def erase(
     try:
         erasure = run.store.erasure(which, now=run.now)
     except NotFoundError as error:
-        if not chosen or (which and which.text is None):
+        if not chosen or which:
             raise
-        missing = error  # perhaps a copy has it
+        missing = error  # perhaps a copy still has what was erased before
     else:
         removal, overwritten = _erase(run, erasure)
     done = copies.rewrite(which, removal)
