@@ -394,3 +394,17 @@ def test_a_killed_rewrite_leaves_a_backup_with_a_valid_manifest(
         assert manifest is not None
         assert manifest.next_sha256 is None
     assert states == {True, False}
+
+
+def test_redact_rewrites_backups(planted: Memctl, path: Path, old: Path) -> None:
+    words = ("redact", "a", *NAME, "--match", TEXT, "--backups")
+
+    preview = planted("redact", "a", *NAME, "--match", TEXT, "--backups", "--dry-run", "--json")
+    answer = planted(*words, "--yes", "--json")
+
+    done = {**rewritten(old, 0, 0), "redacted_rows": 1}
+    assert preview.json["copies"] == answer.json["copies"] == [done]
+    assert names_with(path) == []
+    with closing(connect(old)) as db:
+        assert rows(db, "agent_memory", "value")[0] == ("[redacted] 1",)
+    assert planted("backup", "--verify", str(old)).exit_code == 0

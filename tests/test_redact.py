@@ -348,15 +348,10 @@ def test_the_receipt_names_what_was_done_and_a_fingerprint(
 
 def test_backups_that_may_contain_the_text_are_named(everywhere: Memctl) -> None:
     everywhere.ok("backup")
-    (copy,) = (
-        everywhere.database.with_name(name)
-        for name in names_beside(everywhere.database)
-        if ".backup-" in name and not name.endswith(".json")
-    )
 
     answer = everywhere.ok(*REDACT)
 
-    assert f"backups may contain the text: {copy}" in answer.err
+    assert "1 backup may still have it" in answer.err
 
 
 def test_a_terminal_is_asked(everywhere: Memctl, db: sqlite3.Connection) -> None:

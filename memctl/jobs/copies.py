@@ -11,7 +11,7 @@ from typing import NamedTuple
 from memctl.errors import RefusedError, counted
 from memctl.jobs.engine import JobContext
 from memctl.jobs.knowledge import content_hash
-from memctl.storage.erasure import ErasureFilter, Removal
+from memctl.storage.erasure import ErasureFilter, Overwritten, Removal
 from memctl.storage.sqlite.cleansing import ErasedText
 from memctl.storage.sqlite.copies_of import CopyOfDatabase, copies_beside, named_copies
 from memctl.storage.sqlite.erasing_text import forms_of
@@ -51,12 +51,16 @@ class Copies:
         self._others = [] if choice.beside else others
 
     def rewrite(
-        self, which: ErasureFilter | None = None, removal: Removal | None = None
+        self,
+        which: ErasureFilter | None = None,
+        removal: Removal | None = None,
+        planned: Sequence[Tombstone] = (),
     ) -> list[RewrittenCopy]:
         """Rewrite the chosen copies, or in a dry run, only tell what would become of them.
 
         What the present run has removed is removed from copies that have its tombstones, too. If
-        a text was erased, everything in the copies that contains it is.
+        a text was erased, everything in the copies that contains it is. `planned` are tombstones
+        that a redaction would add.
         """
         run = self._run
         text = None
@@ -65,7 +69,7 @@ class Copies:
         known = read_tombstones(run.store.sqlite)
         erased = Erased(
             known,
-            self._of_this_run(removal, known) if removal else [],
+            self._of_this_run(removal, known) if removal else planned,
             text,
             keep_knowledge=which is not None and which.keep_knowledge,
         )
@@ -104,13 +108,23 @@ def refusal_of_left(copies: Collection[RewrittenCopy]) -> RefusedError | None:
     )
 
 
-def remark_on_copies(copies: Collection[RewrittenCopy]) -> str | None:
-    """Return how many copies were rewritten; None if none was."""
-    done = [copy for copy in copies if copy.action == "rewritten"]
-    if not done:
-        return None
-    rows = sum(copy.removed.total for copy in done)
-    return f"{counted(len(done), 'backup')} without {counted(rows, 'row')}"
+def remark_on_files(done: Overwritten | None, copies: Collection[RewrittenCopy]) -> str | None:
+    """Return how the files were overwritten, and which copies were rewritten."""
+    remarks = []
+    if done and done.vacuum_ms is not None:
+        remarks.append(
+            f"rewrote the whole file, for which other programs waited {done.vacuum_ms:,.0f} ms"
+        )
+    if done:
+        remarks.append(f"searched {done.bytes_checked:,} bytes of {len(done.files)} files")
+    rewritten = [copy for copy in copies if copy.action == "rewritten"]
+    if rewritten:
+        rows = sum(copy.removed.total for copy in rewritten)
+        remarks.append(
+            f"{'rewrote' if done else 'would rewrite'} {counted(len(rewritten), 'backup')}, in"
+            f" which {counted(rows, 'row')} had it"
+        )
+    return "; ".join(remarks) or None
 
 
 def warning_of_copies(copies: Collection[RewrittenCopy]) -> str | None:
@@ -118,4 +132,7 @@ def warning_of_copies(copies: Collection[RewrittenCopy]) -> str | None:
     others = sum(copy.reason == NOT_CHOSEN for copy in copies)
     if not others:
         return None
-    return f"{counted(others, 'backup')} may still have it: see `memctl erase --continue --backups`"
+    return (
+        f"{counted(others, 'backup')} may still have it: `memctl erase --continue --backups`"
+        " rewrites them"
+    )

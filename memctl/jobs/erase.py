@@ -15,7 +15,7 @@ from memctl.jobs.copies import (
     CopyChoice,
     RewrittenCopy,
     refusal_of_left,
-    remark_on_copies,
+    remark_on_files,
     warning_of_copies,
 )
 from memctl.jobs.engine import JobContext, JobResult
@@ -39,16 +39,7 @@ class EraseResult(JobResult):
     @property
     def remark(self) -> str | None:
         """How the files were overwritten, and which copies were rewritten."""
-        done, remarks = self.overwritten, []
-        if done and done.vacuum_ms is not None:
-            remarks.append(
-                f"rewrote the whole file, for which other programs waited {done.vacuum_ms:,.0f} ms"
-            )
-        if done:
-            remarks.append(f"searched {done.bytes_checked:,} bytes of {len(done.files)} files")
-        if of_copies := remark_on_copies(self.copies):
-            remarks.append(f"{'rewrote' if done else 'would rewrite'} {of_copies}")
-        return "; ".join(remarks) or None
+        return remark_on_files(self.overwritten, self.copies)
 
     @property
     def warning(self) -> str | None:

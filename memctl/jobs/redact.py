@@ -6,6 +6,7 @@ command: what it has replaced by then is known by its tombstone.
 """
 
 import json
+import os
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,15 @@ from functools import partial
 from typing import NamedTuple
 
 from memctl.errors import NotFoundError, RefusedError, UsageError
+from memctl.jobs.copies import (
+    NO_COPIES,
+    Copies,
+    CopyChoice,
+    RewrittenCopy,
+    refusal_of_left,
+    remark_on_files,
+    warning_of_copies,
+)
 from memctl.jobs.engine import JobContext, JobResult
 from memctl.jobs.knowledge import content_hash
 from memctl.jobs.tally import JobTally
@@ -22,7 +32,6 @@ from memctl.storage.redaction import LEAST_BYTES, MARKER, finder, forms_of
 from memctl.storage.secrets import Detector
 from memctl.storage.spool import overwrite_spool
 from memctl.storage.sqlite.agents import require_agent, require_ids
-from memctl.storage.sqlite.copies_of import copies_beside
 from memctl.storage.sqlite.database import Connection, transaction
 from memctl.storage.sqlite.erased_rows import PENDING
 from memctl.storage.sqlite.erasing import blank_runs, runs_with
@@ -47,8 +56,8 @@ from memctl.storage.sqlite.redacting import (
 from memctl.storage.sqlite.state import delete_state, read_state, write_state
 from memctl.storage.sqlite.tombstones import salt_of
 from memctl.storage.text import from_bytes, to_bytes
-from memctl.storage.times import to_text
-from memctl.storage.tombstones import Name, hash_secret
+from memctl.storage.times import to_text, to_unix
+from memctl.storage.tombstones import SALT_BYTES, Name, Tombstone, hash_name, hash_secret
 
 USE_ERASE = "use `memctl erase` to remove the whole memory; nothing was changed"
 
@@ -69,7 +78,7 @@ class RedactResult(JobResult):
     redaction: Redaction
     overwritten: Overwritten | None = None
     fingerprints: Sequence[str] = ()  # of the texts, salted
-    copies: Sequence[str]  # backups that may have the text
+    copies: Sequence[RewrittenCopy] = ()
 
     @property
     def counts(self) -> dict[str, object]:
@@ -82,25 +91,13 @@ class RedactResult(JobResult):
 
     @property
     def remark(self) -> str | None:
-        """How the files were overwritten."""
-        done = self.overwritten
-        if done is None:
-            return None
-        rewrote = (
-            ""
-            if done.vacuum_ms is None
-            else "rewrote the whole file, for which other programs waited"
-            f" {done.vacuum_ms:,.0f} ms; "
-        )
-        return f"{rewrote}searched {done.bytes_checked:,} bytes of {len(done.files)} files"
+        """How the files were overwritten, and which copies were rewritten."""
+        return remark_on_files(self.overwritten, self.copies)
 
     @property
     def warning(self) -> str | None:
-        """The copies of the database."""
-        if not self.copies:
-            return None
-        more = f" and {len(self.copies) - 1} more" if len(self.copies) > 1 else ""
-        return f"backups may contain the text: {self.copies[0]}{more}"
+        """The copies of the database that were not chosen."""
+        return warning_of_copies(self.copies)
 
 
 class _Work(NamedTuple):
@@ -123,10 +120,12 @@ def redact(
     *,
     text: str | None = None,
     detector: Detector | None = None,
+    chosen: CopyChoice = NO_COPIES,
 ) -> RedactResult:
     """Replace a text, or what a detector finds, in memories.
 
-    `files` stay open until the connection is closed. Raises NotFoundError if there is no such
+    `files` stay open until the connection is closed. The chosen copies of the database are
+    rewritten. Raises NotFoundError if there is no such
     memory, or it does not contain the text; RefusedError if the memory is held, or its name
     contains the text; UsageError for a text that cannot be redacted.
     """
@@ -152,9 +151,9 @@ def redact(
             else "nothing in the memory looks like a secret",
             "see `memctl check --secrets`, or search without a part of it; nothing was changed",
         )
-    copies = [copy.path for copy in copies_beside(db, run.request.database, now=run.now)]
+    copies = Copies(run, chosen)
     if run.batches is None:
-        return _result(preview, target.agent, copies=copies)
+        return _result(preview, target.agent, copies=copies.rewrite(planned=_planned(works, run)))
     delete_securely(db)
     with transaction(db):
         write_state(db, PENDING, {"since": to_text(run.now)})
@@ -183,10 +182,27 @@ def redact(
     return _result(
         redaction,
         target.agent,
-        copies=copies,
+        copies=copies.rewrite(),
         overwritten=done,
         fingerprints=sorted(hash_secret(salt, text).hex() for text in texts.texts),
     )
+
+
+def _planned(works: Collection[_Work], run: JobContext) -> list[Tombstone]:
+    """Return the tombstones that the redaction would add."""
+    salt = os.urandom(SALT_BYTES)
+    return [
+        Tombstone(
+            "redacted",
+            to_unix(run.now),
+            salt,
+            hash_name(salt, work.name),
+            secret_hash=hash_secret(salt, text),
+            secret_bytes=len(text),
+        )
+        for work in works
+        for text in {*work.texts, *work.known}
+    ]
 
 
 def _blank(db: Connection, redaction: Redaction, runs: str) -> None:
@@ -258,7 +274,7 @@ def _result(
     redaction: Redaction,
     agent: str,
     *,
-    copies: Sequence[str],
+    copies: Sequence[RewrittenCopy],
     overwritten: Overwritten | None = None,
     fingerprints: Sequence[str] = (),
 ) -> RedactResult:
@@ -267,7 +283,7 @@ def _result(
     tally.agents[agent] = tally.count
     return RedactResult(
         tally=tally,
-        refusal=None if overwritten is None else _refusal(overwritten),
+        refusal=(_refusal(overwritten) if overwritten else None) or refusal_of_left(copies),
         redaction=redaction,
         overwritten=overwritten,
         fingerprints=fingerprints,
