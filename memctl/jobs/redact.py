@@ -6,6 +6,7 @@ command: what it has replaced by then is known by its tombstone.
 """
 
 import json
+import os
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,15 @@ from functools import partial
 from typing import NamedTuple
 
 from memctl.errors import NotFoundError, RefusedError, UsageError
+from memctl.jobs.copies import (
+    NO_COPIES,
+    Copies,
+    CopyChoice,
+    RewrittenCopy,
+    refusal_of_left,
+    remark_on_copies,
+    warning_of_copies,
+)
 from memctl.jobs.engine import JobContext, JobResult
 from memctl.jobs.knowledge import content_hash
 from memctl.jobs.tally import JobTally
@@ -22,7 +32,6 @@ from memctl.storage.redaction import LEAST_BYTES, MARKER, finder, forms_of
 from memctl.storage.secrets import Detector
 from memctl.storage.spool import overwrite_spool
 from memctl.storage.sqlite.agents import require_agent, require_ids
-from memctl.storage.sqlite.copies_of import copies_beside
 from memctl.storage.sqlite.database import Connection, transaction
 from memctl.storage.sqlite.erasing import blank_runs, runs_with
 from memctl.storage.sqlite.erasure import PENDING
@@ -39,16 +48,16 @@ from memctl.storage.sqlite.redactable import (
 )
 from memctl.storage.sqlite.redacting import (
     Redaction,
-    add_redaction_tombstones,
     preview_redaction,
     record_redaction,
     redact_memory,
+    redaction_tombstones,
 )
 from memctl.storage.sqlite.state import delete_state, read_state, write_state
-from memctl.storage.sqlite.tombstones import salt_of
-from memctl.storage.text import from_bytes, to_bytes
+from memctl.storage.sqlite.tombstones import add_tombstones, salt_of
+from memctl.storage.text import to_bytes
 from memctl.storage.times import to_text
-from memctl.storage.tombstones import Name, hash_secret
+from memctl.storage.tombstones import SALT_BYTES, Name, hash_secret
 
 USE_ERASE = "use `memctl erase` to remove the whole memory; nothing was changed"
 
@@ -69,7 +78,7 @@ class RedactResult(JobResult):
     redaction: Redaction
     overwritten: Overwritten | None = None
     fingerprints: Sequence[str] = ()  # of the texts, salted
-    copies: Sequence[str]  # backups that may have the text
+    copies: Sequence[RewrittenCopy] = ()
 
     @property
     def counts(self) -> dict[str, object]:
@@ -82,25 +91,22 @@ class RedactResult(JobResult):
 
     @property
     def remark(self) -> str | None:
-        """How the files were overwritten."""
-        done = self.overwritten
-        if done is None:
-            return None
-        rewrote = (
-            ""
-            if done.vacuum_ms is None
-            else "rewrote the whole file, for which other programs waited"
-            f" {done.vacuum_ms:,.0f} ms; "
-        )
-        return f"{rewrote}searched {done.bytes_checked:,} bytes of {len(done.files)} files"
+        """How the files were overwritten, and which copies were rewritten."""
+        done, remarks = self.overwritten, []
+        if done and done.vacuum_ms is not None:
+            remarks.append(
+                f"rewrote the whole file, for which other programs waited {done.vacuum_ms:,.0f} ms"
+            )
+        if done:
+            remarks.append(f"searched {done.bytes_checked:,} bytes of {len(done.files)} files")
+        if of_copies := remark_on_copies(self.copies):
+            remarks.append(f"{'rewrote' if done else 'would rewrite'} {of_copies}")
+        return "; ".join(remarks) or None
 
     @property
     def warning(self) -> str | None:
-        """The copies of the database."""
-        if not self.copies:
-            return None
-        more = f" and {len(self.copies) - 1} more" if len(self.copies) > 1 else ""
-        return f"backups may contain the text: {self.copies[0]}{more}"
+        """The copies that were not rewritten."""
+        return warning_of_copies(self.copies)
 
 
 class _Work(NamedTuple):
@@ -123,22 +129,25 @@ def redact(
     *,
     text: str | None = None,
     detector: Detector | None = None,
+    chosen: CopyChoice = NO_COPIES,
 ) -> RedactResult:
     """Replace a text, or what a detector finds, in memories.
 
-    `files` stay open until the connection is closed. Raises NotFoundError if there is no such
-    memory, or it does not contain the text; RefusedError if the memory is held, or its name
-    contains the text; UsageError for a text that cannot be redacted.
+    `files` stay open until the connection is closed. The chosen copies of the database are
+    rewritten. Raises NotFoundError if there is no such memory, or it does not contain the text;
+    RefusedError if the memory is held, or its name contains the text; UsageError for a text that
+    cannot be redacted.
     """
     db = run.store.sqlite
+    copies = Copies(run, chosen)
     works = [_work(db, name, text, detector) for name in _names(db, target)]
     rows = RowsByName(db, [work.name for work in works])
     for work in works:
         require_no_hold(db, rows.found[work.name], now=run.now)
         if work.columns(db):
             raise RefusedError(
-                f"the name or another column of a memory of '{target.agent}' contains the text,"
-                " which can only be redacted in a value and in metadata",
+                "the name or another column of a memory contains the text, which can only be"
+                " redacted in a value and in metadata",
                 USE_ERASE,
             )
     preview = Redaction()
@@ -152,9 +161,14 @@ def redact(
             else "nothing in the memory looks like a secret",
             "see `memctl check --secrets`, or search without a part of it; nothing was changed",
         )
-    copies = [copy.path for copy in copies_beside(db, run.request.database, now=run.now)]
     if run.batches is None:
-        return _result(preview, target.agent, copies=copies)
+        salt = os.urandom(SALT_BYTES)
+        marks = [
+            mark
+            for work in works
+            for mark in redaction_tombstones(salt, work.name, work.texts, now=run.now)
+        ]
+        return _result(preview, target.agent, copies=copies.rewrite(redactions=marks))
     delete_securely(db)
     with transaction(db):
         write_state(db, PENDING, {"since": to_text(run.now)})
@@ -162,8 +176,25 @@ def redact(
     for work in works:
         run.batches.apply_at_once(partial(_redact, run, work, rows, redaction))
     texts = Fragments(redaction.texts.union(*(work.known for work in works)))
-    spool = run.request.watch.spool
     run.batches.apply(runs_with(db, texts), partial(_blank, db, redaction), doing="redacting")
+    done = _overwrite(run, files, texts, was_pending=was_pending)
+    salt = salt_of(db)
+    return _result(
+        redaction,
+        target.agent,
+        copies=copies.rewrite(),
+        overwritten=done,
+        fingerprints=sorted(hash_secret(salt, text).hex() for text in texts.texts),
+    )
+
+
+def _overwrite(
+    run: JobContext, files: RawFiles, texts: Fragments, *, was_pending: bool
+) -> Overwritten:
+    """Overwrite what is left of the texts in the files; what an interrupted run has left, too."""
+    db, spool = run.store.sqlite, run.request.watch.spool
+    if run.batches is None:
+        raise AssertionError("a preview overwrites nothing")
     if spool is not None:
         overwrite_spool(spool, texts)
     done = overwrite(
@@ -179,14 +210,7 @@ def redact(
     if done.is_clean:
         with transaction(db):
             delete_state(db, PENDING)
-    salt = salt_of(db)
-    return _result(
-        redaction,
-        target.agent,
-        copies=copies,
-        overwritten=done,
-        fingerprints=sorted(hash_secret(salt, text).hex() for text in texts.texts),
-    )
+    return done
 
 
 def _blank(db: Connection, redaction: Redaction, runs: str) -> None:
@@ -225,8 +249,8 @@ def _work(db: Connection, name: Name, text: str | None, detector: Detector | Non
     found = [secret for texts in texts_of_memory(db, name) for secret in detector.find(texts)]
     if any(secret.found_in == "key" for secret in found):
         raise RefusedError(
-            f"the key of a memory of '{from_bytes(to_bytes(str(name.agent_id)))}' looks like it"
-            " contains a secret, which can only be redacted in a value and in metadata",
+            "the key of a memory looks like it contains a secret, which can only be redacted in a"
+            " value and in metadata",
             USE_ERASE,
         )
     contents: set[bytes] = set()
@@ -250,7 +274,8 @@ def _redact(run: JobContext, work: _Work, rows: RowsByName, done: Redaction) -> 
         db, work.name, rows, finder(work.texts), content_hash=content_hash, now=run.now
     )
     record_redaction(db, changed, now=run.now, run_id=run.run_id)
-    add_redaction_tombstones(db, work.name, {*work.known, *redaction.texts}, now=run.now)
+    texts = {*work.known, *redaction.texts}
+    add_tombstones(db, redaction_tombstones(salt_of(db), work.name, texts, now=run.now))
     done.add(redaction)
 
 
@@ -258,7 +283,7 @@ def _result(
     redaction: Redaction,
     agent: str,
     *,
-    copies: Sequence[str],
+    copies: Sequence[RewrittenCopy],
     overwritten: Overwritten | None = None,
     fingerprints: Sequence[str] = (),
 ) -> RedactResult:
@@ -267,7 +292,7 @@ def _result(
     tally.agents[agent] = tally.count
     return RedactResult(
         tally=tally,
-        refusal=None if overwritten is None else _refusal(overwritten),
+        refusal=(_refusal(overwritten) if overwritten else None) or refusal_of_left(copies),
         redaction=redaction,
         overwritten=overwritten,
         fingerprints=fingerprints,

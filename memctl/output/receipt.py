@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from memctl.jobs.copies import RewrittenCopy
 from memctl.jobs.engine import JobReport
 from memctl.jobs.erase import EraseResult
 from memctl.output.terminal import json_key
@@ -11,12 +12,9 @@ from memctl.storage.times import to_text
 
 
 def receipt_document(
-    report: JobReport[EraseResult], *, database: str, backups: Sequence[str], listing: bool
+    report: JobReport[EraseResult], *, database: str, listing: bool
 ) -> dict[str, object]:
-    """Return the receipt as JSON; that of a preview also lists the memories, on request.
-
-    `backups` are the backups that may still have what was erased.
-    """
+    """Return the receipt as JSON; that of a preview also lists the memories, on request."""
     result = report.result
     if result is None:
         raise AssertionError("an erasure is not paused")
@@ -31,7 +29,7 @@ def receipt_document(
         "fingerprints": sorted(removal.fingerprints),
         "erased_rows": _sorted(removal.places),
         "kept_rows": _sorted(removal.kept),
-        "remaining_backups": list(backups),
+        "copies": copies_document(result.copies),
         "overwriting": None,
         "duration_ms": report.duration_ms,
         "longest_lock_ms": report.longest_lock_ms,
@@ -62,6 +60,21 @@ def overwriting_document(done: Overwritten) -> dict[str, object]:
         "remains": _sorted(done.remains),
         "same_text": {json_key(table): count for table, count in sorted(done.rows.items())},
     }
+
+
+def copies_document(copies: Sequence[RewrittenCopy]) -> list[dict[str, object]]:
+    """Return what became of the copies of the database."""
+    return [
+        {
+            "path": encodable(copy.path),
+            "action": copy.action,
+            "reason": copy.reason,
+            "removed_memories": copy.removed.memories,
+            "removed_rows": copy.removed.rows.total(),
+            "redacted_rows": copy.removed.redacted.total(),
+        }
+        for copy in copies
+    ]
 
 
 def _sorted(counts: Mapping[str, int]) -> dict[str, int]:

@@ -2,9 +2,8 @@
 
 from memctl.jobs.engine import JobReport
 from memctl.jobs.redact import RedactResult
-from memctl.output.receipt import overwriting_document
+from memctl.output.receipt import copies_document, overwriting_document
 from memctl.output.results import job_document
-from memctl.storage.text import encodable
 
 
 def redaction_document(report: JobReport[RedactResult], *, database: str) -> dict[str, object]:
@@ -18,6 +17,6 @@ def redaction_document(report: JobReport[RedactResult], *, database: str) -> dic
         "database": database,
         "changed_rows": dict(sorted(result.redaction.places.items())),
         "fingerprints": list(result.fingerprints),
-        "remaining_backups": [encodable(copy) for copy in result.copies],
+        "copies": copies_document(result.copies),
         "overwriting": None if done is None else overwriting_document(done),
     }

@@ -91,7 +91,7 @@ class RestoredDocument(Document):
 
     database: str
     restored_from: str
-    erased_memories: int
-    erased_rows: int
+    removed_memories: int
+    removed_rows: int
     redacted_rows: int
     backup: str

@@ -1,8 +1,7 @@
 """The receipt of `redact`, which does not contain the text."""
 
-from memctl.output.contract.erasure import Overwriting
+from memctl.output.contract.erasure import CopyRecord, Overwriting
 from memctl.output.contract.jobs import JobCounts
-from memctl.output.contract.records import StoredText
 
 
 class RedactCounts(JobCounts):
@@ -14,5 +13,5 @@ class RedactCounts(JobCounts):
     database: str
     changed_rows: dict[str, int]
     fingerprints: list[str]
-    remaining_backups: list[StoredText]
+    copies: list[CopyRecord]
     overwriting: Overwriting | None

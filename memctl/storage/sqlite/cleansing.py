@@ -67,7 +67,6 @@ class ErasedText(NamedTuple):
 
     forms: frozenset[bytes]
     agent: str | None  # None: of all agents
-    keep_knowledge: bool
 
 
 @dataclass
@@ -99,10 +98,11 @@ def preview_cleansing(
     tombstones: Sequence[Tombstone],
     *,
     text: ErasedText | None = None,
+    keep_knowledge: bool = False,
     now: datetime,
 ) -> Cleansed:
     """Return what `cleanse` would remove; reads only."""
-    found = _Found(copy, Tombstones(tombstones), text, now=now)
+    found = _Found(copy, Tombstones(tombstones), text, keep_knowledge=keep_knowledge, now=now)
     removal = preview_rows(copy, found.rows)
     removal.count(KNOWLEDGE, len(found.entries.deleted))
     for trace in found.traces.found:
@@ -121,6 +121,7 @@ def cleanse(
     tombstones: Sequence[Tombstone],
     *,
     text: ErasedText | None = None,
+    keep_knowledge: bool = False,
     content_hash: ContentHash,
     now: datetime,
 ) -> Cleansed:
@@ -129,7 +130,7 @@ def cleanse(
     Raises RefusedError if a hold contains the text.
     """
     delete_securely(copy)
-    found = _Found(copy, Tombstones(tombstones), text, now=now)
+    found = _Found(copy, Tombstones(tombstones), text, keep_knowledge=keep_knowledge, now=now)
     with transaction(copy):
         own = read_tombstones(copy)
         removal = Removal()
@@ -157,6 +158,7 @@ class _Found:
         recognized: Tombstones,
         text: ErasedText | None,
         *,
+        keep_knowledge: bool,
         now: datetime,
     ) -> None:
         self.recognized = recognized
@@ -167,8 +169,7 @@ class _Found:
             names |= search.names()
         self.names = sorted(names, key=repr)
         self.rows = RowsByName(copy, self.names)
-        keep = text is not None and text.keep_knowledge
-        self.entries = decide_on_entries(copy, self.rows.found, keep=keep)
+        self.entries = decide_on_entries(copy, self.rows.found, keep=keep_knowledge)
         self.traces = Traces()
         if text:
             types = types_gone(copy, self.rows.found)
@@ -185,13 +186,15 @@ def cleanse_into(
     tombstones: Sequence[Tombstone],
     *,
     text: ErasedText | None = None,
+    keep_knowledge: bool = False,
     content_hash: ContentHash,
     now: datetime,
     progress: Progress = NO_PROGRESS,
 ) -> Cleansed:
     """Fill a draft with a copy of a closed database file, without what was erased, and check it.
 
-    Raises OSError, RefusedError as `cleanse` does, and MemctlError if the draft is damaged or another file has replaced it.
+    Raises the errors of `cleanse`, OSError, and MemctlError if the draft is damaged or another file
+    has replaced it.
     """
     progress.phase("copying")
     with file.open("rb") as source, os.fdopen(draft.descriptor, "wb", closefd=False) as target:
@@ -201,7 +204,14 @@ def cleanse_into(
     with open_database(draft.path) as copy:
         draft.require_opened()
         copy.execute("PRAGMA journal_mode = MEMORY")  # a killed process leaves no journal
-        cleansed = cleanse(copy, tombstones, text=text, content_hash=content_hash, now=now)
+        cleansed = cleanse(
+            copy,
+            tombstones,
+            text=text,
+            keep_knowledge=keep_knowledge,
+            content_hash=content_hash,
+            now=now,
+        )
     progress.phase("checking the copy")
     with opened_backup(draft.path) as sound:
         require_sound(sound, "the copy of the backup")

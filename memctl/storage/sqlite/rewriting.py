@@ -38,6 +38,7 @@ class Erased(NamedTuple):
     tombstones: Sequence[Tombstone]  # of the database; those that the copy has are done
     again: Sequence[Tombstone] = ()  # of this erasure, also if the copy has them
     text: ErasedText | None = None
+    keep_knowledge: bool = False
 
     def due(self, copy: Connection) -> list[Tombstone]:
         """Return the tombstones to apply to a copy."""
@@ -121,6 +122,7 @@ def rewrite_copy(
             file,
             due,
             text=erased.text,
+            keep_knowledge=erased.keep_knowledge,
             content_hash=content_hash,
             now=now,
             progress=progress,
@@ -148,7 +150,9 @@ def _preview(file: Path, erased: Erased, *, now: datetime) -> RewrittenCopy:
     if due is None:
         return RewrittenCopy(str(file), "unchanged")
     with opened_backup(file) as copy:
-        removed = preview_cleansing(copy, due, text=erased.text, now=now)
+        removed = preview_cleansing(
+            copy, due, text=erased.text, keep_knowledge=erased.keep_knowledge, now=now
+        )
     return RewrittenCopy(str(file), "rewritten", removed=removed)
 
 
