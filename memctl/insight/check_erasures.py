@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 from memctl.insight.findings import Finding
 from memctl.storage.sqlite.database import Connection
-from memctl.storage.sqlite.erased_rows import find_erased_values
-from memctl.storage.sqlite.erasure import PENDING
+from memctl.storage.sqlite.erased_rows import PENDING, find_erased_values
 from memctl.storage.sqlite.state import read_state
 
 

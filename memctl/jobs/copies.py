@@ -103,7 +103,8 @@ def refusal_of_left(copies: Collection[RewrittenCopy]) -> RefusedError | None:
     return RefusedError(
         f"{counted(len(left), 'backup')} may still have what was removed, because"
         f" {Path(left[0].path).name} was left: {left[0].reason}",
-        "delete them, or remove the cause and run `memctl erase --continue --backups`",
+        "remove the cause, name it with --backup if it is of this database, or delete it; then run"
+        " `memctl erase --continue --backups`",
     )
 
 

@@ -7,7 +7,6 @@ cannot write. An erasure that was interrupted after the first step is finished b
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from memctl.errors import NotFoundError, RefusedError
 from memctl.jobs.copies import (
@@ -21,10 +20,7 @@ from memctl.jobs.copies import (
 )
 from memctl.jobs.engine import JobContext, JobResult
 from memctl.jobs.tally import JobTally
-from memctl.storage.erasure import ErasureFilter, Overwritten, Removal
-
-if TYPE_CHECKING:  # importing the protocols would slow down every start
-    from memctl.storage.store import Erasure
+from memctl.storage.erasure import Erasure, ErasureFilter, Overwritten, Removal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +80,9 @@ def erase(
     try:
         erasure = run.store.erasure(which, now=run.now)
     except NotFoundError as error:
-        if not chosen or (which and which.text is None):
+        if not chosen or which:
             raise
-        missing = error  # perhaps a copy has it
+        missing = error  # perhaps a copy still has what was erased before
     else:
         removal, overwritten = _erase(run, erasure)
     done = copies.rewrite(which, removal)
@@ -102,7 +98,7 @@ def erase(
     )
 
 
-def _erase(run: JobContext, erasure: "Erasure") -> tuple[Removal, Overwritten | None]:
+def _erase(run: JobContext, erasure: Erasure) -> tuple[Removal, Overwritten | None]:
     """Remove memories from the database and overwrite what is left of them."""
     if run.batches is None:
         return erasure.preview(), None
@@ -113,12 +109,19 @@ def _erase(run: JobContext, erasure: "Erasure") -> tuple[Removal, Overwritten | 
         run.batches,
         spool=run.request.watch.spool,
         wait=run.request.lock_wait,
+        force=run.request.force,
     )
     return removal, overwritten
 
 
 def _refusal(done: Overwritten) -> RefusedError | None:
     """Return why the erasure is not finished."""
+    if done.would_stall:
+        return RefusedError(
+            "the memories were erased, but the file may still contain parts of them; to write a"
+            " file of this size anew would keep another program from writing for seconds",
+            "run `memctl erase --continue` when it does not write, or with --force",
+        )
     if not done.log_truncated:
         return RefusedError(
             "the memories were erased, but a reader keeps the write-ahead log from being emptied",

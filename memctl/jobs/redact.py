@@ -33,8 +33,8 @@ from memctl.storage.secrets import Detector
 from memctl.storage.spool import overwrite_spool
 from memctl.storage.sqlite.agents import require_agent, require_ids
 from memctl.storage.sqlite.database import Connection, transaction
+from memctl.storage.sqlite.erased_rows import PENDING
 from memctl.storage.sqlite.erasing import blank_runs, runs_with
-from memctl.storage.sqlite.erasure import PENDING
 from memctl.storage.sqlite.named_rows import RowsByName
 from memctl.storage.sqlite.overwriting import delete_securely, overwrite
 from memctl.storage.sqlite.raw_files import RawFiles

@@ -46,6 +46,21 @@ def receipt_document(
     return document
 
 
+def copies_document(copies: Sequence[RewrittenCopy]) -> list[dict[str, object]]:
+    """Return what became of the copies of the database."""
+    return [
+        {
+            "path": encodable(copy.path),
+            "action": copy.action,
+            "reason": copy.reason,
+            "removed_memories": copy.removed.memories,
+            "removed_rows": copy.removed.rows.total(),
+            "redacted_rows": copy.removed.redacted.total(),
+        }
+        for copy in copies
+    ]
+
+
 def overwriting_document(done: Overwritten) -> dict[str, object]:
     """Return how the remains in the files were overwritten."""
     return {
@@ -60,21 +75,6 @@ def overwriting_document(done: Overwritten) -> dict[str, object]:
         "remains": _sorted(done.remains),
         "same_text": {json_key(table): count for table, count in sorted(done.rows.items())},
     }
-
-
-def copies_document(copies: Sequence[RewrittenCopy]) -> list[dict[str, object]]:
-    """Return what became of the copies of the database."""
-    return [
-        {
-            "path": encodable(copy.path),
-            "action": copy.action,
-            "reason": copy.reason,
-            "removed_memories": copy.removed.memories,
-            "removed_rows": copy.removed.rows.total(),
-            "redacted_rows": copy.removed.redacted.total(),
-        }
-        for copy in copies
-    ]
 
 
 def _sorted(counts: Mapping[str, int]) -> dict[str, int]:

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
+from memctl.storage.batches import Batches
 from memctl.storage.fragments import Fragments
 from memctl.storage.tombstones import Name
 
@@ -69,6 +71,7 @@ class Overwritten:
     log_truncated: bool = False
     vacuum_ms: float | None = None  # how long other writers waited for it. None: it was not needed
     longest_lock_ms: float = 0.0  # of the other steps
+    would_stall: bool = False  # VACUUM is needed, but would take long while another program writes
     before: Counter[str] = field(default_factory=Counter)  # remains before VACUUM, by file
     files: list[Path] = field(default_factory=list)
     bytes_checked: int = 0
@@ -78,4 +81,30 @@ class Overwritten:
     @property
     def is_clean(self) -> bool:
         """Whether nothing is left but what other rows contain."""
-        return self.log_truncated and not self.remains
+        return self.log_truncated and not self.remains and not self.would_stall
+
+
+class Erasure(Protocol):
+    """Memories to be erased, with all that is said about them."""
+
+    def preview(self) -> Removal:
+        """Return what would be removed; reads only."""
+
+    def remove(self, batches: Batches, *, run_id: int | None) -> Removal:
+        """Remove the rows, and note that their remains must be overwritten."""
+
+    def overwrite(
+        self,
+        database: Path,
+        removal: Removal,
+        batches: Batches,
+        *,
+        spool: Path | None,
+        wait: float,
+        force: bool,
+    ) -> Overwritten:
+        """Overwrite the remains in the files, and search these for what was removed.
+
+        Readers of the write-ahead log have `wait` seconds to end. `force` rewrites a large file
+        although another program writes.
+        """

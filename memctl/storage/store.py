@@ -16,7 +16,9 @@ from sqlite3 import Connection
 from typing import Any, Literal, NamedTuple, Protocol
 
 from memctl.errors import RefusedError
-from memctl.storage.erasure import ErasureFilter, Overwritten, Removal
+from memctl.storage.batches import Batches as Batches
+from memctl.storage.batches import BatchRows, FoundRows
+from memctl.storage.erasure import Erasure, ErasureFilter
 from memctl.storage.figures import DayKey, Figures, Key, Period, Snapshot, SnapshotPeriod
 from memctl.storage.holds import Holds
 from memctl.storage.knowledge import (
@@ -30,10 +32,6 @@ from memctl.storage.knowledge import (
 from memctl.storage.policies import PolicyValues, PromotionValues, RetentionValues
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.rows import AffectedMemory, ArchiveFilter, JobHistory, Loss, Pause, RunEnd
-
-# How an engine identifies rows, such as by the rowids of SQLite; only the engine reads them.
-FoundRows = Sequence[Any]
-BatchRows = Any
 
 
 class Change(Protocol):
@@ -54,32 +52,6 @@ class Change(Protocol):
         Must be called in a transaction, which is to be rolled back on an error. Raises SchemaError
         if something of another program interferes.
         """
-
-
-class Batches(Protocol):
-    """Applies changes in short transactions, between which other programs can write."""
-
-    longest_lock_ms: float
-
-    def apply(
-        self,
-        rows: FoundRows,
-        change: Callable[[BatchRows], object],
-        *,
-        doing: str,
-        at_once: bool = False,
-    ) -> int:
-        """Call `change` with one batch of rows after the other, or with all of them at once.
-
-        `doing` names the change as a phase of the run. Each call is in a transaction of its own.
-        Returns how many rows were not reached in time. An exception, including one that a signal
-        raises, rolls back the interrupted batch and ends the work. Raises SchemaError if another
-        program changes the schema between two batches, or has added or removed a column of
-        agent_memory.
-        """
-
-    def apply_at_once(self, change: Callable[[], object]) -> None:
-        """Call `change` in one transaction."""
 
 
 class ImportedMemories(NamedTuple):
@@ -143,24 +115,6 @@ class OldMemories(Protocol):
 
     def removal(self, *, guarded: bool, now: datetime, run_id: int | None) -> Change:
         """Return what deletes the others; if `guarded`, not of agents with great losses."""
-
-
-class Erasure(Protocol):
-    """Memories to be erased, with all that is said about them."""
-
-    def preview(self) -> Removal:
-        """Return what would be removed; reads only."""
-
-    def remove(self, batches: Batches, *, run_id: int | None) -> Removal:
-        """Remove the rows, and note that their remains must be overwritten."""
-
-    def overwrite(
-        self, database: Path, removal: Removal, batches: Batches, *, spool: Path | None, wait: float
-    ) -> Overwritten:
-        """Overwrite the remains in the files, and search these for what was removed.
-
-        `wait` is how many seconds readers of the write-ahead log have to end.
-        """
 
 
 class Candidates(Protocol):

@@ -16,6 +16,7 @@ from memctl.storage.fragments import Fragments
 from memctl.storage.spool import overwrite_spool
 from memctl.storage.sqlite import overwriting
 from memctl.storage.sqlite.database import MemoryTable, transaction
+from memctl.storage.sqlite.erased_rows import PENDING
 from memctl.storage.sqlite.erasing import (
     blank_runs,
     in_messages,
@@ -38,8 +39,6 @@ from memctl.storage.tombstones import Name
 if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.store import Batches
 
-PENDING = "erase_pending"
-
 
 class SqliteErasure:
     """Memories to be erased; see `storage.store.Erasure`."""
@@ -53,8 +52,7 @@ class SqliteErasure:
         self._was_pending = read_state(db, PENDING) is not None
         self._forms = forms_of(which.text) if which and which.text is not None else set()
         search = TextSearch(db, self._forms, which.agent if which else None)
-        names = search.names() if self._forms else _names(db, which) if which else set()
-        self._names = sorted(names, key=repr)
+        self._names = sorted(search.names() if self._forms else self._named(which), key=repr)
         self._rows = RowsByName(db, self._names)
         keep = which is not None and which.keep_knowledge
         self._entries = decide_on_entries(db, self._rows.found, keep=keep)
@@ -63,13 +61,17 @@ class SqliteErasure:
             types = types_gone(db, self._rows.found)
             self._traces = search.traces(self._rows, self._entries, types, now)
         self._require_not_held()
-        if not (self._names or self._traces.found or self._was_pending):
-            raise NotFoundError(
-                "nothing of memctl contains the text; case matters"
-                if self._forms
-                else "no erasure was interrupted",
-                "nothing was erased",
-            )
+
+    def _named(self, which: ErasureFilter | None) -> set[Name]:
+        """Return the names that were specified; none if they may have been erased before a kill."""
+        try:
+            if which is None:
+                raise NotFoundError("no erasure was interrupted", "nothing was changed")
+            return _names(self._db, which)
+        except NotFoundError:
+            if not self._was_pending:
+                raise
+            return set()
 
     def preview(self) -> Removal:
         removal = preview_rows(self._db, self._rows)
@@ -118,6 +120,7 @@ class SqliteErasure:
         *,
         spool: Path | None,
         wait: float,
+        force: bool,
     ) -> Overwritten:
         if spool is not None:
             removal.count("spool", overwrite_spool(spool, self._in_messages(removal)))
@@ -129,6 +132,7 @@ class SqliteErasure:
             batches,
             always_vacuum=self._was_pending,
             wait=wait,
+            force=force,
             more_files=[] if spool is None else [spool],
         )
         if done.is_clean:
@@ -192,7 +196,7 @@ def _names(db: Connection, which: ErasureFilter) -> set[Name]:
         name = Name(which.agent or "", which.type or "", which.key or "")
         rows = RowsByName(db, [name]).found[name]
         if not (rows.versions or rows.events or _is_linked(db, name)):
-            raise _not_found("type and key")
+            raise _not_found("this type and key")
         return {name}
     found: set[Name] = set()
     for memory_id in which.ids:

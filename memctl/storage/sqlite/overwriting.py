@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from memctl.storage.erasure import Overwritten
 from memctl.storage.fragments import Fragment, Fragments
-from memctl.storage.sqlite.database import table_exists, transaction
+from memctl.storage.sqlite.database import data_version, table_exists, transaction
 from memctl.storage.sqlite.raw_files import RawFiles, files_of
 from memctl.storage.sqlite.row_portions import rows_in_portions
+from memctl.storage.sqlite.vacuum import vacuum
 
 if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.store import Batches
@@ -27,6 +28,9 @@ FILLER = "memctl_overwriting"
 PAGES_AT_ONCE = 8  # in one row of zeros
 CHECKPOINT_WAIT_MS = 20  # other writers wait as long
 RETRY_SECONDS = 0.05
+
+LARGE_FILE_BYTES = 200_000_000  # VACUUM takes about 13 ms per megabyte; the service waits for 5 s
+WRITER_SECONDS = 0.5  # in which a program that is at work writes
 
 
 def delete_securely(db: Connection) -> None:
@@ -43,14 +47,17 @@ def overwrite(
     *,
     always_vacuum: bool,
     wait: float,
+    force: bool = False,
     more_files: Iterable[Path] = (),
 ) -> Overwritten:
     """Overwrite what is left of texts, and search the files of the database for them.
 
     `always_vacuum` is for remains of texts that are no longer known. `wait` is how many seconds the
-    readers of the write-ahead log have to end. `more_files` are searched as well.
+    readers of the write-ahead log have to end. `force` runs VACUUM on a large file although another
+    program writes. `more_files` are searched as well.
     """
     done = Overwritten()
+    version = data_version(db)
     searched = [*files_of(database), *more_files]
     done.log_truncated = truncate_log(db, done, wait=wait)
     if not always_vacuum:
@@ -59,10 +66,24 @@ def overwrite(
         _search(db, searched, texts, files, done)
         done.before.update(done.remains)
     if always_vacuum or done.remains:
-        done.vacuum_ms = vacuum(db)
+        done.would_stall = not force and _would_stall(db, database, version)
+    if (always_vacuum or done.remains) and not done.would_stall:
+        db.execute(f"DROP TABLE IF EXISTS {FILLER}")
+        done.vacuum_ms = vacuum(db).stall_ms
         done.log_truncated = truncate_log(db, done, wait=wait)
         _search(db, searched, texts, files, done)
     return done
+
+
+def _would_stall(db: Connection, database: Path, version: int) -> bool:
+    """Return whether VACUUM would stop another program, which writes, for long.
+
+    It has written if the database is no longer of that version.
+    """
+    if database.stat().st_size < LARGE_FILE_BYTES:
+        return False
+    time.sleep(WRITER_SECONDS)
+    return data_version(db) != version
 
 
 def truncate_log(db: Connection, done: Overwritten, *, wait: float) -> bool:
@@ -126,17 +147,6 @@ def fill_free_pages(db: Connection, batches: "Batches") -> int:
 
 def _free_pages(db: Connection) -> int:
     return int(db.execute("PRAGMA freelist_count").fetchone()[0])
-
-
-def vacuum(db: Connection) -> float:
-    """Write the whole file anew, and return for how many milliseconds other writers waited.
-
-    Rows keep their numbers in tables with an index; in others, they keep their order.
-    """
-    begun = time.monotonic()
-    db.execute(f"DROP TABLE IF EXISTS {FILLER}")
-    db.execute("VACUUM")
-    return (time.monotonic() - begun) * 1000
 
 
 def _search(

@@ -20,7 +20,7 @@ from memctl.storage.sqlite.sqlite_errors import translate_errors
 
 if TYPE_CHECKING:
     from memctl.storage import policies, store
-    from memctl.storage.erasure import ErasureFilter
+    from memctl.storage.erasure import Erasure, ErasureFilter
     from memctl.storage.holds import Holds
     from memctl.storage.rows import ArchiveFilter, JobHistory, Pause, Reason, RunEnd
     from memctl.storage.sqlite.changes import Batch
@@ -144,7 +144,7 @@ class SqliteStore:
 
         return SqliteOldMemories(self._db, policy, last, agent=agent, now=now)
 
-    def erasure(self, which: "ErasureFilter | None", *, now: datetime) -> "store.Erasure":
+    def erasure(self, which: "ErasureFilter | None", *, now: datetime) -> "Erasure":
         from memctl.storage.sqlite.erasure import SqliteErasure
         from memctl.storage.sqlite.raw_files import RawFiles
 
