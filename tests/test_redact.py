@@ -346,12 +346,39 @@ def test_the_receipt_names_what_was_done_and_a_fingerprint(
     assert receipt.stat().st_mode & 0o777 == 0o600
 
 
-def test_backups_that_may_contain_the_text_are_named(everywhere: Memctl) -> None:
+def test_backups_that_may_contain_the_text_are_counted(everywhere: Memctl) -> None:
     everywhere.ok("backup")
 
     answer = everywhere.ok(*REDACT)
 
     assert "1 backup may still have it" in answer.err
+    assert len(files_with(TOKEN, everywhere.database.parent)) == 1
+
+
+def test_backups_are_rewritten_on_request(everywhere: Memctl) -> None:
+    everywhere.ok("backup")
+    preview = everywhere.ok(*REDACT, "--backups", "--dry-run", "--json")
+
+    answer = everywhere.ok(*REDACT, "--backups", "--json")
+
+    assert answer.json["copies"] == preview.json["copies"]
+    assert [copy["action"] for copy in answer.json["copies"]] == ["rewritten"]
+    assert files_with(TOKEN, everywhere.database.parent) == []
+    (copy,) = (Path(copy["path"]) for copy in answer.json["copies"])
+    everywhere.ok("backup", "--verify", str(copy))
+
+
+def test_a_restored_backup_is_redacted(db: sqlite3.Connection, everywhere: Memctl) -> None:
+    copy = everywhere.database.with_name("copy.db")
+    everywhere.ok("backup", "-o", str(copy))
+    everywhere.ok(*REDACT)
+    db.close()
+
+    everywhere("backup", "--restore", str(copy))
+
+    with closing(connect(everywhere.database)) as restored:
+        assert TOKEN not in "\n".join(restored.iterdump())
+        assert ("new", f"use {GONE}") in rows(restored, "agent_memory", "id, value")
 
 
 def test_a_terminal_is_asked(everywhere: Memctl, db: sqlite3.Connection) -> None:

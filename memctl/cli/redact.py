@@ -18,6 +18,7 @@ from memctl.cli.options import (
 )
 from memctl.cli.session import job_request, shown_progress
 from memctl.errors import MemctlError, RefusedError, UsageError
+from memctl.jobs.copies import CopyChoice
 from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.output.redact import redaction_document
 from memctl.output.results import job_sentence, show_outcome
@@ -53,11 +54,11 @@ def redact(
             help="Replace what looks like a key or token; requires agent-memctl[secrets].",
         ),
     ] = False,
+    backups: BackupsOption = False,
+    backup: BackupOption = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="Confirm that the text is removed for good.")
     ] = False,
-    backups: BackupsOption = False,
-    backup: BackupOption = None,
     receipt: Annotated[
         Path | None,
         typer.Option(metavar="FILE", parser=output_path, help="Write a receipt as JSON."),
@@ -69,7 +70,6 @@ def redact(
     base that came from them, and does not come back with an import or a backup. This cannot be
     undone.
     """
-    from memctl.jobs.copies import CopyChoice
     from memctl.jobs.redact import RedactionTarget
     from memctl.jobs.redact import redact as redact_memories
     from memctl.storage.secrets import require_detector
@@ -79,14 +79,14 @@ def redact(
         raise UsageError("specify either --match or --secrets", "--match - reads stdin")
     text = _standard_input() if match == "-" else match
     detector = require_detector() if secrets else None
-    copies = CopyChoice(backups, backup or [])
+    chosen = CopyChoice(backups, backup or [])
     target = RedactionTarget(agent, ids or (), type_, key)
     if receipt is not None:
         require_place(receipt, database=call.settings.database)
     with RawFiles() as files:
 
         def work(run: JobContext) -> "RedactResult":
-            return redact_memories(run, files, target, text=text, detector=detector, chosen=copies)
+            return redact_memories(run, files, target, text=text, detector=detector, chosen=chosen)
 
         with shown_progress(call, "redact") as progress:
             preview = perform("redact", work, _preview(call, change, progress), by_hand=True)

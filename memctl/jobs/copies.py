@@ -54,13 +54,13 @@ class Copies:
         self,
         which: ErasureFilter | None = None,
         removal: Removal | None = None,
-        planned: Sequence[Tombstone] = (),
+        redactions: Sequence[Tombstone] = (),
     ) -> list[RewrittenCopy]:
         """Rewrite the chosen copies, or in a dry run, only tell what would become of them.
 
         What the present run has removed is removed from copies that have its tombstones, too. If
-        a text was erased, everything in the copies that contains it is. `planned` are tombstones
-        that a redaction would add.
+        a text was erased, everything in the copies that contains it is. `redactions` are those that
+        a dry run would add.
         """
         run = self._run
         text = None
@@ -69,7 +69,7 @@ class Copies:
         known = read_tombstones(run.store.sqlite)
         erased = Erased(
             known,
-            self._of_this_run(removal, known) if removal else planned,
+            self._of_this_run(removal, known) if removal else redactions,
             text,
             keep_knowledge=which is not None and which.keep_knowledge,
         )

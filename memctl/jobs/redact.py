@@ -48,16 +48,16 @@ from memctl.storage.sqlite.redactable import (
 )
 from memctl.storage.sqlite.redacting import (
     Redaction,
-    add_redaction_tombstones,
     preview_redaction,
     record_redaction,
     redact_memory,
+    redaction_tombstones,
 )
 from memctl.storage.sqlite.state import delete_state, read_state, write_state
-from memctl.storage.sqlite.tombstones import salt_of
-from memctl.storage.text import from_bytes, to_bytes
-from memctl.storage.times import to_text, to_unix
-from memctl.storage.tombstones import SALT_BYTES, Name, Tombstone, hash_name, hash_secret
+from memctl.storage.sqlite.tombstones import add_tombstones, salt_of
+from memctl.storage.text import to_bytes
+from memctl.storage.times import to_text
+from memctl.storage.tombstones import SALT_BYTES, Name, hash_secret
 
 USE_ERASE = "use `memctl erase` to remove the whole memory; nothing was changed"
 
@@ -96,7 +96,7 @@ class RedactResult(JobResult):
 
     @property
     def warning(self) -> str | None:
-        """The copies of the database that were not chosen."""
+        """The copies that were not rewritten."""
         return warning_of_copies(self.copies)
 
 
@@ -125,19 +125,20 @@ def redact(
     """Replace a text, or what a detector finds, in memories.
 
     `files` stay open until the connection is closed. The chosen copies of the database are
-    rewritten. Raises NotFoundError if there is no such
-    memory, or it does not contain the text; RefusedError if the memory is held, or its name
-    contains the text; UsageError for a text that cannot be redacted.
+    rewritten. Raises NotFoundError if there is no such memory, or it does not contain the text;
+    RefusedError if the memory is held, or its name contains the text; UsageError for a text that
+    cannot be redacted.
     """
     db = run.store.sqlite
+    copies = Copies(run, chosen)
     works = [_work(db, name, text, detector) for name in _names(db, target)]
     rows = RowsByName(db, [work.name for work in works])
     for work in works:
         require_no_hold(db, rows.found[work.name], now=run.now)
         if work.columns(db):
             raise RefusedError(
-                f"the name or another column of a memory of '{target.agent}' contains the text,"
-                " which can only be redacted in a value and in metadata",
+                "the name or another column of a memory contains the text, which can only be"
+                " redacted in a value and in metadata",
                 USE_ERASE,
             )
     preview = Redaction()
@@ -151,9 +152,14 @@ def redact(
             else "nothing in the memory looks like a secret",
             "see `memctl check --secrets`, or search without a part of it; nothing was changed",
         )
-    copies = Copies(run, chosen)
     if run.batches is None:
-        return _result(preview, target.agent, copies=copies.rewrite(planned=_planned(works, run)))
+        salt = os.urandom(SALT_BYTES)
+        marks = [
+            mark
+            for work in works
+            for mark in redaction_tombstones(salt, work.name, work.texts, now=run.now)
+        ]
+        return _result(preview, target.agent, copies=copies.rewrite(redactions=marks))
     delete_securely(db)
     with transaction(db):
         write_state(db, PENDING, {"since": to_text(run.now)})
@@ -161,8 +167,25 @@ def redact(
     for work in works:
         run.batches.apply_at_once(partial(_redact, run, work, rows, redaction))
     texts = Fragments(redaction.texts.union(*(work.known for work in works)))
-    spool = run.request.watch.spool
     run.batches.apply(runs_with(db, texts), partial(_blank, db, redaction), doing="redacting")
+    done = _overwrite(run, files, texts, was_pending=was_pending)
+    salt = salt_of(db)
+    return _result(
+        redaction,
+        target.agent,
+        copies=copies.rewrite(),
+        overwritten=done,
+        fingerprints=sorted(hash_secret(salt, text).hex() for text in texts.texts),
+    )
+
+
+def _overwrite(
+    run: JobContext, files: RawFiles, texts: Fragments, *, was_pending: bool
+) -> Overwritten:
+    """Overwrite what is left of the texts in the files; what an interrupted run has left, too."""
+    db, spool = run.store.sqlite, run.request.watch.spool
+    if run.batches is None:
+        raise AssertionError("a preview overwrites nothing")
     if spool is not None:
         overwrite_spool(spool, texts)
     done = overwrite(
@@ -178,31 +201,7 @@ def redact(
     if done.is_clean:
         with transaction(db):
             delete_state(db, PENDING)
-    salt = salt_of(db)
-    return _result(
-        redaction,
-        target.agent,
-        copies=copies.rewrite(),
-        overwritten=done,
-        fingerprints=sorted(hash_secret(salt, text).hex() for text in texts.texts),
-    )
-
-
-def _planned(works: Collection[_Work], run: JobContext) -> list[Tombstone]:
-    """Return the tombstones that the redaction would add."""
-    salt = os.urandom(SALT_BYTES)
-    return [
-        Tombstone(
-            "redacted",
-            to_unix(run.now),
-            salt,
-            hash_name(salt, work.name),
-            secret_hash=hash_secret(salt, text),
-            secret_bytes=len(text),
-        )
-        for work in works
-        for text in {*work.texts, *work.known}
-    ]
+    return done
 
 
 def _blank(db: Connection, redaction: Redaction, runs: str) -> None:
@@ -241,8 +240,8 @@ def _work(db: Connection, name: Name, text: str | None, detector: Detector | Non
     found = [secret for texts in texts_of_memory(db, name) for secret in detector.find(texts)]
     if any(secret.found_in == "key" for secret in found):
         raise RefusedError(
-            f"the key of a memory of '{from_bytes(to_bytes(str(name.agent_id)))}' looks like it"
-            " contains a secret, which can only be redacted in a value and in metadata",
+            "the key of a memory looks like it contains a secret, which can only be redacted in a"
+            " value and in metadata",
             USE_ERASE,
         )
     contents: set[bytes] = set()
@@ -266,7 +265,8 @@ def _redact(run: JobContext, work: _Work, rows: RowsByName, done: Redaction) -> 
         db, work.name, rows, finder(work.texts), content_hash=content_hash, now=run.now
     )
     record_redaction(db, changed, now=run.now, run_id=run.run_id)
-    add_redaction_tombstones(db, work.name, {*work.known, *redaction.texts}, now=run.now)
+    texts = {*work.known, *redaction.texts}
+    add_tombstones(db, redaction_tombstones(salt_of(db), work.name, texts, now=run.now))
     done.add(redaction)
 
 

@@ -26,7 +26,6 @@ from memctl.storage.sqlite.events import record_events
 from memctl.storage.sqlite.knowledge_of_memories import TABLE as KNOWLEDGE
 from memctl.storage.sqlite.knowledge_of_memories import entries_of
 from memctl.storage.sqlite.named_rows import NAME, NamedRows, RowsByName, name_of, of_name
-from memctl.storage.sqlite.tombstones import add_tombstones, salt_of
 from memctl.storage.sqlite.triggers import foreign_triggers
 from memctl.storage.text import from_bytes, stored_bytes
 from memctl.storage.times import to_sqlite_text, to_unix
@@ -132,26 +131,21 @@ def record_redaction(
         )
 
 
-def add_redaction_tombstones(
-    db: Connection, name: Name, texts: Iterable[bytes], *, now: datetime
-) -> None:
-    """Keep texts from coming back in a memory of this name; called in a transaction."""
-    salt = salt_of(db)
-    hashed = hash_name(salt, name)
-    add_tombstones(
-        db,
-        [
-            Tombstone(
-                "redacted",
-                to_unix(now),
-                salt,
-                hashed,
-                secret_hash=hash_secret(salt, text),
-                secret_bytes=len(text),
-            )
-            for text in sorted(texts)
-        ],
-    )
+def redaction_tombstones(
+    salt: bytes, name: Name, texts: Iterable[bytes], *, now: datetime
+) -> list[Tombstone]:
+    """Return what keeps texts from coming back in a memory of this name."""
+    return [
+        Tombstone(
+            "redacted",
+            to_unix(now),
+            salt,
+            hash_name(salt, name),
+            secret_hash=hash_secret(salt, text),
+            secret_bytes=len(text),
+        )
+        for text in sorted(texts)
+    ]
 
 
 def redact_memories(
