@@ -25,13 +25,13 @@ SENTENCES = {
         "would promote {promoted:memory}, merge {merged} into existing entries, "
         "supersede {superseded:entry}",
     ),
-    "hold": (
-        "added {added:hold}, changed {changed}, {unchanged} unchanged",
-        "would add {added:hold}, change {changed}, leave {unchanged} unchanged",
-    ),
     "erase": (
         "erased {erased:memory}, {rows:row} in all",
         "would erase {erased:memory}, {rows:row} in all",
+    ),
+    "hold": (
+        "added {added:hold}, changed {changed}, {unchanged} unchanged",
+        "would add {added:hold}, change {changed}, leave {unchanged} unchanged",
     ),
     "import": (
         "imported {imported:memory} ({active} active, {archived} archived); "

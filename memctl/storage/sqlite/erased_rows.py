@@ -21,6 +21,10 @@ PENDING = "erase_pending"  # in memory_state, until the files are overwritten
 DROPPED = "CREATE TEMP TABLE IF NOT EXISTS incoming_erased (section TEXT, tombstones INTEGER)"
 
 
+# The column with the time of a row that has no value.
+WRITTEN = {"incoming_promotions": "promoted_at", "incoming_holds": "held_at"}
+
+
 class ErasedValue(NamedTuple):
     """Values that were erased and that a program has written anew: their number, and the first."""
 
@@ -38,14 +42,20 @@ def drop_erased(db: Connection) -> None:
     if not tombstones:
         return
     for rowid in list(_erased(db, tombstones, "incoming")):
-        (is_archived,) = db.execute(
-            "DELETE FROM temp.incoming WHERE rowid = ? RETURNING archived_reason IS NOT NULL",
+        is_archived, memory_id = db.execute(
+            "DELETE FROM temp.incoming WHERE rowid = ?"
+            " RETURNING archived_reason IS NOT NULL, CAST(id AS BLOB)",
             (rowid,),
         ).fetchone()
         _note(db, (ARCHIVED if is_archived else ACTIVE).name, known)
+        db.execute(
+            "DELETE FROM temp.incoming_holds WHERE memory_id = CAST(? AS TEXT)", (memory_id,)
+        )
     for rowid in list(_erased(db, tombstones, "incoming_promotions")):
         db.execute("DELETE FROM temp.incoming_promotions WHERE rowid = ?", (rowid,))
         _note(db, PROMOTIONS.name, known)
+    for rowid in list(_erased(db, tombstones, "incoming_holds", "key IS NOT NULL")):
+        db.execute("DELETE FROM temp.incoming_holds WHERE rowid = ?", (rowid,))
 
 
 def _note(db: Connection, section: str, tombstones: int) -> None:
@@ -108,13 +118,13 @@ def _erased(
     parameters: Mapping[str, Any] | None = None,
 ) -> Iterator[int]:
     """Yield the numbers of the rows that were erased."""
-    written = "promoted_at" if table == "incoming_promotions" else "created_at"
+    written = WRITTEN.get(table, "created_at")
     query = f"SELECT rowid, {unix_seconds(written)}, {NAME} FROM {table} WHERE {condition}"
     for rowid, written_at, *columns in db.execute(query, parameters or {}).fetchall():
         name = name_of(columns)
         if not tombstones.is_known(name):
             continue
-        value = None if table == "incoming_promotions" else _value(db, table, rowid)
+        value = None if table in WRITTEN else _value(db, table, rowid)
         if tombstones.is_erased(name, value, written_at=written_at):
             yield rowid
 

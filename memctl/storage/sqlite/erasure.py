@@ -26,10 +26,11 @@ from memctl.storage.sqlite.erasing import (
     types_gone,
 )
 from memctl.storage.sqlite.erasing_text import TextSearch, Traces, forms_of
-from memctl.storage.sqlite.holds import held_parameter, is_held
+from memctl.storage.sqlite.features import renew_triggers
+from memctl.storage.sqlite.holds import held_parameter, in_force, is_held
 from memctl.storage.sqlite.knowledge_of_memories import TABLE as KNOWLEDGE
 from memctl.storage.sqlite.knowledge_of_memories import decide_on_entries, delete_entries
-from memctl.storage.sqlite.named_rows import NAME, RowsByName, name_of, of_name
+from memctl.storage.sqlite.named_rows import NAME, RowsByName, Version, name_of, of_name
 from memctl.storage.sqlite.raw_files import RawFiles
 from memctl.storage.sqlite.state import delete_state, read_state, write_state
 from memctl.storage.text import to_bytes
@@ -109,6 +110,8 @@ class SqliteErasure:
         batches.apply(range(len(self._names)), remove_memories, doing=doing)
         batches.apply(range(len(self._traces.found)), remove_traces, doing=doing)
         batches.apply(self._runs(removal), blank, doing=doing)
+        if removal.places["memory_holds"]:
+            batches.apply_at_once(lambda: renew_triggers(self._db))
         batches.apply_at_once(lambda: self._record(removal, run_id))
         return self._completed(removal)
 
@@ -166,23 +169,29 @@ class SqliteErasure:
         )
 
     def _require_not_held(self) -> None:
-        """Raise RefusedError if a version of a memory is held."""
-        held = 0
-        for rows in self._rows.found.values():
-            held += any(
-                self._db.execute(
-                    f"SELECT 1 FROM {version.table}"
-                    f" WHERE rowid = :rowid AND {is_held(version.table)}",
-                    {"rowid": version.rowid, **held_parameter(self._now)},
-                ).fetchone()
-                for version in rows.versions
-            )
+        """Raise RefusedError if a version of a memory, or its name, is held."""
+        held = sum(
+            any(self._is_held(version) for version in rows.versions) or self._is_name_held(name)
+            for name, rows in self._rows.found.items()
+        )
         if held:
             raise RefusedError(
                 f"{counted(held, 'memory')} of {len(self._names):,} to erase "
                 f"{'is' if held == 1 else 'are'} held",
                 "see `memctl holds`, and release them first; nothing was erased",
             )
+
+    def _is_held(self, version: Version) -> bool:
+        query = f"SELECT 1 FROM {version.table} WHERE rowid = :row AND {is_held(version.table)}"
+        parameters = {"row": version.rowid, **held_parameter(self._now)}
+        return self._db.execute(query, parameters).fetchone() is not None
+
+    def _is_name_held(self, name: Name) -> bool:
+        """Return whether a hold is on the name, perhaps without a memory."""
+        condition, parameters = of_name(name)
+        query = f"SELECT 1 FROM memory_holds WHERE {condition} AND {in_force(row='memory_holds')}"
+        found = self._db.execute(query, {**parameters, **held_parameter(self._now)})
+        return found.fetchone() is not None
 
 
 def _names(db: Connection, which: ErasureFilter) -> set[Name]:

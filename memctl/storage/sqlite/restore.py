@@ -75,12 +75,12 @@ class SqliteArchivedMemories:
     def __init__(self, db: Connection, which: ArchiveFilter, *, now: datetime) -> None:
         self._db = db
         self._condition, self._parameters = archive_condition(which)
-        self._parameters |= held_parameter(now)
         erased = erased_in_archive(db, self._condition, self._parameters)
         self.erased = len(erased)
         if erased:
             self._condition += " AND archive_id NOT IN (SELECT value FROM json_each(:erased))"
             self._parameters["erased"] = json.dumps(erased)
+        self._parameters |= held_parameter(now)
 
     def count(self) -> int:
         return self._count(self._condition)
