@@ -24,6 +24,7 @@ from memctl.storage.sqlite.tombstones import find_tombstones
 from tests.support.database import connect, insert_memory, memory_tables, names_beside, rows
 from tests.support.kills import killed_before, one_of_each_kind
 from tests.support.program import NOW, PROGRAM, Memctl, complaint
+from tests.support.properties import examples
 from tests.support.secrets import SECRETS, TOKEN, files_with
 
 HOUR = timedelta(hours=1)
@@ -505,6 +506,93 @@ def test_a_text_that_makes_itself_again_with_the_marker_is_refused(
 
     assert answer.exit_code == 3
     assert rows(db, "agent_memory", "value") == [("]secret]secretsecret",)]
+
+
+def test_a_trigger_that_changes_what_is_written_ends_the_redaction(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    insert_memory(db, key="ci", value=TOKEN)
+    db.execute(
+        "CREATE TRIGGER theirs AFTER UPDATE OF value ON agent_memory"
+        " BEGIN UPDATE agent_memory SET value = OLD.value || '!' WHERE rowid = NEW.rowid; END"
+    )
+
+    answer = migrated(*REDACT)
+
+    assert (answer.exit_code, complaint(answer)) == (
+        12,
+        "memctl: a trigger of another program changes what is written (theirs); the interrupted"
+        " step was rolled back; change the trigger in the program that created it",
+    )
+    assert rows(db, "agent_memory", "value") == [(TOKEN,)]
+
+
+contents_of_rows = st.lists(
+    st.sampled_from([TOKEN, TOKEN[:-1], "x", '"', "\\", "\0", "é"]), max_size=5
+)
+
+
+@examples(5)
+@given(
+    stored=st.lists(
+        st.tuples(
+            st.sampled_from(["agent_memory", "archived_memories"]),
+            st.booleans(),
+            contents_of_rows.map("".join),
+            contents_of_rows.map("".join),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_every_row_of_the_memory_is_that_of_a_replacement_of_bytes(
+    stored: list[tuple[str, bool, str, str]],
+    template: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    memctl = Memctl(tmp_path_factory.mktemp("rows") / "harness.db")
+    shutil.copyfile(template, memctl.database)
+    with closing(connect(memctl.database)) as db:
+        for number, (table, is_blob, value, metadata) in enumerate(stored):
+            insert_version(db, table, number, is_blob, value, metadata)
+        expected = {table: contents_in(db, table, replaced=True) for table in VERSIONS}
+        before = {table: contents_in(db, table, replaced=False) for table in VERSIONS}
+
+        answer = memctl(*REDACT)
+
+        assert answer.exit_code == (1 if before == expected else 0)
+        assert {table: contents_in(db, table, replaced=False) for table in VERSIONS} == expected
+    assert files_with(TOKEN, memctl.database.parent) == []
+
+
+VERSIONS = ("agent_memory", "archived_memories")
+
+
+def insert_version(
+    db: sqlite3.Connection, table: str, number: int, is_blob: bool, value: str, metadata: str
+) -> None:
+    """Insert a version of the memory; of active ones, the first is kept."""
+    more = ("", "") if table == "agent_memory" else (", archived_at, archived_reason", ", 't', 'x'")
+    db.execute(
+        f"INSERT OR IGNORE INTO {table} (id, agent_id, type, key, value, metadata{more[0]})"
+        f" VALUES (?, 'build_agent', 'learning', 'ci', ?, ?{more[1]})",
+        (f"m{number}", value.encode() if is_blob else value, metadata),
+    )
+
+
+def contents_in(db: sqlite3.Connection, table: str, *, replaced: bool) -> list[tuple[Any, ...]]:
+    """Return type and bytes of all columns; with the token replaced by the marker if `replaced`."""
+    names = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+    exact = ", ".join(f"typeof({name}), CAST({name} AS BLOB)" for name in names)
+    return [
+        tuple(
+            value.replace(TOKEN.encode(), MARKER)
+            if replaced and isinstance(value, bytes)
+            else value
+            for value in row
+        )
+        for row in db.execute(f"SELECT {exact} FROM {table} ORDER BY rowid")
+    ]
 
 
 texts = st.text(st.sampled_from('ab"\\/\né'), min_size=4, max_size=8)

@@ -206,12 +206,12 @@ EXAMPLES = {
             "memctl erase build_agent --type learning --key toolchain --dry-run --list",
         ),
         Example(
-            "Erase everything that contains a leaked text, and write a receipt",
-            "memctl erase --all-agents --match toolchain --receipt receipt.json --yes",
-        ),
-        Example(
             "Erase a memory from the database and from its backups",
             "memctl erase build_agent --type learning --key toolchain --backups --yes",
+        ),
+        Example(
+            "Erase everything that contains a leaked text, and write a receipt",
+            "memctl erase --all-agents --match toolchain --receipt receipt.json --yes",
         ),
     ),
     "pause": (Example("Pause all jobs for two hours", "memctl pause --reason deploying --for 2h"),),

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from memctl.errors import NotFoundError, RefusedError, UsageError
 from memctl.jobs.copies import (
@@ -47,10 +47,14 @@ from memctl.storage.sqlite.redactable import (
     was_redacted,
 )
 from memctl.storage.sqlite.redacting import (
+    ChangedRows,
     Redaction,
+    old_places,
     preview_redaction,
+    promotion_hashes,
     record_redaction,
     redact_memory,
+    redact_places,
     redaction_tombstones,
 )
 from memctl.storage.sqlite.state import delete_state, read_state, write_state
@@ -58,6 +62,9 @@ from memctl.storage.sqlite.tombstones import add_tombstones, salt_of
 from memctl.storage.text import to_bytes
 from memctl.storage.times import to_text
 from memctl.storage.tombstones import SALT_BYTES, Name, hash_secret
+
+if TYPE_CHECKING:  # importing the protocols would slow down every start
+    from memctl.storage.store import Batches
 
 USE_ERASE = "use `memctl erase` to remove the whole memory; nothing was changed"
 
@@ -141,11 +148,13 @@ def redact(
                 " redacted in a value and in metadata",
                 USE_ERASE,
             )
-    preview = Redaction()
-    for work in works:
-        preview.add(preview_redaction(db, work.name, finder(work.texts)))
+    previews = [preview_redaction(db, work.name, finder(work.texts)) for work in works]
     was_pending = read_state(db, PENDING) is not None
-    if not (preview.places or was_pending or any(work.was_redacted for work in works)):
+    if not (
+        any(found.places for found in previews)
+        or was_pending
+        or any(work.was_redacted for work in works)
+    ):
         raise NotFoundError(
             "the memory does not contain the text"
             if text is not None
@@ -159,22 +168,24 @@ def redact(
             for work in works
             for mark in redaction_tombstones(salt, work.name, work.texts, now=run.now)
         ]
-        return _result(preview, target.agent, copies=copies.rewrite(redactions=marks))
+        return _result(previews, target.agent, copies=copies.rewrite(redactions=marks))
     delete_securely(db)
-    with transaction(db):
-        write_state(db, PENDING, {"since": to_text(run.now)})
-    redaction = Redaction()
-    for work in works:
-        run.batches.apply_at_once(partial(_redact, run, work, rows, redaction))
-    texts = Fragments(redaction.texts.union(*(work.known for work in works)))
-    run.batches.apply(runs_with(db, texts), partial(_blank, db, redaction), doing="redacting")
-    done = _overwrite(run, files, texts, was_pending=was_pending)
+    run.batches.apply_at_once(partial(_begin, run, works, previews))
+    done = [_redact(run, run.batches, work, rows) for work in works]
+    texts = Fragments(
+        {text for redaction in done for text in redaction.texts}.union(
+            *(work.known for work in works)
+        )
+    )
+    blanked = Redaction()
+    run.batches.apply(runs_with(db, texts), partial(_blank, db, blanked), doing="redacting")
+    overwritten = _overwrite(run, files, texts, was_pending=was_pending)
     salt = salt_of(db)
     return _result(
-        redaction,
+        [*done, blanked],
         target.agent,
         copies=copies.rewrite(),
-        overwritten=done,
+        overwritten=overwritten,
         fingerprints=sorted(hash_secret(salt, text).hex() for text in texts.texts),
     )
 
@@ -258,26 +269,51 @@ def _forms_of_secret(content: bytes) -> set[bytes]:
     return {form for form in forms if len(form) >= LEAST_BYTES and form not in MARKER}
 
 
-def _redact(run: JobContext, work: _Work, rows: RowsByName, done: Redaction) -> None:
-    """Redact one memory, in a transaction."""
+def _begin(run: JobContext, works: Sequence[_Work], previews: Sequence[Redaction]) -> None:
+    """Add the tombstones, and the mark of an unfinished redaction, in a transaction."""
     db = run.store.sqlite
-    redaction, changed = redact_memory(
-        db, work.name, rows, finder(work.texts), content_hash=content_hash, now=run.now
-    )
-    record_redaction(db, changed, now=run.now, run_id=run.run_id)
-    texts = {*work.known, *redaction.texts}
-    add_tombstones(db, redaction_tombstones(salt_of(db), work.name, texts, now=run.now))
-    done.add(redaction)
+    write_state(db, PENDING, {"since": to_text(run.now)})
+    salt = salt_of(db)
+    for work, found in zip(works, previews, strict=True):
+        texts = {*work.known, *found.texts}
+        add_tombstones(db, redaction_tombstones(salt, work.name, texts, now=run.now))
+
+
+def _redact(run: JobContext, batches: "Batches", work: _Work, rows: RowsByName) -> Redaction:
+    """Redact one memory: what no other program changes in batches, then the rest at once."""
+    db, name, find = run.store.sqlite, work.name, finder(work.texts)
+    done = Redaction()
+    old = old_places(db, name, rows.found[name])
+    hashes = promotion_hashes(db, name, rows.found[name], find, content_hash)
+
+    def note(result: tuple[Redaction, ChangedRows]) -> None:
+        redaction, changed = result
+        record_redaction(db, changed, now=run.now, run_id=run.run_id)
+        done.add(redaction)
+
+    def redact_old(numbers: str) -> None:
+        places = [old[number] for number in json.loads(numbers)]
+        note(redact_places(db, places, find, now=run.now))
+
+    def redact_rest() -> None:
+        note(redact_memory(db, name, rows, find, hashes=hashes, now=run.now, done=set(old)))
+
+    batches.apply(range(len(old)), redact_old, doing="redacting")
+    batches.apply_at_once(redact_rest)
+    return done
 
 
 def _result(
-    redaction: Redaction,
+    redactions: Sequence[Redaction],
     agent: str,
     *,
     copies: Sequence[RewrittenCopy],
     overwritten: Overwritten | None = None,
     fingerprints: Sequence[str] = (),
 ) -> RedactResult:
+    redaction = Redaction()
+    for one in redactions:
+        redaction.add(one)
     tally = JobTally()
     tally.count = redaction.memories
     tally.agents[agent] = tally.count

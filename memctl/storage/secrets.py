@@ -70,10 +70,13 @@ class _Kingfisher:
     def find(self, texts: Texts) -> list[FoundSecret]:
         # Without the first line, a key that begins with a byte order mark would be recoded.
         content = b"\n%b: %b\n%b" % texts
+        spans = self._spans(content)
+        if not spans:
+            return []
         return [
             FoundSecret(span.kind, name, content[max(start, span.start) : min(end, span.end)])
             for name, (start, end) in _places(texts).items()
-            for span in self._spans(content)
+            for span in spans
             if span.start < end and span.end > start
         ]
 

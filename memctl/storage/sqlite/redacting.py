@@ -67,20 +67,48 @@ class Redaction:
         self.texts |= other.texts
 
 
-class _Row(NamedTuple):
-    """The new contents of columns of a row."""
+class Place(NamedTuple):
+    """Columns of a row that may contain a text."""
 
     table: str
     number: str  # the column that identifies the row
-    row: Any
-    columns: Mapping[str, tuple[str, bytes]]  # the type and bytes of each that changes
+    row: int
+    columns: tuple[str, ...]
+
+
+# The rows that were changed, by the table of memories.
+ChangedRows = Mapping[MemoryTable, Sequence[int]]
 
 
 def preview_redaction(db: Connection, name: Name, find: Find) -> Redaction:
     """Return what `redact_memory` would replace now; only reads."""
     rows = RowsByName(db, [name]).found[name]
-    redaction, _ = _changes(db, name, rows, entries_of(db, {name: rows}), find)
+    redaction, _ = _changes(db, _places(db, name, rows, entries_of(db, {name: rows})), find)
     return redaction
+
+
+def old_places(db: Connection, name: Name, rows: NamedRows) -> list[Place]:
+    """Return the places, of which there may be many, that no other program changes; only reads."""
+    found = _places(db, name, rows, ())
+    return [place for place in found if place.table in ("archived_memories", "memory_events")]
+
+
+def redact_places(
+    db: Connection, places: Iterable[Place], find: Find, *, now: datetime
+) -> tuple[Redaction, ChangedRows]:
+    """Replace texts in some rows; called in a transaction.
+
+    Raises RefusedError if a text cannot be replaced, and SchemaError if a foreign trigger
+    interferes.
+    """
+    redaction, changes = _changes(db, places, find)
+    with own_deletes(db) if table_exists(db, "memory_state") else nullcontext():
+        for place, columns in changes:
+            _write(db, place, columns, now)
+    return redaction, {
+        table: [place.row for place, _ in changes if place.table == table]
+        for table in MEMORY_TABLES
+    }
 
 
 def redact_memory(
@@ -89,37 +117,30 @@ def redact_memory(
     rows: RowsByName,
     find: Find,
     *,
-    content_hash: ContentHash,
+    hashes: Mapping[str, str],
     now: datetime,
-) -> tuple[Redaction, Mapping[MemoryTable, Sequence[int]]]:
-    """Replace texts in all versions of a memory; called in a transaction.
+    done: Collection[Place] = frozenset(),
+) -> tuple[Redaction, ChangedRows]:
+    """Replace texts in all versions of a memory except what is done; called in a transaction.
 
-    `rows` is what was found before the transaction. Returns what was replaced, and the numbers of
-    the changed memories. Raises RefusedError if a text cannot be replaced, and SchemaError if a
-    foreign trigger interferes.
+    `rows` is what was found before the transaction, and `hashes` those of `promotion_hashes`.
+    Returns what was replaced, and the numbers of the changed memories. Raises the errors of
+    `redact_places`.
     """
     rows.read([name])
     of_this = rows.found[name]
-    entries = entries_of(db, {name: of_this})
-    redaction, changes = _changes(db, name, of_this, entries, find)
-    hashes = _hashes(db, name, of_this, entries, find, content_hash)
-    with own_deletes(db) if table_exists(db, "memory_state") else nullcontext():
-        for change in changes:
-            _write(db, change, now)
+    places = _places(db, name, of_this, entries_of(db, {name: of_this}))
+    result = redact_places(db, (place for place in places if place not in done), find, now=now)
     if table_exists(db, "memory_replacements"):  # what an ignored INSERT has left there
         condition, parameters = of_name(name)
         db.execute(f"DELETE FROM memory_replacements WHERE {condition}", parameters)
     _renew_link(db, name, hashes)
-    changed = {
-        table: [change.row for change in changes if change.table == table]
-        for table in MEMORY_TABLES
-    }
-    return redaction, changed
+    return result
 
 
 def record_redaction(
     db: Connection,
-    changed: Mapping[MemoryTable, Sequence[int]],
+    changed: ChangedRows,
     *,
     now: datetime,
     run_id: int | None,
@@ -161,9 +182,9 @@ def redact_memories(
         def find(content: bytes, name: Name = name) -> list[bytes]:
             return tombstones.secrets_in(name, content)
 
-        replaced, _ = redact_memory(
-            db, name, RowsByName(db, [name]), find, content_hash=content_hash, now=now
-        )
+        rows = RowsByName(db, [name])
+        hashes = promotion_hashes(db, name, rows.found[name], find, content_hash)
+        replaced, _ = redact_memory(db, name, rows, find, hashes=hashes, now=now)
         redaction.add(replaced)
     return redaction
 
@@ -181,32 +202,32 @@ def names_with_redactions(db: Connection, tombstones: Tombstones) -> list[Name]:
 
 
 def _changes(
-    db: Connection, name: Name, rows: NamedRows, entries: Iterable[bytes], find: Find
-) -> tuple[Redaction, list[_Row]]:
-    """Return what is to be replaced, and the rows to change."""
+    db: Connection, places: Iterable[Place], find: Find
+) -> tuple[Redaction, list[tuple[Place, dict[str, tuple[str, bytes]]]]]:
+    """Return what is to be replaced, and the new type and bytes of each column."""
     redaction = Redaction()
     changes = []
-    for table, number, row, columns in _places(db, name, rows, entries):
+    for place in places:
         changed = {}
-        for column, (kind, content) in read_texts(db, table, number, row, columns).items():
+        for column, (kind, content) in read_texts(db, *place).items():
             new, texts = redacted(content, find)
             if texts:
                 changed[column] = (kind, new)
                 redaction.texts.update(texts)
-                if table in MEMORY_TABLES:
+                if place.table in MEMORY_TABLES:
                     redaction.occurrences += sum(content.count(text) for text in texts)
         if changed:
-            changes.append(_Row(table, number, row, changed))
-            redaction.places[table] += 1
+            changes.append((place, changed))
+            redaction.places[place.table] += 1
     return redaction, changes
 
 
 def _places(
     db: Connection, name: Name, rows: NamedRows, entries: Iterable[bytes]
-) -> Iterator[tuple[str, str, Any, Collection[str]]]:
-    """Yield the rows that may contain a text: the table, the number and the columns."""
+) -> Iterator[Place]:
+    """Yield the rows that may contain a text."""
     for version in rows.versions:
-        yield version.table, "rowid", version.rowid, VALUES
+        yield Place(version.table, "rowid", version.rowid, VALUES)
     if table_exists(db, "memory_events"):
         numbers = json.dumps(rows.events)
         for (event_id,) in db.execute(
@@ -214,26 +235,28 @@ def _places(
             " AND event_id IN (SELECT value FROM json_each(?))",
             (numbers,),
         ).fetchall():
-            yield "memory_events", "event_id", event_id, ("detail",)
+            yield Place("memory_events", "event_id", event_id, ("detail",))
     if table_exists(db, "memory_holds"):
         condition, parameters = of_name(name, "agent_id")
         query = f"SELECT hold_id FROM memory_holds WHERE {condition} AND reason IS NOT NULL"
         for (hold_id,) in db.execute(query, parameters).fetchall():
-            yield "memory_holds", "hold_id", hold_id, ("reason",)
+            yield Place("memory_holds", "hold_id", hold_id, ("reason",))
     for entry in entries:
         found = db.execute(
             f"SELECT rowid FROM {KNOWLEDGE} WHERE id = CAST(? AS TEXT)", (entry,)
         ).fetchone()
         if found:
-            yield KNOWLEDGE, "rowid", found[0], ENTRY_TEXTS
+            yield Place(KNOWLEDGE, "rowid", found[0], ENTRY_TEXTS)
 
 
 def read_texts(
-    db: Connection, table: str, number: str, row: Any, columns: Collection[str]
+    db: Connection, table: str, number: str, row: int, columns: Collection[str]
 ) -> dict[str, tuple[str, bytes]]:
     """Return the type and the bytes of the columns of a row that have text or a BLOB."""
     selected = ", ".join(f"typeof({column}), CAST({column} AS BLOB)" for column in columns)
     found = db.execute(f"SELECT {selected} FROM {table} WHERE {number} = ?", (row,)).fetchone()
+    if found is None:  # in a preview, a client may have deleted the row
+        return {}
     return {
         column: (kind, content)
         for column, kind, content in zip(columns, found[::2], found[1::2], strict=True)
@@ -241,23 +264,25 @@ def read_texts(
     }
 
 
-def _write(db: Connection, change: _Row, now: datetime) -> None:
+def _write(
+    db: Connection, place: Place, changed: Mapping[str, tuple[str, bytes]], now: datetime
+) -> None:
     """Write the new contents of a row. Raises SchemaError if they are not there afterwards."""
-    terms = [f"{column} = {bound(column, kind)}" for column, (kind, _) in change.columns.items()]
-    parameters: dict[str, Any] = {column: new for column, (_, new) in change.columns.items()}
-    if change.table == KNOWLEDGE:
+    terms = [f"{column} = {bound(column, kind)}" for column, (kind, _) in changed.items()]
+    parameters: dict[str, Any] = {column: new for column, (_, new) in changed.items()}
+    if place.table == KNOWLEDGE:
         terms.append("updated_at = :now")
         parameters["now"] = to_sqlite_text(now)
     db.execute(
-        f"UPDATE {change.table} SET {', '.join(terms)} WHERE {change.number} = :number",
-        {**parameters, "number": change.row},
+        f"UPDATE {place.table} SET {', '.join(terms)} WHERE {place.number} = :number",
+        {**parameters, "number": place.row},
     )
-    written = read_texts(db, change.table, change.number, change.row, list(change.columns))
-    if written != change.columns:
+    if read_texts(db, *place[:3], list(changed)) != changed:
         triggers = ", ".join(foreign_triggers(db))
         raise SchemaError(
             f"a trigger of another program changes what is written ({triggers})",
-            "nothing was changed; change the trigger in the program that created it",
+            "the interrupted step was rolled back; change the trigger in the program that created"
+            " it",
         )
 
 
@@ -266,15 +291,10 @@ def bound(column: str, kind: str) -> str:
     return f":{column}" if kind == "blob" else f"CAST(:{column} AS TEXT)"
 
 
-def _hashes(
-    db: Connection,
-    name: Name,
-    rows: NamedRows,
-    entries: Iterable[bytes],
-    find: Find,
-    content_hash: ContentHash,
+def promotion_hashes(
+    db: Connection, name: Name, rows: NamedRows, find: Find, content_hash: ContentHash
 ) -> dict[str, str]:
-    """Return the new hash of promoted texts by the one that they have before the redaction."""
+    """Return the hashes of promoted texts after the redaction by those before it; only reads."""
     hashes: dict[str, str] = {}
     for version in rows.versions:
         value, metadata = stored_bytes(version.value) or b"", version.metadata
@@ -284,7 +304,7 @@ def _hashes(
         new = hash_of_texts(content_hash, name, new_value, new_metadata)
         if old is not None and new is not None:
             hashes[old] = new
-    for entry in entries:
+    for entry in entries_of(db, {name: rows}):
         found = db.execute(
             f"SELECT CAST(content AS BLOB) FROM {KNOWLEDGE} WHERE id = CAST(? AS TEXT)", (entry,)
         ).fetchone()
