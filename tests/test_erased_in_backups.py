@@ -183,6 +183,18 @@ def test_a_killed_restore_leaves_the_old_or_the_new_state_and_no_text(
     assert old.read_bytes() == kept
 
 
+def test_a_later_erasure_removes_the_draft_of_a_killed_restore(
+    planted: Memctl, path: Path, old: Path
+) -> None:
+    planted.ok("erase", "a", *NAME, "--yes")
+    left = path.with_name(f".{path.name}.restored.0123abcd")
+    shutil.copy(old, left)
+
+    planted.ok("erase", "a", "--type", "learning", "--key", "other", "--yes")
+
+    assert names_with(path) == ["old.db"]
+
+
 # Rewriting backups
 
 

@@ -5,6 +5,7 @@ A copy is rewritten without everything for which the database has a tombstone an
 
 import os
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from memctl.storage.erasure import ErasureFilter, Overwritten, Removal
 from memctl.storage.sqlite.cleansing import ErasedText
 from memctl.storage.sqlite.copies_of import CopyOfDatabase, copies_beside, named_copies
 from memctl.storage.sqlite.erasing_text import forms_of
+from memctl.storage.sqlite.files import remove_drafts
+from memctl.storage.sqlite.restore_backup import draft_of_restore
 from memctl.storage.sqlite.rewriting import Erased, rewrite_copies
 from memctl.storage.sqlite.rewriting import RewrittenCopy as RewrittenCopy
 from memctl.storage.sqlite.tombstones import read_tombstones
@@ -63,6 +66,8 @@ class Copies:
         a dry run would add.
         """
         run = self._run
+        if run.batches is not None:
+            self._remove_drafts()
         text = None
         if which and which.text is not None:
             text = ErasedText(frozenset(forms_of(which.text)), which.agent)
@@ -76,13 +81,19 @@ class Copies:
         done = rewrite_copies(
             self._chosen,
             erased,
-            database=run.request.database,
             content_hash=content_hash,
             now=run.now,
             dry_run=run.batches is None,
             progress=run.request.progress,
         )
         return [*done, *(RewrittenCopy(copy.path, "left", NOT_CHOSEN) for copy in self._others)]
+
+    def _remove_drafts(self) -> None:
+        """Remove what killed restores and rewrites have left; it may have what was erased."""
+        files = [Path(copy.path) for copy in (*self._chosen, *self._others)]
+        for file in (draft_of_restore(self._run.request.database), *files):
+            with suppress(OSError):  # that of a rewrite is reported
+                remove_drafts(file)
 
     def _of_this_run(self, removal: Removal, known: Sequence[Tombstone]) -> list[Tombstone]:
         """Return the tombstones of this run; in a dry run, those of the names."""

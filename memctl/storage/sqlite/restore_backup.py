@@ -71,8 +71,8 @@ def restore_backup(
         left_out = Cleansed()
         if missing:
             try:
-                remove_drafts(_draft_of(path))
-                draft = opened.enter_context(scratch_file(_draft_of(path), owner_of=path))
+                remove_drafts(draft_of_restore(path))
+                draft = opened.enter_context(scratch_file(draft_of_restore(path), owner_of=path))
                 left_out = cleanse_into(
                     draft, file, missing, content_hash=content_hash, now=now, progress=progress
                 )
@@ -106,7 +106,7 @@ def restore_backup(
     return RestoredBackup(before, left_out)
 
 
-def _draft_of(path: Path) -> Path:
+def draft_of_restore(path: Path) -> Path:
     """Return the path after which the draft of a restore is named."""
     path = path.resolve()
     return path.with_name(f"{path.name}.restored")

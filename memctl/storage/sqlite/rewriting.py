@@ -60,7 +60,6 @@ def rewrite_copies(
     copies: Sequence[CopyOfDatabase],
     erased: Erased,
     *,
-    database: Path,
     content_hash: ContentHash,
     now: datetime,
     dry_run: bool = False,
@@ -82,7 +81,6 @@ def rewrite_copies(
                     rewrite_copy(
                         Path(copy.path),
                         erased,
-                        database=database,
                         content_hash=content_hash,
                         now=now,
                         progress=progress,
@@ -100,7 +98,6 @@ def rewrite_copy(
     file: Path,
     erased: Erased,
     *,
-    database: Path,
     content_hash: ContentHash,
     now: datetime,
     progress: Progress = NO_PROGRESS,
@@ -113,10 +110,10 @@ def rewrite_copy(
     due = _due(file, erased)
     if due is None:
         if described:
-            _settle(file, described[1], database)
+            _settle(file, described[1])
         return RewrittenCopy(str(file), "unchanged")
     mode = stat.S_IMODE(file.stat().st_mode)
-    with whole_file(file, owner_of=database, mode=mode) as draft:
+    with whole_file(file, owner_of=file, mode=mode) as draft:
         removed = cleanse_into(
             draft,
             file,
@@ -136,11 +133,11 @@ def rewrite_copy(
             both = replace(
                 _as_it_is(file, old), next_sha256=new.sha256, next_size_bytes=new.size_bytes
             )
-            _write_manifest(file, both, database)
+            _write_manifest(file, both)
             if note != manifest_path(file) and not note.with_suffix("").exists():
                 note.unlink()  # that of the name that the backup had before
     if described:
-        _write_manifest(file, new, database)
+        _write_manifest(file, new)
     return RewrittenCopy(str(file), "rewritten", removed=removed)
 
 
@@ -166,10 +163,10 @@ def _due(file: Path, erased: Erased) -> list[Tombstone] | None:
     return due if due or erased.text else None
 
 
-def _settle(file: Path, manifest: Manifest, database: Path) -> None:
+def _settle(file: Path, manifest: Manifest) -> None:
     """Complete the manifest of a copy that was replaced before memctl was killed."""
     if manifest.next_sha256 is not None:
-        _write_manifest(file, _as_it_is(file, manifest), database)
+        _write_manifest(file, _as_it_is(file, manifest))
 
 
 def _as_it_is(file: Path, manifest: Manifest) -> Manifest:
@@ -177,6 +174,6 @@ def _as_it_is(file: Path, manifest: Manifest) -> Manifest:
     return replace(describe(file, manifest), file=file.name, next_sha256=None, next_size_bytes=None)
 
 
-def _write_manifest(file: Path, manifest: Manifest, database: Path) -> None:
-    with whole_file(manifest_path(file), owner_of=database) as draft:
+def _write_manifest(file: Path, manifest: Manifest) -> None:
+    with whole_file(manifest_path(file), owner_of=file) as draft:
         draft.write([to_document(manifest)])
