@@ -195,6 +195,24 @@ def test_a_later_erasure_removes_the_draft_of_a_killed_restore(
     assert names_with(path) == ["old.db"]
 
 
+@pytest.mark.parametrize("to", ["2", "1"])
+def test_an_old_export_is_recognized_after_a_rollback_and_a_migration(
+    planted: Memctl, path: Path, old: Path, to: str
+) -> None:
+    exported = path.parent.with_name("old.json")
+    planted.ok("export", "--all", "-o", str(exported))
+    planted.ok("erase", "a", *NAME, "--backup", str(old), "--yes")
+    planted.ok("rollback", "--to", to, "--yes")
+    planted.ok("migrate")
+
+    answer = planted("import", "--all", str(exported), "--on-conflict", "replace")
+
+    assert answer.exit_code == 3
+    assert names_with(path) == []
+    with closing(connect(path)) as db:
+        assert rows(db, "agent_memory", "key") == [("other",)]
+
+
 # Rewriting backups
 
 
@@ -264,6 +282,25 @@ def test_backups_can_be_rewritten_later(planted: Memctl, path: Path, old: Path) 
     assert answer.json["copies"] == [rewritten(old)]
     assert names_with(path) == []
     assert (again.exit_code, again.out) == (1, "")
+
+
+@pytest.mark.parametrize("words", [("erase", "--continue", "--backups"), ("backup", "--restore")])
+def test_a_copy_of_a_database_whose_erasure_was_interrupted_has_remains(
+    migrated: Memctl, service: Service, path: Path, old: Path, words: tuple[str, ...]
+) -> None:
+    service.db.execute("PRAGMA secure_delete = OFF")
+    service.remember("a", "learning", "key", f"{TEXT} {'x' * 50_000}")
+    service.forget("a", "learning", "key")
+    service.db.execute("INSERT INTO memory_state VALUES ('erase_pending', '{}')")
+    migrated.ok("backup", "-o", str(old))
+    copied = TEXT.encode() in old.read_bytes()
+    migrated.ok("erase", "--continue")
+
+    migrated.ok(*words, *([str(old)] if "--restore" in words else []))
+
+    assert copied
+    assert names_with(path) == (["old.db"] if "--restore" in words else [])
+    assert migrated("erase", "--continue").exit_code == 1
 
 
 def test_every_kind_of_copy_is_rewritten(service: Service, memctl: Memctl, path: Path) -> None:

@@ -77,7 +77,7 @@ def erase(
     else:
         removal, overwritten = _erase(run, erasure)
     done = copies.rewrite(which, removal)
-    if missing and not any(copy.removed.total or copy.action == "left" for copy in done):
+    if missing and all(copy.action == "unchanged" for copy in done):
         raise missing
     refusal = _refusal(overwritten) if overwritten else None
     return EraseResult(

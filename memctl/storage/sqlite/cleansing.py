@@ -30,6 +30,7 @@ from memctl.storage.sqlite.database import (
     table_exists,
     transaction,
 )
+from memctl.storage.sqlite.erased_rows import PENDING
 from memctl.storage.sqlite.erasing import (
     blank_runs,
     in_messages,
@@ -50,6 +51,7 @@ from memctl.storage.sqlite.redacting import (
     preview_redaction,
     redact_memories,
 )
+from memctl.storage.sqlite.state import delete_state, read_state
 from memctl.storage.sqlite.steps import statements_in
 from memctl.storage.sqlite.tombstones import (
     OBJECTS,
@@ -91,6 +93,11 @@ def missing_tombstones(copy: Connection, tombstones: Iterable[Tombstone]) -> lis
     """Return the tombstones that a copy lacks; reads only."""
     present = set(read_tombstones(copy))
     return [tombstone for tombstone in tombstones if tombstone not in present]
+
+
+def has_remains(copy: Connection) -> bool:
+    """Return whether a copy was made before an erasure had overwritten the bytes; reads only."""
+    return table_exists(copy, "memory_state") and read_state(copy, PENDING) is not None
 
 
 def preview_cleansing(
@@ -141,6 +148,8 @@ def cleanse(
         runs = runs_with(copy, found.in_messages(removal))
         removal.count("memory_runs", blank_runs(copy, runs))
         redaction = redact_memories(copy, found.recognized, content_hash=content_hash, now=now)
+        if has_remains(copy):
+            delete_state(copy, PENDING)
         _create_table(copy)
         # Those that the removal has added have another time than the erasure.
         copy.execute(f"DELETE FROM {TABLE}")

@@ -21,7 +21,7 @@ from memctl.storage.sqlite.backup import (
 )
 from memctl.storage.sqlite.backup_copy import opened_backup, require_sound
 from memctl.storage.sqlite.checks import truncate_log
-from memctl.storage.sqlite.cleansing import Cleansed, cleanse_into, missing_tombstones
+from memctl.storage.sqlite.cleansing import Cleansed, cleanse_into, has_remains, missing_tombstones
 from memctl.storage.sqlite.database import is_busy, table_exists
 from memctl.storage.sqlite.files import remove_drafts, scratch_file
 from memctl.storage.sqlite.held_in_backup import holds_to_keep
@@ -69,7 +69,7 @@ def restore_backup(
         require_utf8(backup)
         missing = missing_tombstones(backup, read_tombstones(db))
         left_out = Cleansed()
-        if missing:
+        if missing or has_remains(backup):
             try:
                 remove_drafts(draft_of_restore(path))
                 draft = opened.enter_context(scratch_file(draft_of_restore(path), owner_of=path))

@@ -21,6 +21,7 @@ from memctl.storage.sqlite.cleansing import (
     Cleansed,
     ErasedText,
     cleanse_into,
+    has_remains,
     missing_tombstones,
     preview_cleansing,
 )
@@ -160,7 +161,8 @@ def _due(file: Path, erased: Erased) -> list[Tombstone] | None:
         if not table_exists(copy, "agent_memory"):
             return None
         due = erased.due(copy)
-    return due if due or erased.text else None
+        is_due = bool(due or erased.text) or has_remains(copy)
+    return due if is_due else None
 
 
 def _settle(file: Path, manifest: Manifest) -> None:
