@@ -106,9 +106,14 @@ class Copies:
         return [tombstone for tombstone in known if tombstone.name_hash.hex() in names]
 
 
+def was_chosen(copy: RewrittenCopy) -> bool:
+    """Return whether a copy was to be rewritten."""
+    return copy.reason != NOT_CHOSEN
+
+
 def refusal_of_left(copies: Collection[RewrittenCopy]) -> RefusedError | None:
     """Return the error for chosen copies that could not be rewritten; None if all were."""
-    left = [copy for copy in copies if copy.action == "left" and copy.reason != NOT_CHOSEN]
+    left = [copy for copy in copies if copy.action == "left" and was_chosen(copy)]
     if not left:
         return None
     return RefusedError(
@@ -140,7 +145,7 @@ def remark_on_files(done: Overwritten | None, copies: Collection[RewrittenCopy])
 
 def warning_of_copies(copies: Collection[RewrittenCopy]) -> str | None:
     """Return how many copies were not chosen, and may have what was removed."""
-    others = sum(copy.reason == NOT_CHOSEN for copy in copies)
+    others = sum(not was_chosen(copy) for copy in copies)
     if not others:
         return None
     return (

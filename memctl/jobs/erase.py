@@ -17,6 +17,7 @@ from memctl.jobs.copies import (
     refusal_of_left,
     remark_on_files,
     warning_of_copies,
+    was_chosen,
 )
 from memctl.jobs.engine import JobContext, JobResult
 from memctl.jobs.tally import JobTally
@@ -77,7 +78,7 @@ def erase(
     else:
         removal, overwritten = _erase(run, erasure)
     done = copies.rewrite(which, removal)
-    if missing and all(copy.action == "unchanged" for copy in done):
+    if missing and not any(was_chosen(copy) and copy.action != "unchanged" for copy in done):
         raise missing
     refusal = _refusal(overwritten) if overwritten else None
     return EraseResult(
