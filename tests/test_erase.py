@@ -8,6 +8,7 @@ import string
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memctl.storage.spool import Failure, opened_spool, spool_path
-from memctl.storage.sqlite.database import open_database
+from memctl.storage.sqlite.database import open_database, transaction
+from memctl.storage.sqlite.erasing import remove_memories
 from memctl.storage.sqlite.erasing_text import TextSearch, forms_of
+from memctl.storage.tombstones import Name
 from tests.support.database import Row, connect, everything, insert_memory, is_sound, memory_tables
 from tests.support.kills import killed_before
 from tests.support.locks import write_lock
-from tests.support.program import Memctl, complaint
+from tests.support.program import NOW, Memctl, complaint
 from tests.support.service import Service
 from tests.support.service_at_work import service_at_work, use_memories
+from tests.support.terminal import on_a_terminal
 
 TOKEN = "ghp_f4K3t0k3nZq81xY7vRm"  # noqa: S105  it opens nothing
 AGENT = "build_agent"
@@ -253,10 +257,13 @@ def test_odd_memories_are_erased(name: str, careless: Service, migrated: Memctl)
     insert_memory(careless.db, key=key, value=value)
     insert_memory(careless.db, key="kept", value="kept")
 
+    listed = migrated.ok(*MATCHING, "--dry-run", "--list", "--json").json["listed"]
+    table = migrated.ok(*MATCHING, "--dry-run", "--list").out.splitlines()
     answer = migrated(*MATCHING, "--yes", "--json")
 
     assert (answer.exit_code, files_with(migrated, TOKEN)) == (0, [])
     assert (answer.json["erased"], answer.json["overwriting"]["same_text"]) == (1, {})
+    assert (len(listed), len(table)) == (1, 2)
 
 
 def test_text_that_is_invalid_utf_8_is_erased(careless: Service, migrated: Memctl) -> None:
@@ -309,6 +316,104 @@ def test_a_text_selects_what_contains_it_also_as_json(
         )
     }
     assert found == expected
+
+
+names = st.tuples(
+    st.sampled_from(["x", "y"]), st.sampled_from(["learning", "odd"]), st.sampled_from(["k", "l"])
+)
+
+
+@given(
+    active=st.sets(names),
+    archived=st.lists(names, max_size=8),
+    events=st.lists(names, max_size=8),
+    erased=st.sets(names, min_size=1, max_size=3),
+)
+def test_exactly_the_memories_of_the_names_are_removed(
+    active: set[tuple[str, str, str]],
+    archived: list[tuple[str, str, str]],
+    events: list[tuple[str, str, str]],
+    erased: set[tuple[str, str, str]],
+    template: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    path = tmp_path_factory.mktemp("removing") / "harness.db"
+    path.write_bytes(template.read_bytes())
+    with closing(connect(path)) as db:
+        for name in active:
+            row: Row = dict(zip(("agent_id", "type", "key"), name, strict=True))
+            insert_memory(db, **row)
+        db.executemany(
+            "INSERT INTO archived_memories"
+            " (id, agent_id, type, key, value, archived_at, archived_reason)"
+            " VALUES (hex(randomblob(8)), ?, ?, ?, 'v', 't', 'expired')",
+            archived,
+        )
+        db.executemany(
+            "INSERT INTO memory_events (at, event, agent_id, type, key, memory_id)"
+            " VALUES ('t', 'memory:pruned', ?, ?, ?, 'm')",
+            events,
+        )
+
+        with transaction(db):
+            removal = remove_memories(db, [Name(*name) for name in erased], now=NOW)
+
+        columns = "agent_id, type, key"
+        found = {
+            table: db.execute(f"SELECT {columns} FROM {table} ORDER BY rowid").fetchall()
+            for table in ("agent_memory", "archived_memories", "memory_events")
+        }
+    assert set(found["agent_memory"]) == active - erased
+    assert found["archived_memories"] == [name for name in archived if name not in erased]
+    kept = {type_ for _, type_, _ in (*found["agent_memory"], *found["archived_memories"])}
+    assert found["memory_events"] == [
+        (agent, type_ if type_ in {"learning", *kept} else None, None)
+        if (agent, type_, key) in erased
+        else (agent, type_, key)
+        for agent, type_, key in events
+    ]
+    assert removal.places["memory_events"] == sum(name in erased for name in events)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_memories_are_removed_from_databases_of_earlier_schemas(
+    step: int, careless: Service, migrated: Memctl
+) -> None:
+    careless.remember(AGENT, "learning", KEY, TOKEN)
+    careless.remember(AGENT, "learning", "another", "kept")
+    if step < 3:
+        migrated.ok("rollback", "--to", str(step), "--yes")
+
+    with closing(sqlite3.connect(migrated.database, isolation_level=None)) as db:
+        with transaction(db):
+            removal = remove_memories(db, [Name(AGENT, "learning", KEY)], now=NOW)
+        left = db.execute("SELECT key FROM agent_memory").fetchall()
+
+    assert (removal.places, left) == ({"agent_memory": 1}, [("another",)])
+
+
+@pytest.mark.parametrize(
+    "text", ["learning", "2026-11", "expired", "archived", "candidate", "from-memory", "pattern"]
+)
+def test_words_of_memctl_and_times_select_nothing(
+    text: str, careless: Service, migrated: Memctl
+) -> None:
+    plant(careless.db)
+    insert_memory(careless.db, key="k", expires_at="2026-11-01T00:00:00.000Z")
+    migrated.ok("cleanup")
+    careless.remember(AGENT, "learning", KEY, "value")
+
+    preview = migrated.ok("erase", "--all-agents", "--match", text, "--dry-run", "--json").json
+
+    assert (preview["erased"], preview["erased_rows"]) == (0, {"memory_replacements": 1})
+
+
+def test_a_number_like_a_time_is_erased(careless: Service, migrated: Memctl) -> None:
+    careless.remember(AGENT, "learning", KEY, "+49 170 555-0147")
+
+    answer = migrated.ok("erase", AGENT, "--match", "170 555-0147", "--yes", "--json")
+
+    assert (answer.json["erased"], files_with(migrated, "170 555-0147")) == (1, [])
 
 
 @pytest.mark.parametrize(
@@ -392,6 +497,18 @@ def test_off_a_terminal_an_erasure_must_be_confirmed(careless: Service, migrated
         " --dry-run --list, then use --yes; nothing was erased",
     )
     assert everything(migrated.database) == before
+
+
+@pytest.mark.parametrize(("key", "left"), [("y", 0), ("n", 1)])
+def test_on_a_terminal_an_erasure_is_confirmed(
+    key: str, left: int, careless: Service, migrated: Memctl
+) -> None:
+    careless.remember(AGENT, "learning", KEY, TOKEN)
+
+    shown = on_a_terminal(migrated, *NAMED, typed=f"{key}\n", exit_code=3 * left)
+
+    assert "Erase 1 memory and 1 row in all? This cannot be undone. [y/N]" in shown
+    assert careless.db.execute("SELECT count(*) FROM agent_memory").fetchone()[0] == left
 
 
 def test_the_receipt_names_nothing_and_only_its_owner_can_read_it(
@@ -494,6 +611,18 @@ def test_vacuum_removes_what_deletes_have_left_and_keeps_everything_else(
         assert is_sound(db)
 
 
+def test_a_text_that_only_deleted_rows_have_left_is_erased(
+    careless: Service, migrated: Memctl
+) -> None:
+    leave_stale_copies(careless)
+    careless.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert files_with(migrated, TOKEN) == ["harness.db"]
+
+    answer = migrated(*MATCHING, "--yes", "--json")
+
+    assert (answer.exit_code, answer.json["erased"], files_with(migrated, TOKEN)) == (0, 0, [])
+
+
 def test_a_reader_of_the_log_delays_the_end(careless: Service, migrated: Memctl) -> None:
     careless.remember(AGENT, "learning", KEY, TOKEN)
     with closing(connect(migrated.database)) as reader:
@@ -539,6 +668,24 @@ def test_the_service_writes_meanwhile(careless: Service, migrated: Memctl) -> No
 
 
 # Interruptions
+
+
+def test_a_disk_without_space_for_vacuum_leaves_the_rest_for_later(
+    careless: Service, migrated: Memctl
+) -> None:
+    # The log of VACUUM has 24 bytes more per page than the file, in which little is free.
+    careless.remember("other", "learning", "large", "z" * 12_000_000)
+    leave_stale_copies(careless)
+    careless.remember(AGENT, "learning", KEY, TOKEN)
+    careless.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    most = migrated.database.stat().st_size
+
+    answer = replace(migrated, limits=(("fsize", most),))(*MATCHING, "--yes")
+
+    assert (answer.exit_code, files_with(migrated, TOKEN)) == (1, ["harness.db"])
+    assert "erase_pending" in migrated("check", "--json").out
+    migrated.ok(*MATCHING, "--yes")
+    assert files_with(migrated, TOKEN) == []
 
 
 @pytest.fixture(scope="module")

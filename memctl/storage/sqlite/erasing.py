@@ -8,6 +8,7 @@ Databases of earlier schemas, such as old backups, lack some of the tables.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -33,6 +34,8 @@ from memctl.storage.tombstones import Name, Stored, Tombstone, hash_content, has
 
 SPECIFIC = 15  # bytes, from which on a text is assumed to be in no other memory
 ERASED_ERROR = "erased"  # in place of an error that contained a text of a memory
+
+NAMES_OF_COUNTS = re.compile(rb'"[a-z_]+":')  # in memory_runs
 
 # Details of events that name no memory: the figures and the undo of an import depend on them.
 KEPT_DETAILS = (*map(reason_detail, REASONS), json.dumps({"archived": True}))
@@ -73,7 +76,7 @@ def remove_rows(
         for name, of_this in found.items():
             if salt is not None:
                 removal.fingerprints.append(hash_name(salt, name).hex())
-                add_tombstones(db, _tombstones(salt, name, of_this.versions, now))
+                add_tombstones(db, _tombstones(salt, name, of_this.seen, now))
             for where in _rows_of(db, name, of_this):
                 removal.count(where.table, where.delete(db))
             removal.count("memory_events", blank_events(db, of_this.events))
@@ -131,7 +134,7 @@ def _rows_of(db: Connection, name: Name, rows: NamedRows) -> list[Where]:
         Where("memory_promotions", named, parameters),
         Where("memory_holds", named, parameters),
     ]
-    for memory_id in {version.id for version in rows.versions if version.id is not None}:
+    for memory_id in {version.id for version in rows.seen if version.id is not None}:
         known = "IN (CAST(:id AS TEXT), :id)"
         of_id = {"id": memory_id}
         found += [
@@ -149,7 +152,7 @@ def noted(found: Mapping[Name, NamedRows]) -> Removal:
         removal.names.add(b"".join(stored_bytes(part) or b"" for part in name))
         if _is_long(key := stored_bytes(name.key)):
             removal.texts.add(key)
-        for version in rows.versions:
+        for version in rows.seen:
             removal.texts |= texts_of(name, version)
     return removal
 
@@ -176,20 +179,25 @@ def _texts_in_json(document: bytes | None) -> set[bytes]:
     """Return the longer texts that JSON contains with escapes."""
     if document is None or b"\\" not in document:
         return set()
+    return {text for text in strings_in(document) if _is_long(text) and text not in document}
+
+
+def strings_in(document: bytes | None) -> set[bytes]:
+    """Return the strings in JSON, without the names of members; none if it is not JSON."""
     try:
-        values = [json.loads(document)]
+        values = [json.loads(document or b"null")]
     except (ValueError, RecursionError):
         return set()
-    texts = set()
+    found = set()
     while values:
         value = values.pop()
         if isinstance(value, str):
-            texts.add(value.encode("utf-8", "replace"))
+            found.add(value.encode("utf-8", "replace"))
         elif isinstance(value, list):
             values += value
         elif isinstance(value, dict):
-            values += [*value.keys(), *value.values()]
-    return {text for text in texts if _is_long(text) and text not in document}
+            values += value.values()
+    return found
 
 
 def _tombstones(
@@ -275,10 +283,11 @@ def runs_with(db: Connection, texts: Fragments) -> list[int]:
         return []
     return [
         run_id
-        for run_id, *contents in db.execute(
-            "SELECT run_id, CAST(error AS BLOB), CAST(counts AS BLOB) FROM memory_runs"
+        for run_id, error, counts in db.execute(
+            "SELECT run_id, CAST(ifnull(error, '') AS BLOB), CAST(ifnull(counts, '') AS BLOB)"
+            " FROM memory_runs"
         )
-        if any(content and texts.of(content) for content in contents)
+        if texts.of(error) or texts.of(NAMES_OF_COUNTS.sub(b"", counts))
     ]
 
 

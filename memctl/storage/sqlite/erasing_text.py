@@ -5,6 +5,7 @@ the row. A text is also found as JSON writes it: between the quotes of a string,
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,10 +15,17 @@ from typing import Any, NamedTuple, get_args
 
 from memctl.errors import RefusedError, UsageError
 from memctl.storage.fragments import LEAST
+from memctl.storage.memory import TYPES
 from memctl.storage.sqlite import knowledge_of_memories as knowledge
 from memctl.storage.sqlite.candidates import NOTE
 from memctl.storage.sqlite.database import MemoryTable, table_exists
-from memctl.storage.sqlite.erasing import BLANK_EVENT, BLANK_TYPE, ERASED_ERROR
+from memctl.storage.sqlite.erasing import (
+    BLANK_EVENT,
+    BLANK_TYPE,
+    ERASED_ERROR,
+    KEPT_DETAILS,
+    strings_in,
+)
 from memctl.storage.sqlite.knowledge import COLUMNS as ENTRY_COLUMNS
 from memctl.storage.sqlite.named_rows import NAME, RowsByName, name_of
 from memctl.storage.sqlite.pause import STATE_KEY as PAUSE
@@ -27,7 +35,18 @@ from memctl.storage.times import to_text
 from memctl.storage.tombstones import Name
 
 DELETED_STATE = (NOTE.encode(), b"alert:", b"undelivered:")
+CONTENT = ("id", "key", "value", "metadata")
+# Columns with words of memctl, and the name of the agent, which is not erased.
+NOT_SEARCHED = (*CONTENT, "agent_id", "type", "archived_reason")
+KNOWN_TYPES = {type_.encode() for type_ in TYPES}
+KEPT = {detail.encode() for detail in KEPT_DETAILS}
+TIME = re.compile(rb"[-+0-9:.,TZ ]*")
 IN_STATE = "in the state of memctl"
+
+
+def _is_no_time(text: bytes | None) -> bool:
+    """Return whether a text is more than the time that most columns have."""
+    return text is not None and not TIME.fullmatch(text)
 
 
 class Trace(NamedTuple):
@@ -109,11 +128,16 @@ class TextSearch:
         return traces
 
     def _names_of_memories(self, table: MemoryTable) -> set[Name]:
-        columns = [name for name in column_names(self._db, table) if name != "agent_id"]
+        others = [name for name in column_names(self._db, table) if name not in NOT_SEARCHED]
+        columns = (*CONTENT, *others)
         matching = [
             rowid
-            for rowid, agent, texts in self._rows(table, *columns)
-            if self._is_of(agent) and self._is_in(*texts)
+            for rowid, agent, (type_, *texts) in self._rows(table, "type", *columns)
+            if self._is_of(agent)
+            and (
+                self._is_in_type(type_)
+                or self._is_in(*texts[: len(CONTENT)], *filter(_is_no_time, texts[len(CONTENT) :]))
+            )
         ]
         query = f"SELECT {NAME} FROM {table} WHERE rowid = ?"
         found = (self._db.execute(query, (rowid,)).fetchone() for rowid in matching)
@@ -127,15 +151,19 @@ class TextSearch:
         return {
             name_of(columns)
             for agent, *columns in self._db.execute(query)
-            if self._is_of(agent) and self._is_in(columns[3], columns[5])
+            if self._is_of(agent) and (self._is_in_type(columns[3]) or self._is_in(columns[5]))
         }
 
     def _add_events(self, traces: Traces, rows: RowsByName) -> None:
         known = {event for of_name in rows.found.values() for event in of_name.events}
-        columns = ("memory_id", "type", "key", "detail")
-        for rowid, agent, texts in self._rows("memory_events", *columns):
-            if rowid not in known and self._is_of(agent) and self._is_in(*texts):
-                blank = (BLANK_TYPE, BLANK_EVENT) if self._is_in(texts[1]) else (BLANK_EVENT,)
+        for rowid, agent, (type_, detail, *texts) in self._rows(
+            "memory_events", "type", "detail", "memory_id", "key"
+        ):
+            if rowid in known or not self._is_of(agent):
+                continue
+            in_type = self._is_in_type(type_)
+            if in_type or self._is_in(*texts) or (detail not in KEPT and self._is_in(detail)):
+                blank = (BLANK_TYPE, BLANK_EVENT) if in_type else (BLANK_EVENT,)
                 traces.found.append(Trace("memory_events", blank, (rowid,)))
 
     def _add_holds(self, traces: Traces, rows: RowsByName, ids: set[bytes], now: datetime) -> None:
@@ -144,7 +172,9 @@ class TextSearch:
         for rowid, agent, (memory_id, type_, key, reason, until) in self._rows(
             "memory_holds", *columns
         ):
-            if not (self._is_of(agent) and self._is_in(memory_id, type_, key, reason)):
+            if not self._is_of(agent):
+                continue
+            if not (self._is_in_type(type_) or self._is_in(memory_id, key, reason)):
                 continue
             if until is None or from_bytes(until) > to_text(now):
                 raise RefusedError(
@@ -157,7 +187,7 @@ class TextSearch:
     def _add_idle_times(self, traces: Traces, ids: set[bytes]) -> None:
         table = "memory_idle_times"
         for rowid, texts in self._numbered(table, *column_names(self._db, table)):
-            if self._is_in(*texts) and texts[0] not in ids:
+            if texts[0] not in ids and self._is_in(*filter(_is_no_time, texts)):
                 traces.found.append(
                     Trace(table, (f"DELETE FROM {table} WHERE rowid = ?",), (rowid,))
                 )
@@ -166,7 +196,7 @@ class TextSearch:
         gone = {stored_bytes(type_) for type_ in types}
         for table in ("memory_analytics", "memory_access_counts"):
             for _, agent, (type_, day) in self._rows(table, "type", FIGURE_DAYS[table]):
-                if self._is_of(agent) and self._is_in(type_) and type_ not in gone:
+                if self._is_of(agent) and self._is_in_type(type_) and type_ not in gone:
                     delete = f"""
                         DELETE FROM {table} WHERE agent_id = CAST(? AS TEXT)
                             AND type = CAST(? AS TEXT) AND {FIGURE_DAYS[table]} = CAST(? AS TEXT)
@@ -176,7 +206,8 @@ class TextSearch:
     def _add_state(self, traces: Traces, ids: set[bytes]) -> None:
         """Notes and alerts are deleted, the reason of a pause is replaced; other state stays."""
         for _, (key, value) in self._numbered("memory_state", "key", "value"):
-            if key is None or not self._is_in(key, value):
+            texts = filter(_is_no_time, strings_in(value))
+            if key is None or not self._is_in(key.partition(b":")[2], *texts):
                 continue
             if key.startswith(NOTE.encode()) and key[len(NOTE) :] in ids:
                 continue
@@ -200,7 +231,9 @@ class TextSearch:
         columns = sorted(ENTRY_COLUMNS)
         for _, texts in self._numbered(knowledge.TABLE, *columns):
             entry: Mapping[str, bytes | None] = dict(zip(columns, texts, strict=True))
-            if not (self._is_of(entry["source_agent_id"]) and self._is_in(*texts)):
+            words = (entry["tags"] or b"").replace(f'"{knowledge.TAG}"'.encode(), b"")
+            contents = (entry[name] for name in ENTRY_CONTENT)
+            if not (self._is_of(entry["source_agent_id"]) and self._is_in(words, *contents)):
                 continue
             if entry["id"] in entries.deleted or entry["id"] in entries.kept_ids:
                 continue
@@ -227,9 +260,21 @@ class TextSearch:
     def _is_of(self, agent: bytes | None) -> bool:
         return self._agent is None or agent is None or agent == self._agent
 
+    def _is_in_type(self, type_: bytes | None) -> bool:
+        """Return whether a type, which is none of the five, contains the text."""
+        return type_ is not None and type_ not in KNOWN_TYPES and self._is_in(type_)
+
     def _is_in(self, *texts: bytes | None) -> bool:
         return any(form in text for text in texts if text is not None for form in self._forms)
 
 
 FIGURE_DAYS = {"memory_analytics": "snapshot_date", "memory_access_counts": "day"}
+ENTRY_CONTENT = (
+    "id",
+    "content",
+    "file_patterns",
+    "action_types",
+    "source_execution_id",
+    "source_task_id",
+)
 WITHOUT_ROWID = (*FIGURE_DAYS, "memory_state", "memory_promotions")
