@@ -23,6 +23,7 @@ from tests.support.locks import write_lock
 from tests.support.program import Memctl, complaint
 from tests.support.service import Service
 from tests.support.service_at_work import service_at_work, use_memories
+from tests.support.terminal import on_a_terminal
 
 TOKEN = "ghp_f4K3t0k3nZq81xY7vRm"  # noqa: S105  it opens nothing
 AGENT = "build_agent"
@@ -394,6 +395,18 @@ def test_off_a_terminal_an_erasure_must_be_confirmed(careless: Service, migrated
     assert everything(migrated.database) == before
 
 
+@pytest.mark.parametrize(("key", "left"), [("y", 0), ("n", 1)])
+def test_on_a_terminal_an_erasure_is_confirmed(
+    key: str, left: int, careless: Service, migrated: Memctl
+) -> None:
+    careless.remember(AGENT, "learning", KEY, TOKEN)
+
+    shown = on_a_terminal(migrated, *NAMED, typed=f"{key}\n", exit_code=3 * left)
+
+    assert "Erase 1 memory and 1 row in all? This cannot be undone. [y/N]" in shown
+    assert careless.db.execute("SELECT count(*) FROM agent_memory").fetchone()[0] == left
+
+
 def test_the_receipt_names_nothing_and_only_its_owner_can_read_it(
     careless: Service, migrated: Memctl
 ) -> None:
@@ -492,6 +505,18 @@ def test_vacuum_removes_what_deletes_have_left_and_keeps_everything_else(
     assert careless.db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     with closing(connect(migrated.database)) as db:
         assert is_sound(db)
+
+
+def test_a_text_that_only_deleted_rows_have_left_is_erased(
+    careless: Service, migrated: Memctl
+) -> None:
+    leave_stale_copies(careless)
+    careless.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert files_with(migrated, TOKEN) == ["harness.db"]
+
+    answer = migrated(*MATCHING, "--yes", "--json")
+
+    assert (answer.exit_code, answer.json["erased"], files_with(migrated, TOKEN)) == (0, 0, [])
 
 
 def test_a_reader_of_the_log_delays_the_end(careless: Service, migrated: Memctl) -> None:

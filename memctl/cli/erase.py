@@ -170,5 +170,9 @@ def _confirm(
             f"this would erase {erased}, which cannot be undone",
             "check it with --dry-run --list, then use --yes; nothing was erased",
         )
-    if not typer.confirm(f"Erase {erased}? This cannot be undone.", err=True):
+    try:
+        confirmed = typer.confirm(f"Erase {erased}? This cannot be undone.", err=True)
+    except typer.Abort:  # the end of the input, or an interrupt
+        confirmed = False
+    if not confirmed:
         raise RefusedError("not confirmed", "nothing was erased")

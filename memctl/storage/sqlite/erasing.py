@@ -73,7 +73,7 @@ def remove_rows(
         for name, of_this in found.items():
             if salt is not None:
                 removal.fingerprints.append(hash_name(salt, name).hex())
-                add_tombstones(db, _tombstones(salt, name, of_this.versions, now))
+                add_tombstones(db, _tombstones(salt, name, of_this.seen, now))
             for where in _rows_of(db, name, of_this):
                 removal.count(where.table, where.delete(db))
             removal.count("memory_events", blank_events(db, of_this.events))
@@ -131,7 +131,7 @@ def _rows_of(db: Connection, name: Name, rows: NamedRows) -> list[Where]:
         Where("memory_promotions", named, parameters),
         Where("memory_holds", named, parameters),
     ]
-    for memory_id in {version.id for version in rows.versions if version.id is not None}:
+    for memory_id in {version.id for version in rows.seen if version.id is not None}:
         known = "IN (CAST(:id AS TEXT), :id)"
         of_id = {"id": memory_id}
         found += [
@@ -149,7 +149,7 @@ def noted(found: Mapping[Name, NamedRows]) -> Removal:
         removal.names.add(b"".join(stored_bytes(part) or b"" for part in name))
         if _is_long(key := stored_bytes(name.key)):
             removal.texts.add(key)
-        for version in rows.versions:
+        for version in rows.seen:
             removal.texts |= texts_of(name, version)
     return removal
 

@@ -5,12 +5,13 @@ such as old backups, are read as well.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
 from memctl.storage.sqlite.database import MemoryTable, table_exists
+from memctl.storage.sqlite.row_portions import FIRST_ROW
 from memctl.storage.text import from_bytes, stored_bytes
 from memctl.storage.tombstones import Name, Stored
 
@@ -33,6 +34,12 @@ class NamedRows:
 
     versions: list[Version] = field(default_factory=list)
     events: list[int] = field(default_factory=list)
+    earlier: list[Version] = field(default_factory=list)  # read before, and perhaps replaced since
+
+    @property
+    def seen(self) -> list[Version]:
+        """All versions that were found, also those that are gone."""
+        return [*self.versions, *self.earlier]
 
 
 def stored(kind: str, content: bytes | None) -> Stored:
@@ -82,7 +89,7 @@ class RowsByName:
     def __init__(self, db: Connection, names: Collection[Name]) -> None:
         self.found = {name: NamedRows() for name in names}
         self._db = db
-        self._last = {"archived_memories": 0, "memory_events": 0}
+        self._last: dict[tuple[str, Stored], int] = {}  # the last row read, by table and agent
         self._tables = {
             table
             for table in ("agent_memory", "archived_memories", "memory_events")
@@ -95,16 +102,17 @@ class RowsByName:
         """Find the active rows of some names again, and the rows that were added for any."""
         for name in names:
             rows = self.found[name]
+            rows.earlier += [one for one in rows.versions if one.table == "agent_memory"]
             rows.versions = [one for one in rows.versions if one.table != "agent_memory"]
             if "agent_memory" in self._tables:
                 self._add_active(name)
-        agents = {name.agent_id for name in self.found}
-        for agent in agents:
-            self._add_archived(agent)
-        for agent in agents:
-            self._add_events(agent)
-        for table in self._last.keys() & self._tables:
-            self._last[table] = self._newest(table)
+        agents = {name.agent_id for name in names}
+        if "archived_memories" in self._tables:
+            for agent in agents:
+                self._add_archived(agent)
+        if "memory_events" in self._tables:  # after the ids of all versions are known
+            for agent in agents:
+                self._add_events(agent)
 
     @property
     def ids(self) -> set[bytes]:
@@ -115,7 +123,9 @@ class RowsByName:
         """Allow for numbers of deleted rows of the archive to be used again."""
         if "archived_memories" in self._tables:
             newest = self._newest("archived_memories")
-            self._last["archived_memories"] = min(self._last["archived_memories"], newest)
+            for place, last in self._last.items():
+                if place[0] == "archived_memories" and last > newest:
+                    self._last[place] = newest
 
     def _newest(self, table: str) -> int:
         (newest,) = self._db.execute(f"SELECT ifnull(max(rowid), 0) FROM {table}").fetchone()
@@ -129,36 +139,30 @@ class RowsByName:
             self._add(name, "agent_memory", rowid[0])
 
     def _add_archived(self, agent: Stored) -> None:
-        if "archived_memories" in self._tables:
-            for rowid, name in self._rows("archived_memories", "archive_id", agent):
-                if name in self.found:
-                    self._add(name, "archived_memories", rowid)
+        for rowid, *columns in self._added("archived_memories", "archive_id", "", agent):
+            if (name := name_of(columns)) in self.found:
+                self._add(name, "archived_memories", rowid)
 
     def _add_events(self, agent: Stored) -> None:
-        if "memory_events" not in self._tables:
-            return
         ids = self._ids[agent]
-        for rowid, name, memory_id in self._event_rows(agent):
+        for rowid, memory_id, *columns in self._added(
+            "memory_events", "event_id", "CAST(memory_id AS BLOB),", agent
+        ):
+            name = name_of(columns)
             named = name if name in self.found else ids.get(memory_id or b"")
             if named is not None:
                 self.found[named].events.append(rowid)
 
-    def _rows(self, table: str, number: str, agent: Stored) -> Iterator[tuple[int, Name]]:
+    def _added(self, table: str, number: str, more: str, agent: Stored) -> list[tuple[Any, ...]]:
+        """Return the rows of an agent that were added since the last call."""
         condition, parameters = of_name(Name(agent, None, None), "agent_id")
-        for rowid, *columns in self._db.execute(
-            f"SELECT {number}, {NAME} FROM {table} WHERE {condition} AND {number} > :last",
-            {**parameters, "last": self._last[table]},
-        ).fetchall():
-            yield rowid, name_of(columns)
-
-    def _event_rows(self, agent: Stored) -> Iterator[tuple[int, Name, bytes | None]]:
-        condition, parameters = of_name(Name(agent, None, None), "agent_id")
-        for rowid, memory_id, *columns in self._db.execute(
-            f"SELECT event_id, CAST(memory_id AS BLOB), {NAME} FROM memory_events"
-            f" WHERE {condition} AND event_id > :last",
-            {**parameters, "last": self._last["memory_events"]},
-        ):
-            yield rowid, name_of(columns), memory_id
+        last, newest = self._last.get((table, agent), FIRST_ROW), self._newest(table)
+        self._last[table, agent] = newest
+        return self._db.execute(
+            f"SELECT {number}, {more} {NAME} FROM {table}"
+            f" WHERE {condition} AND {number} > :last AND {number} <= :newest",
+            {**parameters, "last": last, "newest": newest},
+        ).fetchall()
 
     def _add(self, name: Name, table: MemoryTable, rowid: int) -> None:
         row = self._db.execute(
