@@ -110,6 +110,18 @@ def test_each_changed_version_has_an_event_and_the_ledger_the_counts(
     assert (run["status"], run["counts"]["redacted"]) == ("ok", 3)
 
 
+def test_other_memories_with_the_same_text_are_counted(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    for key in ("ci", "another", "third"):
+        insert_memory(db, key=key, value=TOKEN)
+
+    answer = migrated.ok(*REDACT)
+
+    assert "other rows contain the same text: 2 of agent_memory" in answer.err
+    assert TOKEN not in answer.err
+
+
 def test_a_redacted_memory_is_not_promoted_again(
     db: sqlite3.Connection, everywhere: Memctl
 ) -> None:

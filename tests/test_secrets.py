@@ -232,12 +232,17 @@ def test_checking_changes_nothing(db: sqlite3.Connection, migrated: Memctl) -> N
     assert everything(migrated.database) == before
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("check", "--secrets"), ("redact", "build_agent", "m", "--secrets", "--yes")],
+    ids=" ".join,
+)
 def test_without_the_package_one_line_says_how_to_install_it(
-    db: sqlite3.Connection, migrated: Memctl, tmp_path: Path
+    migrated: Memctl, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     (tmp_path / "kingfisher_sdk.py").write_text("raise ImportError")
     ran = subprocess.run(
-        [PROGRAM, "check", "--secrets"],
+        [PROGRAM, *words],
         env={**migrated.environment(), "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,

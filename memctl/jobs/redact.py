@@ -103,8 +103,16 @@ class RedactResult(JobResult):
 
     @property
     def warning(self) -> str | None:
-        """The copies that were not rewritten."""
-        return warning_of_copies(self.copies)
+        """The other rows with the same text, and the copies that were not rewritten."""
+        left = []
+        if self.overwritten and self.overwritten.rows:
+            rows = ", ".join(
+                f"{count} of {table}" for table, count in sorted(self.overwritten.rows.items())
+            )
+            left.append(f"other rows contain the same text: {rows}")
+        if of_copies := warning_of_copies(self.copies):
+            left.append(of_copies)
+        return "; ".join(left) or None
 
 
 class _Work(NamedTuple):
