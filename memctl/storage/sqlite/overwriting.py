@@ -60,9 +60,12 @@ def overwrite(
     version = data_version(db)
     searched = [*files_of(database), *more_files]
     done.log_truncated = truncate_log(db, done, wait=wait)
-    if not always_vacuum:
+    if done.log_truncated and not always_vacuum:
         done.free_pages = fill_free_pages(db, batches)
         done.log_truncated = truncate_log(db, done, wait=wait)
+    if not done.log_truncated:  # it still has what was erased
+        return done
+    if not always_vacuum:
         _search(db, searched, texts, files, done)
         done.before.update(done.remains)
     if always_vacuum or done.remains:
