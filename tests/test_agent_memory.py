@@ -1054,13 +1054,9 @@ def test_memories_are_restored_as_by_the_command(
     assert rows(db, "agent_memory", "id, key, value, importance") == before[:restored]
     assert restored == (2 if isinstance(selection.get("ids"), list | tuple) else 1)
     assert rows(db, "agent_memory", "expires_at") == [(None,)] * restored
+    counts = {"restored": restored, "skipped": 0, "replaced": 0, "held": 0, "erased": 0}
     assert rows(db, "memory_runs", "run_id, job, status, counts")[1:] == [
-        (
-            2,
-            "restore",
-            "ok",
-            f'{{"restored": {restored}, "skipped": 0, "replaced": 0, "held": 0}}',
-        )
+        (2, "restore", "ok", json.dumps(counts))
     ]
     events = rows(db, "memory_events", "event, memory_id, run_id")[-restored:]
     assert events == [("memory:restored", f"m-{number + 1}", 2) for number in range(restored)]

@@ -34,6 +34,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "memories": ("remember", "recall", "list", "forget", "summary"),
         "search": ("search", "agents"),
     },
+    "Erasure": {"erase": ("erase",), "redact": ("redact",)},
     "Metrics and reports": {"metrics": ("metrics",), "report": ("report",)},
     "History and checks": {
         "events": ("events",),

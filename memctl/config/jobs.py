@@ -70,4 +70,15 @@ _TABLE = (
 JOBS = {job.name: job for job in _TABLE}
 
 # Every job that a run in the ledger can have.
-RECORDED = (*JOBS, REPORT, "archive", "restore", "import", "hold", "release", "compact")
+RECORDED = (
+    *JOBS,
+    REPORT,
+    "archive",
+    "restore",
+    "import",
+    "hold",
+    "release",
+    "redact",
+    "erase",
+    "compact",
+)

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from memctl.documents.document import PROBLEMS_SHOWN, refuse_document
-from memctl.errors import RefusedError
+from memctl.errors import RefusedError, counted
 from memctl.jobs.engine import JobContext, JobResult
 from memctl.jobs.tally import JobTally
 from memctl.storage.sqlite.archiving import archive_replaced
 from memctl.storage.sqlite.conflicts import Conflicts, ImportConflict
 from memctl.storage.sqlite.database import temporary_tables
+from memctl.storage.sqlite.erased_rows import count_dropped
 from memctl.storage.sqlite.imported_holds import count_hold_decisions, write_holds
 from memctl.storage.sqlite.imports import (
     DocumentRow,
@@ -36,6 +37,7 @@ from memctl.storage.sqlite.imports import (
     write_memories,
     write_promotions,
 )
+from memctl.storage.sqlite.redacted_again import count_redacted
 from memctl.storage.sqlite.sections import ACTIVE, ARCHIVED, PROMOTIONS
 from memctl.storage.store import Batches
 
@@ -66,6 +68,8 @@ class ImportResult(JobResult):
     foreign_ids: int  # skipped memories with the id of another agent's memory
     expired: int  # imported memories that have expired
     unknown_types: int  # imported memories of unknown types
+    redacted: int  # memories of the document with a text that was redacted in the database
+    erased: int = 0  # rows that were not imported because they were erased from the database
 
     @property
     def warning(self) -> str | None:
@@ -159,8 +163,9 @@ class _Import:
             self._refuse_invalid()
         if self._atomic and not self._run.request.force:
             self._refuse_many()
+        erased = sum(count_dropped(self._db).values())
         refusal = self._write_all(self._run.batches) if self._run.batches else None
-        return self._result(refusal)
+        return self._result(refusal or _erased(erased), erased)
 
     def _refuse_conflicts(self, outcome: str, *, among: str | None = None) -> None:
         """Raise DocumentError if the rule refuses any row, of all or of those in `among`."""
@@ -236,7 +241,7 @@ class _Import:
     def _write_holds(self) -> None:
         write_holds(self._db, now=self._run.now, run_id=self._run.run_id)
 
-    def _result(self, refusal: RefusedError | None) -> ImportResult:
+    def _result(self, refusal: RefusedError | None, erased: int) -> ImportResult:
         active = count_decisions(self._db, ACTIVE)
         archived = count_decisions(self._db, ARCHIVED)
         memories = active + archived
@@ -244,9 +249,10 @@ class _Import:
         tally.count = memories["inserted"] + memories["replaced"]
         tally.remaining = memories[None]
         tally.agents.update(count_by_agent(self._db))
+        redacted = count_redacted(self._db)
         return ImportResult(
             tally=tally,
-            refusal=refusal,
+            refusal=refusal or (_redacted_error(redacted) if redacted else None),
             at_once=self._atomic,
             active=_row_counts(active),
             archived=_row_counts(archived),
@@ -255,7 +261,28 @@ class _Import:
             foreign_ids=memories["foreign"],
             expired=count_expired(self._db, now=self._run.now),
             unknown_types=count_unknown_types(self._db),
+            redacted=redacted,
+            erased=erased,
         )
+
+
+def _redacted_error(memories: int) -> RefusedError:
+    return RefusedError(
+        "the document contains texts that were redacted in the database, in"
+        f" {counted(memories, 'memory')}; they were replaced",
+        "delete the document; the rest was imported",
+    )
+
+
+def _erased(count: int) -> RefusedError | None:
+    """Return the refusal of rows that were erased."""
+    if not count:
+        return None
+    were = "row was" if count == 1 else "rows were"
+    return RefusedError(
+        f"{count:,} {were} not imported: what they contain was erased from this database",
+        "all others were imported; delete the document, or export again",
+    )
 
 
 def _row_counts(decisions: Counter[str | None]) -> RowCounts:

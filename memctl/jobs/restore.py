@@ -32,6 +32,14 @@ class RestoreResult(JobResult):
     skipped: int
     replaced: int
     held: int
+    erased: int = 0  # archived memories that were erased, and written anew by another program
+
+    @property
+    def warning(self) -> str | None:
+        """How many memories were left in the archive because they were erased."""
+        if not self.erased:
+            return None
+        return f"not restored because they were erased: {self.erased:,}; see `memctl check`"
 
 
 def restore(
@@ -84,6 +92,7 @@ def restore(
         skipped=selected - tally.count - tally.remaining,
         replaced=restoration.replaced if run.batches else restoration.count_in_the_way(),
         held=len(behind_held),
+        erased=archived.erased,
         tally=tally,
         refusal=refusal,
     )

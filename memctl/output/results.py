@@ -26,6 +26,10 @@ SENTENCES = {
         "would promote {promoted:memory}, merge {merged} into existing entries, "
         "supersede {superseded:entry}",
     ),
+    "erase": (
+        "erased {erased:memory}, {rows:row} in all",
+        "would erase {erased:memory}, {rows:row} in all",
+    ),
     "hold": (
         "added {added:hold}, changed {changed}, {unchanged} unchanged",
         "would add {added:hold}, change {changed}, leave {unchanged} unchanged",
@@ -39,6 +43,10 @@ SENTENCES = {
     "prune": (
         "deleted {pruned:archived memory}, kept {kept_important:important memory}",
         "would delete {pruned:archived memory} and keep {kept_important:important memory}",
+    ),
+    "redact": (
+        "replaced {occurrences:occurrence} in {redacted:version} of the memories",
+        "would replace {occurrences:occurrence} in {redacted:version} of the memories",
     ),
     "release": ("released {released:hold}", "would release {released:hold}"),
     "report": ("wrote {path}", "would write {path}"),

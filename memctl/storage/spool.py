@@ -11,12 +11,16 @@ import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from memctl.storage.rows import RunIdentity
 from memctl.storage.sqlite.ownership import OPEN, create_directory, open_or_create
+from memctl.storage.text import to_bytes
+
+if TYPE_CHECKING:  # the spool is opened by every run
+    from memctl.storage.fragments import Fragments
 
 MOST_BYTES = 1 << 20  # the first few thousand failures; later ones are not kept
 
@@ -85,8 +89,7 @@ class Spool:
 
     def add(self, entry: SpoolEntry) -> None:
         """Append an entry, completely or not at all. Raises OSError if it cannot be written."""
-        kind = type(entry).__name__
-        line = (json.dumps({kind: asdict(entry)}) + "\n").encode("ascii")
+        line = _line(entry)
         size = os.fstat(self._descriptor).st_size
         if isinstance(entry, Failure) and size + len(line) > MOST_BYTES:
             return
@@ -97,9 +100,26 @@ class Spool:
             os.ftruncate(self._descriptor, size)
             raise
 
+    def erase(self, texts: "Fragments") -> int:
+        """Overwrite the file without the texts, and return how many entries had one."""
+        entries = self.read()
+        kept = [without for entry in entries if (without := _without(entry, texts))]
+        changed = len(entries) - sum(entry in entries for entry in kept)
+        lines = b"".join(map(_line, kept))
+        size = os.fstat(self._descriptor).st_size
+        if changed or texts.of(os.pread(self._descriptor, size, 0)):
+            os.pwrite(self._descriptor, lines.ljust(size, b"\0"), 0)
+            os.fsync(self._descriptor)
+            os.ftruncate(self._descriptor, len(lines))
+        return changed
+
     def remove(self) -> None:
         """Remove the file; processes that wait for it detect this."""
         self._path.unlink()
+
+
+def _line(entry: SpoolEntry) -> bytes:
+    return (json.dumps({type(entry).__name__: asdict(entry)}) + "\n").encode("ascii")
 
 
 def _entry(line: bytes) -> SpoolEntry | None:
@@ -156,6 +176,28 @@ def delivery_lock(path: Path | None) -> Iterator[bool]:
     finally:
         if descriptor >= 0:
             os.close(descriptor)
+
+
+ERASED = "erased"  # in place of an error that contained a text
+
+
+def overwrite_spool(path: Path, texts: "Fragments") -> int:
+    """Remove texts from the entries of the file at this path, and return how many had one.
+
+    Their place in the file is overwritten. An alert that contains one is not kept.
+    """
+    try:
+        with opened_spool(path, create=False) as spool:
+            return spool.erase(texts)
+    except FileNotFoundError:
+        return 0
+
+
+def _without(entry: SpoolEntry, texts: "Fragments") -> SpoolEntry | None:
+    """Return an entry without these texts; None if it is about them."""
+    if not texts.of(to_bytes("\0".join(map(str, asdict(entry).values())))):
+        return entry
+    return replace(entry, error=ERASED) if isinstance(entry, Failure) else None
 
 
 def spooled_failures(path: Path | None) -> list[Failure]:

@@ -16,6 +16,9 @@ from sqlite3 import Connection
 from typing import Any, Literal, NamedTuple, Protocol
 
 from memctl.errors import RefusedError
+from memctl.storage.batches import Batches as Batches
+from memctl.storage.batches import BatchRows, FoundRows
+from memctl.storage.erasure import Erasure, ErasureFilter
 from memctl.storage.figures import DayKey, Figures, Key, Period, Snapshot, SnapshotPeriod
 from memctl.storage.holds import Holds
 from memctl.storage.knowledge import (
@@ -29,10 +32,6 @@ from memctl.storage.knowledge import (
 from memctl.storage.policies import PolicyValues, PromotionValues, QuotaValues, RetentionValues
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.rows import AffectedMemory, ArchiveFilter, JobHistory, Loss, Pause, RunEnd
-
-# How an engine identifies rows, such as by the rowids of SQLite; only the engine reads them.
-FoundRows = Sequence[Any]
-BatchRows = Any
 
 
 class Change(Protocol):
@@ -53,34 +52,6 @@ class Change(Protocol):
         Must be called in a transaction, which is to be rolled back on an error. Raises SchemaError
         if something of another program interferes.
         """
-
-
-class Batches(Protocol):
-    """Applies changes in short transactions, between which other programs can write."""
-
-    longest_lock_ms: float
-
-    def apply(
-        self,
-        rows: FoundRows,
-        change: Callable[[BatchRows], object],
-        *,
-        doing: str,
-        at_once: bool = False,
-        shared: bool = False,
-    ) -> int:
-        """Call `change` with one batch of rows after the other, or with all of them at once.
-
-        `doing` names the change as a phase of the run. Each call is in a transaction of its own. If
-        `shared`, the lock is then left to others for as long, even if none of them seems to write.
-        Returns how many rows were not reached in time. An exception, including one that a signal
-        raises, rolls back the interrupted batch and ends the work. Raises SchemaError if another
-        program changes the schema between two batches, or has added or removed a column of
-        agent_memory.
-        """
-
-    def apply_at_once(self, change: Callable[[], object]) -> None:
-        """Call `change` in one transaction."""
 
 
 class ImportedMemories(NamedTuple):
@@ -108,7 +79,9 @@ class Restoration(Change, Protocol):
 
 
 class ArchivedMemories(Protocol):
-    """The archived memories that a restore selects."""
+    """The archived memories that a restore selects, without those that were erased."""
+
+    erased: int  # how many were left out
 
     def count(self) -> int:
         """Return how many there are."""
@@ -353,6 +326,12 @@ class Store(Protocol):
         self, policy: RetentionValues, last: RetentionValues, *, agent: str | None, now: datetime
     ) -> OldMemories:
         """Return the old memories under a policy, and under that of the last prune."""
+
+    def erasure(self, which: ErasureFilter | None, *, now: datetime) -> Erasure:
+        """Return what is to be erased; without a filter, the remains of an interrupted erasure.
+
+        Raises NotFoundError if there is nothing, and RefusedError if a memory is held.
+        """
 
     def delete_old_records(self, batches: Batches, *, before: datetime) -> None:
         """Delete runs and events that are older than a moment and not needed for an undo."""

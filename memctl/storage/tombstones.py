@@ -7,8 +7,6 @@ value of that name. From the hashes, the text cannot be read; who has the databa
 guess.
 """
 
-import hashlib
-import hmac
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -57,11 +55,13 @@ def hash_secret(salt: bytes, secret: bytes) -> bytes:
 
 def _keyed_hash(salt: bytes, purpose: str, parts: Sequence[Stored]) -> bytes:
     """Return the HMAC-SHA256 of parts; each is preceded by its length."""
+    import hmac  # slow to import, and needed only once something was erased
+
     message = [purpose.encode()]
     for part in parts:
         content = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part or b""
         message.append(b"\0%d:" % len(content) + content)
-    return hmac.digest(salt, b"".join(message), hashlib.sha256)
+    return hmac.digest(salt, b"".join(message), "sha256")
 
 
 class Tombstones:
@@ -75,6 +75,10 @@ class Tombstones:
 
     def __bool__(self) -> bool:
         return bool(self._by_name)
+
+    def __iter__(self) -> Iterator[Tombstone]:
+        for found in self._by_name.values():
+            yield from found
 
     def is_known(self, name: Name) -> bool:
         """Return whether a memory of this name was ever erased, or its text redacted."""

@@ -125,7 +125,12 @@ class ForkServer:
         pipes = [os.pipe() for _ in range(3)]
         (stdin, to_program), (from_program, stdout), (complaints, stderr) = pipes
         ours, theirs = socket.socketpair()
-        places = [stdin, streams.get(1, stdout), streams.get(2, stderr), theirs.fileno()]
+        places = [
+            streams.get(0, stdin),
+            streams.get(1, stdout),
+            streams.get(2, stderr),
+            theirs.fileno(),
+        ]
         socket.send_fds(self._requests, [b"run"], places)
         for descriptor in (stdin, stdout, stderr):
             os.close(descriptor)

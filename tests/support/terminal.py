@@ -21,10 +21,12 @@ def on_a_terminal(
     columns: int = 80,
     variables: Mapping[str, str] = UNSTYLED,
     messages: bool = True,
+    typed: str | None = None,
 ) -> str:
     """Run a command with a terminal of that width; return what it printed.
 
-    The terminal is stdout and stderr, or only stdout without `messages`.
+    The terminal is stdout and stderr, or only stdout without `messages`; and stdin, if something is
+    `typed`.
     """
     ours, theirs = pty.openpty()
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -33,10 +35,16 @@ def on_a_terminal(
         [str(PROGRAM), *words],
         environment={**memctl.environment(), "TERM": "xterm", **variables},
         directory=Path.cwd(),
-        streams={1: theirs, 2: theirs if messages else nowhere},
+        streams={
+            1: theirs,
+            2: theirs if messages else nowhere,
+            **({} if typed is None else {0: theirs}),
+        },
     )
     os.close(theirs)
     os.close(nowhere)
+    if typed is not None:
+        os.write(ours, typed.encode())
     printed = b""
     with suppress(OSError):  # Linux reports in this way that the other end is closed
         while more := os.read(ours, 65536):

@@ -101,6 +101,7 @@ class RestoreCounts(JobCounts):
     skipped: int
     replaced: int
     held: int
+    erased: int
 
 
 class SectionCounts(TypedDict):
@@ -123,6 +124,8 @@ class ImportCounts(JobCounts):
     foreign_ids: int
     expired: int
     unknown_types: int
+    redacted: int
+    erased: int
 
 
 class ReportCounts(JobCounts):

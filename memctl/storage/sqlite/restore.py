@@ -18,6 +18,7 @@ from memctl.storage.sqlite.archiving import (
     remove_archived,
 )
 from memctl.storage.sqlite.changes import Batch, RowChange
+from memctl.storage.sqlite.erased_rows import erased_in_archive
 from memctl.storage.sqlite.holds import HAS_HOLDS, has_holds, held_parameter, is_held
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.sqlite.selection import Rows, Selection
@@ -74,6 +75,11 @@ class SqliteArchivedMemories:
     def __init__(self, db: Connection, which: ArchiveFilter, *, now: datetime) -> None:
         self._db = db
         self._condition, self._parameters = archive_condition(which)
+        erased = erased_in_archive(db, self._condition, self._parameters)
+        self.erased = len(erased)
+        if erased:
+            self._condition += " AND archive_id NOT IN (SELECT value FROM json_each(:erased))"
+            self._parameters["erased"] = json.dumps(erased)
         self._parameters |= held_parameter(now)
 
     def count(self) -> int:

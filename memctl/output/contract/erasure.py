@@ -1,0 +1,54 @@
+"""The receipt of `erase`, which names neither the memories nor their texts."""
+
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from memctl.output.contract.documents import Document
+from memctl.output.contract.records import MemoryName, StoredText
+
+
+class Overwriting(TypedDict):
+    """How the remains of what was erased were overwritten, and what the last search found."""
+
+    is_complete: bool
+    files_searched: list[str]
+    bytes_checked: int
+    overwritten_pages: int
+    log_truncated: bool
+    vacuum_ms: float | None
+    longest_lock_ms: float
+    remains_before_vacuum: dict[str, int]
+    remains: dict[str, int]
+    same_text: dict[str, int]
+
+
+class CopyRecord(TypedDict):
+    """What became of a copy of the database, or would."""
+
+    path: StoredText
+    action: Literal["rewritten", "unchanged", "left"]
+    reason: str | None
+    removed_memories: int
+    removed_rows: int
+    redacted_rows: int
+
+
+class EraseDocument(Document):
+    """The receipt of an erasure, or its preview."""
+
+    job: str
+    run_id: int | None
+    dry_run: bool
+    cutoff: str
+    database: str
+    erased: int
+    fingerprints: list[str]
+    erased_rows: dict[str, int]
+    kept_rows: dict[str, int]
+    copies: list[CopyRecord]
+    overwriting: Overwriting | None
+    duration_ms: int
+    longest_lock_ms: float
+    refused: NotRequired[str]
+    listed: NotRequired[list[MemoryName]]

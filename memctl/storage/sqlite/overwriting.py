@@ -1,0 +1,212 @@
+"""Overwrite what deleted rows have left in the file of a database.
+
+With `secure_delete`, SQLite overwrites what the connection deletes. Copies that other connections
+have left remain: in free pages, which are filled with zeros here, and in the unused part of pages
+with other rows, which only VACUUM removes, because it writes the whole file anew. It is run only
+if a search of the file finds something that is in no row.
+"""
+
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Set
+from pathlib import Path
+from sqlite3 import Connection
+from typing import TYPE_CHECKING
+
+from memctl.storage.erasure import Overwritten
+from memctl.storage.fragments import Fragment, Fragments
+from memctl.storage.sqlite.database import data_version, table_exists, transaction
+from memctl.storage.sqlite.raw_files import RawFiles, files_of
+from memctl.storage.sqlite.row_portions import rows_in_portions
+from memctl.storage.sqlite.vacuum import vacuum
+
+if TYPE_CHECKING:  # importing the protocols would slow down every start
+    from memctl.storage.store import Batches
+
+FILLER = "memctl_overwriting"
+PAGES_AT_ONCE = 8  # in one row of zeros
+CHECKPOINT_WAIT_MS = 20  # other writers wait as long
+RETRY_SECONDS = 0.05
+
+LARGE_FILE_BYTES = 200_000_000  # VACUUM takes about 13 ms per megabyte; the service waits for 5 s
+WRITER_SECONDS = 0.5  # in which a program that is at work writes
+
+
+def delete_securely(db: Connection) -> None:
+    """Let SQLite overwrite everything that this connection deletes from now on."""
+    db.execute("PRAGMA secure_delete = ON").fetchone()
+
+
+def overwrite(
+    db: Connection,
+    database: Path,
+    texts: Fragments,
+    files: RawFiles,
+    batches: "Batches",
+    *,
+    always_vacuum: bool,
+    wait: float,
+    force: bool = False,
+    more_files: Iterable[Path] = (),
+) -> Overwritten:
+    """Overwrite what is left of texts, and search the files of the database for them.
+
+    `always_vacuum` is for remains of texts that are no longer known. `wait` is how many seconds the
+    readers of the write-ahead log have to end. `force` runs VACUUM on a large file although another
+    program writes. `more_files` are searched as well.
+    """
+    done = Overwritten()
+    version = data_version(db)
+    searched = [*files_of(database), *more_files]
+    done.log_truncated = truncate_log(db, done, wait=wait)
+    if done.log_truncated and not always_vacuum:
+        done.overwritten_pages = fill_free_pages(db, batches)
+        done.log_truncated = truncate_log(db, done, wait=wait)
+    if not done.log_truncated:  # it still has what was erased
+        return done
+    if not always_vacuum:
+        _search(db, searched, texts, files, done)
+        done.before.update(done.remains)
+    if always_vacuum or done.remains:
+        done.would_stall = not force and _would_stall(db, database, version)
+    if (always_vacuum or done.remains) and not done.would_stall:
+        db.execute(f"DROP TABLE IF EXISTS {FILLER}")
+        done.vacuum_ms = vacuum(db).stall_ms
+        done.log_truncated = truncate_log(db, done, wait=wait)
+        _search(db, searched, texts, files, done)
+    return done
+
+
+def _would_stall(db: Connection, database: Path, version: int) -> bool:
+    """Return whether VACUUM would stop another program, which writes, for long.
+
+    It has written if the database is no longer of that version.
+    """
+    if database.stat().st_size < LARGE_FILE_BYTES:
+        return False
+    time.sleep(WRITER_SECONDS)
+    return data_version(db) != version
+
+
+def truncate_log(db: Connection, done: Overwritten, *, wait: float) -> bool:
+    """Empty the write-ahead log; return False if readers prevent it for `wait` seconds.
+
+    SQLite waits for readers while it holds the write lock, so each try is short.
+    """
+    deadline = time.monotonic() + wait
+    (timeout,) = db.execute("PRAGMA busy_timeout").fetchone()
+    try:
+        while True:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            db.execute(f"PRAGMA busy_timeout = {CHECKPOINT_WAIT_MS}")
+            begun = time.monotonic()
+            busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            held = (time.monotonic() - begun) * 1000
+            done.longest_lock_ms = max(done.longest_lock_ms, held)
+            if not busy:
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(RETRY_SECONDS)
+    finally:
+        db.execute(f"PRAGMA busy_timeout = {timeout}")
+
+
+def fill_free_pages(db: Connection, batches: "Batches") -> int:
+    """Overwrite the free pages with zeros, in short steps, and return how many there were.
+
+    They are taken for rows of zeros, which are then deleted. What an interrupted call has left is
+    deleted, too.
+    """
+    free = _free_pages(db)
+    if not free and not table_exists(db, FILLER):
+        return 0
+    with transaction(db):
+        db.execute(f"CREATE TABLE IF NOT EXISTS {FILLER} (zeros BLOB)")
+    (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
+
+    def fill(rows: str) -> None:
+        for _ in json.loads(rows):
+            pages = min(_free_pages(db), PAGES_AT_ONCE)
+            if pages:  # a row with one page of zeros fits in that page and its chain
+                db.execute(f"INSERT INTO {FILLER} VALUES (zeroblob(?))", (pages * page_bytes,))
+
+    def empty(rows: str) -> None:
+        db.execute(f"DELETE FROM {FILLER} WHERE rowid IN (SELECT value FROM json_each(?))", (rows,))
+
+    batches.apply(range(-(-free // PAGES_AT_ONCE)), fill, doing="overwriting free pages")
+    # Zeros need not be overwritten.
+    db.execute("PRAGMA secure_delete = OFF").fetchone()
+    try:
+        filled = [rowid for (rowid,) in db.execute(f"SELECT rowid FROM {FILLER}")]
+        batches.apply(filled, empty, doing="freeing pages")
+        with transaction(db):
+            db.execute(f"DROP TABLE {FILLER}")
+    finally:
+        delete_securely(db)
+    return free
+
+
+def _free_pages(db: Connection) -> int:
+    return int(db.execute("PRAGMA freelist_count").fetchone()[0])
+
+
+def _search(
+    db: Connection, searched: Iterable[Path], texts: Fragments, files: RawFiles, done: Overwritten
+) -> None:
+    """Search files, and the rows of the database for what the files contain."""
+    found = [result for file in searched if (result := files.search(file, texts))]
+    done.files = [result.file for result in found]
+    done.bytes_checked = sum(result.size for result in found)
+    in_files = {fragment for result in found for fragment in result.found}
+    rows, done.rows = rows_with(db, texts, in_files)
+    done.remains = Counter()
+    for result in found:
+        if count := sum(not rows.contain(part) for part in result.found):
+            done.remains[result.file.name] = count
+
+
+class Parts:
+    """Parts of texts that were found."""
+
+    def __init__(self) -> None:
+        self._by_text: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)
+
+    def add(self, parts: Iterable[Fragment]) -> None:
+        """Add parts."""
+        for text, start, end in parts:
+            self._by_text[text].add((start, end))
+
+    def contain(self, part: Fragment) -> bool:
+        """Return whether a part is one of these, or within one."""
+        return any(
+            start <= part.start and part.end <= end for start, end in self._by_text[part.text]
+        )
+
+
+def rows_with(
+    db: Connection, texts: Fragments, wanted: Set[Fragment]
+) -> tuple[Parts, Counter[str]]:
+    """Return the parts of texts that rows of any table contain, and the number of rows by table.
+
+    Only rows with a text of the `wanted` parts are counted; without any, nothing is read.
+    """
+    found = Parts()
+    counts: Counter[str] = Counter()
+    numbers = {part.text for part in wanted}
+    for table, row in _all_rows(db) if wanted else ():
+        parts = texts.of(b"".join(value for value in row if value))
+        found.add(parts)
+        counts[table] += any(part.text in numbers for part in parts)
+    return found, +counts
+
+
+def _all_rows(db: Connection) -> Iterator[tuple[str, tuple[bytes | None, ...]]]:
+    """Yield the texts and BLOBs of all rows, in the order of their columns."""
+    tables = db.execute(
+        "SELECT name, wr FROM pragma_table_list"
+        " WHERE schema = 'main' AND type IN ('table', 'shadow')"
+    ).fetchall()
+    for table, without_rowid in tables:
+        yield from ((table, row) for row in rows_in_portions(db, table, by_rowid=not without_rowid))
