@@ -402,8 +402,13 @@ def test_cleanup_is_exact_and_recorded_and_can_be_undone(
     assert counts == [2, 0]
     assert where(db) == {"agent_memory": ["later"], "archived_memories": ["toolchain", "k"]}
     assert rows(db, "memory_runs", "job, status, counts") == [
-        ("cleanup", "ok", '{"archived": 2, "held": 0}'),
-        ("cleanup", "ok", '{"archived": 0, "held": 0}'),
+        (
+            "cleanup",
+            "ok",
+            f'{{"archived": {archived}, "over_quota": 0, "held_over_quota": 0, "held": 0,'
+            ' "versions_pruned": 0}',
+        )
+        for archived in (2, 0)
     ]
     migrated.ok("restore", "--run", "1")
     assert where(db) == {"agent_memory": ["later", "toolchain", "k"], "archived_memories": []}
@@ -1050,7 +1055,12 @@ def test_memories_are_restored_as_by_the_command(
     assert restored == (2 if isinstance(selection.get("ids"), list | tuple) else 1)
     assert rows(db, "agent_memory", "expires_at") == [(None,)] * restored
     assert rows(db, "memory_runs", "run_id, job, status, counts")[1:] == [
-        (2, "restore", "ok", f'{{"restored": {restored}, "skipped": 0, "replaced": 0, "held": 0}}')
+        (
+            2,
+            "restore",
+            "ok",
+            f'{{"restored": {restored}, "skipped": 0, "replaced": 0, "held": 0}}',
+        )
     ]
     events = rows(db, "memory_events", "event, memory_id, run_id")[-restored:]
     assert events == [("memory:restored", f"m-{number + 1}", 2) for number in range(restored)]

@@ -28,7 +28,7 @@ _TABLE = (
     Job(
         "cleanup",
         work="memctl.jobs.cleanup:cleanup",
-        policies=(),
+        policies=("quota", "archive"),
         every="always",
         overdue_days=2,
         summary='archive expired memories: "always", "daily", "weekly" or "never"',
@@ -70,4 +70,4 @@ _TABLE = (
 JOBS = {job.name: job for job in _TABLE}
 
 # Every job that a run in the ledger can have.
-RECORDED = (*JOBS, REPORT, "archive", "restore", "import", "hold", "release")
+RECORDED = (*JOBS, REPORT, "archive", "restore", "import", "hold", "release", "compact")

@@ -25,6 +25,7 @@ from memctl.output.contract.health import (
     CheckDocument,
     StatusDocument,
 )
+from memctl.output.contract.history import DiffDocument, VersionLine
 from memctl.output.contract.holds import HoldDocument, ReleaseDocument
 from memctl.output.contract.jobs import (
     ArchiveCounts,
@@ -73,6 +74,7 @@ from memctl.output.contract.signals import (
     AlertDocument,
     HookDocument,
 )
+from memctl.output.contract.space import CompactDocument
 
 
 class CleanupDocument(Document, CleanupCounts):
@@ -117,6 +119,7 @@ COMMANDS: dict[str, Any] = {
     "migrate": MigrateDocument | list[Step],
     "rollback": RollbackDocument,
     "status": StatusDocument,
+    "compact": CompactDocument,
     "run": RunDocument | OnDatabases[RunDocument],
     "cleanup": CleanupDocument | PausedDocument,
     "decay": DecayDocument | PausedDocument,
@@ -141,6 +144,7 @@ COMMANDS: dict[str, Any] = {
     "events": list[EventLine],
     "runs": list[RunLine],
     "explain": ExplainDocument,
+    "history": list[VersionLine] | DiffDocument,
     "check": CheckDocument | OnDatabases[CheckDocument],
     "enable": FeatureDocument,
     "disable": FeatureDocument,

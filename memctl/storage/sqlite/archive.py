@@ -70,6 +70,7 @@ def archive_condition(which: ArchiveFilter) -> tuple[str, dict[str, Any]]:
     for name, term, value in (
         ("reason", "archived_reason = :reason", which.reason),
         ("run_id", OF_RUN, which.run_id),
+        ("archive_id", "archive_id = :archive_id", which.archive_id),
         ("since", "archived_at >= :since", which.since and to_text(which.since)),
         ("until", "archived_at <= :until", which.until and to_text(which.until)),
     ):

@@ -18,8 +18,13 @@ def journal_mode(db: Connection) -> str:
     return str(mode)
 
 
-def truncate_log(db: Connection) -> None:
-    """Move the write-ahead log into the database and truncate it, as far as readers allow."""
+def truncate_log(db: Connection) -> bool:
+    """Move the write-ahead log into the database and truncate it; false if a reader prevents it."""
+    (timeout,) = db.execute("PRAGMA busy_timeout").fetchone()
     db.execute("PRAGMA wal_checkpoint(PASSIVE)")  # takes most of the time, without a lock
     db.execute(f"PRAGMA busy_timeout = {TRUNCATE_WAIT_MS}")
-    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    try:
+        busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        db.execute(f"PRAGMA busy_timeout = {timeout}")
+    return not busy
