@@ -73,6 +73,7 @@ def overwriting_document(done: Overwritten) -> dict[str, object]:
         "longest_lock_ms": round(done.longest_lock_ms, 1),
         "remains_before_vacuum": _sorted(done.before),
         "remains": _sorted(done.remains),
+        "written_since": _sorted(done.written_since),
         "same_text": {json_key(table): count for table, count in sorted(done.rows.items())},
     }
 

@@ -76,6 +76,7 @@ class Overwritten:
     files: list[Path] = field(default_factory=list)
     bytes_checked: int = 0
     remains: Counter[str] = field(default_factory=Counter)  # that are in no row, by file
+    written_since: Counter[str] = field(default_factory=Counter)  # VACUUM, by other programs
     rows: Counter[str] = field(default_factory=Counter)  # that have the same text, by table
 
     @property

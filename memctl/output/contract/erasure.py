@@ -20,6 +20,7 @@ class Overwriting(TypedDict):
     longest_lock_ms: float
     remains_before_vacuum: dict[str, int]
     remains: dict[str, int]
+    written_since: dict[str, int]
     same_text: dict[str, int]
 
 

@@ -300,6 +300,7 @@ MEANINGS = {
     "vacuum_ms": "How long VACUUM kept other programs from writing; null: it was not needed",
     "remains_before_vacuum": "Number of parts of texts that were in no row, by file, before VACUUM",
     "remains": "Number of parts of texts that are in the files and in no row, by file",
+    "written_since": "Number of such parts that another program has written since VACUUM, by file",
     "same_text": "Number of other rows that contain a part of an erased text, by table",
     # The demo
     "scenes": "Scenes of the story",

@@ -72,9 +72,13 @@ def overwrite(
         done.would_stall = not force and _would_stall(db, database, version)
     if (always_vacuum or done.remains) and not done.would_stall:
         db.execute(f"DROP TABLE IF EXISTS {FILLER}")
+        version = data_version(db)
         done.vacuum_ms = vacuum(db).stall_ms
         done.log_truncated = truncate_log(db, done, wait=wait)
         _search(db, searched, texts, files, done)
+        # VACUUM has copied nothing but rows: another program has written the rest since.
+        if done.log_truncated and data_version(db) != version:
+            done.written_since, done.remains = done.remains, Counter()
     return done
 
 
