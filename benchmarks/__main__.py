@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks import PROGRAM
 from benchmarks import features as feature_costs
+from benchmarks import replacing as replacing_costs
 from benchmarks.calls import pairs, percentile, time_calls
 from benchmarks.database import NOW, build, copy, prove, write_texts
 from memctl import AgentMemory
@@ -140,6 +141,11 @@ def features(folder: Path) -> None:
     feature_costs.measure(folder, show)
 
 
+def replacing(folder: Path) -> None:
+    """The cost of archive-on-replace, and of a hold, for the service's `remember`."""
+    replacing_costs.measure(folder, show)
+
+
 def backups(folder: Path) -> None:
     """Export and import of 100,000 memories: with the sqlite3 shell, a peer, and a writer."""
     original, document, dump = (folder / name for name in ("original.db", "own.json", "dump.sql"))
@@ -247,6 +253,23 @@ def insight(folder: Path) -> None:
             show(f"{' '.join(words)} over {memories}", s=seconds)
 
 
+def space(folder: Path) -> None:
+    """A file of 70 MB, half of it free: by VACUUM and in steps, with a writer and alone."""
+    for mode, words in (("NONE", ["--force"]), ("INCREMENTAL", [])):
+        original = folder / f"{mode}.db"
+        build(original, memories=100_000, expired=0)
+        with closing(sqlite3.connect(original, isolation_level=None)) as db:
+            db.execute("UPDATE agent_memory SET value = hex(randomblob(210))")
+            db.execute(f"PRAGMA auto_vacuum = {mode}")
+            db.execute("VACUUM")
+            db.execute("DELETE FROM agent_memory WHERE rowid <= 50000")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        show(f"auto_vacuum = {mode}, the file", MB=original.stat().st_size / 1e6)
+        beside_writer(original, "compact", *words, count="freed_bytes")
+        alone = copy(original, "alone.db")
+        show("compact, no other writer", s=job(alone, "compact", *words))
+
+
 def beside_writer(original: Path, name: str, *words: str | Path, count: str = "") -> None:
     """Run a job while another process writes, and show the effects on both."""
     database = copy(original, "beside.db")
@@ -335,9 +358,11 @@ MEASUREMENTS: dict[str, Callable[[Path], None]] = {
     "start": start,
     "growth": growth,
     "features": features,
+    "replacing": replacing,
     "backups": backups,
     "insight": insight,
     "search": search,
+    "space": space,
 }
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Self, get_args
 
 from memctl.config.settings import load_settings
 from memctl.errors import UsageError
@@ -27,7 +27,7 @@ from memctl.storage.memory import (
     Memory,
     MemoryType,
     Summary,
-    from_json,
+    Version,
     require_importance,
     require_limit,
     require_page,
@@ -39,20 +39,18 @@ from memctl.storage.memory import (
 )
 from memctl.storage.rows import MemoryFilter, Reason, State
 from memctl.storage.sqlite import memories
-from memctl.storage.sqlite.archive import archived_of, list_archived
+from memctl.storage.sqlite.archive import list_archived
 from memctl.storage.sqlite.archiving import archive_rows, own_deletes
 from memctl.storage.sqlite.database import one_view
 from memctl.storage.sqlite.holds import require_not_held
 from memctl.storage.sqlite.owned_connection import OwnedConnection
 from memctl.storage.sqlite.search import search_memories
 from memctl.storage.sqlite.triggers import require_equal_counts
+from memctl.storage.sqlite.versions import list_versions
 from memctl.storage.times import require_clock_time
+from memctl.usual_memories import UsualMemories
 
 DEFAULT_IMPORTANCE = 5
-CONTEXT_IMPORTANCE = 3
-SUCCESS_IMPORTANCE = 7
-ERROR_IMPORTANCE = 8
-CONTEXT_LASTS = timedelta(hours=24)
 TOP_MEMORIES = 10
 
 
@@ -61,7 +59,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class AgentMemory:
+class AgentMemory(UsualMemories):
     """The memories of all agents in one database; each call names the agent.
 
         with AgentMemory("harness.db") as memories:
@@ -264,11 +262,25 @@ class AgentMemory:
         `type`, `key` and `reason`, if given, limit the result.
         """
         require_page(limit, offset)
-        which = archived_of(agent, type, key, reason=reason)
+        which = memories.archived_of(agent, type, key, reason=reason)
         with self._reading():
             memories.require_known_type(self._db, type)
             found = list_archived(self._db, which, limit=limit, offset=offset)
         return [ArchivedMemory(**columns) for columns in found]
+
+    def history(
+        self, agent: str, type: str, key: str, *, limit: int = 50, offset: int = 0
+    ) -> list[Version]:
+        """Return the versions of a memory, oldest first: the archived ones, then the active one.
+
+        They are numbered from 1, the oldest that is kept. Overwritten versions are archived while
+        archive-on-replace is enabled. The list is empty if there is no such memory.
+        """
+        require_page(limit, offset)
+        name = memories.memory_name(agent, type, key)
+        with self._reading(), one_view(self._db):
+            memories.require_known_type(self._db, type)
+            return list_versions(self._db, name, limit=limit, offset=offset)
 
     def restore(
         self,
@@ -277,6 +289,7 @@ class AgentMemory:
         *,
         type: str | None = None,
         key: str | None = None,
+        version: int | None = None,
         on_conflict: RestoreConflict = "fail",
         expires_in: float | timedelta | None = None,
     ) -> int:
@@ -285,21 +298,27 @@ class AgentMemory:
         Works like `memctl restore`: in batches, under memctl's lock, recorded in the ledger, and
         even while memctl is paused. `on_conflict` specifies the action if an active memory has the
         same id, or the same type and key: `fail` raises RefusedError, `skip` leaves it archived,
-        `replace` archives the active one. Raises NotFoundError for an unknown agent or id.
+        `replace` archives the active one. `version` is the number of one of the versions that
+        `history` returns; by default, the newest archived one is restored. Raises NotFoundError for
+        an unknown agent, id or version.
         """
         ids = [ids] if isinstance(ids, str) else list(ids)
         if (type is None) != (key is None) or bool(ids) == (type is not None):
             raise UsageError("restore needs either ids or a type and a key", "pass one of them")
+        if version is not None and type is None:
+            raise UsageError("a version requires a type and a key", "pass them")
         if on_conflict not in get_args(RestoreConflict):
             raise UsageError(f"invalid on_conflict {on_conflict!r}", "use fail, skip or replace")
-        which = archived_of(agent, type, key, ids=ids)
+        which = memories.archived_of(agent, type, key, ids=ids)
         now = self._now()
         lasts = to_lifetime(expires_in, now=now)
         request = JobRequest(self._path, now, lock_wait=self._lock_wait)
         with self._reading():
             report = perform(
                 "restore",
-                lambda run: restore(run, which, on_conflict=on_conflict, expires_in=lasts),
+                lambda run: restore(
+                    run, which, version=version, on_conflict=on_conflict, expires_in=lasts
+                ),
                 request,
                 by_hand=True,
             )
@@ -311,9 +330,9 @@ class AgentMemory:
     def cleanup_expired(self) -> int:
         """Archive the expired memories of all agents, as `memctl cleanup`; return their number.
 
-        The run is recorded in the ledger and takes memctl's lock. While memctl is paused, nothing
-        is archived. Raises RefusedError if the clock is more than an hour behind the last run, or
-        far ahead of it.
+        Quotas, which the configuration sets, do not apply. The run is recorded in the ledger and
+        takes memctl's lock. While memctl is paused, nothing is archived. Raises RefusedError if the
+        clock is more than an hour behind the last run, or far ahead of it.
         """
         request = JobRequest(self._path, self._now(), lock_wait=self._lock_wait)
         with self._reading():
@@ -329,53 +348,6 @@ class AgentMemory:
             by_type = memories.count_by_type(self._db, agent)
             top_memories = memories.list_memories(self._db, _all_of(agent), limit=TOP_MEMORIES)
         return Summary(sum(by_type.values()), by_type, top_memories)
-
-    def set_task_context(self, agent: str, task_id: str, context: object) -> Memory:
-        """Store the context of a task, any value that JSON can represent; return the memory.
-
-        It has the type `context`, the key `task:<task_id>` and importance 3, and expires after 24
-        hours.
-        """
-        return self.remember(
-            agent,
-            "context",
-            f"task:{task_id}",
-            to_json(context),
-            importance=CONTEXT_IMPORTANCE,
-            expires_in=CONTEXT_LASTS,
-        )
-
-    def get_task_context(self, agent: str, task_id: str) -> Any:
-        """Return the context of a task, decoded from JSON; None if it is missing or not JSON.
-
-        An access is counted.
-        """
-        memory = self.recall(agent, "context", f"task:{task_id}")
-        if memory is None:
-            return None
-        return from_json(memory.value)
-
-    def learn_success(self, agent: str, pattern: str, details: object) -> Memory:
-        """Store a successful pattern, with details that JSON can represent; return the memory.
-
-        It has the type `success_pattern`, the pattern as key, and importance 7.
-        """
-        return self.remember(
-            agent, "success_pattern", pattern, to_json(details), importance=SUCCESS_IMPORTANCE
-        )
-
-    def learn_error(self, agent: str, pattern: str, details: object) -> Memory:
-        """Store an error pattern, with details that JSON can represent; return the memory.
-
-        It has the type `error_pattern`, the pattern as key, and importance 8.
-        """
-        return self.remember(
-            agent, "error_pattern", pattern, to_json(details), importance=ERROR_IMPORTANCE
-        )
-
-    def has_seen_error(self, agent: str, pattern: str) -> Memory | None:
-        """Return an agent's memory of an error pattern, or None; an access is counted."""
-        return self.recall(agent, "error_pattern", pattern)
 
     def _now(self) -> datetime:
         return require_clock_time(self._clock())

@@ -28,6 +28,16 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun[:-1]}ies" if ends_in_consonant_y else f"{count:,} {noun}s"
 
 
+def readable_bytes(count: int) -> str:
+    """Return a number of bytes for people: `1.2 MB`."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 99.95 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
+
+
 def name_like(wanted: str, known: Iterable[str]) -> str | None:
     """Return the known name that is most similar to an unknown one, or None."""
     import difflib  # slow to import, and needed only for an error

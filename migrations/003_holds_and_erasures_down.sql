@@ -9,5 +9,6 @@ DROP TRIGGER IF EXISTS memctl_rename_begins;
 DROP TRIGGER IF EXISTS memctl_rename_ends;
 
 DELETE FROM memory_state WHERE key = 'feature:archive-on-replace';
+DROP INDEX IF EXISTS archived_memories_by_version;
 DROP TABLE memory_replacements;
 DROP TABLE memory_holds;

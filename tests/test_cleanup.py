@@ -76,7 +76,10 @@ def test_the_json_result_has_all_its_fields(migrated: Memctl, remember: Callable
         "dry_run": False,
         "cutoff": "2026-11-22T09:43:58Z",
         "archived": 3,
+        "over_quota": 0,
+        "held_over_quota": 0,
         "held": 0,
+        "versions_pruned": 0,
         "remaining": 0,
         "agents": {"build_agent": 1, "qa_agent": 2},
     }
@@ -127,7 +130,15 @@ def test_the_run_is_recorded_in_the_ledger(
 
     columns = "run_id, job, started_at, status, counts, error"
     assert rows(db, "memory_runs", columns) == [
-        (1, "cleanup", "2026-11-22T09:43:58Z", "ok", '{"archived": 1, "held": 0}', None)
+        (
+            1,
+            "cleanup",
+            "2026-11-22T09:43:58Z",
+            "ok",
+            '{"archived": 1, "over_quota": 0, "held_over_quota": 0, "held": 0,'
+            ' "versions_pruned": 0}',
+            None,
+        )
     ]
     (measured,) = rows(db, "memory_runs", "finished_at, duration_ms, longest_lock_ms, host, pid")
     assert all(measured)

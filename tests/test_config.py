@@ -23,6 +23,9 @@ DEFAULTS: list[tuple[str, Any]] = [
     ("decay.since", None),
     ("prune.retention_days", 90),
     ("prune.protected_importance", 8.0),
+    ("archive.keep_versions", None),
+    ("quota.memories", None),
+    ("quota.bytes", None),
     ("promote.importance", 8.0),
     ("promote.accesses", 5),
     ("promote.age_days", 14),
@@ -419,10 +422,13 @@ def test_a_new_file_changes_no_value_and_has_every_key(memctl: Memctl, file: Pat
         for key, value in keys.items()
     } == dict(DEFAULTS) | {
         "decay.since": "2026-11-22",
+        "quota.memories": 1000,
+        "quota.bytes": 10_000_000,
         "alerts.command": ["/usr/local/bin/send-alert"],
         "hooks.start": ["/usr/local/bin/memctl-start"],
         "hooks.success": ["/usr/local/bin/memctl-done"],
         "hooks.failure": ["/usr/local/bin/memctl-failed"],
+        "archive.keep_versions": 100,
         "heartbeat.url": "https://hc-ping.com/your-uuid",
         "report.directory": "reports",
     }
@@ -433,7 +439,7 @@ def test_a_new_file_changes_no_value_and_has_every_key(memctl: Memctl, file: Pat
 def test_the_policies_in_a_new_file_are_valid_when_uncommented(memctl: Memctl, file: Path) -> None:
     memctl.ok("config", "init")
 
-    _, example = file.read_text(encoding="utf-8").split("[decay] or [prune].\n#\n")
+    _, example = file.read_text(encoding="utf-8").split("the table for all memories.\n#\n")
     policies = tomllib.loads(example.replace("# ", "").replace("#", ""))
 
     assert policies == {
@@ -442,6 +448,7 @@ def test_the_policies_in_a_new_file_are_valid_when_uncommented(memctl: Memctl, f
             "qa_agent": {
                 "prune": {"retention_days": 365},
                 "decay": {"types": {"context": {"grace_days": 3}}},
+                "quota": {"memories": 5000},
             }
         },
     }

@@ -368,8 +368,8 @@ MANY = b'{"format": "memctl.export", "active": [' + b"[]," * 3_000_000
             id="another format",
         ),
         pytest.param(
-            edit(b'"version": 1', b'"version": 2'),
-            "version: this memctl reads version 1, not 2",
+            edit(b'"version": 1', b'"version": 3'),
+            "version: this memctl reads versions 1 and 2, not 3",
             id="another version",
         ),
         pytest.param(

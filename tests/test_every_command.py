@@ -45,7 +45,7 @@ CASES = {
     "config path": ("config", "path", "--config", "memctl.toml"),
 }
 # Commands whose output is not an object with a schema number.
-ARRAYS = ("archived", "list", "search", "agents", "events", "runs", "holds")
+ARRAYS = ("archived", "list", "search", "agents", "events", "runs", "history", "holds")
 DOCUMENT = "export"
 # The failure of a command without a database, or for `config` without a configuration.
 NOTHING = (

@@ -226,6 +226,7 @@ def test_the_full_explanation_of_an_active_memory(db: sqlite3.Connection, migrat
         "key": "toolchain",
         "state": "active",
         "policy": ["decay", "prune"],
+        "earlier_ids": [],
         "active": {
             "id": "m-1",
             "importance": 9,
@@ -264,9 +265,11 @@ def test_the_full_explanation_of_an_active_memory(db: sqlite3.Connection, migrat
                 {"condition": "age_days", "needed": 14, "found": 50, "met": True, "lacks": 0},
             ],
             "retention": {"at": "2027-04-01T00:00:01Z", "importance": 1, "protected": False},
+            "quota": None,
         },
         "archived": [],
         "history": [],
+        "holds": [],
     }
 
 

@@ -638,8 +638,8 @@ def test_status_shows_each_feature_and_problems_with_its_trigger(
     assert (
         "access-boost       on, but created by another version of memctl: run `memctl enable"
         " access-boost`\n"
-        f"access-counting    enabled since {since}, but its trigger is missing: run `memctl enable "
-        "access-counting`\n"
+        f"access-counting    enabled since {since}, but its triggers are missing: run `memctl"
+        " enable access-counting`\n"
         f"archive-on-delete  on since {since}\n"
     ) in text
     assert document["features"] == [

@@ -5,11 +5,13 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.database import archive_row, connect, exact_rows, rows
+from tests.support.database import archive_row, connect, exact_rows, insert_memory, rows
+from tests.support.kills import copy_at, killed_before, one_of_each_kind, program_at
 from tests.support.program import NOW, Answer, Memctl, Words, complaint
 from tests.support.service import Service
 
@@ -500,3 +502,39 @@ def test_prune_counts_what_it_leaves_and_the_guard_does_not_count_it(
     counts = [(answer["pruned"], answer["held"]) for answer in (preview, done)]
     assert counts == [(1, 120), (1, 120)]
     assert exact_rows(db, "archived_memories") == before
+
+
+# Killed commands
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(("hold", "build_agent", "m-1", "--reason", "r"), id="the first hold"),
+        pytest.param(("release", "build_agent", "m-2"), id="the release of the last one"),
+    ],
+)
+def test_a_killed_command_leaves_holds_and_triggers_that_agree(
+    tmp_path: Path, words: Words
+) -> None:
+    template = program_at(tmp_path / "template")
+    Service(template.database).close()
+    template.ok("migrate", "--no-backup")
+    with closing(connect(template.database)) as db:
+        insert_memory(db, id="m-1")
+        insert_memory(db, id="m-2")
+    if words[0] == "release":
+        template.ok("hold", "build_agent", "m-2")
+    recorded = one_of_each_kind(copy_at(tmp_path / "recorded", template), words)
+
+    left, ended = [], []
+    for memctl in killed_before(recorded, template, words, tmp_path):
+        with closing(connect(memctl.database)) as db:
+            left.append((len(holds_in(db)), bool(triggers_in(db)), len(events_in(db))))
+        ended.append(memctl(*words).exit_code)
+
+    before, after = ((0, False, 0), (1, True, 1))
+    if words[0] == "release":
+        before, after = (1, True, 1), (0, False, 2)
+    assert {*left} == {before, after}
+    assert {*ended} == {0}

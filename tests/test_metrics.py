@@ -78,6 +78,8 @@ def test_metrics_are_reported_for_types_agents_and_all(fleet: Memctl) -> None:
         "storage": {
             "size_bytes": fleet.database.stat().st_size,
             "wal_bytes": fleet.database.with_name("harness.db-wal").stat().st_size,
+            "free_pages": 0,
+            "free_bytes": 0,
         },
         "period": {"since": "2026-11-22T09:43:58Z", "days": 4.0},
         "accesses_since": None,
@@ -387,6 +389,7 @@ def test_the_text_for_prometheus_has_every_figure(fleet: Memctl, db: sqlite3.Con
         "memctl_schema_step 3",
         f"memctl_database_size_bytes {size}",
         f"memctl_database_wal_bytes {wal}",
+        "memctl_database_free_bytes 0",
         "memctl_read_timestamp_seconds 1795686238",
         'memctl_findings{severity="error"} 0',
         'memctl_findings{severity="warning"} 1',

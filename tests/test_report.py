@@ -99,6 +99,8 @@ def test_a_report_has_the_figures_of_the_period(
         "storage": {
             "size_bytes": migrated.database.stat().st_size,
             "wal_bytes": document["storage"]["wal_bytes"],
+            "free_pages": 0,
+            "free_bytes": 0,
         },
         "host": os.uname().nodename,
         "memctl_version": __version__,

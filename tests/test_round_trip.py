@@ -105,6 +105,30 @@ promotions = st.fixed_dictionaries(
         "promoted_at": texts,
     }
 )
+# By id, by type and key, or on all memories of the agent.
+hold_targets = st.one_of(
+    st.fixed_dictionaries({"memory_id": texts, "type": st.none(), "key": st.none()}),
+    st.fixed_dictionaries({"memory_id": st.none(), "type": types, "key": names}),
+    st.just({"memory_id": None, "type": None, "key": None}),
+)
+holds = st.builds(
+    lambda agent, target, more: {"agent_id": agent, **target, **more},
+    agents,
+    hold_targets,
+    st.fixed_dictionaries(
+        {
+            "reason": details,
+            "held_at": st.sampled_from(["2026-11-01T00:00:00Z", "2026-11-22T09:43:58Z"]),
+            "until": st.sampled_from([None, "2027-01-01T00:00:00Z"]),
+        }
+    ),
+)
+
+
+def different(holds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first of the holds on each target."""
+    targets = {repr([hold[name] for name in list(hold)[:4]]): hold for hold in holds[::-1]}
+    return list(targets.values())
 
 
 @st.composite
@@ -114,6 +138,7 @@ def contents(draw: st.DrawFn) -> dict[str, list[dict[str, Any]]]:
         "agent_memory": draw(st.lists(actives, max_size=6)),
         "archived_memories": draw(st.lists(archiveds, max_size=6)),
         "memory_promotions": draw(st.lists(promotions, max_size=3)),
+        "memory_holds": different(draw(st.lists(holds, max_size=3))),
     }
 
 
@@ -139,8 +164,8 @@ def test_everything_in_a_database_comes_back_from_its_export(
     second = import_into(target, document, on_conflict="fail")
 
     count = sum(len(rows) for rows in stored.values())
-    taken = (first.active, first.archived, first.promotions)
-    known = (second.active, second.archived, second.promotions)
+    taken = (first.active, first.archived, first.promotions, first.holds)
+    known = (second.active, second.archived, second.promotions, second.holds)
     assert stored == stored_rows(source)
     assert without_time(again) == without_time(document)
     assert sum(fates.inserted for fates in taken) == count
@@ -156,6 +181,7 @@ def test_importing_for_another_agent_and_back_changes_nothing(
     for rows in content.values():
         for row in rows:
             row["agent_id"] = Text(agent) if row["key"] in map(Text, KEYS) else row["agent_id"]
+    content["memory_holds"] = different(content["memory_holds"])
     put_one = {"id": "one", "agent_id": Text(agent), "type": "context", "key": "k1", "value": "v"}
     source = fill(copy_of(template, folder, "source.db"), content)
     put(source, "agent_memory", [put_one])

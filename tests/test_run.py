@@ -260,6 +260,10 @@ def test_json_has_the_result_of_each_job(migrated: Memctl, remember: Callable[..
                 "job": "cleanup",
                 "run_id": 2,
                 "archived": 1,
+                "over_quota": 0,
+                "held_over_quota": 0,
+                "held": 0,
+                "versions_pruned": 0,
                 "agents": {"build_agent": 1},
                 **common,
             },
@@ -279,6 +283,7 @@ def test_json_has_the_result_of_each_job(migrated: Memctl, remember: Callable[..
                 "run_id": 5,
                 "pruned": 0,
                 "kept_important": 0,
+                "held": 0,
                 "agents": {},
                 **common,
             },
@@ -301,8 +306,9 @@ def test_a_preview_lists_what_is_due_and_changes_nothing(
     assert not lock.exists()
     assert answer == Answer(
         0,
-        "job      id                                    agent        type      key  expires\n"
-        f"cleanup  {memory}  build_agent  learning  k    24 h ago\n"
+        "job      id                                    agent        type      key  expires "
+        "  reason\n"
+        f"cleanup  {memory}  build_agent  learning  k    24 h ago  expired\n"
         "job    id                                    agent        type      key  importance"
         "  decayed\n"
         f"decay  {memory}  build_agent  learning  k             5      4.9\n"

@@ -121,7 +121,17 @@ def test_the_ledger_records_the_result_of_a_job(db: sqlite3.Connection, migrated
 
     assert [(run["job"], run["status"], run["counts"]) for run in runs] == [
         ("archive", "refused", None),
-        ("cleanup", "ok", {"archived": 1}),
+        (
+            "cleanup",
+            "ok",
+            {
+                "archived": 1,
+                "over_quota": 0,
+                "held_over_quota": 0,
+                "held": 0,
+                "versions_pruned": 0,
+            },
+        ),
     ]
 
 

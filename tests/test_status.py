@@ -40,9 +40,15 @@ def readable(size: int) -> str:
     return f"{size / 1000:.{0 if size >= 99_950 else 1}f} kB"
 
 
-def size_of_log(path: Path) -> int:
-    """Return the size of the write-ahead log of a database."""
-    return path.with_name(f"{path.name}-wal").stat().st_size
+def storage(path: Path, *, free_pages: int = 0) -> dict[str, int]:
+    """Return the sizes of a database as JSON has them."""
+    log = path.with_name(f"{path.name}-wal")
+    return {
+        "size_bytes": path.stat().st_size,
+        "wal_bytes": log.stat().st_size if log.exists() else 0,
+        "free_pages": free_pages,
+        "free_bytes": free_pages * 4096,
+    }
 
 
 def test_status_of_an_unmigrated_database(path: Path, memctl: Memctl) -> None:
@@ -63,7 +69,7 @@ def test_status_of_an_unmigrated_database(path: Path, memctl: Memctl) -> None:
     assert as_json.json == {
         "schema": 1,
         "database": str(path),
-        "storage": {"size_bytes": len(before), "wal_bytes": 0},
+        "storage": storage(path),
         "schema_step": 0,
         "pending": STEPS,
         "problem": None,
@@ -150,7 +156,7 @@ def test_status_of_a_database_in_use(db: sqlite3.Connection, migrated: Memctl, p
     assert as_json.json == {
         "schema": 1,
         "database": str(path),
-        "storage": {"size_bytes": size, "wal_bytes": size_of_log(path)},
+        "storage": storage(path),
         "schema_step": 3,
         "pending": [],
         "problem": None,
@@ -275,7 +281,7 @@ def test_a_problem_with_the_schema_is_reported(
     assert as_json.json == {
         "schema": 1,
         "database": str(path),
-        "storage": {"size_bytes": path.stat().st_size, "wal_bytes": size_of_log(path)},
+        "storage": storage(path),
         "schema_step": version,
         "pending": [],
         "problem": problem,
@@ -322,3 +328,19 @@ def test_a_memory_archived_during_the_command_is_counted_once(
     printed = json.loads(capsys.readouterr().out)
     assert (printed["memories"], printed["archived"]) == (1, 0)
     assert rows(db, "archived_memories", "id") == [("m-1",)]
+
+
+def test_free_pages_are_shown(path: Path, db: sqlite3.Connection, migrated: Memctl) -> None:
+    for _ in range(3):
+        insert_memory(db, value="x" * 5000)
+    db.execute("DELETE FROM agent_memory")
+    (free,) = db.execute("PRAGMA freelist_count").fetchone()
+
+    answer = migrated.ok("status")
+    as_json = migrated.ok("status", "--json")
+
+    size = readable(path.stat().st_size)
+    assert answer.out.startswith(
+        f"database  {path} ({size}, of which {readable(free * 4096)} in {free} free pages)\n"
+    )
+    assert as_json.json["storage"] == storage(path, free_pages=free)

@@ -39,6 +39,7 @@ FLOORS = (
     {"demo"},
     {"output"},
     {"insight", "documents", "agent_memory"},
+    {"usual_memories"},
     {"jobs"},
     {"config"},
     {"storage"},
@@ -47,7 +48,7 @@ FLOORS = (
 MOST_LINES = 400
 
 # The parts of jobs that only SQLite has; the others see the database through `storage.store`.
-ONLY_ON_SQLITE = {"alerts", "copies", "redact", "watchdog"}
+ONLY_ON_SQLITE = {"alerts", "compact", "copies", "redact", "watchdog"}
 
 
 def product_modules() -> dict[str, Path]:

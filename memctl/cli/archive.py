@@ -18,13 +18,14 @@ from memctl.cli.options import (
     run_option,
 )
 from memctl.cli.session import run_job
+from memctl.errors import UsageError
 from memctl.jobs.archive import archive as archive_memories
 from memctl.jobs.restore import RestoreConflict
 from memctl.jobs.restore import restore as restore_memories
 from memctl.output.tables import show_records
 from memctl.storage.matching import SearchedText
 from memctl.storage.memory import require_search_text, require_type
-from memctl.storage.rows import ArchiveFilter
+from memctl.storage.rows import MOST_ROWS, ArchiveFilter
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.archive import ARCHIVED_FIELDS, list_archived
 from memctl.storage.sqlite.database import open_database
@@ -143,6 +144,27 @@ def restore(
     ] = None,
     reason: ReasonOption = None,
     since: SinceOption = None,
+    type_: Annotated[
+        str | None, typer.Option("--type", metavar="TYPE", help="Type of the memory of --key.")
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            metavar="KEY",
+            help="Restore an archived version of this memory in place of the active one.",
+        ),
+    ] = None,
+    version: Annotated[
+        int | None,
+        typer.Option(
+            "--version",
+            metavar="N",
+            min=1,
+            max=MOST_ROWS,
+            help="Number of the version in `memctl history`. Defaults to the newest archived one.",
+        ),
+    ] = None,
     expires_in: Annotated[
         str | None,
         typer.Option(
@@ -152,14 +174,27 @@ def restore(
         ),
     ] = None,
     on_conflict: Annotated[
-        RestoreConflict,
-        typer.Option(help="Action if an active memory has the same id, or the same type and key."),
-    ] = "fail",
+        RestoreConflict | None,
+        typer.Option(
+            help="Action if an active memory has the same id, or the same type and key. Defaults to"
+            " fail, and with --key to replace."
+        ),
+    ] = None,
 ) -> None:
-    """Restore archived memories by id, by run, or by reason and time."""
+    """Restore archived memories by id, run, or reason and time, or a version of one by its name."""
+    if (type_ is None) != (key is None):
+        raise UsageError("--type and --key must be used together", "memctl restore --help")
+    if key is not None and (ids or run is not None or reason is not None or since is not None):
+        raise UsageError(
+            "--key cannot be used with ids, --run, --reason or --since", "use one of them"
+        )
+    if key is None and version is not None:
+        raise UsageError("--version requires --type and --key", "memctl restore --help")
     which = ArchiveFilter(
         agent=agent,
         ids=ids or (),
+        type=type_,
+        key=key,
         run_id=run,
         reason=reason,
         since=None if since is None else parse_past(since, now=call.moment),
@@ -167,7 +202,13 @@ def restore(
     duration = None if expires_in is None else parse_duration(expires_in)
     run_job(
         "restore",
-        lambda run: restore_memories(run, which, on_conflict=on_conflict, expires_in=duration),
+        lambda run: restore_memories(
+            run,
+            which,
+            version=None if key is None else version or "newest",
+            on_conflict=on_conflict or ("fail" if key is None else "replace"),
+            expires_in=duration,
+        ),
         call,
         job,
         by_hand=True,

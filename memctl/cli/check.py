@@ -178,7 +178,7 @@ def check_opened(
     return check(
         db,
         settings.database,
-        CheckPolicies(settings.alerts, settings.check, settings.service_events),
+        CheckPolicies(settings.alerts, settings.check, settings.service_events, settings.quota),
         now=call.moment,
         depth=depth,
         spooled=spooled_failures(settings.spool),

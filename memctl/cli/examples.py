@@ -43,6 +43,13 @@ EXAMPLES = {
         Example("Return to the table that the service created", "memctl rollback --to 1 --yes"),
     ),
     "status": (Example("Show the state of the database", "memctl status"),),
+    "compact": (
+        Example("Show how much smaller the file would become", "memctl compact --dry-run"),
+        Example(
+            "Rewrite it beside the service, so that later runs can work in steps",
+            "memctl compact --incremental --force",
+        ),
+    ),
     "run": (
         Example("Show which jobs are due, and what they would do", "memctl run --dry-run"),
         Example("Run them, and report skipped jobs", "memctl run --verbose"),
@@ -79,6 +86,10 @@ EXAMPLES = {
         Example(
             "Preview restoring everything that expired in the last day",
             "memctl restore build_agent --reason expired --since 1d -n --list",
+        ),
+        Example(
+            "Preview going back to the last version of a memory",
+            "memctl restore build_agent --type learning --key k -n || echo none",
         ),
         Example(
             "Restore a memory for another 30 days",
@@ -169,6 +180,11 @@ EXAMPLES = {
     ),
     "runs": (Example("List failed runs", "memctl runs --status failed --table"),),
     "explain": (Example("Explain a memory", "memctl explain build_agent learning toolchain"),),
+    "history": (
+        Example(
+            "List the versions of a memory", "memctl history build_agent learning toolchain --table"
+        ),
+    ),
     "check": (
         Example("Check for problems", "memctl check"),
         Example("Check from a monitoring system", "memctl check --nagios"),

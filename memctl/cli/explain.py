@@ -30,7 +30,9 @@ def explain(
 
     if len(memory) > 2:
         raise UsageError("too many arguments", "usage: memctl explain AGENT {ID | TYPE KEY}")
-    policies = Policies(call.settings.decay, call.settings.prune, call.settings.promote)
+    policies = Policies(
+        call.settings.decay, call.settings.prune, call.settings.promote, call.settings.quota
+    )
     with open_database(call.settings.database, read_only=True) as db:
         require_current(db)
         found = explain_memory(db, agent, memory, policies, now=call.moment)

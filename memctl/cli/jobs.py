@@ -75,7 +75,11 @@ def _send_heartbeat(url: str | None, *, failed: bool) -> None:
 
 
 def cleanup(call: GlobalOptions, job: JobOptions, agent: AgentOption = None) -> None:
-    """Archive expired memories."""
+    """Archive expired memories.
+
+    Then the least valuable memories of agents beyond their [quota] in the configuration are
+    archived, and replaced versions beyond [archive] keep_versions are deleted.
+    """
     _perform("cleanup", call, job, agent=agent)
 
 

@@ -22,7 +22,11 @@ from memctl.output.terminal import show_error, show_line
 
 # The commands under the headings of the help, each with its module, in the order of the help.
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
-    "Database": {"migrate": ("migrate", "rollback"), "status": ("status",)},
+    "Database": {
+        "migrate": ("migrate", "rollback"),
+        "status": ("status",),
+        "compact": ("compact",),
+    },
     "Jobs": {"jobs": ("run", *JOBS)},
     "Archive": {"archive": ("archived", "archive", "restore")},
     "Holds": {"hold": ("hold", "release", "holds")},
@@ -36,6 +40,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "events": ("events",),
         "runs": ("runs",),
         "explain": ("explain",),
+        "history": ("history",),
         "check": ("check",),
     },
     "Optional features": {"features": ("enable", "disable")},

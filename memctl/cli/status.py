@@ -3,6 +3,8 @@
 from dataclasses import asdict
 
 from memctl.cli.options import GlobalOptions
+from memctl.errors import counted
+from memctl.insight.metrics import DatabaseSize
 from memctl.insight.status import read_status
 from memctl.output.contract.documents import storage
 from memctl.output.readable import readable_bytes
@@ -15,7 +17,7 @@ JOBS = {"job": 0, "status": 0, "started_at": 0, "run_id": 0, "duration_ms": 1, "
 FEATURE_STATES = {
     "on": "on since {since}",
     "outdated": "on, but created by another version of memctl: run `memctl enable {feature}`",
-    "missing": "enabled since {since}, but its trigger is missing: run `memctl enable {feature}`",
+    "missing": "enabled since {since}, but its triggers are missing: run `memctl enable {feature}`",
 }
 
 
@@ -35,7 +37,7 @@ def status(call: GlobalOptions) -> None:
     if found.pending:
         state = f", pending: {', '.join(found.pending)}"
     facts = {
-        "database": f"{found.database.path} ({readable_bytes(found.database.size_bytes)})",
+        "database": f"{found.database.path} ({_size(found.database)})",
         "schema": f"step {found.schema_step}{state}",
         "memories": "no table" if found.memories is None else f"{found.memories:,}",
         "archived": "no table" if found.archived is None else f"{found.archived:,}",
@@ -49,3 +51,12 @@ def status(call: GlobalOptions) -> None:
     }
     show_facts((name, fact) for name, fact in facts.items() if fact is not None)
     show_records(map(asdict, found.jobs), JOBS, Output("table", call.moment))
+
+
+def _size(database: DatabaseSize) -> str:
+    """Return the size of the file, and its free pages."""
+    size = readable_bytes(database.size_bytes)
+    if not database.free_pages:
+        return size
+    free = readable_bytes(database.free_bytes)
+    return f"{size}, of which {free} in {counted(database.free_pages, 'free page')}"

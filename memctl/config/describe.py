@@ -26,9 +26,10 @@ HEADING = """\
 """
 
 POLICIES = """\
-# All keys of [decay] and [prune] can also be set for a type, for an agent, and for a type of an
-# agent. Each key is resolved separately: a type of an agent takes precedence over the agent, the
-# agent over the type, and the type over [decay] or [prune].
+# All keys of [decay], [prune], [archive] and [quota] can also be set for an agent, and except those
+# of [quota] also for a type, and for a type of an agent. Each key is resolved separately: a type of
+# an agent takes precedence over the agent, the agent over the type, and the type over the table for
+# all memories.
 #
 # [decay.types.context]
 # grace_days = 1
@@ -38,6 +39,9 @@ POLICIES = """\
 #
 # [agents."qa_agent".decay.types.context]
 # grace_days = 3
+#
+# [agents."qa_agent".quota]
+# memories = 5000
 """
 
 

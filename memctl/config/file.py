@@ -23,11 +23,13 @@ from pydantic_core import ErrorDetails
 
 from memctl.config.jobs import JOBS, Every
 from memctl.config.policies import (
+    ArchivePolicy,
     CheckPolicy,
     DecayPolicy,
     Override,
     PromotePolicy,
     PrunePolicy,
+    QuotaPolicy,
     dotted,
 )
 from memctl.config.sections import (
@@ -121,11 +123,56 @@ class PruneSection(PruneTable):
     types: dict[str, PruneTable] = Field(default_factory=dict)
 
 
+class ArchiveTable(Section):
+    """The keys of `[archive]` and of its tables for agents and types."""
+
+    keep_versions: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="replaced versions of each memory that are kept; all by default",
+        examples=[100],
+    )
+
+    def policy_keys(self) -> dict[str, Any]:
+        """Return the keys that the table sets, as fields of ArchivePolicy."""
+        return self.model_dump(include=set(ArchiveTable.model_fields), exclude_unset=True)
+
+
+class ArchiveSection(ArchiveTable):
+    """`[archive]`"""
+
+    types: dict[str, ArchiveTable] = Field(default_factory=dict)
+
+
+PolicySection = DecaySection | PruneSection | ArchiveSection
+
+
+class QuotaSection(Section):
+    """`[quota]`"""
+
+    memories: int | None = Field(
+        None, gt=0, description="maximum number of active memories per agent", examples=[1000]
+    )
+    bytes: int | None = Field(
+        None,
+        gt=0,
+        description="maximum bytes of their keys, values and metadata",
+        examples=[10_000_000],
+    )
+
+    def policy_keys(self) -> dict[str, Any]:
+        """Return the keys that the table sets, as fields of QuotaPolicy."""
+        return self.model_dump(exclude_unset=True)
+
+
 class AgentSection(Section):
     """`[agents."NAME"]`"""
 
     decay: DecaySection = DecaySection.model_construct()
     prune: PruneSection = PruneSection.model_construct()
+    archive: ArchiveSection = ArchiveSection.model_construct()
+    quota: QuotaSection = QuotaSection.model_construct()
 
 
 class PromoteSection(Section):
@@ -184,6 +231,8 @@ class Configuration(Section):
     )
     decay: DecaySection = DecaySection.model_construct()
     prune: PruneSection = PruneSection.model_construct()
+    archive: ArchiveSection = ArchiveSection.model_construct()
+    quota: QuotaSection = QuotaSection.model_construct()
     promote: PromoteSection = PromoteSection.model_construct()
     alerts: AlertsSection = AlertsSection.model_construct()
     hooks: HooksSection = HooksSection.model_construct()
@@ -210,6 +259,21 @@ class Configuration(Section):
         sections = {agent: tables.prune for agent, tables in self.agents.items()}
         overrides = _overrides(self.prune, sections)
         return PrunePolicy(**self.prune.policy_keys(), overrides=tuple(overrides))
+
+    def archive_policy(self) -> ArchivePolicy:
+        """Return the policy for the archive of the file."""
+        sections = {agent: tables.archive for agent, tables in self.agents.items()}
+        overrides = _overrides(self.archive, sections)
+        return ArchivePolicy(**self.archive.policy_keys(), overrides=tuple(overrides))
+
+    def quota_policy(self) -> QuotaPolicy:
+        """Return the quotas of the file."""
+        overrides = [
+            Override(key, value, agent)
+            for agent, tables in self.agents.items()
+            for key, value in tables.quota.policy_keys().items()
+        ]
+        return QuotaPolicy(**self.quota.policy_keys(), overrides=tuple(overrides))
 
 
 class Problem(NamedTuple):
@@ -253,7 +317,7 @@ def read_configuration(file: Path) -> Configuration:
 
 
 def _overrides(
-    general: DecaySection | PruneSection, of_agents: Mapping[str, DecaySection | PruneSection]
+    general: PolicySection, of_agents: Mapping[str, PolicySection]
 ) -> Iterator[Override]:
     """Yield the overrides for agents and types, in order of precedence."""
     for agent, section in of_agents.items():
@@ -263,7 +327,7 @@ def _overrides(
     yield from _of_types(general, None)
 
 
-def _of_types(section: DecaySection | PruneSection, agent: str | None) -> Iterator[Override]:
+def _of_types(section: PolicySection, agent: str | None) -> Iterator[Override]:
     for type_, keys in section.types.items():
         for key, value in keys.policy_keys().items():
             yield Override(key, value, agent, type_)

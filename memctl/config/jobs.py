@@ -28,7 +28,7 @@ _TABLE = (
     Job(
         "cleanup",
         work="memctl.jobs.cleanup:cleanup",
-        policies=(),
+        policies=("quota", "archive"),
         every="always",
         overdue_days=2,
         summary='archive expired memories: "always", "daily", "weekly" or "never"',
@@ -80,4 +80,5 @@ RECORDED = (
     "release",
     "redact",
     "erase",
+    "compact",
 )

@@ -140,6 +140,35 @@ class PrunePolicy(Policy):
 
 
 @dataclass(frozen=True)
+class ArchivePolicy(Policy):
+    """How many versions of a memory that were replaced the archive keeps."""
+
+    SECTION = "archive"
+
+    keep_versions: int | None = None  # None: all
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the number of any memory's versions is limited."""
+        return self != ArchivePolicy()
+
+
+@dataclass(frozen=True)
+class QuotaPolicy(Policy):
+    """How many active memories each agent may have, and how many bytes; None: any number."""
+
+    SECTION = "quota"
+
+    memories: int | None = None
+    bytes: int | None = None  # of keys, values and metadata
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether any agent has a quota."""
+        return self != QuotaPolicy()
+
+
+@dataclass(frozen=True)
 class PromotePolicy:
     """The minimum values that a memory must have to be promoted."""
 

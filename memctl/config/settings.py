@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from memctl.config.jobs import JOBS, Every
 from memctl.config.policies import (
     AlertPolicy,
+    ArchivePolicy,
     CheckPolicy,
     DecayPolicy,
     Hooks,
     PromotePolicy,
     PrunePolicy,
+    QuotaPolicy,
     ReportPolicy,
 )
 from memctl.errors import MemctlError, UsageError
@@ -36,6 +38,8 @@ class Settings(NamedTuple):
     state: Path | None = None  # the directory for what cannot be kept in the database
     decay: DecayPolicy = DecayPolicy()
     prune: PrunePolicy = PrunePolicy()
+    archive: ArchivePolicy = ArchivePolicy()
+    quota: QuotaPolicy = QuotaPolicy()
     promote: PromotePolicy = PromotePolicy()
     alerts: AlertPolicy = AlertPolicy()
     check: CheckPolicy = CheckPolicy()
@@ -78,6 +82,8 @@ def load_settings(
     return settings._replace(
         decay=configured.decay_policy(),
         prune=configured.prune_policy(),
+        archive=configured.archive_policy(),
+        quota=configured.quota_policy(),
         promote=configured.promote.policy(),
         alerts=configured.alerts.policy(),
         check=configured.check.policy(),

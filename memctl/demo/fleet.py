@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from memctl.agent_memory import CONTEXT_IMPORTANCE, CONTEXT_LASTS
 from memctl.storage.memory import MemoryType, to_expiry, to_json
 from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.memories import NewMemory, count_access, memory_name, replace_memory
+from memctl.usual_memories import CONTEXT_IMPORTANCE, CONTEXT_LASTS
 
 SEED = 2026
 

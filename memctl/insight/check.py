@@ -11,11 +11,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from memctl.config.policies import AlertPolicy, CheckPolicy
+from memctl.config.policies import AlertPolicy, CheckPolicy, QuotaPolicy
 from memctl.errors import SchemaError
 from memctl.insight.check_erasures import find_in_erasures
 from memctl.insight.check_jobs import find_in_jobs, find_in_numbers
 from memctl.insight.check_memories import find_in_memories
+from memctl.insight.check_quota import find_in_quotas
 from memctl.insight.check_secrets import MemoryWithSecrets, find_written_again
 from memctl.insight.check_timestamps import find_in_timestamps
 from memctl.insight.findings import Finding, by_severity
@@ -49,6 +50,7 @@ class CheckPolicies(NamedTuple):
     alerts: AlertPolicy = AlertPolicy()
     check: CheckPolicy = CheckPolicy()
     service_events: bool = False
+    quota: QuotaPolicy = QuotaPolicy()
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def check(
     Without `every_memory`, those that read all memories are left out; the others take a few
     milliseconds.
     """
-    database = database_size(path)
+    database = database_size(db, path)
     progress.phase("reading the whole file" if depth else "reading")
     findings = [*_find_in_file(db, database.wal_bytes, depth), *_find_in_schema(db)]
     progress.phase("checking memories")
@@ -95,6 +97,7 @@ def check(
             findings += find_in_memories(db, now=now)
             findings += find_in_timestamps(db, now=now)
             findings += find_written_again(db)
+            findings += find_in_quotas(db, policies.quota, policies.check, now=now)
         findings += find_in_erasures(db, every_memory=every_memory)
         findings += find_in_numbers(db, of_agents, policies.alerts, now=now)
         findings += find_in_jobs(db, path, policies.check, now=now, spooled=spooled)
@@ -145,11 +148,11 @@ def _find_in_schema(db: Connection) -> Iterator[Finding]:
 def _find_in_features(db: Connection, policies: CheckPolicies) -> Iterator[Finding]:
     for feature in read_features(db):
         if feature.state in ("outdated", "missing"):
-            problem = "is missing" if feature.state == "missing" else "is outdated"
+            problem = "are missing" if feature.state == "missing" else "are outdated"
             yield Finding(
                 "warning",
                 f"feature_{feature.state}",
-                f"{feature.feature} is enabled, but its trigger {problem}",
+                f"{feature.feature} is enabled, but its triggers {problem}",
                 f"run `memctl enable {feature.feature}`",
                 fix=f"enable {feature.feature} again",
             )

@@ -98,8 +98,10 @@ def find_in_numbers(
         yield Finding("error", "drop", alert.message, "see `memctl runs` and `memctl events`")
     lately = RunFilter(status="ok", since=now - DROPS_REMEMBERED)
     for run in list_runs(db, lately, crashed=(), limit=MOST_RUNS):
-        archived = run.counts.get("archived") if isinstance(run.counts, dict) else None
-        if isinstance(archived, int) and archived > max(FEW_MEMORIES, memories):
+        counts = run.counts if isinstance(run.counts, dict) else {}
+        numbers = [counts.get(name) for name in ("archived", "over_quota")]
+        archived = sum(number for number in numbers if isinstance(number, int))
+        if archived > max(FEW_MEMORIES, memories):
             yield Finding(
                 "info",
                 "drop",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
-from memctl.config.policies import DecayPolicy, PromotePolicy, PrunePolicy
+from memctl.config.policies import DecayPolicy, PromotePolicy, PrunePolicy, QuotaPolicy
 from memctl.errors import NotFoundError, name_like
 from memctl.jobs.candidates import Considered, foreseen_candidates
 from memctl.storage.knowledge import ENTRY_TYPES
@@ -31,6 +31,7 @@ from memctl.storage.sqlite.explain import (
 from memctl.storage.sqlite.fading import moment_of_fading, read_decayed, read_idle_time
 from memctl.storage.sqlite.holding import HoldRecord, holds_on
 from memctl.storage.sqlite.idle_times import with_settled_importances
+from memctl.storage.sqlite.quota import quota_place
 from memctl.storage.sqlite.store import SqliteStore
 from memctl.storage.times import to_text, to_unix
 
@@ -86,6 +87,21 @@ class Fading:
 
 
 @dataclass(frozen=True)
+class Quota:
+    """The quota of the memory's agent, and what the agent has; None: any number.
+
+    `less_valuable` memories are less valuable and are archived first; `is_beyond`: this one, too.
+    """
+
+    memories: int
+    bytes: int
+    most_memories: int | None
+    most_bytes: int | None
+    less_valuable: int
+    is_beyond: bool
+
+
+@dataclass(frozen=True)
 class ActiveMemory:
     """The active memory of a name."""
 
@@ -101,6 +117,7 @@ class ActiveMemory:
     expiry: Expiry
     promotion: list[Condition]
     retention: Retention | None  # of its archived copy after it expires
+    quota: Quota | None  # None: the agent has none, or it does not apply to this memory
 
 
 @dataclass(frozen=True)
@@ -125,6 +142,7 @@ class Explanation:
     key: str
     state: State
     policy: list[str]  # the tables of the configuration that apply to it
+    earlier_ids: list[str]  # of versions that clients have replaced or deleted, oldest first
     active: ActiveMemory | None
     archived: list[ArchivedCopy]
     history: list[EventRecord]
@@ -137,10 +155,15 @@ class Policies(NamedTuple):
     decay: DecayPolicy = DecayPolicy()
     prune: PrunePolicy = PrunePolicy()
     promotion: PromotePolicy = PromotePolicy()
+    quota: QuotaPolicy = QuotaPolicy()
 
     def of(self, agent: str, type: str) -> "Policies":
         """Return the policies for an agent's memories of a type, without overrides."""
-        return self._replace(decay=self.decay.of(agent, type), prune=self.prune.of(agent, type))
+        return self._replace(
+            decay=self.decay.of(agent, type),
+            prune=self.prune.of(agent, type),
+            quota=self.quota.of(agent, type),
+        )
 
     def tables(self, agent: str, type: str) -> list[str]:
         """Return the tables of the configuration that apply to such memories."""
@@ -158,14 +181,13 @@ def explain(
         type_, key = _find_by_id(db, agent, words[0]) if len(words) == 1 else words
         held = policies.of(agent, type_)
         stored = read_active(db, agent, type_, key)
-        active = stored and _active_memory(db, stored, type_, held, now=now)
-        archived = [
-            _archived_copy(copy, held.prune) for copy in read_archived(db, agent, type_, key)
-        ]
+        active = stored and _active_memory(db, stored, agent, type_, held, now=now)
+        copies = read_archived(db, agent, type_, key)
+        archived = [_archived_copy(copy, held.prune) for copy in copies]
         holds = holds_on(db, agent, type_, key, now=now)
         history = read_events(db, EventFilter(agent=agent, type=type_, key=key), after=0, limit=-1)
     if not (active or archived or history):
-        raise _unknown_name(db, agent, type_, key)
+        raise unknown_name(db, agent, type_, key)
     state: State = "active" if active else "archived" if archived else "gone"
     if state == "gone" and history[-1].event == "memory:pruned":
         state = "pruned"
@@ -176,11 +198,27 @@ def explain(
         key=key,
         state=state,
         policy=policies.tables(agent, type_),
+        earlier_ids=_earlier_ids(active, copies, history),
         active=active,
         archived=archived,
         history=history,
         holds=holds,
     )
+
+
+def _earlier_ids(
+    active: ActiveMemory | None, copies: Sequence[StoredCopy], history: Sequence[EventRecord]
+) -> list[str]:
+    """Return the ids that the active memory had before, as clients knew them, oldest first."""
+    if active is None:
+        return []
+    found = [copy.original_id for copy in reversed(copies)]
+    found += [event.memory_id for event in history]
+    return [
+        memory_id
+        for memory_id in dict.fromkeys(found)
+        if memory_id is not None and memory_id != active.id
+    ]
 
 
 def _find_by_id(db: Connection, agent: str, memory_id: str) -> tuple[str, str]:
@@ -198,7 +236,7 @@ def _find_by_id(db: Connection, agent: str, memory_id: str) -> tuple[str, str]:
     )
 
 
-def _unknown_name(db: Connection, agent: str, type_: str, key: str) -> NotFoundError:
+def unknown_name(db: Connection, agent: str, type_: str, key: str) -> NotFoundError:
     """Return the error for a name without a trace, with the name that was probably meant."""
     require_agent(db, agent)
     known = read_names(db, agent, limit=MOST_NAMES)
@@ -213,7 +251,13 @@ def _unknown_name(db: Connection, agent: str, type_: str, key: str) -> NotFoundE
 
 
 def _active_memory(
-    db: Connection, memory: StoredMemory, type_: str, policies: Policies, *, now: datetime
+    db: Connection,
+    memory: StoredMemory,
+    agent: str,
+    type_: str,
+    policies: Policies,
+    *,
+    now: datetime,
 ) -> ActiveMemory:
     candidates = foreseen_candidates(SqliteStore(db), policies.promotion, policies.decay, now=now)
     ((_, conditions),) = candidates.judge(rowid=memory.rowid)
@@ -232,6 +276,26 @@ def _active_memory(
         expiry=_expiry(memory.expires_at, memory.expires, now=now),
         promotion=promotion_conditions(type_, considered, policy=policies.promotion),
         retention=_coming_retention(db, memory, decay, policies.prune, now=now),
+        quota=_quota(db, memory, agent, policies.quota, now=now),
+    )
+
+
+def _quota(
+    db: Connection, memory: StoredMemory, agent: str, policy: QuotaPolicy, *, now: datetime
+) -> Quota | None:
+    place = None
+    if policy.is_limited:
+        place = quota_place(db, policy, memory.rowid, agent=agent, now=now)
+    if place is None:
+        return None
+    usage = place.usage
+    return Quota(
+        memories=usage.memories,
+        bytes=usage.bytes,
+        most_memories=usage.most_memories,
+        most_bytes=usage.most_bytes,
+        less_valuable=place.before,
+        is_beyond=place.is_beyond,
     )
 
 

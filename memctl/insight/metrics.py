@@ -23,15 +23,18 @@ from memctl.storage.sqlite.figures import (
 )
 from memctl.storage.sqlite.run_summaries import JobHealth, job_health
 from memctl.storage.sqlite.snapshots import read_snapshots, snapshot_days
+from memctl.storage.sqlite.space import read_space
 from memctl.storage.times import parse_moment, to_day, to_text
 
 
 class DatabaseSize(NamedTuple):
-    """A database file, and the size of its write-ahead log."""
+    """A database file, the size of its write-ahead log, and the free pages in the file."""
 
     path: str
     size_bytes: int
     wal_bytes: int
+    free_pages: int
+    free_bytes: int
 
 
 class DayFigures(NamedTuple):
@@ -157,7 +160,7 @@ def read_metrics(
         figures = {key: found._replace(accesses=None) for key, found in figures.items()}
     return Metrics(
         at=now,
-        database=database_size(path),
+        database=database_size(db, path),
         since=since,
         accesses_since=accesses_since,
         figures=figures,
@@ -175,14 +178,17 @@ def _counted_from(db: Connection, *, since: datetime, now: datetime) -> datetime
     return first if first <= now else None
 
 
-def database_size(path: Path) -> DatabaseSize:
-    """Return the sizes of the database and its write-ahead log."""
+def database_size(db: Connection, path: Path) -> DatabaseSize:
+    """Return the sizes of the database and its write-ahead log, and what is free in it."""
+    space = read_space(db)
     real = path.resolve()
     log = real.with_name(f"{real.name}-wal")
     return DatabaseSize(
         path=str(path),
         size_bytes=path.stat().st_size,
         wal_bytes=log.stat().st_size if log.exists() else 0,
+        free_pages=space.free_pages,
+        free_bytes=space.free_bytes,
     )
 
 

@@ -204,7 +204,7 @@ def read_report(
             since=since,
             host=os.uname().nodename,
             version=__version__,
-            database=database_size(path),
+            database=database_size(db, path),
             known_since=known_since,
             counts_accesses=counting_since(db) is not None,
             policies=policies,

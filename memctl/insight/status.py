@@ -36,7 +36,7 @@ def read_status(db: Connection, path: Path) -> Status:
     except SchemaError as error:
         problem = str(error)
     return Status(
-        database=database_size(path),
+        database=database_size(db, path),
         schema_step=migrations.schema_step(db),
         pending=pending,
         problem=problem,

@@ -2,11 +2,12 @@
 
 An expiry in the past is cleared, so that the memory does not expire again at once, and decay does
 not charge the time in the archive. Of several archived copies of a memory, the newest is restored.
-A memory whose id was given to the memory that replaced it gets its id back.
+A memory whose id was given to the memory that replaced it gets its id back. Any version of a memory
+can be restored by its number in the history.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
@@ -45,6 +46,7 @@ def restore(
     run: JobContext,
     which: ArchiveFilter,
     *,
+    version: int | Literal["newest"] | None = None,
     on_conflict: RestoreConflict = "fail",
     expires_in: timedelta | None = None,
 ) -> RestoreResult:
@@ -52,11 +54,14 @@ def restore(
 
     An archived memory conflicts with an active one that has the same id, or the same agent, type
     and key: `fail` refuses the whole restore, `skip` skips these memories, `replace` archives the
-    active ones, but refuses the whole restore if one of them is held. Raises UsageError if `which`
-    does not select by agent and something else, or by run; NotFoundError for an unknown agent, id
-    or run.
+    active ones, but refuses the whole restore if one of them is held. If `which` has a type and a
+    key, `version` selects one of their archived versions; 1 is the oldest. Raises UsageError if
+    `which` does not select by agent and something else, or by run; NotFoundError for an unknown
+    agent, id, run or version.
     """
     _require_known(run.store, which)
+    if version is not None:
+        which = _of_version(run.store, which, None if version == "newest" else version)
     archived = run.store.archived(which, now=run.now)
     selected = archived.count()
     if on_conflict != "skip":
@@ -98,7 +103,7 @@ def _require_known(store: "Store", which: ArchiveFilter) -> None:
         raise UsageError("ids require an agent", "memctl restore AGENT ID…")
     selects = (which.ids or None, which.run_id, which.reason, which.since, which.key)
     if all(selected is None for selected in selects):
-        raise UsageError("nothing to restore", "specify ids, --run, --reason or --since")
+        raise UsageError("nothing to restore", "specify ids, --run, --reason, --since or --key")
     if which.agent is None and which.run_id is None:
         raise UsageError("--reason and --since require an agent", "memctl restore AGENT --reason …")
     store.require_agent(which.agent)
@@ -106,6 +111,16 @@ def _require_known(store: "Store", which: ArchiveFilter) -> None:
         store.require_ids(which.agent, which.ids)
     if which.run_id is not None:
         store.require_run(which.run_id)
+
+
+def _of_version(store: "Store", which: ArchiveFilter, version: int | None) -> ArchiveFilter:
+    if which.agent is None or which.type is None or which.key is None:
+        raise UsageError(
+            "a version requires an agent, a type and a key",
+            "memctl restore AGENT --type TYPE --key KEY --version N",
+        )
+    found = store.archived_version(which.agent, which.type, which.key, version)
+    return replace(which, archive_id=found)
 
 
 def _refuse_foreign_ids(archived: "ArchivedMemories") -> None:

@@ -31,6 +31,15 @@ class JobTally:
             if self._listing:
                 self.memories.append(self._with_policy(memory))
 
+    def include(self, later: "JobTally") -> None:
+        """Add what a later part of the job did."""
+        self.count += later.count
+        self.remaining += later.remaining
+        self.held += later.held
+        self.changed_meanwhile += later.changed_meanwhile
+        self.agents.update(later.agents)
+        self.memories += later.memories
+
     def _with_policy(self, memory: AffectedMemory) -> AffectedMemory:
         if self._policy is None:
             return memory

@@ -1,19 +1,22 @@
 """The explanation of a memory as names and sentences."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from memctl.config.policies import DecayPolicy
-from memctl.errors import counted
+from memctl.errors import counted, readable_bytes
 from memctl.insight.explain import (
     ActiveMemory,
     ArchivedCopy,
     Condition,
     Explanation,
     Policies,
+    Quota,
     Retention,
 )
 from memctl.storage.sqlite.holding import HoldRecord
+
+MOST_IDS = 3  # that are shown
 
 STATES = {
     "active": "active",
@@ -33,11 +36,20 @@ def explanation_facts(explanation: Explanation, policies: Policies) -> dict[str,
         facts["policy"] = ", ".join(explanation.policy)
     for number, hold in enumerate(explanation.holds, 1):
         facts["held" if number == 1 else f"held, {number}"] = _hold(hold)
+    if explanation.earlier_ids:
+        facts["earlier ids"] = _some(explanation.earlier_ids)
     if explanation.active:
         facts |= dict(_of_active(explanation.active, policies))
     for copy in explanation.archived:
         facts[f"copy {copy.archive_id}"] = _of_copy(copy, policies)
     return facts
+
+
+def _some(ids: Sequence[str]) -> str:
+    """Return the newest of some ids."""
+    shown = ", ".join(f"'{memory_id}'" for memory_id in ids[-MOST_IDS:])
+    left = len(ids) - MOST_IDS
+    return f"{shown}, and {left:,} older" if left > 0 else shown
 
 
 def _of_active(memory: ActiveMemory, policies: Policies) -> Iterator[tuple[str, object]]:
@@ -62,6 +74,8 @@ def _of_active(memory: ActiveMemory, policies: Policies) -> Iterator[tuple[str, 
     if fading.floor_at:
         yield "at the floor", f"{fading.floor_at}, if it is not read"
     yield "expires", _expiry(memory)
+    if memory.quota:
+        yield "quota", _quota(memory.quota)
     if memory.retention:
         yield "pruned", f"its copy in the archive {_retention(memory.retention, protected)}"
     yield "promotion", _promotion(memory)
@@ -104,6 +118,18 @@ def _expiry(memory: ActiveMemory) -> str:
     if expiry.state == "expired":
         return f"{moment}: the next cleanup archives it"
     return f"{moment}: the first cleanup after that archives it"
+
+
+def _quota(quota: Quota) -> str:
+    used = []
+    if quota.most_memories is not None:
+        used.append(f"{quota.memories:,} of {counted(quota.most_memories, 'memory')}")
+    if quota.most_bytes is not None:
+        used.append(f"{readable_bytes(quota.bytes)} of {readable_bytes(quota.most_bytes)}")
+    has = f"its agent has {' and '.join(used)}"
+    if quota.is_beyond:
+        return f"the next cleanup archives it: {has}"
+    return f"{has}; less valuable memories: {quota.less_valuable:,}"
 
 
 def _promotion(memory: ActiveMemory) -> str:

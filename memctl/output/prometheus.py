@@ -166,6 +166,11 @@ def _of_database(metrics: Metrics, condition: Condition) -> Iterator[Metric]:
         ("database_size_bytes", "Size of the database file.", metrics.database.size_bytes),
         ("database_wal_bytes", "Size of the write-ahead log.", metrics.database.wal_bytes),
         (
+            "database_free_bytes",
+            "Size of the free pages in the file.",
+            metrics.database.free_bytes,
+        ),
+        (
             "accesses_since_timestamp_seconds",
             "Start of the period that memctl_accesses covers.",
             None if since is None else to_unix(since),

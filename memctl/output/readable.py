@@ -4,6 +4,7 @@ import re
 from datetime import date, datetime
 
 from memctl.errors import UsageError
+from memctl.errors import readable_bytes as readable_bytes  # jobs name sizes in errors, too
 from memctl.storage.times import parse_moment
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -71,16 +72,6 @@ def readable_duration(milliseconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes:,} min {rest} s"
-
-
-def readable_bytes(count: int) -> str:
-    """Return a number of bytes for people: `1.2 MB`."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.5:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 99.95 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:,.1f} TB"
 
 
 def readable_average(average: float | None) -> str | None:

@@ -20,6 +20,7 @@ from memctl.output.report_sections import (
     notes,
     parts,
     shortened_cell,
+    size_of_file,
     tables,
 )
 from memctl.output.tables import Cell
@@ -123,7 +124,7 @@ def _tiles(report: HealthReport) -> list[Tile]:
         Tile(
             "Storage",
             readable_bytes(figures.storage_bytes),
-            f"in a file of {readable_bytes(report.database.size_bytes)}",
+            f"in a file of {size_of_file(report)}",
         ),
         Tile(
             "Runs of jobs",

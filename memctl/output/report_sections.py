@@ -101,7 +101,7 @@ def summary(report: HealthReport) -> ReportSection:
         f"{counted(figures.memories, 'memory')} of {counted(len(report.agents), 'agent')}, "
         f"{figures.archived_memories:,} in the archive; "
         f"{readable_bytes(figures.storage_bytes)} of text in a file of "
-        f"{readable_bytes(report.database.size_bytes)}.",
+        f"{size_of_file(report)}.",
         f"Growth: {growth(report)}.",
         f"Memories read in the last 30 days: {figures.accessed_memories:,}. Never read and at "
         f"least {AGE_BEFORE_UNREAD_COUNTS.days} days old: {unread:,}. At the floor of decay: "
@@ -111,6 +111,13 @@ def summary(report: HealthReport) -> ReportSection:
     if len(line) > 1:
         sentences.append(f"Memories per day since {readable_day(report.history[0].date)}: {line}")
     return ReportSection("Summary", sentences)
+
+
+def size_of_file(report: HealthReport) -> str:
+    """Return the size of the file, and of the free pages in it."""
+    size = readable_bytes(report.database.size_bytes)
+    free = report.database.free_bytes
+    return f"{size}, of which {readable_bytes(free)} are free" if free else size
 
 
 def growth(report: HealthReport) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from memctl.errors import counted
+from memctl.errors import counted, readable_bytes
 from memctl.jobs.engine import JobReport, JobResult
 from memctl.output.fields import Ranks
 from memctl.output.messages import Message
@@ -14,6 +14,7 @@ from memctl.storage.times import to_text
 # The result of each job, and of its preview. `{archived:memory}` is a number with its noun.
 SENTENCES = {
     "archive": ("archived {archived:memory}", "would archive {archived:memory}"),
+    "compact": ("freed {freed_bytes:bytes}", "would free {freed_bytes:bytes}"),
     "cleanup": ("archived {archived:expired memory}", "would archive {archived:expired memory}"),
     "decay": (
         "lowered the importance of {decayed:idle memory}",
@@ -66,9 +67,11 @@ def left_held(count: int) -> str:
 
 
 class _Count(int):
-    """A number in a sentence, printed with the noun that its format names."""
+    """A number in a sentence, printed with the noun that its format names, or as a size."""
 
     def __format__(self, noun: str) -> str:
+        if noun == "bytes":
+            return readable_bytes(int(self))
         return counted(int(self), noun) if noun else f"{int(self):,}"
 
 
@@ -149,7 +152,9 @@ def job_sentence(report: JobReport[JobResult]) -> str:
 def memory_ranks(records: Sequence[Mapping[str, object]]) -> Ranks:
     """Return the ranks of the fields of memories that a job changes, and of what it changes."""
     ranks = {"job": 0, "key": 0, "why": 0, "id": 1, "agent_id": 1, "outcome": 2, "type": 4}
-    ranks |= dict.fromkeys(("decayed", "expires_at", "archived_at"), 1)  # why it is listed
+    ranks |= dict.fromkeys(
+        ("decayed", "expires_at", "archived_at", "archived_reason"), 1
+    )  # why it is listed
     names = dict.fromkeys(name for record in records for name in record)
     return {name: ranks.get(name, 3) for name in names}
 

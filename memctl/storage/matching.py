@@ -40,6 +40,12 @@ def fold(text: str) -> str:
     return normalize("NFC", folded.replace(DOTLESS_I, "i"))
 
 
+def beginning(value: str | bytes) -> str:
+    """Return the beginning of a value, on one line."""
+    text = from_bytes(value) if isinstance(value, bytes) else value
+    return " ".join(text[:LONGEST_EXCERPT].split()) + ("…" if len(text) > LONGEST_EXCERPT else "")
+
+
 class Match(NamedTuple):
     """Where a memory contains the text, and how well it matches; the lowest rank is best."""
 

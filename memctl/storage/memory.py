@@ -55,6 +55,24 @@ class ArchivedMemory(Memory):
 
 
 @dataclass(frozen=True)
+class Version:
+    """One version of a memory: archived, or the active one."""
+
+    version: int  # 1: the oldest that is kept
+    state: State
+    id: str | None
+    written_at: str | None  # None: unknown
+    archived_at: str | None  # None: active
+    archived_reason: str | None
+    replaced_by: str | None  # the id of the next version, if it was replaced
+    run_id: int | None  # the run that archived it; None: a client did
+    archive_id: int | None  # None: active
+    importance: float | str | None
+    value: str
+    metadata: str | None
+
+
+@dataclass(frozen=True)
 class FoundMemory:
     """A memory that contains the text of a search."""
 

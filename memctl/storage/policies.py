@@ -20,6 +20,18 @@ class RetentionValues(PolicyValues, Protocol):
         """The shortest time that any memory is kept in the archive."""
 
 
+class QuotaValues(PolicyValues, Protocol):
+    """How many active memories an agent may have, and how many bytes; None: any number."""
+
+    @property
+    def memories(self) -> int | None:
+        """The number of memories."""
+
+    @property
+    def bytes(self) -> int | None:
+        """The bytes of their keys, values and metadata."""
+
+
 class PromotionValues(Protocol):
     """The minimum values that a memory must have to be promoted."""
 

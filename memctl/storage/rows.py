@@ -163,6 +163,7 @@ class ArchiveFilter:
     key: str | None = None
     reason: str | None = None
     run_id: int | None = None
+    archive_id: int | None = None
     since: datetime | None = None
     until: datetime | None = None  # inclusive
 

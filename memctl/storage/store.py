@@ -29,7 +29,7 @@ from memctl.storage.knowledge import (
     KnownEntry,
     Which,
 )
-from memctl.storage.policies import PolicyValues, PromotionValues, RetentionValues
+from memctl.storage.policies import PolicyValues, PromotionValues, QuotaValues, RetentionValues
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.rows import AffectedMemory, ArchiveFilter, JobHistory, Loss, Pause, RunEnd
 
@@ -60,6 +60,13 @@ class ImportedMemories(NamedTuple):
     active: int  # still active, with the id they were imported with
     gone: int  # neither active nor archived with that id
     unused: Change  # archives those that were neither written nor read since the import
+
+
+class QuotaExcess(Change, Protocol):
+    """Archives the least valuable memories of the agents that are beyond their quota."""
+
+    def beyond_by_holds(self) -> list[str]:
+        """Return the agents whose held memories alone were beyond it at the last search."""
 
 
 class Restoration(Change, Protocol):
@@ -279,6 +286,11 @@ class Store(Protocol):
     def expired(self, *, agent: str | None, now: datetime, run_id: int | None) -> Change:
         """Return what archives the memories that have expired."""
 
+    def quota_excess(
+        self, policy: QuotaValues, *, agent: str | None, now: datetime, run_id: int | None
+    ) -> QuotaExcess:
+        """Return what archives the memories beyond a quota; expired ones do not count."""
+
     def named(self, agent: str, ids: Sequence[str], *, now: datetime, run_id: int | None) -> Change:
         """Return what archives the active memories of an agent with these ids."""
 
@@ -298,6 +310,17 @@ class Store(Protocol):
 
     def archived(self, which: ArchiveFilter, *, now: datetime) -> ArchivedMemories:
         """Return the archived memories that a filter selects."""
+
+    def archived_version(self, agent: str, type: str, key: str, number: int | None) -> int:
+        """Return the archive id of a version, by default the newest.
+
+        Raises NotFoundError if there is none.
+        """
+
+    def excess_versions(
+        self, policy: PolicyValues, *, agent: str | None, now: datetime, run_id: int | None
+    ) -> Change:
+        """Return what deletes the replaced versions of each memory beyond the policy's number."""
 
     def old(
         self, policy: RetentionValues, last: RetentionValues, *, agent: str | None, now: datetime
@@ -353,6 +376,9 @@ class Store(Protocol):
         `content_hash` returns the hash of the entry that a memory with such a type, key, value and
         metadata becomes.
         """
+
+    def has_holds(self) -> bool:
+        """Return whether there are holds, in force or not."""
 
     @property
     def holds(self) -> Holds:

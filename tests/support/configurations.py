@@ -40,6 +40,8 @@ PRUNE_KEYS = st.fixed_dictionaries(
     },
 )
 
+ARCHIVE_KEYS = st.fixed_dictionaries({}, optional={"keep_versions": st.integers(1, 4)})
+
 
 def documents(section: str, keys: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[Document]:
     """Return configurations of one section, with keys in every table that it can have."""

@@ -26,6 +26,7 @@ from memctl.output.contract.health import (
     CheckDocument,
     StatusDocument,
 )
+from memctl.output.contract.history import DiffDocument, VersionLine
 from memctl.output.contract.holds import HoldDocument, ReleaseDocument
 from memctl.output.contract.jobs import (
     ArchiveCounts,
@@ -75,6 +76,7 @@ from memctl.output.contract.signals import (
     AlertDocument,
     HookDocument,
 )
+from memctl.output.contract.space import CompactDocument
 
 
 class CleanupDocument(Document, CleanupCounts):
@@ -123,6 +125,7 @@ COMMANDS: dict[str, Any] = {
     "migrate": MigrateDocument | list[Step],
     "rollback": RollbackDocument,
     "status": StatusDocument,
+    "compact": CompactDocument,
     "run": RunDocument | OnDatabases[RunDocument],
     "cleanup": CleanupDocument | PausedDocument,
     "decay": DecayDocument | PausedDocument,
@@ -148,6 +151,7 @@ COMMANDS: dict[str, Any] = {
     "events": list[EventLine],
     "runs": list[RunLine],
     "explain": ExplainDocument,
+    "history": list[VersionLine] | DiffDocument,
     "check": CheckDocument | OnDatabases[CheckDocument],
     "enable": FeatureDocument,
     "disable": FeatureDocument,

@@ -15,15 +15,22 @@ class Document(TypedDict):
 
 
 class Storage(TypedDict):
-    """The size of a database file and of its write-ahead log."""
+    """The size of a database file, of its write-ahead log, and of the free pages in it."""
 
     size_bytes: int
     wal_bytes: int
+    free_pages: int
+    free_bytes: int
 
 
 def storage(database: DatabaseSize) -> Storage:
-    """Return the size of a database in its JSON form."""
-    return {"size_bytes": database.size_bytes, "wal_bytes": database.wal_bytes}
+    """Return the sizes of a database in their JSON form."""
+    return {
+        "size_bytes": database.size_bytes,
+        "wal_bytes": database.wal_bytes,
+        "free_pages": database.free_pages,
+        "free_bytes": database.free_bytes,
+    }
 
 
 class Pause(TypedDict):

@@ -48,6 +48,17 @@ class Fading(TypedDict):
     floor_at: str | None
 
 
+class Quota(TypedDict):
+    """The quota of an agent, what the agent has, and what goes before the memory."""
+
+    memories: int
+    bytes: int
+    most_memories: int | None
+    most_bytes: int | None
+    less_valuable: int
+    is_beyond: bool
+
+
 class ExplainedMemory(TypedDict):
     """The active memory of a name."""
 
@@ -63,6 +74,7 @@ class ExplainedMemory(TypedDict):
     expiry: Expiry
     promotion: list[Condition]
     retention: Retention | None
+    quota: Quota | None
 
 
 class ExplainedCopy(TypedDict):
@@ -85,6 +97,7 @@ class ExplainDocument(Document):
     key: StoredText
     state: Literal["active", "archived", "pruned", "gone"]
     policy: list[str]
+    earlier_ids: list[StoredText]
     active: ExplainedMemory | None
     archived: list[ExplainedCopy]
     history: list[EventLine]

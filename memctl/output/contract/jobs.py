@@ -16,6 +16,7 @@ class ListedMemory(MemoryName):
     archived_at: NotRequired[StoredValue]
     archived_reason: NotRequired[StoredText]
     importance: NotRequired[StoredValue]
+    last_accessed: NotRequired[StoredValue]
     decayed: NotRequired[float]
     access_count: NotRequired[StoredValue]
     age_days: NotRequired[int | None]
@@ -49,7 +50,10 @@ class CleanupCounts(JobCounts):
     """The counts of cleanup."""
 
     archived: int
+    over_quota: int
+    held_over_quota: int
     held: int
+    versions_pruned: int
 
 
 class DecayCounts(JobCounts):

@@ -8,7 +8,6 @@ from memctl.errors import UsageError
 from memctl.storage.matching import FIELDS, SearchedText
 from memctl.storage.rows import REASONS, ArchiveFilter
 from memctl.storage.sqlite.database import bind_texts, text_conditions
-from memctl.storage.sqlite.memories import to_stored
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.text import stored_bytes
 from memctl.storage.times import to_text
@@ -71,6 +70,7 @@ def archive_condition(which: ArchiveFilter) -> tuple[str, dict[str, Any]]:
     for name, term, value in (
         ("reason", "archived_reason = :reason", which.reason),
         ("run_id", OF_RUN, which.run_id),
+        ("archive_id", "archive_id = :archive_id", which.archive_id),
         ("since", "archived_at >= :since", which.since and to_text(which.since)),
         ("until", "archived_at <= :until", which.until and to_text(which.until)),
     ):
@@ -78,12 +78,3 @@ def archive_condition(which: ArchiveFilter) -> tuple[str, dict[str, Any]]:
             terms.append(term)
             parameters[name] = value
     return " AND ".join(terms) or "TRUE", parameters
-
-
-def archived_of(agent: str | None, type: str | None, key: str | None, **more: Any) -> ArchiveFilter:
-    """Select archived memories. Raises UsageError for a value that is not a str."""
-    texts = {"agent": agent, "type": type, "key": key}
-    to_stored(**{name: text for name, text in texts.items() if text is not None})
-    for memory_id in more.get("ids", ()):
-        to_stored(id=memory_id)
-    return ArchiveFilter(agent=agent, type=type, key=key, **more)

@@ -5,8 +5,14 @@ they act on held memories only. SQLite fires no DELETE trigger for what REPLACE 
 `recursive_triggers` is on, and an INSERT trigger cannot tell how a conflict will be resolved.
 So a BEFORE trigger copies the memories that the new row conflicts with, and the AFTER trigger,
 which fires only if they were removed, archives them. With `recursive_triggers` on, the DELETE
-trigger has then already archived them as deleted, and their reason is corrected.
+trigger has then already archived them as deleted, which is undone.
 https://www.sqlite.org/lang_conflict.html
+
+The copies of a statement that ignored the conflict, or failed without a rollback, stay until the
+next one: nothing fires after it. They are never archived.
+
+SQLite compiles the triggers again with each statement that is prepared, which costs more than their
+execution: they have as few statements as possible.
 """
 
 from collections.abc import Mapping
@@ -34,6 +40,7 @@ SUFFIX = f"'~' || {NOW}"  # of an id that the new version keeps
 INSERT = "INSERT"
 RENAME = "UPDATE OF id, agent_id, type, key"
 CONTENT = ("value", "metadata", "importance")
+NAME = ("agent_id", "type", "key")
 
 # Memctl's own deletes, and its changes of values, are exempt.
 IS_OF_CLIENT = "NOT EXISTS (SELECT 1 FROM memory_state WHERE key = 'own_delete')"
@@ -73,7 +80,7 @@ def _is_lost(archiving: Archiving) -> str:
 
     That is if its name or content differs, or if a hold names its id, which would be gone.
     """
-    differs = _differs("present", "NEW", ("agent_id", "type", "key", *CONTENT))
+    differs = _differs("present", "NEW", (*NAME, *CONTENT))
     if not archiving.held:
         return differs
     gate = "TRUE" if archiving.replaced else is_held("agent_memory", "present", moment=NOW)
@@ -92,61 +99,54 @@ def _begin(name: str, change: str, archiving: Archiving) -> str:
 
     A change of a name conflicts with other memories than its own.
     """
-    other = "" if change == INSERT else "AND present.rowid <> OLD.rowid"
+    is_other = "TRUE" if change == INSERT else "present.rowid <> OLD.rowid"
+    is_lost, is_copied = _is_lost(archiving), "TRUE"
+    if not _undoes_deletes(archiving):
+        is_lost, is_copied = "TRUE", is_lost
     return f"""
         CREATE TRIGGER {name} BEFORE {change} ON agent_memory
         BEGIN
-            DELETE FROM memory_replacements;
+            DELETE FROM memory_replacements WHERE TRUE;
             INSERT INTO memory_replacements (replaced_row, is_lost, {KEPT_COLUMNS})
-            SELECT present.rowid, {_is_lost(archiving)}, {_list_columns("present")}
+            SELECT present.rowid, {is_lost}, {_list_columns("present")}
             FROM agent_memory AS present
             WHERE (
                 present.id = NEW.id
                 OR present.agent_id = NEW.agent_id
                     AND present.type = NEW.type AND present.key = NEW.key
-            ) {other};
+            ) AND {is_other} AND ({is_copied});
         END
     """
 
 
-# What the DELETE trigger has archived in the statement is the end of both tables.
-CORRECT_DELETED = f"""
-    UPDATE archived_memories
-    SET archived_reason = 'replaced',
-        id = iif(id IS NEW.id, {renamed("id", "'~' || archived_at")}, id)
-    WHERE archive_id IN (SELECT archive_id FROM memory_replacements WHERE is_lost);
+# The events of the statement are the newest: the DELETE trigger records two for each memory.
+UNDO_DELETED = """
     DELETE FROM archived_memories
-    WHERE archive_id IN (SELECT archive_id FROM memory_replacements WHERE NOT is_lost);
+    WHERE archive_id IN (SELECT archive_id FROM memory_replacements);
     DELETE FROM memory_events
-    WHERE event_id IN (
-        SELECT event_id FROM memory_events ORDER BY event_id DESC
-        LIMIT (SELECT 2 * count(archive_id) FROM memory_replacements)
-    ) AND (
-        event = 'memory:deleted'
-        OR memory_id IN (SELECT id FROM memory_replacements WHERE NOT is_lost)
-    );
-    UPDATE memory_events SET detail = '{reason_detail("replaced")}'
-    WHERE event_id IN (
-        SELECT event_id FROM memory_events ORDER BY event_id DESC
-        LIMIT (SELECT count(archive_id) FROM memory_replacements WHERE is_lost)
-    );
+    WHERE event_id > (SELECT max(event_id) FROM memory_events)
+        - 2 * (SELECT count(archive_id) FROM memory_replacements);
 """
+
+
+def _undoes_deletes(archiving: Archiving) -> bool:
+    """Return whether the DELETE trigger may have archived what a change replaces."""
+    return archiving.deleted or archiving.held
 
 
 def _end(name: str, change: str, archiving: Archiving) -> str:
     """Return the trigger that archives the memories that a change has replaced."""
-    deletes = archiving.deleted or archiving.held
     return f"""
         CREATE TRIGGER {name} AFTER {change} ON agent_memory
         WHEN EXISTS (SELECT 1 FROM memory_replacements)
         BEGIN
-            {CORRECT_DELETED if deletes else ""}
+            {UNDO_DELETED if _undoes_deletes(archiving) else ""}
             INSERT INTO archived_memories ({KEPT_COLUMNS}, archived_at, archived_reason)
             SELECT {_replaced_columns("replaced")}, {NOW}, 'replaced'
-            FROM memory_replacements AS replaced WHERE is_lost AND archive_id IS NULL;
+            FROM memory_replacements AS replaced WHERE is_lost;
             INSERT INTO memory_events (at, event, memory_id, agent_id, type, key, detail)
             SELECT {NOW}, 'memory:archived', id, agent_id, type, key, '{reason_detail("replaced")}'
-            FROM memory_replacements WHERE is_lost AND archive_id IS NULL;
+            FROM memory_replacements WHERE is_lost;
             DELETE FROM memory_replacements;
         END
     """
@@ -159,7 +159,7 @@ def _update_of_value(archiving: Archiving) -> str:
         CREATE TRIGGER {UPDATE_OF_VALUE} AFTER UPDATE OF value, metadata ON agent_memory
         WHEN ({_differs("OLD", "NEW", CONTENT)}) AND {IS_OF_CLIENT} AND {gate}
         BEGIN
-            DELETE FROM memory_replacements;
+            DELETE FROM memory_replacements WHERE replaced_row = OLD.rowid;
             INSERT INTO archived_memories ({KEPT_COLUMNS}, archived_at, archived_reason)
             VALUES ({_replaced_columns("OLD")}, {NOW}, 'replaced');
             INSERT INTO memory_events (at, event, memory_id, agent_id, type, key, detail)
@@ -206,5 +206,6 @@ def _list_columns(row: str) -> str:
 
 def _replaced_columns(row: str) -> str:
     """Return the kept columns of a row that NEW has replaced, and whose id it may have taken."""
-    taken = f"iif({row}.id IS NEW.id, {renamed(f'{row}.id', SUFFIX)}, {row}.id)"
+    renamed_id = renamed(f"{row}.id", SUFFIX)
+    taken = f"CASE WHEN {row}.id IS NEW.id THEN {renamed_id} ELSE {row}.id END"
     return ", ".join(taken if column == "id" else f"{row}.{column}" for column in KEPT_FIELDS)

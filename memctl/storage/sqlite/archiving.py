@@ -99,7 +99,7 @@ def _ends_in(column: str, suffix: str) -> str:
 def renamed(column: str, suffix: str = ":suffix") -> str:
     """Return SQL for an id with a suffix appended; a BLOB stays one."""
     text = f"{column} || {suffix}"
-    return f"iif(typeof({column}) = 'blob', CAST({text} AS BLOB), {text})"
+    return f"CASE typeof({column}) WHEN 'blob' THEN CAST({text} AS BLOB) ELSE {text} END"
 
 
 def original_id(row: str) -> str:

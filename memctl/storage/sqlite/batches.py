@@ -51,6 +51,7 @@ class SqliteBatches:
         *,
         doing: str,
         at_once: bool = False,
+        shared: bool = False,
     ) -> int:
         """Call `change` with one batch of rowids (a JSON array) after the other, or with all."""
         self._progress.phase(doing, total=None if at_once else len(rowids))
@@ -80,7 +81,7 @@ class SqliteBatches:
             done += len(batch)
             self._progress.advance(len(batch))
             if done < len(rowids):
-                self._adapt(held)
+                self._adapt(held, shared=shared or self._is_writer_active())
         if self._held_since_checkpoint:
             self._checkpoint()
         return len(rowids) - done
@@ -99,9 +100,8 @@ class SqliteBatches:
         self._held_since_checkpoint += held
         return held
 
-    def _adapt(self, held: float) -> None:
+    def _adapt(self, held: float, *, shared: bool) -> None:
         """Choose the size of the next batch; leave the lock to another writer if there is one."""
-        shared = self._is_writer_active()
         aim = SHARED_SECONDS if shared else ALONE_SECONDS
         self._rows = max(1, min(int(self._rows * min(2.0, aim / held)), MOST_BATCH_ROWS))
         if shared:

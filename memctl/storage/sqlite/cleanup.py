@@ -11,7 +11,7 @@ from memctl.storage.times import to_unix
 def expired_memories(rows: Rows) -> str:
     """Return SQL for the memories that expired before `:now`, and when."""
     return f"""
-        SELECT rowid, id, agent_id, type, key, expires_at
+        SELECT rowid, id, agent_id, type, key, expires_at, 'expired' AS archived_reason
         FROM agent_memory
         {rows.where(f"{is_before('expires_at', ':now')} AND {OF_AGENT}")}
     """

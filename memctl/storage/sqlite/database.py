@@ -158,10 +158,17 @@ def _is_in_wal_mode(path: Path) -> bool:
         return False  # SQLite reports the error
 
 
+def temporary_directory(beside: Path) -> Path:
+    """Return where SQLite creates temporary files: beside the database if nowhere else."""
+    named = [os.environ[name] for name in ("SQLITE_TMPDIR", "TMPDIR") if os.environ.get(name)]
+    usable = filter(_can_be_written, (*named, *TEMPORARY_DIRECTORIES))
+    found = next(usable, None)
+    return beside if found is None else Path(found)
+
+
 def _choose_temporary_directory(db: Connection, beside: Path) -> None:
     """Let SQLite create temporary files beside the database if no other directory is writable."""
-    named = [os.environ[name] for name in ("SQLITE_TMPDIR", "TMPDIR") if os.environ.get(name)]
-    if not any(map(_can_be_written, (*named, *TEMPORARY_DIRECTORIES))) and _can_be_written(beside):
+    if temporary_directory(beside) is beside and _can_be_written(beside):
         quoted = str(beside).replace("'", "''")
         with suppress(UnicodeEncodeError):  # a pragma takes no parameters, and text must be UTF-8
             db.execute(f"PRAGMA temp_store_directory = '{quoted}'")

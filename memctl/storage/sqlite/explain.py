@@ -3,6 +3,7 @@
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
+from memctl.storage.sqlite.archiving import original_id
 from memctl.storage.sqlite.memories import OF_NAME
 from memctl.storage.sqlite.times import unix_seconds
 from memctl.storage.text import to_bytes
@@ -47,14 +48,15 @@ class StoredCopy(NamedTuple):
     run_id: int | None
     importance: Any
     archived: int | None  # unix seconds; None: not a time
+    original_id: str | None  # before an active memory took it over
 
 
 READ_ARCHIVED = f"""
     SELECT archive_id, id, archived_at, archived_reason, run_id, importance,
-        {unix_seconds("archived_at")}
+        {unix_seconds("archived_at")}, {original_id("archived_memories")}
     FROM archived_memories
     WHERE {OF_NAME}
-    ORDER BY archive_id DESC
+    ORDER BY archived_at DESC, archive_id DESC
 """
 
 

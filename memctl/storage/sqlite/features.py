@@ -41,6 +41,12 @@ CREATE_INDEX_OF_IDLE_TIMES = """
     CREATE INDEX IF NOT EXISTS memory_idle_times_by_memory ON memory_idle_times (memory_id)
 """
 
+# For `keep_versions`.
+CREATE_INDEX_OF_VERSIONS = """
+    CREATE INDEX IF NOT EXISTS archived_memories_by_version
+    ON archived_memories (agent_id, type, key, archived_at) WHERE archived_reason = 'replaced'
+"""
+
 # Both are short: SQLite compiles a trigger again with each statement that might fire it, and looks
 # up every function in it. In a comparison, a text or BLOB is greater than any number.
 IS_ACCESS = "NEW.access_count > OLD.access_count AND typeof(NEW.access_count) = 'integer'"
@@ -173,6 +179,8 @@ def enable(db: Connection, feature: Feature, *, now: datetime) -> bool:
         if feature == "access-boost":
             db.execute(CREATE_IDLE_TIMES)
             db.execute(CREATE_INDEX_OF_IDLE_TIMES)
+        if feature == "archive-on-replace":
+            db.execute(CREATE_INDEX_OF_VERSIONS)
         write_state(db, _state_key(feature), {"since": since or to_text(now)})
         renew_triggers(db, _triggers_with(feature))
     return True

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from memctl.errors import UsageError
 from memctl.storage.memory import MOST_BYTES, TYPES, Memory, require_type
-from memctl.storage.rows import MemoryFilter
+from memctl.storage.rows import ArchiveFilter, MemoryFilter
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.sqlite.selection import Rows, Selection
 from memctl.storage.sqlite.times import unix_seconds
@@ -231,3 +231,12 @@ def require_known_type(db: Connection, type: str | None) -> None:
     """Raise UsageError for a type that is none of the five and that no memory has."""
     if type is not None and not has_type(db, type):
         require_type(type)
+
+
+def archived_of(agent: str | None, type: str | None, key: str | None, **more: Any) -> ArchiveFilter:
+    """Select archived memories. Raises UsageError for a value that is not a str."""
+    texts = {"agent": agent, "type": type, "key": key}
+    to_stored(**{name: text for name, text in texts.items() if text is not None})
+    for memory_id in more.get("ids", ()):
+        to_stored(id=memory_id)
+    return ArchiveFilter(agent=agent, type=type, key=key, **more)

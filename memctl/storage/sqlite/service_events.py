@@ -52,10 +52,12 @@ def record_run_for_service(db: Connection, run: RunRecord) -> None:
 
 
 def _message(run: RunRecord) -> str:
-    """Return the summary of a run, all that the dashboard shows."""
+    """Return the summary of a run, all that the dashboard shows: no counts of 0 but the first."""
     parts = [run.error] if run.error else []
-    if isinstance(run.counts, dict):
-        parts.insert(0, ", ".join(f"{name} {count}" for name, count in run.counts.items()))
+    if isinstance(run.counts, dict) and run.counts:
+        first, *others = run.counts.items()
+        counts = [first, *((name, count) for name, count in others if count)]
+        parts.insert(0, ", ".join(f"{name} {count}" for name, count in counts))
     return f"memctl {run.job} {run.status}: {'; '.join(parts)} (run {run.run_id})"
 
 

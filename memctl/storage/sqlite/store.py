@@ -100,6 +100,18 @@ class SqliteStore:
 
         return self._archiving(select_expired(agent=agent, now=now), "expired", now, run_id)
 
+    def quota_excess(
+        self,
+        policy: "policies.QuotaValues",
+        *,
+        agent: str | None,
+        now: datetime,
+        run_id: int | None,
+    ) -> "store.QuotaExcess":
+        from memctl.storage.sqlite.quota_excess import SqliteQuotaExcess
+
+        return SqliteQuotaExcess(self._db, policy, agent=agent, now=now, run_id=run_id)
+
     def named(
         self, agent: str, ids: Sequence[str], *, now: datetime, run_id: int | None
     ) -> "store.Change":
@@ -131,6 +143,24 @@ class SqliteStore:
         from memctl.storage.sqlite.restore import SqliteArchivedMemories
 
         return SqliteArchivedMemories(self._db, which, now=now)
+
+    def archived_version(self, agent: str, type: str, key: str, number: int | None) -> int:
+        from memctl.storage.sqlite.memories import memory_name
+        from memctl.storage.sqlite.versions import find_version
+
+        return find_version(self._db, memory_name(agent, type, key), number)
+
+    def excess_versions(
+        self,
+        policy: "policies.PolicyValues",
+        *,
+        agent: str | None,
+        now: datetime,
+        run_id: int | None,
+    ) -> "store.Change":
+        from memctl.storage.sqlite.versions import excess_versions
+
+        return excess_versions(self._db, policy, agent=agent, now=now, run_id=run_id)
 
     def old(
         self,
@@ -230,6 +260,11 @@ class SqliteStore:
         faded = with_settled_importances(self._db, decay_sql(self._db, decay))
         sql = candidate_sql(policy, faded, agent=agent, now=now)
         return SqliteCandidates(self._db, sql._replace(has_entries=has_knowledge))
+
+    def has_holds(self) -> bool:
+        from memctl.storage.sqlite.holds import has_holds
+
+        return has_holds(self._db)
 
     @property
     def holds(self) -> "Holds":
