@@ -125,7 +125,7 @@ def refusal_of_left(copies: Collection[RewrittenCopy]) -> RefusedError | None:
 
 
 def remark_on_files(done: Overwritten | None, copies: Collection[RewrittenCopy]) -> str | None:
-    """Return how the files were overwritten, and which copies were rewritten."""
+    """Return how the files were overwritten, and how many copies were rewritten."""
     remarks = []
     if done and done.vacuum_ms is not None:
         remarks.append(
@@ -137,8 +137,7 @@ def remark_on_files(done: Overwritten | None, copies: Collection[RewrittenCopy])
     if rewritten:
         rows = sum(copy.removed.total for copy in rewritten)
         remarks.append(
-            f"{'rewrote' if done else 'would rewrite'} {counted(len(rewritten), 'backup')}, in"
-            f" which {counted(rows, 'row')} had it"
+            f"{counted(len(rewritten), 'backup')} rewritten without {counted(rows, 'row')}"
         )
     return "; ".join(remarks) or None
 

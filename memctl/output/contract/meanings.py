@@ -37,7 +37,7 @@ MEANINGS = {
     "size_bytes": "Size of the file in bytes",
     "method": "How space is given back: not, in steps, or by a rewrite of the file",
     "freed_bytes": "Bytes by which the file became, or would become, smaller",
-    "free_pages": "Number of free pages in the file",
+    "free_pages": "Number of free pages in the file; of an erasure, those that were overwritten",
     "free_bytes": "Size of the free pages in the file in bytes",
     "gap_bytes": "Unused bytes within pages, of which a rewrite frees a part; null if unknown",
     "shortened": "Whether the file has its new size; other programs can delay that",
