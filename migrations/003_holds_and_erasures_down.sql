@@ -1,6 +1,6 @@
 -- The triggers first: without their tables, they would fail the service's statements. After these
 -- statements, `memctl rollback` creates archive-on-delete again if it is enabled, and drops
--- memory_tombstones if it is empty. The holds remain in the backup that it makes first.
+-- memory_tombstones if it is empty.
 DROP TRIGGER IF EXISTS memctl_archive_on_delete;
 DROP TRIGGER IF EXISTS memctl_replace_begins;
 DROP TRIGGER IF EXISTS memctl_replace_ends;

@@ -201,7 +201,7 @@ def test_a_killed_migration_ends_at_a_whole_step_with_no_memory_changed(
     words = MIGRATE.prepare(template, MEMORIES)
     stepwise = copy_at(tmp_path / "stepwise", template)
     steps = [shape(template.database)]
-    for step in ("1", "2"):
+    for step in ("1", "2", "3"):
         stepwise.ok("migrate", "--no-backup", "--to", step)
         steps.append(shape(stepwise.database))
     before = snapshot(template.database)

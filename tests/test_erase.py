@@ -480,7 +480,7 @@ def test_a_preview_shows_what_is_erased_and_changes_nothing(
     erased = migrated.ok(*MATCHING, "--yes", "--json").json
 
     assert unchanged == before
-    same = ("erased", "erased_rows", "kept_rows", "remaining_backups")
+    same = ("erased", "erased_rows", "kept_rows", "copies")
     assert {name: preview[name] for name in same} == {name: erased[name] for name in same}
     assert len(preview["listed"]) == preview["erased"] == 11
 
@@ -533,8 +533,8 @@ def test_backups_that_may_have_the_memory_are_listed(careless: Service, migrated
 
     receipt = migrated.ok(*NAMED, "--yes", "--json").json
 
-    assert len(receipt["remaining_backups"]) == 1
-    assert files_with(migrated, TOKEN) == receipt["remaining_backups"]
+    assert [Path(copy["path"]).name for copy in receipt["copies"]] == files_with(migrated, TOKEN)
+    assert len(receipt["copies"]) == 1
 
 
 # Bytes

@@ -432,6 +432,9 @@ TESTED_BY = {
     ),
     "a clock in an impossible year": ("test_an_invalid_value_is_a_usage_error",),
     "an invalid configuration": ("test_a_wrong_configuration_stops_every_command",),
+    "the package that detects secrets is not installed": (
+        "test_without_the_package_one_line_says_how_to_install_it",
+    ),
     "a failure that cannot be recorded in the database": (
         "test_a_run_that_cannot_start_its_jobs_raises_an_alert_and_is_recorded",
     ),

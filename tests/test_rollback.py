@@ -504,6 +504,14 @@ def test_an_empty_table_created_by_memctl_is_removed(path: Path, memctl: Memctl)
 # The step with holds and erasures
 
 
+def add_past_hold(db: sqlite3.Connection) -> None:
+    """Add a hold on the memories of an agent that has ended."""
+    db.execute(
+        "INSERT INTO memory_holds (agent_id, held_at, until)"
+        " VALUES ('a', '2026-11-20T09:43:58Z', '2026-11-21T09:43:58Z')"
+    )
+
+
 def add_tombstone(db: sqlite3.Connection) -> None:
     """Add a tombstone."""
     db.execute(
@@ -546,9 +554,12 @@ def test_the_archive_and_the_ledger_stay_when_only_the_newest_step_is_rolled_bac
         pytest.param(["archive-on-replace"], id="the other"),
     ],
 )
+@pytest.mark.parametrize("held", [False, True], ids=["no holds", "a hold that has ended"])
 def test_archive_on_delete_works_at_the_step_before_and_archive_on_replace_is_off(
-    migrated: Memctl, service: Service, db: sqlite3.Connection, enabled: list[str]
+    migrated: Memctl, service: Service, db: sqlite3.Connection, enabled: list[str], held: bool
 ) -> None:
+    if held:
+        add_past_hold(db)
     for feature in enabled:
         migrated.ok("enable", feature)
     service.remember("a", "learning", "k", "first")

@@ -17,6 +17,7 @@ from memctl.storage.sqlite.database import open_database, reachable
 if TYPE_CHECKING:
     from memctl.storage.sqlite.backup import BackupPreview
     from memctl.storage.sqlite.manifests import Manifest
+    from memctl.storage.sqlite.restore_backup import RestoredBackup
     from memctl.storage.sqlite.retention import Retention
 
 LIST = {
@@ -76,9 +77,11 @@ def backup(
     After a new backup is made, rules such as --keep-daily 7 delete older backups of this database.
     A backup is kept if any rule keeps it; days, weeks and months without a backup are not counted.
     """
+    from memctl.jobs.knowledge import content_hash
     from memctl.storage.sqlite.backup import back_up
     from memctl.storage.sqlite.backup import verify as verify_backup
     from memctl.storage.sqlite.backup_list import BackupRecord
+    from memctl.storage.sqlite.manifests import to_record
     from memctl.storage.sqlite.restore_backup import restore_backup
     from memctl.storage.sqlite.retention import Retention
 
@@ -105,7 +108,7 @@ def backup(
             manifest = verify_backup(verify)
         show_result(
             call,
-            {"path": str(verify), "manifest": asdict(manifest)},
+            {"path": str(verify), "manifest": to_record(manifest)},
             f"backup: {verify} is valid; it was created at {manifest.created_at}",
         )
         return
@@ -114,20 +117,16 @@ def backup(
         alone_with_database(call, lock, job="backup", progress=progress) as db,
     ):
         if restore is not None:
-            before = restore_backup(
+            restored = restore_backup(
                 db,
                 path,
                 restore,
+                content_hash=content_hash,
                 now=call.moment,
                 lock_wait=lock.lock_wait,
                 progress=progress,
             )
-            show_result(
-                call,
-                {"database": str(path), "restored_from": str(restore), "backup": str(before)},
-                f"backup: {path} was restored from {restore}",
-                f"backup: the previous database was saved as {before}",
-            )
+            _show_restored(call, restored, restore)
             return
         result = back_up(
             db,
@@ -138,12 +137,38 @@ def backup(
             progress=progress,
         )
     if call.json:
-        show_document(asdict(result))
+        show_document({**asdict(result), "manifest": to_record(result.manifest)})
         return
     sentence = f"backup: created {result.path}"
     if result.removed:
         sentence += f", removed {counted(len(result.removed), 'older backup')}"
     show_notice(sentence, quiet=call.quiet, only_on_terminal=True)
+
+
+def _show_restored(call: GlobalOptions, restored: "RestoredBackup", file: Path) -> None:
+    """Print from which backup the database was restored, and what was left out of it."""
+    path, left_out = call.settings.database, restored.left_out
+    sentences = [
+        f"backup: {path} was restored from {file}",
+        f"backup: the previous database was saved as {restored.before}",
+    ]
+    if left_out.total:
+        sentences.append(
+            f"backup: what was erased or redacted since then was left out: {left_out}; {file} still"
+            " has it"
+        )
+    show_result(
+        call,
+        {
+            "database": str(path),
+            "restored_from": str(file),
+            "backup": str(restored.before),
+            "removed_memories": left_out.memories,
+            "removed_rows": left_out.rows.total(),
+            "redacted_rows": left_out.redacted.total(),
+        },
+        *sentences,
+    )
 
 
 def _listed(call: GlobalOptions, target: Path | None) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """The command for problems: check."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +20,7 @@ from memctl.storage.times import to_text
 if TYPE_CHECKING:
     from memctl.insight.check import CheckResult, Depth
     from memctl.insight.findings import Finding
+    from memctl.storage.secrets import Detector
 
 
 def check(
@@ -40,6 +41,14 @@ def check(
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="With --fix, only show what would be fixed.")
+    ] = False,
+    secrets: Annotated[
+        bool,
+        typer.Option(
+            "--secrets",
+            help="Also name memories that contain what looks like a key or token; requires"
+            " agent-memctl[secrets].",
+        ),
     ] = False,
     nagios: Annotated[
         bool,
@@ -64,16 +73,16 @@ def check(
     depth: Depth | None = "full" if full else "quick" if quick else None
     if nagios:
         try:
-            line, exit_code = plugin_line(_checked(call, depth))
+            line, exit_code = plugin_line(_checked(call, depth, secrets=secrets))
         except MemctlError as error:
             line, exit_code = plugin_failure(error)
         show_lines([line])
         raise typer.Exit(exit_code)
-    result, fixed = _checked(call, depth), []
+    result, fixed = _checked(call, depth, secrets=secrets), []
     if fix and not dry_run:
         offered = [finding.fix for finding in result.findings if finding.fix]
         _fix(call, lock, result.findings)
-        result = _checked(call, depth)
+        result = _checked(call, depth, secrets=secrets)
         fixed = sorted(set(offered) - {finding.fix for finding in result.findings})
     ok = result.count("error") == result.count("warning") == 0
     if call.json:
@@ -85,6 +94,7 @@ def check(
             "depth": result.depth,
             "memories": result.memories,
             "findings": [_finding_document(finding) for finding in result.findings],
+            "secrets": _secrets_document(result),
             "fixed": fixed,
         }
         show_document(document)
@@ -107,9 +117,42 @@ def _finding_document(finding: "Finding") -> dict[str, object]:
     }
 
 
-def _checked(call: GlobalOptions, depth: "Depth | None") -> "CheckResult":
-    with shown_progress(call, "check") as progress:
-        return run_check(call, depth, progress=progress)
+def _secrets_document(result: "CheckResult") -> list[dict[str, object]] | None:
+    """Return the JSON form of the memories with secrets; None if they were not searched for."""
+    if result.secrets is None:
+        return None
+    return [
+        {**vars(memory), "secrets": [vars(secret) for secret in memory.secrets]}
+        for memory in result.secrets
+    ]
+
+
+def _checked(call: GlobalOptions, depth: "Depth | None", *, secrets: bool) -> "CheckResult":
+    detector = None
+    if secrets:
+        from memctl.storage.secrets import require_detector
+
+        detector = require_detector()
+    with (
+        shown_progress(call, "check") as progress,
+        open_database(call.settings.database, read_only=True) as db,
+    ):
+        result = check_opened(db, call, depth, progress=progress)
+        return _with_secrets(result, db, detector, progress) if detector else result
+
+
+def _with_secrets(
+    result: "CheckResult", db: Connection, detector: "Detector", progress: Progress
+) -> "CheckResult":
+    """Add the memories that contain secrets to the findings."""
+    from memctl.insight.check_secrets import find_secrets
+    from memctl.insight.findings import by_severity
+    from memctl.output.secrets import finding_of
+
+    found = find_secrets(db, detector, progress)
+    return replace(
+        result, findings=by_severity([*result.findings, *map(finding_of, found)]), secrets=found
+    )
 
 
 def run_check(

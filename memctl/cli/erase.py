@@ -6,9 +6,17 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import ChangeOptions, GlobalOptions, KeyOption, TypeOption
+from memctl.cli.options import (
+    BackupOption,
+    BackupsOption,
+    ChangeOptions,
+    GlobalOptions,
+    KeyOption,
+    TypeOption,
+)
 from memctl.cli.session import job_request, shown_progress
 from memctl.errors import RefusedError, UsageError, counted
+from memctl.jobs.copies import CopyChoice
 from memctl.jobs.engine import perform
 from memctl.jobs.erase import erase as erase_memories
 from memctl.output.fields import Ranks
@@ -17,7 +25,6 @@ from memctl.output.results import show_outcome
 from memctl.output.tables import Output, show_records
 from memctl.output.terminal import json_text, show_document
 from memctl.storage.erasure import ErasureFilter
-from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.files import output_path, require_place, write_file
 
 AgentOfErased = Annotated[
@@ -60,35 +67,41 @@ def erase(
     listing: Annotated[
         bool, typer.Option("--list", help="With --dry-run, list the memories.")
     ] = False,
+    backups: BackupsOption = False,
+    backup: BackupOption = None,
     resume: Annotated[
-        bool, typer.Option("--continue", help="Finish an erasure that was interrupted.")
+        bool,
+        typer.Option(
+            "--continue",
+            help="Finish an erasure that was interrupted; with --backups, rewrite the backups that"
+            " still have what was erased or redacted before.",
+        ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Erase memories for good, from all tables and from every byte of the files.
 
     All versions of a memory go, active and archived, with its events, promotions and entries of the
-    knowledge base. Backups, exports and reports keep what they have; backups are listed.
+    knowledge base. Exports and reports keep what they have, and so do backups without --backups.
     """
     if listing and not change.dry_run:
         raise UsageError("--list requires --dry-run", "a receipt names no memories")
     which = _filter(agent, ids or [], type_, key, match, all_agents, keep_knowledge, resume)
+    copies = CopyChoice(backups, backup or [])
     if receipt is not None:
         require_place(receipt, database=call.settings.database)
     if not (yes or change.dry_run or resume):
-        _confirm(call, change, which)
-    backups = _backups(call)  # an unreadable directory is reported before anything is erased
+        _confirm(call, change, which, copies)
     with shown_progress(call, "erase") as progress:
         report = perform(
             "erase",
-            lambda run: erase_memories(run, which),
+            lambda run: erase_memories(run, which, copies),
             job_request(call, change, progress=progress),
             by_hand=True,
         )
     document = receipt_document(
         report,
         database=str(call.settings.database.resolve()),
-        backups=backups,
         listing=listing,
     )
     if receipt is not None and not change.dry_run:
@@ -133,11 +146,16 @@ def _filter(
     return ErasureFilter(agent, ids, type_, key, match, keep_knowledge)
 
 
-def _confirm(call: GlobalOptions, change: ChangeOptions, which: ErasureFilter | None) -> None:
+def _confirm(
+    call: GlobalOptions,
+    change: ChangeOptions,
+    which: ErasureFilter | None,
+    copies: CopyChoice,
+) -> None:
     """Ask on a terminal whether to go on. Raises RefusedError if not, and off a terminal."""
     preview = perform(
         "erase",
-        lambda run: erase_memories(run, which),
+        lambda run: erase_memories(run, which, copies),
         job_request(call, change)._replace(dry_run=True, hook=None),
         by_hand=True,
     )
@@ -158,18 +176,3 @@ def _confirm(call: GlobalOptions, change: ChangeOptions, which: ErasureFilter | 
         confirmed = False
     if not confirmed:
         raise RefusedError("not confirmed", "nothing was erased")
-
-
-def _backups(call: GlobalOptions) -> list[str]:
-    """Return the names of the backups beside the database that may be of it."""
-    from memctl.storage.sqlite.backup import begin_manifest
-    from memctl.storage.sqlite.backup_list import list_backups
-    from memctl.storage.sqlite.identity import present_identity
-
-    path = call.settings.database.resolve()
-    with open_database(path, read_only=True) as db:
-        identity = present_identity(db, path)
-    owner = identity.id if identity else None
-    described = begin_manifest(path, path, owner=owner, now=call.moment)
-    found = list_backups(path.parent, described)
-    return sorted(backup.file for backup in found if backup.this_database is not False)

@@ -147,6 +147,16 @@ EXAMPLES = {
     "agents": (
         Example("Show when each agent last wrote and read memories", "memctl agents --table"),
     ),
+    "redact": (
+        Example(
+            "Show how much a redaction would change",
+            "memctl redact build_agent m-1 --match 'cache the' --dry-run",
+        ),
+        Example(
+            "Redact a text that is not to be in the history of the shell",
+            "echo cache the | memctl redact build_agent m-1 --match - --yes",
+        ),
+    ),
     "metrics": (
         Example("Show all agents, largest first", "memctl metrics --table"),
         Example("Export 30 days of daily figures as CSV", "memctl metrics --history 30d --csv"),
@@ -178,6 +188,7 @@ EXAMPLES = {
     "check": (
         Example("Check for problems", "memctl check"),
         Example("Check from a monitoring system", "memctl check --nagios"),
+        Example("Find memories with keys and tokens", "memctl check --secrets"),
     ),
     "enable": (
         Example("Archive what any client deletes", "memctl enable archive-on-delete"),
@@ -209,6 +220,10 @@ EXAMPLES = {
         Example(
             "Show what would be erased with one memory",
             "memctl erase build_agent --type learning --key toolchain --dry-run --list",
+        ),
+        Example(
+            "Erase a memory from the database and from its backups",
+            "memctl erase build_agent --type learning --key toolchain --backups --yes",
         ),
         Example(
             "Erase everything that contains a leaked text, and write a receipt",

@@ -288,6 +288,18 @@ AgentOption = Annotated[
 TypeOption = Annotated[
     str | None, typer.Option("--type", metavar="TYPE", help="Limit to this type.")
 ]
+BackupsOption = Annotated[
+    bool,
+    typer.Option(
+        "--backups", help="Also rewrite the backups beside the database that memctl has made of it."
+    ),
+]
+BackupOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--backup", metavar="FILE", help="Also rewrite this backup of the database; repeatable."
+    ),
+]
 KeyOption = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Limit to this key.")]
 
 AgentOrAllArgument = Annotated[

@@ -34,6 +34,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "memories": ("remember", "recall", "list", "forget", "summary"),
         "search": ("search", "agents"),
     },
+    "Erasure": {"erase": ("erase",), "redact": ("redact",)},
     "Metrics and reports": {"metrics": ("metrics",), "report": ("report",)},
     "History and checks": {
         "events": ("events",),
@@ -44,7 +45,6 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Optional features": {"features": ("enable", "disable")},
     "Export and backup": {"documents": ("export", "import"), "backup": ("backup",)},
-    "Erasure": {"erase": ("erase",)},
     "Pause": {"pause": ("pause", "resume")},
     "Setup": {
         "schedule": ("schedule",),

@@ -78,6 +78,7 @@ RECORDED = (
     "import",
     "hold",
     "release",
-    "compact",
+    "redact",
     "erase",
+    "compact",
 )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from memctl.documents.document import PROBLEMS_SHOWN, refuse_document
-from memctl.errors import RefusedError
+from memctl.errors import RefusedError, counted
 from memctl.jobs.engine import JobContext, JobResult
 from memctl.jobs.tally import JobTally
 from memctl.storage.sqlite.archiving import archive_replaced
@@ -37,6 +37,7 @@ from memctl.storage.sqlite.imports import (
     write_memories,
     write_promotions,
 )
+from memctl.storage.sqlite.redacted_again import count_redacted
 from memctl.storage.sqlite.sections import ACTIVE, ARCHIVED, PROMOTIONS
 from memctl.storage.store import Batches
 
@@ -67,6 +68,7 @@ class ImportResult(JobResult):
     foreign_ids: int  # skipped memories with the id of another agent's memory
     expired: int  # imported memories that have expired
     unknown_types: int  # imported memories of unknown types
+    redacted: int  # memories of the document with a text that was redacted in the database
     erased: int = 0  # rows that were not imported because they were erased from the database
 
     @property
@@ -247,9 +249,10 @@ class _Import:
         tally.count = memories["inserted"] + memories["replaced"]
         tally.remaining = memories[None]
         tally.agents.update(count_by_agent(self._db))
+        redacted = count_redacted(self._db)
         return ImportResult(
             tally=tally,
-            refusal=refusal,
+            refusal=refusal or (_redacted_error(redacted) if redacted else None),
             at_once=self._atomic,
             active=_row_counts(active),
             archived=_row_counts(archived),
@@ -258,8 +261,17 @@ class _Import:
             foreign_ids=memories["foreign"],
             expired=count_expired(self._db, now=self._run.now),
             unknown_types=count_unknown_types(self._db),
+            redacted=redacted,
             erased=erased,
         )
+
+
+def _redacted_error(memories: int) -> RefusedError:
+    return RefusedError(
+        "the document contains texts that were redacted in the database, in"
+        f" {counted(memories, 'memory')}; they were replaced",
+        "delete the document; the rest was imported",
+    )
 
 
 def _erased(count: int) -> RefusedError | None:

@@ -25,10 +25,12 @@ from memctl.documents.document import (
 from memctl.documents.json_stream import JsonStream
 from memctl.documents.models import Frame, check_frame, check_rows, completed
 from memctl.errors import DocumentError, MemctlError
+from memctl.jobs.knowledge import content_hash
 from memctl.storage.progress import Progress
 from memctl.storage.sqlite.database import Connection, temporary_tables
 from memctl.storage.sqlite.erased_rows import drop_erased
 from memctl.storage.sqlite.migrations import require_current
+from memctl.storage.sqlite.redacted_again import redact_staged
 from memctl.storage.sqlite.row_rules import note_invalid_rows
 from memctl.storage.sqlite.sections import HOLDS, SECTIONS, DocumentSection
 from memctl.storage.sqlite.staging import (
@@ -301,6 +303,12 @@ def _require_consistency(db: Connection, agent: str | None) -> None:
     refuse_document([f"{one.section} row {one.row}: has {one.subject}" for one in found])
 
 
+def _remove_erased(db: Connection) -> None:
+    """Remove what was erased or redacted in the database."""
+    drop_erased(db)  # first, because it recognizes values that are complete
+    redact_staged(db, content_hash=content_hash)
+
+
 def _select_agent(db: Connection, agent: str | None, selection: AgentSelection) -> None:
     """Keep only the rows of the selected agent, and assign them to another agent if requested."""
     if selection.agent is None and agent is None and not selection.all_agents:
@@ -316,10 +324,10 @@ def _select_agent(db: Connection, agent: str | None, selection: AgentSelection) 
     if selection.agent is not None:
         keep_agent(db, selection.agent)
     has_any = has_memories(db)
-    drop_erased(db)
+    _remove_erased(db)
     if selection.new_agent is not None:
         reassign_agent(db, selection.new_agent)
-        drop_erased(db)
+        _remove_erased(db)
     if selection.agent is not None and agent is None and not has_any:
         raise DocumentError(
             f"the document has no memory of '{selection.agent}'", "check the agent's name"

@@ -17,8 +17,9 @@ from memctl.insight.check_erasures import find_in_erasures
 from memctl.insight.check_jobs import find_in_jobs, find_in_numbers
 from memctl.insight.check_memories import find_in_memories
 from memctl.insight.check_quota import find_in_quotas
+from memctl.insight.check_secrets import MemoryWithSecrets, find_written_again
 from memctl.insight.check_timestamps import find_in_timestamps
-from memctl.insight.findings import SEVERITIES, Finding
+from memctl.insight.findings import Finding, by_severity
 from memctl.insight.metrics import DatabaseSize, database_size
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.spool import Failure
@@ -60,6 +61,7 @@ class CheckResult:
     depth: Depth | None
     memories: int | None  # None: tables are missing
     database: DatabaseSize
+    secrets: Sequence[MemoryWithSecrets] | None = None  # None: not searched for
 
     def count(self, severity: str) -> int:
         """Return the number of findings of a severity."""
@@ -95,12 +97,13 @@ def check(
             findings += find_in_memories(db, now=now)
             findings += find_in_timestamps(db, now=now)
             findings += find_in_quotas(db, policies.quota, policies.check, now=now)
+            findings += find_written_again(db)
         findings += find_in_erasures(db, every_memory=every_memory)
         findings += find_in_numbers(db, of_agents, policies.alerts, now=now)
         findings += find_in_jobs(db, path, policies.check, now=now, spooled=spooled)
     findings += _find_in_backups(path, policies.check, now=now)
     return CheckResult(
-        findings=sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)),
+        findings=by_severity(findings),
         depth=depth,
         memories=memories,
         database=database,

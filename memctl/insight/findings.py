@@ -1,5 +1,6 @@
 """The findings of a check."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -26,3 +27,8 @@ class Finding:
         """The finding and its advice as a sentence."""
         text = f"{self.message}; {self.advice}" if self.advice else self.message
         return f"{text[:1].upper()}{text[1:]}."
+
+
+def by_severity(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings in their order, the most severe first."""
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))

@@ -5,12 +5,23 @@ overwritten. Only if that is not enough is the whole file written anew, during w
 cannot write. An erasure that was interrupted after the first step is finished by the next one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from memctl.errors import RefusedError
+from memctl.errors import NotFoundError, RefusedError
+from memctl.jobs.copies import (
+    NO_COPIES,
+    Copies,
+    CopyChoice,
+    RewrittenCopy,
+    refusal_of_left,
+    remark_on_files,
+    warning_of_copies,
+    was_chosen,
+)
 from memctl.jobs.engine import JobContext, JobResult
 from memctl.jobs.tally import JobTally
-from memctl.storage.erasure import ErasureFilter, Overwritten, Removal
+from memctl.storage.erasure import Erasure, ErasureFilter, Overwritten, Removal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +30,7 @@ class EraseResult(JobResult):
 
     removal: Removal = field(default_factory=Removal)
     overwritten: Overwritten | None = None
+    copies: Sequence[RewrittenCopy] = ()
 
     @property
     def counts(self) -> dict[str, object]:
@@ -27,16 +39,8 @@ class EraseResult(JobResult):
 
     @property
     def remark(self) -> str | None:
-        """How the files were overwritten."""
-        done = self.overwritten
-        if done is None:
-            return None
-        if done.vacuum_ms is None:
-            return f"searched {done.bytes_checked:,} bytes of {len(done.files)} files"
-        return (
-            f"rewrote the whole file, for which other programs waited {done.vacuum_ms:,.0f} ms;"
-            f" searched {done.bytes_checked:,} bytes of {len(done.files)} files"
-        )
+        """How the files were overwritten, and which copies were rewritten."""
+        return remark_on_files(self.overwritten, self.copies)
 
     @property
     def warning(self) -> str | None:
@@ -50,17 +54,46 @@ class EraseResult(JobResult):
                 f"{count} of {table}" for table, count in sorted(self.overwritten.rows.items())
             )
             left.append(f"other rows contain the same text: {rows}")
+        if of_copies := warning_of_copies(self.copies):
+            left.append(of_copies)
         return "; ".join(left) or None
 
 
-def erase(run: JobContext, which: ErasureFilter | None) -> EraseResult:
+def erase(
+    run: JobContext, which: ErasureFilter | None, chosen: CopyChoice = NO_COPIES
+) -> EraseResult:
     """Erase what a filter selects; without one, finish an erasure that was interrupted.
 
-    Raises NotFoundError if there is nothing, and RefusedError if any of the memories is held.
+    The chosen copies of the database are rewritten. Raises NotFoundError if there is nothing, and
+    RefusedError if any of the memories is held, or a chosen copy is of another database.
     """
-    erasure = run.store.erasure(which, now=run.now)
+    copies = Copies(run, chosen)
+    removal, overwritten, missing = Removal(), None, None
+    try:
+        erasure = run.store.erasure(which, now=run.now)
+    except NotFoundError as error:
+        if not chosen or which:
+            raise
+        missing = error  # perhaps a copy still has what was erased before
+    else:
+        removal, overwritten = _erase(run, erasure)
+    done = copies.rewrite(which, removal)
+    if missing and not any(was_chosen(copy) and copy.action != "unchanged" for copy in done):
+        raise missing
+    refusal = _refusal(overwritten) if overwritten else None
+    return EraseResult(
+        tally=JobTally(),
+        removal=removal,
+        overwritten=overwritten,
+        copies=done,
+        refusal=refusal or refusal_of_left(done),
+    )
+
+
+def _erase(run: JobContext, erasure: Erasure) -> tuple[Removal, Overwritten | None]:
+    """Remove memories from the database and overwrite what is left of them."""
     if run.batches is None:
-        return EraseResult(tally=JobTally(), removal=erasure.preview())
+        return erasure.preview(), None
     removal = erasure.remove(run.batches, run_id=run.run_id)
     overwritten = erasure.overwrite(
         run.request.database,
@@ -70,9 +103,7 @@ def erase(run: JobContext, which: ErasureFilter | None) -> EraseResult:
         wait=run.request.lock_wait,
         force=run.request.force,
     )
-    return EraseResult(
-        tally=JobTally(), removal=removal, overwritten=overwritten, refusal=_refusal(overwritten)
-    )
+    return removal, overwritten
 
 
 def _refusal(done: Overwritten) -> RefusedError | None:

@@ -2,20 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 
+from memctl.jobs.copies import RewrittenCopy
 from memctl.jobs.engine import JobReport
 from memctl.jobs.erase import EraseResult
 from memctl.output.terminal import json_key
+from memctl.storage.erasure import Overwritten
 from memctl.storage.text import encodable
 from memctl.storage.times import to_text
 
 
 def receipt_document(
-    report: JobReport[EraseResult], *, database: str, backups: Sequence[str], listing: bool
+    report: JobReport[EraseResult], *, database: str, listing: bool
 ) -> dict[str, object]:
-    """Return the receipt as JSON; that of a preview also lists the memories, on request.
-
-    `backups` are the backups that may still have what was erased.
-    """
+    """Return the receipt as JSON; that of a preview also lists the memories, on request."""
     result = report.result
     if result is None:
         raise AssertionError("an erasure is not paused")
@@ -30,25 +29,13 @@ def receipt_document(
         "fingerprints": sorted(removal.fingerprints),
         "erased_rows": _sorted(removal.places),
         "kept_rows": _sorted(removal.kept),
-        "remaining_backups": list(backups),
+        "copies": copies_document(result.copies),
         "overwriting": None,
         "duration_ms": report.duration_ms,
         "longest_lock_ms": report.longest_lock_ms,
     }
     if done is not None:
-        document["overwriting"] = {
-            "is_complete": done.is_clean,
-            "files_searched": [file.name for file in done.files],
-            "bytes_checked": done.bytes_checked,
-            "overwritten_pages": done.free_pages,
-            "log_truncated": done.log_truncated,
-            "vacuum_ms": None if done.vacuum_ms is None else round(done.vacuum_ms, 1),
-            "longest_lock_ms": round(done.longest_lock_ms, 1),
-            "remains_before_vacuum": _sorted(done.before),
-            "remains": _sorted(done.remains),
-            "written_since": _sorted(done.written_since),
-            "same_text": {json_key(table): count for table, count in sorted(done.rows.items())},
-        }
+        document["overwriting"] = overwriting_document(done)
     if result.refusal:
         document["refused"] = result.refusal.message
     if listing:
@@ -57,6 +44,38 @@ def receipt_document(
             for name in removal.listed
         ]
     return document
+
+
+def copies_document(copies: Sequence[RewrittenCopy]) -> list[dict[str, object]]:
+    """Return what became of the copies of the database."""
+    return [
+        {
+            "path": encodable(copy.path),
+            "action": copy.action,
+            "reason": copy.reason,
+            "removed_memories": copy.removed.memories,
+            "removed_rows": copy.removed.rows.total(),
+            "redacted_rows": copy.removed.redacted.total(),
+        }
+        for copy in copies
+    ]
+
+
+def overwriting_document(done: Overwritten) -> dict[str, object]:
+    """Return how the remains in the files were overwritten."""
+    return {
+        "is_complete": done.is_clean,
+        "files_searched": [file.name for file in done.files],
+        "bytes_checked": done.bytes_checked,
+        "overwritten_pages": done.overwritten_pages,
+        "log_truncated": done.log_truncated,
+        "vacuum_ms": None if done.vacuum_ms is None else round(done.vacuum_ms, 1),
+        "longest_lock_ms": round(done.longest_lock_ms, 1),
+        "remains_before_vacuum": _sorted(done.before),
+        "remains": _sorted(done.remains),
+        "written_since": _sorted(done.written_since),
+        "same_text": {json_key(table): count for table, count in sorted(done.rows.items())},
+    }
 
 
 def _sorted(counts: Mapping[str, int]) -> dict[str, int]:

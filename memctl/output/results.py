@@ -44,6 +44,10 @@ SENTENCES = {
         "deleted {pruned:archived memory}, kept {kept_important:important memory}",
         "would delete {pruned:archived memory} and keep {kept_important:important memory}",
     ),
+    "redact": (
+        "replaced {occurrences:occurrence} in {redacted:version} of the memories",
+        "would replace {occurrences:occurrence} in {redacted:version} of the memories",
+    ),
     "release": ("released {released:hold}", "would release {released:hold}"),
     "report": ("wrote {path}", "would write {path}"),
     "restore": (

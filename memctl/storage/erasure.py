@@ -67,7 +67,7 @@ class Removal:
 class Overwritten:
     """How the remains in the files were overwritten, and what the last search has found."""
 
-    free_pages: int = 0
+    overwritten_pages: int = 0
     log_truncated: bool = False
     vacuum_ms: float | None = None  # how long other writers waited for it. None: it was not needed
     longest_lock_ms: float = 0.0  # of the other steps

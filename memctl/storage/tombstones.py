@@ -76,6 +76,10 @@ class Tombstones:
     def __bool__(self) -> bool:
         return bool(self._by_name)
 
+    def __iter__(self) -> Iterator[Tombstone]:
+        for found in self._by_name.values():
+            yield from found
+
     def is_known(self, name: Name) -> bool:
         """Return whether a memory of this name was ever erased, or its text redacted."""
         return any(True for _ in self.of(name))

@@ -17,6 +17,9 @@ NOW = datetime(2026, 11, 22, 9, 43, 58, tzinfo=UTC)
 
 PROGRAM = Path(sys.executable).with_name("memctl")
 
+# The rules that detect secrets are kept here, because it takes seconds to compile them.
+RULES = PROGRAM.parents[1] / "rule-cache"
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -61,6 +64,7 @@ class Memctl:
             "PATH": "/usr/bin:/bin",
             "HOME": str(self.database.parent),
             "XDG_STATE_HOME": str(self.state_home),
+            "KF_RULE_CACHE_DIR": str(RULES),
             "MEMCTL_DB": str(self.database),
             "MEMCTL_NOW": self.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }

@@ -1,6 +1,6 @@
 """What `backup` prints as JSON."""
 
-from typing import Literal
+from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -25,6 +25,8 @@ class Manifest(TypedDict):
     archived: int | None
     memctl_version: str
     host: str | None
+    next_sha256: NotRequired[str]
+    next_size_bytes: NotRequired[int]
 
 
 class BackupDocument(Document):
@@ -89,4 +91,7 @@ class RestoredDocument(Document):
 
     database: str
     restored_from: str
+    removed_memories: int
+    removed_rows: int
+    redacted_rows: int
     backup: str

@@ -1,11 +1,11 @@
 """The receipt of `erase`, which names neither the memories nor their texts."""
 
-from typing import NotRequired
+from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
 from memctl.output.contract.documents import Document
-from memctl.output.contract.records import MemoryName
+from memctl.output.contract.records import MemoryName, StoredText
 
 
 class Overwriting(TypedDict):
@@ -24,6 +24,17 @@ class Overwriting(TypedDict):
     same_text: dict[str, int]
 
 
+class CopyRecord(TypedDict):
+    """What became of a copy of the database, or would."""
+
+    path: StoredText
+    action: Literal["rewritten", "unchanged", "left"]
+    reason: str | None
+    removed_memories: int
+    removed_rows: int
+    redacted_rows: int
+
+
 class EraseDocument(Document):
     """The receipt of an erasure, or its preview."""
 
@@ -36,7 +47,7 @@ class EraseDocument(Document):
     fingerprints: list[str]
     erased_rows: dict[str, int]
     kept_rows: dict[str, int]
-    remaining_backups: list[str]
+    copies: list[CopyRecord]
     overwriting: Overwriting | None
     duration_ms: int
     longest_lock_ms: float

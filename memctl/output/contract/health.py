@@ -5,9 +5,8 @@ from typing import Literal
 from typing_extensions import TypedDict
 
 from memctl.output.contract.documents import Document, Pause, Storage
-from memctl.output.contract.records import (
-    StoredText,
-)
+from memctl.output.contract.records import StoredText
+from memctl.output.contract.secrets import MemoryWithSecrets
 
 
 class FeatureState(TypedDict):
@@ -64,4 +63,5 @@ class CheckDocument(Document):
     depth: Literal["quick", "full"] | None
     memories: int | None
     findings: list[Finding]
+    secrets: list[MemoryWithSecrets] | None
     fixed: list[str]

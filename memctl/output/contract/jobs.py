@@ -124,6 +124,7 @@ class ImportCounts(JobCounts):
     foreign_ids: int
     expired: int
     unknown_types: int
+    redacted: int
     erased: int
 
 

@@ -274,8 +274,17 @@ def verify(file: Path) -> Manifest:
 def verify_checksum(file: Path) -> Manifest | None:
     """Compare a backup with its manifest, and return the manifest; None if there is none.
 
-    The manifest of a renamed backup has the new name or the old one. Raises NotFoundError if the
-    file does not exist, and MemctlError if its content has changed.
+    Raises NotFoundError if the file does not exist, and MemctlError if its content has changed.
+    """
+    found = find_manifest(file)
+    return found[1] if found else None
+
+
+def find_manifest(file: Path) -> tuple[Path, Manifest] | None:
+    """Return the manifest that describes a file, and its path; None if there is none.
+
+    The manifest of a renamed backup has the new name or the old one. Raises the errors of
+    `verify_checksum`.
     """
     with reachable(file):
         if not file.is_file():
@@ -285,13 +294,11 @@ def verify_checksum(file: Path) -> Manifest | None:
             candidates = [(manifest_path(file), own)]
         else:
             size = file.stat().st_size
-            candidates = [
-                found for found in manifests_in(file.parent) if found[1].size_bytes == size
-            ]
+            candidates = [found for found in manifests_in(file.parent) if found[1].has_size(size)]
         checksum = sha256_of(file) if candidates else None
-        for _, manifest in candidates:
-            if (manifest.size_bytes, manifest.sha256) == (file.stat().st_size, checksum):
-                return manifest
+        for note, manifest in candidates:
+            if manifest.is_of_file(file.stat().st_size, checksum):
+                return note, manifest
         for note, manifest in candidates:
             if note == manifest_path(file) or not file.with_name(manifest.file).exists():
                 raise MemctlError(

@@ -91,7 +91,7 @@ class FoundBackup(NamedTuple):
             return "missing"
         if self.manifest is None:
             return "no_manifest"
-        if size != self.manifest.size_bytes:
+        if not self.manifest.has_size(size):
             return "size_changed"
         return "when_created" if os.access(self.file, os.R_OK) else "unreadable"
 

@@ -64,6 +64,36 @@ def _is_file(descriptor: int, status: os.stat_result) -> bool:
 
 
 @contextmanager
+def scratch_file(target: Path, *, owner_of: Path) -> Iterator[Draft]:
+    """Provide a file that is named like a draft of the target, and removed after the block.
+
+    What a killed process leaves is removed by `remove_drafts`. Raises OSError.
+    """
+    draft = _begin(target, owner_of)
+    try:
+        yield draft
+    finally:
+        draft.path.unlink(missing_ok=True)
+        os.close(draft.descriptor)
+
+
+def remove_drafts(target: Path) -> None:
+    """Remove the drafts of a file that killed processes have left; their names are unmistakable.
+
+    The caller excludes other processes that write the file. Raises OSError.
+    """
+    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}(-journal)?", re.DOTALL)
+    for file in target.parent.iterdir():
+        if name.fullmatch(file.name):
+            file.unlink(missing_ok=True)
+
+
+def _begin(target: Path, owner_of: Path) -> Draft:
+    path = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
+    return Draft(path, create_file(path, like=owner_of))
+
+
+@contextmanager
 def whole_file(target: Path, *, owner_of: Path, mode: int = 0o600) -> Iterator[Draft]:
     """Provide a draft that is renamed to the target when the block succeeds.
 
@@ -71,8 +101,7 @@ def whole_file(target: Path, *, owner_of: Path, mode: int = 0o600) -> Iterator[D
     written, and MemctlError if another file has replaced the draft; then, and after any other
     error, the target is unchanged.
     """
-    path = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
-    draft = Draft(path, create_file(path, like=owner_of))
+    draft = _begin(target, owner_of)
     try:
         yield draft
         os.fchmod(draft.descriptor, mode)

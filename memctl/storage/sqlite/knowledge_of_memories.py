@@ -102,6 +102,17 @@ def has_knowledge(db: Connection) -> bool:
     return {row[1] for row in db.execute(f"PRAGMA table_info({TABLE})")} == COLUMNS
 
 
+def entries_of(db: Connection, rows: Mapping[Name, NamedRows]) -> list[bytes]:
+    """Return the ids of the entries that came from these memories, or may have; only reads."""
+    if not has_knowledge(db):
+        return []
+    links, _ = _links(db, rows)
+    linked = _with_superseded(db, links | _of_events(db, rows))
+    return sorted(
+        linked | _ids_of_agents(db, {stored_bytes(name.agent_id) or b"" for name in rows})
+    )
+
+
 def _links(db: Connection, rows: Mapping[Name, NamedRows]) -> tuple[set[bytes], set[bytes]]:
     """Return the ids of the entries that these memories are linked to, and that others are."""
     links: set[bytes] = set()

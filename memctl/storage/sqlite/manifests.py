@@ -33,12 +33,25 @@ class Manifest:
     version: int = 1
     database_id: str | None = None  # None: not migrated, or made by an earlier memctl
     host: str | None = None  # None: made by an earlier memctl
+    next_sha256: str | None = None  # of the file that is about to replace it; see `rewriting`
+    next_size_bytes: int | None = None
 
     def is_of_same_database(self, other: "Manifest") -> bool:
         """Return whether two backups are of the same database, even if it was moved."""
         if self.database_id or other.database_id:
             return self.database_id == other.database_id
         return (self.host, self.database) == (other.host, other.database)
+
+    def has_size(self, size: int) -> bool:
+        """Return whether the backup, or the file that is about to replace it, has this size."""
+        return size in (self.size_bytes, self.next_size_bytes)
+
+    def is_of_file(self, size: int, checksum: str | None) -> bool:
+        """Return whether the manifest describes a file with this size and SHA-256."""
+        return (size, checksum) in (
+            (self.size_bytes, self.sha256),
+            (self.next_size_bytes, self.next_sha256),
+        )
 
     @property
     def moment(self) -> datetime:
@@ -81,4 +94,12 @@ def read_manifest(note: Path) -> Manifest | None:
 
 def to_document(manifest: Manifest) -> str:
     """Return the text of a manifest."""
-    return json.dumps(asdict(manifest), indent=2) + "\n"
+    return json.dumps(to_record(manifest), indent=2) + "\n"
+
+
+def to_record(manifest: Manifest) -> dict[str, object]:
+    """Return a manifest as JSON has it; without the file that replaces it if there is none."""
+    record = asdict(manifest)
+    if manifest.next_sha256 is None:
+        del record["next_sha256"], record["next_size_bytes"]
+    return record

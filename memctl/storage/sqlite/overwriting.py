@@ -61,7 +61,7 @@ def overwrite(
     searched = [*files_of(database), *more_files]
     done.log_truncated = truncate_log(db, done, wait=wait)
     if done.log_truncated and not always_vacuum:
-        done.free_pages = fill_free_pages(db, batches)
+        done.overwritten_pages = fill_free_pages(db, batches)
         done.log_truncated = truncate_log(db, done, wait=wait)
     if not done.log_truncated:  # it still has what was erased
         return done

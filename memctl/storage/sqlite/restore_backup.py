@@ -1,16 +1,18 @@
 """Restoring a backup: its pages replace those of the live database in one transaction.
 
-A file that is in use is never replaced by another file.
+A file that is in use is never replaced by another file. What was erased from the database since the
+backup was made does not come back: it is removed from a draft first, and the draft is restored.
 """
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
 
-from memctl.errors import LockedError, RefusedError
+from memctl.errors import LockedError, MemctlError, RefusedError
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.sqlite.backup import (
     back_up_before,
@@ -18,10 +20,23 @@ from memctl.storage.sqlite.backup import (
     verify_checksum,
 )
 from memctl.storage.sqlite.backup_copy import opened_backup, require_sound
+from memctl.storage.sqlite.checks import truncate_log
+from memctl.storage.sqlite.cleansing import Cleansed, cleanse_into, has_remains, missing_tombstones
 from memctl.storage.sqlite.database import is_busy, table_exists
+from memctl.storage.sqlite.files import remove_drafts, scratch_file
 from memctl.storage.sqlite.held_in_backup import holds_to_keep
 from memctl.storage.sqlite.identity import keep_identity, known_identity
 from memctl.storage.sqlite.migrations import require_utf8
+from memctl.storage.sqlite.redacting import ContentHash
+from memctl.storage.sqlite.tombstones import read_tombstones
+
+
+@dataclass(frozen=True)
+class RestoredBackup:
+    """The copy of the previous state, and what was left out of the backup because it was erased."""
+
+    before: Path
+    left_out: Cleansed
 
 
 def restore_backup(
@@ -29,11 +44,12 @@ def restore_backup(
     path: Path,
     file: Path,
     *,
+    content_hash: ContentHash,
     now: datetime,
     lock_wait: float,
     progress: Progress = NO_PROGRESS,
-) -> Path:
-    """Restore the database from a backup in one transaction; return a copy of the previous state.
+) -> RestoredBackup:
+    """Restore the database from a backup in one transaction, after a copy of the previous state.
 
     Other programs that have the database open continue with the restored state. A backup without a
     manifest is checked only by SQLite. The holds of the database stay in force. The caller holds
@@ -45,11 +61,27 @@ def restore_backup(
     verify_checksum(file)
     if file.samefile(path) or file.with_name(f"{file.name}-wal").exists():
         raise RefusedError(f"{file} is a database in use, not a backup", "nothing was changed")
-    with opened_backup(file) as backup:
+    with ExitStack() as opened:
+        backup = opened.enter_context(opened_backup(file))
         require_sound(backup, f"the backup {file}")
         if not table_exists(backup, "agent_memory"):
             raise RefusedError(f"{file} has no table agent_memory", "nothing was changed")
         require_utf8(backup)
+        missing = missing_tombstones(backup, read_tombstones(db))
+        left_out = Cleansed()
+        if missing or has_remains(backup):
+            try:
+                remove_drafts(draft_of_restore(path))
+                draft = opened.enter_context(scratch_file(draft_of_restore(path), owner_of=path))
+                left_out = cleanse_into(
+                    draft, file, missing, content_hash=content_hash, now=now, progress=progress
+                )
+            except OSError as error:
+                raise MemctlError(
+                    f"cannot write a copy of the backup to {path.parent} ({error.strerror})",
+                    "check its free space and permissions; nothing was changed",
+                ) from None
+            backup = opened.enter_context(opened_backup(draft.path))
         holds = holds_to_keep(db, backup, file, now=now)
         before = back_up_before("restore", db, path, now=now, progress=progress)
         identity = known_identity(db)
@@ -70,7 +102,14 @@ def restore_backup(
             raise
     keep_identity(db, identity, path)
     holds.write(db)
-    return before
+    truncate_log(db)
+    return RestoredBackup(before, left_out)
+
+
+def draft_of_restore(path: Path) -> Path:
+    """Return the path after which the draft of a restore is named."""
+    path = path.resolve()
+    return path.with_name(f"{path.name}.restored")
 
 
 @contextmanager
