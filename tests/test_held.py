@@ -18,6 +18,7 @@ from memctl import AgentMemory
 from memctl.errors import RefusedError
 from tests.support.database import connect, everything, rows
 from tests.support.documents import copy_of
+from tests.support.kills import copy_at, killed_before, one_of_each_kind
 from tests.support.program import NOW, Memctl, Words
 from tests.support.properties import examples
 
@@ -584,3 +585,31 @@ def update_oracle(holds: dict[Step, Hold], step: Step, memctl: Memctl) -> None:
     if known:
         until = None if step[2] is None else memctl.now + step[2] * DAY
         holds[step[1]] = Hold(agent, memory_id, key, until)
+
+
+# Killed restores of a backup
+
+
+def test_a_killed_restore_of_a_backup_loses_neither_holds_nor_what_is_held(
+    held: Memctl, tmp_path: Path
+) -> None:
+    backup = tmp_path / "copy.db"
+    with closing(connect(held.database)) as db:
+        kept = rows(db, "memory_holds", "agent_id, memory_id, type, key")
+        db.execute("CREATE TABLE kept_holds AS SELECT * FROM memory_holds")
+        db.execute("DELETE FROM memory_holds")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        held.ok("check", "-q", "--fix")
+        held.ok("backup", "-o", str(backup))
+        db.execute("INSERT INTO memory_holds SELECT * FROM kept_holds")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    words = ("backup", "--restore", str(backup))
+    before = held_rows(held.database)
+    recorded = one_of_each_kind(copy_at(tmp_path / "recorded", held), words)
+
+    for memctl in killed_before(recorded, held, words, tmp_path):
+        with closing(connect(memctl.database)) as db:
+            assert sorted(rows(db, "memory_holds", "agent_id, memory_id, type, key"), key=repr) == (
+                sorted(kept, key=repr)
+            )
+        assert held_rows(memctl.database) == before

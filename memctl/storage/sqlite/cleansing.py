@@ -197,10 +197,13 @@ def cleanse_into(
     text: ErasedText | None = None,
     keep_knowledge: bool = False,
     content_hash: ContentHash,
+    finish: Callable[[Connection], None] = lambda _copy: None,
     now: datetime,
     progress: Progress = NO_PROGRESS,
 ) -> Cleansed:
     """Fill a draft with a copy of a closed database file, without what was erased, and check it.
+
+    `finish` is called with the copy before it is checked.
 
     Raises the errors of `cleanse`, OSError, and MemctlError if the draft is damaged or another file
     has replaced it.
@@ -221,6 +224,7 @@ def cleanse_into(
             content_hash=content_hash,
             now=now,
         )
+        finish(copy)
     progress.phase("checking the copy")
     with opened_backup(draft.path) as sound:
         require_sound(sound, "the copy of the backup")

@@ -44,8 +44,11 @@ class KeptHolds:
     def __init__(self, rows: Sequence[Sequence[bytes | None]]) -> None:
         self._rows = rows
 
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
     def write(self, db: Connection) -> None:
-        """Add the holds to a database that was restored; its own on the same memories end."""
+        """Add the holds to a copy of a backup; its own on the same memories end."""
         if not self._rows:
             return
         with transaction(db):
@@ -59,7 +62,7 @@ class KeptHolds:
 def holds_to_keep(db: Connection, backup: Connection, file: Path, *, now: datetime) -> KeptHolds:
     """Return the holds that must outlive the restore of a backup.
 
-    Raises RefusedError if the backup cannot keep them, or lacks a memory that is held.
+    Raises RefusedError if the backup is of a schema without holds.
     """
     if not has_holds(db):
         return KeptHolds([])
@@ -73,6 +76,13 @@ def holds_to_keep(db: Connection, backup: Connection, file: Path, *, now: dateti
             f"there are {counted(len(rows), 'hold')}, and {file} is of a schema without holds",
             "see `memctl holds`, and end them with `memctl release` first; nothing was changed",
         )
+    return KeptHolds(rows)
+
+
+def require_held(db: Connection, backup: Connection, file: Path, *, now: datetime) -> None:
+    """Raise RefusedError if a backup lacks a memory that is held in the database."""
+    if not has_holds(db):
+        return
     missing = sum(_count_missing(db, backup, table, now=now) for table in get_args(MemoryTable))
     if missing:
         raise RefusedError(
@@ -80,7 +90,6 @@ def holds_to_keep(db: Connection, backup: Connection, file: Path, *, now: dateti
             f" {'is' if missing == 1 else 'are'} not in {file}, or not the same there",
             "export them, and end the holds with `memctl release` first; nothing was changed",
         )
-    return KeptHolds(rows)
 
 
 def _count_missing(db: Connection, backup: Connection, table: MemoryTable, *, now: datetime) -> int:

@@ -1,7 +1,8 @@
 """Restoring a backup: its pages replace those of the live database in one transaction.
 
 A file that is in use is never replaced by another file. What was erased from the database since the
-backup was made does not come back: it is removed from a draft first, and the draft is restored.
+backup was made does not come back, and the holds of the database stay: both are applied to a draft
+first, and the draft is restored.
 """
 
 import sqlite3
@@ -24,7 +25,7 @@ from memctl.storage.sqlite.checks import truncate_log
 from memctl.storage.sqlite.cleansing import Cleansed, cleanse_into, has_remains, missing_tombstones
 from memctl.storage.sqlite.database import is_busy, table_exists
 from memctl.storage.sqlite.files import remove_drafts, scratch_file
-from memctl.storage.sqlite.held_in_backup import holds_to_keep
+from memctl.storage.sqlite.held_in_backup import holds_to_keep, require_held
 from memctl.storage.sqlite.identity import keep_identity, known_identity
 from memctl.storage.sqlite.migrations import require_utf8
 from memctl.storage.sqlite.redacting import ContentHash
@@ -68,13 +69,20 @@ def restore_backup(
             raise RefusedError(f"{file} has no table agent_memory", "nothing was changed")
         require_utf8(backup)
         missing = missing_tombstones(backup, read_tombstones(db))
+        holds = holds_to_keep(db, backup, file, now=now)
         left_out = Cleansed()
-        if missing or has_remains(backup):
+        if missing or holds or has_remains(backup):
             try:
                 remove_drafts(draft_of_restore(path))
                 draft = opened.enter_context(scratch_file(draft_of_restore(path), owner_of=path))
                 left_out = cleanse_into(
-                    draft, file, missing, content_hash=content_hash, now=now, progress=progress
+                    draft,
+                    file,
+                    missing,
+                    content_hash=content_hash,
+                    finish=holds.write,
+                    now=now,
+                    progress=progress,
                 )
             except OSError as error:
                 raise MemctlError(
@@ -82,7 +90,7 @@ def restore_backup(
                     "check its free space and permissions; nothing was changed",
                 ) from None
             backup = opened.enter_context(opened_backup(draft.path))
-        holds = holds_to_keep(db, backup, file, now=now)
+        require_held(db, backup, file, now=now)
         before = back_up_before("restore", db, path, now=now, progress=progress)
         identity = known_identity(db)
 
@@ -101,7 +109,6 @@ def restore_backup(
             remove_backup(before)  # nothing was changed, so that it is not needed
             raise
     keep_identity(db, identity, path)
-    holds.write(db)
     truncate_log(db)
     return RestoredBackup(before, left_out)
 
