@@ -77,6 +77,14 @@ def erase(
             " still have what was erased or redacted before.",
         ),
     ] = False,
+    avoid_vacuum: Annotated[
+        bool,
+        typer.Option(
+            "--avoid-vacuum",
+            help="Write the whole file anew, which blocks other writers, only if the search of the"
+            " files finds something; earlier values that clients have overwritten may remain.",
+        ),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Erase memories for good, from all tables and from every byte of the files.
@@ -95,7 +103,7 @@ def erase(
     with shown_progress(call, "erase") as progress:
         report = perform(
             "erase",
-            lambda run: erase_memories(run, which, copies),
+            lambda run: erase_memories(run, which, copies, avoid_vacuum=avoid_vacuum),
             job_request(call, change, progress=progress),
             by_hand=True,
         )

@@ -1,8 +1,8 @@
 """Erase memories for good: from the tables, and every byte that the files still contain of them.
 
-First the rows are removed in short transactions, then what they have left in the files is
-overwritten. Only if that is not enough is the whole file written anew, during which other programs
-cannot write. An erasure that was interrupted after the first step is finished by the next one.
+First the rows are removed in short transactions, then the whole file is written anew, during which
+other programs cannot write; on request, only if there is no other way to remove the remains. An
+erasure that was interrupted after the first step is finished by the next one.
 """
 
 from collections.abc import Sequence
@@ -60,9 +60,15 @@ class EraseResult(JobResult):
 
 
 def erase(
-    run: JobContext, which: ErasureFilter | None, chosen: CopyChoice = NO_COPIES
+    run: JobContext,
+    which: ErasureFilter | None,
+    chosen: CopyChoice = NO_COPIES,
+    *,
+    avoid_vacuum: bool = False,
 ) -> EraseResult:
     """Erase what a filter selects; without one, finish an erasure that was interrupted.
+
+    To `avoid_vacuum`, the file is written anew only if remains are found in it.
 
     The chosen copies of the database are rewritten. Raises NotFoundError if there is nothing, and
     RefusedError if any of the memories is held, or a chosen copy is of another database.
@@ -76,7 +82,7 @@ def erase(
             raise
         missing = error  # perhaps a copy still has what was erased before
     else:
-        removal, overwritten = _erase(run, erasure)
+        removal, overwritten = _erase(run, erasure, avoid_vacuum=avoid_vacuum)
     done = copies.rewrite(which, removal)
     if missing and not any(was_chosen(copy) and copy.action != "unchanged" for copy in done):
         raise missing
@@ -90,7 +96,9 @@ def erase(
     )
 
 
-def _erase(run: JobContext, erasure: Erasure) -> tuple[Removal, Overwritten | None]:
+def _erase(
+    run: JobContext, erasure: Erasure, *, avoid_vacuum: bool
+) -> tuple[Removal, Overwritten | None]:
     """Remove memories from the database and overwrite what is left of them."""
     if run.batches is None:
         return erasure.preview(), None
@@ -102,6 +110,7 @@ def _erase(run: JobContext, erasure: Erasure) -> tuple[Removal, Overwritten | No
         spool=run.request.watch.spool,
         wait=run.request.lock_wait,
         force=run.request.force,
+        avoid_vacuum=avoid_vacuum,
     )
     return removal, overwritten
 

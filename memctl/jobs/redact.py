@@ -215,6 +215,7 @@ def _overwrite(
         run.batches,
         always_vacuum=was_pending,
         wait=run.request.lock_wait,
+        force=run.request.force,
         more_files=[] if spool is None else [spool],
     )
     if done.is_clean:

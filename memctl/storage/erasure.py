@@ -103,9 +103,11 @@ class Erasure(Protocol):
         spool: Path | None,
         wait: float,
         force: bool,
+        avoid_vacuum: bool,
     ) -> Overwritten:
         """Overwrite the remains in the files, and search these for what was removed.
 
         Readers of the write-ahead log have `wait` seconds to end. `force` rewrites a large file
-        although another program writes.
+        although another program writes. To `avoid_vacuum`, the file is only rewritten if the search
+        finds remains.
         """

@@ -124,6 +124,7 @@ class SqliteErasure:
         spool: Path | None,
         wait: float,
         force: bool,
+        avoid_vacuum: bool,
     ) -> Overwritten:
         if spool is not None:
             removal.count("spool", overwrite_spool(spool, self._in_messages(removal)))
@@ -133,7 +134,7 @@ class SqliteErasure:
             removal.fragments,
             self._files,
             batches,
-            always_vacuum=self._was_pending,
+            always_vacuum=self._was_pending or not avoid_vacuum,
             wait=wait,
             force=force,
             more_files=[] if spool is None else [spool],

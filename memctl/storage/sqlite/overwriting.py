@@ -1,9 +1,10 @@
 """Overwrite what deleted rows have left in the file of a database.
 
 With `secure_delete`, SQLite overwrites what the connection deletes. Copies that other connections
-have left remain: in free pages, which are filled with zeros here, and in the unused part of pages
-with other rows, which only VACUUM removes, because it writes the whole file anew. It is run only
-if a search of the file finds something that is in no row.
+have left remain: in free pages, and in the unused part of pages with other rows. VACUUM removes all
+of them, because it writes the whole file anew. It keeps other programs from writing meanwhile. To
+avoid it, free pages are filled with zeros in short steps; then it is run only if a search of the
+file finds something that is in no row.
 """
 
 import json
@@ -52,24 +53,28 @@ def overwrite(
 ) -> Overwritten:
     """Overwrite what is left of texts, and search the files of the database for them.
 
-    `always_vacuum` is for remains of texts that are no longer known. `wait` is how many seconds the
-    readers of the write-ahead log have to end. `force` runs VACUUM on a large file although another
-    program writes. `more_files` are searched as well.
+    With `always_vacuum`, the file is written anew even if the search would find nothing: it also
+    has parts of texts that are not known, such as versions that a client has overwritten. `wait` is
+    how many seconds the readers of the write-ahead log have to end. `force` runs VACUUM on a large
+    file although another program writes. `more_files` are searched as well.
     """
     done = Overwritten()
     version = data_version(db)
     searched = [*files_of(database), *more_files]
     done.log_truncated = truncate_log(db, done, wait=wait)
-    if done.log_truncated and not always_vacuum:
-        done.overwritten_pages = fill_free_pages(db, batches)
-        done.log_truncated = truncate_log(db, done, wait=wait)
     if not done.log_truncated:  # it still has what was erased
         return done
-    if not always_vacuum:
+    if always_vacuum:
+        done.would_stall = not force and _would_stall(db, database, version)
+    if not always_vacuum or done.would_stall:
+        done.overwritten_pages = fill_free_pages(db, batches)
+        done.log_truncated = truncate_log(db, done, wait=wait)
+        if not done.log_truncated:
+            return done
         _search(db, searched, texts, files, done)
         done.before.update(done.remains)
-    if always_vacuum or done.remains:
-        done.would_stall = not force and _would_stall(db, database, version)
+        if done.remains and not done.would_stall:
+            done.would_stall = not force and _would_stall(db, database, version)
     if (always_vacuum or done.remains) and not done.would_stall:
         db.execute(f"DROP TABLE IF EXISTS {FILLER}")
         version = data_version(db)
