@@ -141,6 +141,10 @@ DANGERS = {
     "restore of a version": Danger(
         ("restore", "build_agent", "--type", "learning", "--key", "held", "--version", "1"), 3
     ),
+    "erase by id": Danger(("erase", "build_agent", "active", "--yes"), 3),
+    "erase of an archived memory": Danger(("erase", "build_agent", "archived", "--yes"), 3),
+    "erase by text": Danger(("erase", "build_agent", "--match", "held value", "--yes"), 3),
+    "redact": Danger(("redact", "build_agent", "active", "--match", "held", "--yes"), 3),
     "rollback of holds": Danger(("rollback", "--to", "2", "--yes"), 3),
     "rollback of the archive": Danger(("rollback", "--to", "1", "--yes"), 3),
     "check": Danger(("check", "--fix", "-q")),
