@@ -439,7 +439,7 @@ def test_a_new_file_changes_no_value_and_has_every_key(memctl: Memctl, file: Pat
 def test_the_policies_in_a_new_file_are_valid_when_uncommented(memctl: Memctl, file: Path) -> None:
     memctl.ok("config", "init")
 
-    _, example = file.read_text(encoding="utf-8").split("the table for all memories.\n#\n")
+    _, example = file.read_text(encoding="utf-8").split("# all memories.\n#\n")
     policies = tomllib.loads(example.replace("# ", "").replace("#", ""))
 
     assert policies == {

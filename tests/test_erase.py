@@ -25,7 +25,7 @@ from tests.support.kills import killed_before
 from tests.support.locks import write_lock
 from tests.support.program import NOW, Memctl, complaint
 from tests.support.service import Service
-from tests.support.service_at_work import service_at_work, use_memories
+from tests.support.service_at_work import memory_of, service_at_work, use_memories
 from tests.support.terminal import on_a_terminal
 
 TOKEN = "ghp_f4K3t0k3nZq81xY7vRm"  # noqa: S105  it opens nothing
@@ -665,6 +665,29 @@ def test_the_service_writes_meanwhile(careless: Service, migrated: Memctl) -> No
     assert ([answer.exit_code for answer in answers], service.errors) == ([0] * 5, [])
     assert service.active(migrated.database) == service.acknowledged
     assert files_with(migrated, *keys) == []
+
+
+def rewrite(service: Service, number: int) -> Row:
+    """Write the next version of the memory that is being erased."""
+    value = f"version {number:06d} of the service {'x' * 500}"
+    return memory_of(service.remember(AGENT, "learning", KEY, value))
+
+
+def test_versions_that_the_service_writes_meanwhile_are_new(
+    careless: Service, migrated: Memctl
+) -> None:
+    migrated.ok("enable", "archive-on-replace")
+    with service_at_work(migrated.database, rewrite) as service:
+        written = service.rounds
+        answer = migrated(*NAMED, "--yes")
+        after = service.rounds
+
+    assert (answer.exit_code, service.errors, written < after) == (0, [], True)
+    texts = [f"version {number:06d} of the service" for number in range(written)]
+    assert files_with(migrated, *texts) == []
+    assert service.active(migrated.database) == service.acknowledged
+    with closing(connect(migrated.database)) as db:
+        assert is_sound(db)
 
 
 # Interruptions

@@ -75,6 +75,15 @@ def held(
     remember(id="free archived", key="free old", agent_id="qa_agent", expired_for=DAY, **old)
     migrated.at(NOW - timedelta(hours=1)).ok("cleanup")
     db.execute("UPDATE archived_memories SET archived_at = '2026-01-01T00:00:00Z', run_id = NULL")
+    db.execute(
+        """
+        INSERT INTO archived_memories
+            (id, agent_id, type, key, value, importance, archived_at, archived_reason)
+        VALUES
+            ('version', 'build_agent', 'learning', 'held', 'v', 9, '2026-11-20T00:00:00Z',
+            'replaced')
+        """
+    )
     remember(id="active", key="held", value="held value", expired_for=DAY, **old)
     remember(id="free", key="free", agent_id="qa_agent", expired_for=DAY, **old)
     db.execute(
@@ -128,6 +137,9 @@ DANGERS = {
     "import, replace": Danger((*IMPORT, "replace"), given=DOCUMENT),
     "import, newest": Danger((*IMPORT, "newest"), given=DOCUMENT),
     "import, atomic": Danger((*IMPORT, "replace", "--atomic"), given=DOCUMENT),
+    "restore of a version": Danger(
+        ("restore", "build_agent", "--type", "learning", "--key", "held", "--version", "1"), 3
+    ),
     "rollback of holds": Danger(("rollback", "--to", "2", "--yes"), 3),
     "rollback of the archive": Danger(("rollback", "--to", "1", "--yes"), 3),
     "check": Danger(("check", "--fix", "-q")),

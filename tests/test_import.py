@@ -367,7 +367,8 @@ def test_the_default_rule_keeps_memories_changed_since_the_export(
 
     answer = migrated.ok("import", "build_agent", str(backup), "--json").json
 
-    assert {name: answer[name] for name in ("active", "archived", "promotions", "agents")} == {
+    sections = ("active", "archived", "promotions", "holds")
+    assert {name: answer[name] for name in (*sections, "agents")} == {
         "active": {"inserted": 1, "unchanged": 0, "skipped": 1, "replaced": 0, "held": 0},
         "archived": {"inserted": 0, "unchanged": 0, "skipped": 0, "replaced": 0, "held": 0},
         "promotions": {"inserted": 0, "unchanged": 0, "skipped": 0, "replaced": 0, "held": 0},

@@ -487,6 +487,27 @@ def test_a_redaction_that_was_killed_is_completed_by_the_same_command(
     assert killed > 10
 
 
+def test_a_reader_that_keeps_the_log_is_reported_and_the_rest_done_later(
+    db: sqlite3.Connection, migrated: Memctl
+) -> None:
+    insert_memory(db, key="ci", value=TOKEN)
+    db.execute("BEGIN")
+    db.execute("SELECT * FROM agent_memory").fetchall()
+
+    answer = migrated(*REDACT, "--lock-wait", "0")
+
+    assert answer.exit_code == 3
+    assert answer.err.splitlines()[-1] == (
+        "memctl: the text was replaced, but a reader keeps the write-ahead log from being emptied;"
+        " end long reads of other programs, then run `memctl erase --continue`"
+    )
+    db.execute("COMMIT")
+    assert "erase_pending" in migrated("check", "--json").out
+    migrated.ok("erase", "--continue")
+    assert files_with(TOKEN, migrated.database.parent) == []
+    assert "erase_pending" not in migrated("check", "--json").out
+
+
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_an_old_database_is_redacted_by_the_tombstones_of_the_present_one(
     db: sqlite3.Connection, everywhere: Memctl, tmp_path: Path, step: int

@@ -36,6 +36,7 @@ from memctl.config.sections import (
     AlertsSection,
     HeartbeatSection,
     HooksSection,
+    QuotaSection,
     ReportSection,
     Section,
     possible_path,
@@ -146,24 +147,6 @@ class ArchiveSection(ArchiveTable):
 
 
 PolicySection = DecaySection | PruneSection | ArchiveSection
-
-
-class QuotaSection(Section):
-    """`[quota]`"""
-
-    memories: int | None = Field(
-        None, gt=0, description="maximum number of active memories per agent", examples=[1000]
-    )
-    bytes: int | None = Field(
-        None,
-        gt=0,
-        description="maximum bytes of their keys, values and metadata",
-        examples=[10_000_000],
-    )
-
-    def policy_keys(self) -> dict[str, Any]:
-        """Return the keys that the table sets, as fields of QuotaPolicy."""
-        return self.model_dump(exclude_unset=True)
 
 
 class AgentSection(Section):

@@ -1,7 +1,7 @@
-"""The tables of the configuration file for alerts, hooks, heartbeats and reports."""
+"""The tables of the configuration file for quotas, alerts, hooks, heartbeats and reports."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
@@ -24,6 +24,24 @@ def possible_path(value: str | None) -> str | None:
     if value and "\0" in value:
         raise ValueError("A file name cannot contain a NUL character")
     return value
+
+
+class QuotaSection(Section):
+    """`[quota]`"""
+
+    memories: int | None = Field(
+        None, gt=0, description="maximum number of active memories per agent", examples=[1000]
+    )
+    bytes: int | None = Field(
+        None,
+        gt=0,
+        description="maximum bytes of their keys, values and metadata",
+        examples=[10_000_000],
+    )
+
+    def policy_keys(self) -> dict[str, Any]:
+        """Return the keys that the table sets, as fields of QuotaPolicy."""
+        return self.model_dump(exclude_unset=True)
 
 
 class AlertsSection(Section):

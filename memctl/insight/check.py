@@ -96,8 +96,8 @@ def check(
         if every_memory:
             findings += find_in_memories(db, now=now)
             findings += find_in_timestamps(db, now=now)
-            findings += find_written_again(db)
             findings += find_in_quotas(db, policies.quota, policies.check, now=now)
+            findings += find_written_again(db)
         findings += find_in_erasures(db, every_memory=every_memory)
         findings += find_in_numbers(db, of_agents, policies.alerts, now=now)
         findings += find_in_jobs(db, path, policies.check, now=now, spooled=spooled)

@@ -67,12 +67,13 @@ def overwriting_document(done: Overwritten) -> dict[str, object]:
         "is_complete": done.is_clean,
         "files_searched": [file.name for file in done.files],
         "bytes_checked": done.bytes_checked,
-        "free_pages": done.free_pages,
+        "overwritten_pages": done.overwritten_pages,
         "log_truncated": done.log_truncated,
         "vacuum_ms": None if done.vacuum_ms is None else round(done.vacuum_ms, 1),
         "longest_lock_ms": round(done.longest_lock_ms, 1),
         "remains_before_vacuum": _sorted(done.before),
         "remains": _sorted(done.remains),
+        "written_since": _sorted(done.written_since),
         "same_text": {json_key(table): count for table, count in sorted(done.rows.items())},
     }
 

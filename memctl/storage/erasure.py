@@ -67,7 +67,7 @@ class Removal:
 class Overwritten:
     """How the remains in the files were overwritten, and what the last search has found."""
 
-    free_pages: int = 0
+    overwritten_pages: int = 0
     log_truncated: bool = False
     vacuum_ms: float | None = None  # how long other writers waited for it. None: it was not needed
     longest_lock_ms: float = 0.0  # of the other steps
@@ -76,6 +76,7 @@ class Overwritten:
     files: list[Path] = field(default_factory=list)
     bytes_checked: int = 0
     remains: Counter[str] = field(default_factory=Counter)  # that are in no row, by file
+    written_since: Counter[str] = field(default_factory=Counter)  # VACUUM, by other programs
     rows: Counter[str] = field(default_factory=Counter)  # that have the same text, by table
 
     @property

@@ -14,12 +14,13 @@ class Overwriting(TypedDict):
     is_complete: bool
     files_searched: list[str]
     bytes_checked: int
-    free_pages: int
+    overwritten_pages: int
     log_truncated: bool
     vacuum_ms: float | None
     longest_lock_ms: float
     remains_before_vacuum: dict[str, int]
     remains: dict[str, int]
+    written_since: dict[str, int]
     same_text: dict[str, int]
 
 

@@ -60,18 +60,25 @@ def overwrite(
     version = data_version(db)
     searched = [*files_of(database), *more_files]
     done.log_truncated = truncate_log(db, done, wait=wait)
-    if not always_vacuum:
-        done.free_pages = fill_free_pages(db, batches)
+    if done.log_truncated and not always_vacuum:
+        done.overwritten_pages = fill_free_pages(db, batches)
         done.log_truncated = truncate_log(db, done, wait=wait)
+    if not done.log_truncated:  # it still has what was erased
+        return done
+    if not always_vacuum:
         _search(db, searched, texts, files, done)
         done.before.update(done.remains)
     if always_vacuum or done.remains:
         done.would_stall = not force and _would_stall(db, database, version)
     if (always_vacuum or done.remains) and not done.would_stall:
         db.execute(f"DROP TABLE IF EXISTS {FILLER}")
+        version = data_version(db)
         done.vacuum_ms = vacuum(db).stall_ms
         done.log_truncated = truncate_log(db, done, wait=wait)
         _search(db, searched, texts, files, done)
+        # VACUUM has copied nothing but rows: another program has written the rest since.
+        if done.log_truncated and data_version(db) != version:
+            done.written_since, done.remains = done.remains, Counter()
     return done
 
 
