@@ -190,6 +190,7 @@ class Round:
             self.erase: 1,
             self.back_up: 1,
             self.archive: 1,
+            self.compact: 1,
         }
         chance.choices([*kinds], [*kinds.values()])[0]()
 
@@ -237,6 +238,9 @@ class Round:
 
     def back_up(self) -> None:
         self.run("backup", *self.chance.choice([(), ("--keep", "2")]))
+
+    def compact(self) -> None:
+        self.run("compact", "--force", codes=(0, 3))
 
     def archive(self) -> None:
         self.run("forget", "a", "learning", codes=(0, 1))
