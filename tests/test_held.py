@@ -332,7 +332,22 @@ def test_a_backup_from_before_the_holds_gets_them(
         ).fetchone() == (1,)
 
 
-@pytest.mark.parametrize("column", ["value", "importance", "last_accessed"])
+def test_a_held_memory_that_was_read_since_the_backup_does_not_prevent_its_restore(
+    held: Memctl, db: sqlite3.Connection, tmp_path: Path
+) -> None:
+    backup = tmp_path / "copy.db"
+    held.ok("backup", "-o", str(backup))
+    before = held_rows(held.database)
+    held.ok("recall", "build_agent", "learning", "held")
+    assert held_rows(held.database) != before
+    db.close()
+
+    held.ok("backup", "--restore", str(backup))
+
+    assert held_rows(held.database) == before
+
+
+@pytest.mark.parametrize("column", ["value", "importance", "expires_at"])
 @pytest.mark.parametrize("table", ["agent_memory", "archived_memories"])
 def test_a_backup_without_a_held_memory_is_refused(
     held: Memctl, db: sqlite3.Connection, tmp_path: Path, table: str, column: str
