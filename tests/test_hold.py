@@ -255,6 +255,20 @@ def test_a_copy_whose_id_was_given_up_is_held_by_the_id_it_had(
     assert migrated.ok("release", "build_agent", renamed, "--json").json["released"] == 1
 
 
+def test_an_id_that_ends_in_a_tilde_is_held_when_a_client_changes_the_value(
+    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
+) -> None:
+    remember(id="m~", key="k", value="held value", importance=1)
+    migrated.ok("hold", "build_agent", "m~")
+    db.execute("UPDATE agent_memory SET value = 'new'")
+    db.execute("UPDATE archived_memories SET archived_at = '2020-01-01T00:00:00Z'")
+
+    pruned = migrated.ok("prune", "--force", "--json").json
+
+    assert (pruned["pruned"], pruned["held"]) == (0, 1)
+    assert rows(db, "archived_memories", "value") == [("held value",)]
+
+
 # The end
 
 

@@ -50,7 +50,9 @@ def held_ids(table: MemoryTable, row: str) -> tuple[str, ...]:
     if table == "agent_memory":
         return (f"{row}.id",)
     with_tilde = f"rtrim({row}.id, '0123456789-:TZ')"
-    return f"{row}.id", f"nullif(rtrim({with_tilde}, '~'), {with_tilde})"
+    content = f"CAST({with_tilde} AS BLOB)"
+    before = f"CAST(substr({content}, 1, length({content}) - 1) AS TEXT)"
+    return f"{row}.id", f"CASE WHEN rtrim({with_tilde}, '~') <> {with_tilde} THEN {before} END"
 
 
 def in_force(moment: str = ":held_at", row: str = "hold") -> str:
