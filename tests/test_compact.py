@@ -281,6 +281,20 @@ def test_a_reader_delays_that_the_file_gets_shorter(path: Path, full: Memctl) ->
     assert (still, path.stat().st_size < size - FREED / 2 * PAGE + 10 * PAGE) == (size, True)
 
 
+def test_steps_beside_a_reader_are_completed_by_the_next_run(path: Path, stepwise: Memctl) -> None:
+    size = path.stat().st_size
+    with closing(connect(path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM agent_memory").fetchone()
+        first = stepwise.ok("compact", "--json").json
+        reader.execute("ROLLBACK")
+        assert (first["shortened"], path.stat().st_size) == (False, size)
+
+        second = stepwise.ok("compact", "--json").json
+
+        assert (second["shortened"], path.stat().st_size) == (True, second["size_bytes"])
+
+
 @pytest.mark.parametrize("incremental", [False, True])
 def test_nothing_is_lost_when_it_is_killed(
     tmp_path: Path, path: Path, migrated: Memctl, *, incremental: bool

@@ -99,6 +99,7 @@ def give_back(db: Connection, batches: "Batches", pages: int) -> None:
             db.execute("PRAGMA incremental_vacuum(1)")
 
     batches.apply(range(pages), change, doing="giving back free pages", shared=True)
+    db.execute("PRAGMA wal_checkpoint(PASSIVE)")  # also if a reader prevented it the last time
 
 
 NEWEST_USE = f"""
