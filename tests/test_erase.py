@@ -627,6 +627,25 @@ def test_a_text_that_only_deleted_rows_have_left_is_erased(
     assert (answer.exit_code, answer.json["erased"], files_with(migrated, TOKEN)) == (0, 0, [])
 
 
+def test_a_copy_that_an_ignored_insert_has_left_of_a_memory_that_is_gone_is_erased(
+    careless: Service, migrated: Memctl
+) -> None:
+    migrated.ok("enable", "archive-on-replace")
+    careless.remember(AGENT, "learning", KEY, TOKEN)
+    careless.db.execute(
+        "INSERT OR IGNORE INTO agent_memory (agent_id, type, key, value) VALUES (?, ?, ?, 'other')",
+        (AGENT, "learning", KEY),
+    )
+    careless.db.execute("DELETE FROM agent_memory")
+
+    preview = migrated.ok(*MATCHING, "--dry-run", "--json").json
+    answer = migrated(*MATCHING, "--yes", "--json")
+
+    assert answer.exit_code == 0
+    assert preview["erased_rows"] == answer.json["erased_rows"] == {"memory_replacements": 1}
+    assert files_with(migrated, TOKEN) == []
+
+
 def test_a_reader_of_the_log_delays_the_end(careless: Service, migrated: Memctl) -> None:
     careless.remember(AGENT, "learning", KEY, TOKEN)
     with closing(connect(migrated.database)) as reader:

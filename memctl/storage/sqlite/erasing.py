@@ -252,7 +252,7 @@ def types_gone(db: Connection, found: Mapping[Name, NamedRows]) -> set[Stored]:
 
 
 def _replacements(db: Connection) -> list[Where]:
-    """Return the rows of a table that is empty unless a client was killed within a statement."""
+    """Return the copies of memories that statements have left which ignored a conflict."""
     table = "memory_replacements"
     return [Where(table, "TRUE", {})] if table_exists(db, table) else []
 

@@ -107,7 +107,10 @@ class SqliteErasure:
 
         doing = "erasing"
         batches.apply(range(len(self._entries.deleted)), remove_entries, doing=doing)
-        batches.apply(range(len(self._names)), remove_memories, doing=doing)
+        if self._names:
+            batches.apply(range(len(self._names)), remove_memories, doing=doing)
+        else:  # copies of memories that are gone
+            batches.apply_at_once(lambda: remove_memories("[]"))
         batches.apply(range(len(self._traces.found)), remove_traces, doing=doing)
         batches.apply(self._runs(removal), blank, doing=doing)
         if removal.places["memory_holds"]:

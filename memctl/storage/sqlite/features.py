@@ -14,6 +14,7 @@ from typing import Literal, get_args
 from memctl.storage.sqlite.archive_triggers import (
     ARCHIVE_TRIGGERS,
     ON_DELETE,
+    REPLACE_BEGINS,
     REPLACE_TRIGGERS,
     Archiving,
     archive_triggers,
@@ -208,6 +209,8 @@ def renew_triggers(db: Connection, names: Collection[str] = ARCHIVE_TRIGGERS) ->
         db.execute(f"DROP TRIGGER IF EXISTS {name}")
         if sql:
             db.execute(sql)
+        elif name == REPLACE_BEGINS:
+            db.execute("DELETE FROM memory_replacements")  # which it would have done
 
 
 def statements_to_archive_deleted(db: Connection) -> list[str]:
