@@ -504,6 +504,39 @@ def archived_values(db: sqlite3.Connection) -> list[str]:
     return [value for (value,) in rows(db, "archived_memories", "value")]
 
 
+@pytest.mark.parametrize("recursive", [False, True], ids=["", "recursive"])
+@pytest.mark.parametrize("features", [REPLACED, BOTH], ids=["replace", "and delete"])
+def test_a_memory_that_is_replaced_by_its_rowid_is_archived(
+    db: sqlite3.Connection, migrated: Memctl, features: tuple[Feature, ...], recursive: bool
+) -> None:
+    enable_features(migrated, features)
+    insert_memory(db, key="k", value="first")
+    db.execute(f"PRAGMA recursive_triggers = {recursive:d}")
+
+    db.execute(
+        "INSERT OR REPLACE INTO agent_memory (rowid, id, agent_id, type, key, value)"
+        " SELECT rowid, 'other', agent_id, type, 'other', 'second' FROM agent_memory"
+    )
+
+    assert archived_values(db) == ["first"]
+
+
+def test_no_copy_of_a_memory_stays_when_the_feature_is_disabled(
+    db: sqlite3.Connection, migrated: Memctl, service: Service
+) -> None:
+    enable_features(migrated, REPLACED)
+    service.remember(*NAMES, "first")
+    db.execute(
+        "INSERT OR IGNORE INTO agent_memory (agent_id, type, key, value)"
+        " VALUES ('build_agent', 'learning', 'k', 'ignored')"
+    )
+    assert len(rows(db, "memory_replacements")) == 1
+
+    migrated.ok("disable", "archive-on-replace")
+
+    assert rows(db, "memory_replacements") == []
+
+
 def test_decay_and_accesses_archive_nothing(
     db: sqlite3.Connection, migrated: Memctl, service: Service
 ) -> None:

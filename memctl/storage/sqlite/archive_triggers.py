@@ -114,6 +114,7 @@ def _begin(name: str, change: str, archiving: Archiving) -> str:
                 present.id = NEW.id
                 OR present.agent_id = NEW.agent_id
                     AND present.type = NEW.type AND present.key = NEW.key
+                OR present.rowid = NEW.rowid AND NEW.rowid > 0 -- -1 if the statement gives none
             ) AND {is_other} AND ({is_copied});
         END
     """
