@@ -444,6 +444,31 @@ def test_explain_tells_of_holds(
     ]
 
 
+def test_explain_tells_which_versions_a_hold_by_id_covers(
+    migrated: Memctl, db: sqlite3.Connection, remember: Callable[..., str]
+) -> None:
+    remember(id="m-1", key="k")
+    migrated.ok("hold", "build_agent", "m-1")
+    db.execute("UPDATE agent_memory SET value = 'changed'")
+    replacing = "INSERT OR REPLACE INTO agent_memory (id, agent_id, type, key, value)"
+    db.execute(f"{replacing} SELECT 'm-2', agent_id, type, key, 'new' FROM agent_memory")
+    migrated.ok("archive", "build_agent", "m-2")
+    db.execute(f"{replacing} SELECT 'm-3', agent_id, type, key, 'newer' FROM archived_memories")
+
+    answer = migrated.ok("explain", "build_agent", "m-3")
+
+    facts = [line for line in answer.out.splitlines() if line.startswith(("held", "copy"))]
+    assert facts[0] == (
+        "held          by the id 'm-1', until it is released: only archived versions are held,"
+        " not the active one"
+    )
+    assert {line.split()[1]: line.rpartition("; it ")[2].split(" 2")[0] for line in facts[1:]} == {
+        "1": "is held",
+        "2": "is held",
+        "3": "will be deleted by the first prune after",
+    }
+
+
 def test_held_memories_are_not_overdue(migrated: Memctl, remember: Callable[..., str]) -> None:
     remember(id="m-1", expired_for=10 * DAY)
     remember(id="m-2", expired_for=10 * DAY)

@@ -35,13 +35,14 @@ def explanation_facts(explanation: Explanation, policies: Policies) -> dict[str,
     if explanation.policy != ["decay", "prune"]:
         facts["policy"] = ", ".join(explanation.policy)
     for number, hold in enumerate(explanation.holds, 1):
-        facts["held" if number == 1 else f"held, {number}"] = _hold(hold)
+        facts["held" if number == 1 else f"held, {number}"] = _hold(hold, explanation.active)
     if explanation.earlier_ids:
         facts["earlier ids"] = _some(explanation.earlier_ids)
     if explanation.active:
         facts |= dict(_of_active(explanation.active, policies))
     for copy in explanation.archived:
-        facts[f"copy {copy.archive_id}"] = _of_copy(copy, policies)
+        is_held = any(_covers(hold, copy.id) for hold in explanation.holds)
+        facts[f"copy {copy.archive_id}"] = _of_copy(copy, policies, is_held=is_held)
     return facts
 
 
@@ -81,7 +82,14 @@ def _of_active(memory: ActiveMemory, policies: Policies) -> Iterator[tuple[str, 
     yield "promotion", _promotion(memory)
 
 
-def _hold(hold: HoldRecord) -> str:
+def _covers(hold: HoldRecord, memory_id: str | None) -> bool:
+    """Return whether a hold on a memory covers the version of this id, or of it with a suffix."""
+    if hold.memory_id is None:
+        return True
+    return hold.memory_id in (memory_id, str(memory_id).rpartition("~")[0])
+
+
+def _hold(hold: HoldRecord, active: ActiveMemory | None) -> str:
     """Return what a hold covers, and how long."""
     covers = (
         "all memories of the agent"
@@ -92,7 +100,12 @@ def _hold(hold: HoldRecord) -> str:
     )
     reason = "" if hold.reason is None else f" ({hold.reason})"
     end = hold.until or "it is released"
-    return f"by {covers}, until {end}{reason}: it does not expire or decay, and is not pruned"
+    effect = (
+        "only archived versions are held, not the active one"
+        if active and hold.memory_id not in (None, active.id)
+        else "it does not expire or decay, and is not pruned"
+    )
+    return f"by {covers}, until {end}{reason}: {effect}"
 
 
 def _rate(rate: float | None, policy: DecayPolicy) -> str:
@@ -163,9 +176,11 @@ def _names(value: object) -> list[str]:
     return [str(name) for name in value] if isinstance(value, list) else [str(value)]
 
 
-def _of_copy(copy: ArchivedCopy, policies: Policies) -> str:
+def _of_copy(copy: ArchivedCopy, policies: Policies, *, is_held: bool) -> str:
     run = "by a client" if copy.run_id is None else f"by run {copy.run_id}"
     kept = _retention(copy.retention, policies.prune.protected_importance)
+    if is_held:
+        kept = "is held"
     return f"id '{copy.id}', {copy.archived_reason} at {copy.archived_at} {run}; it {kept}"
 
 
