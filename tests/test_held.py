@@ -332,13 +332,14 @@ def test_a_backup_from_before_the_holds_gets_them(
         ).fetchone() == (1,)
 
 
-def test_a_held_memory_that_was_read_since_the_backup_does_not_prevent_its_restore(
+def test_a_held_memory_read_and_promoted_since_the_backup_does_not_prevent_its_restore(
     held: Memctl, db: sqlite3.Connection, tmp_path: Path
 ) -> None:
     backup = tmp_path / "copy.db"
     held.ok("backup", "-o", str(backup))
     before = held_rows(held.database)
     held.ok("recall", "build_agent", "learning", "held")
+    db.execute("UPDATE agent_memory SET promoted_at = '2026-11-22T09:43:58Z'")
     assert held_rows(held.database) != before
     db.close()
 

@@ -1,7 +1,7 @@
 """Holds when a backup is restored: they outlive it, and what is held must be in the backup.
 
 The memories are compared byte for byte with those in the same table of the backup, but for their
-last access: a held memory is still read.
+last access and promotion: a held memory is still read and promoted.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.sqlite.sections import HOLDS
 
 # archive_id is the number of a row, which an import or a restore changes.
-NOT_COMPARED = {"access_count", "last_accessed", "archive_id"}
+NOT_COMPARED = {"access_count", "last_accessed", "promoted_at", "archive_id"}
 COMPARED: dict[MemoryTable, Sequence[str]] = {
     "agent_memory": [column for column in MEMORY_COLUMNS if column not in NOT_COMPARED],
     "archived_memories": [column for column in ARCHIVED_FIELDS if column not in NOT_COMPARED],
