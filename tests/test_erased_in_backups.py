@@ -407,7 +407,7 @@ def test_a_damaged_backup_is_left_and_the_others_are_rewritten(
     answer = planted("erase", "a", *NAME, "--backups", "--yes")
 
     assert answer.exit_code == 3
-    assert "damaged.db was left" in answer.err
+    assert "damaged.db was not rewritten" in answer.err
     assert names_with(path) == ["damaged.db"]
     assert damaged.read_bytes() == content
 

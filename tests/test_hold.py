@@ -133,7 +133,7 @@ def test_a_preview_names_what_would_be_done_and_changes_nothing(
     release = migrated.ok("release", "build_agent", "m-1", "m-2", "-n")
 
     assert hold.err == "hold: would add 1 hold, change 0, leave 1 unchanged\n"
-    assert release.err == "release: would release 1 hold; found no hold on 1 of the selected\n"
+    assert release.err == "release: would release 1 hold; 1 of the selected holds not found\n"
     assert (holds_in(db), rows(db, "memory_events"), rows(db, "memory_runs")) == before
 
 
@@ -225,7 +225,7 @@ def test_to_release_what_is_not_held_is_reported(
     answer = migrated.ok("release", "build_agent", "m-1")
 
     assert answer.err.startswith(
-        "release: released 0 holds; found no hold on 1 of the selected; run 2, "
+        "release: released 0 holds; 1 of the selected holds not found; run 2, "
     )
 
 
@@ -419,10 +419,13 @@ def test_explain_tells_of_holds(
     answer = migrated.ok("explain", "build_agent", "m-1")
     document = migrated.ok("explain", "build_agent", "m-1", "--json").json
 
-    spared = "it does not expire or decay, and is not pruned"
-    assert [line for line in answer.out.splitlines() if line.startswith("held")] == [
-        f"held          by the id 'm-1', until it is released (case 7): {spared}",
-        f"held, 2       by all memories of the agent, until 2026-11-23T09:43:58Z: {spared}",
+    spared = (
+        "what it covers does not expire or decay, and is not pruned; the times below apply without"
+        " the hold"
+    )
+    assert [line for line in answer.out.splitlines() if line.startswith("hold")] == [
+        f"hold          on the id 'm-1', without end (case 7): {spared}",
+        f"hold 2        on all memories of the agent, until 2026-11-23T09:43:58Z: {spared}",
     ]
     assert [(hold["memory_id"], hold["until"]) for hold in document["holds"]] == [
         ("m-1", None),

@@ -318,8 +318,8 @@ def test_agents_whose_held_memories_alone_are_beyond_the_quota_are_reported(
     answer = migrated.ok("cleanup", "--config", str(file), "--json").json
 
     assert preview.err == (
-        "cleanup: would archive 0 expired memories; left 2 memories that are held; 1 beyond the"
-        " quota; held memories alone are beyond the quota of 1 agent\n"
+        "cleanup: would archive 0 expired memories; 1 beyond the quota; 1 agent beyond the quota by"
+        " held memories alone; left 2 held memories\n"
     )
     assert (answer["over_quota"], answer["held_over_quota"]) == (1, 1)
     assert left(db) == ["held", "held, too"]

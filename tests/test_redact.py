@@ -118,7 +118,7 @@ def test_other_memories_with_the_same_text_are_counted(
 
     answer = migrated.ok(*REDACT)
 
-    assert "other rows contain the same text: 2 of agent_memory" in answer.err
+    assert "other rows contain the same text or a part of it: 2 in agent_memory" in answer.err
     assert TOKEN not in answer.err
 
 
@@ -239,7 +239,7 @@ def test_a_preview_counts_the_same_and_changes_nothing(everywhere: Memctl) -> No
         pytest.param(
             ("redact", *NAMED, "--match", "abc", "--yes"),
             2,
-            "memctl: the text to redact has less than 4 bytes; it would be found by chance: use"
+            "memctl: the text to redact has fewer than 4 bytes; it would be found by chance: use"
             " `memctl erase` to remove whole memories",
             id="a short text",
         ),
@@ -253,14 +253,14 @@ def test_a_preview_counts_the_same_and_changes_nothing(everywhere: Memctl) -> No
         pytest.param(
             ("redact", *NAMED, "--yes"),
             2,
-            "memctl: specify either --match or --secrets; --match - reads stdin",
+            "memctl: exactly one of --match and --secrets is required; see `memctl redact --help`",
             id="nothing to replace",
         ),
         pytest.param(
             ("redact", "build_agent", "--match", TOKEN, "--yes"),
             2,
-            "memctl: specify either ids, or --type and --key; memctl redact AGENT --type T --key K"
-            " …",
+            "memctl: exactly one of ids and --type with --key is required; see `memctl redact"
+            " --help`",
             id="no memory",
         ),
         pytest.param(
@@ -364,7 +364,7 @@ def test_backups_that_may_contain_the_text_are_counted(everywhere: Memctl) -> No
 
     answer = everywhere.ok(*REDACT)
 
-    assert "1 backup may still have it" in answer.err
+    assert "1 backup may still contain it" in answer.err
     assert len(files_with(TOKEN, everywhere.database.parent)) == 1
 
 

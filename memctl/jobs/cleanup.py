@@ -36,7 +36,7 @@ class CleanupResult(JobResult):
         parts = [f"{self.over_quota:,} beyond the quota"] if self.over_quota else []
         if self.held_over_quota:
             agents = counted(self.held_over_quota, "agent")
-            parts.append(f"held memories alone are beyond the quota of {agents}")
+            parts.append(f"{agents} beyond the quota by held memories alone")
         if self.versions_pruned:
             parts.append(f"{counted(self.versions_pruned, 'version')} beyond keep_versions")
         return "; ".join(parts) or None
