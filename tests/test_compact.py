@@ -263,7 +263,7 @@ def test_incremental_makes_a_file_that_allows_steps(path: Path, full: Memctl) ->
     assert content(path) == before
 
 
-def test_a_reader_delays_that_the_file_gets_shorter(path: Path, full: Memctl) -> None:
+def test_a_reader_delays_the_shortening_of_the_file(path: Path, full: Memctl) -> None:
     size = path.stat().st_size
     with closing(connect(path)) as reader:
         reader.execute("BEGIN")

@@ -492,7 +492,7 @@ def test_a_preview_shows_what_is_erased_and_changes_nothing(
     erased = migrated.ok(*MATCHING, "--yes", "--json").json
 
     assert unchanged == before
-    same = ("erased", "erased_rows", "kept_rows", "copies")
+    same = ("erased", "erased_rows", "kept_rows", "backups")
     assert {name: preview[name] for name in same} == {name: erased[name] for name in same}
     assert len(preview["listed"]) == preview["erased"] == 11
 
@@ -545,8 +545,8 @@ def test_backups_that_may_have_the_memory_are_listed(careless: Service, migrated
 
     receipt = migrated.ok(*NAMED, "--yes", "--json").json
 
-    assert [Path(copy["path"]).name for copy in receipt["copies"]] == files_with(migrated, TOKEN)
-    assert len(receipt["copies"]) == 1
+    assert [Path(copy["path"]).name for copy in receipt["backups"]] == files_with(migrated, TOKEN)
+    assert len(receipt["backups"]) == 1
 
 
 # Bytes
@@ -709,9 +709,7 @@ def test_versions_that_the_service_writes_meanwhile_are_new(
 # Interruptions
 
 
-def test_a_disk_without_space_for_vacuum_leaves_the_rest_for_later(
-    careless: Service, migrated: Memctl
-) -> None:
+def test_a_full_disk_leaves_the_overwriting_for_later(careless: Service, migrated: Memctl) -> None:
     # The log of VACUUM has 24 bytes more per page than the file, in which little is free.
     careless.remember("other", "learning", "large", "z" * 12_000_000)
     leave_stale_copies(careless)

@@ -200,7 +200,7 @@ def test_what_cannot_be_held_is_refused(
 # Releasing
 
 
-def test_a_hold_is_released_by_the_words_with_which_it_was_placed(
+def test_a_hold_is_released_by_the_selection_with_which_it_was_placed(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(id="m-1", key="k")
@@ -211,12 +211,12 @@ def test_a_hold_is_released_by_the_words_with_which_it_was_placed(
     for left, way in zip((2, 1, 0), ways, strict=True):
         released = migrated.ok("release", "build_agent", *way, "--json").json
 
-        assert (released["released"], released["not_held"], len(holds_in(db))) == (1, 0, left)
+        assert (released["released"], released["not_found"], len(holds_in(db))) == (1, 0, left)
     assert [event for event, *_ in events_in(db)] == ["memory:held"] * 3 + ["memory:released"] * 3
     assert events_in(db)[3] == ("memory:released", "m-1", "build_agent", "learning", "k", 4, None)
 
 
-def test_to_release_what_is_not_held_is_reported(
+def test_releasing_a_hold_that_does_not_exist_is_reported(
     migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(id="m-1")
@@ -379,7 +379,7 @@ def test_what_clients_remove_of_other_memories_is_gone(
         ),
     ],
 )
-def test_check_notices_triggers_of_holds_and_renews_them(
+def test_check_reports_missing_triggers_of_holds_and_creates_them_again(
     db: sqlite3.Connection,
     migrated: Memctl,
     remember: Callable[..., str],
@@ -408,7 +408,7 @@ def test_check_notices_triggers_of_holds_and_renews_them(
 # explain, report
 
 
-def test_explain_tells_of_holds(
+def test_explain_shows_holds(
     migrated: Memctl, db: sqlite3.Connection, remember: Callable[..., str]
 ) -> None:
     remember(id="m-1", key="k")

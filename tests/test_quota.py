@@ -231,7 +231,7 @@ def test_the_run_is_undone_by_its_number(
     assert sorted(left(db)) == ["0", "1", "2", "3", "4", "expired"]
 
 
-def test_explain_tells_which_memories_the_next_cleanup_archives(
+def test_explain_shows_which_memories_the_next_cleanup_archives(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     for key, importance in (("low", 1), ("middle", 2), ("high", 3), ("held", 1)):

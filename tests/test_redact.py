@@ -374,10 +374,10 @@ def test_backups_are_rewritten_on_request(everywhere: Memctl) -> None:
 
     answer = everywhere.ok(*REDACT, "--backups", "--json")
 
-    assert answer.json["copies"] == preview.json["copies"]
-    assert [copy["action"] for copy in answer.json["copies"]] == ["rewritten"]
+    assert answer.json["backups"] == preview.json["backups"]
+    assert [copy["action"] for copy in answer.json["backups"]] == ["rewritten"]
     assert files_with(TOKEN, everywhere.database.parent) == []
-    (copy,) = (Path(copy["path"]) for copy in answer.json["copies"])
+    (copy,) = (Path(copy["path"]) for copy in answer.json["backups"])
     everywhere.ok("backup", "--verify", str(copy))
 
 
@@ -425,7 +425,7 @@ def test_the_text_does_not_come_back_with_an_import(
     assert answer.exit_code == 3
     assert answer.err.endswith(
         "memctl: the document contains texts that were redacted in the database, in 3 memories;"
-        " they were replaced; delete the document; the rest was imported\n"
+        " they are replaced by [redacted]; delete the document, or export again\n"
     )
     assert {table: rows(db, table) for table in expected} == expected
     assert everywhere.ok("promote", "--json").json["superseded"] == 0
@@ -530,7 +530,7 @@ def test_an_old_database_is_redacted_by_the_tombstones_of_the_present_one(
     assert f"use {GONE}" in dump
 
 
-def test_a_text_that_makes_itself_again_with_the_marker_is_refused(
+def test_a_text_that_the_marker_would_create_again_is_refused(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     insert_memory(db, key="ci", value="]secret]secretsecret")
@@ -578,7 +578,7 @@ contents_of_rows = st.lists(
         max_size=4,
     )
 )
-def test_every_row_of_the_memory_is_that_of_a_replacement_of_bytes(
+def test_a_redaction_equals_a_replacement_of_bytes_in_every_row(
     stored: list[tuple[str, bool, str, str]],
     template: Path,
     tmp_path_factory: pytest.TempPathFactory,

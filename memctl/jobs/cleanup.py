@@ -22,7 +22,7 @@ NO_QUOTA = QuotaPolicy()
 
 @dataclass(frozen=True, kw_only=True)
 class CleanupResult(JobResult):
-    """How many memories were archived and how many versions deleted, and what stays held."""
+    """How many memories were archived, versions deleted, and held memories left."""
 
     archived: int  # expired
     over_quota: int

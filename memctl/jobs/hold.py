@@ -40,12 +40,12 @@ class ReleaseResult(JobResult):
     """How many holds were released, and how many of the selected holds do not exist."""
 
     released: int
-    not_held: int
+    not_found: int
 
     @property
     def warning(self) -> str | None:
         """How many holds do not exist; the memories may still be covered by others."""
-        return f"{self.not_held:,} of the selected holds not found" if self.not_held else None
+        return f"{self.not_found:,} of the selected holds not found" if self.not_found else None
 
 
 def hold(
@@ -95,7 +95,7 @@ def release(run: JobContext, selection: HoldSelection) -> ReleaseResult:
         run.batches.apply_at_once(lambda: holds.release(found, now=run.now, run_id=run.run_id))
     return ReleaseResult(
         released=len(found),
-        not_held=len(targets) - len(found),
+        not_found=len(targets) - len(found),
         tally=_tally(selection.agent, len(found)),
     )
 
