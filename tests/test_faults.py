@@ -362,7 +362,7 @@ TESTED_BY = {
         "test_a_command_stopped_by_a_full_disk_works_when_there_is_space",
     ),
     "the disk is full while `erase` rewrites the file": (
-        "test_a_disk_without_space_for_vacuum_leaves_the_rest_for_later",
+        "test_a_full_disk_leaves_the_overwriting_for_later",
     ),
     "a reader keeps the write-ahead log while `erase` empties it": (
         "test_a_reader_of_the_log_delays_the_end",

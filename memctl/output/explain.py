@@ -35,7 +35,7 @@ def explanation_facts(explanation: Explanation, policies: Policies) -> dict[str,
     if explanation.policy != ["decay", "prune"]:
         facts["policy"] = ", ".join(explanation.policy)
     for number, hold in enumerate(explanation.holds, 1):
-        facts["held" if number == 1 else f"held, {number}"] = _hold(hold, explanation.active)
+        facts["hold" if number == 1 else f"hold {number}"] = _hold(hold, explanation.active)
     if explanation.earlier_ids:
         facts["earlier ids"] = _some(explanation.earlier_ids)
     if explanation.active:
@@ -99,13 +99,14 @@ def _hold(hold: HoldRecord, active: ActiveMemory | None) -> str:
         else "this type and key"
     )
     reason = "" if hold.reason is None else f" ({hold.reason})"
-    end = hold.until or "it is released"
+    end = f"until {hold.until}" if hold.until else "without end"
     effect = (
         "only archived versions are held, not the active one"
         if active and hold.memory_id not in (None, active.id)
-        else "it does not expire or decay, and is not pruned"
+        else "what it covers does not expire or decay, and is not pruned; the times below apply"
+        " without the hold"
     )
-    return f"by {covers}, until {end}{reason}: {effect}"
+    return f"on {covers}, {end}{reason}: {effect}"
 
 
 def _rate(rate: float | None, policy: DecayPolicy) -> str:
