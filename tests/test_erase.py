@@ -758,6 +758,35 @@ def test_an_interrupted_erasure_is_finished_by_the_next(planted: Memctl, tmp_pat
         finish(memctl, words)
 
 
+def test_an_interrupted_erasure_of_several_ids_is_completed_by_the_same_command(
+    careless: Service, migrated: Memctl, tmp_path: Path
+) -> None:
+    ids = [careless.remember(AGENT, "learning", f"key-{n}", f"{TOKEN}-{n}")["id"] for n in range(8)]
+    kept = careless.remember(AGENT, "learning", "another", "kept")["id"]
+    careless.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    words = ("erase", AGENT, *ids, "--yes")
+    partly = 0
+    for memctl in killed_before(steps(3), migrated, words, tmp_path):
+        with closing(connect(memctl.database)) as db:
+            left = db.execute("SELECT count(*) FROM agent_memory").fetchone()[0] - 1
+            pending = db.execute("SELECT 1 FROM memory_state WHERE key = 'erase_pending'")
+            was_begun = pending.fetchone() is not None
+        if was_begun and left:
+            partly += 0 < left < len(ids)
+            answer = memctl("erase", "--continue")
+            assert answer.exit_code == 3
+            assert complaint(answer) == (
+                "memctl: the command was interrupted before everything was removed from the tables;"
+                " run it again as it was, `memctl erase` or `memctl redact`; nothing was changed"
+            )
+        if was_begun or left:
+            memctl.ok(*words)
+        with closing(connect(memctl.database)) as db:
+            assert db.execute("SELECT id FROM agent_memory").fetchall() == [(kept,)]
+        assert files_with(memctl, TOKEN) == []
+    assert partly
+
+
 @pytest.mark.campaign
 def test_an_erasure_can_be_killed_before_every_statement(planted: Memctl, tmp_path: Path) -> None:
     words = (*MATCHING, "--avoid-vacuum", "--yes")
