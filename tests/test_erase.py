@@ -615,6 +615,19 @@ def test_vacuum_removes_what_deletes_have_left_and_keeps_everything_else(
         assert is_sound(db)
 
 
+def test_memories_that_are_much_like_others_are_erased(careless: Service, migrated: Memctl) -> None:
+    ids = [
+        careless.remember(AGENT, "context", f"task:{n:04}", f"the build of host {n:04} failed" * 3)
+        for n in range(600)
+    ]
+    erased = [row["id"] for row in ids[::3]]
+
+    answer = migrated.ok("erase", AGENT, *erased, "--yes", "--json")
+
+    overwriting = answer.json["overwriting"]
+    assert (overwriting["is_complete"], overwriting["remains"]) == (True, {})
+
+
 def test_a_text_that_only_deleted_rows_have_left_is_erased(
     careless: Service, migrated: Memctl
 ) -> None:
