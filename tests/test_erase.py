@@ -23,7 +23,7 @@ from memctl.storage.tombstones import Name
 from tests.support.database import Row, connect, everything, insert_memory, is_sound, memory_tables
 from tests.support.kills import killed_before
 from tests.support.locks import write_lock
-from tests.support.program import NOW, Memctl, complaint
+from tests.support.program import NOW, Memctl, Words, complaint
 from tests.support.service import Service
 from tests.support.service_at_work import memory_of, service_at_work, use_memories
 from tests.support.terminal import on_a_terminal
@@ -509,6 +509,47 @@ def test_on_a_terminal_an_erasure_is_confirmed(
 
     assert "Erase 1 memory and 1 row in all? This cannot be undone. [y/N]" in shown
     assert careless.db.execute("SELECT count(*) FROM agent_memory").fetchone()[0] == left
+
+
+def test_a_text_that_a_client_writes_again_during_the_search_is_found(
+    careless: Service, migrated: Memctl
+) -> None:
+    careless.remember(AGENT, "learning", KEY, TOKEN)
+
+    def replace_it(statement: str) -> None:
+        if "WHERE rowid = " in statement:
+            careless.remember(AGENT, "learning", KEY, TOKEN)
+
+    with open_database(migrated.database) as db:
+        db.set_trace_callback(replace_it)
+        names = TextSearch(db, forms_of(TOKEN), None).names()
+
+    assert names == {Name(AGENT, "learning", KEY)}
+
+
+def test_a_text_that_nothing_contains_is_reported(careless: Service, migrated: Memctl) -> None:
+    careless.remember(AGENT, "learning", KEY, TOKEN)
+
+    answer = migrated("erase", "another", "--match", TOKEN, "--yes")
+
+    assert answer.exit_code == 0
+    assert "no row contains the text" in answer.err
+
+
+@pytest.mark.parametrize("words", [("erase",), ("redact", "--match", TOKEN)])
+def test_without_a_place_for_the_receipt_nothing_is_removed(
+    words: Words, careless: Service, migrated: Memctl, tmp_path: Path
+) -> None:
+    careless.remember(AGENT, "learning", KEY, TOKEN)
+    place = tmp_path / "file" / "receipt.json"
+    place.parent.touch()
+    name = (AGENT, "--type", "learning", "--key", KEY)
+
+    answer = migrated(*words, *name, "--yes", "--receipt", str(place))
+
+    assert answer.exit_code != 0
+    assert "receipt.json" in complaint(answer)
+    assert careless.db.execute("SELECT value FROM agent_memory").fetchone()[0] == TOKEN
 
 
 def test_the_receipt_names_nothing_and_only_its_owner_can_read_it(

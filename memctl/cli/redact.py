@@ -25,7 +25,7 @@ from memctl.output.results import job_sentence, show_outcome
 from memctl.output.terminal import json_text, show_document
 from memctl.storage.memory import MOST_BYTES
 from memctl.storage.progress import Progress
-from memctl.storage.sqlite.files import output_path, require_place, write_file
+from memctl.storage.sqlite.files import output_path, require_place, require_writable, write_file
 from memctl.storage.text import from_bytes
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def redact(
     target = RedactionTarget(agent, ids or (), type_, key)
     if receipt is not None:
         require_place(receipt, database=call.settings.database)
+    if receipt is not None and not change.dry_run:
+        require_writable(receipt, database=call.settings.database)
     with RawFiles() as files:
 
         def work(run: JobContext) -> "RedactResult":
