@@ -89,6 +89,8 @@ class Fragments:
                 if ends.get((number, place - start), 0) > place:
                     continue  # in a part that was found
                 text = self.texts[number]
+                if self._least[number] >= SHORTEST and not _goes_on(text, start, content, place):
+                    continue
                 begin = start - _common_before(text, start, content, place)
                 end = start + _common_after(text, start, content, place)
                 ends[number, place - start] = place - start + end
@@ -119,6 +121,17 @@ def missing_in(parts: Iterable[bytes], contents: Iterable[bytes]) -> set[bytes]:
                 if begin >= 0 and part in missing and content.startswith(part, begin):
                     missing.discard(part)
     return missing
+
+
+def _goes_on(one: bytes, start: int, other: bytes, place: int) -> bool:
+    """Return whether the word before or after one at these offsets is the same, too.
+
+    Of a part of SHORTEST bytes, at least two words are at eighth bytes of the content.
+    """
+    after = one[start + WORD : start + 2 * WORD] == other[place + WORD : place + 2 * WORD]
+    return after or (
+        min(start, place) >= WORD and one[start - WORD : start] == other[place - WORD : place]
+    )
 
 
 def _common_after(one: bytes, start: int, other: bytes, place: int) -> int:
