@@ -16,17 +16,15 @@ from memctl.cli.options import (
     KeyOption,
     TypeOption,
 )
-from memctl.cli.session import job_request, shown_progress
-from memctl.errors import MemctlError, RefusedError, UsageError
+from memctl.cli.session import job_request, shown_progress, text_on_stdin
+from memctl.errors import RefusedError, UsageError
 from memctl.jobs.copies import CopyChoice
 from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.output.redact import redaction_document
 from memctl.output.results import job_sentence, show_outcome
 from memctl.output.terminal import json_text, show_document
-from memctl.storage.memory import MOST_BYTES
 from memctl.storage.progress import Progress
 from memctl.storage.sqlite.files import output_path, require_place, require_writable, write_file
-from memctl.storage.text import from_bytes
 
 if TYPE_CHECKING:
     from memctl.jobs.redact import RedactResult
@@ -36,7 +34,7 @@ def redact(
     call: GlobalOptions,
     change: ChangeOptions,
     agent: AgentArgument,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Memory ids.")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Memory ids.")] = None,
     type_: TypeOption = None,
     key: KeyOption = None,
     match: Annotated[
@@ -56,19 +54,17 @@ def redact(
     ] = False,
     backups: BackupsOption = False,
     backup: BackupOption = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Confirm that the text is removed for good.")
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     receipt: Annotated[
         Path | None,
         typer.Option(metavar="FILE", parser=output_path, help="Write a receipt as JSON."),
     ] = None,
 ) -> None:
-    """Replace a secret in memories by [redacted], and overwrite it in the file.
+    """Replace a secret in memories by [redacted], and overwrite its bytes in the files.
 
-    It is replaced in the active version, the archived ones, events, and entries of the knowledge
-    base that came from them, and does not come back with an import or a backup. This cannot be
-    undone.
+    It is replaced in all versions of a memory, active and archived, in its events, and in entries
+    of the knowledge base that came from it; imports and restored backups do not bring it back.
+    This cannot be undone.
     """
     from memctl.jobs.redact import RedactionTarget
     from memctl.jobs.redact import redact as redact_memories
@@ -76,8 +72,10 @@ def redact(
     from memctl.storage.sqlite.raw_files import RawFiles
 
     if secrets == (match is not None):
-        raise UsageError("specify either --match or --secrets", "--match - reads stdin")
-    text = _standard_input() if match == "-" else match
+        raise UsageError(
+            "exactly one of --match and --secrets is required", "see `memctl redact --help`"
+        )
+    text = text_on_stdin() if match == "-" else match
     detector = require_detector() if secrets else None
     chosen = CopyChoice(backups, backup or [])
     target = RedactionTarget(agent, ids or (), type_, key)
@@ -123,19 +121,3 @@ def _confirm(sentence: str, *, can_ask: bool) -> None:
             return
         raise RefusedError("the redaction was not confirmed", "nothing was changed")
     raise RefusedError("a redaction cannot be undone", "confirm with --yes; nothing was changed")
-
-
-def _standard_input() -> str:
-    """Return the text on stdin, without the newline at its end.
-
-    Raises UsageError if it is closed, and MemctlError if it cannot be read.
-    """
-    if sys.stdin is None:
-        raise UsageError("stdin is closed", "pipe the text to stdin")
-    try:
-        content = sys.stdin.buffer.read(MOST_BYTES)
-    except OSError as error:
-        raise MemctlError(
-            f"stdin cannot be read ({error.strerror})", "nothing was changed"
-        ) from None
-    return from_bytes(content.removesuffix(b"\n"))

@@ -36,7 +36,7 @@ class CopyChoice(NamedTuple):
 
 
 NO_COPIES = CopyChoice()
-NOT_CHOSEN = "not chosen"
+NOT_CHOSEN = "not selected by --backups or --backup"
 
 
 class Copies:
@@ -59,7 +59,7 @@ class Copies:
         removal: Removal | None = None,
         redactions: Sequence[Tombstone] = (),
     ) -> list[RewrittenCopy]:
-        """Rewrite the chosen copies, or in a dry run, only tell what would become of them.
+        """Rewrite the chosen copies, or in a dry run, return what would be done with them.
 
         What the present run has removed is removed from copies that have its tombstones, too. If
         a text was erased, everything in the copies that contains it is. `redactions` are those that
@@ -89,7 +89,7 @@ class Copies:
         return [*done, *(RewrittenCopy(copy.path, "left", NOT_CHOSEN) for copy in self._others)]
 
     def _remove_drafts(self) -> None:
-        """Remove what killed restores and rewrites have left; it may have what was erased."""
+        """Remove the drafts of killed restores and rewrites, which may contain what was erased."""
         files = [Path(copy.path) for copy in (*self._chosen, *self._others)]
         for file in (draft_of_restore(self._run.request.database), *files):
             with suppress(OSError):  # that of a rewrite is reported
@@ -117,8 +117,8 @@ def refusal_of_left(copies: Collection[RewrittenCopy]) -> RefusedError | None:
     if not left:
         return None
     return RefusedError(
-        f"{counted(len(left), 'backup')} may still have what was removed, because"
-        f" {Path(left[0].path).name} was left: {left[0].reason}",
+        f"{counted(len(left), 'backup')} may still contain what was removed:"
+        f" {Path(left[0].path).name} was not rewritten: {left[0].reason}",
         "remove the cause, name it with --backup if it is of this database, or delete it; then run"
         " `memctl erase --continue --backups`",
     )
@@ -129,16 +129,16 @@ def remark_on_files(done: Overwritten | None, copies: Collection[RewrittenCopy])
     remarks = []
     if done and done.vacuum_ms is not None:
         remarks.append(
-            f"rewrote the whole file, for which other programs waited {done.vacuum_ms:,.0f} ms"
+            f"rewrote the file, which blocked other writers for {done.vacuum_ms:,.0f} ms"
         )
     if done:
-        remarks.append(f"searched {done.bytes_checked:,} bytes of {len(done.files)} files")
+        remarks.append(
+            f"searched {done.bytes_checked:,} bytes in {counted(len(done.files), 'file')}"
+        )
     rewritten = [copy for copy in copies if copy.action == "rewritten"]
     if rewritten:
-        rows = sum(copy.removed.total for copy in rewritten)
-        remarks.append(
-            f"{counted(len(rewritten), 'backup')} rewritten without {counted(rows, 'row')}"
-        )
+        rows = counted(sum(copy.removed.total for copy in rewritten), "row")
+        remarks.append(f"rewrote {counted(len(rewritten), 'backup')}, removing or redacting {rows}")
     return "; ".join(remarks) or None
 
 
@@ -148,6 +148,6 @@ def warning_of_copies(copies: Collection[RewrittenCopy]) -> str | None:
     if not others:
         return None
     return (
-        f"{counted(others, 'backup')} may still have it: `memctl erase --continue --backups`"
-        " rewrites them"
+        f"{counted(others, 'backup')} may still contain it: `memctl erase --continue --backups`"
+        f" rewrites {'it' if others == 1 else 'them'}"
     )

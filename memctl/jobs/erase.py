@@ -52,9 +52,9 @@ class EraseResult(JobResult):
             left.append(f"kept: {kept}")
         if self.overwritten and self.overwritten.rows:
             rows = ", ".join(
-                f"{count} of {table}" for table, count in sorted(self.overwritten.rows.items())
+                f"{count} in {table}" for table, count in sorted(self.overwritten.rows.items())
             )
-            left.append(f"other rows contain the same text: {rows}")
+            left.append(f"other rows contain the same text or a part of it: {rows}")
         if of_copies := warning_of_copies(self.copies):
             left.append(of_copies)
         return "; ".join(left) or None
@@ -81,12 +81,15 @@ def erase(
     except NotFoundError as error:
         if not chosen or which:
             raise
-        missing = error  # perhaps a copy still has what was erased before
+        missing = error  # perhaps a copy still contains what was erased earlier
     else:
         removal, overwritten = _erase(run, erasure, avoid_vacuum=avoid_vacuum)
     done = copies.rewrite(which, removal)
     if missing and not any(was_chosen(copy) and copy.action != "unchanged" for copy in done):
-        raise missing
+        raise NotFoundError(
+            "no erasure was interrupted, and no chosen backup contains anything that was erased",
+            "nothing was changed",
+        ) from missing
     refusal = _refusal(overwritten) if overwritten else None
     return EraseResult(
         tally=JobTally(),
@@ -125,8 +128,8 @@ def _refusal(done: Overwritten) -> RefusedError | None:
     """Return why the erasure is not finished."""
     if done.would_stall:
         return RefusedError(
-            "the memories were erased, but the file may still contain parts of them; to write a"
-            " file of this size anew would keep another program from writing for seconds",
+            "the memories were erased, but the file may still contain parts of them; rewriting a"
+            " file of this size would keep another program from writing for seconds",
             "run `memctl erase --continue` when it does not write, or with --force",
         )
     if not done.log_truncated:

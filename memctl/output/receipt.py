@@ -29,7 +29,7 @@ def receipt_document(
         "fingerprints": sorted(removal.fingerprints),
         "erased_rows": _sorted(removal.places),
         "kept_rows": _sorted(removal.kept),
-        "copies": copies_document(result.copies),
+        "backups": copies_document(result.copies),
         "overwriting": None,
         "duration_ms": report.duration_ms,
         "longest_lock_ms": report.longest_lock_ms,
@@ -47,7 +47,7 @@ def receipt_document(
 
 
 def copies_document(copies: Sequence[RewrittenCopy]) -> list[dict[str, object]]:
-    """Return what became of the copies of the database."""
+    """Return what was, or would be, done with the backups of the database."""
     return [
         {
             "path": encodable(copy.path),

@@ -17,6 +17,6 @@ def redaction_document(report: JobReport[RedactResult], *, database: str) -> dic
         "database": database,
         "changed_rows": dict(sorted(result.redaction.places.items())),
         "fingerprints": list(result.fingerprints),
-        "copies": copies_document(result.copies),
+        "backups": copies_document(result.copies),
         "overwriting": None if done is None else overwriting_document(done),
     }

@@ -27,7 +27,7 @@ def forms_of(text: str) -> list[bytes]:
         forms |= {to_bytes(escaped), to_bytes(escaped.replace("/", r"\/"))}
     if len(to_bytes(text)) < LEAST_BYTES:
         raise UsageError(
-            f"the text to redact has less than {LEAST_BYTES} bytes",
+            f"the text to redact has fewer than {LEAST_BYTES} bytes",
             "it would be found by chance: use `memctl erase` to remove whole memories",
         )
     if any(form in MARKER for form in forms):

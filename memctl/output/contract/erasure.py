@@ -25,7 +25,7 @@ class Overwriting(TypedDict):
 
 
 class CopyRecord(TypedDict):
-    """What became of a copy of the database, or would."""
+    """What was, or would be, done with a backup of the database."""
 
     path: StoredText
     action: Literal["rewritten", "unchanged", "left"]
@@ -47,7 +47,7 @@ class EraseDocument(Document):
     fingerprints: list[str]
     erased_rows: dict[str, int]
     kept_rows: dict[str, int]
-    copies: list[CopyRecord]
+    backups: list[CopyRecord]
     overwriting: Overwriting | None
     duration_ms: int
     longest_lock_ms: float

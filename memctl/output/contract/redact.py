@@ -13,5 +13,5 @@ class RedactCounts(JobCounts):
     database: str
     changed_rows: dict[str, int]
     fingerprints: list[str]
-    copies: list[CopyRecord]
+    backups: list[CopyRecord]
     overwriting: Overwriting | None
