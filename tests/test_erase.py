@@ -23,7 +23,7 @@ from memctl.storage.tombstones import Name
 from tests.support.database import Row, connect, everything, insert_memory, is_sound, memory_tables
 from tests.support.kills import killed_before
 from tests.support.locks import write_lock
-from tests.support.program import NOW, Memctl, complaint
+from tests.support.program import NOW, Memctl, Words, complaint
 from tests.support.service import Service
 from tests.support.service_at_work import memory_of, service_at_work, use_memories
 from tests.support.terminal import on_a_terminal
@@ -523,6 +523,47 @@ def test_on_a_terminal_an_erasure_is_confirmed(
     assert careless.db.execute("SELECT count(*) FROM agent_memory").fetchone()[0] == left
 
 
+def test_a_text_that_a_client_writes_again_during_the_search_is_found(
+    careless: Service, migrated: Memctl
+) -> None:
+    careless.remember(AGENT, "learning", KEY, TOKEN)
+
+    def replace_it(statement: str) -> None:
+        if "WHERE rowid = " in statement:
+            careless.remember(AGENT, "learning", KEY, TOKEN)
+
+    with open_database(migrated.database) as db:
+        db.set_trace_callback(replace_it)
+        names = TextSearch(db, forms_of(TOKEN), None).names()
+
+    assert names == {Name(AGENT, "learning", KEY)}
+
+
+def test_a_text_that_nothing_contains_is_reported(careless: Service, migrated: Memctl) -> None:
+    careless.remember(AGENT, "learning", KEY, TOKEN)
+
+    answer = migrated("erase", "another", "--match", TOKEN, "--yes")
+
+    assert answer.exit_code == 0
+    assert "no row contains the text" in answer.err
+
+
+@pytest.mark.parametrize("words", [("erase",), ("redact", "--match", TOKEN)])
+def test_without_a_place_for_the_receipt_nothing_is_removed(
+    words: Words, careless: Service, migrated: Memctl, tmp_path: Path
+) -> None:
+    careless.remember(AGENT, "learning", KEY, TOKEN)
+    place = tmp_path / "file" / "receipt.json"
+    place.parent.touch()
+    name = (AGENT, "--type", "learning", "--key", KEY)
+
+    answer = migrated(*words, *name, "--yes", "--receipt", str(place))
+
+    assert answer.exit_code != 0
+    assert "receipt.json" in complaint(answer)
+    assert careless.db.execute("SELECT value FROM agent_memory").fetchone()[0] == TOKEN
+
+
 def test_the_receipt_names_nothing_and_only_its_owner_can_read_it(
     careless: Service, migrated: Memctl
 ) -> None:
@@ -625,6 +666,19 @@ def test_vacuum_removes_what_deletes_have_left_and_keeps_everything_else(
     assert careless.db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     with closing(connect(migrated.database)) as db:
         assert is_sound(db)
+
+
+def test_memories_that_are_much_like_others_are_erased(careless: Service, migrated: Memctl) -> None:
+    ids = [
+        careless.remember(AGENT, "context", f"task:{n:04}", f"the build of host {n:04} failed" * 3)
+        for n in range(600)
+    ]
+    erased = [row["id"] for row in ids[::3]]
+
+    answer = migrated.ok("erase", AGENT, *erased, "--yes", "--json")
+
+    overwriting = answer.json["overwriting"]
+    assert (overwriting["is_complete"], overwriting["remains"]) == (True, {})
 
 
 def test_a_text_that_only_deleted_rows_have_left_is_erased(
@@ -785,6 +839,35 @@ def test_an_interrupted_erasure_is_finished_by_the_next(planted: Memctl, tmp_pat
     words = (*MATCHING, "--avoid-vacuum", "--yes")
     for memctl in killed_before(steps(7), planted, words, tmp_path):
         finish(memctl, words)
+
+
+def test_an_interrupted_erasure_of_several_ids_is_completed_by_the_same_command(
+    careless: Service, migrated: Memctl, tmp_path: Path
+) -> None:
+    ids = [careless.remember(AGENT, "learning", f"key-{n}", f"{TOKEN}-{n}")["id"] for n in range(8)]
+    kept = careless.remember(AGENT, "learning", "another", "kept")["id"]
+    careless.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    words = ("erase", AGENT, *ids, "--yes")
+    partly = 0
+    for memctl in killed_before(steps(3), migrated, words, tmp_path):
+        with closing(connect(memctl.database)) as db:
+            left = db.execute("SELECT count(*) FROM agent_memory").fetchone()[0] - 1
+            pending = db.execute("SELECT 1 FROM memory_state WHERE key = 'erase_pending'")
+            was_begun = pending.fetchone() is not None
+        if was_begun and left:
+            partly += 0 < left < len(ids)
+            answer = memctl("erase", "--continue")
+            assert answer.exit_code == 3
+            assert complaint(answer) == (
+                "memctl: the command was interrupted before everything was removed from the tables;"
+                " run it again as it was, `memctl erase` or `memctl redact`; nothing was changed"
+            )
+        if was_begun or left:
+            memctl.ok(*words)
+        with closing(connect(memctl.database)) as db:
+            assert db.execute("SELECT id FROM agent_memory").fetchall() == [(kept,)]
+        assert files_with(memctl, TOKEN) == []
+    assert partly
 
 
 @pytest.mark.campaign

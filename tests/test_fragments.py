@@ -3,7 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memctl.storage.fragments import LONG_STRIDE, LONG_TEXT, SHORTEST, WORD, Fragment, Fragments
+from memctl.storage.fragments import (
+    LONG_STRIDE,
+    LONG_TEXT,
+    SHORTEST,
+    WORD,
+    Fragment,
+    Fragments,
+    missing_in,
+)
 
 letters = st.text("ab", min_size=4, max_size=60).map(str.encode)
 
@@ -51,3 +59,19 @@ def test_a_page_of_a_long_text_is_found_at_any_offset() -> None:
     ]
 
     assert all(found)
+
+
+@given(
+    parts=st.sets(st.text("ab", min_size=1, max_size=40).map(str.encode), max_size=6),
+    contents=st.lists(st.text("ab", max_size=60).map(str.encode), max_size=4),
+    copied=st.integers(0, 5),
+    offset=st.integers(0, 9),
+)
+def test_parts_that_no_content_contains_are_missing(
+    parts: set[bytes], contents: list[bytes], copied: int, offset: int
+) -> None:
+    contents += [b"z" * offset + part for part in sorted(parts)[:copied]]
+
+    missing = missing_in(parts, contents)
+
+    assert missing == {part for part in parts if not any(part in content for content in contents)}

@@ -25,7 +25,7 @@ from memctl.output.results import show_outcome
 from memctl.output.tables import Output, show_records
 from memctl.output.terminal import json_text, show_document
 from memctl.storage.erasure import ErasureFilter
-from memctl.storage.sqlite.files import output_path, require_place, write_file
+from memctl.storage.sqlite.files import output_path, require_place, require_writable, write_file
 
 AgentOfErased = Annotated[
     str | None, typer.Argument(metavar="AGENT", help="Agent name; optional with --all-agents.")
@@ -103,6 +103,8 @@ def erase(
     copies = CopyChoice(backups, backup or [])
     if receipt is not None:
         require_place(receipt, database=call.settings.database)
+    if receipt is not None and not change.dry_run:
+        require_writable(receipt, database=call.settings.database)
     if not (yes or change.dry_run or resume):
         _confirm(call, change, which, copies)
     with shown_progress(call, "erase") as progress:

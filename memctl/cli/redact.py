@@ -24,7 +24,7 @@ from memctl.output.redact import redaction_document
 from memctl.output.results import job_sentence, show_outcome
 from memctl.output.terminal import json_text, show_document
 from memctl.storage.progress import Progress
-from memctl.storage.sqlite.files import output_path, require_place, write_file
+from memctl.storage.sqlite.files import output_path, require_place, require_writable, write_file
 
 if TYPE_CHECKING:
     from memctl.jobs.redact import RedactResult
@@ -81,6 +81,8 @@ def redact(
     target = RedactionTarget(agent, ids or (), type_, key)
     if receipt is not None:
         require_place(receipt, database=call.settings.database)
+    if receipt is not None and not change.dry_run:
+        require_writable(receipt, database=call.settings.database)
     with RawFiles() as files:
 
         def work(run: JobContext) -> "RedactResult":

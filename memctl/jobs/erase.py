@@ -31,6 +31,7 @@ class EraseResult(JobResult):
     removal: Removal = field(default_factory=Removal)
     overwritten: Overwritten | None = None
     copies: Sequence[RewrittenCopy] = ()
+    is_unmatched: bool = False  # nothing contains the text that was searched for
 
     @property
     def counts(self) -> dict[str, object]:
@@ -45,7 +46,7 @@ class EraseResult(JobResult):
     @property
     def warning(self) -> str | None:
         """What stays, and which other rows have the same text."""
-        left = []
+        left = ["no row contains the text"] if self.is_unmatched else []
         if self.removal.kept:
             kept = ", ".join(f"{count} {why}" for why, count in sorted(self.removal.kept.items()))
             left.append(f"kept: {kept}")
@@ -95,6 +96,11 @@ def erase(
         removal=removal,
         overwritten=overwritten,
         copies=done,
+        is_unmatched=(
+            which is not None
+            and which.text is not None
+            and not (removal.places or removal.kept or any(copy.removed.total for copy in done))
+        ),
         refusal=refusal or refusal_of_left(done),
     )
 

@@ -187,6 +187,8 @@ def redact(
     )
     blanked = Redaction()
     run.batches.apply(runs_with(db, texts), partial(_blank, db, blanked), doing="redacting")
+    with transaction(db):
+        write_state(db, PENDING, {"since": to_text(run.now), "removed": True})
     overwritten = _overwrite(run, files, texts, was_pending=was_pending)
     salt = salt_of(db)
     return _result(
@@ -281,7 +283,7 @@ def _forms_of_secret(content: bytes) -> set[bytes]:
 def _begin(run: JobContext, works: Sequence[_Work], previews: Sequence[Redaction]) -> None:
     """Add the tombstones, and the mark of an unfinished redaction, in a transaction."""
     db = run.store.sqlite
-    write_state(db, PENDING, {"since": to_text(run.now)})
+    write_state(db, PENDING, {"since": to_text(run.now), "removed": False})
     salt = salt_of(db)
     for work, found in zip(works, previews, strict=True):
         texts = {*work.known, *found.texts}

@@ -52,6 +52,10 @@ class Fragments:
         longest = max((SHORTEST, *self._least))
         return longest + LONG_STRIDE * WORD
 
+    def bytes_of(self, part: Fragment) -> bytes:
+        """Return the bytes of a part."""
+        return self.texts[part.text][part.start : part.end]
+
     def _add_words(self, number: int, text: bytes) -> None:
         last = len(text) - WORD
         if last < WORD - 1:
@@ -85,12 +89,49 @@ class Fragments:
                 if ends.get((number, place - start), 0) > place:
                     continue  # in a part that was found
                 text = self.texts[number]
+                if self._least[number] >= SHORTEST and not _goes_on(text, start, content, place):
+                    continue
                 begin = start - _common_before(text, start, content, place)
                 end = start + _common_after(text, start, content, place)
                 ends[number, place - start] = place - start + end
                 if end - begin >= self._least[number]:
                     found.add(Fragment(number, begin, end))
         return found
+
+
+def missing_in(parts: Iterable[bytes], contents: Iterable[bytes]) -> set[bytes]:
+    """Return the parts that none of the contents contains."""
+    missing = set(parts)
+    short = {part for part in missing if len(part) < 2 * WORD}
+    places: defaultdict[int, list[tuple[bytes, int]]] = defaultdict(list)
+    for part in missing - short:
+        for start in range(WORD):  # one of these words is at an eighth byte of the content
+            word = int.from_bytes(part[start : start + WORD], sys.byteorder)
+            places[word].append((part, start))
+    for content in contents:
+        if not missing:
+            break
+        missing -= {part for part in short & missing if part in content}
+        words = memoryview(content)[: len(content) // WORD * WORD].cast("Q")
+        if places.keys().isdisjoint(words):
+            continue
+        for index, word in enumerate(words):
+            for part, start in places.get(word, ()):
+                begin = index * WORD - start
+                if begin >= 0 and part in missing and content.startswith(part, begin):
+                    missing.discard(part)
+    return missing
+
+
+def _goes_on(one: bytes, start: int, other: bytes, place: int) -> bool:
+    """Return whether the word before or after one at these offsets is the same, too.
+
+    Of a part of SHORTEST bytes, at least two words are at eighth bytes of the content.
+    """
+    after = one[start + WORD : start + 2 * WORD] == other[place + WORD : place + 2 * WORD]
+    return after or (
+        min(start, place) >= WORD and one[start - WORD : start] == other[place - WORD : place]
+    )
 
 
 def _common_after(one: bytes, start: int, other: bytes, place: int) -> int:

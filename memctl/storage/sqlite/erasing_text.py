@@ -27,7 +27,7 @@ from memctl.storage.sqlite.erasing import (
     strings_in,
 )
 from memctl.storage.sqlite.knowledge import COLUMNS as ENTRY_COLUMNS
-from memctl.storage.sqlite.named_rows import NAME, RowsByName, name_of
+from memctl.storage.sqlite.named_rows import NAME, RowsByName, name_of, stored
 from memctl.storage.sqlite.pause import STATE_KEY as PAUSE
 from memctl.storage.sqlite.row_portions import column_names, numbered_rows
 from memctl.storage.text import from_bytes, stored_bytes, to_bytes
@@ -131,7 +131,7 @@ class TextSearch:
         others = [name for name in column_names(self._db, table) if name not in NOT_SEARCHED]
         columns = (*CONTENT, *others)
         matching = [
-            rowid
+            (rowid, agent, type_, texts[CONTENT.index("key")])
             for rowid, agent, (type_, *texts) in self._rows(table, "type", *columns)
             if self._is_of(agent)
             and (
@@ -140,8 +140,14 @@ class TextSearch:
             )
         ]
         query = f"SELECT {NAME} FROM {table} WHERE rowid = ?"
-        found = (self._db.execute(query, (rowid,)).fetchone() for rowid in matching)
-        return {name_of(row) for row in found if row is not None}
+        found = set()
+        for rowid, *texts_of_name in matching:
+            row = self._db.execute(query, (rowid,)).fetchone()
+            # A client may have replaced the row since, perhaps with the same text.
+            found.add(
+                name_of(row) if row else Name(*(stored("text", one) for one in texts_of_name))
+            )
+        return found
 
     def _names_in(self, table: str) -> set[Name]:
         """Return the names in a table whose type or key contains the text."""

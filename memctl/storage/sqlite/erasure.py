@@ -20,6 +20,7 @@ from memctl.storage.sqlite.erased_rows import PENDING
 from memctl.storage.sqlite.erasing import (
     blank_runs,
     in_messages,
+    noted,
     preview_rows,
     remove_rows,
     runs_with,
@@ -50,7 +51,13 @@ class SqliteErasure:
         self._db = db
         self._now = now
         self._files = files
-        self._was_pending = read_state(db, PENDING) is not None
+        pending = read_state(db, PENDING)
+        self._was_pending = pending is not None
+        if which is None and pending is not None and not pending.get("removed", True):
+            raise RefusedError(
+                "the command was interrupted before everything was removed from the tables",
+                "run it again as it was, `memctl erase` or `memctl redact`; nothing was changed",
+            )
         self._forms = forms_of(which.text) if which and which.text is not None else set()
         search = TextSearch(db, self._forms, which.agent if which else None)
         self._names = sorted(search.names() if self._forms else self._named(which), key=repr)
@@ -64,15 +71,12 @@ class SqliteErasure:
         self._require_not_held()
 
     def _named(self, which: ErasureFilter | None) -> set[Name]:
-        """Return the names that were specified; none if they may have been erased before a kill."""
-        try:
-            if which is None:
-                raise NotFoundError("no erasure was interrupted", "nothing was changed")
-            return _names(self._db, which)
-        except NotFoundError:
-            if not self._was_pending:
-                raise
-            return set()
+        """Return the names that were specified, without those that were erased before a kill."""
+        if which is not None:
+            return _names(self._db, which, all_must_exist=not self._was_pending)
+        if not self._was_pending:
+            raise NotFoundError("no erasure was interrupted", "nothing was changed")
+        return set()
 
     def preview(self) -> Removal:
         removal = preview_rows(self._db, self._rows)
@@ -87,7 +91,7 @@ class SqliteErasure:
         removal = Removal()
         overwriting.delete_securely(self._db)
         with transaction(self._db):
-            write_state(self._db, PENDING, {"since": to_text(self._now)})
+            write_state(self._db, PENDING, {"since": to_text(self._now), "removed": False})
 
         def remove_entries(numbers: str) -> None:
             found = [self._entries.deleted[number] for number in json.loads(numbers)]
@@ -105,13 +109,15 @@ class SqliteErasure:
         def blank(runs: str) -> None:
             removal.count("memory_runs", blank_runs(self._db, json.loads(runs)))
 
+        # The memories last: if memctl is killed, the same command finds them, and the rest by them.
         doing = "erasing"
         batches.apply(range(len(self._entries.deleted)), remove_entries, doing=doing)
+        batches.apply(range(len(self._traces.found)), remove_traces, doing=doing)
+        batches.apply(self._runs(noted(self._rows.found)), blank, doing=doing)
         if self._names:
             batches.apply(range(len(self._names)), remove_memories, doing=doing)
         else:  # copies of memories that are gone
             batches.apply_at_once(lambda: remove_memories("[]"))
-        batches.apply(range(len(self._traces.found)), remove_traces, doing=doing)
         batches.apply(self._runs(removal), blank, doing=doing)
         if removal.places["memory_holds"]:
             batches.apply_at_once(lambda: renew_triggers(self._db))
@@ -161,7 +167,8 @@ class SqliteErasure:
         return removal
 
     def _record(self, removal: Removal, run_id: int | None) -> None:
-        """Record the event of the run, with numbers only."""
+        """Record the event of the run, with numbers only, and that only bytes are left."""
+        write_state(self._db, PENDING, {"since": to_text(self._now), "removed": True})
         self._db.execute(
             "INSERT INTO memory_events (at, event, run_id, detail)"
             " VALUES (?, 'memory:erased', ?, ?)",
@@ -199,23 +206,25 @@ class SqliteErasure:
         return found.fetchone() is not None
 
 
-def _names(db: Connection, which: ErasureFilter) -> set[Name]:
+def _names(db: Connection, which: ErasureFilter, *, all_must_exist: bool) -> set[Name]:
     """Return the names of an agent's memories with these ids, or of this type and key.
 
-    Raises NotFoundError if one is in no table; the message must not name it, since the ledger
-    records it.
+    If `all_must_exist`, raises NotFoundError if one is in no table; the message must not name it,
+    since the ledger records it.
     """
     agent = to_bytes(which.agent or "")
     if not which.ids:
         name = Name(which.agent or "", which.type or "", which.key or "")
         rows = RowsByName(db, [name]).found[name]
-        if not (rows.versions or rows.events or _is_linked(db, name)):
+        if rows.versions or rows.events or _is_linked(db, name):
+            return {name}
+        if all_must_exist:
             raise _not_found("this type and key")
-        return {name}
+        return set()
     found: set[Name] = set()
     for memory_id in which.ids:
         with_id = _names_with_id(db, agent, to_bytes(memory_id))
-        if not with_id:
+        if not with_id and all_must_exist:
             raise _not_found("one of these ids" if len(which.ids) > 1 else "this id")
         found |= with_id
     return found

@@ -140,6 +140,23 @@ def write_file(path: Path, parts: Iterable[str], *, database: Path, mode: int = 
         ) from None
 
 
+def require_writable(path: Path, *, database: Path) -> None:
+    """Raise the errors of `write_file` for a place at which no file can be created.
+
+    For what is written after a step that cannot be repeated.
+    """
+    if str(path) in STREAMS or DESCRIPTOR.fullmatch(str(path)):
+        return
+    target = require_place(path, database=database)
+    try:
+        with scratch_file(target, owner_of=database):
+            pass
+    except OSError as error:
+        raise MemctlError(
+            f"{path} cannot be written ({error.strerror})", "specify another file"
+        ) from None
+
+
 def _open_stream(path: Path) -> int | None:
     """Return a copy of the descriptor that a path names, or None if it names a file.
 

@@ -16,7 +16,7 @@ from sqlite3 import Connection
 from typing import TYPE_CHECKING
 
 from memctl.storage.erasure import Overwritten
-from memctl.storage.fragments import Fragment, Fragments
+from memctl.storage.fragments import Fragment, Fragments, missing_in
 from memctl.storage.sqlite.database import data_version, table_exists, transaction
 from memctl.storage.sqlite.raw_files import RawFiles, files_of
 from memctl.storage.sqlite.row_portions import rows_in_portions
@@ -80,7 +80,7 @@ def overwrite(
         version = data_version(db)
         done.vacuum_ms = vacuum(db).stall_ms
         done.log_truncated = truncate_log(db, done, wait=wait)
-        _search(db, searched, texts, files, done)
+        _search(db, searched, texts, files, done, exactly=True)
         # VACUUM has copied nothing but rows: another program has written the rest since.
         if done.log_truncated and data_version(db) != version:
             done.written_since, done.remains = done.remains, Counter()
@@ -162,18 +162,33 @@ def _free_pages(db: Connection) -> int:
 
 
 def _search(
-    db: Connection, searched: Iterable[Path], texts: Fragments, files: RawFiles, done: Overwritten
+    db: Connection,
+    searched: Iterable[Path],
+    texts: Fragments,
+    files: RawFiles,
+    done: Overwritten,
+    *,
+    exactly: bool = False,
 ) -> None:
-    """Search files, and the rows of the database for what the files contain."""
+    """Search files, and the rows of the database for what the files contain.
+
+    Of texts that are alike, another part can be found in the row than in the file, and then counts
+    as a remainder, unless rows are searched `exactly`, which is slow if there are remainders.
+    """
     found = [result for file in searched if (result := files.search(file, texts))]
     done.files = [result.file for result in found]
     done.bytes_checked = sum(result.size for result in found)
     in_files = {fragment for result in found for fragment in result.found}
     rows, done.rows = rows_with(db, texts, in_files)
-    done.remains = Counter()
-    for result in found:
-        if count := sum(not rows.contain(part) for part in result.found):
-            done.remains[result.file.name] = count
+    left = {
+        result.file.name: {texts.bytes_of(part) for part in result.found if not rows.contain(part)}
+        for result in found
+    }
+    missing: set[bytes] = set().union(*left.values())
+    if exactly and missing:
+        missing = missing_in(missing, (b"".join(filter(None, row)) for _, row in _all_rows(db)))
+    counts = {name: len(parts & missing) for name, parts in left.items()}
+    done.remains = +Counter(counts)
 
 
 class Parts:
