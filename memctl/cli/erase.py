@@ -1,7 +1,5 @@
 """The command erase."""
 
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,18 +12,17 @@ from memctl.cli.options import (
     KeyOption,
     TypeOption,
 )
+from memctl.cli.receipts import ReceiptOption, require_confirmation, show_receipt
 from memctl.cli.session import job_request, shown_progress
 from memctl.errors import RefusedError, UsageError, counted
 from memctl.jobs.copies import CopyChoice
 from memctl.jobs.engine import perform
 from memctl.jobs.erase import erase as erase_memories
 from memctl.output.fields import Ranks
-from memctl.output.receipt import receipt_document
-from memctl.output.results import show_outcome
+from memctl.output.receipt import erasure_document
 from memctl.output.tables import Output, show_records
-from memctl.output.terminal import json_text, show_document
 from memctl.storage.erasure import ErasureFilter
-from memctl.storage.sqlite.files import output_path, require_place, write_file
+from memctl.storage.sqlite.files import require_place
 
 AgentOfErased = Annotated[
     str | None, typer.Argument(metavar="AGENT", help="Agent name; optional with --all-agents.")
@@ -58,12 +55,7 @@ def erase(
         bool,
         typer.Option("--keep-knowledge", help="Keep entries of the knowledge base."),
     ] = False,
-    receipt: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", parser=output_path, help="Write a receipt, without names, as JSON."
-        ),
-    ] = None,
+    receipt: ReceiptOption = None,
     listing: Annotated[
         bool, typer.Option("--list", help="With --dry-run, list the memories.")
     ] = False,
@@ -107,21 +99,15 @@ def erase(
             job_request(call, change, progress=progress),
             by_hand=True,
         )
-    document = receipt_document(
+    document = erasure_document(
         report,
         database=str(call.settings.database.resolve()),
         listing=listing,
     )
-    if receipt is not None and not change.dry_run:
-        write_file(receipt, [json_text(document), "\n"], database=call.settings.database)
-    if call.json:
-        show_document(document)
-    elif listing and report.result:
+    if listing and report.result and not call.json:
         records = [name._asdict() for name in report.result.removal.listed]
         show_records(records, LISTED, Output("table", call.moment))
-    show_outcome(report, as_json=call.json, quiet=call.quiet)
-    if report.result and report.result.refusal:
-        raise report.result.refusal
+    show_receipt(report, document, call, receipt)
 
 
 def _filter(
@@ -173,14 +159,10 @@ def _confirm(
         if found
         else "nothing"
     )
-    if not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):
-        raise RefusedError(
+    require_confirmation(
+        f"Erase {erased}? This cannot be undone.",
+        RefusedError(
             f"this would erase {erased}, which cannot be undone",
             "check it with --dry-run --list, then use --yes; nothing was erased",
-        )
-    try:
-        confirmed = typer.confirm(f"Erase {erased}? This cannot be undone.", err=True)
-    except typer.Abort:  # the end of the input, or an interrupt
-        confirmed = False
-    if not confirmed:
-        raise RefusedError("not confirmed", "nothing was erased")
+        ),
+    )

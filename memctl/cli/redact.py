@@ -2,8 +2,7 @@
 
 import sys
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,20 +15,21 @@ from memctl.cli.options import (
     KeyOption,
     TypeOption,
 )
+from memctl.cli.receipts import ReceiptOption, require_confirmation, show_receipt
 from memctl.cli.session import job_request, shown_progress
 from memctl.errors import MemctlError, RefusedError, UsageError
 from memctl.jobs.copies import CopyChoice
 from memctl.jobs.engine import JobContext, JobRequest, perform
-from memctl.output.redact import redaction_document
-from memctl.output.results import job_sentence, show_outcome
-from memctl.output.terminal import json_text, show_document
+from memctl.jobs.redact import RedactionTarget, RedactResult
+from memctl.jobs.redact import redact as redact_memories
+from memctl.output.receipt import redaction_document
+from memctl.output.results import job_sentence
 from memctl.storage.memory import MOST_BYTES
 from memctl.storage.progress import Progress
-from memctl.storage.sqlite.files import output_path, require_place, write_file
+from memctl.storage.secrets import require_detector
+from memctl.storage.sqlite.files import require_place
+from memctl.storage.sqlite.raw_files import RawFiles
 from memctl.storage.text import from_bytes
-
-if TYPE_CHECKING:
-    from memctl.jobs.redact import RedactResult
 
 
 def redact(
@@ -59,10 +59,7 @@ def redact(
     yes: Annotated[
         bool, typer.Option("--yes", help="Confirm that the text is removed for good.")
     ] = False,
-    receipt: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", parser=output_path, help="Write a receipt as JSON."),
-    ] = None,
+    receipt: ReceiptOption = None,
 ) -> None:
     """Replace a secret in memories by [redacted], and overwrite it in the file.
 
@@ -70,11 +67,6 @@ def redact(
     base that came from them, and does not come back with an import or a backup. This cannot be
     undone.
     """
-    from memctl.jobs.redact import RedactionTarget
-    from memctl.jobs.redact import redact as redact_memories
-    from memctl.storage.secrets import require_detector
-    from memctl.storage.sqlite.raw_files import RawFiles
-
     if secrets == (match is not None):
         raise UsageError("specify either --match or --secrets", "--match - reads stdin")
     text = _standard_input() if match == "-" else match
@@ -85,25 +77,25 @@ def redact(
         require_place(receipt, database=call.settings.database)
     with RawFiles() as files:
 
-        def work(run: JobContext) -> "RedactResult":
+        def work(run: JobContext) -> RedactResult:
             return redact_memories(run, files, target, text=text, detector=detector, chosen=chosen)
 
         with shown_progress(call, "redact") as progress:
             preview = perform("redact", work, _preview(call, change, progress), by_hand=True)
             if not (change.dry_run or yes):
-                _confirm(job_sentence(preview), can_ask=match != "-")
+                require_confirmation(
+                    f"{job_sentence(preview)}; this cannot be undone. Continue?",
+                    RefusedError(
+                        "a redaction cannot be undone", "confirm with --yes; nothing was changed"
+                    ),
+                    can_ask=match != "-",
+                )
             report = preview
             if not change.dry_run:
                 request = job_request(call, change, progress=progress)
                 report = perform("redact", work, request, by_hand=True)
     document = redaction_document(report, database=str(call.settings.database.resolve()))
-    if receipt is not None and not change.dry_run:
-        write_file(receipt, [json_text(document), "\n"], database=call.settings.database)
-    if call.json:
-        show_document(document)
-    show_outcome(report, as_json=call.json, quiet=call.quiet)
-    if report.result and report.result.refusal:
-        raise report.result.refusal
+    show_receipt(report, document, call, receipt)
 
 
 def _preview(call: GlobalOptions, change: ChangeOptions, progress: Progress) -> JobRequest:
@@ -112,15 +104,6 @@ def _preview(call: GlobalOptions, change: ChangeOptions, progress: Progress) -> 
     A text that was meant to be a part of the one to redact may be in their messages.
     """
     return job_request(call, replace(change, dry_run=True), progress=progress)._replace(hook=None)
-
-
-def _confirm(sentence: str, *, can_ask: bool) -> None:
-    """Ask the user on a terminal. Raises RefusedError without one, and if the answer is no."""
-    if can_ask and all(stream and stream.isatty() for stream in (sys.stdin, sys.stderr)):
-        if typer.confirm(f"{sentence}; this cannot be undone. Continue?", err=True):
-            return
-        raise RefusedError("the redaction was not confirmed", "nothing was changed")
-    raise RefusedError("a redaction cannot be undone", "confirm with --yes; nothing was changed")
 
 
 def _standard_input() -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from memctl.errors import RefusedError, counted
 from memctl.jobs.engine import JobContext
 from memctl.jobs.knowledge import content_hash
-from memctl.storage.erasure import ErasureFilter, Overwritten, Removal
+from memctl.storage.erasure import ErasureFilter, Removal
 from memctl.storage.sqlite.cleansing import ErasedText
 from memctl.storage.sqlite.copies_of import CopyOfDatabase, copies_beside, named_copies
 from memctl.storage.sqlite.erasing_text import forms_of
@@ -121,33 +121,4 @@ def refusal_of_left(copies: Collection[RewrittenCopy]) -> RefusedError | None:
         f" {Path(left[0].path).name} was left: {left[0].reason}",
         "remove the cause, name it with --backup if it is of this database, or delete it; then run"
         " `memctl erase --continue --backups`",
-    )
-
-
-def remark_on_files(done: Overwritten | None, copies: Collection[RewrittenCopy]) -> str | None:
-    """Return how the files were overwritten, and how many copies were rewritten."""
-    remarks = []
-    if done and done.vacuum_ms is not None:
-        remarks.append(
-            f"rewrote the whole file, for which other programs waited {done.vacuum_ms:,.0f} ms"
-        )
-    if done:
-        remarks.append(f"searched {done.bytes_checked:,} bytes of {len(done.files)} files")
-    rewritten = [copy for copy in copies if copy.action == "rewritten"]
-    if rewritten:
-        rows = sum(copy.removed.total for copy in rewritten)
-        remarks.append(
-            f"{counted(len(rewritten), 'backup')} rewritten without {counted(rows, 'row')}"
-        )
-    return "; ".join(remarks) or None
-
-
-def warning_of_copies(copies: Collection[RewrittenCopy]) -> str | None:
-    """Return how many copies were not chosen, and may have what was removed."""
-    others = sum(not was_chosen(copy) for copy in copies)
-    if not others:
-        return None
-    return (
-        f"{counted(others, 'backup')} may still have it: `memctl erase --continue --backups`"
-        " rewrites them"
     )

@@ -5,32 +5,21 @@ other programs cannot write; on request, only if there is no other way to remove
 erasure that was interrupted after the first step is finished by the next one.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from memctl.errors import NotFoundError, RefusedError
-from memctl.jobs.copies import (
-    NO_COPIES,
-    Copies,
-    CopyChoice,
-    RewrittenCopy,
-    refusal_of_left,
-    remark_on_files,
-    warning_of_copies,
-    was_chosen,
-)
-from memctl.jobs.engine import JobContext, JobResult
+from memctl.errors import NotFoundError
+from memctl.jobs.copies import NO_COPIES, Copies, CopyChoice, refusal_of_left, was_chosen
+from memctl.jobs.engine import JobContext
+from memctl.jobs.remains import ResultWithRemains, refusal_of_remains
 from memctl.jobs.tally import JobTally
 from memctl.storage.erasure import Erasure, ErasureFilter, Overwritten, Removal
 
 
 @dataclass(frozen=True, kw_only=True)
-class EraseResult(JobResult):
-    """What was removed, and what is left in the files; no files were searched in a preview."""
+class EraseResult(ResultWithRemains):
+    """What was removed, and what is left."""
 
     removal: Removal = field(default_factory=Removal)
-    overwritten: Overwritten | None = None
-    copies: Sequence[RewrittenCopy] = ()
 
     @property
     def counts(self) -> dict[str, object]:
@@ -38,25 +27,10 @@ class EraseResult(JobResult):
         return {"erased": self.removal.memories, "rows": self.removal.places.total()}
 
     @property
-    def remark(self) -> str | None:
-        """How the files were overwritten, and which copies were rewritten."""
-        return remark_on_files(self.overwritten, self.copies)
-
-    @property
     def warning(self) -> str | None:
-        """What stays, and which other rows have the same text."""
-        left = []
-        if self.removal.kept:
-            kept = ", ".join(f"{count} {why}" for why, count in sorted(self.removal.kept.items()))
-            left.append(f"kept: {kept}")
-        if self.overwritten and self.overwritten.rows:
-            rows = ", ".join(
-                f"{count} of {table}" for table, count in sorted(self.overwritten.rows.items())
-            )
-            left.append(f"other rows contain the same text: {rows}")
-        if of_copies := warning_of_copies(self.copies):
-            left.append(of_copies)
-        return "; ".join(left) or None
+        """What stays, and the remains."""
+        kept = ", ".join(f"{count} {why}" for why, count in sorted(self.removal.kept.items()))
+        return "; ".join(filter(None, (kept and f"kept: {kept}", super().warning))) or None
 
 
 def erase(
@@ -86,7 +60,11 @@ def erase(
     done = copies.rewrite(which, removal)
     if missing and not any(was_chosen(copy) and copy.action != "unchanged" for copy in done):
         raise missing
-    refusal = _refusal(overwritten) if overwritten else None
+    refusal = None
+    if overwritten:
+        refusal = refusal_of_remains(
+            overwritten, removed="the memories were erased", of_it="of their texts"
+        )
     return EraseResult(
         tally=JobTally(),
         removal=removal,
@@ -113,25 +91,3 @@ def _erase(
         avoid_vacuum=avoid_vacuum,
     )
     return removal, overwritten
-
-
-def _refusal(done: Overwritten) -> RefusedError | None:
-    """Return why the erasure is not finished."""
-    if done.would_stall:
-        return RefusedError(
-            "the memories were erased, but the file may still contain parts of them; to write a"
-            " file of this size anew would keep another program from writing for seconds",
-            "run `memctl erase --continue` when it does not write, or with --force",
-        )
-    if not done.log_truncated:
-        return RefusedError(
-            "the memories were erased, but a reader keeps the write-ahead log from being emptied",
-            "end long reads of other programs, then run `memctl erase --continue`",
-        )
-    if done.remains:
-        files = ", ".join(f"{count} in {file}" for file, count in sorted(done.remains.items()))
-        return RefusedError(
-            f"the memories were erased, but parts of their texts are still in the files: {files}",
-            "run `memctl erase --continue` when no other program has the database open",
-        )
-    return None

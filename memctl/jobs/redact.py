@@ -14,17 +14,10 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from memctl.errors import NotFoundError, RefusedError, UsageError
-from memctl.jobs.copies import (
-    NO_COPIES,
-    Copies,
-    CopyChoice,
-    RewrittenCopy,
-    refusal_of_left,
-    remark_on_files,
-    warning_of_copies,
-)
-from memctl.jobs.engine import JobContext, JobResult
+from memctl.jobs.copies import NO_COPIES, Copies, CopyChoice, RewrittenCopy, refusal_of_left
+from memctl.jobs.engine import JobContext
 from memctl.jobs.knowledge import content_hash
+from memctl.jobs.remains import ResultWithRemains, refusal_of_remains
 from memctl.jobs.tally import JobTally
 from memctl.storage.erasure import Overwritten
 from memctl.storage.fragments import Fragments
@@ -79,13 +72,11 @@ class RedactionTarget(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RedactResult(JobResult):
-    """What was replaced, and what is left in the files; no files were searched in a preview."""
+class RedactResult(ResultWithRemains):
+    """What was replaced, and what is left."""
 
     redaction: Redaction
-    overwritten: Overwritten | None = None
     fingerprints: Sequence[str] = ()  # of the texts, salted
-    copies: Sequence[RewrittenCopy] = ()
 
     @property
     def counts(self) -> dict[str, object]:
@@ -95,24 +86,6 @@ class RedactResult(JobResult):
             "occurrences": self.redaction.occurrences,
             "rows": self.redaction.places.total(),
         }
-
-    @property
-    def remark(self) -> str | None:
-        """How the files were overwritten, and which copies were rewritten."""
-        return remark_on_files(self.overwritten, self.copies)
-
-    @property
-    def warning(self) -> str | None:
-        """The other rows with the same text, and the copies that were not rewritten."""
-        left = []
-        if self.overwritten and self.overwritten.rows:
-            rows = ", ".join(
-                f"{count} of {table}" for table, count in sorted(self.overwritten.rows.items())
-            )
-            left.append(f"other rows contain the same text: {rows}")
-        if of_copies := warning_of_copies(self.copies):
-            left.append(of_copies)
-        return "; ".join(left) or None
 
 
 class _Work(NamedTuple):
@@ -326,27 +299,14 @@ def _result(
     tally = JobTally()
     tally.count = redaction.memories
     tally.agents[agent] = tally.count
+    refusal = None
+    if overwritten:
+        refusal = refusal_of_remains(overwritten, removed="the text was replaced", of_it="of it")
     return RedactResult(
         tally=tally,
-        refusal=(_refusal(overwritten) if overwritten else None) or refusal_of_left(copies),
+        refusal=refusal or refusal_of_left(copies),
         redaction=redaction,
         overwritten=overwritten,
         fingerprints=fingerprints,
         copies=copies,
     )
-
-
-def _refusal(done: Overwritten) -> RefusedError | None:
-    """Return why the redaction is not finished; `erase --continue` also finishes a redaction."""
-    if not done.log_truncated:
-        return RefusedError(
-            "the text was replaced, but a reader keeps the write-ahead log from being emptied",
-            "end long reads of other programs, then run `memctl erase --continue`",
-        )
-    if done.remains:
-        files = ", ".join(f"{count} in {file}" for file, count in sorted(done.remains.items()))
-        return RefusedError(
-            f"the text was replaced, but parts of it are still in the files: {files}",
-            "run `memctl erase --continue` when no other program has the database open",
-        )
-    return None

@@ -15,7 +15,7 @@ from memctl.output.contract.demo import (
     DemoDocument,
 )
 from memctl.output.contract.documents import Document, ErrorDocument
-from memctl.output.contract.erasure import EraseDocument
+from memctl.output.contract.erasure import EraseDocument, RedactDocument
 from memctl.output.contract.explanation import ExplainDocument
 from memctl.output.contract.figures import (
     FiguresLine,
@@ -56,7 +56,6 @@ from memctl.output.contract.records import (
     RunLine,
     Step,
 )
-from memctl.output.contract.redact import RedactCounts
 from memctl.output.contract.report import ReportDocument
 from memctl.output.contract.setup import (
     CompletionDocument,
@@ -109,10 +108,6 @@ class RestoreDocument(Document, RestoreCounts):
 
 class ImportDocument(Document, ImportCounts):
     """The result of import."""
-
-
-class RedactDocument(Document, RedactCounts):
-    """The result of redact."""
 
 
 class PausedDocument(Document, JobRun):
