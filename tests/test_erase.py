@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from memctl.storage.spool import Failure, opened_spool, spool_path
 from memctl.storage.sqlite.database import open_database, transaction
-from memctl.storage.sqlite.erasing import remove_memories
-from memctl.storage.sqlite.erasing_text import TextSearch, forms_of
+from memctl.storage.sqlite.erasable import Erasable
+from memctl.storage.sqlite.erasing_text import ErasedText, TextSearch, forms_of
 from memctl.storage.tombstones import Name
 from tests.support.database import Row, connect, everything, insert_memory, is_sound, memory_tables
 from tests.support.kills import killed_before
@@ -304,7 +304,7 @@ def test_a_text_selects_what_contains_it_also_as_json(
             insert_memory(db, **row, metadata=metadata)
 
     with open_database(path, read_only=True) as db:
-        found = TextSearch(db, forms_of(text), agent).names()
+        found = TextSearch(db, ErasedText(frozenset(forms_of(text)), agent)).names()
 
     forms = {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
     expected = {
@@ -356,7 +356,7 @@ def test_exactly_the_memories_of_the_names_are_removed(
         )
 
         with transaction(db):
-            removal = remove_memories(db, [Name(*name) for name in erased], now=NOW)
+            removal = Erasable(db, {Name(*name) for name in erased}, now=NOW).remove()
 
         columns = "agent_id, type, key"
         found = {
@@ -386,7 +386,7 @@ def test_memories_are_removed_from_databases_of_earlier_schemas(
 
     with closing(sqlite3.connect(migrated.database, isolation_level=None)) as db:
         with transaction(db):
-            removal = remove_memories(db, [Name(AGENT, "learning", KEY)], now=NOW)
+            removal = Erasable(db, {Name(AGENT, "learning", KEY)}, now=NOW).remove()
         left = db.execute("SELECT key FROM agent_memory").fetchall()
 
     assert (removal.places, left) == ({"agent_memory": 1}, [("another",)])

@@ -13,9 +13,8 @@ from memctl.errors import RefusedError, counted
 from memctl.jobs.engine import JobContext
 from memctl.jobs.knowledge import content_hash
 from memctl.storage.erasure import ErasureFilter, Removal
-from memctl.storage.sqlite.cleansing import ErasedText
 from memctl.storage.sqlite.copies_of import CopyOfDatabase, copies_beside, named_copies
-from memctl.storage.sqlite.erasing_text import forms_of
+from memctl.storage.sqlite.erasing_text import text_of
 from memctl.storage.sqlite.files import remove_drafts
 from memctl.storage.sqlite.restore_backup import draft_of_restore
 from memctl.storage.sqlite.rewriting import Erased, rewrite_copies
@@ -68,14 +67,11 @@ class Copies:
         run = self._run
         if run.batches is not None:
             self._remove_drafts()
-        text = None
-        if which and which.text is not None:
-            text = ErasedText(frozenset(forms_of(which.text)), which.agent)
         known = read_tombstones(run.store.sqlite)
         erased = Erased(
             known,
             self._of_this_run(removal, known) if removal else redactions,
-            text,
+            text_of(which),
             keep_knowledge=which is not None and which.keep_knowledge,
         )
         done = rewrite_copies(

@@ -12,11 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
-from typing import NamedTuple
 
 from memctl.errors import counted
-from memctl.storage.erasure import Removal
-from memctl.storage.fragments import Fragments
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup_copy import (
@@ -30,20 +27,11 @@ from memctl.storage.sqlite.database import (
     table_exists,
     transaction,
 )
+from memctl.storage.sqlite.erasable import Erasable
 from memctl.storage.sqlite.erased_rows import PENDING
-from memctl.storage.sqlite.erasing import (
-    blank_runs,
-    in_messages,
-    preview_rows,
-    remove_rows,
-    runs_with,
-    types_gone,
-)
-from memctl.storage.sqlite.erasing_text import TextSearch, Traces
+from memctl.storage.sqlite.erasing_text import ErasedText
 from memctl.storage.sqlite.files import Draft
-from memctl.storage.sqlite.knowledge_of_memories import TABLE as KNOWLEDGE
-from memctl.storage.sqlite.knowledge_of_memories import decide_on_entries, delete_entries
-from memctl.storage.sqlite.named_rows import RowsByName, all_names
+from memctl.storage.sqlite.named_rows import all_names
 from memctl.storage.sqlite.overwriting import delete_securely
 from memctl.storage.sqlite.redacting import (
     ContentHash,
@@ -62,13 +50,6 @@ from memctl.storage.sqlite.tombstones import (
 )
 from memctl.storage.sqlite.vacuum import vacuum
 from memctl.storage.tombstones import Name, Tombstone, Tombstones
-
-
-class ErasedText(NamedTuple):
-    """A text that an erasure searches for, in all its forms; memories with it are erased."""
-
-    forms: frozenset[bytes]
-    agent: str | None  # None: of all agents
 
 
 @dataclass
@@ -109,16 +90,14 @@ def preview_cleansing(
     now: datetime,
 ) -> Cleansed:
     """Return what `cleanse` would remove; reads only."""
-    found = _Found(copy, Tombstones(tombstones), text, keep_knowledge=keep_knowledge, now=now)
-    removal = preview_rows(copy, found.rows)
-    removal.count(KNOWLEDGE, len(found.entries.deleted))
-    for trace in found.traces.found:
-        removal.count(trace.table, 1)
-    removal.count("memory_runs", len(runs_with(copy, found.in_messages(removal))))
-    cleansed = Cleansed(len(found.names), removal.places)
-    for name in names_with_redactions(copy, found.recognized):
+    recognized = Tombstones(tombstones)
+    found = Erasable(
+        copy, _erased_names(copy, recognized), text, keep_knowledge=keep_knowledge, now=now
+    )
+    cleansed = Cleansed(len(found.names), found.preview().places)
+    for name in names_with_redactions(copy, recognized):
         if name not in found.rows.found:
-            redaction = preview_redaction(copy, name, _finder(found.recognized, name))
+            redaction = preview_redaction(copy, name, _finder(recognized, name))
             cleansed.redacted.update(redaction.places)
     return cleansed
 
@@ -137,17 +116,14 @@ def cleanse(
     Raises RefusedError if a hold contains the text.
     """
     delete_securely(copy)
-    found = _Found(copy, Tombstones(tombstones), text, keep_knowledge=keep_knowledge, now=now)
+    recognized = Tombstones(tombstones)
+    found = Erasable(
+        copy, _erased_names(copy, recognized), text, keep_knowledge=keep_knowledge, now=now
+    )
     with transaction(copy):
         own = read_tombstones(copy)
-        removal = Removal()
-        removal.count(KNOWLEDGE, delete_entries(copy, found.entries.deleted))
-        removal.add(remove_rows(copy, found.names, found.rows, now=now))
-        for trace in found.traces.found:
-            removal.count(trace.table, trace.remove(copy))
-        runs = runs_with(copy, found.in_messages(removal))
-        removal.count("memory_runs", blank_runs(copy, runs))
-        redaction = redact_memories(copy, found.recognized, content_hash=content_hash, now=now)
+        removal = found.remove()
+        redaction = redact_memories(copy, recognized, content_hash=content_hash, now=now)
         if has_remains(copy):
             delete_state(copy, PENDING)
         _create_table(copy)
@@ -156,37 +132,6 @@ def cleanse(
         add_tombstones(copy, [*own, *tombstones])
     vacuum(copy)
     return Cleansed(len(found.names), removal.places, redaction.places)
-
-
-class _Found:
-    """What is to be removed from a copy; found by reading only."""
-
-    def __init__(
-        self,
-        copy: Connection,
-        recognized: Tombstones,
-        text: ErasedText | None,
-        *,
-        keep_knowledge: bool,
-        now: datetime,
-    ) -> None:
-        self.recognized = recognized
-        self._forms = text.forms if text else frozenset()
-        search = TextSearch(copy, set(self._forms), text.agent if text else None)
-        names = {name for name in all_names(copy) if _is_erased(recognized, name)}
-        if text:
-            names |= search.names()
-        self.names = sorted(names, key=repr)
-        self.rows = RowsByName(copy, self.names)
-        self.entries = decide_on_entries(copy, self.rows.found, keep=keep_knowledge)
-        self.traces = Traces()
-        if text:
-            types = types_gone(copy, self.rows.found)
-            self.traces = search.traces(self.rows, self.entries, types, now)
-
-    def in_messages(self, removal: Removal) -> Fragments:
-        """Return what recognizes the memories in error messages."""
-        return in_messages(self.names, removal.texts, removal.names | self._forms)
 
 
 def cleanse_into(
@@ -231,8 +176,13 @@ def cleanse_into(
     return cleansed
 
 
-def _is_erased(recognized: Tombstones, name: Name) -> bool:
-    return any(tombstone.kind == "erased" for tombstone in recognized.of(name))
+def _erased_names(copy: Connection, recognized: Tombstones) -> set[Name]:
+    """Return the names that a copy mentions and that were erased."""
+    return {
+        name
+        for name in all_names(copy)
+        if any(tombstone.kind == "erased" for tombstone in recognized.of(name))
+    }
 
 
 def _finder(recognized: Tombstones, name: Name) -> Callable[[bytes], Collection[bytes]]:

@@ -24,8 +24,6 @@ from memctl.storage.sqlite.archiving import own_deletes
 from memctl.storage.sqlite.candidates import NOTE
 from memctl.storage.sqlite.database import MemoryTable, table_exists
 from memctl.storage.sqlite.events import reason_detail
-from memctl.storage.sqlite.knowledge_of_memories import TABLE as KNOWLEDGE
-from memctl.storage.sqlite.knowledge_of_memories import decide_on_entries, delete_entries
 from memctl.storage.sqlite.named_rows import NamedRows, RowsByName, Version, of_name
 from memctl.storage.sqlite.tombstones import add_tombstones, salt_of
 from memctl.storage.text import stored_bytes
@@ -39,24 +37,6 @@ NAMES_OF_COUNTS = re.compile(rb'"[a-z_]+":')  # in memory_runs
 
 # Details of events that name no memory: the figures and the undo of an import depend on them.
 KEPT_DETAILS = (*map(reason_detail, REASONS), json.dumps({"archived": True}))
-
-
-def remove_memories(
-    db: Connection, names: Sequence[Name], *, keep_knowledge: bool = False, now: datetime
-) -> Removal:
-    """Remove memories by their names from all places; called in a transaction.
-
-    Returns what was removed. Tombstones are added if the database has the table.
-    """
-    rows = RowsByName(db, names)
-    entries = decide_on_entries(db, rows.found, keep=keep_knowledge)
-    deleted = delete_entries(db, entries.deleted)
-    removal = remove_rows(db, names, rows, now=now)
-    removal.count(KNOWLEDGE, deleted)
-    removal.kept.update(entries.kept)
-    texts = in_messages(names, removal.texts, removal.names)
-    removal.count("memory_runs", blank_runs(db, runs_with(db, texts)))
-    return removal
 
 
 def remove_rows(

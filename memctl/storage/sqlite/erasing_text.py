@@ -14,6 +14,7 @@ from sqlite3 import Connection
 from typing import Any, NamedTuple, get_args
 
 from memctl.errors import RefusedError, UsageError
+from memctl.storage.erasure import ErasureFilter
 from memctl.storage.fragments import LEAST
 from memctl.storage.memory import TYPES
 from memctl.storage.sqlite import knowledge_of_memories as knowledge
@@ -90,16 +91,30 @@ def forms_of(text: str) -> set[bytes]:
     return forms
 
 
+class ErasedText(NamedTuple):
+    """A text that an erasure searches for, in all its forms; memories with it are erased."""
+
+    forms: frozenset[bytes]
+    agent: str | None  # None: of all agents
+
+
+def text_of(which: ErasureFilter | None) -> ErasedText | None:
+    """Return the text of a filter, if it has one. Raises the error of `forms_of`."""
+    if which is None or which.text is None:
+        return None
+    return ErasedText(frozenset(forms_of(which.text)), which.agent)
+
+
 class TextSearch:
     """The search for a text, of an agent and of no agent, or of all agents.
 
     It only reads, in short transactions.
     """
 
-    def __init__(self, db: Connection, forms: set[bytes], agent: str | None) -> None:
+    def __init__(self, db: Connection, text: ErasedText) -> None:
         self._db = db
-        self._forms = forms
-        self._agent = None if agent is None else to_bytes(agent)
+        self._forms = text.forms
+        self._agent = None if text.agent is None else to_bytes(text.agent)
 
     def names(self) -> set[Name]:
         """Return the names of the memories, present or gone, that contain the text anywhere."""

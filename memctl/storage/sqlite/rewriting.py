@@ -19,7 +19,6 @@ from memctl.storage.sqlite.backup import describe, find_manifest
 from memctl.storage.sqlite.backup_copy import opened_backup, require_sound
 from memctl.storage.sqlite.cleansing import (
     Cleansed,
-    ErasedText,
     cleanse_into,
     has_remains,
     missing_tombstones,
@@ -27,6 +26,7 @@ from memctl.storage.sqlite.cleansing import (
 )
 from memctl.storage.sqlite.copies_of import CopyOfDatabase
 from memctl.storage.sqlite.database import table_exists
+from memctl.storage.sqlite.erasing_text import ErasedText
 from memctl.storage.sqlite.files import remove_drafts, whole_file
 from memctl.storage.sqlite.manifests import Manifest, manifest_path, to_document
 from memctl.storage.sqlite.redacting import ContentHash
