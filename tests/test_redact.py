@@ -654,7 +654,8 @@ def test_replacing_is_that_of_bytes_and_leaves_no_form(text: str, parts: list[st
 
 
 @pytest.mark.parametrize(
-    ("truncated", "stalls", "remains"), itertools.product([True, False], [True, False], [0, 1])
+    ("truncated", "stalls", "remains"),
+    list(itertools.product([True, False], [True, False], [0, 1])),
 )
 def test_a_redaction_is_refused_unless_nothing_is_left_of_the_text(
     truncated: bool, stalls: bool, remains: int

@@ -16,13 +16,15 @@ from memctl.cli.receipts import ReceiptOption, require_confirmation, show_receip
 from memctl.cli.session import job_request, shown_progress
 from memctl.errors import RefusedError, UsageError, counted
 from memctl.jobs.copies import CopyChoice
-from memctl.jobs.engine import perform
+from memctl.jobs.engine import JobContext, JobReport, perform
+from memctl.jobs.erase import EraseResult
 from memctl.jobs.erase import erase as erase_memories
 from memctl.output.fields import Ranks
 from memctl.output.receipt import erasure_document
 from memctl.output.tables import Output, show_records
 from memctl.storage.erasure import ErasureFilter
 from memctl.storage.sqlite.files import require_place
+from memctl.storage.sqlite.raw_files import RawFiles
 
 AgentOfErased = Annotated[
     str | None, typer.Argument(metavar="AGENT", help="Agent name; optional with --all-agents.")
@@ -90,15 +92,17 @@ def erase(
     copies = CopyChoice(backups, backup or [])
     if receipt is not None:
         require_place(receipt, database=call.settings.database)
-    if not (yes or change.dry_run or resume):
-        _confirm(call, change, which, copies)
-    with shown_progress(call, "erase") as progress:
-        report = perform(
-            "erase",
-            lambda run: erase_memories(run, which, copies, avoid_vacuum=avoid_vacuum),
-            job_request(call, change, progress=progress),
-            by_hand=True,
-        )
+    with RawFiles() as files:
+
+        def work(run: JobContext) -> EraseResult:
+            return erase_memories(run, files, which, copies, avoid_vacuum=avoid_vacuum)
+
+        if not (yes or change.dry_run or resume):
+            preview = job_request(call, change)._replace(dry_run=True, hook=None)
+            _confirm(perform("erase", work, preview, by_hand=True))
+        with shown_progress(call, "erase") as progress:
+            request = job_request(call, change, progress=progress)
+            report = perform("erase", work, request, by_hand=True)
     document = erasure_document(
         report,
         database=str(call.settings.database.resolve()),
@@ -140,19 +144,8 @@ def _filter(
     return ErasureFilter(agent, ids, type_, key, match, keep_knowledge)
 
 
-def _confirm(
-    call: GlobalOptions,
-    change: ChangeOptions,
-    which: ErasureFilter | None,
-    copies: CopyChoice,
-) -> None:
+def _confirm(preview: JobReport[EraseResult]) -> None:
     """Ask on a terminal whether to go on. Raises RefusedError if not, and off a terminal."""
-    preview = perform(
-        "erase",
-        lambda run: erase_memories(run, which, copies),
-        job_request(call, change)._replace(dry_run=True, hook=None),
-        by_hand=True,
-    )
     found = preview.result.removal if preview.result else None
     erased = (
         f"{counted(found.memories, 'memory')} and {counted(found.places.total(), 'row')} in all"

@@ -12,7 +12,9 @@ from memctl.jobs.copies import NO_COPIES, Copies, CopyChoice, refusal_of_left, w
 from memctl.jobs.engine import JobContext
 from memctl.jobs.remains import ResultWithRemains, refusal_of_remains
 from memctl.jobs.tally import JobTally
-from memctl.storage.erasure import Erasure, ErasureFilter, Overwritten, Removal
+from memctl.storage.erasure import ErasureFilter, Overwritten, Removal
+from memctl.storage.sqlite.erasure import Erasure
+from memctl.storage.sqlite.raw_files import RawFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,7 @@ class EraseResult(ResultWithRemains):
 
 def erase(
     run: JobContext,
+    files: RawFiles,
     which: ErasureFilter | None,
     chosen: CopyChoice = NO_COPIES,
     *,
@@ -44,13 +47,14 @@ def erase(
 
     To `avoid_vacuum`, the file is written anew only if remains are found in it.
 
-    The chosen copies of the database are rewritten. Raises NotFoundError if there is nothing, and
+    `files` stay open until the connection is closed. The chosen copies of the database are
+    rewritten. Raises NotFoundError if there is nothing, and
     RefusedError if any of the memories is held, or a chosen copy is of another database.
     """
     copies = Copies(run, chosen)
     removal, overwritten, missing = Removal(), None, None
     try:
-        erasure = run.store.erasure(which, now=run.now)
+        erasure = Erasure(run.store.sqlite, which, files, now=run.now)
     except NotFoundError as error:
         if not chosen or which:
             raise

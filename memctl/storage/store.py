@@ -18,7 +18,6 @@ from typing import Any, Literal, NamedTuple, Protocol
 from memctl.errors import RefusedError
 from memctl.storage.batches import Batches as Batches
 from memctl.storage.batches import BatchRows, FoundRows
-from memctl.storage.erasure import Erasure, ErasureFilter
 from memctl.storage.figures import DayKey, Figures, Key, Period, Snapshot, SnapshotPeriod
 from memctl.storage.holds import Holds
 from memctl.storage.knowledge import (
@@ -326,12 +325,6 @@ class Store(Protocol):
         self, policy: RetentionValues, last: RetentionValues, *, agent: str | None, now: datetime
     ) -> OldMemories:
         """Return the old memories under a policy, and under that of the last prune."""
-
-    def erasure(self, which: ErasureFilter | None, *, now: datetime) -> Erasure:
-        """Return what is to be erased; without a filter, the remains of an interrupted erasure.
-
-        Raises NotFoundError if there is nothing, and RefusedError if a memory is held.
-        """
 
     def delete_old_records(self, batches: Batches, *, before: datetime) -> None:
         """Delete runs and events that are older than a moment and not needed for an undo."""

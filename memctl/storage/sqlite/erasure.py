@@ -31,12 +31,19 @@ if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.store import Batches
 
 
-class SqliteErasure:
-    """Memories to be erased; see `storage.store.Erasure`."""
+class Erasure:
+    """Memories to be erased, or without a filter, the remains of an interrupted erasure.
+
+    `files` stay open until the connection is closed.
+    """
 
     def __init__(
         self, db: Connection, which: ErasureFilter | None, files: RawFiles, *, now: datetime
     ) -> None:
+        """Find them; only reads.
+
+        Raises NotFoundError if there is nothing, and RefusedError if a memory is held.
+        """
         self._db = db
         self._now = now
         self._files = files
@@ -63,9 +70,11 @@ class SqliteErasure:
             return set()
 
     def preview(self) -> Removal:
+        """Return what would be removed; only reads."""
         return self._found.preview()
 
     def remove(self, batches: "Batches", *, run_id: int | None) -> Removal:
+        """Remove the rows, and note that their remains must be overwritten."""
         removal = Removal()
         overwriting.delete_securely(self._db)
         with transaction(self._db):
@@ -88,6 +97,12 @@ class SqliteErasure:
         force: bool,
         avoid_vacuum: bool,
     ) -> Overwritten:
+        """Overwrite the remains in the files, and search these for what was removed.
+
+        Readers of the write-ahead log have `wait` seconds to end. `force` rewrites a large file
+        although another program writes. To `avoid_vacuum`, the file is only rewritten if the search
+        finds remains.
+        """
         if spool is not None:
             removal.count("spool", overwrite_spool(spool, self._found.in_messages(removal)))
         done = overwriting.overwrite(

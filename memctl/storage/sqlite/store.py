@@ -5,7 +5,7 @@ A method imports what it needs when it is called, so that a command imports only
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
@@ -20,7 +20,6 @@ from memctl.storage.sqlite.sqlite_errors import translate_errors
 
 if TYPE_CHECKING:
     from memctl.storage import policies, store
-    from memctl.storage.erasure import Erasure, ErasureFilter
     from memctl.storage.holds import Holds
     from memctl.storage.rows import ArchiveFilter, JobHistory, Pause, Reason, RunEnd
     from memctl.storage.sqlite.changes import Batch
@@ -35,10 +34,8 @@ class SqliteStore:
 
     Error: type[Exception] = sqlite3.Error
 
-    def __init__(self, db: Connection, after_closing: ExitStack | None = None) -> None:
-        """Use an open connection; `after_closing` is left when it is closed."""
+    def __init__(self, db: Connection) -> None:
         self._db = db
-        self._after_closing = after_closing or ExitStack()
 
     @property
     def sqlite(self) -> Connection:
@@ -173,13 +170,6 @@ class SqliteStore:
         from memctl.storage.sqlite.prune import SqliteOldMemories
 
         return SqliteOldMemories(self._db, policy, last, agent=agent, now=now)
-
-    def erasure(self, which: "ErasureFilter | None", *, now: datetime) -> "Erasure":
-        from memctl.storage.sqlite.erasure import SqliteErasure
-        from memctl.storage.sqlite.raw_files import RawFiles
-
-        files = self._after_closing.enter_context(RawFiles())
-        return SqliteErasure(self._db, which, files, now=now)
 
     def delete_old_records(self, batches: "store.Batches", *, before: datetime) -> None:
         from memctl.storage.sqlite import prune
