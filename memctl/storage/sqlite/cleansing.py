@@ -16,17 +16,8 @@ from sqlite3 import Connection
 from memctl.errors import counted
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.sqlite import migrations
-from memctl.storage.sqlite.backup_copy import (
-    ROLLBACK_JOURNAL,
-    opened_backup,
-    require_sound,
-)
-from memctl.storage.sqlite.database import (
-    HEADER_VERSIONS,
-    open_database,
-    table_exists,
-    transaction,
-)
+from memctl.storage.sqlite.backup_copy import ROLLBACK_JOURNAL, opened_backup, require_sound
+from memctl.storage.sqlite.database import HEADER_VERSIONS, open_database, table_exists, transaction
 from memctl.storage.sqlite.erasable import Erasable
 from memctl.storage.sqlite.erased_rows import PENDING
 from memctl.storage.sqlite.erasing_text import ErasedText
@@ -178,11 +169,7 @@ def cleanse_into(
 
 def _erased_names(copy: Connection, recognized: Tombstones) -> set[Name]:
     """Return the names that a copy mentions and that were erased."""
-    return {
-        name
-        for name in all_names(copy)
-        if any(tombstone.kind == "erased" for tombstone in recognized.of(name))
-    }
+    return {name for name in all_names(copy) if recognized.has("erased", name)}
 
 
 def _finder(recognized: Tombstones, name: Name) -> Callable[[bytes], Collection[bytes]]:

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from memctl.storage.redaction import redacted
 from memctl.storage.sqlite.database import transaction
-from memctl.storage.sqlite.named_rows import NAME, name_of, of_name
-from memctl.storage.sqlite.redacting import ContentHash, bound, hash_of_texts
+from memctl.storage.sqlite.named_rows import NAME, bound, name_of, of_name
+from memctl.storage.sqlite.redacting import ContentHash, hash_of_texts
 from memctl.storage.sqlite.row_portions import numbered_rows
 from memctl.storage.sqlite.tombstones import find_tombstones
 from memctl.storage.tombstones import Name, Tombstones
@@ -31,7 +31,7 @@ def written_again(db: Connection) -> list[RedactedMemory]:
     named = [
         rowid
         for rowid, parts in numbered_rows(db, "agent_memory", Name._fields)
-        if is_redacted(tombstones, Name(*parts))
+        if tombstones.has("redacted", Name(*parts))
     ]
     found = []
     for rowid in named:
@@ -52,11 +52,6 @@ def has_redactions(tombstones: Tombstones) -> bool:
     return any(tombstone.kind == "redacted" for tombstone in tombstones)
 
 
-def is_redacted(tombstones: Tombstones, name: Name) -> bool:
-    """Return whether a text was redacted in a memory."""
-    return any(tombstone.kind == "redacted" for tombstone in tombstones.of(name))
-
-
 def redact_staged(db: Connection, *, content_hash: ContentHash) -> None:
     """Redact the staged memories as those in the database, and note which contained a text.
 
@@ -69,7 +64,7 @@ def redact_staged(db: Connection, *, content_hash: ContentHash) -> None:
     names = {name_of(row) for row in db.execute(f"SELECT DISTINCT {NAME} FROM incoming")}
     with transaction(db, "BEGIN"):  # it writes only temporary tables, and takes no lock
         for name in names:
-            if is_redacted(tombstones, name):
+            if tombstones.has("redacted", name):
                 _redact_staged(db, tombstones, name, content_hash)
 
 

@@ -25,7 +25,7 @@ from memctl.storage.sqlite.database import MemoryTable, table_exists
 from memctl.storage.sqlite.events import record_events
 from memctl.storage.sqlite.knowledge_of_memories import TABLE as KNOWLEDGE
 from memctl.storage.sqlite.knowledge_of_memories import entries_of
-from memctl.storage.sqlite.named_rows import NAME, NamedRows, RowsByName, name_of, of_name
+from memctl.storage.sqlite.named_rows import NamedRows, RowsByName, all_names, bound, of_name
 from memctl.storage.sqlite.triggers import foreign_triggers
 from memctl.storage.text import from_bytes, stored_bytes
 from memctl.storage.times import to_sqlite_text, to_unix
@@ -191,14 +191,9 @@ def redact_memories(
 
 def names_with_redactions(db: Connection, tombstones: Tombstones) -> list[Name]:
     """Return the memories in which a text was redacted; only reads."""
-    found: set[Name] = set()
-    for table in (*MEMORY_TABLES, "memory_promotions"):
-        if tombstones and table_exists(db, table):
-            for row in db.execute(f"SELECT DISTINCT {NAME} FROM {table}"):
-                name = name_of(row)
-                if any(tombstone.kind == "redacted" for tombstone in tombstones.of(name)):
-                    found.add(name)
-    return sorted(found, key=lambda name: [stored_bytes(part) or b"" for part in name])
+    if not tombstones:
+        return []
+    return sorted((name for name in all_names(db) if tombstones.has("redacted", name)), key=repr)
 
 
 def _changes(
@@ -284,11 +279,6 @@ def _write(
             "the interrupted step was rolled back; change the trigger in the program that created"
             " it",
         )
-
-
-def bound(column: str, kind: str) -> str:
-    """Return SQL for the parameter with the bytes of a column, given the type that it keeps."""
-    return f":{column}" if kind == "blob" else f"CAST(:{column} AS TEXT)"
 
 
 def promotion_hashes(

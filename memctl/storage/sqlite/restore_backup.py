@@ -15,11 +15,7 @@ from sqlite3 import Connection
 
 from memctl.errors import LockedError, MemctlError, RefusedError
 from memctl.storage.progress import NO_PROGRESS, Progress
-from memctl.storage.sqlite.backup import (
-    back_up_before,
-    remove_backup,
-    verify_checksum,
-)
+from memctl.storage.sqlite.backup import back_up_before, remove_backup, verify_checksum
 from memctl.storage.sqlite.backup_copy import opened_backup, require_sound
 from memctl.storage.sqlite.checks import truncate_log
 from memctl.storage.sqlite.cleansing import Cleansed, cleanse_into, has_remains, missing_tombstones
