@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memctl.errors import RefusedError
-from memctl.jobs.knowledge import content_hash
 from memctl.jobs.remains import refusal_of_remains
 from memctl.storage.erasure import Overwritten
 from memctl.storage.redaction import MARKER, finder, forms_of, redacted
@@ -523,9 +522,7 @@ def test_an_old_database_is_redacted_by_the_tombstones_of_the_present_one(
     everywhere.ok(*REDACT)
 
     with open_database(copy) as opened, transaction(opened):
-        redaction = redact_memories(
-            opened, find_tombstones(db), content_hash=content_hash, now=everywhere.now
-        )
+        redaction = redact_memories(opened, find_tombstones(db), now=everywhere.now)
 
     assert redaction.places["agent_memory"] == 1
     with closing(connect(copy)) as opened:

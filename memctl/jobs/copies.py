@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from memctl.errors import RefusedError, counted
 from memctl.jobs.engine import JobContext
-from memctl.jobs.knowledge import content_hash
 from memctl.storage.erasure import ErasureFilter, Removal
 from memctl.storage.sqlite.copies_of import CopyOfDatabase, copies_beside, named_copies
 from memctl.storage.sqlite.erasing_text import text_of
@@ -77,7 +76,6 @@ class Copies:
         done = rewrite_copies(
             self._chosen,
             erased,
-            content_hash=content_hash,
             now=run.now,
             dry_run=run.batches is None,
             progress=run.request.progress,

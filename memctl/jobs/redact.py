@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from memctl.errors import NotFoundError, RefusedError, UsageError
 from memctl.jobs.copies import NO_COPIES, Copies, CopyChoice, RewrittenCopy, refusal_of_left
 from memctl.jobs.engine import JobContext
-from memctl.jobs.knowledge import content_hash
 from memctl.jobs.remains import ResultWithRemains, refusal_of_remains
 from memctl.jobs.tally import JobTally
 from memctl.storage.erasure import Overwritten
@@ -266,7 +265,7 @@ def _redact(run: JobContext, batches: "Batches", work: _Work, rows: RowsByName) 
     db, name, find = run.store.sqlite, work.name, finder(work.texts)
     done = Redaction()
     old = old_places(db, name, rows.found[name])
-    hashes = promotion_hashes(db, name, rows.found[name], find, content_hash)
+    hashes = promotion_hashes(db, name, rows.found[name], find)
 
     def note(result: tuple[Redaction, ChangedRows]) -> None:
         redaction, changed = result

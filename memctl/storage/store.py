@@ -359,16 +359,11 @@ class Store(Protocol):
         policy: PromotionValues,
         decay: PolicyValues,
         *,
-        content_hash: Callable[[str, str, str, str | None], str],
         has_knowledge: bool,
         agent: str | None,
         now: datetime,
     ) -> Candidates:
-        """Return the memories that a promotion considers.
-
-        `content_hash` returns the hash of the entry that a memory with such a type, key, value and
-        metadata becomes.
-        """
+        """Return the memories that a promotion considers."""
 
     def has_holds(self) -> bool:
         """Return whether there are holds, in force or not."""

@@ -25,7 +25,6 @@ from memctl.storage.sqlite.files import Draft
 from memctl.storage.sqlite.named_rows import all_names
 from memctl.storage.sqlite.overwriting import delete_securely
 from memctl.storage.sqlite.redacting import (
-    ContentHash,
     names_with_redactions,
     preview_redaction,
     redact_memories,
@@ -99,7 +98,6 @@ def cleanse(
     *,
     text: ErasedText | None = None,
     keep_knowledge: bool = False,
-    content_hash: ContentHash,
     now: datetime,
 ) -> Cleansed:
     """Remove from a copy what was erased, replace what was redacted, and add the tombstones.
@@ -114,7 +112,7 @@ def cleanse(
     with transaction(copy):
         own = read_tombstones(copy)
         removal = found.remove()
-        redaction = redact_memories(copy, recognized, content_hash=content_hash, now=now)
+        redaction = redact_memories(copy, recognized, now=now)
         if has_remains(copy):
             delete_state(copy, PENDING)
         _create_table(copy)
@@ -132,7 +130,6 @@ def cleanse_into(
     *,
     text: ErasedText | None = None,
     keep_knowledge: bool = False,
-    content_hash: ContentHash,
     finish: Callable[[Connection], None] = lambda _copy: None,
     now: datetime,
     progress: Progress = NO_PROGRESS,
@@ -157,7 +154,6 @@ def cleanse_into(
             tombstones,
             text=text,
             keep_knowledge=keep_knowledge,
-            content_hash=content_hash,
             now=now,
         )
         finish(copy)

@@ -9,7 +9,7 @@ Databases of earlier schemas, such as old backups, lack some of the tables.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, get_args
 
 from memctl.errors import SchemaError
 from memctl.storage.checksum import sha256
+from memctl.storage.entry_text import content_hash
 from memctl.storage.knowledge import ENTRY_TYPES
 from memctl.storage.redaction import Find, redacted
 from memctl.storage.sqlite.archiving import own_deletes
@@ -30,10 +31,6 @@ from memctl.storage.sqlite.triggers import foreign_triggers
 from memctl.storage.text import from_bytes, stored_bytes
 from memctl.storage.times import to_sqlite_text, to_unix
 from memctl.storage.tombstones import Name, Tombstone, Tombstones, hash_name, hash_secret
-
-# Returns the hash of the knowledge entry that a memory with such a type, key, value and metadata
-# becomes.
-ContentHash = Callable[[str, str, str, str | None], str]
 
 MEMORY_TABLES: Sequence[MemoryTable] = get_args(MemoryTable)
 VALUES = ("value", "metadata")
@@ -169,9 +166,7 @@ def redaction_tombstones(
     ]
 
 
-def redact_memories(
-    db: Connection, tombstones: Tombstones, *, content_hash: ContentHash, now: datetime
-) -> Redaction:
+def redact_memories(db: Connection, tombstones: Tombstones, *, now: datetime) -> Redaction:
     """Replace in a database what was redacted in another, such as in the one it is a backup of.
 
     Called in a transaction. Returns what was replaced. Neither events nor tombstones are added.
@@ -183,7 +178,7 @@ def redact_memories(
             return tombstones.secrets_in(name, content)
 
         rows = RowsByName(db, [name])
-        hashes = promotion_hashes(db, name, rows.found[name], find, content_hash)
+        hashes = promotion_hashes(db, name, rows.found[name], find)
         replaced, _ = redact_memory(db, name, rows, find, hashes=hashes, now=now)
         redaction.add(replaced)
     return redaction
@@ -281,17 +276,15 @@ def _write(
         )
 
 
-def promotion_hashes(
-    db: Connection, name: Name, rows: NamedRows, find: Find, content_hash: ContentHash
-) -> dict[str, str]:
+def promotion_hashes(db: Connection, name: Name, rows: NamedRows, find: Find) -> dict[str, str]:
     """Return the hashes of promoted texts after the redaction by those before it; only reads."""
     hashes: dict[str, str] = {}
     for version in rows.versions:
         value, metadata = stored_bytes(version.value) or b"", version.metadata
         new_value, _ = redacted(value, find)
         new_metadata = None if metadata is None else redacted(metadata, find)[0]
-        old = hash_of_texts(content_hash, name, value, metadata)
-        new = hash_of_texts(content_hash, name, new_value, new_metadata)
+        old = hash_of_texts(name, value, metadata)
+        new = hash_of_texts(name, new_value, new_metadata)
         if old is not None and new is not None:
             hashes[old] = new
     for entry in entries_of(db, {name: rows}):
@@ -303,9 +296,7 @@ def promotion_hashes(
     return hashes
 
 
-def hash_of_texts(
-    content_hash: ContentHash, name: Name, value: bytes, metadata: bytes | None
-) -> str | None:
+def hash_of_texts(name: Name, value: bytes, metadata: bytes | None) -> str | None:
     """Return the hash of the entry that a memory becomes; None if its type is not promoted."""
     if not isinstance(name.type, str) or name.type not in ENTRY_TYPES:
         return None

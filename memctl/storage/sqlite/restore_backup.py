@@ -24,7 +24,6 @@ from memctl.storage.sqlite.files import remove_drafts, scratch_file
 from memctl.storage.sqlite.held_in_backup import holds_to_keep, require_held
 from memctl.storage.sqlite.identity import keep_identity, known_identity
 from memctl.storage.sqlite.migrations import require_utf8
-from memctl.storage.sqlite.redacting import ContentHash
 from memctl.storage.sqlite.tombstones import read_tombstones
 
 
@@ -41,7 +40,6 @@ def restore_backup(
     path: Path,
     file: Path,
     *,
-    content_hash: ContentHash,
     now: datetime,
     lock_wait: float,
     progress: Progress = NO_PROGRESS,
@@ -75,7 +73,6 @@ def restore_backup(
                     draft,
                     file,
                     missing,
-                    content_hash=content_hash,
                     finish=holds.write,
                     now=now,
                     progress=progress,

@@ -29,7 +29,6 @@ from memctl.storage.sqlite.database import table_exists
 from memctl.storage.sqlite.erasing_text import ErasedText
 from memctl.storage.sqlite.files import remove_drafts, whole_file
 from memctl.storage.sqlite.manifests import Manifest, manifest_path, to_document
-from memctl.storage.sqlite.redacting import ContentHash
 from memctl.storage.tombstones import Tombstone
 
 
@@ -61,7 +60,6 @@ def rewrite_copies(
     copies: Sequence[CopyOfDatabase],
     erased: Erased,
     *,
-    content_hash: ContentHash,
     now: datetime,
     dry_run: bool = False,
     progress: Progress = NO_PROGRESS,
@@ -82,7 +80,6 @@ def rewrite_copies(
                     rewrite_copy(
                         Path(copy.path),
                         erased,
-                        content_hash=content_hash,
                         now=now,
                         progress=progress,
                     )
@@ -99,7 +96,6 @@ def rewrite_copy(
     file: Path,
     erased: Erased,
     *,
-    content_hash: ContentHash,
     now: datetime,
     progress: Progress = NO_PROGRESS,
 ) -> RewrittenCopy:
@@ -121,7 +117,6 @@ def rewrite_copy(
             due,
             text=erased.text,
             keep_knowledge=erased.keep_knowledge,
-            content_hash=content_hash,
             now=now,
             progress=progress,
         )

@@ -4,7 +4,7 @@ A method imports what it needs when it is called, so that a command imports only
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -233,7 +233,6 @@ class SqliteStore:
         policy: "policies.PromotionValues",
         decay: "policies.PolicyValues",
         *,
-        content_hash: Callable[[str, str, str, str | None], str],
         has_knowledge: bool,
         agent: str | None,
         now: datetime,
@@ -246,7 +245,7 @@ class SqliteStore:
         from memctl.storage.sqlite.decay import decay_sql
         from memctl.storage.sqlite.idle_times import with_settled_importances
 
-        define_content_hash(self._db, content_hash)
+        define_content_hash(self._db)
         faded = with_settled_importances(self._db, decay_sql(self._db, decay))
         sql = candidate_sql(policy, faded, agent=agent, now=now)
         return SqliteCandidates(self._db, sql._replace(has_entries=has_knowledge))
