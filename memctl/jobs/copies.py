@@ -12,11 +12,12 @@ from typing import NamedTuple
 from memctl.errors import RefusedError, counted
 from memctl.jobs.engine import JobContext
 from memctl.storage.erasure import ErasureFilter, Removal
+from memctl.storage.sqlite.cleansing import Erased
 from memctl.storage.sqlite.copies_of import CopyOfDatabase, copies_beside, named_copies
 from memctl.storage.sqlite.erasing_text import text_of
 from memctl.storage.sqlite.files import remove_drafts
 from memctl.storage.sqlite.restore_backup import draft_of_restore
-from memctl.storage.sqlite.rewriting import Erased, rewrite_copies
+from memctl.storage.sqlite.rewriting import ErasedInDatabase, rewrite_copies
 from memctl.storage.sqlite.rewriting import RewrittenCopy as RewrittenCopy
 from memctl.storage.sqlite.tombstones import read_tombstones
 from memctl.storage.times import to_unix
@@ -67,11 +68,10 @@ class Copies:
         if run.batches is not None:
             self._remove_drafts()
         known = read_tombstones(run.store.sqlite)
-        erased = Erased(
-            known,
+        keep_knowledge = which is not None and which.keep_knowledge
+        erased = ErasedInDatabase(
+            Erased(known, text_of(which), keep_knowledge),
             self._of_this_run(removal, known) if removal else redactions,
-            text_of(which),
-            keep_knowledge=which is not None and which.keep_knowledge,
         )
         done = rewrite_copies(
             self._chosen,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
+from typing import NamedTuple
 
 from memctl.errors import counted
 from memctl.storage.progress import NO_PROGRESS, Progress
@@ -40,6 +41,14 @@ from memctl.storage.sqlite.tombstones import (
 )
 from memctl.storage.sqlite.vacuum import vacuum
 from memctl.storage.tombstones import Name, Tombstone, Tombstones
+
+
+class Erased(NamedTuple):
+    """What must not be in a copy."""
+
+    tombstones: Sequence[Tombstone]
+    text: ErasedText | None = None
+    keep_knowledge: bool = False
 
 
 @dataclass
@@ -71,19 +80,10 @@ def has_remains(copy: Connection) -> bool:
     return table_exists(copy, "memory_state") and read_state(copy, PENDING) is not None
 
 
-def preview_cleansing(
-    copy: Connection,
-    tombstones: Sequence[Tombstone],
-    *,
-    text: ErasedText | None = None,
-    keep_knowledge: bool = False,
-    now: datetime,
-) -> Cleansed:
+def preview_cleansing(copy: Connection, erased: Erased, *, now: datetime) -> Cleansed:
     """Return what `cleanse` would remove; reads only."""
-    recognized = Tombstones(tombstones)
-    found = Erasable(
-        copy, _erased_names(copy, recognized), text, keep_knowledge=keep_knowledge, now=now
-    )
+    recognized = Tombstones(erased.tombstones)
+    found = _erasable(copy, recognized, erased, now=now)
     cleansed = Cleansed(len(found.names), found.preview().places)
     for name in names_with_redactions(copy, recognized):
         if name not in found.rows.found:
@@ -92,23 +92,14 @@ def preview_cleansing(
     return cleansed
 
 
-def cleanse(
-    copy: Connection,
-    tombstones: Sequence[Tombstone],
-    *,
-    text: ErasedText | None = None,
-    keep_knowledge: bool = False,
-    now: datetime,
-) -> Cleansed:
+def cleanse(copy: Connection, erased: Erased, *, now: datetime) -> Cleansed:
     """Remove from a copy what was erased, replace what was redacted, and add the tombstones.
 
     Raises RefusedError if a hold contains the text.
     """
     delete_securely(copy)
-    recognized = Tombstones(tombstones)
-    found = Erasable(
-        copy, _erased_names(copy, recognized), text, keep_knowledge=keep_knowledge, now=now
-    )
+    recognized = Tombstones(erased.tombstones)
+    found = _erasable(copy, recognized, erased, now=now)
     with transaction(copy):
         own = read_tombstones(copy)
         removal = found.remove()
@@ -118,7 +109,7 @@ def cleanse(
         _create_table(copy)
         # Those that the removal has added have another time than the erasure.
         copy.execute(f"DELETE FROM {TABLE}")
-        add_tombstones(copy, [*own, *tombstones])
+        add_tombstones(copy, [*own, *erased.tombstones])
     vacuum(copy)
     return Cleansed(len(found.names), removal.places, redaction.places)
 
@@ -126,10 +117,8 @@ def cleanse(
 def cleanse_into(
     draft: Draft,
     file: Path,
-    tombstones: Sequence[Tombstone],
+    erased: Erased,
     *,
-    text: ErasedText | None = None,
-    keep_knowledge: bool = False,
     finish: Callable[[Connection], None] = lambda _copy: None,
     now: datetime,
     progress: Progress = NO_PROGRESS,
@@ -149,13 +138,7 @@ def cleanse_into(
     with open_database(draft.path) as copy:
         draft.require_opened()
         copy.execute("PRAGMA journal_mode = MEMORY")  # a killed process leaves no journal
-        cleansed = cleanse(
-            copy,
-            tombstones,
-            text=text,
-            keep_knowledge=keep_knowledge,
-            now=now,
-        )
+        cleansed = cleanse(copy, erased, now=now)
         finish(copy)
     progress.phase("checking the copy")
     with opened_backup(draft.path) as sound:
@@ -163,9 +146,12 @@ def cleanse_into(
     return cleansed
 
 
-def _erased_names(copy: Connection, recognized: Tombstones) -> set[Name]:
-    """Return the names that a copy mentions and that were erased."""
-    return {name for name in all_names(copy) if recognized.has("erased", name)}
+def _erasable(
+    copy: Connection, recognized: Tombstones, erased: Erased, *, now: datetime
+) -> Erasable:
+    """Return what is to be removed from a copy."""
+    names = {name for name in all_names(copy) if recognized.has("erased", name)}
+    return Erasable(copy, names, erased.text, keep_knowledge=erased.keep_knowledge, now=now)
 
 
 def _finder(recognized: Tombstones, name: Name) -> Callable[[bytes], Collection[bytes]]:

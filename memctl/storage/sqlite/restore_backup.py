@@ -18,7 +18,13 @@ from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.sqlite.backup import back_up_before, remove_backup, verify_checksum
 from memctl.storage.sqlite.backup_copy import opened_backup, require_sound
 from memctl.storage.sqlite.checks import truncate_log
-from memctl.storage.sqlite.cleansing import Cleansed, cleanse_into, has_remains, missing_tombstones
+from memctl.storage.sqlite.cleansing import (
+    Cleansed,
+    Erased,
+    cleanse_into,
+    has_remains,
+    missing_tombstones,
+)
 from memctl.storage.sqlite.database import is_busy, table_exists
 from memctl.storage.sqlite.files import remove_drafts, scratch_file
 from memctl.storage.sqlite.held_in_backup import holds_to_keep, require_held
@@ -72,7 +78,7 @@ def restore_backup(
                 left_out = cleanse_into(
                     draft,
                     file,
-                    missing,
+                    Erased(missing),
                     finish=holds.write,
                     now=now,
                     progress=progress,
