@@ -1,6 +1,5 @@
 """The command that replaces secrets in memories: redact."""
 
-import sys
 from dataclasses import replace
 from typing import Annotated
 
@@ -16,20 +15,18 @@ from memctl.cli.options import (
     TypeOption,
 )
 from memctl.cli.receipts import ReceiptOption, require_confirmation, show_receipt
-from memctl.cli.session import job_request, shown_progress
-from memctl.errors import MemctlError, RefusedError, UsageError
+from memctl.cli.session import job_request, read_stdin, shown_progress
+from memctl.errors import RefusedError, UsageError
 from memctl.jobs.copies import CopyChoice
 from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.redact import RedactionTarget, RedactResult
 from memctl.jobs.redact import redact as redact_memories
 from memctl.output.receipt import redaction_document
 from memctl.output.results import job_sentence
-from memctl.storage.memory import MOST_BYTES
 from memctl.storage.progress import Progress
 from memctl.storage.secrets import require_detector
 from memctl.storage.sqlite.files import require_place
 from memctl.storage.sqlite.raw_files import RawFiles
-from memctl.storage.text import from_bytes
 
 
 def redact(
@@ -69,7 +66,7 @@ def redact(
     """
     if secrets == (match is not None):
         raise UsageError("specify either --match or --secrets", "--match - reads stdin")
-    text = _standard_input() if match == "-" else match
+    text = read_stdin("text").removesuffix("\n") if match == "-" else match
     detector = require_detector() if secrets else None
     chosen = CopyChoice(backups, backup or [])
     target = RedactionTarget(agent, ids or (), type_, key)
@@ -104,19 +101,3 @@ def _preview(call: GlobalOptions, change: ChangeOptions, progress: Progress) -> 
     A text that was meant to be a part of the one to redact may be in their messages.
     """
     return job_request(call, replace(change, dry_run=True), progress=progress)._replace(hook=None)
-
-
-def _standard_input() -> str:
-    """Return the text on stdin, without the newline at its end.
-
-    Raises UsageError if it is closed, and MemctlError if it cannot be read.
-    """
-    if sys.stdin is None:
-        raise UsageError("stdin is closed", "pipe the text to stdin")
-    try:
-        content = sys.stdin.buffer.read(MOST_BYTES)
-    except OSError as error:
-        raise MemctlError(
-            f"stdin cannot be read ({error.strerror})", "nothing was changed"
-        ) from None
-    return from_bytes(content.removesuffix(b"\n"))

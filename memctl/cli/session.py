@@ -1,4 +1,4 @@
-"""What commands do around their work: open the database, start a job, report it, send alerts."""
+"""What commands do around their work: read stdin, open the database, start a job, report it."""
 
 import functools
 import os
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from memctl import __version__
 from memctl.cli.options import ChangeOptions, GlobalOptions, JobOptions, LockOptions
-from memctl.errors import MemctlError, explained
+from memctl.errors import MemctlError, UsageError, explained
 from memctl.jobs.engine import (
     HookCall,
     JobContext,
@@ -35,10 +35,12 @@ from memctl.output.terminal import (
     visible,
 )
 from memctl.storage.engines import exclusive
+from memctl.storage.memory import MOST_BYTES
 from memctl.storage.progress import NO_PROGRESS, WAITING, Progress
 from memctl.storage.sqlite.alerts import Alert, Undelivered
 from memctl.storage.sqlite.database import Connection, open_database
 from memctl.storage.sqlite.files import write_file
+from memctl.storage.text import from_bytes
 from memctl.storage.times import to_text
 
 if TYPE_CHECKING:  # importing the protocols would slow down every start
@@ -225,3 +227,19 @@ def write_or_show(text: str, file: Path | None, *, database: Path, mode: int = 0
         show_text([text])
     else:
         write_file(file, [text], database=database, mode=mode)
+
+
+def read_stdin(what: str) -> str:
+    """Read any bytes from stdin, at most one more than can be stored.
+
+    Raises UsageError if it is closed, and MemctlError if it cannot be read.
+    """
+    if sys.stdin is None:
+        raise UsageError("stdin is closed", f"pipe the {what} to stdin")
+    try:
+        content = sys.stdin.buffer.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise MemctlError(
+            f"stdin cannot be read ({error.strerror})", "nothing was changed"
+        ) from None
+    return from_bytes(content)
