@@ -1,5 +1,6 @@
 """The command erase."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -98,7 +99,7 @@ def erase(
             return erase_memories(run, files, which, copies, avoid_vacuum=avoid_vacuum)
 
         if not (yes or change.dry_run or resume):
-            preview = job_request(call, change)._replace(dry_run=True, hook=None)
+            preview = job_request(call, replace(change, dry_run=True))
             _confirm(perform("erase", work, preview, by_hand=True))
         with shown_progress(call, "erase") as progress:
             request = job_request(call, change, progress=progress)

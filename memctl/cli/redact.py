@@ -18,12 +18,11 @@ from memctl.cli.receipts import ReceiptOption, require_confirmation, show_receip
 from memctl.cli.session import job_request, read_stdin, shown_progress
 from memctl.errors import RefusedError, UsageError
 from memctl.jobs.copies import CopyChoice
-from memctl.jobs.engine import JobContext, JobRequest, perform
+from memctl.jobs.engine import JobContext, perform
 from memctl.jobs.redact import RedactionTarget, RedactResult
 from memctl.jobs.redact import redact as redact_memories
 from memctl.output.receipt import redaction_document
 from memctl.output.results import job_sentence
-from memctl.storage.progress import Progress
 from memctl.storage.secrets import require_detector
 from memctl.storage.sqlite.files import require_place
 from memctl.storage.sqlite.raw_files import RawFiles
@@ -78,26 +77,19 @@ def redact(
             return redact_memories(run, files, target, text=text, detector=detector, chosen=chosen)
 
         with shown_progress(call, "redact") as progress:
-            preview = perform("redact", work, _preview(call, change, progress), by_hand=True)
+            # The ledger does not record the errors of a preview, whose messages may have the text.
+            request = job_request(call, replace(change, dry_run=True), progress=progress)
+            report = perform("redact", work, request, by_hand=True)
             if not (change.dry_run or yes):
                 require_confirmation(
-                    f"{job_sentence(preview)}; this cannot be undone. Continue?",
+                    f"{job_sentence(report)}; this cannot be undone. Continue?",
                     RefusedError(
                         "a redaction cannot be undone", "confirm with --yes; nothing was changed"
                     ),
                     can_ask=match != "-",
                 )
-            report = preview
             if not change.dry_run:
                 request = job_request(call, change, progress=progress)
                 report = perform("redact", work, request, by_hand=True)
     document = redaction_document(report, database=str(call.settings.database.resolve()))
     show_receipt(report, document, call, receipt)
-
-
-def _preview(call: GlobalOptions, change: ChangeOptions, progress: Progress) -> JobRequest:
-    """Return the request for a preview, whose errors are not recorded in the ledger.
-
-    A text that was meant to be a part of the one to redact may be in their messages.
-    """
-    return job_request(call, replace(change, dry_run=True), progress=progress)._replace(hook=None)
