@@ -19,8 +19,8 @@ from memctl.jobs.engine import JobContext
 from memctl.jobs.remains import ResultWithRemains, refusal_of_remains
 from memctl.jobs.tally import JobTally
 from memctl.storage.erasure import Overwritten
-from memctl.storage.fragments import Fragments
-from memctl.storage.redaction import LEAST_BYTES, MARKER, finder, forms_of
+from memctl.storage.fragments import LEAST, Fragments
+from memctl.storage.redaction import MARKER, finder, forms_of
 from memctl.storage.secrets import Detector
 from memctl.storage.spool import overwrite_spool
 from memctl.storage.sqlite.agents import require_agent, require_ids
@@ -247,7 +247,7 @@ def _forms_of_secret(content: bytes) -> set[bytes]:
     forms = {content}
     with suppress(ValueError, UsageError):
         forms |= set(forms_of(json.loads(b'"%b"' % content)))
-    return {form for form in forms if len(form) >= LEAST_BYTES and form not in MARKER}
+    return {form for form in forms if len(form) >= LEAST and form not in MARKER}
 
 
 def _begin(run: JobContext, works: Sequence[_Work], previews: Sequence[Redaction]) -> None:

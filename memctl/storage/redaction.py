@@ -6,10 +6,10 @@ A text is replaced where its bytes occur, and where JSON contains it with escape
 from collections.abc import Callable, Collection, Iterable
 
 from memctl.errors import RefusedError, UsageError
+from memctl.storage.fragments import LEAST
 from memctl.storage.text import forms_in_json, from_bytes, to_bytes
 
 MARKER = b"[redacted]"
-LEAST_BYTES = 4  # a shorter text occurs by chance, and its hash could be guessed at once
 
 # Returns those of the texts to replace that a content contains.
 Find = Callable[[bytes], Collection[bytes]]
@@ -21,9 +21,9 @@ def forms_of(text: str) -> list[bytes]:
     Raises UsageError for a text that cannot be redacted.
     """
     forms = forms_in_json(text)
-    if len(to_bytes(text)) < LEAST_BYTES:
+    if len(to_bytes(text)) < LEAST:
         raise UsageError(
-            f"the text to redact has less than {LEAST_BYTES} bytes",
+            f"the text to redact has less than {LEAST} bytes",
             "it would be found by chance: use `memctl erase` to remove whole memories",
         )
     if any(form in MARKER for form in forms):

@@ -17,7 +17,7 @@ from sqlite3 import Connection
 from typing import Any, NamedTuple, TypeGuard, get_args
 
 from memctl.storage.erasure import Removal
-from memctl.storage.fragments import Fragments
+from memctl.storage.fragments import SPECIFIC, Fragments
 from memctl.storage.memory import TYPES
 from memctl.storage.rows import REASONS
 from memctl.storage.sqlite.archiving import own_deletes
@@ -30,7 +30,6 @@ from memctl.storage.text import stored_bytes
 from memctl.storage.times import to_unix
 from memctl.storage.tombstones import Name, Stored, Tombstone, hash_content, hash_name
 
-SPECIFIC = 15  # bytes, from which on a text is assumed to be in no other memory
 ERASED_ERROR = "erased"  # in place of an error that contained a text of a memory
 
 NAMES_OF_COUNTS = re.compile(rb'"[a-z_]+":')  # in memory_runs

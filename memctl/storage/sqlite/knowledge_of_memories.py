@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from sqlite3 import Connection
 from typing import Any
 
+from memctl.storage.fragments import SPECIFIC
 from memctl.storage.sqlite.database import table_exists
 from memctl.storage.sqlite.knowledge import COLUMNS
 from memctl.storage.sqlite.named_rows import NAME, NamedRows, name_of
@@ -19,7 +20,6 @@ from memctl.storage.text import stored_bytes
 from memctl.storage.tombstones import Name
 
 TAG = "from-memory"
-LEAST_BYTES = 15  # of a text by which alone an entry is recognized
 
 TABLE = "knowledge_entries"
 SHARED = "shared with other memories"
@@ -165,7 +165,7 @@ def _texts_by_agent(rows: Mapping[Name, NamedRows]) -> defaultdict[bytes, set[by
     for name, of_this in rows.items():
         for version in of_this.versions:
             text = _text_of(stored_bytes(version.value) or b"")
-            if len(text) >= LEAST_BYTES:
+            if len(text) >= SPECIFIC:
                 texts[stored_bytes(name.agent_id) or b""].add(text)
     return texts
 
