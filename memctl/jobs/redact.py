@@ -159,7 +159,7 @@ def redact(
     )
     blanked = Redaction()
     run.batches.apply(runs_with(db, texts), partial(_blank, db, blanked), doing="redacting")
-    overwritten = _overwrite(run, files, texts, was_pending=was_pending)
+    overwritten = _overwrite(run, run.batches, files, texts, was_pending=was_pending)
     salt = salt_of(db)
     return _result(
         [*done, blanked],
@@ -171,12 +171,10 @@ def redact(
 
 
 def _overwrite(
-    run: JobContext, files: RawFiles, texts: Fragments, *, was_pending: bool
+    run: JobContext, batches: "Batches", files: RawFiles, texts: Fragments, *, was_pending: bool
 ) -> Overwritten:
     """Overwrite what is left of the texts in the files; what an interrupted run has left, too."""
     db, spool = run.store.sqlite, run.request.watch.spool
-    if run.batches is None:
-        raise AssertionError("a preview overwrites nothing")
     if spool is not None:
         overwrite_spool(spool, texts)
     done = overwrite(
@@ -184,7 +182,7 @@ def _overwrite(
         run.request.database,
         texts,
         files,
-        run.batches,
+        batches,
         always_vacuum=was_pending,
         wait=run.request.lock_wait,
         force=run.request.force,
