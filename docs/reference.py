@@ -138,7 +138,8 @@ def described_class(documented: type[Any]) -> Iterator[str]:
         listed = ", ".join(f"`{name}`" for name in fields)
         yield from ("", f"Fields: {listed}.")
         return  # only memctl creates instances
-    methods = {**vars(documented), **vars(documented.__base__)}
+    inherited = vars(documented.__base__) if documented.__base__ else {}
+    methods = {**vars(documented), **inherited, **vars(documented)}
     for name, method in methods.items():
         if inspect.isfunction(method) and (name == "__init__" or not name.startswith("_")):
             shown = documented.__name__ if name == "__init__" else name

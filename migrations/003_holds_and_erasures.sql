@@ -1,4 +1,4 @@
--- Holds, which keep memories from every change by memctl, and erasures, which keep them away.
+-- Holds, which protect memories from every change by memctl, and tombstones of erased memories.
 -- Times are RFC 3339 in UTC ('2026-11-22T09:43:58Z').
 
 -- A hold covers one memory by its id, all versions of one memory by type and key, or all memories

@@ -1059,7 +1059,13 @@ def test_every_run_is_one_row_in_the_services_table(
     assert json.loads(rows(db, "observability_events", "payload")[0][0]) == {
         "run_id": 1,
         "job": "cleanup",
-        "counts": {"archived": 450, "over_quota": 0, "held_over_quota": 0, "held": 0},
+        "counts": {
+            "archived": 450,
+            "over_quota": 0,
+            "held_over_quota": 0,
+            "held": 0,
+            "versions_pruned": 0,
+        },
     }
 
 

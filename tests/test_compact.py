@@ -117,8 +117,8 @@ def test_a_preview_says_what_comes_free_and_what_it_takes(path: Path, full: Memc
     }
     freed = f"{space.free_bytes / 1000:.0f} kB"
     assert answer.err.startswith(
-        f"compact: would free {freed}; by a rewrite: no program could write for about 0.0 s, and it"
-        " needs twice "
+        f"compact: would free {freed}; by a rewrite, during which other programs could not write"
+        " for about 0.0 s; it needs twice "
     )
 
 
@@ -151,7 +151,7 @@ def test_a_rewrite_closes_gaps_in_pages(path: Path, migrated: Memctl) -> None:
     assert free < 5
     assert (answer["method"], answer["size_bytes"] < size * 0.7) == ("rewrite", True)
     assert (again["method"], again["freed_bytes"]) == ("none", 0)
-    assert migrated("compact", "-v").err.startswith("compact: freed 0 B; free: 0 B of ")
+    assert migrated("compact", "-v").err.startswith("compact: freed 0 B; 0 B of ")
 
 
 def test_pages_come_free_in_steps_beside_a_reader_that_has_ended(
@@ -263,7 +263,7 @@ def test_incremental_makes_a_file_that_allows_steps(path: Path, full: Memctl) ->
     assert content(path) == before
 
 
-def test_a_reader_delays_that_the_file_gets_shorter(path: Path, full: Memctl) -> None:
+def test_a_reader_delays_the_shortening_of_the_file(path: Path, full: Memctl) -> None:
     size = path.stat().st_size
     with closing(connect(path)) as reader:
         reader.execute("BEGIN")

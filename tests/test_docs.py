@@ -32,6 +32,7 @@ from typing import NamedTuple
 import pytest
 from markdown_it import MarkdownIt
 
+from memctl import AgentMemory
 from tests.support.database import connect, insert_memory
 from tests.support.program import NOW, PROGRAM, Answer, Memctl
 from tests.support.service import Service
@@ -347,6 +348,15 @@ def test_the_generated_parts_are_up_to_date() -> None:
     )
 
     assert (made.returncode, made.stdout) == (0, "")
+
+
+def test_the_python_api_describes_the_methods_of_the_class_rather_than_of_its_base() -> None:
+    reference = (ROOT / "docs" / "reference" / "python-api.md").read_text(encoding="utf-8")
+
+    (remember,) = re.findall(r"^#### `remember\(.*\n\n(.*)", reference, re.M)
+
+    assert AgentMemory.remember.__doc__
+    assert remember == AgentMemory.remember.__doc__.splitlines()[0]
 
 
 # Structure and links

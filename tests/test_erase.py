@@ -227,7 +227,10 @@ def test_entries_are_kept_on_request(careless: Service, migrated: Memctl) -> Non
     answer = migrated(*MATCHING, "--keep-knowledge", "--yes")
 
     assert preview.json["kept_rows"] == {"kept on request": 1}
-    assert "kept: 1 kept on request; other rows contain the same text: 1 of knowledge" in answer.err
+    assert (
+        "kept: 1 kept on request; other rows contain the same text or a part of it: 1 in knowledge"
+        in answer.err
+    )
 
 
 def test_the_same_text_in_a_table_of_the_service_is_reported_and_kept(
@@ -424,13 +427,13 @@ def test_a_number_like_a_time_is_erased(careless: Service, migrated: Memctl) -> 
     ("words", "problem"),
     [
         pytest.param(("--match", "abc", "--all-agents"), "fewer than 4 bytes", id="a short text"),
-        pytest.param((AGENT,), "specify either ids", id="nothing"),
-        pytest.param((AGENT, "x", "--match", TOKEN), "specify either ids", id="two ways"),
-        pytest.param((AGENT, "--type", "learning"), "belong together", id="a type alone"),
+        pytest.param((AGENT,), "exactly one of ids", id="nothing"),
+        pytest.param((AGENT, "x", "--match", TOKEN), "exactly one of ids", id="two ways"),
+        pytest.param((AGENT, "--type", "learning"), "used together", id="a type alone"),
         pytest.param(("--match", TOKEN), "an agent is required", id="no agent"),
         pytest.param((AGENT, "x", "--all-agents"), "requires --match", id="ids of all agents"),
         pytest.param((AGENT, "x", "--list"), "requires --dry-run", id="a list"),
-        pytest.param(("--continue", AGENT), "takes no agent", id="continue with an agent"),
+        pytest.param(("--continue", AGENT), "used with an agent", id="continue with an agent"),
     ],
 )
 def test_what_to_erase_must_be_clear(
@@ -440,6 +443,15 @@ def test_what_to_erase_must_be_clear(
 
     assert answer.exit_code == 2
     assert problem in complaint(answer)
+
+
+def test_the_text_is_read_from_stdin(careless: Service, migrated: Memctl) -> None:
+    careless.remember(AGENT, "learning", KEY, TOKEN)
+
+    erased = migrated.ok(*MATCHING[:-1], "-", "--yes", "--json", given=f"{TOKEN}\n".encode()).json
+
+    assert erased["erased"] == 1
+    assert files_with(migrated, TOKEN) == []
 
 
 def test_what_was_not_found_is_not_recorded(careless: Service, migrated: Memctl) -> None:
@@ -464,8 +476,8 @@ def test_a_held_memory_refuses_the_whole_erasure(careless: Service, migrated: Me
 
     assert (answer.exit_code, complaint(answer)) == (
         3,
-        "memctl: 1 memory of 2 to erase is held; see `memctl holds`, and release them first;"
-        " nothing was erased",
+        "memctl: 1 of 2 memories to erase is held; see `memctl holds`, and end the holds with"
+        " `memctl release` first; nothing was erased",
     )
     assert memory_tables(migrated.database) == before
 
@@ -484,7 +496,7 @@ def test_a_preview_shows_what_is_erased_and_changes_nothing(
     erased = migrated.ok(*MATCHING, "--yes", "--json").json
 
     assert unchanged == before
-    same = ("erased", "erased_rows", "kept_rows", "copies")
+    same = ("erased", "erased_rows", "kept_rows", "backups")
     assert {name: preview[name] for name in same} == {name: erased[name] for name in same}
     assert len(preview["listed"]) == preview["erased"] == 11
 
@@ -537,8 +549,8 @@ def test_backups_that_may_have_the_memory_are_listed(careless: Service, migrated
 
     receipt = migrated.ok(*NAMED, "--yes", "--json").json
 
-    assert [Path(copy["path"]).name for copy in receipt["copies"]] == files_with(migrated, TOKEN)
-    assert len(receipt["copies"]) == 1
+    assert [Path(copy["path"]).name for copy in receipt["backups"]] == files_with(migrated, TOKEN)
+    assert len(receipt["backups"]) == 1
 
 
 # Bytes
@@ -701,9 +713,7 @@ def test_versions_that_the_service_writes_meanwhile_are_new(
 # Interruptions
 
 
-def test_a_disk_without_space_for_vacuum_leaves_the_rest_for_later(
-    careless: Service, migrated: Memctl
-) -> None:
+def test_a_full_disk_leaves_the_overwriting_for_later(careless: Service, migrated: Memctl) -> None:
     # The log of VACUUM has 24 bytes more per page than the file, in which little is free.
     careless.remember("other", "learning", "large", "z" * 12_000_000)
     leave_stale_copies(careless)

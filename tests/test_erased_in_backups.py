@@ -92,7 +92,7 @@ def test_the_message_names_what_was_left_out(planted: Memctl, path: Path, old: P
         f"backup: {path} was restored from {old}\n"
         f"backup: the previous database was saved as {path}.before-restore-20261122T094358Z\n"
         "backup: what was erased or redacted since then was left out: 1 memory, 1 row;"
-        f" {old} still has it\n",
+        f" {old} still contains it\n",
     )
 
 
@@ -247,7 +247,7 @@ def test_erase_rewrites_the_backups_of_the_database(planted: Memctl, path: Path,
 
     after = read_manifest(manifest_path(old))
     verified = planted("backup", "--verify", str(old))
-    assert preview.json["copies"] == answer.json["copies"] == [rewritten(old)]
+    assert preview.json["backups"] == answer.json["backups"] == [rewritten(old)]
     assert "old.db" in previewed
     assert names_with(path) == []
     assert verified.exit_code == 0
@@ -269,7 +269,7 @@ def test_without_the_option_backups_are_listed_and_not_changed(
 
     answer = planted("erase", "a", *NAME, "--yes", "--json")
 
-    assert answer.json["copies"] == [left(old, "not chosen")]
+    assert answer.json["backups"] == [left(old, "not selected by --backups or --backup")]
     assert old.read_bytes() == before
 
 
@@ -279,7 +279,7 @@ def test_backups_can_be_rewritten_later(planted: Memctl, path: Path, old: Path) 
     answer = planted("erase", "--continue", "--backups", "--json")
     again = planted("erase", "--continue", "--backups", "--json")
 
-    assert answer.json["copies"] == [rewritten(old)]
+    assert answer.json["backups"] == [rewritten(old)]
     assert names_with(path) == []
     assert (again.exit_code, again.out) == (1, "")
 
@@ -319,7 +319,7 @@ def test_every_kind_of_copy_is_rewritten(service: Service, memctl: Memctl, path:
         "erase", "a", *NAME, "--backups", "--backup", str(elsewhere / "named.db"), "--yes", "--json"
     )
 
-    found = {copy["path"]: copy for copy in answer.json["copies"]}
+    found = {copy["path"]: copy for copy in answer.json["backups"]}
     made = [
         elsewhere / "named.db",
         *(path.with_name(file.name.removesuffix(".json")) for file in path.parent.glob("*.json")),
@@ -344,8 +344,8 @@ def test_a_text_is_erased_from_backups_even_if_the_database_no_longer_has_it(
     preview = planted(*words, "--dry-run", "--json")
     answer = planted(*words, "--yes", "--json")
 
-    assert preview.json["copies"] == answer.json["copies"]
-    assert {copy["action"] for copy in answer.json["copies"]} == {"rewritten"}
+    assert preview.json["backups"] == answer.json["backups"]
+    assert {copy["action"] for copy in answer.json["backups"]} == {"rewritten"}
     assert names_with(path) == []
 
 
@@ -407,7 +407,7 @@ def test_a_damaged_backup_is_left_and_the_others_are_rewritten(
     answer = planted("erase", "a", *NAME, "--backups", "--yes")
 
     assert answer.exit_code == 3
-    assert "damaged.db was left" in answer.err
+    assert "damaged.db was not rewritten" in answer.err
     assert names_with(path) == ["damaged.db"]
     assert damaged.read_bytes() == content
 
@@ -452,7 +452,7 @@ def test_redact_rewrites_backups(planted: Memctl, path: Path, old: Path) -> None
     answer = planted(*words, "--yes", "--json")
 
     done = {**rewritten(old, 0, 0), "redacted_rows": 1}
-    assert preview.json["copies"] == answer.json["copies"] == [done]
+    assert preview.json["backups"] == answer.json["backups"] == [done]
     assert names_with(path) == []
     with closing(connect(old)) as db:
         assert rows(db, "agent_memory", "value")[0] == ("[redacted] 1",)

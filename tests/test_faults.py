@@ -361,6 +361,12 @@ TESTED_BY = {
         "test_every_command_fails_cleanly_on_a_full_disk",
         "test_a_command_stopped_by_a_full_disk_works_when_there_is_space",
     ),
+    "the disk is full while `erase` rewrites the file": (
+        "test_a_full_disk_leaves_the_overwriting_for_later",
+    ),
+    "a reader keeps the write-ahead log while `erase` empties it": (
+        "test_a_reader_of_the_log_delays_the_end",
+    ),
     "the disks have too little space for a rewrite of the file by `compact`": (
         "test_a_full_disk_changes_nothing",
     ),

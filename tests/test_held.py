@@ -179,7 +179,7 @@ def test_a_preview_counts_what_the_run_leaves(held: Memctl, name: str) -> None:
     done = held.ok(*words, "--json").json
 
     assert {key: preview[key] for key in counts} == {key: done[key] for key in counts}
-    assert "; left 1 memory that is held" in message
+    assert "; left 1 held memory" in message
     with closing(connect(held.database)) as db:
         (recorded,) = db.execute(
             "SELECT counts FROM memory_runs ORDER BY run_id DESC LIMIT 1"

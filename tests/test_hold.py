@@ -133,7 +133,7 @@ def test_a_preview_names_what_would_be_done_and_changes_nothing(
     release = migrated.ok("release", "build_agent", "m-1", "m-2", "-n")
 
     assert hold.err == "hold: would add 1 hold, change 0, leave 1 unchanged\n"
-    assert release.err == "release: would release 1 hold; found no hold on 1 of the selected\n"
+    assert release.err == "release: would release 1 hold; 1 of the selected holds not found\n"
     assert (holds_in(db), rows(db, "memory_events"), rows(db, "memory_runs")) == before
 
 
@@ -200,7 +200,7 @@ def test_what_cannot_be_held_is_refused(
 # Releasing
 
 
-def test_a_hold_is_released_by_the_words_with_which_it_was_placed(
+def test_a_hold_is_released_by_the_selection_with_which_it_was_placed(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(id="m-1", key="k")
@@ -211,12 +211,12 @@ def test_a_hold_is_released_by_the_words_with_which_it_was_placed(
     for left, way in zip((2, 1, 0), ways, strict=True):
         released = migrated.ok("release", "build_agent", *way, "--json").json
 
-        assert (released["released"], released["not_held"], len(holds_in(db))) == (1, 0, left)
+        assert (released["released"], released["not_found"], len(holds_in(db))) == (1, 0, left)
     assert [event for event, *_ in events_in(db)] == ["memory:held"] * 3 + ["memory:released"] * 3
     assert events_in(db)[3] == ("memory:released", "m-1", "build_agent", "learning", "k", 4, None)
 
 
-def test_to_release_what_is_not_held_is_reported(
+def test_releasing_a_hold_that_does_not_exist_is_reported(
     migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     remember(id="m-1")
@@ -225,7 +225,7 @@ def test_to_release_what_is_not_held_is_reported(
     answer = migrated.ok("release", "build_agent", "m-1")
 
     assert answer.err.startswith(
-        "release: released 0 holds; found no hold on 1 of the selected; run 2, "
+        "release: released 0 holds; 1 of the selected holds not found; run 2, "
     )
 
 
@@ -379,7 +379,7 @@ def test_what_clients_remove_of_other_memories_is_gone(
         ),
     ],
 )
-def test_check_notices_triggers_of_holds_and_renews_them(
+def test_check_reports_missing_triggers_of_holds_and_creates_them_again(
     db: sqlite3.Connection,
     migrated: Memctl,
     remember: Callable[..., str],
@@ -408,7 +408,7 @@ def test_check_notices_triggers_of_holds_and_renews_them(
 # explain, report
 
 
-def test_explain_tells_of_holds(
+def test_explain_shows_holds(
     migrated: Memctl, db: sqlite3.Connection, remember: Callable[..., str]
 ) -> None:
     remember(id="m-1", key="k")
@@ -419,10 +419,13 @@ def test_explain_tells_of_holds(
     answer = migrated.ok("explain", "build_agent", "m-1")
     document = migrated.ok("explain", "build_agent", "m-1", "--json").json
 
-    spared = "it does not expire or decay, and is not pruned"
-    assert [line for line in answer.out.splitlines() if line.startswith("held")] == [
-        f"held          by the id 'm-1', until it is released (case 7): {spared}",
-        f"held, 2       by all memories of the agent, until 2026-11-23T09:43:58Z: {spared}",
+    spared = (
+        "what it covers does not expire or decay, and is not pruned; the times below apply without"
+        " the hold"
+    )
+    assert [line for line in answer.out.splitlines() if line.startswith("hold")] == [
+        f"hold          on the id 'm-1', without end (case 7): {spared}",
+        f"hold 2        on all memories of the agent, until 2026-11-23T09:43:58Z: {spared}",
     ]
     assert [(hold["memory_id"], hold["until"]) for hold in document["holds"]] == [
         ("m-1", None),

@@ -231,7 +231,7 @@ def test_the_run_is_undone_by_its_number(
     assert sorted(left(db)) == ["0", "1", "2", "3", "4", "expired"]
 
 
-def test_explain_tells_which_memories_the_next_cleanup_archives(
+def test_explain_shows_which_memories_the_next_cleanup_archives(
     db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
 ) -> None:
     for key, importance in (("low", 1), ("middle", 2), ("high", 3), ("held", 1)):
@@ -318,8 +318,8 @@ def test_agents_whose_held_memories_alone_are_beyond_the_quota_are_reported(
     answer = migrated.ok("cleanup", "--config", str(file), "--json").json
 
     assert preview.err == (
-        "cleanup: would archive 0 expired memories; left 2 memories that are held; 1 beyond the"
-        " quota; held memories alone are beyond the quota of 1 agent\n"
+        "cleanup: would archive 0 expired memories; 1 beyond the quota; 1 agent beyond the quota by"
+        " held memories alone; left 2 held memories\n"
     )
     assert (answer["over_quota"], answer["held_over_quota"]) == (1, 1)
     assert left(db) == ["held", "held, too"]

@@ -121,7 +121,7 @@ def test_other_memories_with_the_same_text_are_counted(
 
     answer = migrated.ok(*REDACT)
 
-    assert "other rows contain the same text: 2 of agent_memory" in answer.err
+    assert "other rows contain the same text or a part of it: 2 in agent_memory" in answer.err
     assert TOKEN not in answer.err
 
 
@@ -242,7 +242,7 @@ def test_a_preview_counts_the_same_and_changes_nothing(everywhere: Memctl) -> No
         pytest.param(
             ("redact", *NAMED, "--match", "abc", "--yes"),
             2,
-            "memctl: the text to redact has less than 4 bytes; it would be found by chance: use"
+            "memctl: the text to redact has fewer than 4 bytes; it would be found by chance: use"
             " `memctl erase` to remove whole memories",
             id="a short text",
         ),
@@ -256,14 +256,14 @@ def test_a_preview_counts_the_same_and_changes_nothing(everywhere: Memctl) -> No
         pytest.param(
             ("redact", *NAMED, "--yes"),
             2,
-            "memctl: specify either --match or --secrets; --match - reads stdin",
+            "memctl: exactly one of --match and --secrets is required; see `memctl redact --help`",
             id="nothing to replace",
         ),
         pytest.param(
             ("redact", "build_agent", "--match", TOKEN, "--yes"),
             2,
-            "memctl: specify either ids, or --type and --key; memctl redact AGENT --type T --key K"
-            " …",
+            "memctl: exactly one of ids and --type with --key is required; see `memctl redact"
+            " --help`",
             id="no memory",
         ),
         pytest.param(
@@ -367,7 +367,7 @@ def test_backups_that_may_contain_the_text_are_counted(everywhere: Memctl) -> No
 
     answer = everywhere.ok(*REDACT)
 
-    assert "1 backup may still have it" in answer.err
+    assert "1 backup may still contain it" in answer.err
     assert len(files_with(TOKEN, everywhere.database.parent)) == 1
 
 
@@ -377,10 +377,10 @@ def test_backups_are_rewritten_on_request(everywhere: Memctl) -> None:
 
     answer = everywhere.ok(*REDACT, "--backups", "--json")
 
-    assert answer.json["copies"] == preview.json["copies"]
-    assert [copy["action"] for copy in answer.json["copies"]] == ["rewritten"]
+    assert answer.json["backups"] == preview.json["backups"]
+    assert [copy["action"] for copy in answer.json["backups"]] == ["rewritten"]
     assert files_with(TOKEN, everywhere.database.parent) == []
-    (copy,) = (Path(copy["path"]) for copy in answer.json["copies"])
+    (copy,) = (Path(copy["path"]) for copy in answer.json["backups"])
     everywhere.ok("backup", "--verify", str(copy))
 
 
@@ -428,7 +428,7 @@ def test_the_text_does_not_come_back_with_an_import(
     assert answer.exit_code == 3
     assert answer.err.endswith(
         "memctl: the document contains texts that were redacted in the database, in 3 memories;"
-        " they were replaced; delete the document; the rest was imported\n"
+        " they are replaced by [redacted]; delete the document, or export again\n"
     )
     assert {table: rows(db, table) for table in expected} == expected
     assert everywhere.ok("promote", "--json").json["superseded"] == 0
@@ -531,7 +531,7 @@ def test_an_old_database_is_redacted_by_the_tombstones_of_the_present_one(
     assert f"use {GONE}" in dump
 
 
-def test_a_text_that_makes_itself_again_with_the_marker_is_refused(
+def test_a_text_that_the_marker_would_create_again_is_refused(
     db: sqlite3.Connection, migrated: Memctl
 ) -> None:
     insert_memory(db, key="ci", value="]secret]secretsecret")
@@ -579,7 +579,7 @@ contents_of_rows = st.lists(
         max_size=4,
     )
 )
-def test_every_row_of_the_memory_is_that_of_a_replacement_of_bytes(
+def test_a_redaction_equals_a_replacement_of_bytes_in_every_row(
     stored: list[tuple[str, bool, str, str]],
     template: Path,
     tmp_path_factory: pytest.TempPathFactory,

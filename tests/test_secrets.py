@@ -143,7 +143,7 @@ def test_a_memory_is_reported_once_with_all_its_versions(
     ]
     assert migrated("check", "--secrets", "-q") == Answer(
         3,
-        "warning  'build_agent' 'learning' 'ci', id 'new', looks like it contains secrets:"
+        "warning  'build_agent' learning 'ci', id 'new', looks like it contains secrets:"
         " github-pat in value (2 times), stripe-access-token in metadata, github-pat in archived"
         " value; replace the secret where it is used, then run"
         " `memctl redact --secrets --type=learning --key=ci build_agent`\n",

@@ -193,7 +193,7 @@ def test_a_narrow_terminal_truncates_texts_but_not_numbers_or_times(
         "00000000-0000-4000-8000-000000000001  a long key a long key a long key…     6.95\n"
     )
     assert archived.replace("\r", "") == (
-        f"{'id':36}  {'key':33}  expires\n"
-        "00000000-0000-4000-8000-000000000001  a long key a long key a long key…  1 h ago\n"
+        f"{'id':36}  {'key':24}  expires  reason\n"
+        "00000000-0000-4000-8000-000000000001  a long key a long key a…  1 h ago  expired\n"
     )
     assert tiny == "key\r\na long ke…\r\n"

@@ -150,7 +150,7 @@ def test_cleanup_counts_the_versions_that_it_deletes(
     assert (again["archived"], again["versions_pruned"], again["agents"]) == (0, 0, {})
 
 
-def test_of_one_agent_only_its_versions_are_deleted(
+def test_only_versions_of_the_named_agent_are_deleted(
     db: sqlite3.Connection, migrated: Memctl, tmp_path: Path
 ) -> None:
     configuration = tmp_path / "memctl.toml"
@@ -166,7 +166,7 @@ def test_of_one_agent_only_its_versions_are_deleted(
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", '"many"'])
-def test_another_number_than_a_positive_one_is_refused(
+def test_a_number_that_is_not_positive_is_refused(
     migrated: Memctl, tmp_path: Path, value: str
 ) -> None:
     configuration = tmp_path / "memctl.toml"

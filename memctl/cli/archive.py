@@ -181,15 +181,15 @@ def restore(
         ),
     ] = None,
 ) -> None:
-    """Restore archived memories by id, run, or reason and time, or a version of one by its name."""
+    """Restore archived memories by id, run, or reason and time, or one version by type and key."""
     if (type_ is None) != (key is None):
-        raise UsageError("--type and --key must be used together", "memctl restore --help")
+        raise UsageError("--type and --key must be used together", "specify both")
     if key is not None and (ids or run is not None or reason is not None or since is not None):
         raise UsageError(
             "--key cannot be used with ids, --run, --reason or --since", "use one of them"
         )
     if key is None and version is not None:
-        raise UsageError("--version requires --type and --key", "memctl restore --help")
+        raise UsageError("--version requires --type and --key", "specify both")
     which = ArchiveFilter(
         agent=agent,
         ids=ids or (),

@@ -153,7 +153,7 @@ def _show_restored(call: GlobalOptions, restored: "RestoredBackup", file: Path) 
     if left_out.total:
         sentences.append(
             f"backup: what was erased or redacted since then was left out: {left_out}; {file} still"
-            " has it"
+            " contains it"
         )
     show_result(
         call,

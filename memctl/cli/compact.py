@@ -22,9 +22,9 @@ def compact(
 ) -> None:
     """Give free pages of the database file back to the disk.
 
-    In a file with auto_vacuum, in steps of about ten milliseconds beside the service. Any other
-    file is rewritten, and no program can write meanwhile: this is refused while one does, and not
-    done for a small gain; --force overrides both.
+    A file with auto_vacuum shrinks in steps of about ten milliseconds beside the service. Any other
+    file is rewritten, and other programs cannot write meanwhile: this is refused while one of them
+    writes, and skipped if it would free little; --force overrides both.
     """
     run_job(
         "compact",

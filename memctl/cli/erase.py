@@ -14,7 +14,7 @@ from memctl.cli.options import (
     TypeOption,
 )
 from memctl.cli.receipts import ReceiptOption, require_confirmation, show_receipt
-from memctl.cli.session import job_request, shown_progress
+from memctl.cli.session import job_request, read_stdin, shown_progress
 from memctl.errors import RefusedError, UsageError, counted
 from memctl.jobs.copies import CopyChoice
 from memctl.jobs.engine import JobContext, JobReport, perform
@@ -46,9 +46,9 @@ def erase(
     match: Annotated[
         str | None,
         typer.Option(
-            metavar="TEXT",
-            help="Erase every memory, and everything else of memctl, that contains exactly this"
-            " text; case matters.",
+            metavar="TEXT|-",
+            help="Erase every memory, and every other row of memctl, that contains this text; case"
+            " matters. `-` reads it from stdin, which keeps it out of the history of the shell.",
         ),
     ] = None,
     all_agents: Annotated[
@@ -68,27 +68,30 @@ def erase(
         bool,
         typer.Option(
             "--continue",
-            help="Finish an erasure that was interrupted; with --backups, rewrite the backups that"
-            " still have what was erased or redacted before.",
+            help="Finish an interrupted erasure or redaction; with --backups, rewrite the backups"
+            " that still contain what was erased or redacted earlier.",
         ),
     ] = False,
     avoid_vacuum: Annotated[
         bool,
         typer.Option(
             "--avoid-vacuum",
-            help="Write the whole file anew, which blocks other writers, only if the search of the"
-            " files finds something; earlier values that clients have overwritten may remain.",
+            help="Run VACUUM, which blocks other writers, only if the files still contain"
+            " something; values that clients had overwritten before may remain.",
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Erase memories for good, from all tables and from every byte of the files.
+    """Permanently erase memories from all tables, and overwrite their bytes in the files.
 
-    All versions of a memory go, active and archived, with its events, promotions and entries of the
-    knowledge base. Exports and reports keep what they have, and so do backups without --backups.
+    This removes all versions of a memory, active and archived, the contents of its events, its
+    promotions and its entries of the knowledge base. It cannot be undone. Exports and reports keep
+    what they contain, and so do backups without --backups.
     """
     if listing and not change.dry_run:
         raise UsageError("--list requires --dry-run", "a receipt names no memories")
+    if match == "-":
+        match = read_stdin("text").removesuffix("\n")
     which = _filter(agent, ids or [], type_, key, match, all_agents, keep_knowledge, resume)
     copies = CopyChoice(backups, backup or [])
     if receipt is not None:
@@ -128,15 +131,15 @@ def _filter(
     """Return what the options select. Raises UsageError unless that is one thing."""
     named = type_ is not None and key is not None
     if (type_ is None) != (key is None):
-        raise UsageError("--type and --key belong together", "specify both")
+        raise UsageError("--type and --key must be used together", "specify both")
     if (bool(ids), named, match is not None, resume).count(True) != 1:
         raise UsageError(
-            "specify either ids, --type and --key, --match, or --continue",
-            "memctl erase AGENT ID...; see `memctl erase --help`",
+            "exactly one of ids, --type with --key, --match, and --continue is required",
+            "see `memctl erase --help`",
         )
     if resume:
         if agent is not None or all_agents:
-            raise UsageError("--continue takes no agent", "memctl erase --continue")
+            raise UsageError("--continue cannot be used with an agent", "omit it")
         return None
     if all_agents and match is None:
         raise UsageError("--all-agents requires --match", "name an agent")

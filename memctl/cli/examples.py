@@ -153,7 +153,7 @@ EXAMPLES = {
             "memctl redact build_agent m-1 --match 'cache the' --dry-run",
         ),
         Example(
-            "Redact a text that is not to be in the history of the shell",
+            "Redact a text that is read from stdin",
             "echo cache the | memctl redact build_agent m-1 --match - --yes",
         ),
     ),

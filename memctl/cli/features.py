@@ -14,7 +14,7 @@ FeatureArgument = Annotated[Feature, typer.Argument(metavar="FEATURE")]
 
 
 def enable(call: GlobalOptions, lock: LockOptions, feature: FeatureArgument) -> None:
-    """Enable a feature for all clients: boost or count accesses, archive what they overwrite.
+    """Enable a feature for all clients, such as archiving what they delete or overwrite.
 
     access-boost: each access adds 0.1 to the importance, up to 10, and the next decay charges the
     idle time before it. access-counting: accesses are counted per day. archive-on-delete: memories

@@ -51,7 +51,7 @@ def history(
     key: Annotated[str, typer.Argument(metavar="KEY", help="Key.")],
     diff: Annotated[
         tuple[int, int] | None,
-        typer.Option("--diff", metavar="N M", help="Print what changed from version N to M."),
+        typer.Option("--diff", metavar="N M", help="Print what changed between versions N and M."),
     ] = None,
 ) -> None:
     """List the versions of a memory, oldest first: when each was written, and what replaced it.
@@ -65,7 +65,7 @@ def history(
     chosen = output.output(call, FIELDS)
     if diff and (output.is_chosen or page.limit or page.offset):
         raise UsageError(
-            "--diff cannot be used with the options of the list", "use --diff alone, or --json"
+            "--diff cannot be used with options for the list", "use it alone or with --json"
         )
     limit, offset = (MOST_ROWS, 0) if diff else (page.most + 1, page.offset)
     with open_database(call.settings.database, read_only=True) as db:

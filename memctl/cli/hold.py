@@ -26,7 +26,7 @@ TABLE = {
     "type": 0,
     "key": 0,
     "held_at": 2,
-    "until": 1,
+    "until": 0,
     "reason": 1,
 }
 
@@ -36,10 +36,10 @@ TypeOption = Annotated[
 ]
 KeyOption = Annotated[
     str | None,
-    typer.Option("--key", metavar="KEY", help="Key of the memory, whatever ids it has and gets."),
+    typer.Option("--key", metavar="KEY", help="Key of the memory; holds all its versions."),
 ]
 AllOption = Annotated[
-    bool, typer.Option("--all", help="All memories of the agent, present and to come.")
+    bool, typer.Option("--all", help="All memories of the agent, also later ones.")
 ]
 
 
@@ -58,18 +58,18 @@ def hold(
         str | None,
         typer.Option(
             metavar="TIME",
-            help="When the hold ends, or after which duration, such as 90d. Defaults to `release`.",
+            help="When the hold ends: a time, or a duration such as 90d. Defaults to no end.",
         ),
     ] = None,
 ) -> None:
     """Hold memories: nothing that memctl does changes or removes them.
 
     Active and archived memories are held. They do not expire or decay, are not pruned, forgotten,
-    replaced or erased, and what a client deletes or replaces of them is archived. A second hold on
-    the same changes its end, and its reason if one is given.
+    replaced or erased, and what a client deletes or replaces of them is archived. Repeating
+    a hold replaces its end, and its reason if one is given.
     """
     ends = None if until is None else _parse_end(until, now=call.moment)
-    selection = _selection(agent, ids, type_, key, all_agents=all_)
+    selection = _selection(agent, ids, type_, key, all_memories=all_)
     run_job(
         "hold",
         lambda run: hold_memories(run, selection, reason=reason, until=ends),
@@ -90,10 +90,10 @@ def release(
 ) -> None:
     """Release holds, selected as for `hold`.
 
-    --all releases the hold on the whole agent, not those on single memories. A memory that another
-    hold covers stays held.
+    --all releases the hold that `hold --all` placed, not those on single memories. A memory that
+    another hold covers stays held.
     """
-    selection = _selection(agent, ids, type_, key, all_agents=all_)
+    selection = _selection(agent, ids, type_, key, all_memories=all_)
     run_job("release", lambda run: release_memories(run, selection), call, change, by_hand=True)
 
 
@@ -104,7 +104,10 @@ def holds(
         str | None, typer.Argument(metavar="AGENT", help="Agent name. Defaults to all agents.")
     ] = None,
 ) -> None:
-    """List the holds that are in force, oldest first by agent."""
+    """List the holds in force, by agent, oldest first.
+
+    A hold without an id, a type and a key is on all memories of the agent.
+    """
     chosen = output.output(call, HoldRecord._fields)
     with open_database(call.settings.database, read_only=True) as db:
         require_current(db)
@@ -115,9 +118,9 @@ def holds(
 
 
 def _selection(
-    agent: str, ids: Sequence[str] | None, type_: str | None, key: str | None, *, all_agents: bool
+    agent: str, ids: Sequence[str] | None, type_: str | None, key: str | None, *, all_memories: bool
 ) -> HoldSelection:
-    return HoldSelection(agent, ids or (), type_, key, all_agents)
+    return HoldSelection(agent, ids or (), type_, key, all_memories)
 
 
 def _parse_end(text: str, *, now: datetime) -> datetime:

@@ -169,7 +169,7 @@ def forget(
 ) -> None:
     """Archive a memory, or all of a type; exit 1 if there is none.
 
-    Of a type, those that are held stay active. A single memory that is held is refused.
+    Held memories of a type stay active; a single held memory is refused.
     """
     held = 0
     with _memories(call, lock) as memories:

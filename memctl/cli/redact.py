@@ -32,7 +32,7 @@ def redact(
     call: GlobalOptions,
     change: ChangeOptions,
     agent: AgentArgument,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Memory ids.")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Memory ids.")] = None,
     type_: TypeOption = None,
     key: KeyOption = None,
     match: Annotated[
@@ -52,19 +52,19 @@ def redact(
     ] = False,
     backups: BackupsOption = False,
     backup: BackupOption = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Confirm that the text is removed for good.")
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     receipt: ReceiptOption = None,
 ) -> None:
-    """Replace a secret in memories by [redacted], and overwrite it in the file.
+    """Replace a secret in memories by [redacted], and overwrite its bytes in the files.
 
-    It is replaced in the active version, the archived ones, events, and entries of the knowledge
-    base that came from them, and does not come back with an import or a backup. This cannot be
-    undone.
+    It is replaced in all versions of a memory, active and archived, in its events, and in entries
+    of the knowledge base that came from it; imports and restored backups do not bring it back.
+    This cannot be undone.
     """
     if secrets == (match is not None):
-        raise UsageError("specify either --match or --secrets", "--match - reads stdin")
+        raise UsageError(
+            "exactly one of --match and --secrets is required", "see `memctl redact --help`"
+        )
     text = read_stdin("text").removesuffix("\n") if match == "-" else match
     detector = require_detector() if secrets else None
     chosen = CopyChoice(backups, backup or [])

@@ -141,7 +141,7 @@ class PrunePolicy(Policy):
 
 @dataclass(frozen=True)
 class ArchivePolicy(Policy):
-    """How many versions of a memory that were replaced the archive keeps."""
+    """How many replaced versions of each memory the archive keeps."""
 
     SECTION = "archive"
 

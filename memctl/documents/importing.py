@@ -269,8 +269,8 @@ class _Import:
 def _redacted_error(memories: int) -> RefusedError:
     return RefusedError(
         "the document contains texts that were redacted in the database, in"
-        f" {counted(memories, 'memory')}; they were replaced",
-        "delete the document; the rest was imported",
+        f" {counted(memories, 'memory')}; they are replaced by [redacted]",
+        "delete the document, or export again",
     )
 
 
@@ -278,10 +278,11 @@ def _erased(count: int) -> RefusedError | None:
     """Return the refusal of rows that were erased."""
     if not count:
         return None
-    were = "row was" if count == 1 else "rows were"
+    rows, is_left = ("row was", "is") if count == 1 else ("rows were", "are")
     return RefusedError(
-        f"{count:,} {were} not imported: what they contain was erased from this database",
-        "all others were imported; delete the document, or export again",
+        f"{count:,} {rows} erased from this database and {is_left} left out; all others are"
+        " imported",
+        "delete the document, or export again",
     )
 
 

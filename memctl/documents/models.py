@@ -28,7 +28,7 @@ TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
 
 
 def _require_time(text: str) -> str:
-    """Refuse what has the form of a time, but is none, such as a 30th of February."""
+    """Refuse what has the format of a time but is not one, such as 30 February."""
     datetime.fromisoformat(text)
     return text
 

@@ -15,8 +15,8 @@ def find_in_erasures(db: Connection, *, every_memory: bool) -> Iterator[Finding]
         yield Finding(
             "warning",
             "erase_pending",
-            f"the erasure of {pending['since']} was interrupted: what it erased may still be in"
-            " the file",
+            f"the erasure or redaction of {pending['since']} is not finished: what it removed may"
+            " still be in the file",
             "run `memctl erase --continue`",
         )
     found = find_erased_values(db) if every_memory else None

@@ -146,7 +146,7 @@ class Explanation:
     active: ActiveMemory | None
     archived: list[ArchivedCopy]
     history: list[EventRecord]
-    holds: list[HoldRecord]  # in force: until they end, none of the predictions comes true
+    holds: list[HoldRecord]  # in force; the predictions apply without them
 
 
 class Policies(NamedTuple):

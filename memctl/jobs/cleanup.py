@@ -22,7 +22,7 @@ NO_QUOTA = QuotaPolicy()
 
 @dataclass(frozen=True, kw_only=True)
 class CleanupResult(JobResult):
-    """How many memories were archived and how many versions deleted, and what stays held."""
+    """How many memories were archived, versions deleted, and held memories left."""
 
     archived: int  # expired
     over_quota: int
@@ -36,7 +36,7 @@ class CleanupResult(JobResult):
         parts = [f"{self.over_quota:,} beyond the quota"] if self.over_quota else []
         if self.held_over_quota:
             agents = counted(self.held_over_quota, "agent")
-            parts.append(f"held memories alone are beyond the quota of {agents}")
+            parts.append(f"{agents} beyond the quota by held memories alone")
         if self.versions_pruned:
             parts.append(f"{counted(self.versions_pruned, 'version')} beyond keep_versions")
         return "; ".join(parts) or None

@@ -56,13 +56,15 @@ class CompactResult(JobResult):
             "" if self.gap_bytes is None else f"gaps within pages: {readable_bytes(self.gap_bytes)}"
         )
         if self.method == "none":
-            free = f"free: {readable_bytes(self.free_bytes)} of {readable_bytes(self.size_bytes)}"
-            return f"{free}, {gaps or 'gaps unknown'}; too little for a rewrite without --force"
+            size = readable_bytes(self.size_bytes)
+            free = f"{readable_bytes(self.free_bytes)} of {size} in free pages"
+            return f"{free}, {gaps or 'gaps unknown'}; not worth a rewrite without --force"
         if self.needed_bytes is None or self.estimated_ms is None:
             return "rewrote the file"
         cost = (
-            f"by a rewrite: no program could write for about {self.estimated_ms / 1000:.1f} s, and"
-            f" it needs twice {readable_bytes(self.needed_bytes)} on the disk"
+            f"by a rewrite, during which other programs could not write for about"
+            f" {self.estimated_ms / 1000:.1f} s; it needs twice {readable_bytes(self.needed_bytes)}"
+            " of disk space"
         )
         return f"{cost}; {gaps}, of which it frees a part" if gaps else cost
 

@@ -35,7 +35,7 @@ class CopyChoice(NamedTuple):
 
 
 NO_COPIES = CopyChoice()
-NOT_CHOSEN = "not chosen"
+NOT_CHOSEN = "not selected by --backups or --backup"
 
 
 class Copies:
@@ -58,7 +58,7 @@ class Copies:
         removal: Removal | None = None,
         redactions: Sequence[Tombstone] = (),
     ) -> list[RewrittenCopy]:
-        """Rewrite the chosen copies, or in a dry run, only tell what would become of them.
+        """Rewrite the chosen copies, or in a dry run, return what would be done with them.
 
         What the present run has removed is removed from copies that have its tombstones, too. If
         a text was erased, everything in the copies that contains it is. `redactions` are those that
@@ -83,7 +83,7 @@ class Copies:
         return [*done, *(RewrittenCopy(copy.path, "left", NOT_CHOSEN) for copy in self._others)]
 
     def _remove_drafts(self) -> None:
-        """Remove what killed restores and rewrites have left; it may have what was erased."""
+        """Remove the drafts of killed restores and rewrites, which may contain what was erased."""
         files = [Path(copy.path) for copy in (*self._chosen, *self._others)]
         for file in (draft_of_restore(self._run.request.database), *files):
             with suppress(OSError):  # that of a rewrite is reported
@@ -111,8 +111,8 @@ def refusal_of_left(copies: Collection[RewrittenCopy]) -> RefusedError | None:
     if not left:
         return None
     return RefusedError(
-        f"{counted(len(left), 'backup')} may still have what was removed, because"
-        f" {Path(left[0].path).name} was left: {left[0].reason}",
+        f"{counted(len(left), 'backup')} may still contain what was removed:"
+        f" {Path(left[0].path).name} was not rewritten: {left[0].reason}",
         "remove the cause, name it with --backup if it is of this database, or delete it; then run"
         " `memctl erase --continue --backups`",
     )

@@ -58,12 +58,15 @@ def erase(
     except NotFoundError as error:
         if not chosen or which:
             raise
-        missing = error  # perhaps a copy still has what was erased before
+        missing = error  # perhaps a copy still contains what was erased earlier
     else:
         removal, overwritten = _erase(run, erasure, avoid_vacuum=avoid_vacuum)
     done = copies.rewrite(which, removal)
     if missing and not any(was_chosen(copy) and copy.action != "unchanged" for copy in done):
-        raise missing
+        raise NotFoundError(
+            "no erasure was interrupted, and no chosen backup contains anything that was erased",
+            "nothing was changed",
+        ) from missing
     refusal = None
     if overwritten:
         refusal = refusal_of_remains(

@@ -1,7 +1,7 @@
 """Place and release holds, which keep memories from every change and removal by memctl.
 
 A second hold on the same target changes the first: its end is that of the second, and its reason if
-the second has one. A hold is released by the same words with which it was placed.
+the second has one. A hold is released by the selection with which it was placed.
 """
 
 from collections import Counter
@@ -37,15 +37,15 @@ class HoldResult(JobResult):
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseResult(JobResult):
-    """How many holds were released, and on how many of what was selected there was none."""
+    """How many holds were released, and how many of the selected holds do not exist."""
 
     released: int
-    not_held: int
+    not_found: int
 
     @property
     def warning(self) -> str | None:
-        """That there was no such hold; one on more memories may still cover them."""
-        return f"found no hold on {self.not_held:,} of the selected" if self.not_held else None
+        """How many holds do not exist; the memories may still be covered by others."""
+        return f"{self.not_found:,} of the selected holds not found" if self.not_found else None
 
 
 def hold(
@@ -61,7 +61,7 @@ def hold(
     NotFoundError, before anything is changed, if there is no such memory, active or archived.
     """
     if until is not None and until <= run.now:
-        raise UsageError("--until is in the past", "specify a time to come; nothing was changed")
+        raise UsageError("--until is in the past", "specify a future time; nothing was changed")
     _require_one_way(selection)
     run.store.require_agent(selection.agent)
     if selection.ids:
@@ -82,10 +82,10 @@ def hold(
 
 
 def release(run: JobContext, selection: HoldSelection) -> ReleaseResult:
-    """Release the holds that were placed with the same words.
+    """Release the holds that were placed with the same selection.
 
-    Raises UsageError as `hold` does. What is not held is skipped, so that the command can be
-    repeated.
+    Raises UsageError as `hold` does. Holds that do not exist are skipped, so that the command can
+    be repeated.
     """
     _require_one_way(selection)
     holds = run.store.holds
@@ -95,7 +95,7 @@ def release(run: JobContext, selection: HoldSelection) -> ReleaseResult:
         run.batches.apply_at_once(lambda: holds.release(found, now=run.now, run_id=run.run_id))
     return ReleaseResult(
         released=len(found),
-        not_held=len(targets) - len(found),
+        not_found=len(targets) - len(found),
         tally=_tally(selection.agent, len(found)),
     )
 
@@ -107,7 +107,7 @@ def _require_one_way(selection: HoldSelection) -> None:
     if sum(ways) != 1:
         raise UsageError(
             "exactly one of ids, --type with --key, and --all is required",
-            "memctl hold AGENT ID…, or --type TYPE --key KEY, or --all",
+            "specify one of them",
         )
 
 

@@ -125,7 +125,7 @@ def redact(
         if work.columns(db):
             raise RefusedError(
                 "the name or another column of a memory contains the text, which can only be"
-                " redacted in a value and in metadata",
+                " redacted in the value and the metadata",
                 USE_ERASE,
             )
     previews = [preview_redaction(db, work.name, finder(work.texts)) for work in works]
@@ -205,7 +205,7 @@ def _names(db: Connection, target: RedactionTarget) -> list[Name]:
     agent, ids, type_, key = target
     if bool(ids) == (type_ is not None and key is not None) or (type_ is None) != (key is None):
         raise UsageError(
-            "specify either ids, or --type and --key", "memctl redact AGENT --type T --key K …"
+            "exactly one of ids and --type with --key is required", "see `memctl redact --help`"
         )
     if ids:
         require_agent(db, agent)
@@ -230,8 +230,8 @@ def _work(db: Connection, name: Name, text: str | None, detector: Detector | Non
     found = [secret for texts in texts_of_memory(db, name) for secret in detector.find(texts)]
     if any(secret.found_in == "key" for secret in found):
         raise RefusedError(
-            "the key of a memory looks like it contains a secret, which can only be redacted in a"
-            " value and in metadata",
+            "the key of a memory looks like it contains a secret, which can only be redacted in"
+            " the value and the metadata",
             USE_ERASE,
         )
     contents: set[bytes] = set()

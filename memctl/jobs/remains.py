@@ -22,15 +22,17 @@ class ResultWithRemains(JobResult):
         done, remarks = self.overwritten, []
         if done and done.vacuum_ms is not None:
             remarks.append(
-                f"rewrote the whole file, for which other programs waited {done.vacuum_ms:,.0f} ms"
+                f"rewrote the file, which blocked other writers for {done.vacuum_ms:,.0f} ms"
             )
         if done:
-            remarks.append(f"searched {done.bytes_checked:,} bytes of {len(done.files)} files")
+            remarks.append(
+                f"searched {done.bytes_checked:,} bytes in {counted(len(done.files), 'file')}"
+            )
         rewritten = [copy for copy in self.copies if copy.action == "rewritten"]
         if rewritten:
-            rows = sum(copy.removed.total for copy in rewritten)
+            rows = counted(sum(copy.removed.total for copy in rewritten), "row")
             remarks.append(
-                f"{counted(len(rewritten), 'backup')} rewritten without {counted(rows, 'row')}"
+                f"rewrote {counted(len(rewritten), 'backup')}, removing or redacting {rows}"
             )
         return "; ".join(remarks) or None
 
@@ -40,12 +42,12 @@ class ResultWithRemains(JobResult):
         left = []
         if self.overwritten and self.overwritten.rows:
             rows = sorted(self.overwritten.rows.items())
-            listed = ", ".join(f"{count} of {table}" for table, count in rows)
-            left.append(f"other rows contain the same text: {listed}")
+            listed = ", ".join(f"{count} in {table}" for table, count in rows)
+            left.append(f"other rows contain the same text or a part of it: {listed}")
         if others := sum(not was_chosen(copy) for copy in self.copies):
             left.append(
-                f"{counted(others, 'backup')} may still have it: `memctl erase --continue"
-                " --backups` rewrites them"
+                f"{counted(others, 'backup')} may still contain it: `memctl erase --continue"
+                f" --backups` rewrites {'it' if others == 1 else 'them'}"
             )
         return "; ".join(left) or None
 
@@ -58,8 +60,8 @@ def refusal_of_remains(done: Overwritten, *, removed: str, of_it: str) -> Refuse
     """
     if done.would_stall:
         return RefusedError(
-            f"{removed}, but the file may still contain parts {of_it}; to write a file of this size"
-            " anew would keep another program from writing for seconds",
+            f"{removed}, but the file may still contain parts {of_it}; rewriting a file of this"
+            " size would keep another program from writing for seconds",
             "run `memctl erase --continue` when it does not write, or with --force",
         )
     if not done.log_truncated:

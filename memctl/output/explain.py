@@ -35,7 +35,7 @@ def explanation_facts(explanation: Explanation, policies: Policies) -> dict[str,
     if explanation.policy != ["decay", "prune"]:
         facts["policy"] = ", ".join(explanation.policy)
     for number, hold in enumerate(explanation.holds, 1):
-        facts["held" if number == 1 else f"held, {number}"] = _hold(hold)
+        facts["hold" if number == 1 else f"hold {number}"] = _hold(hold)
     if explanation.earlier_ids:
         facts["earlier ids"] = _some(explanation.earlier_ids)
     if explanation.active:
@@ -91,8 +91,11 @@ def _hold(hold: HoldRecord) -> str:
         else "this type and key"
     )
     reason = "" if hold.reason is None else f" ({hold.reason})"
-    end = hold.until or "it is released"
-    return f"by {covers}, until {end}{reason}: it does not expire or decay, and is not pruned"
+    end = f"until {hold.until}" if hold.until else "without end"
+    return (
+        f"on {covers}, {end}{reason}: what it covers does not expire or decay, and is not pruned;"
+        " the times below apply without the hold"
+    )
 
 
 def _rate(rate: float | None, policy: DecayPolicy) -> str:

@@ -109,7 +109,8 @@ def cell_text(name: str, value: object, *, now: datetime) -> object:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return " ".join(f"{key}={item}" for key, item in value.items() if item not in (None, "", 0))
+        shown = {key: item for key, item in value.items() if item not in (None, "", 0)}
+        return " ".join(f"{key}={'yes' if item is True else item}" for key, item in shown.items())
     if isinstance(value, list):
         return ", ".join(map(str, value))
     if isinstance(value, int | float):

@@ -31,7 +31,7 @@ def erasure_document(
         "fingerprints": sorted(removal.fingerprints),
         "erased_rows": _sorted(removal.places),
         "kept_rows": _sorted(removal.kept),
-        "copies": _copies(result.copies),
+        "backups": _copies(result.copies),
         "overwriting": _overwriting(result.overwritten),
         "duration_ms": report.duration_ms,
         "longest_lock_ms": report.longest_lock_ms,
@@ -56,13 +56,13 @@ def redaction_document(report: JobReport[RedactResult], *, database: str) -> dic
         "database": database,
         "changed_rows": _sorted(result.redaction.places),
         "fingerprints": list(result.fingerprints),
-        "copies": _copies(result.copies),
+        "backups": _copies(result.copies),
         "overwriting": _overwriting(result.overwritten),
     }
 
 
 def _copies(copies: Sequence[RewrittenCopy]) -> list[dict[str, object]]:
-    """Return what became of the copies of the database."""
+    """Return what was, or would be, done with the backups of the database."""
     return [
         {
             "path": encodable(copy.path),

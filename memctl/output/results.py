@@ -45,8 +45,8 @@ SENTENCES = {
         "would delete {pruned:archived memory} and keep {kept_important:important memory}",
     ),
     "redact": (
-        "replaced {occurrences:occurrence} in {redacted:version} of the memories",
-        "would replace {occurrences:occurrence} in {redacted:version} of the memories",
+        "replaced {occurrences:occurrence} in {redacted:version}",
+        "would replace {occurrences:occurrence} in {redacted:version}",
     ),
     "release": ("released {released:hold}", "would release {released:hold}"),
     "report": ("wrote {path}", "would write {path}"),
@@ -63,7 +63,7 @@ SENTENCES = {
 
 def left_held(count: int) -> str:
     """Return a sentence about memories that were left because they are held."""
-    return f"left {counted(count, 'memory')} that {'is' if count == 1 else 'are'} held"
+    return f"left {counted(count, 'held memory')}"
 
 
 class _Count(int):
@@ -134,10 +134,10 @@ def job_sentence(report: JobReport[JobResult]) -> str:
     facts = {**report.result.counts, **report.result.totals}
     values = {name: _Count(fact) if isinstance(fact, int) else fact for name, fact in facts.items()}
     parts = [f"{report.job}: {(preview if report.dry_run else done).format(**values)}"]
-    if held := report.result.totals.get("held"):
-        parts.append(left_held(held))
     if report.result.remark:
         parts.append(report.result.remark)
+    if held := report.result.totals.get("held"):
+        parts.append(left_held(held))
     if report.result.warning:
         parts.append(report.result.warning)
     if report.result.tally.remaining:

@@ -11,7 +11,8 @@ NOT_SHOWN = "(not shown)"
 
 def finding_of(memory: MemoryWithSecrets) -> Finding:
     """Return the finding about one memory."""
-    name = f"{_quoted(memory.agent_id)} {_quoted(memory.type)} {_quoted(memory.key)}"
+    type_ = NOT_SHOWN if memory.type is None else memory.type
+    name = f"{_quoted(memory.agent_id)} {type_} {_quoted(memory.key)}"
     listed = ", ".join(map(_place, memory.secrets))
     command = removal_command(memory)
     advice = f"run `{command}`" if command else "delete it with the program that wrote it"

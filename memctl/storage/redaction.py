@@ -23,7 +23,7 @@ def forms_of(text: str) -> list[bytes]:
     forms = forms_in_json(text)
     if len(to_bytes(text)) < LEAST:
         raise UsageError(
-            f"the text to redact has less than {LEAST} bytes",
+            f"the text to redact has fewer than {LEAST} bytes",
             "it would be found by chance: use `memctl erase` to remove whole memories",
         )
     if any(form in MARKER for form in forms):

@@ -26,7 +26,7 @@ class Overwriting(TypedDict):
 
 
 class CopyRecord(TypedDict):
-    """What became of a copy of the database, or would."""
+    """What was, or would be, done with a backup of the database."""
 
     path: StoredText
     action: Literal["rewritten", "unchanged", "left"]
@@ -48,7 +48,7 @@ class EraseDocument(Document):
     fingerprints: list[str]
     erased_rows: dict[str, int]
     kept_rows: dict[str, int]
-    copies: list[CopyRecord]
+    backups: list[CopyRecord]
     overwriting: Overwriting | None
     duration_ms: int
     longest_lock_ms: float
@@ -65,5 +65,5 @@ class RedactDocument(Document, JobCounts):
     database: str
     changed_rows: dict[str, int]
     fingerprints: list[str]
-    copies: list[CopyRecord]
+    backups: list[CopyRecord]
     overwriting: Overwriting | None

@@ -16,4 +16,4 @@ class ReleaseDocument(Document, JobCounts):
     """The result of release."""
 
     released: int
-    not_held: int
+    not_found: int

@@ -141,9 +141,10 @@ class Erasure:
         )
         if held:
             raise RefusedError(
-                f"{counted(held, 'memory')} of {len(self._found.names):,} to erase "
+                f"{held:,} of {counted(len(self._found.names), 'memory')} to erase "
                 f"{'is' if held == 1 else 'are'} held",
-                "see `memctl holds`, and release them first; nothing was erased",
+                "see `memctl holds`, and end the holds with `memctl release` first; nothing was"
+                " erased",
             )
 
     def _is_held(self, version: Version) -> bool:

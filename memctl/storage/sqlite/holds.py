@@ -95,6 +95,6 @@ def require_no_holds(db: Connection, steps: Sequence[int], *, now: datetime) -> 
     (count,) = db.execute(query, held_parameter(now)).fetchone()
     if count:
         raise RefusedError(
-            f"there {'is' if count == 1 else 'are'} {counted(count, 'hold')}, which would be lost",
-            "see `memctl holds`, and end them with `memctl release` first; nothing was changed",
+            f"{counted(count, 'hold')} would be lost",
+            "see `memctl holds`, and end the holds with `memctl release`; nothing was changed",
         )

@@ -47,11 +47,11 @@ class ErasedInDatabase(NamedTuple):
 
 @dataclass(frozen=True)
 class RewrittenCopy:
-    """What became of a copy, or would."""
+    """What was, or would be, done with a copy."""
 
     path: str
     action: Literal["rewritten", "unchanged", "left"]
-    reason: str | None = None  # why it is left
+    reason: str | None = None  # why it was left
     removed: Cleansed = field(default_factory=Cleansed)
 
 

@@ -1,4 +1,4 @@
-"""The free pages of the file: how much they are, and how they are given back.
+"""The free pages of the file: how many there are, and how they are given back.
 
 What is deleted leaves free pages, which SQLite uses again, and gaps within pages. A file with
 `auto_vacuum` records where each page is used, so that pages at its end can take the place of free
