@@ -18,7 +18,7 @@ ReceiptOption = Annotated[
     typer.Option(
         metavar="FILE",
         parser=output_path,
-        help="Write a receipt, without names or texts, as JSON.",
+        help="Write a JSON receipt; it names no memories.",
     ),
 ]
 
