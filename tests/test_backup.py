@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from memctl.errors import LockedError, MemctlError, SchemaError
-from memctl.jobs.knowledge import content_hash
 from memctl.storage.sqlite.backup import back_up, verify
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.restore_backup import restore_backup
@@ -473,7 +472,7 @@ def test_a_lost_database_of_any_page_size_is_restored(
     shutil.copyfile(template, path)
 
     with open_database(path) as db:
-        restore_backup(db, path, made, content_hash=content_hash, now=NOW, lock_wait=1)
+        restore_backup(db, path, made, now=NOW, lock_wait=1)
 
     assert everything(path) == before
     with closing(connect(path)) as db:
@@ -499,7 +498,7 @@ def test_a_backup_with_another_page_size_is_not_restored_while_in_use(
         open_database(path, lock_wait=0.1) as db,
         pytest.raises(LockedError, match=r"a different page size than .*, which is in use"),
     ):
-        restore_backup(db, path, other, content_hash=content_hash, now=NOW, lock_wait=0.1)
+        restore_backup(db, path, other, now=NOW, lock_wait=0.1)
 
     assert everything(path) == before
     assert not [name for name in names_beside(path) if "before" in name]
@@ -515,7 +514,7 @@ def test_a_backup_that_is_not_utf8_is_not_restored(
     before = everything(path)
 
     with open_database(path) as db, pytest.raises(SchemaError, match="stores text as UTF-16le"):
-        restore_backup(db, path, other, content_hash=content_hash, now=NOW, lock_wait=1)
+        restore_backup(db, path, other, now=NOW, lock_wait=1)
 
     assert everything(path) == before
 
@@ -678,7 +677,7 @@ def test_restoring_anothers_backup_does_not_rotate_its_backups(
     shutil.copyfile(moved.path, copy.path)
     copy.back_up(day=2)
     with open_database(copy.path) as db:
-        restore_backup(db, copy.path, made, content_hash=content_hash, now=NOW, lock_wait=0)
+        restore_backup(db, copy.path, made, now=NOW, lock_wait=0)
 
     removed = copy.back_up(day=3, keep=1)
 

@@ -348,7 +348,7 @@ def test_a_locked_database_is_waited_for(path: Path, full: Memctl) -> None:
             vacuum(db)
 
         writer.execute("ROLLBACK")
-        assert vacuum(db).stall_ms > 0
+        assert vacuum(db) > 0
         assert db.execute("PRAGMA busy_timeout").fetchone() == (50,)
 
 

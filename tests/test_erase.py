@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memctl.storage.erasure import ErasureFilter
 from memctl.storage.spool import Failure, opened_spool, spool_path
 from memctl.storage.sqlite.database import open_database, transaction
-from memctl.storage.sqlite.erasing import remove_memories
-from memctl.storage.sqlite.erasing_text import TextSearch, forms_of
+from memctl.storage.sqlite.erasable import Erasable
+from memctl.storage.sqlite.erasing_text import ErasedText, TextSearch, text_of
 from memctl.storage.tombstones import Name
 from tests.support.database import Row, connect, everything, insert_memory, is_sound, memory_tables
 from tests.support.kills import killed_before
@@ -284,12 +285,12 @@ def test_text_that_is_invalid_utf_8_is_erased(careless: Service, migrated: Memct
 # Selection
 
 
-texts = st.text(st.sampled_from('ab"\\é'), max_size=6)
+texts = st.text(st.sampled_from('ab"\\/é'), max_size=6)
 
 
 @given(
     memories=st.lists(st.tuples(st.sampled_from("xy"), texts, texts, st.none() | texts)),
-    text=st.text(st.sampled_from('ab"\\é'), min_size=4, max_size=5),
+    text=st.text(st.sampled_from('ab"\\/é'), min_size=4, max_size=5),
     agent=st.sampled_from([None, "x"]),
 )
 def test_a_text_selects_what_contains_it_also_as_json(
@@ -306,10 +307,13 @@ def test_a_text_selects_what_contains_it_also_as_json(
             row: Row = {"agent_id": of, "key": f"{number}{key}", "value": value, "id": f"{number}"}
             insert_memory(db, **row, metadata=metadata)
 
+    searched = text_of(ErasureFilter(agent, text=text))
+    assert searched
     with open_database(path, read_only=True) as db:
-        found = TextSearch(db, forms_of(text), agent).names()
+        found = TextSearch(db, searched).names()
 
     forms = {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+    forms |= {form.replace("/", r"\/") for form in forms - {text}}
     expected = {
         (of, "learning", f"{number}{key}")
         for number, (of, key, value, metadata) in enumerate(memories)
@@ -359,7 +363,7 @@ def test_exactly_the_memories_of_the_names_are_removed(
         )
 
         with transaction(db):
-            removal = remove_memories(db, [Name(*name) for name in erased], now=NOW)
+            removal = Erasable(db, {Name(*name) for name in erased}, now=NOW).remove()
 
         columns = "agent_id, type, key"
         found = {
@@ -389,7 +393,7 @@ def test_memories_are_removed_from_databases_of_earlier_schemas(
 
     with closing(sqlite3.connect(migrated.database, isolation_level=None)) as db:
         with transaction(db):
-            removal = remove_memories(db, [Name(AGENT, "learning", KEY)], now=NOW)
+            removal = Erasable(db, {Name(AGENT, "learning", KEY)}, now=NOW).remove()
         left = db.execute("SELECT key FROM agent_memory").fetchall()
 
     assert (removal.places, left) == ({"agent_memory": 1}, [("another",)])
@@ -534,7 +538,7 @@ def test_a_text_that_a_client_writes_again_during_the_search_is_found(
 
     with open_database(migrated.database) as db:
         db.set_trace_callback(replace_it)
-        names = TextSearch(db, forms_of(TOKEN), None).names()
+        names = TextSearch(db, ErasedText(frozenset({TOKEN.encode()}), agent=None)).names()
 
     assert names == {Name(AGENT, "learning", KEY)}
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memctl.jobs.knowledge import Source, content_hash, entry_of
+from memctl.jobs.knowledge import Source, entry_of
+from memctl.storage.entry_text import content_hash
 from memctl.storage.knowledge import KnowledgeEntry
 
 

@@ -1,11 +1,13 @@
 """`redact`: the text is gone everywhere, to the last byte, and everything else stays."""
 
+import itertools
 import json
 import os
 import pty
 import shutil
 import sqlite3
 import subprocess
+from collections import Counter
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memctl.errors import RefusedError
-from memctl.jobs.knowledge import content_hash
+from memctl.jobs.remains import refusal_of_remains
+from memctl.storage.erasure import Overwritten
 from memctl.storage.redaction import MARKER, finder, forms_of, redacted
 from memctl.storage.sqlite.database import open_database, transaction
 from memctl.storage.sqlite.redacting import redact_memories
@@ -519,9 +522,7 @@ def test_an_old_database_is_redacted_by_the_tombstones_of_the_present_one(
     everywhere.ok(*REDACT)
 
     with open_database(copy) as opened, transaction(opened):
-        redaction = redact_memories(
-            opened, find_tombstones(db), content_hash=content_hash, now=everywhere.now
-        )
+        redaction = redact_memories(opened, find_tombstones(db), now=everywhere.now)
 
     assert redaction.places["agent_memory"] == 1
     with closing(connect(copy)) as opened:
@@ -647,3 +648,19 @@ def test_replacing_is_that_of_bytes_and_leaves_no_form(text: str, parts: list[st
     assert result == expected
     assert not any(form in result for form in forms)
     assert set(found) == {form for form in forms if form in content}
+
+
+@pytest.mark.parametrize(
+    ("truncated", "stalls", "remains"),
+    list(itertools.product([True, False], [True, False], [0, 1])),
+)
+def test_a_redaction_is_refused_unless_nothing_is_left_of_the_text(
+    truncated: bool, stalls: bool, remains: int
+) -> None:
+    done = Overwritten(
+        log_truncated=truncated, would_stall=stalls, remains=+Counter({"memories.db": remains})
+    )
+
+    refusal = refusal_of_remains(done, removed="the text was replaced", of_it="of it")
+
+    assert (refusal is None) == done.is_clean

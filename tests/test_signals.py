@@ -128,8 +128,7 @@ def test_a_signal_that_arrives_in_a_destructor_is_not_lost(
 SIGNALLED_IN_A_FUNCTION_OF_SQLITE = """
 import os, sys
 from memctl import __main__
-from memctl.jobs import candidates
-from memctl.storage.sqlite import triggers
+from memctl.storage.sqlite import candidates, triggers
 
 number, function = int(sys.argv.pop(1)), sys.argv.pop(1)
 

@@ -48,7 +48,7 @@ FLOORS = (
 MOST_LINES = 400
 
 # The parts of jobs that only SQLite has; the others see the database through `storage.store`.
-ONLY_ON_SQLITE = {"alerts", "compact", "copies", "redact", "watchdog"}
+ONLY_ON_SQLITE = {"alerts", "compact", "copies", "erase", "redact", "watchdog"}
 
 
 def product_modules() -> dict[str, Path]:

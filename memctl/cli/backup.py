@@ -77,7 +77,6 @@ def backup(
     After a new backup is made, rules such as --keep-daily 7 delete older backups of this database.
     A backup is kept if any rule keeps it; days, weeks and months without a backup are not counted.
     """
-    from memctl.jobs.knowledge import content_hash
     from memctl.storage.sqlite.backup import back_up
     from memctl.storage.sqlite.backup import verify as verify_backup
     from memctl.storage.sqlite.backup_list import BackupRecord
@@ -121,7 +120,6 @@ def backup(
                 db,
                 path,
                 restore,
-                content_hash=content_hash,
                 now=call.moment,
                 lock_wait=lock.lock_wait,
                 progress=progress,

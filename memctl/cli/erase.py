@@ -1,7 +1,6 @@
 """The command erase."""
 
-import sys
-from pathlib import Path
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -14,18 +13,19 @@ from memctl.cli.options import (
     KeyOption,
     TypeOption,
 )
-from memctl.cli.session import job_request, shown_progress, text_on_stdin
+from memctl.cli.receipts import ReceiptOption, require_confirmation, show_receipt
+from memctl.cli.session import job_request, read_stdin, shown_progress
 from memctl.errors import RefusedError, UsageError, counted
 from memctl.jobs.copies import CopyChoice
-from memctl.jobs.engine import perform
+from memctl.jobs.engine import JobContext, JobReport, perform
+from memctl.jobs.erase import EraseResult
 from memctl.jobs.erase import erase as erase_memories
 from memctl.output.fields import Ranks
-from memctl.output.receipt import receipt_document
-from memctl.output.results import show_outcome
+from memctl.output.receipt import erasure_document
 from memctl.output.tables import Output, show_records
-from memctl.output.terminal import json_text, show_document
 from memctl.storage.erasure import ErasureFilter
-from memctl.storage.sqlite.files import output_path, require_place, require_writable, write_file
+from memctl.storage.sqlite.files import require_place, require_writable
+from memctl.storage.sqlite.raw_files import RawFiles
 
 AgentOfErased = Annotated[
     str | None, typer.Argument(metavar="AGENT", help="Agent name; optional with --all-agents.")
@@ -58,14 +58,7 @@ def erase(
         bool,
         typer.Option("--keep-knowledge", help="Keep entries of the knowledge base."),
     ] = False,
-    receipt: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            parser=output_path,
-            help="Write a JSON receipt; it names no memories.",
-        ),
-    ] = None,
+    receipt: ReceiptOption = None,
     listing: Annotated[
         bool, typer.Option("--list", help="With --dry-run, list the memories.")
     ] = False,
@@ -98,37 +91,33 @@ def erase(
     if listing and not change.dry_run:
         raise UsageError("--list requires --dry-run", "a receipt names no memories")
     if match == "-":
-        match = text_on_stdin()
+        match = read_stdin("text").removesuffix("\n")
     which = _filter(agent, ids or [], type_, key, match, all_agents, keep_knowledge, resume)
     copies = CopyChoice(backups, backup or [])
     if receipt is not None:
         require_place(receipt, database=call.settings.database)
     if receipt is not None and not change.dry_run:
         require_writable(receipt, database=call.settings.database)
-    if not (yes or change.dry_run or resume):
-        _confirm(call, change, which, copies)
-    with shown_progress(call, "erase") as progress:
-        report = perform(
-            "erase",
-            lambda run: erase_memories(run, which, copies, avoid_vacuum=avoid_vacuum),
-            job_request(call, change, progress=progress),
-            by_hand=True,
-        )
-    document = receipt_document(
+    with RawFiles() as files:
+
+        def work(run: JobContext) -> EraseResult:
+            return erase_memories(run, files, which, copies, avoid_vacuum=avoid_vacuum)
+
+        if not (yes or change.dry_run or resume):
+            preview = job_request(call, replace(change, dry_run=True))
+            _confirm(perform("erase", work, preview, by_hand=True))
+        with shown_progress(call, "erase") as progress:
+            request = job_request(call, change, progress=progress)
+            report = perform("erase", work, request, by_hand=True)
+    document = erasure_document(
         report,
         database=str(call.settings.database.resolve()),
         listing=listing,
     )
-    if receipt is not None and not change.dry_run:
-        write_file(receipt, [json_text(document), "\n"], database=call.settings.database)
-    if call.json:
-        show_document(document)
-    elif listing and report.result:
+    if listing and report.result and not call.json:
         records = [name._asdict() for name in report.result.removal.listed]
         show_records(records, LISTED, Output("table", call.moment))
-    show_outcome(report, as_json=call.json, quiet=call.quiet)
-    if report.result and report.result.refusal:
-        raise report.result.refusal
+    show_receipt(report, document, call, receipt)
 
 
 def _filter(
@@ -161,33 +150,18 @@ def _filter(
     return ErasureFilter(agent, ids, type_, key, match, keep_knowledge)
 
 
-def _confirm(
-    call: GlobalOptions,
-    change: ChangeOptions,
-    which: ErasureFilter | None,
-    copies: CopyChoice,
-) -> None:
+def _confirm(preview: JobReport[EraseResult]) -> None:
     """Ask on a terminal whether to go on. Raises RefusedError if not, and off a terminal."""
-    preview = perform(
-        "erase",
-        lambda run: erase_memories(run, which, copies),
-        job_request(call, change)._replace(dry_run=True, hook=None),
-        by_hand=True,
-    )
     found = preview.result.removal if preview.result else None
     erased = (
         f"{counted(found.memories, 'memory')} and {counted(found.places.total(), 'row')} in all"
         if found
         else "nothing"
     )
-    if not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):
-        raise RefusedError(
+    require_confirmation(
+        f"Erase {erased}? This cannot be undone.",
+        RefusedError(
             f"this would erase {erased}, which cannot be undone",
             "check it with --dry-run --list, then use --yes; nothing was erased",
-        )
-    try:
-        confirmed = typer.confirm(f"Erase {erased}? This cannot be undone.", err=True)
-    except typer.Abort:  # the end of the input, or an interrupt
-        confirmed = False
-    if not confirmed:
-        raise RefusedError("not confirmed", "nothing was erased")
+        ),
+    )

@@ -7,12 +7,7 @@ from typing import Annotated
 
 import typer
 
-from memctl.cli.options import (
-    AgentArgument,
-    ChangeOptions,
-    GlobalOptions,
-    OutputOptions,
-)
+from memctl.cli.options import AgentArgument, ChangeOptions, GlobalOptions, OutputOptions
 from memctl.cli.session import run_job
 from memctl.errors import UsageError
 from memctl.jobs.hold import HoldSelection

@@ -1,7 +1,6 @@
 """Commands for memories: remember, recall, list, forget, summary."""
 
 import json
-import sys
 from dataclasses import asdict, fields
 from typing import Annotated
 
@@ -21,19 +20,19 @@ from memctl.cli.options import (
     TypeOption,
     require_agent_or_all,
 )
-from memctl.errors import MemctlError, NotFoundError, UsageError, counted
+from memctl.cli.session import read_stdin
+from memctl.errors import NotFoundError, UsageError, counted
 from memctl.jobs.forget import forget_all
 from memctl.output.messages import Message
 from memctl.output.results import left_held
 from memctl.output.tables import Output, show_facts, show_records
 from memctl.output.terminal import show_document, show_message, show_notice, show_value
-from memctl.storage.memory import MOST_BYTES, TYPES, Memory, MemoryType, require_type
+from memctl.storage.memory import TYPES, Memory, MemoryType, require_type
 from memctl.storage.rows import MemoryFilter
 from memctl.storage.sqlite.agents import require_agent
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.memories import list_memories, require_known_type
 from memctl.storage.sqlite.migrations import require_current
-from memctl.storage.text import from_bytes
 from memctl.storage.times import parse_duration
 
 MEMORY_FIELDS = [field.name for field in fields(Memory)]
@@ -85,7 +84,7 @@ def remember(
 ) -> None:
     """Store a value under a type and key, replacing the existing one."""
     if value == "-":
-        value = _standard_input()
+        value = read_stdin("value")
     document = None if metadata is None else _from_json(metadata)
     lasts = None if expires_in is None else parse_duration(expires_in)
     with _memories(call, lock) as memories:
@@ -217,22 +216,6 @@ def _memories(call: GlobalOptions, lock: LockOptions | None = None) -> AgentMemo
     """Open the database through AgentMemory, with the clock of the command."""
     lock = lock or LockOptions()
     return AgentMemory(call.settings.database, clock=lambda: call.moment, lock_wait=lock.lock_wait)
-
-
-def _standard_input() -> str:
-    """Read any bytes from stdin, at most one more than can be stored.
-
-    Raises UsageError if it is closed, and MemctlError if it cannot be read.
-    """
-    if sys.stdin is None:
-        raise UsageError("stdin is closed", "pipe the value to stdin")
-    try:
-        content = sys.stdin.buffer.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise MemctlError(
-            f"stdin cannot be read ({error.strerror})", "nothing was changed"
-        ) from None
-    return from_bytes(content)
 
 
 def _from_json(text: str) -> object:

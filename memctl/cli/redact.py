@@ -1,9 +1,7 @@
 """The command that replaces secrets in memories: redact."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,18 +14,18 @@ from memctl.cli.options import (
     KeyOption,
     TypeOption,
 )
-from memctl.cli.session import job_request, shown_progress, text_on_stdin
+from memctl.cli.receipts import ReceiptOption, require_confirmation, show_receipt
+from memctl.cli.session import job_request, read_stdin, shown_progress
 from memctl.errors import RefusedError, UsageError
 from memctl.jobs.copies import CopyChoice
-from memctl.jobs.engine import JobContext, JobRequest, perform
-from memctl.output.redact import redaction_document
-from memctl.output.results import job_sentence, show_outcome
-from memctl.output.terminal import json_text, show_document
-from memctl.storage.progress import Progress
-from memctl.storage.sqlite.files import output_path, require_place, require_writable, write_file
-
-if TYPE_CHECKING:
-    from memctl.jobs.redact import RedactResult
+from memctl.jobs.engine import JobContext, perform
+from memctl.jobs.redact import RedactionTarget, RedactResult
+from memctl.jobs.redact import redact as redact_memories
+from memctl.output.receipt import redaction_document
+from memctl.output.results import job_sentence
+from memctl.storage.secrets import require_detector
+from memctl.storage.sqlite.files import require_place, require_writable
+from memctl.storage.sqlite.raw_files import RawFiles
 
 
 def redact(
@@ -55,10 +53,7 @@ def redact(
     backups: BackupsOption = False,
     backup: BackupOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
-    receipt: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", parser=output_path, help="Write a receipt as JSON."),
-    ] = None,
+    receipt: ReceiptOption = None,
 ) -> None:
     """Replace a secret in memories by [redacted], and overwrite its bytes in the files.
 
@@ -66,16 +61,11 @@ def redact(
     of the knowledge base that came from it; imports and restored backups do not bring it back.
     This cannot be undone.
     """
-    from memctl.jobs.redact import RedactionTarget
-    from memctl.jobs.redact import redact as redact_memories
-    from memctl.storage.secrets import require_detector
-    from memctl.storage.sqlite.raw_files import RawFiles
-
     if secrets == (match is not None):
         raise UsageError(
             "exactly one of --match and --secrets is required", "see `memctl redact --help`"
         )
-    text = text_on_stdin() if match == "-" else match
+    text = read_stdin("text").removesuffix("\n") if match == "-" else match
     detector = require_detector() if secrets else None
     chosen = CopyChoice(backups, backup or [])
     target = RedactionTarget(agent, ids or (), type_, key)
@@ -85,39 +75,23 @@ def redact(
         require_writable(receipt, database=call.settings.database)
     with RawFiles() as files:
 
-        def work(run: JobContext) -> "RedactResult":
+        def work(run: JobContext) -> RedactResult:
             return redact_memories(run, files, target, text=text, detector=detector, chosen=chosen)
 
         with shown_progress(call, "redact") as progress:
-            preview = perform("redact", work, _preview(call, change, progress), by_hand=True)
+            # The ledger does not record the errors of a preview, whose messages may have the text.
+            request = job_request(call, replace(change, dry_run=True), progress=progress)
+            report = perform("redact", work, request, by_hand=True)
             if not (change.dry_run or yes):
-                _confirm(job_sentence(preview), can_ask=match != "-")
-            report = preview
+                require_confirmation(
+                    f"{job_sentence(report)}; this cannot be undone. Continue?",
+                    RefusedError(
+                        "a redaction cannot be undone", "confirm with --yes; nothing was changed"
+                    ),
+                    can_ask=match != "-",
+                )
             if not change.dry_run:
                 request = job_request(call, change, progress=progress)
                 report = perform("redact", work, request, by_hand=True)
     document = redaction_document(report, database=str(call.settings.database.resolve()))
-    if receipt is not None and not change.dry_run:
-        write_file(receipt, [json_text(document), "\n"], database=call.settings.database)
-    if call.json:
-        show_document(document)
-    show_outcome(report, as_json=call.json, quiet=call.quiet)
-    if report.result and report.result.refusal:
-        raise report.result.refusal
-
-
-def _preview(call: GlobalOptions, change: ChangeOptions, progress: Progress) -> JobRequest:
-    """Return the request for a preview, whose errors are not recorded in the ledger.
-
-    A text that was meant to be a part of the one to redact may be in their messages.
-    """
-    return job_request(call, replace(change, dry_run=True), progress=progress)._replace(hook=None)
-
-
-def _confirm(sentence: str, *, can_ask: bool) -> None:
-    """Ask the user on a terminal. Raises RefusedError without one, and if the answer is no."""
-    if can_ask and all(stream and stream.isatty() for stream in (sys.stdin, sys.stderr)):
-        if typer.confirm(f"{sentence}; this cannot be undone. Continue?", err=True):
-            return
-        raise RefusedError("the redaction was not confirmed", "nothing was changed")
-    raise RefusedError("a redaction cannot be undone", "confirm with --yes; nothing was changed")
+    show_receipt(report, document, call, receipt)

@@ -1,4 +1,4 @@
-"""What commands do around their work: open the database, start a job, report it, send alerts."""
+"""What commands do around their work: read stdin, open the database, start a job, report it."""
 
 import functools
 import os
@@ -229,17 +229,17 @@ def write_or_show(text: str, file: Path | None, *, database: Path, mode: int = 0
         write_file(file, [text], database=database, mode=mode)
 
 
-def text_on_stdin() -> str:
-    """Return the text on stdin, without the newline at its end.
+def read_stdin(what: str) -> str:
+    """Read any bytes from stdin, at most one more than can be stored.
 
     Raises UsageError if it is closed, and MemctlError if it cannot be read.
     """
     if sys.stdin is None:
-        raise UsageError("stdin is closed", "pipe the text to stdin")
+        raise UsageError("stdin is closed", f"pipe the {what} to stdin")
     try:
-        content = sys.stdin.buffer.read(MOST_BYTES)
+        content = sys.stdin.buffer.read(MOST_BYTES + 1)
     except OSError as error:
         raise MemctlError(
             f"stdin cannot be read ({error.strerror})", "nothing was changed"
         ) from None
-    return from_bytes(content.removesuffix(b"\n"))
+    return from_bytes(content)

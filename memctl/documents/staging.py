@@ -25,7 +25,6 @@ from memctl.documents.document import (
 from memctl.documents.json_stream import JsonStream
 from memctl.documents.models import Frame, check_frame, check_rows, completed
 from memctl.errors import DocumentError, MemctlError
-from memctl.jobs.knowledge import content_hash
 from memctl.storage.progress import Progress
 from memctl.storage.sqlite.database import Connection, temporary_tables
 from memctl.storage.sqlite.erased_rows import drop_erased
@@ -306,7 +305,7 @@ def _require_consistency(db: Connection, agent: str | None) -> None:
 def _remove_erased(db: Connection) -> None:
     """Remove what was erased or redacted in the database."""
     drop_erased(db)  # first, because it recognizes values that are complete
-    redact_staged(db, content_hash=content_hash)
+    redact_staged(db)
 
 
 def _select_agent(db: Connection, agent: str | None, selection: AgentSelection) -> None:

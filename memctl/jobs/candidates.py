@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from memctl.config.policies import DecayPolicy, PromotePolicy
 from memctl.errors import RefusedError, counted
-from memctl.jobs.knowledge import content_hash
 from memctl.storage.knowledge import ENTRY_TYPES, ConditionsMet
 from memctl.storage.rows import AffectedMemory
 
@@ -86,7 +85,6 @@ def find_candidates(
     return store.candidates(
         policy,
         decay,
-        content_hash=content_hash,
         has_knowledge=store.knowledge.exists() if has_knowledge is None else has_knowledge,
         agent=agent,
         now=now,

@@ -117,7 +117,7 @@ def compact(run: JobContext, *, incremental: bool = False) -> CompactResult:
             tally=JobTally(),
         )
     run.request.progress.phase("rewriting the file")
-    run.batches.longest_lock_ms = vacuum(run.store.sqlite, incremental=incremental).stall_ms
+    run.batches.longest_lock_ms = vacuum(run.store.sqlite, incremental=incremental)
     return _result(run, "rewrite", space)
 
 

@@ -11,14 +11,13 @@ from typing import NamedTuple
 
 from memctl.errors import RefusedError, counted
 from memctl.jobs.engine import JobContext
-from memctl.jobs.knowledge import content_hash
-from memctl.storage.erasure import ErasureFilter, Overwritten, Removal
-from memctl.storage.sqlite.cleansing import ErasedText
+from memctl.storage.erasure import ErasureFilter, Removal
+from memctl.storage.sqlite.cleansing import Erased
 from memctl.storage.sqlite.copies_of import CopyOfDatabase, copies_beside, named_copies
-from memctl.storage.sqlite.erasing_text import forms_of
+from memctl.storage.sqlite.erasing_text import text_of
 from memctl.storage.sqlite.files import remove_drafts
 from memctl.storage.sqlite.restore_backup import draft_of_restore
-from memctl.storage.sqlite.rewriting import Erased, rewrite_copies
+from memctl.storage.sqlite.rewriting import ErasedInDatabase, rewrite_copies
 from memctl.storage.sqlite.rewriting import RewrittenCopy as RewrittenCopy
 from memctl.storage.sqlite.tombstones import read_tombstones
 from memctl.storage.times import to_unix
@@ -68,20 +67,15 @@ class Copies:
         run = self._run
         if run.batches is not None:
             self._remove_drafts()
-        text = None
-        if which and which.text is not None:
-            text = ErasedText(frozenset(forms_of(which.text)), which.agent)
         known = read_tombstones(run.store.sqlite)
-        erased = Erased(
-            known,
+        keep_knowledge = which is not None and which.keep_knowledge
+        erased = ErasedInDatabase(
+            Erased(known, text_of(which), keep_knowledge),
             self._of_this_run(removal, known) if removal else redactions,
-            text,
-            keep_knowledge=which is not None and which.keep_knowledge,
         )
         done = rewrite_copies(
             self._chosen,
             erased,
-            content_hash=content_hash,
             now=run.now,
             dry_run=run.batches is None,
             progress=run.request.progress,
@@ -121,33 +115,4 @@ def refusal_of_left(copies: Collection[RewrittenCopy]) -> RefusedError | None:
         f" {Path(left[0].path).name} was not rewritten: {left[0].reason}",
         "remove the cause, name it with --backup if it is of this database, or delete it; then run"
         " `memctl erase --continue --backups`",
-    )
-
-
-def remark_on_files(done: Overwritten | None, copies: Collection[RewrittenCopy]) -> str | None:
-    """Return how the files were overwritten, and how many copies were rewritten."""
-    remarks = []
-    if done and done.vacuum_ms is not None:
-        remarks.append(
-            f"rewrote the file, which blocked other writers for {done.vacuum_ms:,.0f} ms"
-        )
-    if done:
-        remarks.append(
-            f"searched {done.bytes_checked:,} bytes in {counted(len(done.files), 'file')}"
-        )
-    rewritten = [copy for copy in copies if copy.action == "rewritten"]
-    if rewritten:
-        rows = counted(sum(copy.removed.total for copy in rewritten), "row")
-        remarks.append(f"rewrote {counted(len(rewritten), 'backup')}, removing or redacting {rows}")
-    return "; ".join(remarks) or None
-
-
-def warning_of_copies(copies: Collection[RewrittenCopy]) -> str | None:
-    """Return how many copies were not chosen, and may have what was removed."""
-    others = sum(not was_chosen(copy) for copy in copies)
-    if not others:
-        return None
-    return (
-        f"{counted(others, 'backup')} may still contain it: `memctl erase --continue --backups`"
-        f" rewrites {'it' if others == 1 else 'them'}"
     )

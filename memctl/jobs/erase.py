@@ -5,32 +5,23 @@ other programs cannot write; on request, only if there is no other way to remove
 erasure that was interrupted after the first step is finished by the next one.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from memctl.errors import NotFoundError, RefusedError
-from memctl.jobs.copies import (
-    NO_COPIES,
-    Copies,
-    CopyChoice,
-    RewrittenCopy,
-    refusal_of_left,
-    remark_on_files,
-    warning_of_copies,
-    was_chosen,
-)
-from memctl.jobs.engine import JobContext, JobResult
+from memctl.errors import NotFoundError
+from memctl.jobs.copies import NO_COPIES, Copies, CopyChoice, refusal_of_left, was_chosen
+from memctl.jobs.engine import JobContext
+from memctl.jobs.remains import ResultWithRemains, refusal_of_remains
 from memctl.jobs.tally import JobTally
-from memctl.storage.erasure import Erasure, ErasureFilter, Overwritten, Removal
+from memctl.storage.erasure import ErasureFilter, Overwritten, Removal
+from memctl.storage.sqlite.erasure import Erasure
+from memctl.storage.sqlite.raw_files import RawFiles
 
 
 @dataclass(frozen=True, kw_only=True)
-class EraseResult(JobResult):
-    """What was removed, and what is left in the files; no files were searched in a preview."""
+class EraseResult(ResultWithRemains):
+    """What was removed, and what is left."""
 
     removal: Removal = field(default_factory=Removal)
-    overwritten: Overwritten | None = None
-    copies: Sequence[RewrittenCopy] = ()
     is_unmatched: bool = False  # nothing contains the text that was searched for
 
     @property
@@ -39,29 +30,20 @@ class EraseResult(JobResult):
         return {"erased": self.removal.memories, "rows": self.removal.places.total()}
 
     @property
-    def remark(self) -> str | None:
-        """How the files were overwritten, and which copies were rewritten."""
-        return remark_on_files(self.overwritten, self.copies)
-
-    @property
     def warning(self) -> str | None:
-        """What stays, and which other rows have the same text."""
+        """What stays, and the remains."""
         left = ["no row contains the text"] if self.is_unmatched else []
         if self.removal.kept:
             kept = ", ".join(f"{count} {why}" for why, count in sorted(self.removal.kept.items()))
             left.append(f"kept: {kept}")
-        if self.overwritten and self.overwritten.rows:
-            rows = ", ".join(
-                f"{count} in {table}" for table, count in sorted(self.overwritten.rows.items())
-            )
-            left.append(f"other rows contain the same text or a part of it: {rows}")
-        if of_copies := warning_of_copies(self.copies):
-            left.append(of_copies)
+        if of_files := super().warning:
+            left.append(of_files)
         return "; ".join(left) or None
 
 
 def erase(
     run: JobContext,
+    files: RawFiles,
     which: ErasureFilter | None,
     chosen: CopyChoice = NO_COPIES,
     *,
@@ -71,13 +53,14 @@ def erase(
 
     To `avoid_vacuum`, the file is written anew only if remains are found in it.
 
-    The chosen copies of the database are rewritten. Raises NotFoundError if there is nothing, and
-    RefusedError if any of the memories is held, or a chosen copy is of another database.
+    `files` stay open until the connection is closed. The chosen copies of the database are
+    rewritten. Raises NotFoundError if there is nothing, and RefusedError if any of the memories is
+    held, or a chosen copy is of another database.
     """
     copies = Copies(run, chosen)
     removal, overwritten, missing = Removal(), None, None
     try:
-        erasure = run.store.erasure(which, now=run.now)
+        erasure = Erasure(run.store.sqlite, which, files, now=run.now)
     except NotFoundError as error:
         if not chosen or which:
             raise
@@ -90,7 +73,11 @@ def erase(
             "no erasure was interrupted, and no chosen backup contains anything that was erased",
             "nothing was changed",
         ) from missing
-    refusal = _refusal(overwritten) if overwritten else None
+    refusal = None
+    if overwritten:
+        refusal = refusal_of_remains(
+            overwritten, removed="the memories were erased", of_it="of their texts"
+        )
     return EraseResult(
         tally=JobTally(),
         removal=removal,
@@ -122,25 +109,3 @@ def _erase(
         avoid_vacuum=avoid_vacuum,
     )
     return removal, overwritten
-
-
-def _refusal(done: Overwritten) -> RefusedError | None:
-    """Return why the erasure is not finished."""
-    if done.would_stall:
-        return RefusedError(
-            "the memories were erased, but the file may still contain parts of them; rewriting a"
-            " file of this size would keep another program from writing for seconds",
-            "run `memctl erase --continue` when it does not write, or with --force",
-        )
-    if not done.log_truncated:
-        return RefusedError(
-            "the memories were erased, but a reader keeps the write-ahead log from being emptied",
-            "end long reads of other programs, then run `memctl erase --continue`",
-        )
-    if done.remains:
-        files = ", ".join(f"{count} in {file}" for file, count in sorted(done.remains.items()))
-        return RefusedError(
-            f"the memories were erased, but parts of their texts are still in the files: {files}",
-            "run `memctl erase --continue` when no other program has the database open",
-        )
-    return None

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from memctl.config.policies import DecayPolicy, PromotePolicy
 from memctl.jobs.candidates import find_candidates, list_considered
 from memctl.jobs.engine import JobContext, JobResult
-from memctl.jobs.knowledge import Source, entry_of, hash_of
+from memctl.jobs.knowledge import Source, entry_of
 from memctl.jobs.similarity import Corpus, Words, are_alike, words_of
+from memctl.storage.entry_text import hash_of
 from memctl.storage.knowledge import CandidateRow, KnowledgeEntry
 from memctl.storage.rows import AffectedMemory
 from memctl.storage.text import from_bytes

@@ -14,21 +14,13 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from memctl.errors import NotFoundError, RefusedError, UsageError
-from memctl.jobs.copies import (
-    NO_COPIES,
-    Copies,
-    CopyChoice,
-    RewrittenCopy,
-    refusal_of_left,
-    remark_on_files,
-    warning_of_copies,
-)
-from memctl.jobs.engine import JobContext, JobResult
-from memctl.jobs.knowledge import content_hash
+from memctl.jobs.copies import NO_COPIES, Copies, CopyChoice, RewrittenCopy, refusal_of_left
+from memctl.jobs.engine import JobContext
+from memctl.jobs.remains import ResultWithRemains, refusal_of_remains
 from memctl.jobs.tally import JobTally
 from memctl.storage.erasure import Overwritten
-from memctl.storage.fragments import Fragments
-from memctl.storage.redaction import LEAST_BYTES, MARKER, finder, forms_of
+from memctl.storage.fragments import LEAST, Fragments
+from memctl.storage.redaction import MARKER, finder, forms_of
 from memctl.storage.secrets import Detector
 from memctl.storage.spool import overwrite_spool
 from memctl.storage.sqlite.agents import require_agent, require_ids
@@ -79,13 +71,11 @@ class RedactionTarget(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RedactResult(JobResult):
-    """What was replaced, and what is left in the files; no files were searched in a preview."""
+class RedactResult(ResultWithRemains):
+    """What was replaced, and what is left."""
 
     redaction: Redaction
-    overwritten: Overwritten | None = None
     fingerprints: Sequence[str] = ()  # of the texts, salted
-    copies: Sequence[RewrittenCopy] = ()
 
     @property
     def counts(self) -> dict[str, object]:
@@ -95,24 +85,6 @@ class RedactResult(JobResult):
             "occurrences": self.redaction.occurrences,
             "rows": self.redaction.places.total(),
         }
-
-    @property
-    def remark(self) -> str | None:
-        """How the files were overwritten, and which copies were rewritten."""
-        return remark_on_files(self.overwritten, self.copies)
-
-    @property
-    def warning(self) -> str | None:
-        """The other rows with the same text, and the copies that were not rewritten."""
-        left = []
-        if self.overwritten and self.overwritten.rows:
-            rows = ", ".join(
-                f"{count} in {table}" for table, count in sorted(self.overwritten.rows.items())
-            )
-            left.append(f"other rows contain the same text or a part of it: {rows}")
-        if of_copies := warning_of_copies(self.copies):
-            left.append(of_copies)
-        return "; ".join(left) or None
 
 
 class _Work(NamedTuple):
@@ -189,7 +161,7 @@ def redact(
     run.batches.apply(runs_with(db, texts), partial(_blank, db, blanked), doing="redacting")
     with transaction(db):
         write_state(db, PENDING, {"since": to_text(run.now), "removed": True})
-    overwritten = _overwrite(run, files, texts, was_pending=was_pending)
+    overwritten = _overwrite(run, run.batches, files, texts, was_pending=was_pending)
     salt = salt_of(db)
     return _result(
         [*done, blanked],
@@ -201,12 +173,10 @@ def redact(
 
 
 def _overwrite(
-    run: JobContext, files: RawFiles, texts: Fragments, *, was_pending: bool
+    run: JobContext, batches: "Batches", files: RawFiles, texts: Fragments, *, was_pending: bool
 ) -> Overwritten:
     """Overwrite what is left of the texts in the files; what an interrupted run has left, too."""
     db, spool = run.store.sqlite, run.request.watch.spool
-    if run.batches is None:
-        raise AssertionError("a preview overwrites nothing")
     if spool is not None:
         overwrite_spool(spool, texts)
     done = overwrite(
@@ -214,7 +184,7 @@ def _overwrite(
         run.request.database,
         texts,
         files,
-        run.batches,
+        batches,
         always_vacuum=was_pending,
         wait=run.request.lock_wait,
         force=run.request.force,
@@ -277,7 +247,7 @@ def _forms_of_secret(content: bytes) -> set[bytes]:
     forms = {content}
     with suppress(ValueError, UsageError):
         forms |= set(forms_of(json.loads(b'"%b"' % content)))
-    return {form for form in forms if len(form) >= LEAST_BYTES and form not in MARKER}
+    return {form for form in forms if len(form) >= LEAST and form not in MARKER}
 
 
 def _begin(run: JobContext, works: Sequence[_Work], previews: Sequence[Redaction]) -> None:
@@ -295,7 +265,7 @@ def _redact(run: JobContext, batches: "Batches", work: _Work, rows: RowsByName) 
     db, name, find = run.store.sqlite, work.name, finder(work.texts)
     done = Redaction()
     old = old_places(db, name, rows.found[name])
-    hashes = promotion_hashes(db, name, rows.found[name], find, content_hash)
+    hashes = promotion_hashes(db, name, rows.found[name], find)
 
     def note(result: tuple[Redaction, ChangedRows]) -> None:
         redaction, changed = result
@@ -328,27 +298,14 @@ def _result(
     tally = JobTally()
     tally.count = redaction.memories
     tally.agents[agent] = tally.count
+    refusal = None
+    if overwritten:
+        refusal = refusal_of_remains(overwritten, removed="the text was replaced", of_it="of it")
     return RedactResult(
         tally=tally,
-        refusal=(_refusal(overwritten) if overwritten else None) or refusal_of_left(copies),
+        refusal=refusal or refusal_of_left(copies),
         redaction=redaction,
         overwritten=overwritten,
         fingerprints=fingerprints,
         copies=copies,
     )
-
-
-def _refusal(done: Overwritten) -> RefusedError | None:
-    """Return why the redaction is not finished; `erase --continue` also finishes a redaction."""
-    if not done.log_truncated:
-        return RefusedError(
-            "the text was replaced, but a reader keeps the write-ahead log from being emptied",
-            "end long reads of other programs, then run `memctl erase --continue`",
-        )
-    if done.remains:
-        files = ", ".join(f"{count} in {file}" for file, count in sorted(done.remains.items()))
-        return RefusedError(
-            f"the text was replaced, but parts of it are still in the files: {files}",
-            "run `memctl erase --continue` when no other program has the database open",
-        )
-    return None

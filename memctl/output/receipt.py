@@ -1,24 +1,26 @@
-"""The receipt of an erasure, which names neither the memories nor their texts."""
+"""The receipts of an erasure and of a redaction, which name neither the memories nor the texts."""
 
 from collections.abc import Mapping, Sequence
 
 from memctl.jobs.copies import RewrittenCopy
 from memctl.jobs.engine import JobReport
 from memctl.jobs.erase import EraseResult
+from memctl.jobs.redact import RedactResult
+from memctl.output.results import job_document
 from memctl.output.terminal import json_key
 from memctl.storage.erasure import Overwritten
 from memctl.storage.text import encodable
 from memctl.storage.times import to_text
 
 
-def receipt_document(
+def erasure_document(
     report: JobReport[EraseResult], *, database: str, listing: bool
 ) -> dict[str, object]:
     """Return the receipt as JSON; that of a preview also lists the memories, on request."""
     result = report.result
     if result is None:
         raise AssertionError("an erasure is not paused")
-    removal, done = result.removal, result.overwritten
+    removal = result.removal
     document: dict[str, object] = {
         "job": report.job,
         "run_id": report.run_id,
@@ -29,13 +31,11 @@ def receipt_document(
         "fingerprints": sorted(removal.fingerprints),
         "erased_rows": _sorted(removal.places),
         "kept_rows": _sorted(removal.kept),
-        "backups": copies_document(result.copies),
-        "overwriting": None,
+        "backups": _copies(result.copies),
+        "overwriting": _overwriting(result.overwritten),
         "duration_ms": report.duration_ms,
         "longest_lock_ms": report.longest_lock_ms,
     }
-    if done is not None:
-        document["overwriting"] = overwriting_document(done)
     if result.refusal:
         document["refused"] = result.refusal.message
     if listing:
@@ -46,7 +46,22 @@ def receipt_document(
     return document
 
 
-def copies_document(copies: Sequence[RewrittenCopy]) -> list[dict[str, object]]:
+def redaction_document(report: JobReport[RedactResult], *, database: str) -> dict[str, object]:
+    """Return the receipt as JSON; whoever has the text can compare its fingerprints."""
+    result = report.result
+    if result is None:
+        raise AssertionError("a redaction is not paused")
+    return {
+        **job_document(report, listing=False),
+        "database": database,
+        "changed_rows": _sorted(result.redaction.places),
+        "fingerprints": list(result.fingerprints),
+        "backups": _copies(result.copies),
+        "overwriting": _overwriting(result.overwritten),
+    }
+
+
+def _copies(copies: Sequence[RewrittenCopy]) -> list[dict[str, object]]:
     """Return what was, or would be, done with the backups of the database."""
     return [
         {
@@ -61,8 +76,10 @@ def copies_document(copies: Sequence[RewrittenCopy]) -> list[dict[str, object]]:
     ]
 
 
-def overwriting_document(done: Overwritten) -> dict[str, object]:
-    """Return how the remains in the files were overwritten."""
+def _overwriting(done: Overwritten | None) -> dict[str, object] | None:
+    """Return how the remains in the files were overwritten; None in a preview."""
+    if done is None:
+        return None
     return {
         "is_complete": done.is_clean,
         "files_searched": [file.name for file in done.files],

@@ -1,7 +1,7 @@
 """The choice of the engine: a path names a SQLite database, the only engine so far."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,11 +32,8 @@ def open_store(
 
     Raises NoDatabaseError if there is none; errors of the engine in the block become MemctlError.
     """
-    with (
-        ExitStack() as after_closing,
-        open_database(database, read_only=read_only, lock_wait=lock_wait) as db,
-    ):
-        yield SqliteStore(db, after_closing)
+    with open_database(database, read_only=read_only, lock_wait=lock_wait) as db:
+        yield SqliteStore(db)
 
 
 def exclusive(database: Path, *, job: str, wait: float) -> AbstractContextManager[None]:

@@ -7,9 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
-from memctl.storage.batches import Batches
 from memctl.storage.fragments import Fragments
 from memctl.storage.tombstones import Name
 
@@ -83,31 +81,3 @@ class Overwritten:
     def is_clean(self) -> bool:
         """Whether nothing is left but what other rows contain."""
         return self.log_truncated and not self.remains and not self.would_stall
-
-
-class Erasure(Protocol):
-    """Memories to be erased, with all that is said about them."""
-
-    def preview(self) -> Removal:
-        """Return what would be removed; reads only."""
-
-    def remove(self, batches: Batches, *, run_id: int | None) -> Removal:
-        """Remove the rows, and note that their remains must be overwritten."""
-
-    def overwrite(
-        self,
-        database: Path,
-        removal: Removal,
-        batches: Batches,
-        *,
-        spool: Path | None,
-        wait: float,
-        force: bool,
-        avoid_vacuum: bool,
-    ) -> Overwritten:
-        """Overwrite the remains in the files, and search these for what was removed.
-
-        Readers of the write-ahead log have `wait` seconds to end. `force` rewrites a large file
-        although another program writes. To `avoid_vacuum`, the file is only rewritten if the search
-        finds remains.
-        """

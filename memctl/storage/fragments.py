@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 WORD = 8
 SHORTEST = 24  # bytes; a shorter text is found only as a whole
-LEAST = 4  # bytes; a shorter text occurs by chance
+LEAST = 4  # bytes; a shorter text occurs by chance, and its hash could be guessed at once
+SPECIFIC = 15  # bytes, from which on a text is assumed to be in no other memory
 LONG_TEXT = 1 << 16
 LONG_STRIDE = 61  # has no factor in common with WORD, so that words meet at all offsets
 MOST_PLACES = 8  # of one word in the texts; their other words find them as well

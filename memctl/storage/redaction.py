@@ -3,14 +3,13 @@
 A text is replaced where its bytes occur, and where JSON contains it with escapes.
 """
 
-import json
 from collections.abc import Callable, Collection, Iterable
 
 from memctl.errors import RefusedError, UsageError
-from memctl.storage.text import from_bytes, to_bytes
+from memctl.storage.fragments import LEAST
+from memctl.storage.text import forms_in_json, from_bytes, to_bytes
 
 MARKER = b"[redacted]"
-LEAST_BYTES = 4  # a shorter text occurs by chance, and its hash could be guessed at once
 
 # Returns those of the texts to replace that a content contains.
 Find = Callable[[bytes], Collection[bytes]]
@@ -21,13 +20,10 @@ def forms_of(text: str) -> list[bytes]:
 
     Raises UsageError for a text that cannot be redacted.
     """
-    forms = {to_bytes(text)}
-    for in_ascii in (True, False):
-        escaped = json.dumps(text, ensure_ascii=in_ascii)[1:-1]
-        forms |= {to_bytes(escaped), to_bytes(escaped.replace("/", r"\/"))}
-    if len(to_bytes(text)) < LEAST_BYTES:
+    forms = forms_in_json(text)
+    if len(to_bytes(text)) < LEAST:
         raise UsageError(
-            f"the text to redact has fewer than {LEAST_BYTES} bytes",
+            f"the text to redact has fewer than {LEAST} bytes",
             "it would be found by chance: use `memctl erase` to remove whole memories",
         )
     if any(form in MARKER for form in forms):

@@ -18,7 +18,6 @@ from typing import Any, Literal, NamedTuple, Protocol
 from memctl.errors import RefusedError
 from memctl.storage.batches import Batches as Batches
 from memctl.storage.batches import BatchRows, FoundRows
-from memctl.storage.erasure import Erasure, ErasureFilter
 from memctl.storage.figures import DayKey, Figures, Key, Period, Snapshot, SnapshotPeriod
 from memctl.storage.holds import Holds
 from memctl.storage.knowledge import (
@@ -327,12 +326,6 @@ class Store(Protocol):
     ) -> OldMemories:
         """Return the old memories under a policy, and under that of the last prune."""
 
-    def erasure(self, which: ErasureFilter | None, *, now: datetime) -> Erasure:
-        """Return what is to be erased; without a filter, the remains of an interrupted erasure.
-
-        Raises NotFoundError if there is nothing, and RefusedError if a memory is held.
-        """
-
     def delete_old_records(self, batches: Batches, *, before: datetime) -> None:
         """Delete runs and events that are older than a moment and not needed for an undo."""
 
@@ -366,16 +359,11 @@ class Store(Protocol):
         policy: PromotionValues,
         decay: PolicyValues,
         *,
-        content_hash: Callable[[str, str, str, str | None], str],
         has_knowledge: bool,
         agent: str | None,
         now: datetime,
     ) -> Candidates:
-        """Return the memories that a promotion considers.
-
-        `content_hash` returns the hash of the entry that a memory with such a type, key, value and
-        metadata becomes.
-        """
+        """Return the memories that a promotion considers."""
 
     def has_holds(self) -> bool:
         """Return whether there are holds, in force or not."""

@@ -56,6 +56,15 @@ def from_bytes(stored: bytes) -> str:
     return stored.decode("utf-8", "surrogateescape")
 
 
+def forms_in_json(text: str) -> set[bytes]:
+    """Return the bytes of a text, and those that it has in JSON, with each way to escape it."""
+    forms = {to_bytes(text)}
+    for in_ascii in (True, False):
+        escaped = json.dumps(text, ensure_ascii=in_ascii)[1:-1]
+        forms |= {to_bytes(escaped), to_bytes(escaped.replace("/", r"\/"))}
+    return forms
+
+
 def stored_bytes(value: Any) -> Any:
     """Return the bytes of a stored text or BLOB; None for NULL."""
     return to_bytes(value) if isinstance(value, str) else value

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from memctl.storage.text import stored_bytes
+
 Kind = Literal["erased", "redacted"]
 SALT_BYTES = 32
 
@@ -59,7 +61,7 @@ def _keyed_hash(salt: bytes, purpose: str, parts: Sequence[Stored]) -> bytes:
 
     message = [purpose.encode()]
     for part in parts:
-        content = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part or b""
+        content = stored_bytes(part) or b""
         message.append(b"\0%d:" % len(content) + content)
     return hmac.digest(salt, b"".join(message), "sha256")
 
@@ -83,6 +85,10 @@ class Tombstones:
     def is_known(self, name: Name) -> bool:
         """Return whether a memory of this name was ever erased, or its text redacted."""
         return any(True for _ in self.of(name))
+
+    def has(self, kind: Kind, name: Name) -> bool:
+        """Return whether a memory of this name was erased, or a text in it redacted."""
+        return any(tombstone.kind == kind for tombstone in self.of(name))
 
     def of(self, name: Name) -> Iterator[Tombstone]:
         """Yield the tombstones with this name."""
@@ -115,7 +121,7 @@ class Tombstones:
 
     def secrets_in(self, name: Name, value: Stored) -> list[bytes]:
         """Return the redacted texts that a value of this name contains, as bytes, without order."""
-        content = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+        content = stored_bytes(value)
         found: set[bytes] = set()
         for tombstone in self.of(name):
             size = tombstone.secret_bytes

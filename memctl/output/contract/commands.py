@@ -11,21 +11,12 @@ from memctl.output.contract.backups import (
     VerifiedDocument,
 )
 from memctl.output.contract.databases import OnDatabases
-from memctl.output.contract.demo import (
-    DemoDocument,
-)
+from memctl.output.contract.demo import DemoDocument
 from memctl.output.contract.documents import Document, ErrorDocument
-from memctl.output.contract.erasure import EraseDocument
+from memctl.output.contract.erasure import EraseDocument, RedactDocument
 from memctl.output.contract.explanation import ExplainDocument
-from memctl.output.contract.figures import (
-    FiguresLine,
-    HistoryLine,
-    MetricsDocument,
-)
-from memctl.output.contract.health import (
-    CheckDocument,
-    StatusDocument,
-)
+from memctl.output.contract.figures import FiguresLine, HistoryLine, MetricsDocument
+from memctl.output.contract.health import CheckDocument, StatusDocument
 from memctl.output.contract.history import DiffDocument, VersionLine
 from memctl.output.contract.holds import HoldDocument, ReleaseDocument
 from memctl.output.contract.jobs import (
@@ -40,11 +31,7 @@ from memctl.output.contract.jobs import (
     RunDocument,
     SnapshotCounts,
 )
-from memctl.output.contract.memories import (
-    ForgetDocument,
-    MemoryDocument,
-    SummaryDocument,
-)
+from memctl.output.contract.memories import ForgetDocument, MemoryDocument, SummaryDocument
 from memctl.output.contract.records import (
     AgentLine,
     ArchivedColumns,
@@ -56,7 +43,6 @@ from memctl.output.contract.records import (
     RunLine,
     Step,
 )
-from memctl.output.contract.redact import RedactCounts
 from memctl.output.contract.report import ReportDocument
 from memctl.output.contract.setup import (
     CompletionDocument,
@@ -72,10 +58,7 @@ from memctl.output.contract.setup import (
     ScheduleDocument,
     TestedDocument,
 )
-from memctl.output.contract.signals import (
-    AlertDocument,
-    HookDocument,
-)
+from memctl.output.contract.signals import AlertDocument, HookDocument
 from memctl.output.contract.space import CompactDocument
 
 
@@ -109,10 +92,6 @@ class RestoreDocument(Document, RestoreCounts):
 
 class ImportDocument(Document, ImportCounts):
     """The result of import."""
-
-
-class RedactDocument(Document, RedactCounts):
-    """The result of redact."""
 
 
 class PausedDocument(Document, JobRun):

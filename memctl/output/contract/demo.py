@@ -3,11 +3,7 @@
 from typing_extensions import TypedDict
 
 from memctl.output.contract.documents import Document
-from memctl.output.contract.figures import (
-    AgentFigures,
-    LevelFigures,
-    Period,
-)
+from memctl.output.contract.figures import AgentFigures, LevelFigures, Period
 
 
 class Scene(TypedDict):

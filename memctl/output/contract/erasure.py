@@ -1,10 +1,11 @@
-"""The receipt of `erase`, which names neither the memories nor their texts."""
+"""The receipts of `erase` and `redact`, which name neither the memories nor the texts."""
 
 from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
 from memctl.output.contract.documents import Document
+from memctl.output.contract.jobs import JobCounts
 from memctl.output.contract.records import MemoryName, StoredText
 
 
@@ -53,3 +54,16 @@ class EraseDocument(Document):
     longest_lock_ms: float
     refused: NotRequired[str]
     listed: NotRequired[list[MemoryName]]
+
+
+class RedactDocument(Document, JobCounts):
+    """The receipt of a redaction, or its preview."""
+
+    redacted: int
+    occurrences: int
+    rows: int
+    database: str
+    changed_rows: dict[str, int]
+    fingerprints: list[str]
+    backups: list[CopyRecord]
+    overwriting: Overwriting | None

@@ -1,10 +1,7 @@
 """The JSON of commands for single memories."""
 
 from memctl.output.contract.documents import Document
-from memctl.output.contract.records import (
-    MemoryColumns,
-    StoredText,
-)
+from memctl.output.contract.records import MemoryColumns, StoredText
 
 
 class MemoryDocument(Document, MemoryColumns):

@@ -5,9 +5,7 @@ from typing import Any, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from memctl.output.contract.documents import Document, Pause
-from memctl.output.contract.records import (
-    StoredText,
-)
+from memctl.output.contract.records import StoredText
 
 
 class MigrateDocument(Document):

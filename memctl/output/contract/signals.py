@@ -3,12 +3,8 @@
 from typing import Literal, NotRequired
 
 from memctl.output.contract.documents import Document, Failure
-from memctl.output.contract.jobs import (
-    AnyCounts,
-)
-from memctl.output.contract.records import (
-    StoredText,
-)
+from memctl.output.contract.jobs import AnyCounts
+from memctl.output.contract.records import StoredText
 
 
 class AlertDocument(Document):

@@ -22,7 +22,7 @@ from memctl.storage.rows import CAUSES
 from memctl.storage.sqlite.archive import KEPT_COLUMNS, KEPT_FIELDS
 from memctl.storage.sqlite.archiving import renamed
 from memctl.storage.sqlite.events import reason_detail
-from memctl.storage.sqlite.holds import is_held
+from memctl.storage.sqlite.holds import in_force, is_held
 
 ON_DELETE = "memctl_archive_on_delete"
 REPLACE_BEGINS = "memctl_replace_begins"
@@ -89,7 +89,7 @@ def _is_lost(archiving: Archiving) -> str:
         OR present.id IS NOT NEW.id AND EXISTS (
             SELECT 1 FROM memory_holds AS hold
             WHERE hold.agent_id = present.agent_id AND hold.memory_id = present.id
-                AND (hold.until IS NULL OR hold.until > {NOW})
+                AND {in_force(NOW)}
         )
     """
 

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
+from memctl.storage.entry_text import content_hash
 from memctl.storage.knowledge import ENTRY_TYPES, CandidateRow, ConditionsMet, Which
 from memctl.storage.policies import PromotionValues
 from memctl.storage.rows import AffectedMemory
@@ -122,13 +123,8 @@ def _promoted_already(sql: CandidateSql) -> str:
     """
 
 
-def define_content_hash(
-    db: Connection, content_hash: Callable[[str, str, str, str | None], str]
-) -> None:
-    """Define the SQL function that hashes the text of a memory, for all queries on `db`.
-
-    `content_hash` takes its type, key, value and metadata.
-    """
+def define_content_hash(db: Connection) -> None:
+    """Define the SQL function that hashes the text of a memory, for all queries on `db`."""
 
     def hash_of_stored(type_: str, key: bytes, value: bytes, metadata: bytes | None) -> str:
         return content_hash(

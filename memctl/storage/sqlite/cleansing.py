@@ -15,38 +15,17 @@ from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl.errors import counted
-from memctl.storage.erasure import Removal
-from memctl.storage.fragments import Fragments
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.sqlite import migrations
-from memctl.storage.sqlite.backup_copy import (
-    ROLLBACK_JOURNAL,
-    opened_backup,
-    require_sound,
-)
-from memctl.storage.sqlite.database import (
-    HEADER_VERSIONS,
-    open_database,
-    table_exists,
-    transaction,
-)
+from memctl.storage.sqlite.backup_copy import ROLLBACK_JOURNAL, opened_backup, require_sound
+from memctl.storage.sqlite.database import HEADER_VERSIONS, open_database, table_exists, transaction
+from memctl.storage.sqlite.erasable import Erasable
 from memctl.storage.sqlite.erased_rows import PENDING
-from memctl.storage.sqlite.erasing import (
-    blank_runs,
-    in_messages,
-    preview_rows,
-    remove_rows,
-    runs_with,
-    types_gone,
-)
-from memctl.storage.sqlite.erasing_text import TextSearch, Traces
+from memctl.storage.sqlite.erasing_text import ErasedText
 from memctl.storage.sqlite.files import Draft
-from memctl.storage.sqlite.knowledge_of_memories import TABLE as KNOWLEDGE
-from memctl.storage.sqlite.knowledge_of_memories import decide_on_entries, delete_entries
-from memctl.storage.sqlite.named_rows import RowsByName, all_names
+from memctl.storage.sqlite.named_rows import all_names
 from memctl.storage.sqlite.overwriting import delete_securely
 from memctl.storage.sqlite.redacting import (
-    ContentHash,
     names_with_redactions,
     preview_redaction,
     redact_memories,
@@ -64,11 +43,12 @@ from memctl.storage.sqlite.vacuum import vacuum
 from memctl.storage.tombstones import Name, Tombstone, Tombstones
 
 
-class ErasedText(NamedTuple):
-    """A text that an erasure searches for, in all its forms; memories with it are erased."""
+class Erased(NamedTuple):
+    """What must not be in a copy."""
 
-    forms: frozenset[bytes]
-    agent: str | None  # None: of all agents
+    tombstones: Sequence[Tombstone]
+    text: ErasedText | None = None
+    keep_knowledge: bool = False
 
 
 @dataclass
@@ -100,103 +80,45 @@ def has_remains(copy: Connection) -> bool:
     return table_exists(copy, "memory_state") and read_state(copy, PENDING) is not None
 
 
-def preview_cleansing(
-    copy: Connection,
-    tombstones: Sequence[Tombstone],
-    *,
-    text: ErasedText | None = None,
-    keep_knowledge: bool = False,
-    now: datetime,
-) -> Cleansed:
+def preview_cleansing(copy: Connection, erased: Erased, *, now: datetime) -> Cleansed:
     """Return what `cleanse` would remove; reads only."""
-    found = _Found(copy, Tombstones(tombstones), text, keep_knowledge=keep_knowledge, now=now)
-    removal = preview_rows(copy, found.rows)
-    removal.count(KNOWLEDGE, len(found.entries.deleted))
-    for trace in found.traces.found:
-        removal.count(trace.table, 1)
-    removal.count("memory_runs", len(runs_with(copy, found.in_messages(removal))))
-    cleansed = Cleansed(len(found.names), removal.places)
-    for name in names_with_redactions(copy, found.recognized):
+    recognized = Tombstones(erased.tombstones)
+    found = _erasable(copy, recognized, erased, now=now)
+    cleansed = Cleansed(len(found.names), found.preview().places)
+    for name in names_with_redactions(copy, recognized):
         if name not in found.rows.found:
-            redaction = preview_redaction(copy, name, _finder(found.recognized, name))
+            redaction = preview_redaction(copy, name, _finder(recognized, name))
             cleansed.redacted.update(redaction.places)
     return cleansed
 
 
-def cleanse(
-    copy: Connection,
-    tombstones: Sequence[Tombstone],
-    *,
-    text: ErasedText | None = None,
-    keep_knowledge: bool = False,
-    content_hash: ContentHash,
-    now: datetime,
-) -> Cleansed:
+def cleanse(copy: Connection, erased: Erased, *, now: datetime) -> Cleansed:
     """Remove from a copy what was erased, replace what was redacted, and add the tombstones.
 
     Raises RefusedError if a hold contains the text.
     """
     delete_securely(copy)
-    found = _Found(copy, Tombstones(tombstones), text, keep_knowledge=keep_knowledge, now=now)
+    recognized = Tombstones(erased.tombstones)
+    found = _erasable(copy, recognized, erased, now=now)
     with transaction(copy):
         own = read_tombstones(copy)
-        removal = Removal()
-        removal.count(KNOWLEDGE, delete_entries(copy, found.entries.deleted))
-        removal.add(remove_rows(copy, found.names, found.rows, now=now))
-        for trace in found.traces.found:
-            removal.count(trace.table, trace.remove(copy))
-        runs = runs_with(copy, found.in_messages(removal))
-        removal.count("memory_runs", blank_runs(copy, runs))
-        redaction = redact_memories(copy, found.recognized, content_hash=content_hash, now=now)
+        removal = found.remove()
+        redaction = redact_memories(copy, recognized, now=now)
         if has_remains(copy):
             delete_state(copy, PENDING)
         _create_table(copy)
         # Those that the removal has added have another time than the erasure.
         copy.execute(f"DELETE FROM {TABLE}")
-        add_tombstones(copy, [*own, *tombstones])
+        add_tombstones(copy, [*own, *erased.tombstones])
     vacuum(copy)
     return Cleansed(len(found.names), removal.places, redaction.places)
-
-
-class _Found:
-    """What is to be removed from a copy; found by reading only."""
-
-    def __init__(
-        self,
-        copy: Connection,
-        recognized: Tombstones,
-        text: ErasedText | None,
-        *,
-        keep_knowledge: bool,
-        now: datetime,
-    ) -> None:
-        self.recognized = recognized
-        self._forms = text.forms if text else frozenset()
-        search = TextSearch(copy, set(self._forms), text.agent if text else None)
-        names = {name for name in all_names(copy) if _is_erased(recognized, name)}
-        if text:
-            names |= search.names()
-        self.names = sorted(names, key=repr)
-        self.rows = RowsByName(copy, self.names)
-        self.entries = decide_on_entries(copy, self.rows.found, keep=keep_knowledge)
-        self.traces = Traces()
-        if text:
-            types = types_gone(copy, self.rows.found)
-            self.traces = search.traces(self.rows, self.entries, types, now)
-
-    def in_messages(self, removal: Removal) -> Fragments:
-        """Return what recognizes the memories in error messages."""
-        return in_messages(self.names, removal.texts, removal.names | self._forms)
 
 
 def cleanse_into(
     draft: Draft,
     file: Path,
-    tombstones: Sequence[Tombstone],
+    erased: Erased,
     *,
-    text: ErasedText | None = None,
-    keep_knowledge: bool = False,
-    content_hash: ContentHash,
     finish: Callable[[Connection], None] = lambda _copy: None,
     now: datetime,
     progress: Progress = NO_PROGRESS,
@@ -216,14 +138,7 @@ def cleanse_into(
     with open_database(draft.path) as copy:
         draft.require_opened()
         copy.execute("PRAGMA journal_mode = MEMORY")  # a killed process leaves no journal
-        cleansed = cleanse(
-            copy,
-            tombstones,
-            text=text,
-            keep_knowledge=keep_knowledge,
-            content_hash=content_hash,
-            now=now,
-        )
+        cleansed = cleanse(copy, erased, now=now)
         finish(copy)
     progress.phase("checking the copy")
     with opened_backup(draft.path) as sound:
@@ -231,8 +146,12 @@ def cleanse_into(
     return cleansed
 
 
-def _is_erased(recognized: Tombstones, name: Name) -> bool:
-    return any(tombstone.kind == "erased" for tombstone in recognized.of(name))
+def _erasable(
+    copy: Connection, recognized: Tombstones, erased: Erased, *, now: datetime
+) -> Erasable:
+    """Return what is to be removed from a copy."""
+    names = {name for name in all_names(copy) if recognized.has("erased", name)}
+    return Erasable(copy, names, erased.text, keep_knowledge=erased.keep_knowledge, now=now)
 
 
 def _finder(recognized: Tombstones, name: Name) -> Callable[[bytes], Collection[bytes]]:

@@ -17,46 +17,25 @@ from sqlite3 import Connection
 from typing import Any, NamedTuple, TypeGuard, get_args
 
 from memctl.storage.erasure import Removal
-from memctl.storage.fragments import Fragments
+from memctl.storage.fragments import SPECIFIC, Fragments
 from memctl.storage.memory import TYPES
 from memctl.storage.rows import REASONS
 from memctl.storage.sqlite.archiving import own_deletes
 from memctl.storage.sqlite.candidates import NOTE
 from memctl.storage.sqlite.database import MemoryTable, table_exists
 from memctl.storage.sqlite.events import reason_detail
-from memctl.storage.sqlite.knowledge_of_memories import TABLE as KNOWLEDGE
-from memctl.storage.sqlite.knowledge_of_memories import decide_on_entries, delete_entries
 from memctl.storage.sqlite.named_rows import NamedRows, RowsByName, Version, of_name
 from memctl.storage.sqlite.tombstones import add_tombstones, salt_of
 from memctl.storage.text import stored_bytes
 from memctl.storage.times import to_unix
 from memctl.storage.tombstones import Name, Stored, Tombstone, hash_content, hash_name
 
-SPECIFIC = 15  # bytes, from which on a text is assumed to be in no other memory
 ERASED_ERROR = "erased"  # in place of an error that contained a text of a memory
 
 NAMES_OF_COUNTS = re.compile(rb'"[a-z_]+":')  # in memory_runs
 
 # Details of events that name no memory: the figures and the undo of an import depend on them.
 KEPT_DETAILS = (*map(reason_detail, REASONS), json.dumps({"archived": True}))
-
-
-def remove_memories(
-    db: Connection, names: Sequence[Name], *, keep_knowledge: bool = False, now: datetime
-) -> Removal:
-    """Remove memories by their names from all places; called in a transaction.
-
-    Returns what was removed. Tombstones are added if the database has the table.
-    """
-    rows = RowsByName(db, names)
-    entries = decide_on_entries(db, rows.found, keep=keep_knowledge)
-    deleted = delete_entries(db, entries.deleted)
-    removal = remove_rows(db, names, rows, now=now)
-    removal.count(KNOWLEDGE, deleted)
-    removal.kept.update(entries.kept)
-    texts = in_messages(names, removal.texts, removal.names)
-    removal.count("memory_runs", blank_runs(db, runs_with(db, texts)))
-    return removal
 
 
 def remove_rows(

@@ -4,16 +4,15 @@ Rows that name a memory select the memory. Others are deleted, or blanked where 
 the row. A text is also found as JSON writes it: between the quotes of a string, with escapes.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from sqlite3 import Connection
 from typing import Any, NamedTuple, get_args
 
 from memctl.errors import RefusedError, UsageError
+from memctl.storage.erasure import ErasureFilter
 from memctl.storage.fragments import LEAST
 from memctl.storage.memory import TYPES
 from memctl.storage.sqlite import knowledge_of_memories as knowledge
@@ -30,7 +29,7 @@ from memctl.storage.sqlite.knowledge import COLUMNS as ENTRY_COLUMNS
 from memctl.storage.sqlite.named_rows import NAME, RowsByName, name_of, stored
 from memctl.storage.sqlite.pause import STATE_KEY as PAUSE
 from memctl.storage.sqlite.row_portions import column_names, numbered_rows
-from memctl.storage.text import from_bytes, stored_bytes, to_bytes
+from memctl.storage.text import forms_in_json, from_bytes, stored_bytes, to_bytes
 from memctl.storage.times import to_text
 from memctl.storage.tombstones import Name
 
@@ -74,20 +73,22 @@ class Traces:
         self.kept[reason] = self.kept.get(reason, 0) + 1
 
 
-def forms_of(text: str) -> set[bytes]:
-    """Return the bytes of a text, also as JSON has them within a string.
+class ErasedText(NamedTuple):
+    """A text that an erasure searches for, in all its forms; memories with it are erased."""
 
-    Raises UsageError for a text that occurs by chance.
-    """
-    plain = to_bytes(text)
-    if len(plain) < LEAST:
+    forms: frozenset[bytes]
+    agent: str | None  # None: of all agents
+
+
+def text_of(which: ErasureFilter | None) -> ErasedText | None:
+    """Return the text of a filter, if it has one. Raises UsageError if it occurs by chance."""
+    if which is None or which.text is None:
+        return None
+    if len(to_bytes(which.text)) < LEAST:
         raise UsageError(
             f"the text to match has fewer than {LEAST} bytes", "specify more of it; case matters"
         )
-    forms = {plain}
-    with suppress(UnicodeEncodeError):  # JSON cannot contain invalid UTF-8
-        forms |= {json.dumps(text, ensure_ascii=ascii)[1:-1].encode() for ascii in (True, False)}
-    return forms
+    return ErasedText(frozenset(forms_in_json(which.text)), which.agent)
 
 
 class TextSearch:
@@ -96,10 +97,10 @@ class TextSearch:
     It only reads, in short transactions.
     """
 
-    def __init__(self, db: Connection, forms: set[bytes], agent: str | None) -> None:
+    def __init__(self, db: Connection, text: ErasedText) -> None:
         self._db = db
-        self._forms = forms
-        self._agent = None if agent is None else to_bytes(agent)
+        self._forms = text.forms
+        self._agent = None if text.agent is None else to_bytes(text.agent)
 
     def names(self) -> set[Name]:
         """Return the names of the memories, present or gone, that contain the text anywhere."""

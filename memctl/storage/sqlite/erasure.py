@@ -12,25 +12,14 @@ from typing import TYPE_CHECKING, get_args
 
 from memctl.errors import NotFoundError, RefusedError, counted
 from memctl.storage.erasure import ErasureFilter, Overwritten, Removal
-from memctl.storage.fragments import Fragments
 from memctl.storage.spool import overwrite_spool
 from memctl.storage.sqlite import overwriting
 from memctl.storage.sqlite.database import MemoryTable, transaction
+from memctl.storage.sqlite.erasable import Erasable
 from memctl.storage.sqlite.erased_rows import PENDING
-from memctl.storage.sqlite.erasing import (
-    blank_runs,
-    in_messages,
-    noted,
-    preview_rows,
-    remove_rows,
-    runs_with,
-    types_gone,
-)
-from memctl.storage.sqlite.erasing_text import TextSearch, Traces, forms_of
+from memctl.storage.sqlite.erasing_text import text_of
 from memctl.storage.sqlite.features import renew_triggers
 from memctl.storage.sqlite.holds import held_parameter, in_force, is_held
-from memctl.storage.sqlite.knowledge_of_memories import TABLE as KNOWLEDGE
-from memctl.storage.sqlite.knowledge_of_memories import decide_on_entries, delete_entries
 from memctl.storage.sqlite.named_rows import NAME, RowsByName, Version, name_of, of_name
 from memctl.storage.sqlite.raw_files import RawFiles
 from memctl.storage.sqlite.state import delete_state, read_state, write_state
@@ -42,12 +31,19 @@ if TYPE_CHECKING:  # importing the protocols would slow down every start
     from memctl.storage.store import Batches
 
 
-class SqliteErasure:
-    """Memories to be erased; see `storage.store.Erasure`."""
+class Erasure:
+    """Memories to be erased, or without a filter, the remains of an interrupted erasure.
+
+    `files` stay open until the connection is closed.
+    """
 
     def __init__(
         self, db: Connection, which: ErasureFilter | None, files: RawFiles, *, now: datetime
     ) -> None:
+        """Find them; only reads.
+
+        Raises NotFoundError if there is nothing, and RefusedError if a memory is held.
+        """
         self._db = db
         self._now = now
         self._files = files
@@ -58,16 +54,14 @@ class SqliteErasure:
                 "the command was interrupted before everything was removed from the tables",
                 "run it again as it was, `memctl erase` or `memctl redact`; nothing was changed",
             )
-        self._forms = forms_of(which.text) if which and which.text is not None else set()
-        search = TextSearch(db, self._forms, which.agent if which else None)
-        self._names = sorted(search.names() if self._forms else self._named(which), key=repr)
-        self._rows = RowsByName(db, self._names)
-        keep = which is not None and which.keep_knowledge
-        self._entries = decide_on_entries(db, self._rows.found, keep=keep)
-        self._traces = Traces()
-        if self._forms:
-            types = types_gone(db, self._rows.found)
-            self._traces = search.traces(self._rows, self._entries, types, now)
+        text = text_of(which)
+        self._found = Erasable(
+            db,
+            set() if text else self._named(which),
+            text,
+            keep_knowledge=which is not None and which.keep_knowledge,
+            now=now,
+        )
         self._require_not_held()
 
     def _named(self, which: ErasureFilter | None) -> set[Name]:
@@ -79,50 +73,21 @@ class SqliteErasure:
         return set()
 
     def preview(self) -> Removal:
-        removal = preview_rows(self._db, self._rows)
-        removal.listed = self._names
-        removal.count(KNOWLEDGE, len(self._entries.deleted))
-        for trace in self._traces.found:
-            removal.count(trace.table, 1)
-        removal.count("memory_runs", len(self._runs(removal)))
-        return self._completed(removal)
+        """Return what would be removed; only reads."""
+        return self._found.preview()
 
     def remove(self, batches: "Batches", *, run_id: int | None) -> Removal:
+        """Remove the rows, and note that their remains must be overwritten."""
         removal = Removal()
         overwriting.delete_securely(self._db)
         with transaction(self._db):
             write_state(self._db, PENDING, {"since": to_text(self._now), "removed": False})
-
-        def remove_entries(numbers: str) -> None:
-            found = [self._entries.deleted[number] for number in json.loads(numbers)]
-            removal.count(KNOWLEDGE, delete_entries(self._db, found))
-
-        def remove_memories(numbers: str) -> None:
-            names = [self._names[number] for number in json.loads(numbers)]
-            removal.add(remove_rows(self._db, names, self._rows, now=self._now))
-
-        def remove_traces(numbers: str) -> None:
-            for number in json.loads(numbers):
-                trace = self._traces.found[number]
-                removal.count(trace.table, trace.remove(self._db))
-
-        def blank(runs: str) -> None:
-            removal.count("memory_runs", blank_runs(self._db, json.loads(runs)))
-
-        # The memories last: if memctl is killed, the same command finds them, and the rest by them.
-        doing = "erasing"
-        batches.apply(range(len(self._entries.deleted)), remove_entries, doing=doing)
-        batches.apply(range(len(self._traces.found)), remove_traces, doing=doing)
-        batches.apply(self._runs(noted(self._rows.found)), blank, doing=doing)
-        if self._names:
-            batches.apply(range(len(self._names)), remove_memories, doing=doing)
-        else:  # copies of memories that are gone
-            batches.apply_at_once(lambda: remove_memories("[]"))
-        batches.apply(self._runs(removal), blank, doing=doing)
+        for numbers, change in self._found.steps(removal):
+            batches.apply(numbers, change, doing="erasing")
         if removal.places["memory_holds"]:
             batches.apply_at_once(lambda: renew_triggers(self._db))
         batches.apply_at_once(lambda: self._record(removal, run_id))
-        return self._completed(removal)
+        return self._found.completed(removal)
 
     def overwrite(
         self,
@@ -135,8 +100,14 @@ class SqliteErasure:
         force: bool,
         avoid_vacuum: bool,
     ) -> Overwritten:
+        """Overwrite the remains in the files, and search these for what was removed.
+
+        Readers of the write-ahead log have `wait` seconds to end. `force` rewrites a large file
+        although another program writes. To `avoid_vacuum`, the file is only rewritten if the search
+        finds remains.
+        """
         if spool is not None:
-            removal.count("spool", overwrite_spool(spool, self._in_messages(removal)))
+            removal.count("spool", overwrite_spool(spool, self._found.in_messages(removal)))
         done = overwriting.overwrite(
             self._db,
             database,
@@ -152,19 +123,6 @@ class SqliteErasure:
             with transaction(self._db):
                 delete_state(self._db, PENDING)
         return done
-
-    def _in_messages(self, removal: Removal) -> Fragments:
-        return in_messages(self._names, removal.texts, removal.names | self._forms)
-
-    def _runs(self, removal: Removal) -> list[int]:
-        return runs_with(self._db, self._in_messages(removal))
-
-    def _completed(self, removal: Removal) -> Removal:
-        """Add what stays, and the text that was searched for."""
-        removal.kept.update(self._entries.kept)
-        removal.kept.update(self._traces.kept)
-        removal.names |= self._forms
-        return removal
 
     def _record(self, removal: Removal, run_id: int | None) -> None:
         """Record the event of the run, with numbers only, and that only bytes are left."""
@@ -183,11 +141,11 @@ class SqliteErasure:
         """Raise RefusedError if a version of a memory, or its name, is held."""
         held = sum(
             any(self._is_held(version) for version in rows.versions) or self._is_name_held(name)
-            for name, rows in self._rows.found.items()
+            for name, rows in self._found.rows.found.items()
         )
         if held:
             raise RefusedError(
-                f"{held:,} of {counted(len(self._names), 'memory')} to erase "
+                f"{held:,} of {counted(len(self._found.names), 'memory')} to erase "
                 f"{'is' if held == 1 else 'are'} held",
                 "see `memctl holds`, and end the holds with `memctl release` first; nothing was"
                 " erased",

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from sqlite3 import Connection
 from typing import Any
 
+from memctl.storage.entry_text import object_in, text_in
+from memctl.storage.fragments import SPECIFIC
 from memctl.storage.sqlite.database import table_exists
 from memctl.storage.sqlite.knowledge import COLUMNS
 from memctl.storage.sqlite.named_rows import NAME, NamedRows, name_of
-from memctl.storage.text import stored_bytes
+from memctl.storage.text import from_bytes, stored_bytes, to_bytes
 from memctl.storage.tombstones import Name
 
 TAG = "from-memory"
-LEAST_BYTES = 15  # of a text by which alone an entry is recognized
 
 TABLE = "knowledge_entries"
 SHARED = "shared with other memories"
@@ -165,18 +166,14 @@ def _texts_by_agent(rows: Mapping[Name, NamedRows]) -> defaultdict[bytes, set[by
     for name, of_this in rows.items():
         for version in of_this.versions:
             text = _text_of(stored_bytes(version.value) or b"")
-            if len(text) >= LEAST_BYTES:
+            if len(text) >= SPECIFIC:
                 texts[stored_bytes(name.agent_id) or b""].add(text)
     return texts
 
 
 def _text_of(value: bytes) -> bytes:
     """Return the text that promote takes from a value: its description, or all of it."""
-    document = _json(value) if value.lstrip().startswith(b"{") else None
-    description = document.get("description") if isinstance(document, dict) else None
-    if isinstance(description, str) and description.strip():
-        return description.encode("utf-8", "replace")
-    return value
+    return to_bytes(text_in(object_in(from_bytes(value)).get("description"))) or value
 
 
 def _ids_of_agents(db: Connection, agents: Collection[bytes]) -> set[bytes]:

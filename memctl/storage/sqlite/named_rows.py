@@ -52,15 +52,18 @@ def name_of(columns: Sequence[Any]) -> Name:
     return Name(*(stored(columns[at], columns[at + 1]) for at in (0, 2, 4)))
 
 
-def bound(name: str, value: Stored) -> str:
+def bound(name: str, kind: str) -> str:
     """Return SQL for the parameter `:name` with the bytes of a stored text or BLOB."""
-    return f":{name}" if isinstance(value, bytes) else f"CAST(:{name} AS TEXT)"
+    return f":{name}" if kind == "blob" else f"CAST(:{name} AS TEXT)"
 
 
 def of_name(name: Name, *columns: str) -> tuple[str, dict[str, Any]]:
     """Return the condition that a row has this name, or these columns of it; and its parameters."""
     wanted = {column: getattr(name, column) for column in columns or Name._fields}
-    terms = [f"{column} = {bound(column, value)}" for column, value in wanted.items()]
+    terms = [
+        f"{column} = {bound(column, 'blob' if isinstance(value, bytes) else 'text')}"
+        for column, value in wanted.items()
+    ]
     return " AND ".join(terms), {column: stored_bytes(value) for column, value in wanted.items()}
 
 

@@ -78,7 +78,7 @@ def overwrite(
     if (always_vacuum or done.remains) and not done.would_stall:
         db.execute(f"DROP TABLE IF EXISTS {FILLER}")
         version = data_version(db)
-        done.vacuum_ms = vacuum(db).stall_ms
+        done.vacuum_ms = vacuum(db)
         done.log_truncated = truncate_log(db, done, wait=wait)
         _search(db, searched, texts, files, done, exactly=True)
         # VACUUM has copied nothing but rows: another program has written the rest since.

@@ -170,6 +170,11 @@ def agents_beyond_quota(
     with temporary_tables(db):
         fill_agents(db, sql)
         db.execute(ONLY_BEYOND)
+    return read_usages(db)
+
+
+def read_usages(db: Connection) -> list[QuotaUsage]:
+    """Return what `quota_agents` has."""
     return list(map(QuotaUsage._make, db.execute(USAGES)))
 
 
@@ -193,7 +198,6 @@ def quota_place(
         WHERE memory_row = :memory
     """
     place = db.execute(query, {**sql.parameters, "memory": rowid}).fetchone()
-    usage = db.execute(USAGES).fetchone()
-    if place is None or usage is None:
+    if place is None:
         return None
-    return QuotaPlace(QuotaUsage._make(usage), place[0], bool(place[1]))
+    return QuotaPlace(read_usages(db)[0], place[0], bool(place[1]))

@@ -23,6 +23,7 @@ from memctl.storage.sqlite.quota import (
     fill_agents,
     quota_sql,
     ranked_memories,
+    read_usages,
 )
 from memctl.storage.sqlite.triggers import require_equal_counts
 
@@ -94,12 +95,6 @@ COUNT_KNOWN_ROWS = """
     SELECT count(*) FROM agent_memory
     WHERE agent_id = (SELECT of_agent FROM temp.quota_agents WHERE number = :number)
         AND rowid <= :newest_row
-"""
-
-BEYOND_BY_HOLDS = """
-    SELECT of_agent FROM temp.quota_agents
-    WHERE held_memories > most_memories OR held_bytes > most_bytes
-    ORDER BY of_agent
 """
 
 
@@ -194,7 +189,7 @@ class SqliteQuotaExcess:
         return chosen
 
     def beyond_by_holds(self) -> list[str]:
-        return [agent for (agent,) in self._db.execute(BEYOND_BY_HOLDS)]
+        return [usage.agent for usage in read_usages(self._db) if usage.held_alone]
 
     def _search(self) -> None:
         """Rank the memories of the agents that are beyond their quota; takes no write lock."""

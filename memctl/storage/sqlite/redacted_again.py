@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from memctl.storage.redaction import redacted
 from memctl.storage.sqlite.database import transaction
-from memctl.storage.sqlite.named_rows import NAME, name_of, of_name
-from memctl.storage.sqlite.redacting import ContentHash, bound, hash_of_texts
+from memctl.storage.sqlite.named_rows import NAME, bound, name_of, of_name
+from memctl.storage.sqlite.redacting import hash_of_texts
 from memctl.storage.sqlite.row_portions import numbered_rows
 from memctl.storage.sqlite.tombstones import find_tombstones
 from memctl.storage.tombstones import Name, Tombstones
@@ -31,7 +31,7 @@ def written_again(db: Connection) -> list[RedactedMemory]:
     named = [
         rowid
         for rowid, parts in numbered_rows(db, "agent_memory", Name._fields)
-        if is_redacted(tombstones, Name(*parts))
+        if tombstones.has("redacted", Name(*parts))
     ]
     found = []
     for rowid in named:
@@ -52,12 +52,7 @@ def has_redactions(tombstones: Tombstones) -> bool:
     return any(tombstone.kind == "redacted" for tombstone in tombstones)
 
 
-def is_redacted(tombstones: Tombstones, name: Name) -> bool:
-    """Return whether a text was redacted in a memory."""
-    return any(tombstone.kind == "redacted" for tombstone in tombstones.of(name))
-
-
-def redact_staged(db: Connection, *, content_hash: ContentHash) -> None:
+def redact_staged(db: Connection) -> None:
     """Redact the staged memories as those in the database, and note which contained a text.
 
     Links to the knowledge base get the hashes of the redacted texts.
@@ -69,8 +64,8 @@ def redact_staged(db: Connection, *, content_hash: ContentHash) -> None:
     names = {name_of(row) for row in db.execute(f"SELECT DISTINCT {NAME} FROM incoming")}
     with transaction(db, "BEGIN"):  # it writes only temporary tables, and takes no lock
         for name in names:
-            if is_redacted(tombstones, name):
-                _redact_staged(db, tombstones, name, content_hash)
+            if tombstones.has("redacted", name):
+                _redact_staged(db, tombstones, name)
 
 
 def count_redacted(db: Connection) -> int:
@@ -81,9 +76,7 @@ def count_redacted(db: Connection) -> int:
     return int(db.execute(query).fetchone()[0])
 
 
-def _redact_staged(
-    db: Connection, tombstones: Tombstones, name: Name, content_hash: ContentHash
-) -> None:
+def _redact_staged(db: Connection, tombstones: Tombstones, name: Name) -> None:
     condition, parameters = of_name(name)
     rows = db.execute(
         "SELECT rowid, typeof(value), CAST(value AS BLOB), typeof(metadata),"
@@ -106,8 +99,7 @@ def _redact_staged(
             {"value": new_value, "metadata": new_metadata, "row": row},
         )
         old, new = (
-            hash_of_texts(content_hash, name, *texts)
-            for texts in ((value, metadata), (new_value, new_metadata))
+            hash_of_texts(name, *texts) for texts in ((value, metadata), (new_value, new_metadata))
         )
         db.execute(
             f"UPDATE incoming_promotions SET content_hash = :new WHERE {condition}"

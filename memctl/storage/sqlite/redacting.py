@@ -9,7 +9,7 @@ Databases of earlier schemas, such as old backups, lack some of the tables.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, get_args
 
 from memctl.errors import SchemaError
 from memctl.storage.checksum import sha256
+from memctl.storage.entry_text import content_hash
 from memctl.storage.knowledge import ENTRY_TYPES
 from memctl.storage.redaction import Find, redacted
 from memctl.storage.sqlite.archiving import own_deletes
@@ -25,15 +26,11 @@ from memctl.storage.sqlite.database import MemoryTable, table_exists
 from memctl.storage.sqlite.events import record_events
 from memctl.storage.sqlite.knowledge_of_memories import TABLE as KNOWLEDGE
 from memctl.storage.sqlite.knowledge_of_memories import entries_of
-from memctl.storage.sqlite.named_rows import NAME, NamedRows, RowsByName, name_of, of_name
+from memctl.storage.sqlite.named_rows import NamedRows, RowsByName, all_names, bound, of_name
 from memctl.storage.sqlite.triggers import foreign_triggers
 from memctl.storage.text import from_bytes, stored_bytes
 from memctl.storage.times import to_sqlite_text, to_unix
 from memctl.storage.tombstones import Name, Tombstone, Tombstones, hash_name, hash_secret
-
-# Returns the hash of the knowledge entry that a memory with such a type, key, value and metadata
-# becomes.
-ContentHash = Callable[[str, str, str, str | None], str]
 
 MEMORY_TABLES: Sequence[MemoryTable] = get_args(MemoryTable)
 VALUES = ("value", "metadata")
@@ -169,9 +166,7 @@ def redaction_tombstones(
     ]
 
 
-def redact_memories(
-    db: Connection, tombstones: Tombstones, *, content_hash: ContentHash, now: datetime
-) -> Redaction:
+def redact_memories(db: Connection, tombstones: Tombstones, *, now: datetime) -> Redaction:
     """Replace in a database what was redacted in another, such as in the one it is a backup of.
 
     Called in a transaction. Returns what was replaced. Neither events nor tombstones are added.
@@ -183,7 +178,7 @@ def redact_memories(
             return tombstones.secrets_in(name, content)
 
         rows = RowsByName(db, [name])
-        hashes = promotion_hashes(db, name, rows.found[name], find, content_hash)
+        hashes = promotion_hashes(db, name, rows.found[name], find)
         replaced, _ = redact_memory(db, name, rows, find, hashes=hashes, now=now)
         redaction.add(replaced)
     return redaction
@@ -191,14 +186,9 @@ def redact_memories(
 
 def names_with_redactions(db: Connection, tombstones: Tombstones) -> list[Name]:
     """Return the memories in which a text was redacted; only reads."""
-    found: set[Name] = set()
-    for table in (*MEMORY_TABLES, "memory_promotions"):
-        if tombstones and table_exists(db, table):
-            for row in db.execute(f"SELECT DISTINCT {NAME} FROM {table}"):
-                name = name_of(row)
-                if any(tombstone.kind == "redacted" for tombstone in tombstones.of(name)):
-                    found.add(name)
-    return sorted(found, key=lambda name: [stored_bytes(part) or b"" for part in name])
+    if not tombstones:
+        return []
+    return sorted((name for name in all_names(db) if tombstones.has("redacted", name)), key=repr)
 
 
 def _changes(
@@ -286,22 +276,15 @@ def _write(
         )
 
 
-def bound(column: str, kind: str) -> str:
-    """Return SQL for the parameter with the bytes of a column, given the type that it keeps."""
-    return f":{column}" if kind == "blob" else f"CAST(:{column} AS TEXT)"
-
-
-def promotion_hashes(
-    db: Connection, name: Name, rows: NamedRows, find: Find, content_hash: ContentHash
-) -> dict[str, str]:
+def promotion_hashes(db: Connection, name: Name, rows: NamedRows, find: Find) -> dict[str, str]:
     """Return the hashes of promoted texts after the redaction by those before it; only reads."""
     hashes: dict[str, str] = {}
     for version in rows.versions:
         value, metadata = stored_bytes(version.value) or b"", version.metadata
         new_value, _ = redacted(value, find)
         new_metadata = None if metadata is None else redacted(metadata, find)[0]
-        old = hash_of_texts(content_hash, name, value, metadata)
-        new = hash_of_texts(content_hash, name, new_value, new_metadata)
+        old = hash_of_texts(name, value, metadata)
+        new = hash_of_texts(name, new_value, new_metadata)
         if old is not None and new is not None:
             hashes[old] = new
     for entry in entries_of(db, {name: rows}):
@@ -313,9 +296,7 @@ def promotion_hashes(
     return hashes
 
 
-def hash_of_texts(
-    content_hash: ContentHash, name: Name, value: bytes, metadata: bytes | None
-) -> str | None:
+def hash_of_texts(name: Name, value: bytes, metadata: bytes | None) -> str | None:
     """Return the hash of the entry that a memory becomes; None if its type is not promoted."""
     if not isinstance(name.type, str) or name.type not in ENTRY_TYPES:
         return None

@@ -15,20 +15,21 @@ from sqlite3 import Connection
 
 from memctl.errors import LockedError, MemctlError, RefusedError
 from memctl.storage.progress import NO_PROGRESS, Progress
-from memctl.storage.sqlite.backup import (
-    back_up_before,
-    remove_backup,
-    verify_checksum,
-)
+from memctl.storage.sqlite.backup import back_up_before, remove_backup, verify_checksum
 from memctl.storage.sqlite.backup_copy import opened_backup, require_sound
 from memctl.storage.sqlite.checks import truncate_log
-from memctl.storage.sqlite.cleansing import Cleansed, cleanse_into, has_remains, missing_tombstones
+from memctl.storage.sqlite.cleansing import (
+    Cleansed,
+    Erased,
+    cleanse_into,
+    has_remains,
+    missing_tombstones,
+)
 from memctl.storage.sqlite.database import is_busy, table_exists
 from memctl.storage.sqlite.files import remove_drafts, scratch_file
 from memctl.storage.sqlite.held_in_backup import holds_to_keep, require_held
 from memctl.storage.sqlite.identity import keep_identity, known_identity
 from memctl.storage.sqlite.migrations import require_utf8
-from memctl.storage.sqlite.redacting import ContentHash
 from memctl.storage.sqlite.tombstones import read_tombstones
 
 
@@ -45,7 +46,6 @@ def restore_backup(
     path: Path,
     file: Path,
     *,
-    content_hash: ContentHash,
     now: datetime,
     lock_wait: float,
     progress: Progress = NO_PROGRESS,
@@ -78,8 +78,7 @@ def restore_backup(
                 left_out = cleanse_into(
                     draft,
                     file,
-                    missing,
-                    content_hash=content_hash,
+                    Erased(missing),
                     finish=holds.write,
                     now=now,
                     progress=progress,

@@ -19,7 +19,7 @@ from memctl.storage.sqlite.backup import describe, find_manifest
 from memctl.storage.sqlite.backup_copy import opened_backup, require_sound
 from memctl.storage.sqlite.cleansing import (
     Cleansed,
-    ErasedText,
+    Erased,
     cleanse_into,
     has_remains,
     missing_tombstones,
@@ -29,22 +29,20 @@ from memctl.storage.sqlite.copies_of import CopyOfDatabase
 from memctl.storage.sqlite.database import table_exists
 from memctl.storage.sqlite.files import remove_drafts, whole_file
 from memctl.storage.sqlite.manifests import Manifest, manifest_path, to_document
-from memctl.storage.sqlite.redacting import ContentHash
 from memctl.storage.tombstones import Tombstone
 
 
-class Erased(NamedTuple):
-    """What must not be in a copy."""
+class ErasedInDatabase(NamedTuple):
+    """What was erased in the database of some copies."""
 
-    tombstones: Sequence[Tombstone]  # of the database; those that the copy has are done
+    all: Erased  # of its tombstones, those that a copy has are done
     again: Sequence[Tombstone] = ()  # of this erasure, also if the copy has them
-    text: ErasedText | None = None
-    keep_knowledge: bool = False
 
-    def due(self, copy: Connection) -> list[Tombstone]:
-        """Return the tombstones to apply to a copy."""
-        missing = missing_tombstones(copy, self.tombstones)
-        return [*missing, *(one for one in self.again if one not in missing)]
+    def due(self, copy: Connection) -> Erased:
+        """Return what is to be removed from a copy."""
+        missing = missing_tombstones(copy, self.all.tombstones)
+        again = [one for one in self.again if one not in missing]
+        return self.all._replace(tombstones=[*missing, *again])
 
 
 @dataclass(frozen=True)
@@ -59,9 +57,8 @@ class RewrittenCopy:
 
 def rewrite_copies(
     copies: Sequence[CopyOfDatabase],
-    erased: Erased,
+    erased: ErasedInDatabase,
     *,
-    content_hash: ContentHash,
     now: datetime,
     dry_run: bool = False,
     progress: Progress = NO_PROGRESS,
@@ -82,7 +79,6 @@ def rewrite_copies(
                     rewrite_copy(
                         Path(copy.path),
                         erased,
-                        content_hash=content_hash,
                         now=now,
                         progress=progress,
                     )
@@ -97,9 +93,8 @@ def rewrite_copies(
 
 def rewrite_copy(
     file: Path,
-    erased: Erased,
+    erased: ErasedInDatabase,
     *,
-    content_hash: ContentHash,
     now: datetime,
     progress: Progress = NO_PROGRESS,
 ) -> RewrittenCopy:
@@ -119,9 +114,6 @@ def rewrite_copy(
             draft,
             file,
             due,
-            text=erased.text,
-            keep_knowledge=erased.keep_knowledge,
-            content_hash=content_hash,
             now=now,
             progress=progress,
         )
@@ -142,26 +134,24 @@ def rewrite_copy(
     return RewrittenCopy(str(file), "rewritten", removed=removed)
 
 
-def _preview(file: Path, erased: Erased, *, now: datetime) -> RewrittenCopy:
+def _preview(file: Path, erased: ErasedInDatabase, *, now: datetime) -> RewrittenCopy:
     find_manifest(file)
     due = _due(file, erased)
     if due is None:
         return RewrittenCopy(str(file), "unchanged")
     with opened_backup(file) as copy:
-        removed = preview_cleansing(
-            copy, due, text=erased.text, keep_knowledge=erased.keep_knowledge, now=now
-        )
+        removed = preview_cleansing(copy, due, now=now)
     return RewrittenCopy(str(file), "rewritten", removed=removed)
 
 
-def _due(file: Path, erased: Erased) -> list[Tombstone] | None:
-    """Return the tombstones to apply to a copy; None if it need not be rewritten."""
+def _due(file: Path, erased: ErasedInDatabase) -> Erased | None:
+    """Return what is to be removed from a copy; None if it need not be rewritten."""
     with opened_backup(file) as copy:
         require_sound(copy, f"the backup {file}")
         if not table_exists(copy, "agent_memory"):
             return None
         due = erased.due(copy)
-        is_due = bool(due or erased.text) or has_remains(copy)
+        is_due = bool(due.tombstones or due.text) or has_remains(copy)
     return due if is_due else None
 
 

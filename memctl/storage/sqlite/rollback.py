@@ -14,11 +14,7 @@ from sqlite3 import Connection
 from memctl.errors import RefusedError, SchemaError, UsageError, counted
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.sqlite import migrations
-from memctl.storage.sqlite.backup import (
-    back_up_before,
-    place_before,
-    remove_backup,
-)
+from memctl.storage.sqlite.backup import back_up_before, place_before, remove_backup
 from memctl.storage.sqlite.backup_copy import opened_backup
 from memctl.storage.sqlite.database import count_rows, table_exists, transaction
 from memctl.storage.sqlite.features import statements_to_archive_deleted
@@ -26,12 +22,7 @@ from memctl.storage.sqlite.holds import require_no_holds
 from memctl.storage.sqlite.identity import STEP_WITH_STATE
 from memctl.storage.sqlite.migrations import Applied
 from memctl.storage.sqlite.rehearsal import rehearse
-from memctl.storage.sqlite.steps import (
-    HOW_TO_RUN,
-    StepScript,
-    script_text,
-    script_to_roll_back,
-)
+from memctl.storage.sqlite.steps import HOW_TO_RUN, StepScript, script_text, script_to_roll_back
 from memctl.storage.sqlite.tombstones import STEP_WITH_TOMBSTONES, TABLE
 
 # The write lock is held for 0.7 s at 100,000 memories, and for 9.4 s at 1,000,000.

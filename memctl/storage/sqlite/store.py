@@ -4,8 +4,8 @@ A method imports what it needs when it is called, so that a command imports only
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
@@ -20,7 +20,6 @@ from memctl.storage.sqlite.sqlite_errors import translate_errors
 
 if TYPE_CHECKING:
     from memctl.storage import policies, store
-    from memctl.storage.erasure import Erasure, ErasureFilter
     from memctl.storage.holds import Holds
     from memctl.storage.rows import ArchiveFilter, JobHistory, Pause, Reason, RunEnd
     from memctl.storage.sqlite.changes import Batch
@@ -35,10 +34,8 @@ class SqliteStore:
 
     Error: type[Exception] = sqlite3.Error
 
-    def __init__(self, db: Connection, after_closing: ExitStack | None = None) -> None:
-        """Use an open connection; `after_closing` is left when it is closed."""
+    def __init__(self, db: Connection) -> None:
         self._db = db
-        self._after_closing = after_closing or ExitStack()
 
     @property
     def sqlite(self) -> Connection:
@@ -174,13 +171,6 @@ class SqliteStore:
 
         return SqliteOldMemories(self._db, policy, last, agent=agent, now=now)
 
-    def erasure(self, which: "ErasureFilter | None", *, now: datetime) -> "Erasure":
-        from memctl.storage.sqlite.erasure import SqliteErasure
-        from memctl.storage.sqlite.raw_files import RawFiles
-
-        files = self._after_closing.enter_context(RawFiles())
-        return SqliteErasure(self._db, which, files, now=now)
-
     def delete_old_records(self, batches: "store.Batches", *, before: datetime) -> None:
         from memctl.storage.sqlite import prune
 
@@ -243,7 +233,6 @@ class SqliteStore:
         policy: "policies.PromotionValues",
         decay: "policies.PolicyValues",
         *,
-        content_hash: Callable[[str, str, str, str | None], str],
         has_knowledge: bool,
         agent: str | None,
         now: datetime,
@@ -256,7 +245,7 @@ class SqliteStore:
         from memctl.storage.sqlite.decay import decay_sql
         from memctl.storage.sqlite.idle_times import with_settled_importances
 
-        define_content_hash(self._db, content_hash)
+        define_content_hash(self._db)
         faded = with_settled_importances(self._db, decay_sql(self._db, decay))
         sql = candidate_sql(policy, faded, agent=agent, now=now)
         return SqliteCandidates(self._db, sql._replace(has_entries=has_knowledge))

@@ -9,7 +9,6 @@ https://www.sqlite.org/lang_vacuum.html
 import sqlite3
 import time
 from sqlite3 import Connection
-from typing import NamedTuple
 
 from memctl.errors import SchemaError
 from memctl.storage.sqlite.checks import truncate_log
@@ -19,15 +18,10 @@ POLL_SECONDS = 0.01  # between two attempts to take the lock
 STEPS_BETWEEN_SIGNALS = 100_000  # of SQLite's virtual machine: a few milliseconds
 
 
-class Vacuumed(NamedTuple):
-    """The result of a VACUUM."""
-
-    stall_ms: float  # how long other programs could not write
-    is_truncated: bool  # false: a reader keeps the old content in the file and in its log
-
-
-def vacuum(db: Connection, *, incremental: bool = False) -> Vacuumed:
+def vacuum(db: Connection, *, incremental: bool = False) -> float:
     """Rewrite the file, and make it shorter, as far as readers allow; must not be in a transaction.
+
+    Returns for how many milliseconds other programs could not write.
 
     If `incremental`, SQLite records in the file where each page is used, so that free pages can be
     given back without another rewrite. Waits for the write lock up to the timeout of the
@@ -38,8 +32,8 @@ def vacuum(db: Connection, *, incremental: bool = False) -> Vacuumed:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     stall = _rewrite(db)
     begun = time.monotonic()
-    is_truncated = truncate_log(db)  # waits a moment for readers, with the lock
-    return Vacuumed(stall_ms=max(stall, time.monotonic() - begun) * 1000, is_truncated=is_truncated)
+    truncate_log(db)  # waits a moment for readers, with the lock
+    return max(stall, time.monotonic() - begun) * 1000
 
 
 def _rewrite(db: Connection) -> float:
