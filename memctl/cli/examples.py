@@ -219,15 +219,15 @@ EXAMPLES = {
     "erase": (
         Example(
             "Show what would be erased with one memory",
-            "memctl erase build_agent --type learning --key toolchain --dry-run --list",
+            "memctl erase build_agent m-1 --dry-run --list",
         ),
         Example(
             "Erase a memory from the database and from its backups",
-            "memctl erase build_agent --type learning --key toolchain --backups --yes",
+            "memctl erase build_agent m-1 --backups --yes",
         ),
         Example(
             "Erase everything that contains a leaked text, and write a receipt",
-            "memctl erase --all-agents --match toolchain --receipt receipt.json --yes",
+            "memctl erase --all-agents --match toolchain --receipt r.json --yes",
         ),
     ),
     "pause": (Example("Pause all jobs for two hours", "memctl pause --reason deploying --for 2h"),),
