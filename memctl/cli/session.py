@@ -35,7 +35,6 @@ from memctl.output.terminal import (
     visible,
 )
 from memctl.storage.engines import exclusive
-from memctl.storage.memory import MOST_BYTES
 from memctl.storage.progress import NO_PROGRESS, WAITING, Progress
 from memctl.storage.sqlite.alerts import Alert, Undelivered
 from memctl.storage.sqlite.database import Connection, open_database
@@ -234,6 +233,8 @@ def read_stdin(what: str) -> str:
 
     Raises UsageError if it is closed, and MemctlError if it cannot be read.
     """
+    from memctl.storage.memory import MOST_BYTES  # slow to import, and not needed by jobs
+
     if sys.stdin is None:
         raise UsageError("stdin is closed", f"pipe the {what} to stdin")
     try:
