@@ -1,7 +1,6 @@
 """Commands for holds: hold, release, holds."""
 
 import re
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -69,7 +68,7 @@ def hold(
     a hold replaces its end, and its reason if one is given.
     """
     ends = None if until is None else _parse_end(until, now=call.moment)
-    selection = _selection(agent, ids, type_, key, all_memories=all_)
+    selection = HoldSelection(agent, ids or (), type_, key, all_)
     run_job(
         "hold",
         lambda run: hold_memories(run, selection, reason=reason, until=ends),
@@ -93,7 +92,7 @@ def release(
     --all releases the hold that `hold --all` placed, not those on single memories. A memory that
     another hold covers stays held.
     """
-    selection = _selection(agent, ids, type_, key, all_memories=all_)
+    selection = HoldSelection(agent, ids or (), type_, key, all_)
     run_job("release", lambda run: release_memories(run, selection), call, change, by_hand=True)
 
 
@@ -115,12 +114,6 @@ def holds(
         if not found:
             require_agent(db, agent)
     show_records((one._asdict() for one in found), TABLE, chosen)
-
-
-def _selection(
-    agent: str, ids: Sequence[str] | None, type_: str | None, key: str | None, *, all_memories: bool
-) -> HoldSelection:
-    return HoldSelection(agent, ids or (), type_, key, all_memories)
 
 
 def _parse_end(text: str, *, now: datetime) -> datetime:

@@ -47,7 +47,7 @@ def erasure_document(
 
 
 def redaction_document(report: JobReport[RedactResult], *, database: str) -> dict[str, object]:
-    """Return the receipt as JSON; whoever has the text can compare its fingerprints."""
+    """Return the receipt as JSON; its fingerprints can be compared by those who have the text."""
     result = report.result
     if result is None:
         raise AssertionError("a redaction is not paused")

@@ -1,6 +1,8 @@
 """Checks of the database file, and what `check --fix` changes in it."""
 
+import time
 from sqlite3 import Connection
+from typing import NamedTuple
 
 TRUNCATE_WAIT_MS = 100  # other programs cannot write while it waits
 
@@ -18,13 +20,24 @@ def journal_mode(db: Connection) -> str:
     return str(mode)
 
 
-def truncate_log(db: Connection) -> bool:
-    """Move the write-ahead log into the database and truncate it; false if a reader prevents it."""
+class Truncation(NamedTuple):
+    """Whether the write-ahead log is empty, and for how long others could not write."""
+
+    is_complete: bool
+    held_ms: float
+
+
+def truncate_log(db: Connection, *, wait_ms: int = TRUNCATE_WAIT_MS) -> Truncation:
+    """Move the write-ahead log into the database and truncate it, unless a reader prevents it.
+
+    SQLite waits for readers while it holds the write lock, so `wait_ms` must be short.
+    """
     (timeout,) = db.execute("PRAGMA busy_timeout").fetchone()
-    db.execute("PRAGMA wal_checkpoint(PASSIVE)")  # takes most of the time, without a lock
-    db.execute(f"PRAGMA busy_timeout = {TRUNCATE_WAIT_MS}")
+    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()  # most of the time, without a lock
+    db.execute(f"PRAGMA busy_timeout = {wait_ms}")
+    begun = time.monotonic()
     try:
         busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     finally:
         db.execute(f"PRAGMA busy_timeout = {timeout}")
-    return not busy
+    return Truncation(not busy, (time.monotonic() - begun) * 1000)

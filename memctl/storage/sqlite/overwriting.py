@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from memctl.storage.erasure import Overwritten
 from memctl.storage.fragments import Fragment, Fragments, missing_in
+from memctl.storage.sqlite.checks import truncate_log
 from memctl.storage.sqlite.database import data_version, table_exists, transaction
 from memctl.storage.sqlite.raw_files import RawFiles, files_of
 from memctl.storage.sqlite.row_portions import rows_in_portions
@@ -61,14 +62,14 @@ def overwrite(
     done = Overwritten()
     version = data_version(db)
     searched = [*files_of(database), *more_files]
-    done.log_truncated = truncate_log(db, done, wait=wait)
+    done.log_truncated = empty_log(db, done, wait=wait)
     if not done.log_truncated:  # it still has what was erased
         return done
     if always_vacuum:
         done.would_stall = not force and _would_stall(db, database, version)
     if not always_vacuum or done.would_stall:
         done.overwritten_pages = fill_free_pages(db, batches)
-        done.log_truncated = truncate_log(db, done, wait=wait)
+        done.log_truncated = empty_log(db, done, wait=wait)
         if not done.log_truncated:
             return done
         _search(db, searched, texts, files, done)
@@ -79,7 +80,7 @@ def overwrite(
         db.execute(f"DROP TABLE IF EXISTS {FILLER}")
         version = data_version(db)
         done.vacuum_ms = vacuum(db)
-        done.log_truncated = truncate_log(db, done, wait=wait)
+        done.log_truncated = empty_log(db, done, wait=wait)
         _search(db, searched, texts, files, done, exactly=True)
         # VACUUM has copied nothing but rows: another program has written the rest since.
         if done.log_truncated and data_version(db) != version:
@@ -98,28 +99,15 @@ def _would_stall(db: Connection, database: Path, version: int) -> bool:
     return data_version(db) != version
 
 
-def truncate_log(db: Connection, done: Overwritten, *, wait: float) -> bool:
-    """Empty the write-ahead log; return False if readers prevent it for `wait` seconds.
-
-    SQLite waits for readers while it holds the write lock, so each try is short.
-    """
+def empty_log(db: Connection, done: Overwritten, *, wait: float) -> bool:
+    """Empty the write-ahead log; return False if readers prevent it for `wait` seconds."""
     deadline = time.monotonic() + wait
-    (timeout,) = db.execute("PRAGMA busy_timeout").fetchone()
-    try:
-        while True:
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            db.execute(f"PRAGMA busy_timeout = {CHECKPOINT_WAIT_MS}")
-            begun = time.monotonic()
-            busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            held = (time.monotonic() - begun) * 1000
-            done.longest_lock_ms = max(done.longest_lock_ms, held)
-            if not busy:
-                return True
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(RETRY_SECONDS)
-    finally:
-        db.execute(f"PRAGMA busy_timeout = {timeout}")
+    while True:
+        truncated = truncate_log(db, wait_ms=CHECKPOINT_WAIT_MS)
+        done.longest_lock_ms = max(done.longest_lock_ms, truncated.held_ms)
+        if truncated.is_complete or time.monotonic() >= deadline:
+            return truncated.is_complete
+        time.sleep(RETRY_SECONDS)
 
 
 def fill_free_pages(db: Connection, batches: "Batches") -> int:
