@@ -4,18 +4,18 @@ from collections.abc import Iterator
 
 from memctl.insight.findings import Finding
 from memctl.storage.sqlite.database import Connection
-from memctl.storage.sqlite.erased_rows import PENDING, find_erased_values
-from memctl.storage.sqlite.state import read_state
+from memctl.storage.sqlite.erased_rows import find_erased_values
+from memctl.storage.sqlite.unfinished_erasure import read_unfinished
 
 
 def find_in_erasures(db: Connection, *, every_memory: bool) -> Iterator[Finding]:
     """Check for an interrupted erasure and, with `every_memory`, for values that came back."""
-    pending = read_state(db, PENDING)
-    if pending is not None:
+    unfinished = read_unfinished(db)
+    if unfinished:
         yield Finding(
             "warning",
             "erase_pending",
-            f"the erasure or redaction of {pending['since']} is not finished: what it removed may"
+            f"the erasure or redaction of {unfinished.since} is not finished: what it removed may"
             " still be in the file",
             "run `memctl erase --continue`",
         )

@@ -25,7 +25,6 @@ from memctl.storage.secrets import Detector
 from memctl.storage.spool import overwrite_spool
 from memctl.storage.sqlite.agents import require_agent, require_ids
 from memctl.storage.sqlite.database import Connection, transaction
-from memctl.storage.sqlite.erased_rows import PENDING
 from memctl.storage.sqlite.erasing import blank_runs, runs_with
 from memctl.storage.sqlite.named_rows import RowsByName
 from memctl.storage.sqlite.overwriting import delete_securely, overwrite
@@ -49,10 +48,9 @@ from memctl.storage.sqlite.redacting import (
     redact_places,
     redaction_tombstones,
 )
-from memctl.storage.sqlite.state import delete_state, read_state, write_state
 from memctl.storage.sqlite.tombstones import add_tombstones, salt_of
+from memctl.storage.sqlite.unfinished_erasure import mark_finished, mark_unfinished, read_unfinished
 from memctl.storage.text import to_bytes
-from memctl.storage.times import to_text
 from memctl.storage.tombstones import SALT_BYTES, Name, hash_secret
 
 if TYPE_CHECKING:  # importing the protocols would slow down every start
@@ -129,7 +127,7 @@ def redact(
                 USE_ERASE,
             )
     previews = [preview_redaction(db, work.name, finder(work.texts)) for work in works]
-    was_pending = read_state(db, PENDING) is not None
+    was_pending = read_unfinished(db) is not None
     if not (
         any(found.places for found in previews)
         or was_pending
@@ -160,7 +158,7 @@ def redact(
     blanked = Redaction()
     run.batches.apply(runs_with(db, texts), partial(_blank, db, blanked), doing="redacting")
     with transaction(db):
-        write_state(db, PENDING, {"since": to_text(run.now), "removed": True})
+        mark_unfinished(db, is_removed=True, now=run.now)
     overwritten = _overwrite(run, run.batches, files, texts, was_pending=was_pending)
     salt = salt_of(db)
     return _result(
@@ -192,7 +190,7 @@ def _overwrite(
     )
     if done.is_clean:
         with transaction(db):
-            delete_state(db, PENDING)
+            mark_finished(db)
     return done
 
 
@@ -253,7 +251,7 @@ def _forms_of_secret(content: bytes) -> set[bytes]:
 def _begin(run: JobContext, works: Sequence[_Work], previews: Sequence[Redaction]) -> None:
     """Add the tombstones, and the mark of an unfinished redaction, in a transaction."""
     db = run.store.sqlite
-    write_state(db, PENDING, {"since": to_text(run.now), "removed": False})
+    mark_unfinished(db, is_removed=False, now=run.now)
     salt = salt_of(db)
     for work, found in zip(works, previews, strict=True):
         texts = {*work.known, *found.texts}

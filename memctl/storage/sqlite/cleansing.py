@@ -20,7 +20,6 @@ from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup_copy import ROLLBACK_JOURNAL, opened_backup, require_sound
 from memctl.storage.sqlite.database import HEADER_VERSIONS, open_database, table_exists, transaction
 from memctl.storage.sqlite.erasable import Erasable
-from memctl.storage.sqlite.erased_rows import PENDING
 from memctl.storage.sqlite.erasing_text import ErasedText
 from memctl.storage.sqlite.files import Draft
 from memctl.storage.sqlite.named_rows import all_names
@@ -30,7 +29,6 @@ from memctl.storage.sqlite.redacting import (
     preview_redaction,
     redact_memories,
 )
-from memctl.storage.sqlite.state import delete_state, read_state
 from memctl.storage.sqlite.steps import statements_in
 from memctl.storage.sqlite.tombstones import (
     OBJECTS,
@@ -39,6 +37,7 @@ from memctl.storage.sqlite.tombstones import (
     add_tombstones,
     read_tombstones,
 )
+from memctl.storage.sqlite.unfinished_erasure import mark_finished, read_unfinished
 from memctl.storage.sqlite.vacuum import vacuum
 from memctl.storage.tombstones import Name, Tombstone, Tombstones
 
@@ -77,7 +76,7 @@ def missing_tombstones(copy: Connection, tombstones: Iterable[Tombstone]) -> lis
 
 def has_remains(copy: Connection) -> bool:
     """Return whether a copy was made before an erasure had overwritten the bytes; reads only."""
-    return table_exists(copy, "memory_state") and read_state(copy, PENDING) is not None
+    return table_exists(copy, "memory_state") and read_unfinished(copy) is not None
 
 
 def preview_cleansing(copy: Connection, erased: Erased, *, now: datetime) -> Cleansed:
@@ -105,7 +104,7 @@ def cleanse(copy: Connection, erased: Erased, *, now: datetime) -> Cleansed:
         removal = found.remove()
         redaction = redact_memories(copy, recognized, now=now)
         if has_remains(copy):
-            delete_state(copy, PENDING)
+            mark_finished(copy)
         _create_table(copy)
         # Those that the removal has added have another time than the erasure.
         copy.execute(f"DELETE FROM {TABLE}")

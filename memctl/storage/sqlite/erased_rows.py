@@ -16,8 +16,6 @@ from memctl.storage.sqlite.tombstones import find_tombstones
 from memctl.storage.text import from_bytes
 from memctl.storage.tombstones import Tombstones
 
-PENDING = "erase_pending"  # in memory_state, until the files are overwritten
-
 DROPPED = "CREATE TEMP TABLE IF NOT EXISTS incoming_erased (section TEXT, tombstones INTEGER)"
 
 

@@ -16,13 +16,12 @@ from memctl.storage.spool import overwrite_spool
 from memctl.storage.sqlite import overwriting
 from memctl.storage.sqlite.database import MemoryTable, transaction
 from memctl.storage.sqlite.erasable import Erasable
-from memctl.storage.sqlite.erased_rows import PENDING
 from memctl.storage.sqlite.erasing_text import text_of
 from memctl.storage.sqlite.features import renew_triggers
 from memctl.storage.sqlite.holds import held_parameter, in_force, is_held
 from memctl.storage.sqlite.named_rows import NAME, RowsByName, Version, name_of, of_name
 from memctl.storage.sqlite.raw_files import RawFiles
-from memctl.storage.sqlite.state import delete_state, read_state, write_state
+from memctl.storage.sqlite.unfinished_erasure import mark_finished, mark_unfinished, read_unfinished
 from memctl.storage.text import to_bytes
 from memctl.storage.times import to_text
 from memctl.storage.tombstones import Name
@@ -47,9 +46,9 @@ class Erasure:
         self._db = db
         self._now = now
         self._files = files
-        pending = read_state(db, PENDING)
-        self._was_pending = pending is not None
-        if which is None and pending is not None and not pending.get("removed", True):
+        unfinished = read_unfinished(db)
+        self._was_pending = unfinished is not None
+        if which is None and unfinished and not unfinished.is_removed:
             raise RefusedError(
                 "the command was interrupted before everything was removed from the tables",
                 "run it again as it was, `memctl erase` or `memctl redact`; nothing was changed",
@@ -81,7 +80,7 @@ class Erasure:
         removal = Removal()
         overwriting.delete_securely(self._db)
         with transaction(self._db):
-            write_state(self._db, PENDING, {"since": to_text(self._now), "removed": False})
+            mark_unfinished(self._db, is_removed=False, now=self._now)
         for numbers, change in self._found.steps(removal):
             batches.apply(numbers, change, doing="erasing")
         if removal.places["memory_holds"]:
@@ -121,12 +120,12 @@ class Erasure:
         )
         if done.is_clean:
             with transaction(self._db):
-                delete_state(self._db, PENDING)
+                mark_finished(self._db)
         return done
 
     def _record(self, removal: Removal, run_id: int | None) -> None:
         """Record the event of the run, with numbers only, and that only bytes are left."""
-        write_state(self._db, PENDING, {"since": to_text(self._now), "removed": True})
+        mark_unfinished(self._db, is_removed=True, now=self._now)
         self._db.execute(
             "INSERT INTO memory_events (at, event, run_id, detail)"
             " VALUES (?, 'memory:erased', ?, ?)",
