@@ -17,6 +17,7 @@ from hypothesis import is_hypothesis_test, settings
 from memctl import AgentMemory
 from tests.support import properties
 from tests.support.database import connect, insert_memory
+from tests.support.engines import ENGINES, Engine, SqliteEngine, emptied, server_database
 from tests.support.program import NOW, Memctl, fork_servers
 from tests.support.service import Service
 
@@ -60,6 +61,37 @@ def pytest_unconfigure() -> None:
     """Stop the fork servers at the end of the tests."""
     for server in fork_servers:
         server.close()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the engines be chosen on which the tests of `engine` run."""
+    parser.addoption("--engine", default=",".join(ENGINES), help="engines, such as sqlite,postgres")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of `engine` on each engine."""
+    if "engine" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--engine").split(",")
+        metafunc.parametrize("engine", [one for one in ENGINES if one in chosen], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def migrated_url() -> Iterator[str]:
+    """The URL of a migrated database on the server of the tests."""
+    with server_database("tests") as url:
+        Memctl(Path("unused.db").absolute(), url=url).ok("migrate")
+        yield url
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+    """A migrated database without memories on one of the engines."""
+    if request.param == "postgres":
+        return emptied(request.getfixturevalue("migrated_url"), tmp_path)
+    source, memctl = request.getfixturevalue("migrated_database"), Memctl(tmp_path / "harness.db")
+    for ending in ("", ".memctl.lock"):
+        shutil.copyfile(f"{source}{ending}", f"{memctl.database}{ending}")
+    return SqliteEngine(memctl)
 
 
 @pytest.fixture

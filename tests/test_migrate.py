@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from memctl import __version__
+from memctl.storage.migrations import folder
 from memctl.storage.sqlite import migrations
 from tests.support.database import (
     ALL_STEPS,
@@ -987,6 +988,6 @@ def test_the_record_holds_the_checksum_of_the_file(path: Path, memctl: Memctl) -
 
     with closing(connect(path)) as db:
         assert rows(db, "memctl_migrations", "version, sha256") == [
-            (number, sha256((migrations.folder() / f"{name}.sql").read_bytes()).hexdigest())
+            (number, sha256((folder() / f"{name}.sql").read_bytes()).hexdigest())
             for number, name in enumerate(STEPS, start=1)
         ]

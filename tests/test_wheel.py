@@ -70,7 +70,7 @@ def test_the_installed_program_migrates_with_the_files_in_the_wheel(
 ) -> None:
     database = installed.home / ".local" / "share" / "memctl" / "memory.db"
     places = (
-        "import json, memctl; from memctl.storage.sqlite.migrations import folder;"
+        "import json, memctl; from memctl.storage.migrations import folder;"
         " print(json.dumps([memctl.__file__, str(folder())]))"
     )
 

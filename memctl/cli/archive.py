@@ -97,7 +97,7 @@ def archived(
         since=since,
         until=until,
     )
-    with open_database(call.settings.database, read_only=True) as db:
+    with open_database(call.file, read_only=True) as db:
         require_current(db)
         require_agent(db, agent)
         found = list_archived(

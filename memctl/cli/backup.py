@@ -93,7 +93,7 @@ def backup(
         )
     if form.is_chosen and not (listing or dry_run):
         raise UsageError("there is no list to print", "use --list or --dry-run")
-    path = call.settings.database
+    path = call.file
     if listing:
         chosen = form.output(call, [field.name for field in fields(BackupRecord)])
         show_records(_listed(call, output), LIST, chosen)
@@ -145,7 +145,7 @@ def backup(
 
 def _show_restored(call: GlobalOptions, restored: "RestoredBackup", file: Path) -> None:
     """Print from which backup the database was restored, and what was left out of it."""
-    path, left_out = call.settings.database, restored.left_out
+    path, left_out = call.file, restored.left_out
     sentences = [
         f"backup: {path} was restored from {file}",
         f"backup: the previous database was saved as {restored.before}",
@@ -173,7 +173,7 @@ def _listed(call: GlobalOptions, target: Path | None) -> list[dict[str, Any]]:
     """Return the backups in a directory, even if the database is lost."""
     from memctl.storage.sqlite.backup_list import list_backups
 
-    path = call.settings.database
+    path = call.file
     with reachable(target or path):
         directory = target or path.resolve().parent
         exists = directory.is_dir()
@@ -199,8 +199,8 @@ def _described_database(call: GlobalOptions) -> "Manifest":
     from memctl.storage.sqlite.backup import begin_manifest
     from memctl.storage.sqlite.identity import present_identity
 
-    path = call.settings.database.resolve()
-    with open_database(call.settings.database, read_only=True) as db:
+    path = call.file.resolve()
+    with open_database(call.file, read_only=True) as db:
         identity = present_identity(db, path)
     return begin_manifest(path, path, owner=identity.id if identity else None, now=call.moment)
 
@@ -212,7 +212,7 @@ def _show_preview(
     from memctl.storage.sqlite.backup import preview_backup
     from memctl.storage.sqlite.rotation import RotatedBackup
 
-    path = call.settings.database
+    path = call.file
     with open_database(path, read_only=True) as db:
         preview = preview_backup(db, path, target=target, retention=retention, now=call.moment)
     if call.json:

@@ -88,7 +88,7 @@ def check(
     if call.json:
         document = {
             "at": to_text(call.moment),
-            "database": str(call.settings.database),
+            "database": str(call.file),
             "storage": storage(result.database),
             "ok": ok,
             "depth": result.depth,
@@ -135,7 +135,7 @@ def _checked(call: GlobalOptions, depth: "Depth | None", *, secrets: bool) -> "C
         detector = require_detector()
     with (
         shown_progress(call, "check") as progress,
-        open_database(call.settings.database, read_only=True) as db,
+        open_database(call.file, read_only=True) as db,
     ):
         result = check_opened(db, call, depth, progress=progress)
         return _with_secrets(result, db, detector, progress) if detector else result
@@ -159,7 +159,7 @@ def run_check(
     call: GlobalOptions, depth: "Depth | None" = None, *, progress: Progress = NO_PROGRESS
 ) -> "CheckResult":
     """Check the database with the configured policies."""
-    with open_database(call.settings.database, read_only=True) as db:
+    with open_database(call.file, read_only=True) as db:
         return check_opened(db, call, depth, progress=progress)
 
 
@@ -177,7 +177,7 @@ def check_opened(
     settings = call.settings
     return check(
         db,
-        settings.database,
+        call.file,
         CheckPolicies(settings.alerts, settings.check, settings.service_events, settings.quota),
         now=call.moment,
         depth=depth,
@@ -191,4 +191,4 @@ def _fix(call: GlobalOptions, lock: LockOptions, findings: "Sequence[Finding]") 
     from memctl.insight.fixes import fix_findings
 
     with alone_with_database(call, lock, job="check") as db:
-        fix_findings(db, call.settings.database, findings, now=call.moment)
+        fix_findings(db, call.file, findings, now=call.moment)

@@ -20,7 +20,9 @@ from memctl.cli.options import ASKED_BY, GlobalOptions
 from memctl.cli.shell_scripts import BREAKS, FILES, LINE, SCRIPTS, Shell
 from memctl.config.jobs import JOBS
 from memctl.config.settings import load_settings
+from memctl.errors import UsageError
 from memctl.output.terminal import show_document, show_text
+from memctl.storage.addresses import parse_address
 from memctl.storage.memory import TYPES
 from memctl.storage.rows import EVENTS, REASONS
 from memctl.storage.sqlite import names
@@ -207,14 +209,22 @@ def _given(context: typer.Context, name: str) -> Any:
 
 
 def _database_path(context: typer.Context) -> Path:
-    def given(name: str) -> Path | None:
-        before = context.parent.params.get(name) if context.parent else None
-        path = _given(context, name) or before
-        return Path(path) if path else None
+    """Return the file of the database. Raises UsageError if it is on a server."""
 
-    return load_settings(
-        database=given("db"), configuration=given("config"), environ=os.environ
+    def given(name: str) -> str | None:
+        before = context.parent.params.get(name) if context.parent else None
+        found = _given(context, name) or before
+        return str(found) if found else None
+
+    database, configuration = given("db"), given("config")
+    found = load_settings(
+        database=parse_address(database) if database else None,
+        configuration=Path(configuration) if configuration else None,
+        environ=os.environ,
     ).database
+    if not isinstance(found, Path):
+        raise UsageError(f"{found} is not a file", "names are completed from SQLite files only")
+    return found
 
 
 def _tables(context: typer.Context) -> Sequence[MemoryTable]:

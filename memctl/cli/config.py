@@ -116,7 +116,7 @@ def _unused_names(call: GlobalOptions, configuration: "Configuration") -> list[s
     from memctl.config.describe import unused_names
 
     try:
-        with open_database(call.settings.database, read_only=True) as db:
+        with open_database(call.file, read_only=True) as db:
             return unused_names(db, configuration)
     except MemctlError:
         return None

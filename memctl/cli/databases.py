@@ -20,6 +20,7 @@ from memctl.config.directory import VARIABLES, configuration_files, require_priv
 from memctl.config.settings import Settings
 from memctl.errors import MemctlError, UsageError, explained, is_bug
 from memctl.output.terminal import about_database, error_document, show_document, show_error
+from memctl.storage.addresses import Address
 from memctl.storage.sqlite.database import reachable
 
 REFUSED = 3
@@ -37,7 +38,7 @@ class Outcome:
     """The outcome of the command on the database of one file."""
 
     configuration: Path
-    database: Path | None = None  # None: the file names none
+    database: Address | None = None  # None: the file names none
     exit_code: int = 0
     result: Mapping[str, object] | None = None
     error: MemctlError | None = None
@@ -115,7 +116,7 @@ def run_on_each(
 def _run_on(
     outcome: Outcome,
     call: GlobalOptions,
-    known: Mapping[Path, Outcome],
+    known: Mapping[Address, Outcome],
     command: Callable[[GlobalOptions], None],
 ) -> None:
     """Run the command for one file, and print and record its error."""
@@ -141,8 +142,10 @@ def _run_on(
     outcome.result = documents[0] if documents else None
 
 
-def _database(settings: Settings) -> Path:
-    """Return the path of the database with symbolic links resolved."""
+def _database(settings: Settings) -> Address:
+    """Return the database; links of a path are resolved."""
+    if not isinstance(settings.database, Path):
+        return settings.database
     with reachable(settings.database):
         return settings.database.resolve()
 

@@ -57,7 +57,7 @@ def export(
             "redirect stdout, or use -o FILE, or `-o -` for the terminal",
         )
     to_stdout = output is None or str(output) == "-"
-    database = call.settings.database
+    database = call.file
     sections = [
         section
         for section, left_out in (

@@ -95,9 +95,9 @@ def erase(
     which = _filter(agent, ids or [], type_, key, match, all_agents, keep_knowledge, resume)
     copies = CopyChoice(backups, backup or [])
     if receipt is not None:
-        require_place(receipt, database=call.settings.database)
+        require_place(receipt, database=call.file)
     if receipt is not None and not change.dry_run:
-        require_writable(receipt, database=call.settings.database)
+        require_writable(receipt, database=call.file)
     with RawFiles() as files:
 
         def work(run: JobContext) -> EraseResult:
@@ -111,7 +111,7 @@ def erase(
             report = perform("erase", work, request, by_hand=True)
     document = erasure_document(
         report,
-        database=str(call.settings.database.resolve()),
+        database=str(call.file.resolve()),
         listing=listing,
     )
     if listing and report.result and not call.json:

@@ -103,7 +103,7 @@ def events(
         raise UsageError("--follow prints one JSON object a line", "leave out --table and --csv")
     if follow and (page.offset or until):
         raise UsageError("--follow cannot be used with --offset or --until", "leave them out")
-    path = call.settings.database
+    path = call.file
     with open_database(path, read_only=True) as db, one_view(db):
         require_current(db)
         pruned = pruned_after(db, cursor)

@@ -33,7 +33,7 @@ def explain(
     policies = Policies(
         call.settings.decay, call.settings.prune, call.settings.promote, call.settings.quota
     )
-    with open_database(call.settings.database, read_only=True) as db:
+    with open_database(call.file, read_only=True) as db:
         require_current(db)
         found = explain_memory(db, agent, memory, policies, now=call.moment)
     history = [event._asdict() for event in found.history]

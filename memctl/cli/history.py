@@ -68,7 +68,7 @@ def history(
             "--diff cannot be used with options for the list", "use it alone or with --json"
         )
     limit, offset = (MOST_ROWS, 0) if diff else (page.most + 1, page.offset)
-    with open_database(call.settings.database, read_only=True) as db:
+    with open_database(call.file, read_only=True) as db:
         require_current(db)
         versions = read_history(db, agent, type_, key, limit=limit, offset=offset)
     if diff is None:

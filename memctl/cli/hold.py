@@ -108,7 +108,7 @@ def holds(
     A hold without an id, a type and a key is on all memories of the agent.
     """
     chosen = output.output(call, HoldRecord._fields)
-    with open_database(call.settings.database, read_only=True) as db:
+    with open_database(call.file, read_only=True) as db:
         require_current(db)
         found = list_holds(db, agent, now=call.moment)
         if not found:

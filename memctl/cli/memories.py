@@ -149,7 +149,7 @@ def list_(
     require_agent_or_all(agent, all_agents=all_agents)
     chosen = output.output(call, MEMORY_FIELDS)
     which = MemoryFilter(agent, type_, *period.period(call))
-    with open_database(call.settings.database, read_only=True) as db:
+    with open_database(call.file, read_only=True) as db:
         require_current(db)
         require_agent(db, agent)
         require_known_type(db, type_)
@@ -174,9 +174,7 @@ def forget(
     held = 0
     with _memories(call, lock) as memories:
         if key is None:
-            tally = forget_all(
-                call.settings.database, agent, type_, now=call.moment, lock_wait=lock.lock_wait
-            )
+            tally = forget_all(call.file, agent, type_, now=call.moment, lock_wait=lock.lock_wait)
             forgotten, held = tally.count, tally.held
         else:
             forgotten = int(memories.forget(agent, type_, key))
@@ -215,7 +213,7 @@ def summary(
 def _memories(call: GlobalOptions, lock: LockOptions | None = None) -> AgentMemory:
     """Open the database through AgentMemory, with the clock of the command."""
     lock = lock or LockOptions()
-    return AgentMemory(call.settings.database, clock=lambda: call.moment, lock_wait=lock.lock_wait)
+    return AgentMemory(call.file, clock=lambda: call.moment, lock_wait=lock.lock_wait)
 
 
 def _from_json(text: str) -> object:
@@ -235,5 +233,5 @@ def _not_found(agent: str, type_: str, key: str | None) -> NotFoundError:
 
 def _require_agent(call: GlobalOptions, agent: str) -> None:
     """Raise NotFoundError for an agent that no table contains."""
-    with open_database(call.settings.database, read_only=True) as db:
+    with open_database(call.file, read_only=True) as db:
         require_agent(db, agent)

@@ -68,7 +68,7 @@ def metrics(
     span = None if history is None else parse_duration(history)
     fields = metrics_output.FIELDS if span is None else metrics_output.HISTORY_FIELDS
     chosen = output.output(call, metrics_output.TABLE if form == "table" else fields)
-    path = call.settings.database
+    path = call.file
     with open_database(path, read_only=True) as db:
         require_current(db)
         found = read_metrics(
@@ -104,7 +104,7 @@ def _write_for_prometheus(
     failure: typer.Exit | None = None
 
     def read_one(call: GlobalOptions, *, seconds: float | None) -> None:
-        databases.append(call.settings.database)
+        databases.append(call.file)
         read.append(_read_for_prometheus(call, agent=agent))
 
     if config_dir is None:
@@ -128,7 +128,7 @@ def _read_for_prometheus(call: GlobalOptions, *, agent: str | None) -> "tuple[Me
     from memctl.insight.metrics import read_metrics
     from memctl.insight.monitoring import read_condition
 
-    path = call.settings.database
+    path = call.file
     with open_database(path, read_only=True) as db:
         require_current(db)
         found = read_metrics(db, path, now=call.moment, agent=agent)

@@ -13,6 +13,8 @@ from memctl.errors import SchemaError, UsageError, counted
 from memctl.output.shell import shell_line, this_program
 from memctl.output.tables import Output, show_records
 from memctl.output.terminal import show_text
+from memctl.storage.addresses import ServerAddress
+from memctl.storage.migrations import require_step
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.database import (
     Connection,
@@ -74,8 +76,11 @@ def migrate(
     from memctl.storage.sqlite.migrate import preview_migration
 
     if to is not None:
-        migrations.require_step(to)
-    path, make_directory = call.settings.database, call.settings.database_is_default
+        require_step(to, migrations.available())
+    if isinstance(call.settings.database, ServerAddress):
+        _migrate_on_server(call, call.settings.database)
+        return
+    path, make_directory = call.file, call.settings.database_is_default
     if dry_run or sql:
         if not make_directory:
             prepare_place(path, make_directory=False)
@@ -184,7 +189,7 @@ def rollback(
 
     if to is not None and steps is not None:
         raise UsageError("--to and --steps cannot be used together", "choose one")
-    path = call.settings.database
+    path = call.file
 
     def last_step(db: Connection) -> int:
         return max(0, len(migrations.applied(db)) - (steps or 1)) if to is None else to
@@ -219,6 +224,14 @@ def _rolled_back(result: "RollbackResult", path: Path, command: str | None) -> I
         yield f"rollback: kept {_kept(result)}"
     if command:
         yield f"rollback: to bring the archive back, run: {command}"
+
+
+def _migrate_on_server(call: GlobalOptions, address: ServerAddress) -> None:
+    from memctl.storage.postgresql.database import open_database as open_on_server
+    from memctl.storage.postgresql.migrate import migrate
+
+    with open_on_server(address) as db:
+        migrate(db, now=call.moment)
 
 
 def _would_roll_back(preview: "RollbackPreview", path: Path, command: str | None) -> Iterator[str]:
@@ -259,7 +272,7 @@ def _command_for_archive(call: GlobalOptions, result: "RollbackResult") -> str |
     """
     if not result.archived_in_backup or result.backup is None:
         return None
-    database = call.settings.database.absolute()
+    database = call.file.absolute()
     options = ["--config", str(call.config.absolute())] if call.config else []
 
     def line(*words: str | Path) -> str:
@@ -287,7 +300,7 @@ def _show_preview(
 
 
 def _show_steps(call: GlobalOptions, *, listing: bool, exit_code: bool) -> None:
-    with open_database(call.settings.database, read_only=True) as db:
+    with open_database(call.file, read_only=True) as db:
         present = {record.version: record for record in migrations.applied(db)}
         pending = migrations.pending(db)
     rows = [

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -17,12 +17,17 @@ from memctl.config.settings import Settings, load_settings
 from memctl.errors import UsageError, did_you_mean
 from memctl.output.messages import LogFormat
 from memctl.output.tables import Format, Output
-from memctl.output.terminal import show_notice
+from memctl.output.terminal import present_command, show_notice
+from memctl.storage.addresses import ServerAddress, parse_address
 from memctl.storage.engines import MOST_LOCK_WAIT
 from memctl.storage.rows import MOST_ROWS
-from memctl.storage.sqlite.database import database_path
 from memctl.storage.sqlite.files import output_path
 from memctl.storage.times import is_possible, parse_moment, parse_past, to_text
+
+if TYPE_CHECKING:
+    from memctl.storage.addresses import Address
+else:
+    Address = ServerAddress  # Typer supports no unions; it leaves the type to the parser
 
 USUAL_ROWS = 50
 Row = TypeVar("Row")
@@ -36,12 +41,12 @@ class GlobalOptions:
     """The options of every command, before or after its name."""
 
     db: Annotated[
-        Path | None,
+        Address | None,
         typer.Option(
-            metavar="FILE",
-            parser=database_path,
-            help="Database file. Defaults to MEMCTL_DB, HARNESS_DB_PATH, the configuration, then"
-            " memory.db in the user's data directory.",
+            metavar="DATABASE",
+            parser=parse_address,
+            help="Database file, or postgresql:// URL. Defaults to MEMCTL_DB, HARNESS_DB_PATH, the"
+            " configuration, then memory.db in the user's data directory.",
         ),
     ] = None
     config: Annotated[
@@ -94,6 +99,15 @@ class GlobalOptions:
     def settings(self) -> Settings:
         """The settings in force."""
         return load_settings(database=self.db, configuration=self.config, environ=os.environ)
+
+    @property
+    def file(self) -> Path:
+        """The file of the SQLite database. Raises UsageError if it is on a server."""
+        if isinstance(self.settings.database, Path):
+            return self.settings.database
+        from memctl.cli.engines import refused_on_postgresql
+
+        raise refused_on_postgresql(present_command())
 
     def check(self) -> None:
         """Raise UsageError for options that cannot be used together."""

@@ -30,7 +30,7 @@ def pause(
 ) -> None:
     """Pause all jobs until `resume`, or for a limited time."""
     until = None if for_ is None else call.moment + parse_duration(for_)
-    with open_database(call.settings.database, lock_wait=lock.lock_wait) as db:
+    with open_database(call.file, lock_wait=lock.lock_wait) as db:
         require_current(db)
         paused = pause_jobs(db, now=call.moment, until=until, reason=reason)
     show_result(
@@ -42,7 +42,7 @@ def pause(
 
 def resume(call: GlobalOptions, lock: LockOptions) -> None:
     """End the pause."""
-    with open_database(call.settings.database, lock_wait=lock.lock_wait) as db:
+    with open_database(call.file, lock_wait=lock.lock_wait) as db:
         require_current(db)
         ended = resume_jobs(db)
     show_result(

@@ -45,7 +45,7 @@ def show_receipt(
 ) -> None:
     """Write the receipt, and print it or a sentence. Raises the refusal of an unfinished job."""
     if receipt is not None and not report.dry_run:
-        write_file(receipt, [json_text(document), "\n"], database=call.settings.database)
+        write_file(receipt, [json_text(document), "\n"], database=call.file)
     if call.json:
         show_document(document)
     show_outcome(report, as_json=call.json, quiet=call.quiet)

@@ -70,9 +70,9 @@ def redact(
     chosen = CopyChoice(backups, backup or [])
     target = RedactionTarget(agent, ids or (), type_, key)
     if receipt is not None:
-        require_place(receipt, database=call.settings.database)
+        require_place(receipt, database=call.file)
     if receipt is not None and not change.dry_run:
-        require_writable(receipt, database=call.settings.database)
+        require_writable(receipt, database=call.file)
     with RawFiles() as files:
 
         def work(run: JobContext) -> RedactResult:
@@ -93,5 +93,5 @@ def redact(
             if not change.dry_run:
                 request = job_request(call, change, progress=progress)
                 report = perform("redact", work, request, by_hand=True)
-    document = redaction_document(report, database=str(call.settings.database.resolve()))
+    document = redaction_document(report, database=str(call.file.resolve()))
     show_receipt(report, document, call, receipt)

@@ -49,7 +49,7 @@ def report(
 
     if call.json and form not in (None, "json"):
         raise UsageError(f"--json and --format {form} cannot be used together", "choose one")
-    path = call.settings.database
+    path = call.file
     with (
         shown_progress(call, "report") as progress,
         open_database(path, read_only=True) as db,
@@ -77,7 +77,7 @@ class ReportResult(JobResult):
 def report_job(call: GlobalOptions) -> ScheduledJob:
     """Return the job of `memctl run` that writes the report of the last day, week or month."""
     policy = call.settings.report
-    database = call.settings.database
+    database = call.file
     directory = (policy.directory or database.resolve().parent).absolute()
     path = directory / f"memctl-report-{to_day(call.moment)}.{SUFFIXES[policy.format]}"
 
@@ -114,7 +114,7 @@ def _report_text(
     settings = call.settings
     found = read_report(
         db,
-        settings.database,
+        call.file,
         ReportPolicies(settings.promote, settings.decay, settings.prune, settings.alerts),
         since=since,
         now=call.moment,

@@ -39,9 +39,9 @@ def runs(
     chosen = output.output(call, RunRecord._fields)
     since, until = period.period(call)
     which = RunFilter(job=job, status=status, since=since, until=until)
-    with open_database(call.settings.database, read_only=True) as db:
+    with open_database(call.file, read_only=True) as db:
         require_current(db)
-        crashed = crashed_runs(db, call.settings.database)
+        crashed = crashed_runs(db, call.file)
         found = list_runs(db, which, crashed=crashed, limit=page.most + 1, offset=page.offset)
     if job is not None and not found and job not in RECORDED:
         raise UsageError(

@@ -84,7 +84,7 @@ def search(
     state: State | None = "active" if active else "archived" if archived else None
     chosen = output.output(call, FOUND_FIELDS)
     which = MemoryFilter(agent, type_, *period.period(call))
-    with open_database(call.settings.database, read_only=True) as db:
+    with open_database(call.file, read_only=True) as db:
         require_current(db)
         require_agent(db, agent)
         require_known_type(db, type_)
@@ -110,7 +110,7 @@ def agents(
 ) -> None:
     """List all agents, by name: memories, size, and when each was last active."""
     chosen = output.output(call, AgentOverview._fields)
-    with open_database(call.settings.database, read_only=True) as db:
+    with open_database(call.file, read_only=True) as db:
         require_current(db)
         found = list_agents(db, limit=limit or MOST_ROWS, offset=offset)
     show_records((agent._asdict() for agent in found), TABLE_OF_AGENTS, chosen)

@@ -34,6 +34,7 @@ from memctl.output.terminal import (
     show_text,
     visible,
 )
+from memctl.storage.addresses import full_name
 from memctl.storage.engines import exclusive
 from memctl.storage.progress import NO_PROGRESS, WAITING, Progress
 from memctl.storage.sqlite.alerts import Alert, Undelivered
@@ -119,7 +120,7 @@ def alone_with_database(
     `job` is the name that they report as running. Raises NoDatabaseError if there is none, and
     LockedError when one of them still runs after `lock.lock_wait` seconds.
     """
-    path = call.settings.database
+    path = call.file
     progress.phase(WAITING)
     with (
         exclusive(path, job=job, wait=lock.lock_wait),
@@ -154,7 +155,7 @@ def alert_document(call: GlobalOptions, alert: Alert, *, at: str) -> str:
         {
             "schema": VERSION,
             "at": at,
-            "database": str(call.settings.database.resolve()),
+            "database": full_name(call.settings.database),
             "message": visible(alert.message),
             **({} if alert.agent is None else {"agent_id": alert.agent}),
             **alert.detail,
@@ -188,7 +189,7 @@ def hook_document(call: GlobalOptions, hook_call: HookCall) -> str:
             "job": hook_call.job,
             "run_id": hook_call.run_id,
             "at": to_text(call.moment),
-            "database": str(call.settings.database.resolve()),
+            "database": full_name(call.settings.database),
             "host": os.uname().nodename,
             "pid": os.getpid(),
             "memctl_version": __version__,

@@ -23,7 +23,7 @@ FEATURE_STATES = {
 
 def status(call: GlobalOptions) -> None:
     """Show the schema version, the number of memories, and the last run of each job."""
-    path = call.settings.database
+    path = call.file
     with open_database(path, read_only=True) as db, one_view(db):
         found = read_status(db, path)
         paused = current_pause(db, now=call.moment) if table_exists(db, "memory_state") else None

@@ -15,7 +15,8 @@ from memctl.config.policies import dotted
 from memctl.config.sections import Section
 from memctl.config.settings import Settings
 from memctl.errors import RefusedError, counted
-from memctl.storage.sqlite.agents import agents, unknown_agent
+from memctl.storage.agents import unknown_agent
+from memctl.storage.sqlite.agents import agents
 from memctl.storage.sqlite.database import Connection, reachable, table_exists
 from memctl.storage.sqlite.memories import has_type
 from memctl.storage.sqlite.ownership import create_directory, create_file

@@ -18,8 +18,9 @@ from memctl.config.policies import (
     ReportPolicy,
 )
 from memctl.errors import MemctlError, UsageError
+from memctl.storage.addresses import Address, parse_address
 from memctl.storage.spool import spool_path
-from memctl.storage.sqlite.database import database_path, reachable
+from memctl.storage.sqlite.database import reachable
 
 if TYPE_CHECKING:  # it imports pydantic, which doubles the time of a start
     from memctl.config.file import Configuration
@@ -31,7 +32,7 @@ EVERY = {name: job.every for name, job in JOBS.items()}  # how often each job is
 class Settings(NamedTuple):
     """The database and its source, the configuration file if there is one, and what is in force."""
 
-    database: Path
+    database: Address
     database_source: str  # such as `option --db`, or `default`
     file: Path | None = None
     configuration: "Configuration | None" = None
@@ -58,11 +59,13 @@ class Settings(NamedTuple):
     @property
     def spool(self) -> Path | None:
         """The file for failures that the database cannot record; None if no directory is known."""
-        return self.state and spool_path(self.state, self.database)
+        if self.state is None or not isinstance(self.database, Path):
+            return None
+        return spool_path(self.state, self.database)
 
 
 def load_settings(
-    *, database: Path | None, configuration: Path | None, environ: Mapping[str, str]
+    *, database: Address | None, configuration: Path | None, environ: Mapping[str, str]
 ) -> Settings:
     """Return the settings; `database` and `configuration` are the values of the options.
 
@@ -97,20 +100,23 @@ def load_settings(
 
 
 def _database(
-    option: Path | None,
+    option: Address | None,
     environ: Mapping[str, str],
     file: Path | None,
     configured: "Configuration | None",
-) -> tuple[str, Path]:
-    """Return the source of the database path, and the path."""
+) -> tuple[str, Address]:
+    """Return the source of the database's address, and the address."""
     if option:
         return "option --db", option
     for name in ("MEMCTL_DB", "HARNESS_DB_PATH"):
         if environ.get(name):
-            return f"environment {name}", database_path(environ[name])
+            return f"environment {name}", parse_address(environ[name])
     if file and configured and configured.database:
-        with reachable(Path(configured.database)):
-            return f"file {file}", file.parent / database_path(configured.database).expanduser()
+        address = parse_address(configured.database)
+        if not isinstance(address, Path):
+            return f"file {file}", address
+        with reachable(address):
+            return f"file {file}", file.parent / address.expanduser()
     return "default", default_database(environ)
 
 

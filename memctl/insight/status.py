@@ -5,6 +5,7 @@ from pathlib import Path
 
 from memctl.errors import SchemaError
 from memctl.insight.metrics import DatabaseSize, database_size
+from memctl.storage.migrations import step_name
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.database import Connection, count_rows, table_exists
 from memctl.storage.sqlite.features import FeatureStatus, read_features
@@ -30,7 +31,7 @@ def read_status(db: Connection, path: Path) -> Status:
     present = migrations.applied(db)
     pending, problem = [], None
     try:
-        pending = [*map(migrations.step_name, migrations.pending(db))]
+        pending = [*map(step_name, migrations.pending(db))]
         if present and not pending:
             migrations.require_current(db)
     except SchemaError as error:

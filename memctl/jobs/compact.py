@@ -141,7 +141,7 @@ def _result(run: JobContext, method: Method, before: Space) -> CompactResult:
         freed_bytes=max(0, before.bytes - after.bytes),
         free_bytes=after.free_bytes,
         size_bytes=after.bytes,
-        shortened=is_shortened(run.request.database, after),
+        shortened=is_shortened(run.request.file, after),
         at_once=method == "rewrite",
         tally=JobTally(),
     )
@@ -149,7 +149,7 @@ def _result(run: JobContext, method: Method, before: Space) -> CompactResult:
 
 def _require_harmless(run: JobContext, space: Space) -> None:
     """Raise RefusedError if a rewrite may lack space, or if another program writes now."""
-    lack = lack_of_space(run.store.sqlite, run.request.database, space)
+    lack = lack_of_space(run.store.sqlite, run.request.file, space)
     if lack:
         raise RefusedError(
             f"a rewrite of the file needs up to {lack}",

@@ -44,7 +44,7 @@ class Copies:
     def __init__(self, run: JobContext, choice: CopyChoice) -> None:
         """Find the copies. Raises RefusedError for a named one that is of another database."""
         self._run = run
-        database = run.request.database
+        database = run.request.file
         beside = copies_beside(run.store.sqlite, database, now=run.now)
         named = named_copies(run.store.sqlite, database, choice.files, now=run.now)
         known = {copy.path for copy in named}
@@ -85,7 +85,7 @@ class Copies:
     def _remove_drafts(self) -> None:
         """Remove the drafts of killed restores and rewrites, which may contain what was erased."""
         files = [Path(copy.path) for copy in (*self._chosen, *self._others)]
-        for file in (draft_of_restore(self._run.request.database), *files):
+        for file in (draft_of_restore(self._run.request.file), *files):
             with suppress(OSError):  # that of a rewrite is reported
                 remove_drafts(file)
 

@@ -16,13 +16,14 @@ from memctl.config.policies import Policy
 from memctl.errors import NotFoundError, RefusedError, UsageError, ledger_text
 from memctl.jobs.tally import JobTally
 from memctl.jobs.watchdog import Watch, after_run, deliver_alerts, keep_failure, take_in_spool
+from memctl.storage.addresses import Address
 from memctl.storage.engines import exclusive, open_store
 from memctl.storage.progress import NO_PROGRESS, WAITING, Progress
 from memctl.storage.rows import EndStatus, Pause, RunEnd
 from memctl.storage.spool import FailureStatus
 
 if TYPE_CHECKING:  # importing the protocols would slow down every start
-    from memctl.storage.store import Batches, Change, Store
+    from memctl.storage.store import Batches, Change, Exclusion, Store
 
 
 class JobRequest(NamedTuple):
@@ -32,7 +33,7 @@ class JobRequest(NamedTuple):
     was run. It may be slow and is called without a lock. It raises no errors of the program.
     """
 
-    database: Path
+    database: Address
     now: datetime
     dry_run: bool = False
     listing: bool = False
@@ -43,6 +44,13 @@ class JobRequest(NamedTuple):
     partial: bool = False  # one agent only, or another policy: the job is still due
     progress: Progress = NO_PROGRESS
     hook: "Callable[[HookCall], bool] | None" = None
+
+    @property
+    def file(self) -> Path:
+        """The file of a SQLite database. Raises UsageError for another one."""
+        if isinstance(self.database, Path):
+            return self.database
+        raise UsageError(f"{self.database} is not a file", "use a SQLite database")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,9 +147,7 @@ class JobContext(NamedTuple):
             tally.add(change.memories())
             return tally
         found = change.find()
-        tally.remaining = self.batches.apply(
-            found, lambda batch: tally.add(change.apply(batch)), doing=doing
-        )
+        tally.remaining = self.batches.apply(found, change.apply, doing=doing, after=tally.add)
         tally.changed_meanwhile = len(found) - tally.count - tally.remaining
         return tally
 
@@ -170,13 +176,14 @@ class Session:
         self._by_hand = by_hand
         self._undelivered = False
         self._exclusive = False
+        self._exclusion: Exclusion = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
         if self._undelivered and (error is None or isinstance(error, Exception)):
-            deliver_alerts(self.request.database, self.request.watch)
+            deliver_alerts(self.request.file, self.request.watch)
 
     def run(
         self,
@@ -216,9 +223,10 @@ class Session:
         if self.request.dry_run or self._exclusive:
             yield
             return
-        self.request.progress.phase(WAITING)
-        with exclusive(self.request.database, job=name, wait=self.request.lock_wait):
-            self.request.progress.phase("reading")
+        request = self.request
+        request.progress.phase(WAITING)
+        with exclusive(request.database, job=name, wait=request.lock_wait) as self._exclusion:
+            request.progress.phase("reading")
             self._exclusive = True
             try:
                 yield
@@ -241,15 +249,10 @@ class Session:
             yield outcome
         except Exception as error:
             unknown = not (outcome.recorded or isinstance(error, UsageError))
-            if unknown and not (self.request.dry_run or self._by_hand):
-                keep_failure(
-                    job,
-                    self.request.database,
-                    error,
-                    self.request.watch,
-                    now=self.request.now,
-                    status=_status(error),
-                )
+            silent = self.request.dry_run or self._by_hand
+            if unknown and not silent and isinstance(self.request.database, Path):
+                database, watch, now = self.request.database, self.request.watch, self.request.now
+                keep_failure(job, database, error, watch, now=now, status=_status(error))
                 self._undelivered = True
             if self.request.hook and (outcome.start_hook_ran or not isinstance(error, UsageError)):
                 self.request.hook(HookCall("failure", job, outcome.run_id, error=error))
@@ -257,7 +260,7 @@ class Session:
 
     def deliver_alerts_at_end(self) -> None:
         """Deliver waiting alerts of earlier runs, even if this session raises none."""
-        self._undelivered = True
+        self._undelivered = isinstance(self.request.database, Path)
 
     def _run_start_hook(self, job: str, store: "Store", outcome: RunOutcome) -> None:
         """Run the start hook of a job, unless memctl is paused."""
@@ -289,19 +292,21 @@ class Session:
                 raise wrong_clock
             result = work(run)
         elif not pause and (still_due is None or still_due(store)):
-            take_in_spool(store.sqlite, request.watch)
+            if store.has_alerts:
+                take_in_spool(store.sqlite, request.watch)
             batches = store.batches(
                 max_seconds=request.max_seconds if max_seconds is None else max_seconds,
                 progress=request.progress,
+                exclusion=self._exclusion,
             )
             try:
                 run, result = _record(job, work, store, batches, request, outcome)
             finally:
-                if outcome.recorded:
+                if outcome.recorded and store.has_alerts:
                     with suppress(store.Error):  # errors after the work do not make the run fail
                         self._undelivered |= after_run(
                             store.sqlite,
-                            request.database,
+                            request.file,
                             request.watch,
                             now=request.now,
                             by_hand=self._by_hand,

@@ -100,7 +100,7 @@ def _erase(
         return erasure.preview(), None
     removal = erasure.remove(run.batches, run_id=run.run_id)
     overwritten = erasure.overwrite(
-        run.request.database,
+        run.request.file,
         removal,
         run.batches,
         spool=run.request.watch.spool,

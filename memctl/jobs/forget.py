@@ -4,15 +4,15 @@ It is not recorded in the ledger, and works while memctl is paused, as other sta
 """
 
 from datetime import datetime
-from pathlib import Path
 
 from memctl.jobs.engine import JobContext, JobRequest
 from memctl.jobs.tally import JobTally
+from memctl.storage.addresses import Address
 from memctl.storage.engines import open_store
 
 
 def forget_all(
-    database: Path, agent: str, type: str | None, *, now: datetime, lock_wait: float
+    database: Address, agent: str, type: str | None, *, now: datetime, lock_wait: float
 ) -> JobTally:
     """Archive an agent's memories in batches; those that are held are left, and counted."""
     with open_store(database, lock_wait=lock_wait) as store:

@@ -179,7 +179,7 @@ def _overwrite(
         overwrite_spool(spool, texts)
     done = overwrite(
         db,
-        run.request.database,
+        run.request.file,
         texts,
         files,
         batches,

@@ -26,6 +26,11 @@ _gathered: list[Mapping[str, object]] | None = None  # the documents that are no
 _line_erased: Callable[[], AbstractContextManager[None]] | None = None
 
 
+def present_command() -> str:
+    """Return the name of the command that runs."""
+    return _style.command
+
+
 def set_message_style(style: MessageStyle) -> None:
     """Set the format of all messages."""
     global _style

@@ -19,13 +19,15 @@ class Batches(Protocol):
         change: Callable[[BatchRows], object],
         *,
         doing: str,
+        after: Callable[[Any], object] | None = None,
         at_once: bool = False,
         shared: bool = False,
     ) -> int:
         """Call `change` with one batch of rows after the other, or with all of them at once.
 
-        `doing` names the change as a phase of the run. Each call is in a transaction of its own. If
-        `shared`, the lock is then left to others for as long, even if none of them seems to write.
+        `doing` names the change as a phase of the run. Each call is in a transaction of its own,
+        which an engine may repeat; once it is committed, `after` is called with what it returned.
+        If `shared`, the lock is then left to others for as long, even if none seems to write.
         Returns how many rows were not reached in time. An exception, including one that a signal
         raises, rolls back the interrupted batch and ends the work. Raises SchemaError if another
         program changes the schema between two batches, or has added or removed a column of

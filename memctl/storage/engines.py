@@ -1,4 +1,4 @@
-"""The choice of the engine: a path names a SQLite database, the only engine so far."""
+"""The choice of the engine: a path names a SQLite database, a URL one on a PostgreSQL server."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memctl.errors import UsageError
+from memctl.storage.addresses import Address
 from memctl.storage.sqlite import locking
 from memctl.storage.sqlite.database import open_database, require_file
 from memctl.storage.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:  # importing the protocols would slow down every start
-    from memctl.storage.store import Store
+    from memctl.storage.store import Exclusion, Store
 
 MOST_LOCK_WAIT = 86400  # seconds
 
@@ -26,21 +27,46 @@ def require_lock_wait(lock_wait: float) -> None:
 
 @contextmanager
 def open_store(
-    database: Path, *, read_only: bool = False, lock_wait: float = 10.0
+    database: Address, *, read_only: bool = False, lock_wait: float = 10.0
 ) -> Iterator["Store"]:
-    """Open a database; `lock_wait` is how many seconds a statement waits for a lock.
+    """Open a database; `lock_wait` is how many seconds a statement of SQLite waits for a lock.
 
     Raises NoDatabaseError if there is none; errors of the engine in the block become MemctlError.
     """
-    with open_database(database, read_only=read_only, lock_wait=lock_wait) as db:
-        yield SqliteStore(db)
+    if isinstance(database, Path):
+        with open_database(database, read_only=read_only, lock_wait=lock_wait) as db:
+            yield SqliteStore(db)
+        return
+    require_driver()
+    from memctl.storage.postgresql.database import open_database as open_on_server
+    from memctl.storage.postgresql.store import PostgresStore
+
+    with open_on_server(database) as server:
+        yield PostgresStore(server)
 
 
-def exclusive(database: Path, *, job: str, wait: float) -> AbstractContextManager[None]:
+def exclusive(database: Address, *, job: str, wait: float) -> AbstractContextManager["Exclusion"]:
     """Exclude other memctl processes that change a database during the block.
 
-    Their messages name `job` as the one that runs. Raises NoDatabaseError if there is no database,
-    and LockedError if another process still holds the lock after `wait` seconds.
+    Their messages name `job` as the one that runs. Yields what `Store.batches` takes. Raises
+    NoDatabaseError if there is no database, and LockedError if another process still excludes this
+    one after `wait` seconds.
     """
-    require_file(database)
-    return locking.exclusive(database, job=job, wait=wait)
+    if isinstance(database, Path):
+        require_file(database)
+        return locking.exclusive(database, job=job, wait=wait)
+    require_driver()
+    from memctl.storage.postgresql import lease
+
+    return lease.exclusive(database, job=job, wait=wait)
+
+
+def require_driver() -> None:
+    """Raise UsageError if the program was installed without the driver of PostgreSQL."""
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise UsageError(
+            "this memctl was installed without PostgreSQL",
+            "install it with `pip install 'agent-memctl[postgres]'`",
+        ) from None

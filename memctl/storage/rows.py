@@ -3,6 +3,7 @@
 Text may be invalid UTF-8, whose bytes it has as surrogate escapes. Times are text in UTC.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,14 @@ class AffectedMemory(NamedTuple):
     key: str
     detail_names: tuple[str, ...]
     details: tuple[Any, ...]
+
+
+def json_or_text(stored: str | None) -> object:
+    """Return the value of a JSON column; a text that is not JSON is returned unchanged."""
+    try:
+        return None if stored is None else json.loads(stored)
+    except ValueError:
+        return stored
 
 
 class Pause(NamedTuple):
@@ -121,6 +130,11 @@ CAUSES: Mapping[Reason, Event] = {
     "forgotten": "memory:forgotten",
     "deleted": "memory:deleted",
 }
+
+
+def reason_detail(reason: Reason) -> str:
+    """Return the detail of `memory:archived`."""
+    return json.dumps({"reason": reason})
 
 
 class EventRecord(NamedTuple):

@@ -11,11 +11,11 @@ What only SQLite has (the optional features, the alerts, backups, explanations) 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, Literal, NamedTuple, Protocol
 
 from memctl.errors import RefusedError
+from memctl.storage.addresses import Address
 from memctl.storage.batches import Batches as Batches
 from memctl.storage.batches import BatchRows, FoundRows
 from memctl.storage.figures import DayKey, Figures, Key, Period, Snapshot, SnapshotPeriod
@@ -31,6 +31,9 @@ from memctl.storage.knowledge import (
 from memctl.storage.policies import PolicyValues, PromotionValues, QuotaValues, RetentionValues
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.rows import AffectedMemory, ArchiveFilter, JobHistory, Loss, Pause, RunEnd
+
+# How an engine excludes other memctl processes; only the engine reads it.
+Exclusion = Any
 
 
 class Change(Protocol):
@@ -228,7 +231,11 @@ class Store(Protocol):
     def sqlite(self) -> Connection:
         """The connection, for what only SQLite has; other engines raise UsageError."""
 
-    def translate_errors(self, database: Path) -> AbstractContextManager[None]:
+    @property
+    def has_alerts(self) -> bool:
+        """Whether failures of jobs raise alerts, in the tables of `sqlite`."""
+
+    def translate_errors(self, database: Address) -> AbstractContextManager[None]:
         """Translate errors of the engine that a user can correct into MemctlError in the block.
 
         `database` is its name in messages.
@@ -237,8 +244,17 @@ class Store(Protocol):
     def require_current(self) -> None:
         """Raise SchemaError unless the database has the schema that jobs are written for."""
 
-    def batches(self, *, max_seconds: float | None, progress: Progress = NO_PROGRESS) -> Batches:
-        """Return what applies the changes of one run, for at most `max_seconds`."""
+    def batches(
+        self,
+        *,
+        max_seconds: float | None,
+        progress: Progress = NO_PROGRESS,
+        exclusion: Exclusion = None,
+    ) -> Batches:
+        """Return what applies the changes of one run, for at most `max_seconds`.
+
+        They fail if `exclusion`, from `engines.exclusive`, is lost; without it, clients make them.
+        """
 
     def abort(self) -> None:
         """Roll back an open transaction, and from now on wait only a moment for locks."""

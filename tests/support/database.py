@@ -38,6 +38,17 @@ def insert_memory(
     **columns: Any,
 ) -> str:
     """Insert a memory that was last read `idle_days` before NOW; returns its id."""
+    row = memory_row(idle_days=idle_days, expired_for=expired_for, **columns)
+    names = ", ".join(row)
+    marks = ", ".join("?" for _ in row)
+    db.execute(f"INSERT INTO agent_memory ({names}) VALUES ({marks})", tuple(row.values()))
+    return str(row["id"])
+
+
+def memory_row(
+    *, idle_days: float = 0, expired_for: timedelta | None = None, **columns: Any
+) -> Row:
+    """Return a memory that was last read `idle_days` before NOW, as the service stores it."""
     read_at = text_of(NOW - timedelta(days=idle_days))
     row: Row = {
         "id": str(uuid.uuid4()),
@@ -50,11 +61,7 @@ def insert_memory(
     }
     if expired_for is not None:
         row["expires_at"] = (NOW - expired_for).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-    row |= columns
-    names = ", ".join(row)
-    marks = ", ".join("?" for _ in row)
-    db.execute(f"INSERT INTO agent_memory ({names}) VALUES ({marks})", tuple(row.values()))
-    return str(row["id"])
+    return row | columns
 
 
 def rows(db: sqlite3.Connection, table: str, columns: str = "*") -> list[tuple[Any, ...]]:

@@ -57,6 +57,7 @@ class Memctl:
     now: datetime = NOW
     prefix: tuple[str, ...] = ()  # a program that runs it under other conditions
     limits: tuple[tuple[str, int], ...] = ()  # of prlimit, such as ("fsize", 0)
+    url: str | None = None  # of a database on a server, in place of the file
 
     def environment(self) -> dict[str, str]:
         """Return the whole environment that a command gets."""
@@ -65,7 +66,7 @@ class Memctl:
             "HOME": str(self.database.parent),
             "XDG_STATE_HOME": str(self.state_home),
             "KF_RULE_CACHE_DIR": str(RULES),
-            "MEMCTL_DB": str(self.database),
+            "MEMCTL_DB": self.url or str(self.database),
             "MEMCTL_NOW": self.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
 

@@ -1,9 +1,9 @@
 """The agents named by memories, active or archived. Any other name is probably a typo."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from sqlite3 import Connection
 
-from memctl.errors import NotFoundError, name_like
+from memctl.storage.agents import require_known_ids, unknown_agent
 from memctl.storage.sqlite.database import bind_texts
 from memctl.storage.text import to_bytes
 
@@ -35,15 +35,6 @@ def require_agent(db: Connection, agent: str | None) -> None:
     raise unknown_agent(agent, agents(db))
 
 
-def unknown_agent(agent: str, known: Collection[str]) -> NotFoundError:
-    """Return the error for an agent without memories; `known` are the agents with memories."""
-    close = name_like(agent, known)
-    return NotFoundError(
-        f"agent '{agent}' has no memories",
-        f"did you mean '{close}'?" if close else "names are case-sensitive",
-    )
-
-
 def require_ids(db: Connection, agent: str, ids: Sequence[str]) -> None:
     """Raise NotFoundError for an id that no memory of the agent has, active or archived.
 
@@ -59,9 +50,4 @@ def require_ids(db: Connection, agent: str, ids: Sequence[str]) -> None:
             parameters,
         )
     }
-    for memory_id in ids:
-        if memory_id not in known:
-            raise NotFoundError(
-                f"agent '{agent}' has no memory '{memory_id}'",
-                "specify memories by id, not by key; nothing was changed",
-            )
+    require_known_ids(agent, ids, known)

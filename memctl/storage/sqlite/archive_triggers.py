@@ -18,10 +18,9 @@ execution: they have as few statements as possible.
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from memctl.storage.rows import CAUSES
+from memctl.storage.rows import CAUSES, reason_detail
 from memctl.storage.sqlite.archive import KEPT_COLUMNS, KEPT_FIELDS
 from memctl.storage.sqlite.archiving import renamed
-from memctl.storage.sqlite.events import reason_detail
 from memctl.storage.sqlite.holds import in_force, is_held
 
 ON_DELETE = "memctl_archive_on_delete"

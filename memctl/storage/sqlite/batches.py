@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from sqlite3 import Connection
+from typing import Any
 
 from memctl.errors import SchemaError
 from memctl.storage.progress import NO_PROGRESS, Progress
@@ -50,6 +51,7 @@ class SqliteBatches:
         change: Callable[[str], object],
         *,
         doing: str,
+        after: Callable[[Any], object] | None = None,
         at_once: bool = False,
         shared: bool = False,
     ) -> int:
@@ -58,19 +60,23 @@ class SqliteBatches:
         schema = schema_version(self._db)
         require_columns(self._db, MEMORY_COLUMNS)
 
+        changed: object = None
+
         def change_checked(batch: str) -> None:
-            nonlocal schema
+            nonlocal schema, changed
             if schema_version(self._db) != schema:
                 raise SchemaError(
                     "the schema was changed while the job ran",
                     "finished batches are kept; run the job again to complete it",
                 )
-            change(batch)
+            changed = change(batch)
             schema = schema_version(self._db)  # the change itself may have made a table
 
         if at_once:
             if rowids:
                 self.apply_at_once(partial(change_checked, json.dumps(list(rowids))))
+                if after:
+                    after(changed)
             return 0
         done = 0
         while done < len(rowids):
@@ -78,6 +84,8 @@ class SqliteBatches:
                 break
             batch = rowids[done : done + self._rows]
             held = self._hold(partial(change_checked, json.dumps(list(batch))))
+            if after:
+                after(changed)
             done += len(batch)
             self._progress.advance(len(batch))
             if done < len(rowids):

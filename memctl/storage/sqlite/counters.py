@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sqlite3 import Connection
 from typing import TYPE_CHECKING
 
-from memctl.storage.sqlite.database import json_or_text
+from memctl.storage.rows import json_or_text
 from memctl.storage.sqlite.state import read_state, write_state
 
 if TYPE_CHECKING:  # importing the protocols would slow down every start

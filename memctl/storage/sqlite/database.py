@@ -4,7 +4,6 @@ Text may be invalid UTF-8: it is read with `surrogateescape`, and bound as bytes
 `CAST(:name AS TEXT)`. Statements outside of a `transaction` are committed one by one.
 """
 
-import json
 import os
 import sqlite3
 import sys
@@ -325,14 +324,6 @@ def text_conditions(wanted: Mapping[str, str | None]) -> tuple[list[str], dict[s
     """
     texts = {column: to_bytes(text) for column, text in wanted.items() if text is not None}
     return [f"{column} = CAST(:{column} AS TEXT)" for column in texts], dict(texts)
-
-
-def json_or_text(stored: str | None) -> object:
-    """Return the value of a JSON column; a text that is not JSON is returned unchanged."""
-    try:
-        return None if stored is None else json.loads(stored)
-    except ValueError:
-        return stored
 
 
 def table_exists(db: Connection, name: str) -> bool:

@@ -19,11 +19,10 @@ from typing import Any, NamedTuple, TypeGuard, get_args
 from memctl.storage.erasure import Removal
 from memctl.storage.fragments import SPECIFIC, Fragments
 from memctl.storage.memory import TYPES
-from memctl.storage.rows import REASONS
+from memctl.storage.rows import REASONS, reason_detail
 from memctl.storage.sqlite.archiving import own_deletes
 from memctl.storage.sqlite.candidates import NOTE
 from memctl.storage.sqlite.database import MemoryTable, table_exists
-from memctl.storage.sqlite.events import reason_detail
 from memctl.storage.sqlite.named_rows import NamedRows, RowsByName, Version, of_name
 from memctl.storage.sqlite.tombstones import add_tombstones, salt_of
 from memctl.storage.text import stored_bytes

@@ -19,12 +19,20 @@ from sqlite3 import Connection
 from typing import Any, Literal
 
 from memctl.errors import NotFoundError, UsageError
-from memctl.storage.rows import CAUSES, EVENTS, Event, EventFilter, EventRecord, Reason
+from memctl.storage.rows import (
+    CAUSES,
+    EVENTS,
+    Event,
+    EventFilter,
+    EventRecord,
+    Reason,
+    json_or_text,
+    reason_detail,
+)
 from memctl.storage.sqlite.database import (
     MemoryTable,
     data_version,
     is_busy,
-    json_or_text,
     open_database,
     table_exists,
     text_conditions,
@@ -61,11 +69,6 @@ NEWEST_VISIBLE_EVENT = """
         0
     )
 """
-
-
-def reason_detail(reason: Reason) -> str:
-    """Return the detail of `memory:archived`."""
-    return json.dumps({"reason": reason})
 
 
 def record_archiving(

@@ -10,9 +10,8 @@ from sqlite3 import Connection
 from typing import Any
 
 from memctl.storage.figures import DAY, DayKey, Figures, Key, Period, no_changes
-from memctl.storage.rows import CAUSES
+from memctl.storage.rows import CAUSES, reason_detail
 from memctl.storage.sqlite.agents import OF_AGENT, agent_parameter
-from memctl.storage.sqlite.events import reason_detail
 from memctl.storage.sqlite.features import counting_since
 from memctl.storage.sqlite.times import unix_seconds
 from memctl.storage.times import parse_moment, to_day, to_unix

@@ -8,23 +8,21 @@ import json
 import os
 from collections.abc import Collection
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from memctl import __version__
-from memctl.errors import ClockLeapError, NotFoundError, RefusedError
-from memctl.storage.rows import JobHistory, RunEnd, RunFilter, RunRecord
+from memctl.errors import NotFoundError, RefusedError
+from memctl.storage.clock import CLOCK_TOLERANCE, LONGEST_SILENCE, LastRun, clock_error_after
+from memctl.storage.rows import JobHistory, RunEnd, RunFilter, RunRecord, json_or_text
 from memctl.storage.spool import Failure
-from memctl.storage.sqlite.database import json_or_text, text_conditions, transaction
+from memctl.storage.sqlite.database import text_conditions, transaction
 from memctl.storage.sqlite.locking import is_memctl_running
 from memctl.storage.sqlite.times import unix_seconds
 from memctl.storage.text import to_bytes
 from memctl.storage.times import parse_moment, to_text, to_unix
-
-CLOCK_TOLERANCE = timedelta(hours=1)
-LONGEST_SILENCE = timedelta(days=60)
 
 # Runs whose clock was accepted. A refused run may have been refused because of its clock, and that
 # of a failure from the spool, which has no duration, was never checked.
@@ -38,14 +36,6 @@ WRITTEN_BY_SERVICE = f"""
     ORDER BY rowid DESC
     LIMIT 1
 """
-
-
-class LastRun(NamedTuple):
-    """The newest run whose clock was accepted."""
-
-    run_id: int
-    job: str
-    started_at: datetime
 
 
 def last_run(db: Connection) -> LastRun | None:
@@ -89,29 +79,8 @@ def job_history(db: Connection, job: str) -> JobHistory:
 
 
 def clock_error(db: Connection, *, now: datetime) -> RefusedError | None:
-    """Return why the clock cannot be right, or None; only reads.
-
-    It must be at most one hour behind the last run, and at most 60 days ahead of the later of that
-    run and the last write of the service. Writes in the future do not count. Before the first run,
-    any clock is accepted.
-    """
-    last = last_run(db)
-    if last is None:
-        return None
-    if now < last.started_at - CLOCK_TOLERANCE:
-        return RefusedError(
-            f"the clock reads {to_text(now)}, but run {last.run_id} ({last.job}) was at "
-            f"{to_text(last.started_at)}",
-            "correct the clock; if the clock of that run was wrong, use --force once",
-        )
-    if now > last.started_at + LONGEST_SILENCE and not _service_wrote(db, now=now):
-        return ClockLeapError(
-            f"the clock reads {to_text(now)}, but run {last.run_id} ({last.job}) was at "
-            f"{to_text(last.started_at)}, and no memory was written or read in the last "
-            f"{LONGEST_SILENCE.days} days",
-            "correct the clock; if it is right, use --force once",
-        )
-    return None
+    """Return why the clock cannot be right, or None; only reads."""
+    return clock_error_after(last_run(db), lambda: _service_wrote(db, now=now), now=now)
 
 
 def _service_wrote(db: Connection, *, now: datetime) -> bool:

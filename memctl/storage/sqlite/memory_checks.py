@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlite3 import Connection
 from typing import Literal, NamedTuple, get_args
 
-from memctl.storage.sqlite.ledger import CLOCK_TOLERANCE
+from memctl.storage.clock import CLOCK_TOLERANCE
 from memctl.storage.sqlite.times import is_our_text, unix_seconds
 from memctl.storage.times import to_unix
 

@@ -16,13 +16,14 @@ from typing import Any
 from sqlite_utils import Database
 
 from memctl.errors import SchemaError
+from memctl.storage.migrations import Migration, step_name
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup import back_up_before, place_before, remove_backup
 from memctl.storage.sqlite.database import is_empty, table_exists, transaction
 from memctl.storage.sqlite.features import statements_to_archive_deleted
 from memctl.storage.sqlite.identity import new_identity
-from memctl.storage.sqlite.migrations import SERVICE_COLUMNS, Migration
+from memctl.storage.sqlite.migrations import SERVICE_COLUMNS
 from memctl.storage.sqlite.rehearsal import rehearse
 from memctl.storage.sqlite.steps import HOW_TO_RUN, script_text, script_to_apply
 from memctl.storage.sqlite.tombstones import OBJECTS as TOMBSTONE_OBJECTS
@@ -77,7 +78,7 @@ class Pending:
     @property
     def names(self) -> list[str]:
         """The names of the steps."""
-        return [*map(migrations.step_name, self.steps)]
+        return [*map(step_name, self.steps)]
 
     @property
     def last(self) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from memctl.errors import RefusedError, SchemaError, UsageError, counted
+from memctl.storage.migrations import Applied, step_name
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup import back_up_before, place_before, remove_backup
@@ -20,7 +21,6 @@ from memctl.storage.sqlite.database import count_rows, table_exists, transaction
 from memctl.storage.sqlite.features import statements_to_archive_deleted
 from memctl.storage.sqlite.holds import require_no_holds
 from memctl.storage.sqlite.identity import STEP_WITH_STATE
-from memctl.storage.sqlite.migrations import Applied
 from memctl.storage.sqlite.rehearsal import rehearse
 from memctl.storage.sqlite.steps import HOW_TO_RUN, StepScript, script_text, script_to_roll_back
 from memctl.storage.sqlite.tombstones import STEP_WITH_TOMBSTONES, TABLE
@@ -167,7 +167,7 @@ def _last(present: list[Applied], to: int) -> int:
 
 
 def _names(steps: list[Applied]) -> list[str]:
-    return [*map(migrations.step_name, steps)]
+    return [*map(step_name, steps)]
 
 
 def _scripts(db: Connection, steps: list[Applied], present: list[Applied]) -> list[StepScript]:

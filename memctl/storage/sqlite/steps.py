@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from memctl import __version__
+from memctl.storage.migrations import Applied, Migration, step_name
 from memctl.storage.sqlite.identity import STEP_WITH_STATE, Identity, statement_for_identity
-from memctl.storage.sqlite.migrations import Applied, Migration, step_name
 from memctl.storage.sqlite.state import text_literal
 from memctl.storage.sqlite.tombstones import STEP_WITH_TOMBSTONES
 from memctl.storage.times import to_text

@@ -20,6 +20,7 @@ from memctl.storage.sqlite.sqlite_errors import translate_errors
 
 if TYPE_CHECKING:
     from memctl.storage import policies, store
+    from memctl.storage.addresses import Address
     from memctl.storage.holds import Holds
     from memctl.storage.rows import ArchiveFilter, JobHistory, Pause, Reason, RunEnd
     from memctl.storage.sqlite.changes import Batch
@@ -41,14 +42,23 @@ class SqliteStore:
     def sqlite(self) -> Connection:
         return self._db
 
-    def translate_errors(self, database: Path) -> AbstractContextManager[None]:
+    @property
+    def has_alerts(self) -> bool:
+        return True
+
+    def translate_errors(self, database: "Address") -> AbstractContextManager[None]:
+        assert isinstance(database, Path)  # noqa: S101  for the type checker
         return translate_errors(database, self._db)
 
     def require_current(self) -> None:
         migrations.require_current(self._db)
 
     def batches(
-        self, *, max_seconds: float | None, progress: Progress = NO_PROGRESS
+        self,
+        *,
+        max_seconds: float | None,
+        progress: Progress = NO_PROGRESS,
+        exclusion: "store.Exclusion" = None,
     ) -> SqliteBatches:
         return SqliteBatches(self._db, max_seconds=max_seconds, progress=progress)
 

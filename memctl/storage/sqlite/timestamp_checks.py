@@ -9,7 +9,8 @@ from datetime import datetime
 from sqlite3 import Connection
 from typing import Literal, NamedTuple, get_args
 
-from memctl.storage.sqlite.ledger import CLOCK_TOLERANCE, CLOCK_WAS_ACCEPTED
+from memctl.storage.clock import CLOCK_TOLERANCE
+from memctl.storage.sqlite.ledger import CLOCK_WAS_ACCEPTED
 from memctl.storage.sqlite.times import unix_seconds
 from memctl.storage.times import to_text
 

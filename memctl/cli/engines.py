@@ -1,0 +1,42 @@
+"""What is not available on PostgreSQL, and what to use instead."""
+
+from memctl.errors import UsageError
+
+# By command, and by command and option. The documentation has the same table.
+INSTEAD = {
+    "alerts": "use the hooks of the configuration, or monitor `memctl runs --json`",
+    "backup": "use pg_dump, or the server's own point-in-time recovery",
+    "compact": "autovacuum reuses the space of deleted rows; see VACUUM in PostgreSQL's manual",
+    "demo": "the demonstration is a SQLite file: omit --db",
+    "disable": "features are triggers of SQLite; there are none on PostgreSQL",
+    "enable": "features are triggers of SQLite: use `memctl forget` instead of DELETE",
+    "erase": "use `memctl forget` and `memctl prune`, then VACUUM",
+    "explain": "use `memctl events --agent A --key K`, and `memctl archived`",
+    "history": "use `memctl archived AGENT --key KEY`",
+    "hold": "set importance to 10, and prune and decay leave the memory alone",
+    "holds": "there are no holds on PostgreSQL",
+    "redact": "replace the text with UPDATE, in agent_memory and in archived_memories",
+    "release": "there are no holds on PostgreSQL",
+    "report": "use `memctl metrics --history 30d`",
+}
+OPTIONS_INSTEAD = {
+    ("check", "--fix"): "correct the findings with SQL",
+    ("check", "--full"): "use pg_amcheck",
+    ("check", "--quick"): "use pg_amcheck",
+    ("check", "--secrets"): "export the memories, and search the document",
+    ("events", "--follow"): "run `memctl events --since CURSOR` repeatedly",
+    ("migrate", "--sql"): "see the folder migrations/postgresql",
+}
+
+
+def refused_on_postgresql(command: str, option: str = "") -> UsageError:
+    """Return the error for a command, or for one of its options, that needs a SQLite file."""
+    if option:
+        return UsageError(
+            f"`memctl {command} {option}` is not available on PostgreSQL",
+            OPTIONS_INSTEAD[command, option],
+        )
+    return UsageError(
+        f"`memctl {command}` is not available on PostgreSQL",
+        INSTEAD.get(command, "use a SQLite database"),
+    )

@@ -1,0 +1,227 @@
+"""Move memories into the archive: one statement for each batch deletes, copies and records them.
+
+A memory is therefore either active or archived at any time. The search takes no lock; the statement
+repeats the condition for its own rows, and locks those that still meet it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from memctl.errors import SchemaError
+from memctl.storage.postgresql.batches import Batch, FoundRow
+from memctl.storage.postgresql.database import Database, text, texts
+from memctl.storage.postgresql.times import expiry_text, new_key
+from memctl.storage.rows import CAUSES, AffectedMemory, Reason, reason_detail
+from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
+
+KEPT_COLUMNS = [column for column in MEMORY_COLUMNS if column != "archived_at"]
+
+
+class Selection(NamedTuple):
+    """The active memories that meet a condition, with the details to show of each."""
+
+    condition: str
+    parameters: Mapping[str, Any]
+    details: Mapping[str, str] = {}  # SQL by name
+    search_only: str = "TRUE"  # a condition that no other program can change meanwhile
+
+    def find(self, db: Database) -> list[FoundRow]:
+        """Return the rows, those of an agent together; takes no lock."""
+        return db.rows(
+            f"SELECT agent_id, id FROM agent_memory WHERE {self.condition} AND {self.search_only}"
+            " ORDER BY agent_id, id",
+            self.parameters,
+        )
+
+    def memories(self, db: Database) -> Iterator[AffectedMemory]:
+        """Yield every memory that matches now."""
+        columns = ", ".join(("id, agent_id, type, key", *self.details.values()))
+        rows = db.rows(
+            f"SELECT {columns} FROM agent_memory WHERE {self.condition} AND {self.search_only}"
+            " ORDER BY agent_id, id",
+            self.parameters,
+        )
+        return map(self.affected, rows)
+
+    def affected(self, row: Sequence[Any]) -> AffectedMemory:
+        """Return a row, which begins with id, agent_id, type and key, as a memory."""
+        memory_id, agent_id, type_, key, *details = row
+        return AffectedMemory(
+            0, memory_id, agent_id, type_, key, tuple(self.details), tuple(details)
+        )
+
+
+def _archive_statement(selection: Selection, locking: str) -> str:
+    """Return the statement that archives the rows of a batch that meet a condition."""
+    kept = ", ".join(KEPT_COLUMNS)
+    shown = ", ".join(("id, agent_id, type, key", *selection.details.values()))
+    return f"""
+        WITH given AS (
+            SELECT * FROM unnest(
+                %(ids)s::text[], %(archive_keys)s::uuid[],
+                %(causes)s::uuid[], %(event_keys)s::uuid[], %(numbers)s::bigint[]
+            ) AS given (id, archive_id, cause_key, event_key, number)
+        ),
+        due AS (
+            SELECT agent_id, id FROM agent_memory
+            WHERE agent_id = %(agent)s AND id = ANY(%(ids)s::text[]) AND {selection.condition}
+            FOR UPDATE {locking}
+        ),
+        gone AS (
+            DELETE FROM agent_memory AS memory USING due
+            WHERE memory.agent_id = %(agent)s AND memory.id = due.id
+            RETURNING memory.*
+        ),
+        kept AS (
+            INSERT INTO archived_memories
+                ({kept}, archive_id, archived_at, archived_reason, run_id)
+            SELECT {kept}, archive_id, %(now)s, %(reason)s, %(run_id)s
+            FROM gone JOIN given USING (id)
+            RETURNING 1
+        ),
+        told AS (
+            INSERT INTO memory_events
+                (event_key, event_id, at, event, memory_id, agent_id, type, key, run_id, detail)
+            SELECT cause_key, number, %(now)s, %(cause)s, id, agent_id, type, key, %(run_id)s, NULL
+            FROM gone JOIN given USING (id)
+            WHERE %(cause)s::text IS NOT NULL
+            UNION ALL
+            SELECT event_key, number + 1, %(now)s, 'memory:archived', id, agent_id, type, key,
+                %(run_id)s, %(detail)s
+            FROM gone JOIN given USING (id)
+            RETURNING 1
+        )
+        SELECT {shown}, (SELECT count(*) FROM kept), (SELECT count(*) FROM told) FROM gone
+        ORDER BY id
+    """
+
+
+class Archiving:
+    """Archives the selected memories; see `storage.store.Change`."""
+
+    def __init__(
+        self,
+        db: Database,
+        selection: Selection,
+        reason: Reason,
+        *,
+        now: datetime,
+        run_id: int | None,
+    ) -> None:
+        self._db = db
+        self._selection = selection
+        self._reason = reason
+        self._now = now
+        self._run_id = run_id
+
+    def memories(self) -> Iterator[AffectedMemory]:
+        """Yield the memories that it would archive now."""
+        return self._selection.memories(self._db)
+
+    def held(self) -> Iterator[AffectedMemory]:
+        """Yield nothing: there are no holds on this engine."""
+        return iter(())
+
+    def find(self) -> Sequence[FoundRow]:
+        """Return the rows to archive."""
+        return self._selection.find(self._db)
+
+    def apply(self, batch: Batch) -> Sequence[AffectedMemory]:
+        """Archive the memories of a batch that still match; returns these.
+
+        Rows that clients have locked come last: the second statement waits for them.
+        """
+        archived = self._archive(batch, batch.keys, "SKIP LOCKED")
+        if len(archived) < len(batch.keys):
+            left = set(batch.keys) - {memory.id for memory in archived}
+            archived += self._archive(batch, sorted(left), "")
+        return archived
+
+    def _archive(self, batch: Batch, ids: Sequence[str], locking: str) -> list[AffectedMemory]:
+        positions = {key: 2 * index for index, key in enumerate(batch.keys)}
+        numbers = batch.event_numbers(2 * len(batch.keys))
+        cause = CAUSES.get(self._reason)
+        rows = self._db.rows(
+            _archive_statement(self._selection, locking),
+            {
+                **self._selection.parameters,
+                "agent": batch.agent,
+                "ids": list(ids),
+                "archive_keys": [new_key() for _ in ids],
+                "causes": [new_key() for _ in ids],
+                "event_keys": [new_key() for _ in ids],
+                "numbers": [numbers[positions[key]] for key in ids],
+                "now": self._now,
+                "reason": self._reason,
+                "cause": cause,
+                "detail": reason_detail(self._reason),
+                "run_id": self._run_id,
+            },
+        )
+        if rows:
+            require_counts(
+                len(rows), archived=rows[0][-2], events=rows[0][-1] // (2 if cause else 1)
+            )
+        return [self._selection.affected(row[:-2]) for row in rows]
+
+
+def require_counts(due: int, **counts: int) -> None:
+    """Raise SchemaError unless all counts are equal to `due`, as without foreign triggers."""
+    if any(count != due for count in counts.values()):
+        found = ", ".join(f"{count} {name}" for name, count in counts.items())
+        raise SchemaError(
+            f"a trigger or rule of another program interferes: of {due} memories {found}",
+            "remove it; the interrupted step was rolled back",
+        )
+
+
+def expired(*, agent: str | None, now: datetime) -> Selection:
+    """Select the memories, of one agent or of all, whose time has passed."""
+    return Selection(
+        f"expires_at < %(now)s {of_agent(agent)}",
+        {"now": now, "of_agent": agent and text(agent)},
+        {"expires_at": expiry_text("expires_at")},
+    )
+
+
+def named(agent: str, ids: Sequence[str]) -> Selection:
+    """Select the active memories of an agent with these ids."""
+    return Selection(
+        "agent_id = %(of_agent)s AND id = ANY(%(named)s)",
+        {"of_agent": text(agent), "named": texts(ids)},
+    )
+
+
+def forgotten(agent: str, type: str | None) -> Selection:
+    """Select the active memories of an agent, all or those of one type."""
+    of_type = "" if type is None else "AND type = %(type)s"
+    return Selection(
+        f"agent_id = %(of_agent)s {of_type}",
+        {"of_agent": text(agent), "type": type and text(type)},
+    )
+
+
+def of_agent(agent: str | None) -> str:
+    """Return SQL that limits a query to one agent, if there is one."""
+    return "" if agent is None else "AND agent_id = %(of_agent)s"
+
+
+class NoChange:
+    """Changes nothing; see `storage.store.Change`."""
+
+    def memories(self) -> Iterator[AffectedMemory]:
+        """Yield nothing."""
+        return iter(())
+
+    def held(self) -> Iterator[AffectedMemory]:
+        """Yield nothing."""
+        return iter(())
+
+    def find(self) -> Sequence[FoundRow]:
+        """Return no rows."""
+        return ()
+
+    def apply(self, batch: Batch) -> Sequence[AffectedMemory]:
+        """Change nothing."""
+        return ()

@@ -1,0 +1,122 @@
+"""Changes in short transactions of about 50 ms, each for memories of one agent.
+
+As long as a batch has held its rows, the next one waits: other programs always come first.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeVar
+
+from memctl.storage.postgresql.database import Database
+from memctl.storage.postgresql.lease import Lease
+from memctl.storage.progress import NO_PROGRESS, Progress
+
+FIRST_BATCH_ROWS = 10  # a value may have megabytes; the next batch has at most twice as many rows
+MOST_BATCH_ROWS = 1000
+BATCH_SECONDS = 0.050
+EVENTS_PER_ROW = 4  # at most; numbers that are not used are left out
+
+Result = TypeVar("Result")
+FoundRow = tuple[str, str]  # the agent, and the row's other key
+
+
+class Batch(NamedTuple):
+    """The rows that one transaction changes, all of one agent.
+
+    `last_event` is the last of EVENTS_PER_ROW numbers for each row; None without a lease.
+    """
+
+    agent: str
+    keys: Sequence[str]
+    last_event: int | None
+
+    def event_numbers(self, count: int) -> list[int | None]:
+        """Return numbers for events, in order; None for each if they are numbered later."""
+        if self.last_event is None:
+            return [None] * count
+        first = self.last_event - EVENTS_PER_ROW * len(self.keys) + 1
+        return list(range(first, first + count))
+
+
+class PostgresBatches:
+    """Applies changes in batches, and measures how long each held its rows; see `store.Batches`."""
+
+    def __init__(
+        self,
+        db: Database,
+        lease: Lease | None,
+        *,
+        max_seconds: float | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> None:
+        self.longest_lock_ms = 0.0
+        self._db = db
+        self._lease = lease
+        self._progress = progress
+        self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
+        self._rows = FIRST_BATCH_ROWS
+
+    def apply(
+        self,
+        rows: Sequence[FoundRow],
+        change: Callable[[Batch], object],
+        *,
+        doing: str,
+        after: Callable[[Any], object] | None = None,
+        at_once: bool = False,
+        shared: bool = False,
+    ) -> int:
+        """Call `change` with one batch of rows after the other; those of an agent must be together.
+
+        `shared` has no meaning here: other programs always come first.
+        """
+        self._progress.phase(doing, total=None if at_once else len(rows))
+        if at_once:
+            every, _ = self._hold(lambda: [*map(change, self._batches_of(rows))])
+            if after:
+                for changed in every:
+                    after(changed)
+            return 0
+        done = 0
+        while done < len(rows):
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                break
+            agent = rows[done][0]
+            some = rows[done : done + self._rows]
+            keys = [key for of, key in some if of == agent]
+            changed, held = self._hold(lambda: change(self._batch(agent, keys)))  # noqa: B023
+            if after:
+                after(changed)
+            done += len(keys)
+            self._progress.advance(len(keys))
+            self._rows = max(
+                1, min(int(self._rows * min(2.0, BATCH_SECONDS / held)), MOST_BATCH_ROWS)
+            )
+            if done < len(rows):
+                time.sleep(held / 2)
+        return len(rows) - done
+
+    def apply_at_once(self, change: Callable[[], object]) -> None:
+        """Call `change` in one transaction."""
+        self._hold(change)
+
+    def _batches_of(self, rows: Sequence[FoundRow]) -> Iterator[Batch]:
+        for agent, group in groupby(rows, key=itemgetter(0)):
+            yield self._batch(agent, [key for _, key in group])
+
+    def _batch(self, agent: str, keys: Sequence[str]) -> Batch:
+        """Return a batch, whose transaction renews the lease."""
+        last = None
+        if self._lease:
+            last = self._lease.renew(self._db, events=EVENTS_PER_ROW * len(keys))
+        return Batch(agent, keys, last)
+
+    def _hold(self, change: Callable[[], Result]) -> tuple[Result, float]:
+        """Call `change` in a transaction; return what it returns, and how many seconds it took."""
+        begun = time.monotonic()
+        changed = self._db.transaction(change)
+        held = time.monotonic() - begun
+        self.longest_lock_ms = max(self.longest_lock_ms, held * 1000)
+        return changed, held

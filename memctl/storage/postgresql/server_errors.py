@@ -1,0 +1,149 @@
+"""Errors of a PostgreSQL server that a user can cause and correct, as errors with advice."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import errors
+
+from memctl.errors import LockedError, MemctlError, NoDatabaseError, SchemaError, UsageError
+from memctl.storage.addresses import ServerAddress
+
+# By SQLSTATE, or its class; others are bugs.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+SERVER_ERRORS: dict[str, tuple[type[MemctlError], str, str]] = {
+    "08": (
+        MemctlError,
+        "the connection to {address} was lost",
+        "finished batches are kept; run the command again to complete it",
+    ),
+    "23505": (
+        LockedError,
+        "another program has written the same memories in {address}",
+        "the interrupted step was rolled back; run the command again",
+    ),
+    "25006": (
+        MemctlError,
+        "{address} is read-only, such as a standby server",
+        "connect to the primary server",
+    ),
+    "25P03": (
+        LockedError,
+        "memctl was stopped for too long while it changed {address}",
+        "the interrupted step was rolled back; run the command again",
+    ),
+    "28": (
+        MemctlError,
+        "the server rejected the user or the password for {address}",
+        "check the user, and the password in PGPASSFILE or ~/.pgpass",
+    ),
+    "3D000": (
+        NoDatabaseError,
+        "there is no database at {address}",
+        "check --db, or create it with `createdb`",
+    ),
+    "40": (
+        LockedError,
+        "other transactions have repeatedly conflicted with this one in {address}",
+        "the interrupted step was rolled back; run the command again",
+    ),
+    "42501": (
+        MemctlError,
+        "the user has no permission for this in {address} ({reason})",
+        "grant it, or connect as the owner of the tables",
+    ),
+    "42P01": (
+        SchemaError,
+        "{address} has no tables of memctl",
+        "run `memctl migrate`",
+    ),
+    "42703": (
+        SchemaError,
+        "the tables in {address} differ from those of this memctl ({reason})",
+        "run `memctl status`",
+    ),
+    "53100": (
+        MemctlError,
+        "the disk of {address} is full",
+        "the interrupted step was rolled back; free some space and run the command again",
+    ),
+    "53": (
+        MemctlError,
+        "{address} lacks resources ({reason})",
+        "run the command again later",
+    ),
+    "54000": (
+        UsageError,
+        "the server cannot store this ({reason})",
+        "keys and names must have less than 2.6 kB",
+    ),
+    "55P03": (
+        LockedError,
+        "memories in {address} are locked by another program",
+        "the interrupted step was rolled back; run the command again",
+    ),
+    "57": (
+        MemctlError,
+        "{address} ended the connection ({reason})",
+        "finished batches are kept; run the command again to complete it",
+    ),
+}
+
+
+@contextmanager
+def translate_errors(address: ServerAddress) -> Iterator[None]:
+    """Translate errors of the server in the block into MemctlError, if a user can correct them."""
+    try:
+        yield
+    except psycopg.Error as error:
+        known = known_error(error, address)
+        if known is None:
+            raise
+        raise known from None
+
+
+def known_error(error: psycopg.Error, address: ServerAddress) -> MemctlError | None:
+    """Return the error to report, or None for a bug."""
+    state = error.sqlstate or ""
+    if not state and isinstance(error, psycopg.OperationalError):
+        state = "08000"  # the connection is gone: there is no answer of the server
+    found = SERVER_ERRORS.get(state) or SERVER_ERRORS.get(state[:2])
+    if found is None:
+        return None
+    kind, message, hint = found
+    reason = address.without_secrets(first_line(error))
+    return kind(message.format(address=address, reason=reason), hint)
+
+
+def connection_error(error: psycopg.Error, address: ServerAddress) -> MemctlError:
+    """Return the error to report for a connection that could not be made.
+
+    There is no SQLSTATE before a connection exists, and messages may be in any language: in the
+    others, the database and the password cannot be told apart, and both are named.
+    """
+    text = address.without_secrets(str(error))
+    reason = text.strip().splitlines()[0].removeprefix("connection failed: ")
+    if isinstance(error, psycopg.ProgrammingError):
+        return UsageError(f"the URL of the database is invalid ({reason})", "check --db")
+    if "does not exist" in text and 'database "' in text:
+        return NoDatabaseError(
+            f"there is no database at {address}", "check --db, or create it with `createdb`"
+        )
+    if "FATAL" in text or "password" in text:
+        return MemctlError(
+            f"the server rejected the connection to {address} ({reason})",
+            "check the user, and the password in PGPASSFILE or ~/.pgpass",
+        )
+    return NoDatabaseError(
+        f"no server answers at {address} ({reason})", "check --db, and that the server runs"
+    )
+
+
+def first_line(error: psycopg.Error) -> str:
+    """Return the first line of an error of the server, without its position and hints."""
+    return str(error.diag.message_primary or error).strip().splitlines()[0]
+
+
+def is_conflict(error: psycopg.Error) -> bool:
+    """Return whether the same transaction may succeed when it is repeated."""
+    return isinstance(error, errors.SerializationFailure | errors.DeadlockDetected)

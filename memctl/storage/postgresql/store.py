@@ -1,0 +1,140 @@
+"""PostgreSQL behind `storage.store`: each operation calls the functions of this folder."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from sqlite3 import Connection
+from typing import TYPE_CHECKING, Any, Literal
+
+import psycopg
+
+from memctl.errors import RefusedError, UsageError
+from memctl.storage import policies
+from memctl.storage.postgresql import agents, ledger, migrations, state
+from memctl.storage.postgresql.archiving import (
+    Archiving,
+    NoChange,
+    Selection,
+    expired,
+    forgotten,
+    named,
+)
+from memctl.storage.postgresql.batches import PostgresBatches
+from memctl.storage.postgresql.database import Database
+from memctl.storage.postgresql.lease import Lease
+from memctl.storage.postgresql.server_errors import translate_errors
+from memctl.storage.progress import NO_PROGRESS, Progress
+
+if TYPE_CHECKING:
+    from memctl.storage import store
+    from memctl.storage.addresses import Address
+    from memctl.storage.rows import JobHistory, Pause, Reason, RunEnd
+
+
+class PostgresStore:
+    """An open database on a server; its methods are documented in `storage.store.Store`."""
+
+    Error: type[Exception] = psycopg.Error
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    @property
+    def sqlite(self) -> Connection:
+        raise UsageError("this is not available on PostgreSQL", "use a SQLite database")
+
+    @property
+    def has_alerts(self) -> bool:
+        return False
+
+    def translate_errors(self, database: "Address") -> AbstractContextManager[None]:
+        return translate_errors(self._db.address)
+
+    def require_current(self) -> None:
+        migrations.require_current(self._db)
+
+    def batches(
+        self,
+        *,
+        max_seconds: float | None,
+        progress: Progress = NO_PROGRESS,
+        exclusion: "Lease | None" = None,
+    ) -> PostgresBatches:
+        return PostgresBatches(self._db, exclusion, max_seconds=max_seconds, progress=progress)
+
+    def abort(self) -> None:
+        self._db.abort()
+
+    def current_pause(self, *, now: datetime) -> "Pause | None":
+        return state.current_pause(self._db, now=now)
+
+    def clock_error(self, *, now: datetime) -> RefusedError | None:
+        return ledger.clock_error(self._db, now=now)
+
+    def start_run(
+        self, job: str, *, now: datetime, status: Literal["running", "refused"] = "running"
+    ) -> int:
+        return ledger.start_run(self._db, job, now=now, status=status)
+
+    def finish_run(self, run_id: int, end: "RunEnd") -> None:
+        ledger.finish_run(self._db, run_id, end)
+
+    def forget_run(self, run_id: int) -> None:
+        ledger.forget_run(self._db, run_id)
+
+    def require_run(self, run_id: int) -> tuple[str, datetime]:
+        return ledger.require_run(self._db, run_id)
+
+    def job_history(self, job: str) -> "JobHistory":
+        return ledger.job_history(self._db, job)
+
+    def read_state(self, key: str) -> Any:
+        return state.read_state(self._db, key)
+
+    def write_state(self, key: str, value: object) -> None:
+        state.write_state(self._db, key, value)
+
+    def require_agent(self, agent: str | None) -> None:
+        agents.require_agent(self._db, agent)
+
+    def require_ids(self, agent: str, ids: Sequence[str]) -> None:
+        agents.require_ids(self._db, agent, ids)
+
+    def expired(self, *, agent: str | None, now: datetime, run_id: int | None) -> "store.Change":
+        return self._archiving(expired(agent=agent, now=now), "expired", now, run_id)
+
+    def named(
+        self, agent: str, ids: Sequence[str], *, now: datetime, run_id: int | None
+    ) -> "store.Change":
+        return self._archiving(named(agent, ids), "manual", now, run_id)
+
+    def forgotten(self, agent: str, type: str | None, *, now: datetime) -> "store.Change":
+        return self._archiving(forgotten(agent, type), "forgotten", now, run_id=None)
+
+    def excess_versions(
+        self,
+        policy: policies.PolicyValues,
+        *,
+        agent: str | None,
+        now: datetime,
+        run_id: int | None,
+    ) -> "store.Change":
+        return NoChange()
+
+    def charge_idle_times(
+        self,
+        batches: "store.Batches",
+        policy: policies.PolicyValues,
+        *,
+        agent: str | None,
+        now: datetime,
+    ) -> None:
+        """Do nothing: without triggers, there are no idle times that accesses have ended."""
+
+    def has_holds(self) -> bool:
+        return False
+
+    def _archiving(
+        self, selection: Selection, reason: "Reason", now: datetime, run_id: int | None
+    ) -> "store.Change":
+        return Archiving(self._db, selection, reason, now=now, run_id=run_id)

@@ -1,0 +1,55 @@
+"""Times and keys as the server stores them, and as memctl reads them.
+
+Queries return times as text in the form of the service, or of memctl, so that neither the time
+zone nor the date style of a session matters.
+"""
+
+import os
+import time
+from uuid import UUID
+
+
+def _in_utc(column: str, form: str, precise: str, unit: str) -> str:
+    return f"""to_char({column} AT TIME ZONE 'UTC',
+        CASE WHEN {column} = date_trunc('{unit}', {column}) THEN '{form}' ELSE '{precise}' END)"""
+
+
+def our_text(column: str) -> str:
+    """Return SQL for a time as memctl writes it: `2026-11-22T09:43:58Z`."""
+    return _in_utc(column, 'YYYY-MM-DD"T"HH24:MI:SS"Z"', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"', "second")
+
+
+def sqlite_text(column: str) -> str:
+    """Return SQL for a time as SQLite's datetime() writes it: `2026-11-22 09:43:58`."""
+    return _in_utc(column, "YYYY-MM-DD HH24:MI:SS", "YYYY-MM-DD HH24:MI:SS.US", "second")
+
+
+def expiry_text(column: str) -> str:
+    """Return SQL for a time as the service writes an expiry: `2026-11-22T09:43:58.000Z`."""
+    return _in_utc(
+        column, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"', "milliseconds"
+    )
+
+
+class KeyMaker:
+    """Makes UUIDs of version 7, each greater than the one before.
+
+    https://www.rfc-editor.org/rfc/rfc9562#name-uuid-version-7
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def __call__(self) -> str:
+        """Return the next one: 48 bits of milliseconds, 74 bits that are random, then count up."""
+        now = (time.time_ns() // 1_000_000) << 74
+        if now > self._last:
+            self._last = now | (int.from_bytes(os.urandom(9)) >> 1)
+        else:
+            self._last += 1
+        milliseconds, rest = self._last >> 74, self._last & (2**74 - 1)
+        number = milliseconds << 80 | 7 << 76 | (rest >> 62) << 64 | 2 << 62 | rest & (2**62 - 1)
+        return str(UUID(int=number))
+
+
+new_key = KeyMaker()

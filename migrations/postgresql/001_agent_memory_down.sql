@@ -1,0 +1,3 @@
+-- Runs only if the table contains no memories.
+
+DROP TABLE agent_memory;

@@ -1,0 +1,150 @@
+"""The same tests on each engine: a migrated database, rows written to it, and its rows read back.
+
+Tests that use the fixture `engine` run on both. Rows are given and returned in the form in which
+SQLite stores them.
+"""
+
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+import pytest
+
+from tests.support.database import Row, connect, memory_row
+from tests.support.program import Memctl
+
+ENGINES = ("sqlite", "postgres")
+
+# The URL of a database on a server where the tests may create others; `.ci/postgresql` starts one.
+SERVER = os.environ.get("MEMCTL_TEST_POSTGRES")
+NO_SERVER = "no PostgreSQL server: set MEMCTL_TEST_POSTGRES to `.ci/postgresql start DIRECTORY`"
+
+TABLES = (
+    "agent_memory",
+    "archived_memories",
+    "memory_analytics",
+    "memory_events",
+    "memory_promotions",
+    "memory_runs",
+    "memory_state",
+    "memory_leases",
+)
+
+
+class Engine(Protocol):
+    """A migrated database without memories."""
+
+    name: str
+    memctl: Memctl  # pointed at it
+
+    def insert(self, table: str = "agent_memory", **columns: Any) -> str:
+        """Insert a row as it is, by default a usual memory with these columns; returns its id."""
+
+    def rows(self, table: str = "agent_memory") -> list[Row]:
+        """Return the rows of a table, sorted by agent and id, or else by their first column."""
+
+
+class SqliteEngine:
+    """A SQLite file."""
+
+    name = "sqlite"
+
+    def __init__(self, memctl: Memctl) -> None:
+        self.memctl = memctl
+
+    def insert(self, table: str = "agent_memory", **columns: Any) -> str:
+        row = memory_row(**columns) if table == "agent_memory" else columns
+        with closing(connect(self.memctl.database)) as db:
+            db.execute(
+                f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' for _ in row)})",
+                tuple(row.values()),
+            )
+        return str(row.get("id"))
+
+    def rows(self, table: str = "agent_memory") -> list[Row]:
+        with closing(connect(self.memctl.database)) as db:
+            db.row_factory = sqlite3.Row
+            return _sorted([dict(row) for row in db.execute(f"SELECT * FROM {table}")])
+
+
+class PostgresEngine:
+    """A database on a PostgreSQL server."""
+
+    name = "postgres"
+
+    def __init__(self, memctl: Memctl, url: str) -> None:
+        self.memctl = memctl
+        self.url = url
+
+    def insert(self, table: str = "agent_memory", **columns: Any) -> str:
+        row = memory_row(**columns) if table == "agent_memory" else columns
+        if table == "archived_memories":
+            row = {"archive_id": str(uuid.uuid4()), **row}
+        marks = ", ".join(f"%({name})s" for name in row)
+        with psycopg.connect(self.url, autocommit=True, options="-c timezone=UTC") as db:
+            db.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", row)
+        return str(row.get("id"))
+
+    def rows(self, table: str = "agent_memory") -> list[Row]:
+        from memctl.storage.addresses import ServerAddress
+        from memctl.storage.postgresql import copied_tables
+        from memctl.storage.postgresql.database import open_database
+
+        copied = {
+            one.name: one
+            for one in vars(copied_tables).values()
+            if isinstance(one, copied_tables.CopiedTable)
+        }
+        with open_database(ServerAddress(self.url)) as db:
+            if table in copied:
+                columns = copied[table].columns
+                read = ", ".join(copied[table].read_as.get(name, name) for name in columns)
+            else:
+                columns = tuple(
+                    name
+                    for (name,) in db.rows(
+                        "SELECT attname FROM pg_attribute WHERE attrelid = %(table)s::regclass"
+                        " AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+                        {"table": table},
+                    )
+                )
+                read = "*"
+            found = db.rows(f"SELECT {read} FROM {table}")
+        return _sorted([dict(zip(columns, row, strict=True)) for row in found])
+
+
+def _sorted(rows: list[Row]) -> list[Row]:
+    def order(row: Row) -> list[str]:
+        keys = ("agent_id", "id") if "id" in row else tuple(row)[:3]
+        return [str(row[key]) for key in keys]
+
+    return sorted(rows, key=order)
+
+
+@contextmanager
+def server_database(name: str) -> Iterator[str]:
+    """Create an empty database on the server of the tests; yields its URL."""
+    if SERVER is None:
+        pytest.skip(NO_SERVER)
+    name = f"memctl_{name}_{os.getpid()}"
+    with psycopg.connect(SERVER, autocommit=True) as db:
+        db.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        db.execute(f"CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING 'UTF8'")
+    try:
+        yield f"{SERVER.rpartition('/')[0]}/{name}"
+    finally:
+        with psycopg.connect(SERVER, autocommit=True) as db:
+            db.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def emptied(url: str, place: Path) -> PostgresEngine:
+    """Return a migrated database on a server, after its rows are deleted."""
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute("DROP TABLE IF EXISTS knowledge_entries")
+        db.execute(f"TRUNCATE {', '.join(TABLES)}")
+    return PostgresEngine(Memctl(place / "unused.db", url=url), url)
