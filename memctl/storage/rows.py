@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, get_args
 
+from memctl.errors import UsageError
+
 
 class AffectedMemory(NamedTuple):
     """A memory that a job changed, or would change, as it was before."""
@@ -167,6 +169,12 @@ class EventFilter:
 REASONS = get_args(Reason)
 
 
+def require_reason(reason: str | None) -> None:
+    """Raise UsageError for a reason for which nothing is archived."""
+    if reason is not None and reason not in REASONS:
+        raise UsageError(f"unknown reason '{reason}'", f"use {', '.join(REASONS)}")
+
+
 @dataclass(frozen=True)
 class ArchiveFilter:
     """Selects archived memories; a field that is None matches every memory."""
@@ -177,7 +185,7 @@ class ArchiveFilter:
     key: str | None = None
     reason: str | None = None
     run_id: int | None = None
-    archive_id: int | None = None
+    archive_id: int | str | None = None  # a number, or on PostgreSQL a UUID
     since: datetime | None = None
     until: datetime | None = None  # inclusive
 

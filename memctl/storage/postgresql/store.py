@@ -10,7 +10,7 @@ import psycopg
 
 from memctl.errors import RefusedError, UsageError
 from memctl.storage import policies
-from memctl.storage.postgresql import agents, ledger, migrations, state
+from memctl.storage.postgresql import agents, archive, ledger, migrations, state
 from memctl.storage.postgresql.archiving import (
     Archiving,
     NoChange,
@@ -22,13 +22,15 @@ from memctl.storage.postgresql.archiving import (
 from memctl.storage.postgresql.batches import PostgresBatches
 from memctl.storage.postgresql.database import Database
 from memctl.storage.postgresql.lease import Lease
+from memctl.storage.postgresql.restoring import PostgresArchivedMemories, archived_version
 from memctl.storage.postgresql.server_errors import translate_errors
 from memctl.storage.progress import NO_PROGRESS, Progress
 
 if TYPE_CHECKING:
     from memctl.storage import store
     from memctl.storage.addresses import Address
-    from memctl.storage.rows import JobHistory, Pause, Reason, RunEnd
+    from memctl.storage.matching import SearchedText
+    from memctl.storage.rows import ArchiveFilter, JobHistory, Pause, Reason, RunEnd
 
 
 class PostgresStore:
@@ -110,6 +112,22 @@ class PostgresStore:
 
     def forgotten(self, agent: str, type: str | None, *, now: datetime) -> "store.Change":
         return self._archiving(forgotten(agent, type), "forgotten", now, run_id=None)
+
+    def list_archived(
+        self,
+        which: "ArchiveFilter",
+        *,
+        search: "SearchedText | None" = None,
+        limit: int,
+        offset: int,
+    ) -> list[dict[str, Any]]:
+        return archive.list_archived(self._db, which, search=search, limit=limit, offset=offset)
+
+    def archived(self, which: "ArchiveFilter", *, now: datetime) -> "store.ArchivedMemories":
+        return PostgresArchivedMemories(self._db, which, now=now)
+
+    def archived_version(self, agent: str, type: str, key: str, number: int | None) -> str:
+        return archived_version(self._db, agent, type, key, number)
 
     def excess_versions(
         self,
