@@ -16,6 +16,7 @@ from memctl.storage.progress import NO_PROGRESS, Progress
 FIRST_BATCH_ROWS = 10  # a value may have megabytes; the next batch has at most twice as many rows
 MOST_BATCH_ROWS = 1000
 BATCH_SECONDS = 0.050
+TRIPS_PER_BATCH = 10  # about how often a batch waits for the server's answer
 EVENTS_PER_ROW = 4  # at most; numbers that are not used are left out
 
 Result = TypeVar("Result")
@@ -57,6 +58,7 @@ class PostgresBatches:
         self._progress = progress
         self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
         self._rows = FIRST_BATCH_ROWS
+        self._trip_seconds = 0.0
 
     def apply(
         self,
@@ -91,9 +93,9 @@ class PostgresBatches:
                 after(changed)
             done += len(keys)
             self._progress.advance(len(keys))
-            self._rows = max(
-                1, min(int(self._rows * min(2.0, BATCH_SECONDS / held)), MOST_BATCH_ROWS)
-            )
+            # With fewer rows, a batch on a distant server would not become shorter.
+            aim = BATCH_SECONDS + TRIPS_PER_BATCH * self._trip_seconds
+            self._rows = max(1, min(int(self._rows * min(2.0, aim / held)), MOST_BATCH_ROWS))
             if done < len(rows):
                 time.sleep(held / 2)
         return len(rows) - done
@@ -110,7 +112,9 @@ class PostgresBatches:
         """Return a batch, whose transaction renews the lease."""
         last = None
         if self._lease:
+            begun = time.monotonic()
             last = self._lease.renew(self._db, events=EVENTS_PER_ROW * len(keys))
+            self._trip_seconds = time.monotonic() - begun
         return Batch(agent, keys, last)
 
     def _hold(self, change: Callable[[], Result]) -> tuple[Result, float]:

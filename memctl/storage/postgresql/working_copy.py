@@ -29,6 +29,7 @@ from memctl.storage.postgresql.copied_tables import (
 )
 from memctl.storage.postgresql.database import Database
 from memctl.storage.postgresql.times import new_key
+from memctl.storage.sqlite.database import transaction
 from memctl.storage.text import from_bytes
 
 # As on the server, an id is unique for each agent only.
@@ -45,10 +46,9 @@ TABLES = """
         last_accessed TEXT,
         created_at    TEXT,
         expires_at    TEXT,
-        UNIQUE (agent_id, id),
+        UNIQUE (id, agent_id),
         UNIQUE (agent_id, type, key)
     );
-    CREATE INDEX agent_memory_by_id ON agent_memory (id);
 """
 
 # The server's keys of archived memories; and the keys of the rows that were changed.
@@ -81,6 +81,7 @@ def _connect() -> sqlite3.Connection:
     """
     db = sqlite3.connect("", isolation_level=None)
     db.text_factory = from_bytes
+    db.execute("PRAGMA journal_mode = MEMORY")
     db.executescript(TABLES)
     for name in ("002_memory_persistence", "003_holds_and_erasures"):
         db.executescript((folder() / f"{name}.sql").read_text(encoding="utf-8"))
@@ -129,6 +130,8 @@ class WorkingCopy:
         `keys` are ids of active memories, or the server's keys of archived ones. A copy keeps its
         rowid. Must be called in a transaction.
         """
+        if not keys:
+            return
         column = table.key[-1]
         rows = self._read(
             table,
@@ -171,8 +174,7 @@ class WorkingCopy:
         locked again. The transaction is to be repeated if a client has just written a memory that
         was new in the copy.
         """
-        self.db.execute("BEGIN")
-        try:
+        with transaction(self.db):
             self.db.execute("DELETE FROM changed_rows")
             self.db.execute("DELETE FROM memory_events")
             self.db.execute("UPDATE recording SET is_on = TRUE")
@@ -182,10 +184,6 @@ class WorkingCopy:
                 self._write(batch)
             except psycopg.errors.UniqueViolation as error:  # a client has written the same memory
                 raise psycopg.errors.SerializationFailure(str(error)) from error
-            self.db.execute("COMMIT")
-        except BaseException:
-            self.db.execute("ROLLBACK")
-            raise
 
     def _read(
         self,
@@ -214,24 +212,28 @@ class WorkingCopy:
         columns = list(table.columns)
         values = ["?" for _ in columns]
         key = table.key
-        if table is ACTIVE:  # another memory may have had its type and key before
-            self.db.executemany(
-                "DELETE FROM agent_memory WHERE agent_id = ? AND type = ? AND key = ? AND id <> ?",
-                ((row[1], row[2], row[3], row[0]) for row in rows),
-            )
-        elif table is ARCHIVED:
-            self.db.executemany(
-                "INSERT OR IGNORE INTO archive_keys (key) VALUES (?)", ((row[-1],) for row in rows)
-            )
+        if table is ARCHIVED:
             columns.append("archive_id")
             values.append("(SELECT archive_id FROM archive_keys WHERE key = ?)")
             key = ("archive_id",)
         renewed = ", ".join(f"{column} = excluded.{column}" for column in columns)
-        self.db.executemany(
-            f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({', '.join(values)})"
-            f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {renewed}",
-            rows,
-        )
+        with transaction(self.db):
+            if table is ACTIVE:  # another memory may have had its type and key before
+                self.db.executemany(
+                    "DELETE FROM agent_memory"
+                    " WHERE agent_id = ? AND type = ? AND key = ? AND id <> ?",
+                    ((row[1], row[2], row[3], row[0]) for row in rows),
+                )
+            elif table is ARCHIVED:
+                self.db.executemany(
+                    "INSERT OR IGNORE INTO archive_keys (key) VALUES (?)",
+                    ((row[-1],) for row in rows),
+                )
+            self.db.executemany(
+                f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({', '.join(values)})"
+                f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {renewed}",
+                rows,
+            )
 
     def _write(self, batch: Batch) -> None:
         """Write the changed rows and the events to the server."""
