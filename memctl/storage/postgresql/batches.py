@@ -16,7 +16,9 @@ from memctl.storage.progress import NO_PROGRESS, Progress
 FIRST_BATCH_ROWS = 10  # a value may have megabytes; the next batch has at most twice as many rows
 MOST_BATCH_ROWS = 1000
 BATCH_SECONDS = 0.050
-TRIPS_PER_BATCH = 10  # about how often a batch waits for the server's answer
+# A batch of so few rows takes longer only if the server is distant or busy, or if they are large.
+FEW_ROWS = 50
+LARGE_ROWS_SECONDS = 0.5
 EVENTS_PER_ROW = 4  # at most; numbers that are not used are left out
 
 Result = TypeVar("Result")
@@ -58,7 +60,6 @@ class PostgresBatches:
         self._progress = progress
         self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
         self._rows = FIRST_BATCH_ROWS
-        self._trip_seconds = 0.0
 
     def apply(
         self,
@@ -93,9 +94,7 @@ class PostgresBatches:
                 after(changed)
             done += len(keys)
             self._progress.advance(len(keys))
-            # With fewer rows, a batch on a distant server would not become shorter.
-            aim = BATCH_SECONDS + TRIPS_PER_BATCH * self._trip_seconds
-            self._rows = max(1, min(int(self._rows * min(2.0, aim / held)), MOST_BATCH_ROWS))
+            self._rows = _next_rows(self._rows, held)
             if done < len(rows):
                 time.sleep(held / 2)
         return len(rows) - done
@@ -112,9 +111,7 @@ class PostgresBatches:
         """Return a batch, whose transaction renews the lease."""
         last = None
         if self._lease:
-            begun = time.monotonic()
             last = self._lease.renew(self._db, events=EVENTS_PER_ROW * len(keys))
-            self._trip_seconds = time.monotonic() - begun
         return Batch(agent, keys, last)
 
     def _hold(self, change: Callable[[], Result]) -> tuple[Result, float]:
@@ -124,3 +121,10 @@ class PostgresBatches:
         held = time.monotonic() - begun
         self.longest_lock_ms = max(self.longest_lock_ms, held * 1000)
         return changed, held
+
+
+def _next_rows(rows: int, held: float) -> int:
+    """Return the size of the batch after one of so many rows, which took so many seconds."""
+    least = FEW_ROWS if held < LARGE_ROWS_SECONDS else 1
+    most = min(2 * rows, MOST_BATCH_ROWS)
+    return min(max(int(rows * BATCH_SECONDS / held), least), most)
