@@ -9,12 +9,8 @@ from typing import Any
 
 import pytest
 
-from memctl.jobs.engine import JobContext, JobRequest, perform
-from memctl.jobs.restore import RestoreResult, restore
-from memctl.storage.postgresql.batches import PostgresBatches
 from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite.archive import archive_condition
-from memctl.storage.sqlite.batches import SqliteBatches
 from memctl.storage.sqlite.restore import restorable_memories
 from memctl.storage.sqlite.selection import BATCH_ROWS
 from tests.support.database import insert_memory, memory_row, rows
@@ -307,36 +303,6 @@ def test_a_restore_without_an_agent_requires_a_run(engine: Engine, options: list
     assert answer.err == (
         "memctl: --reason and --since require an agent; memctl restore AGENT --reason …\n"
     )
-
-
-def test_a_memory_written_during_a_restore_is_kept_and_reported(engine: Engine) -> None:
-    for number in range(50):
-        engine.insert(key=str(number), value="old", expired_for=DAY)
-    engine.memctl.ok("cleanup")
-
-    def restore_while_the_service_writes(run: JobContext) -> RestoreResult:
-        # The conflict arises between the check of all and the first batch.
-        assert isinstance(run.batches, SqliteBatches | PostgresBatches)
-        apply = run.batches.apply
-
-        def write_first(rows: Any, change: Callable[[Any], object], **how: Any) -> int:
-            engine.insert(key="49", value="new")
-            return apply(rows, change, **how)
-
-        run.batches.apply = write_first  # type: ignore[method-assign]
-        return restore(run, ArchiveFilter(run_id=1))
-
-    request = JobRequest(engine.address, NOW)
-    result = perform("restore", restore_while_the_service_writes, request).result
-
-    assert result is not None
-    assert (result.restored, result.skipped) == (49, 1)
-    assert result.refusal is not None
-    assert result.refusal.message == (
-        "1 memory conflicts with a memory written during the restore, and stays archived"
-    )
-    assert ("49", "new") in shown(engine, "key, value")
-    assert shown(engine, "key, value", "archived_memories") == [("49", "old")]
 
 
 def test_a_batch_of_a_restore_looks_its_rows_up_by_number(
