@@ -14,6 +14,7 @@ from memctl.storage.postgresql.database import Database, text, texts
 from memctl.storage.postgresql.times import expiry_text, new_key
 from memctl.storage.rows import CAUSES, AffectedMemory, Reason, reason_detail
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
+from memctl.storage.times import to_text
 
 KEPT_COLUMNS = [column for column in MEMORY_COLUMNS if column != "archived_at"]
 
@@ -152,7 +153,7 @@ class Archiving:
                 "causes": [new_key() for _ in ids],
                 "event_keys": [new_key() for _ in ids],
                 "numbers": [numbers[positions[key]] for key in ids],
-                "now": self._now,
+                "now": to_text(self._now),
                 "reason": self._reason,
                 "cause": cause,
                 "detail": reason_detail(self._reason),
@@ -179,8 +180,8 @@ def require_counts(due: int, **counts: int) -> None:
 def expired(*, agent: str | None, now: datetime) -> Selection:
     """Select the memories, of one agent or of all, whose time has passed."""
     return Selection(
-        f"expires_at < %(now)s {of_agent(agent)}",
-        {"now": now, "of_agent": agent and text(agent)},
+        f"expires_at < %(cutoff)s {of_agent(agent)}",
+        {"cutoff": now, "of_agent": agent and text(agent)},
         {"expires_at": expiry_text("expires_at")},
     )
 

@@ -28,7 +28,8 @@ from memctl.storage.progress import NO_PROGRESS, Progress
 if TYPE_CHECKING:
     from memctl.storage import store
     from memctl.storage.addresses import Address
-    from memctl.storage.rows import JobHistory, Pause, Reason, RunEnd
+    from memctl.storage.memories import Memories
+    from memctl.storage.rows import JobHistory, Pause, Reason, RunEnd, RunFilter, RunRecord
 
 
 class PostgresStore:
@@ -46,6 +47,10 @@ class PostgresStore:
     @property
     def has_alerts(self) -> bool:
         return False
+
+    @property
+    def is_connected(self) -> bool:
+        return self._db.is_connected
 
     def translate_errors(self, database: "Address") -> AbstractContextManager[None]:
         return translate_errors(self._db.address)
@@ -88,11 +93,28 @@ class PostgresStore:
     def job_history(self, job: str) -> "JobHistory":
         return ledger.job_history(self._db, job)
 
+    def list_runs(
+        self, which: "RunFilter", *, database: "Address", limit: int, offset: int
+    ) -> "list[RunRecord]":
+        return ledger.list_runs(self._db, which, limit=limit, offset=offset)
+
+    def pause(self, *, now: datetime, until: datetime | None, reason: str) -> "Pause":
+        return state.pause(self._db, now=now, until=until, reason=reason)
+
+    def resume(self) -> bool:
+        return state.delete_state(self._db, state.PAUSE)
+
     def read_state(self, key: str) -> Any:
         return state.read_state(self._db, key)
 
     def write_state(self, key: str, value: object) -> None:
         state.write_state(self._db, key, value)
+
+    @property
+    def memories(self) -> "Memories":
+        from memctl.storage.postgresql.clients import PostgresMemories
+
+        return PostgresMemories(self._db)
 
     def require_agent(self, agent: str | None) -> None:
         agents.require_agent(self._db, agent)

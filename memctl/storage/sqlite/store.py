@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from memctl.storage import policies, store
     from memctl.storage.addresses import Address
     from memctl.storage.holds import Holds
-    from memctl.storage.rows import ArchiveFilter, JobHistory, Pause, Reason, RunEnd
+    from memctl.storage.memories import Memories
+    from memctl.storage.rows import (
+        ArchiveFilter,
+        JobHistory,
+        Pause,
+        Reason,
+        RunEnd,
+        RunFilter,
+        RunRecord,
+    )
     from memctl.storage.sqlite.changes import Batch
     from memctl.storage.sqlite.decay import DecaySql
     from memctl.storage.sqlite.selection import Selection
@@ -44,6 +53,10 @@ class SqliteStore:
 
     @property
     def has_alerts(self) -> bool:
+        return True
+
+    @property
+    def is_connected(self) -> bool:
         return True
 
     def translate_errors(self, database: "Address") -> AbstractContextManager[None]:
@@ -89,12 +102,31 @@ class SqliteStore:
     def job_history(self, job: str) -> "JobHistory":
         return ledger.job_history(self._db, job)
 
+    def list_runs(
+        self, which: "RunFilter", *, database: "Address", limit: int, offset: int
+    ) -> "list[RunRecord]":
+        assert isinstance(database, Path)  # noqa: S101  for the type checker
+        crashed = ledger.crashed_runs(self._db, database)
+        return ledger.list_runs(self._db, which, crashed=crashed, limit=limit, offset=offset)
+
+    def pause(self, *, now: datetime, until: datetime | None, reason: str) -> "Pause":
+        return pause.pause(self._db, now=now, until=until, reason=reason)
+
+    def resume(self) -> bool:
+        return pause.resume(self._db)
+
     def read_state(self, key: str) -> Any:
         return state.read_state(self._db, key)
 
     def write_state(self, key: str, value: object) -> None:
         with transaction(self._db):
             state.write_state(self._db, key, value)
+
+    @property
+    def memories(self) -> "Memories":
+        from memctl.storage.sqlite.clients import SqliteMemories
+
+        return SqliteMemories(self._db)
 
     def require_agent(self, agent: str | None) -> None:
         agents.require_agent(self._db, agent)
