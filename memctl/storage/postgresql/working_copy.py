@@ -27,6 +27,7 @@ from memctl.storage.postgresql.copied_tables import (
 )
 from memctl.storage.postgresql.database import Database
 from memctl.storage.postgresql.times import new_key
+from memctl.storage.sqlite.database import transaction
 from memctl.storage.text import from_bytes
 
 # As on the server, an id is unique for each agent only.
@@ -43,10 +44,9 @@ TABLES = """
         last_accessed TEXT,
         created_at    TEXT,
         expires_at    TEXT,
-        UNIQUE (agent_id, id),
+        UNIQUE (id, agent_id),
         UNIQUE (agent_id, type, key)
     );
-    CREATE INDEX agent_memory_by_id ON agent_memory (id);
 """
 
 # The server's keys of archived memories; and the keys of the rows that were changed.
@@ -73,6 +73,7 @@ def _connect() -> sqlite3.Connection:
     """
     db = sqlite3.connect("", isolation_level=None)
     db.text_factory = from_bytes
+    db.execute("PRAGMA journal_mode = MEMORY")
     db.executescript(TABLES)
     for name in ("002_memory_persistence", "003_holds_and_erasures"):
         db.executescript((folder() / f"{name}.sql").read_text(encoding="utf-8"))
@@ -149,18 +150,13 @@ class WorkingCopy:
         whose end the block cannot see: if it fails, the copies of its rows are wrong until they are
         locked again.
         """
-        self.db.execute("BEGIN")
-        try:
+        with transaction(self.db):
             self.db.execute("DELETE FROM changed_rows")
             self.db.execute("DELETE FROM memory_events")
             self.db.execute("UPDATE recording SET is_on = TRUE")
             yield
             self.db.execute("UPDATE recording SET is_on = FALSE")
             self._write(batch)
-            self.db.execute("COMMIT")
-        except BaseException:
-            self.db.execute("ROLLBACK")
-            raise
 
     def _read(
         self,
@@ -189,24 +185,28 @@ class WorkingCopy:
         columns = list(table.columns)
         values = ["?" for _ in columns]
         key = table.key
-        if table is ACTIVE:  # another memory may have had its type and key before
-            self.db.executemany(
-                "DELETE FROM agent_memory WHERE agent_id = ? AND type = ? AND key = ? AND id <> ?",
-                ((row[1], row[2], row[3], row[0]) for row in rows),
-            )
-        elif table is ARCHIVED:
-            self.db.executemany(
-                "INSERT OR IGNORE INTO archive_keys (key) VALUES (?)", ((row[-1],) for row in rows)
-            )
+        if table is ARCHIVED:
             columns.append("archive_id")
             values.append("(SELECT archive_id FROM archive_keys WHERE key = ?)")
             key = ("archive_id",)
         renewed = ", ".join(f"{column} = excluded.{column}" for column in columns)
-        self.db.executemany(
-            f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({', '.join(values)})"
-            f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {renewed}",
-            rows,
-        )
+        with transaction(self.db):
+            if table is ACTIVE:  # another memory may have had its type and key before
+                self.db.executemany(
+                    "DELETE FROM agent_memory"
+                    " WHERE agent_id = ? AND type = ? AND key = ? AND id <> ?",
+                    ((row[1], row[2], row[3], row[0]) for row in rows),
+                )
+            elif table is ARCHIVED:
+                self.db.executemany(
+                    "INSERT OR IGNORE INTO archive_keys (key) VALUES (?)",
+                    ((row[-1],) for row in rows),
+                )
+            self.db.executemany(
+                f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({', '.join(values)})"
+                f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {renewed}",
+                rows,
+            )
 
     def _write(self, batch: Batch) -> None:
         """Write the changed rows and the events to the server."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from memctl.storage.memories import Memories
     from memctl.storage.rows import (
         ArchiveFilter,
+        EventFilter,
+        EventPage,
         JobHistory,
         Pause,
         Reason,
@@ -127,6 +129,13 @@ class SqliteStore:
         from memctl.storage.sqlite.clients import SqliteMemories
 
         return SqliteMemories(self._db)
+
+    def read_events(
+        self, which: "EventFilter", *, after: int | None, limit: int, offset: int
+    ) -> "EventPage":
+        from memctl.storage.sqlite.events import read_event_page
+
+        return read_event_page(self._db, which, after=after, limit=limit, offset=offset)
 
     def require_agent(self, agent: str | None) -> None:
         agents.require_agent(self._db, agent)
