@@ -89,9 +89,7 @@ class AgentMemory(UsualMemories):
         lock_wait: float = 5.0,
     ) -> None:
         if database is None:
-            database = load_settings(
-                database=None, configuration=None, environ=os.environ
-            ).database
+            database = load_settings(database=None, configuration=None, environ=os.environ).database
         if not isinstance(database, str | os.PathLike | ServerAddress):
             raise UsageError(f"invalid path {database!r}", "pass a str or a Path")
         if not isinstance(database, ServerAddress):

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from memctl.storage.memory import MemoryType, to_expiry, to_json
+from memctl.storage.memory import MemoryType, NewMemory, to_expiry, to_json
 from memctl.storage.sqlite.database import Connection
 from memctl.storage.sqlite.memories import count_access, replace_memory
 from memctl.usual_memories import CONTEXT_IMPORTANCE, CONTEXT_LASTS

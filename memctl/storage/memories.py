@@ -54,7 +54,9 @@ class Memories(Protocol):
         most important, then the one that was stored last in its table.
         """
 
-    def versions(self, agent: str, type: str, key: str, *, limit: int, offset: int) -> list[Version]:
+    def versions(
+        self, agent: str, type: str, key: str, *, limit: int, offset: int
+    ) -> list[Version]:
         """Return the versions of a memory, oldest first; UsageError if the engine keeps none."""
 
     def summary(self, agent: str, *, most: int) -> tuple[Mapping[str, int], list[Memory]]:

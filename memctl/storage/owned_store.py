@@ -55,9 +55,7 @@ class OwnedStore:
 
     def _open(self) -> None:
         with ExitStack() as opened:
-            self.store = opened.enter_context(
-                open_store(self.database, lock_wait=self._lock_wait)
-            )
+            self.store = opened.enter_context(open_store(self.database, lock_wait=self._lock_wait))
             self.memories = self.store.memories
             self.store.require_current()
             self._opened = opened.pop_all()

@@ -165,9 +165,7 @@ class PostgresMemories:
 
     def forget(self, agent: str, type: str, key: str, *, now: datetime) -> bool:
         name = {**_name(agent, type, key), "now": to_text(now)}
-        archived = self._db.transaction(
-            lambda: self._archive(ARCHIVE_FORGOTTEN, name, "forgotten")
-        )
+        archived = self._db.transaction(lambda: self._archive(ARCHIVE_FORGOTTEN, name, "forgotten"))
         return archived is not None
 
     def search(
@@ -181,7 +179,9 @@ class PostgresMemories:
     ) -> SearchResult:
         return search_memories(self._db, text, which, state=state, limit=limit, offset=offset)
 
-    def versions(self, agent: str, type: str, key: str, *, limit: int, offset: int) -> list[Version]:
+    def versions(
+        self, agent: str, type: str, key: str, *, limit: int, offset: int
+    ) -> list[Version]:
         raise UsageError(
             "there is no history on PostgreSQL", "list the archived memories of that key"
         )

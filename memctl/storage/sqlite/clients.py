@@ -78,7 +78,9 @@ class SqliteMemories:
     ) -> SearchResult:
         return search_memories(self._db, text, which, state=state, limit=limit, offset=offset)
 
-    def versions(self, agent: str, type: str, key: str, *, limit: int, offset: int) -> list[Version]:
+    def versions(
+        self, agent: str, type: str, key: str, *, limit: int, offset: int
+    ) -> list[Version]:
         name = memory_name(agent, type, key)
         with one_view(self._db):
             return list_versions(self._db, name, limit=limit, offset=offset)
