@@ -99,8 +99,14 @@ class PostgresBatches:
         return len(rows) - done
 
     def apply_at_once(self, change: Callable[[], object]) -> None:
-        """Call `change` in one transaction."""
-        self._hold(change)
+        """Call `change` in one transaction, which renews the lease."""
+
+        def work() -> None:
+            if self._lease:
+                self._lease.renew(self._db)
+            change()
+
+        self._hold(work)
 
     def _batches_of(self, rows: Sequence[FoundRow]) -> Iterator[Batch]:
         for agent, group in groupby(rows, key=itemgetter(0)):

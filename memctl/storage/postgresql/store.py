@@ -23,6 +23,7 @@ from memctl.storage.postgresql.batches import PostgresBatches
 from memctl.storage.postgresql.database import Database
 from memctl.storage.postgresql.events import number_events, read_events
 from memctl.storage.postgresql.lease import Lease
+from memctl.storage.postgresql.prune import PostgresOldMemories, delete_old_records
 from memctl.storage.postgresql.server_errors import translate_errors
 from memctl.storage.progress import NO_PROGRESS, Progress
 
@@ -164,6 +165,20 @@ class PostgresStore:
         run_id: int | None,
     ) -> "store.Change":
         return NoChange()
+
+    def old(
+        self,
+        policy: policies.RetentionValues,
+        last: policies.RetentionValues,
+        *,
+        agent: str | None,
+        now: datetime,
+    ) -> "store.OldMemories":
+        return PostgresOldMemories(self._db, policy, last, agent=agent, now=now)
+
+    def delete_old_records(self, batches: "store.Batches", *, before: datetime) -> None:
+        assert isinstance(batches, PostgresBatches)  # noqa: S101  for the type checker
+        delete_old_records(self._db, batches, before=before)
 
     def charge_idle_times(
         self,
