@@ -28,6 +28,7 @@ from memctl.storage.knowledge import (
     KnownEntry,
     Which,
 )
+from memctl.storage.matching import SearchedText
 from memctl.storage.memories import Memories
 from memctl.storage.policies import PolicyValues, PromotionValues, QuotaValues, RetentionValues
 from memctl.storage.progress import NO_PROGRESS, Progress
@@ -86,7 +87,9 @@ class QuotaExcess(Change, Protocol):
 class Restoration(Change, Protocol):
     """Moves memories back from the archive."""
 
-    replaced: int  # the active memories that it has archived so far to make room
+    @property
+    def replaced(self) -> int:
+        """How many active memories it has archived so far to make room."""
 
     def count_in_the_way(self) -> int:
         """Return how many active memories it would archive to make room; reads only."""
@@ -363,10 +366,18 @@ class Store(Protocol):
     ) -> ImportedMemories:
         """Return the memories that a run imported, and what archives them."""
 
+    def list_archived(
+        self, which: ArchiveFilter, *, search: SearchedText | None = None, limit: int, offset: int
+    ) -> list[dict[str, Any]]:
+        """Return archived memories that a filter selects, newest first, as columns by name.
+
+        Only those whose key, value or metadata contains the text of `search`, if it is given.
+        """
+
     def archived(self, which: ArchiveFilter, *, now: datetime) -> ArchivedMemories:
         """Return the archived memories that a filter selects."""
 
-    def archived_version(self, agent: str, type: str, key: str, number: int | None) -> int:
+    def archived_version(self, agent: str, type: str, key: str, number: int | None) -> int | str:
         """Return the archive id of a version, by default the newest.
 
         Raises NotFoundError if there is none.

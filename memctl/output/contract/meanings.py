@@ -95,7 +95,7 @@ MEANINGS = {
     "expires_at": "When the memory expires; null: never",
     "archived_at": "When the memory was archived",
     "archived_reason": "Why the memory was archived",
-    "archive_id": "Number of the archived copy",
+    "archive_id": "Number of the archived copy; on PostgreSQL, its UUID",
     "written_at": "When this version was written, or null if that is unknown",
     "replaced_by": "Id of the version that replaced this one, or null",
     "from_version": "Number of the version before the changes",

@@ -57,6 +57,11 @@ class Database:
         """Return the rows of a query, or those that a statement returns."""
         return self._execute(query, parameters).fetchall()
 
+    def stream(self, query: str, parameters: Mapping[str, Any] | None = None) -> Iterator[Any]:
+        """Yield the rows of a query as they arrive; meanwhile, nothing else can be executed."""
+        with self.connection.cursor() as cursor:
+            yield from cursor.stream(query, parameters)
+
     def row(self, query: str, parameters: Mapping[str, Any] | None = None) -> Any:
         """Return the first row of a query; None if there is none."""
         return self._execute(query, parameters).fetchone()

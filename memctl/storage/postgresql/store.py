@@ -10,7 +10,7 @@ import psycopg
 
 from memctl.errors import LockedError, RefusedError, UsageError
 from memctl.storage import policies
-from memctl.storage.postgresql import agents, ledger, migrations, state
+from memctl.storage.postgresql import agents, archive, ledger, migrations, state
 from memctl.storage.postgresql.archiving import (
     Archiving,
     NoChange,
@@ -24,14 +24,17 @@ from memctl.storage.postgresql.database import Database
 from memctl.storage.postgresql.events import number_events, read_events
 from memctl.storage.postgresql.lease import Lease
 from memctl.storage.postgresql.prune import PostgresOldMemories, delete_old_records
+from memctl.storage.postgresql.restoring import PostgresArchivedMemories, archived_version
 from memctl.storage.postgresql.server_errors import translate_errors
 from memctl.storage.progress import NO_PROGRESS, Progress
 
 if TYPE_CHECKING:
     from memctl.storage import store
     from memctl.storage.addresses import Address
+    from memctl.storage.matching import SearchedText
     from memctl.storage.memories import Memories
     from memctl.storage.rows import (
+        ArchiveFilter,
         EventFilter,
         EventPage,
         JobHistory,
@@ -155,6 +158,22 @@ class PostgresStore:
 
     def forgotten(self, agent: str, type: str | None, *, now: datetime) -> "store.Change":
         return self._archiving(forgotten(agent, type), "forgotten", now, run_id=None)
+
+    def list_archived(
+        self,
+        which: "ArchiveFilter",
+        *,
+        search: "SearchedText | None" = None,
+        limit: int,
+        offset: int,
+    ) -> list[dict[str, Any]]:
+        return archive.list_archived(self._db, which, search=search, limit=limit, offset=offset)
+
+    def archived(self, which: "ArchiveFilter", *, now: datetime) -> "store.ArchivedMemories":
+        return PostgresArchivedMemories(self._db, which, now=now)
+
+    def archived_version(self, agent: str, type: str, key: str, number: int | None) -> str:
+        return archived_version(self._db, agent, type, key, number)
 
     def excess_versions(
         self,
