@@ -122,7 +122,7 @@ def _hits_in(
     if part := searched.certain_part:
         contains = (f"strpos(lower({name}), %(part)s) > 0" for name in FIELDS)
         condition += f" AND ({' OR '.join(contains)})"
-        parameters["part"] = part.decode()
+        parameters["part"] = text(part.decode())
     is_archived = table.state == "archived"
     following = ""
     while True:
