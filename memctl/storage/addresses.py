@@ -66,6 +66,12 @@ class ServerAddress:
         """Whether the URL contains a password."""
         return bool(self.secrets)
 
+    @property
+    def socket_directories(self) -> list[Path]:
+        """The directories of the sockets through which local servers are reached."""
+        hosts = f"{unquote(self.hosts)},{self.options.get('host', '')}".split(",")
+        return [Path(host) for host in hosts if host.startswith("/")]
+
     def without_secrets(self, text: str) -> str:
         """Return a text of libpq or of the server, in which no password of the URL occurs."""
         for secret in self.secrets:
