@@ -13,10 +13,9 @@ from memctl.storage import policies
 from memctl.storage.postgresql import agents, archive, ledger, migrations, state
 from memctl.storage.postgresql.archiving import (
     Archiving,
-    NoChange,
-    Selection,
     expired,
     forgotten,
+    imported,
     named,
 )
 from memctl.storage.postgresql.batches import PostgresBatches
@@ -24,7 +23,9 @@ from memctl.storage.postgresql.database import Database
 from memctl.storage.postgresql.events import number_events, read_events
 from memctl.storage.postgresql.lease import Lease
 from memctl.storage.postgresql.prune import PostgresOldMemories, delete_old_records
+from memctl.storage.postgresql.removing import Removal, excess_versions
 from memctl.storage.postgresql.restoring import PostgresArchivedMemories, archived_version
+from memctl.storage.postgresql.selection import Selection
 from memctl.storage.postgresql.server_errors import translate_errors
 from memctl.storage.progress import NO_PROGRESS, Progress
 
@@ -159,6 +160,20 @@ class PostgresStore:
     def forgotten(self, agent: str, type: str | None, *, now: datetime) -> "store.Change":
         return self._archiving(forgotten(agent, type), "forgotten", now, run_id=None)
 
+    def imported(
+        self,
+        by_run: int,
+        imported_at: datetime,
+        *,
+        agent: str | None,
+        now: datetime,
+        run_id: int | None,
+    ) -> "store.ImportedMemories":
+        from memctl.storage.store import ImportedMemories
+
+        active, gone, unused = imported(self._db, by_run, imported_at, agent=agent)
+        return ImportedMemories(active, gone, self._archiving(unused, "manual", now, run_id))
+
     def list_archived(
         self,
         which: "ArchiveFilter",
@@ -183,7 +198,7 @@ class PostgresStore:
         now: datetime,
         run_id: int | None,
     ) -> "store.Change":
-        return NoChange()
+        return Removal(self._db, excess_versions(policy, agent=agent), now=now, run_id=run_id)
 
     def old(
         self,
