@@ -64,7 +64,7 @@ def _archive_statement(selection: Selection, locking: str) -> str:
 
 
 class Archiving:
-    """Archives the selected memories; see `storage.store.Change`."""
+    """Archives the selected memories; see `storage.changes.Change`."""
 
     def __init__(
         self,

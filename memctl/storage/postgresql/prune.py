@@ -33,7 +33,7 @@ class RetentionKeys(NamedTuple):
 
 
 class PostgresOldMemories:
-    """The old memories in the archive, under two policies; see `storage.store.OldMemories`."""
+    """The old memories in the archive, under two policies; see `storage.changes.OldMemories`."""
 
     def __init__(
         self,

@@ -43,7 +43,7 @@ def _removal_statement(selection: Selection) -> str:
 
 
 class Removal:
-    """Deletes the selected memories of the archive; see `storage.store.Change`."""
+    """Deletes the selected memories of the archive; see `storage.changes.Change`."""
 
     def __init__(
         self, db: Database, selection: Selection, *, now: datetime, run_id: int | None

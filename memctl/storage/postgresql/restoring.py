@@ -110,7 +110,7 @@ class ArchiveCopies:
 
 
 class PostgresArchivedMemories:
-    """The archived memories that a restore selects; see `storage.store.ArchivedMemories`."""
+    """The archived memories that a restore selects; see `storage.changes.ArchivedMemories`."""
 
     erased = 0  # no memory is known to be erased: there is no `memctl erase` on this engine
 
@@ -152,7 +152,7 @@ class PostgresArchivedMemories:
 
 
 class PostgresRestoration:
-    """Moves memories back from the archive; see `storage.store.Restoration`."""
+    """Moves memories back from the archive; see `storage.changes.Restoration`."""
 
     def __init__(
         self,
