@@ -32,12 +32,17 @@ class Batch(NamedTuple):
     keys: Sequence[str]
     last_event: int | None
 
+    @property
+    def first_event(self) -> int | None:
+        """The first of these numbers; None if events are numbered later."""
+        if self.last_event is None:
+            return None
+        return self.last_event - EVENTS_PER_ROW * len(self.keys) + 1
+
     def event_numbers(self, count: int) -> list[int | None]:
         """Return numbers for events, in order; None for each if they are numbered later."""
-        if self.last_event is None:
-            return [None] * count
-        first = self.last_event - EVENTS_PER_ROW * len(self.keys) + 1
-        return list(range(first, first + count))
+        first = self.first_event
+        return [None] * count if first is None else list(range(first, first + count))
 
 
 class PostgresBatches:
