@@ -1,6 +1,7 @@
 """Changes in short transactions of about 50 ms, each for memories of one agent.
 
-As long as a batch has held its rows, the next one waits: other programs always come first.
+Other programs wait at most for the rows of one batch. Pauses between batches would not help them:
+with pauses, the writes of others took as long.
 """
 
 import time
@@ -16,6 +17,9 @@ from memctl.storage.progress import NO_PROGRESS, Progress
 FIRST_BATCH_ROWS = 10  # a value may have megabytes; the next batch has at most twice as many rows
 MOST_BATCH_ROWS = 1000
 BATCH_SECONDS = 0.050
+# A batch of so few rows takes longer only if the server is distant or busy, or if they are large.
+FEW_ROWS = 50
+LARGE_ROWS_SECONDS = 0.5
 EVENTS_PER_ROW = 4  # at most; numbers that are not used are left out
 
 Result = TypeVar("Result")
@@ -75,7 +79,7 @@ class PostgresBatches:
     ) -> int:
         """Call `change` with one batch of rows after the other; those of an agent must be together.
 
-        `shared` has no meaning here: other programs always come first.
+        `shared` has no meaning here: there is no lock for which others wait between batches.
         """
         self._progress.phase(doing, total=None if at_once else len(rows))
         if at_once:
@@ -96,11 +100,8 @@ class PostgresBatches:
                 after(changed)
             done += len(keys)
             self._progress.advance(len(keys))
-            self._rows = max(
-                1, min(int(self._rows * min(2.0, BATCH_SECONDS / held)), MOST_BATCH_ROWS)
-            )
-            if done < len(rows):
-                time.sleep(held / 2)
+            if len(keys) == self._rows or held > BATCH_SECONDS:  # the last of an agent may be few
+                self._rows = _next_rows(len(keys), held)
         return len(rows) - done
 
     def apply_at_once(self, change: Callable[[], object]) -> None:
@@ -131,3 +132,10 @@ class PostgresBatches:
         held = time.monotonic() - begun
         self.longest_lock_ms = max(self.longest_lock_ms, held * 1000)
         return changed, held
+
+
+def _next_rows(rows: int, held: float) -> int:
+    """Return the size of the batch after one of so many rows, which took so many seconds."""
+    least = FEW_ROWS if held < LARGE_ROWS_SECONDS else 1
+    most = min(2 * rows, MOST_BATCH_ROWS)
+    return min(max(int(rows * BATCH_SECONDS / held), least), most)

@@ -1,19 +1,20 @@
 """Prune: old memories in the archive, and old rows of memctl's own tables."""
 
-from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from memctl.storage.postgresql.archiving import of_agent, require_counts
-from memctl.storage.postgresql.batches import Batch, FoundRow, PostgresBatches
+from memctl.storage.postgresql.archiving import of_agent
+from memctl.storage.postgresql.batches import Batch, PostgresBatches
 from memctl.storage.postgresql.counters import store_event_counts, store_run_counts
 from memctl.storage.postgresql.database import Database, text
 from memctl.storage.postgresql.events import LAST_PRUNED
 from memctl.storage.postgresql.policies import policy_sql
+from memctl.storage.postgresql.removing import Removal
+from memctl.storage.postgresql.selection import Selection
 from memctl.storage.postgresql.state import read_state, set_state
-from memctl.storage.postgresql.times import new_key, our_text
-from memctl.storage.rows import AffectedMemory, Loss
+from memctl.storage.postgresql.times import our_text
+from memctl.storage.rows import Loss
 from memctl.storage.sqlite.prune import SMALL_ARCHIVE
 from memctl.storage.times import to_text
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from memctl.storage.policies import RetentionValues
 
 NO_AGENT = ""  # runs are of no agent
-SHOWN = f"id, agent_id, type, key, {our_text('archived_at')}, importance"
+DETAILS = {"archived_at": our_text("archived_at"), "importance": "importance"}
 
 
 class RetentionKeys(NamedTuple):
@@ -32,7 +33,7 @@ class RetentionKeys(NamedTuple):
 
 
 class PostgresOldMemories:
-    """The old memories in the archive, under two policies; see `storage.store.OldMemories`."""
+    """The old memories in the archive, under two policies; see `storage.changes.OldMemories`."""
 
     def __init__(
         self,
@@ -86,9 +87,10 @@ class PostgresOldMemories:
         guard = "TRUE"
         if guarded:
             guard = f"agent_id NOT IN (SELECT agent_id FROM ({self._great_losses}) AS losers)"
-        return Removal(
-            self._db, self._is_old, self._parameters, search_only=guard, now=now, run_id=run_id
+        old = Selection(
+            self._is_old, self._parameters, DETAILS, search_only=guard, table="archived_memories"
         )
+        return Removal(self._db, old, now=now, run_id=run_id)
 
     def count_protected(self) -> int:
         query = f"""
@@ -114,89 +116,6 @@ def great_losses(is_old: str, last: RetentionKeys, of_agent: str) -> str:
         WHERE kept > {SMALL_ARCHIVE} AND lost * 2 > kept
         ORDER BY agent_id
     """
-
-
-def _removal_statement(is_old: str) -> str:
-    """Return the statement that deletes the old memories of a batch."""
-    return f"""
-        WITH given AS (
-            SELECT * FROM unnest(
-                %(archive_keys)s::uuid[], %(event_keys)s::uuid[], %(numbers)s::bigint[]
-            ) AS given (archive_id, event_key, number)
-        ),
-        gone AS (
-            DELETE FROM archived_memories
-            WHERE agent_id = %(agent)s AND archive_id = ANY(%(archive_keys)s::uuid[]) AND {is_old}
-            RETURNING *
-        ),
-        told AS (
-            INSERT INTO memory_events
-                (event_key, event_id, at, event, memory_id, agent_id, type, key, run_id, detail)
-            SELECT event_key, number, %(now)s, 'memory:pruned', id, agent_id, type, key, %(run_id)s,
-                NULL
-            FROM gone JOIN given USING (archive_id)
-            RETURNING 1
-        )
-        SELECT {SHOWN}, (SELECT count(*) FROM told) FROM gone ORDER BY archive_id
-    """
-
-
-class Removal:
-    """Deletes the old memories of the archive; see `storage.store.Change`."""
-
-    def __init__(
-        self,
-        db: Database,
-        is_old: str,
-        parameters: dict[str, Any],
-        *,
-        search_only: str,
-        now: datetime,
-        run_id: int | None,
-    ) -> None:
-        self._db = db
-        self._found = f"FROM archived_memories WHERE {is_old} AND {search_only}"
-        self._statement = _removal_statement(is_old)
-        self._parameters = {**parameters, "now": now, "run_id": run_id}
-
-    def memories(self) -> Iterator[AffectedMemory]:
-        """Yield the memories that it would delete now."""
-        query = f"SELECT {SHOWN} {self._found} ORDER BY agent_id, archive_id"
-        return (_affected(row) for row in self._db.rows(query, self._parameters))
-
-    def held(self) -> Iterator[AffectedMemory]:
-        """Yield nothing: there are no holds on this engine."""
-        return iter(())
-
-    def find(self) -> Sequence[FoundRow]:
-        """Return the rows to delete, those of an agent together."""
-        return self._db.rows(
-            f"SELECT agent_id, archive_id::text {self._found} ORDER BY agent_id, archive_id",
-            self._parameters,
-        )
-
-    def apply(self, batch: Batch) -> Sequence[AffectedMemory]:
-        """Delete the memories of a batch that are still old; returns these."""
-        rows = self._db.rows(
-            self._statement,
-            {
-                **self._parameters,
-                "agent": batch.agent,
-                "archive_keys": list(batch.keys),
-                "event_keys": [new_key() for _ in batch.keys],
-                "numbers": batch.event_numbers(len(batch.keys)),
-            },
-        )
-        if rows:
-            require_counts(len(rows), events=rows[0][-1])
-        return [_affected(row[:-1]) for row in rows]
-
-
-def _affected(row: Sequence[Any]) -> AffectedMemory:
-    memory_id, agent, type_, key, *details = row
-    return AffectedMemory(
-        0, memory_id, agent, type_, key, ("archived_at", "importance"), tuple(details)
-    )
 
 
 # Both tables grow with time, so the oldest rows come first. The newest row always stays; so does a
