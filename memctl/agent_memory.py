@@ -65,7 +65,7 @@ class AgentMemory(UsualMemories):
     Any number of processes may use a database at the same time. In a SQLite file, a call holds the
     write lock for about one statement (`forget_all` repeatedly, for one batch each) and waits for
     other programs for up to `lock_wait` seconds. On a server, it locks only its memory, and waits
-    for up to 5 seconds. A call during which the connection to the server is lost raises
+    for about 5 seconds. A call during which the connection to the server is lost raises
     MemctlError, and may have taken effect or not; the next one connects again.
 
     An instance must be used in the thread and process that created it. In another one, and after
