@@ -224,6 +224,26 @@ class PostgresStore:
     ) -> None:
         """Do nothing: without triggers, there are no idle times that accesses have ended."""
 
+    def fading(
+        self,
+        policy: policies.PolicyValues,
+        promotion: policies.PromotionValues,
+        *,
+        agent: str | None,
+        now: datetime,
+        run_id: int | None,
+    ) -> "store.Change":
+        from memctl.storage.postgresql.fading import PostgresFading
+
+        return PostgresFading(
+            self._db, self._lease, policy, promotion, agent=agent, now=now, run_id=run_id
+        )
+
+    def forget_notes(self) -> None:
+        from memctl.storage.postgresql.notes import delete_orphaned_notes
+
+        delete_orphaned_notes(self._db)
+
     def has_holds(self) -> bool:
         return False
 
