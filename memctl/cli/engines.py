@@ -1,19 +1,28 @@
-"""What is not available on PostgreSQL, and what to use instead."""
+"""What differs on PostgreSQL: the source of what is refused there, and of the documentation.
+
+Everything that is not named here does the same on both engines.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memctl.errors import UsageError
 
-# By command, and by command and option. The documentation has the same table.
+if TYPE_CHECKING:  # it imports this module
+    from memctl.cli.options import GlobalOptions
+
+# What to use instead of a command, and of an option of a command.
 INSTEAD = {
     "alerts": "use the hooks of the configuration, or monitor `memctl runs --json`",
     "backup": "use pg_dump, or the server's own point-in-time recovery",
     "compact": "autovacuum reuses the space of deleted rows; see VACUUM in PostgreSQL's manual",
-    "demo": "the demonstration is a SQLite file: omit --db",
     "disable": "features are triggers of SQLite; there are none on PostgreSQL",
     "enable": "features are triggers of SQLite: use `memctl forget` instead of DELETE",
     "erase": "use `memctl forget` and `memctl prune`, then VACUUM",
     "explain": "use `memctl events --agent A --key K`, and `memctl archived`",
     "history": "use `memctl archived AGENT --key KEY`",
-    "hold": "set importance to 10, and prune and decay leave the memory alone",
+    "hold": "set expires_at to NULL and importance_decay_rate to 0",
     "holds": "there are no holds on PostgreSQL",
     "redact": "replace the text with UPDATE, in agent_memory and in archived_memories",
     "release": "there are no holds on PostgreSQL",
@@ -28,6 +37,45 @@ OPTIONS_INSTEAD = {
     ("migrate", "--sql"): "see the folder migrations/postgresql of the source",
     ("rollback", "--sql"): "see the folder migrations/postgresql of the source",
 }
+
+
+class Difference(NamedTuple):
+    """What a command does on each engine."""
+
+    sqlite: str
+    postgresql: str
+
+
+DIFFERENCES = {
+    "migrate": Difference(
+        "creates the file; takes over the table of a service; makes a backup first",
+        "the database must exist, without tables of these names; makes no backup",
+    ),
+    "rollback": Difference(
+        "keeps what is removed in a backup",
+        "deletes the archive and the figures after `--yes`; makes no backup",
+    ),
+    "status": Difference(
+        "shows the free pages of the file, and the optional features",
+        "shows the size of the database, and which process on which machine runs a job",
+    ),
+    "check": Difference(
+        "checks the file, the memories, the jobs, the backups and the optional features",
+        "checks the tables, the memories and the jobs",
+    ),
+    "demo": Difference("makes a SQLite file of its own", "the same; `--db` is refused"),
+}
+
+
+def require_on_engine(call: "GlobalOptions", command: str, given: Mapping[str, Any]) -> None:
+    """Raise UsageError for a command, or an option that was given, that the engine lacks."""
+    options = [
+        option
+        for of_command, option in OPTIONS_INSTEAD
+        if of_command == command and given[option.removeprefix("--")]
+    ]
+    if (options or command in INSTEAD) and not isinstance(call.settings.database, Path):
+        raise refused_on_postgresql(command, *options[:1])
 
 
 def refused_on_postgresql(command: str, option: str = "") -> UsageError:
