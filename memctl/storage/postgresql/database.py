@@ -25,12 +25,14 @@ Result = TypeVar("Result")
 
 CONNECT_SECONDS = "10"
 MOST_ATTEMPTS = 10
-LONGEST_PAUSE = 0.05  # seconds before a transaction is repeated; doubled each time
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # at most so many seconds before a transaction is repeated
 
-# A stopped process must not block others: the server ends its transaction.
+# A stopped process must not block others: the server ends its transaction. One that waits for a
+# lock of another program gives up its own locks before the server would look for a deadlock, which
+# it could end at the expense of the other program (`deadlock_timeout`, 1 s).
 BEGIN = """
     BEGIN;
-    SET LOCAL lock_timeout = '5s';
+    SET LOCAL lock_timeout = '500ms';
     SET LOCAL idle_in_transaction_session_timeout = '2s'
 """
 ONE_VIEW = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -68,7 +70,7 @@ class Database:
     def transaction(self, work: Callable[[], Result], *, first: str = "") -> Result:
         """Call a function in a transaction, and commit it; returns what the function returns.
 
-        If other transactions have conflicted with it, the transaction is repeated. `first` is a
+        If other transactions conflict with it, the transaction is repeated. `first` is a
         statement that begins it, sent together with BEGIN; its rows are discarded.
         """
         for attempt in range(MOST_ATTEMPTS):
@@ -78,7 +80,8 @@ class Database:
             except psycopg.Error as error:
                 if not is_conflict(error) or attempt == MOST_ATTEMPTS - 1:
                     raise
-                time.sleep(random.uniform(0, LONGEST_PAUSE * 2**attempt))  # noqa: S311
+                pause = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
+                time.sleep(random.uniform(0, pause))  # noqa: S311
         raise AssertionError
 
     @contextmanager
