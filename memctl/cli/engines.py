@@ -4,13 +4,9 @@ Everything that is not named here does the same on both engines.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from memctl.errors import UsageError
-
-if TYPE_CHECKING:  # it imports this module
-    from memctl.cli.options import GlobalOptions
 
 # What to use instead of a command, and of an option of a command.
 INSTEAD = {
@@ -67,15 +63,12 @@ DIFFERENCES = {
 }
 
 
-def require_on_engine(call: "GlobalOptions", command: str, given: Mapping[str, Any]) -> None:
-    """Raise UsageError for a command, or an option that was given, that the engine lacks."""
-    options = [
-        option
-        for of_command, option in OPTIONS_INSTEAD
-        if of_command == command and given[option.removeprefix("--")]
-    ]
-    if (options or command in INSTEAD) and not isinstance(call.settings.database, Path):
-        raise refused_on_postgresql(command, *options[:1])
+def refusal(command: str, given: Mapping[str, Any]) -> UsageError | None:
+    """Return the error on PostgreSQL for a command with these options; None if there is none."""
+    for of_command, option in OPTIONS_INSTEAD:
+        if of_command == command and given[option.removeprefix("--")]:
+            return refused_on_postgresql(command, option)
+    return refused_on_postgresql(command) if command in INSTEAD else None
 
 
 def refused_on_postgresql(command: str, option: str = "") -> UsageError:
