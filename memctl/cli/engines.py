@@ -4,10 +4,8 @@ Everything that is not named here does the same on both engines.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
-
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from memctl.config.settings import Settings
 from memctl.errors import UsageError
