@@ -18,6 +18,7 @@ from memctl.errors import RefusedError
 from memctl.storage.addresses import Address
 from memctl.storage.batches import Batches as Batches
 from memctl.storage.batches import BatchRows, FoundRows
+from memctl.storage.documents import Documents
 from memctl.storage.figures import DayKey, Figures, Key, Period, Snapshot, SnapshotPeriod
 from memctl.storage.holds import Holds
 from memctl.storage.knowledge import (
@@ -230,6 +231,10 @@ class Store(Protocol):
     @property
     def sqlite(self) -> Connection:
         """The connection, for what only SQLite has; other engines raise UsageError."""
+
+    @property
+    def documents(self) -> Documents:
+        """Exports and imports."""
 
     @property
     def has_alerts(self) -> bool:

@@ -6,6 +6,7 @@ zone nor the date style of a session matters.
 
 import os
 import time
+from collections.abc import Callable
 from uuid import UUID
 
 
@@ -47,9 +48,26 @@ class KeyMaker:
             self._last = now | (int.from_bytes(os.urandom(9)) >> 1)
         else:
             self._last += 1
-        milliseconds, rest = self._last >> 74, self._last & (2**74 - 1)
-        number = milliseconds << 80 | 7 << 76 | (rest >> 62) << 64 | 2 << 62 | rest & (2**62 - 1)
-        return str(UUID(int=number))
+        return _key(self._last)
+
+    def reserve(self, count: int) -> Callable[[int], str]:
+        """Return what returns the next keys, by their numbers from 1 to `count`, in any order."""
+        self()
+        first = self._last
+        self._last += count
+        return lambda number: _key(first + number)
+
+
+def _key(place: int) -> str:
+    """Return the key of a place in their order."""
+    milliseconds, rest = place >> 74, place & (2**74 - 1)
+    number = milliseconds << 80 | 7 << 76 | (rest >> 62) << 64 | 2 << 62 | rest & (2**62 - 1)
+    return str(UUID(int=number))
+
+
+def first_key(at: float) -> str:
+    """Return a key that precedes all that are made at a moment, in seconds since 1970, or later."""
+    return _key(int(at * 1000) << 74)
 
 
 new_key = KeyMaker()

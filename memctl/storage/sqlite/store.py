@@ -21,6 +21,7 @@ from memctl.storage.sqlite.sqlite_errors import translate_errors
 if TYPE_CHECKING:
     from memctl.storage import policies, store
     from memctl.storage.addresses import Address
+    from memctl.storage.documents import Documents
     from memctl.storage.holds import Holds
     from memctl.storage.rows import ArchiveFilter, JobHistory, Pause, Reason, RunEnd
     from memctl.storage.sqlite.changes import Batch
@@ -41,6 +42,12 @@ class SqliteStore:
     @property
     def sqlite(self) -> Connection:
         return self._db
+
+    @property
+    def documents(self) -> "Documents":
+        from memctl.storage.sqlite.documents import SqliteDocuments
+
+        return SqliteDocuments(self._db)
 
     @property
     def has_alerts(self) -> bool:
