@@ -14,6 +14,7 @@ import pytest
 
 from memctl.cli import events
 from memctl.cli.options import GlobalOptions, OutputOptions, PageOptions
+from memctl.storage import engines
 from memctl.storage.rows import EventFilter
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.events import follow_events
@@ -435,7 +436,7 @@ def test_events_pruned_during_the_command_are_still_listed(
             reader.set_trace_callback(prune)
             yield reader
 
-    monkeypatch.setattr(events, "open_database", open_watched)
+    monkeypatch.setattr(engines, "open_database", open_watched)
     events.events(
         GlobalOptions(db=happened.database, now=text_of(NOW)),
         OutputOptions(),

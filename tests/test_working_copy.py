@@ -109,8 +109,8 @@ def test_changes_of_copies_are_written_to_the_rows_of_the_agent(
         SELECT id, agent_id, type, key, value, '2026-11-22T09:43:58Z', 'manual', 4
         FROM agent_memory WHERE agent_id = 'build_agent' AND id = 'moved';
         DELETE FROM agent_memory WHERE agent_id = 'build_agent' AND id = 'moved';
-        INSERT INTO agent_memory (id, agent_id, type, key, value, created_at)
-        VALUES ('new', 'build_agent', 'learning', 'new', '', '2026-11-22 09:43:58');
+        INSERT INTO agent_memory (id, agent_id, type, key, value, importance, created_at)
+        VALUES ('new', 'build_agent', 'learning', 'new', '', 3, '2026-11-22 09:43:58');
         INSERT INTO memory_promotions
         VALUES ('build_agent', 'learning', 'k', 'entry', 'hash', '2026-11-22T09:43:58Z');
         DELETE FROM memory_state WHERE key = 'old';

@@ -3,10 +3,12 @@
 import functools
 import itertools
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from memctl.cli.engines import refused_on_postgresql
 from memctl.cli.options import (
     AgentOption,
     GlobalOptions,
@@ -19,16 +21,9 @@ from memctl.cli.options import (
 from memctl.errors import UsageError
 from memctl.output.tables import show_records
 from memctl.output.terminal import show_notice, wait_for_reader
+from memctl.storage.engines import open_store
 from memctl.storage.rows import EventFilter, EventRecord
-from memctl.storage.sqlite.database import one_view, open_database
-from memctl.storage.sqlite.events import (
-    follow_events,
-    newest_visible_event,
-    pruned_after,
-    read_events,
-    read_newest_events,
-)
-from memctl.storage.sqlite.migrations import require_current
+from memctl.storage.sqlite.events import follow_events
 from memctl.storage.times import parse_past
 
 POLL_SECONDS = 0.2
@@ -103,27 +98,27 @@ def events(
         raise UsageError("--follow prints one JSON object a line", "leave out --table and --csv")
     if follow and (page.offset or until):
         raise UsageError("--follow cannot be used with --offset or --until", "leave them out")
-    path = call.file
-    with open_database(path, read_only=True) as db, one_view(db):
-        require_current(db)
-        pruned = pruned_after(db, cursor)
-        if since is None:
-            found = read_newest_events(db, which, limit=page.most, offset=page.offset)
-            cursor = newest_visible_event(db)
-        else:
-            found = read_events(db, which, after=cursor, limit=page.most + 1, offset=page.offset)
+    if follow and not isinstance(call.settings.database, Path):
+        raise refused_on_postgresql("events", "--follow")
+    most = page.most if since is None else page.most + 1
+    with open_store(call.settings.database, read_only=True) as store:
+        store.require_current()
+        found = store.read_events(
+            which, after=None if since is None else cursor, limit=most, offset=page.offset
+        )
     notify = functools.partial(_show_event_notice, call)
-    if pruned:
-        notify(f"events up to {pruned} have been pruned")
+    if found.pruned:
+        notify(f"events up to {found.pruned} have been pruned")
     if follow:
         wait = functools.partial(wait_for_reader, POLL_SECONDS)
-        coming = follow_events(path, which, after=cursor, wait=wait, report=notify)
+        after = found.newest if since is None else cursor
+        coming = follow_events(call.file, which, after=after, wait=wait, report=notify)
         records = (record._asdict() for record in itertools.islice(coming, page.limit))
         show_records(records, TABLE, chosen._replace(form="nl"))
         return
-    show_records((record._asdict() for record in found[: page.most]), TABLE, chosen)
-    if len(found) > page.most:
-        notify(f"there are more; continue with --since {found[page.most - 1].event_id}")
+    show_records((record._asdict() for record in found.events[: page.most]), TABLE, chosen)
+    if len(found.events) > page.most:
+        notify(f"there are more; continue with --since {found.events[page.most - 1].event_id}")
 
 
 def _show_event_notice(call: GlobalOptions, sentence: str) -> None:

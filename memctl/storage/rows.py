@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, get_args
 
+from memctl.errors import UsageError
+
 
 class AffectedMemory(NamedTuple):
     """A memory that a job changed, or would change, as it was before."""
@@ -151,6 +153,14 @@ class EventRecord(NamedTuple):
     detail: object  # decoded from JSON
 
 
+class EventPage(NamedTuple):
+    """Some events, oldest first."""
+
+    events: list[EventRecord]
+    newest: int  # the id of the newest event that readers may see; 0 if there is none
+    pruned: int | None  # the id of the last pruned event, if the reader has missed any
+
+
 @dataclass(frozen=True)
 class EventFilter:
     """Selects events; a field that is None matches every event."""
@@ -162,6 +172,17 @@ class EventFilter:
     run_id: int | None = None
     since: datetime | None = None
     until: datetime | None = None  # inclusive
+
+
+def full_event_name(event: str) -> str:
+    """Return the name of an event, given with or without `memory:`.
+
+    Raises UsageError for an event that memctl does not record.
+    """
+    event = event if event.startswith("memory:") else f"memory:{event}"
+    if event not in EVENTS:
+        raise UsageError(f"there is no event '{event}'", f"use {', '.join(EVENTS)}")
+    return event
 
 
 REASONS = get_args(Reason)

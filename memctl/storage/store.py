@@ -31,7 +31,16 @@ from memctl.storage.knowledge import (
 )
 from memctl.storage.policies import PolicyValues, PromotionValues, QuotaValues, RetentionValues
 from memctl.storage.progress import NO_PROGRESS, Progress
-from memctl.storage.rows import AffectedMemory, ArchiveFilter, JobHistory, Loss, Pause, RunEnd
+from memctl.storage.rows import (
+    AffectedMemory,
+    ArchiveFilter,
+    EventFilter,
+    EventPage,
+    JobHistory,
+    Loss,
+    Pause,
+    RunEnd,
+)
 
 # How an engine excludes other memctl processes; only the engine reads it.
 Exclusion = Any
@@ -294,6 +303,15 @@ class Store(Protocol):
 
     def write_state(self, key: str, value: object) -> None:
         """Set the value of a key, which JSON must be able to represent."""
+
+    def read_events(
+        self, which: EventFilter, *, after: int | None, limit: int, offset: int
+    ) -> EventPage:
+        """Return the first events after a cursor, or the newest ones if it is None.
+
+        The first `offset` of them are left out, or the newest. Raises NotFoundError for a cursor
+        beyond the newest event, and UsageError for an event that memctl does not record.
+        """
 
     # Memories
 

@@ -87,7 +87,7 @@ CREATE TABLE memory_events (
     PRIMARY KEY (agent_id, event_key)
 );
 
-CREATE INDEX memory_events_by_number ON memory_events (event_id);
+CREATE INDEX memory_events_by_number ON memory_events (event_id, event_key);
 
 -- Which knowledge entry a memory became.
 CREATE TABLE memory_promotions (

@@ -1,6 +1,6 @@
 """Statements that write many rows at once, passed as one array for each column."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from memctl.storage.postgresql.copied_tables import CopiedTable
@@ -57,6 +57,17 @@ def _parameters(
 ) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for column, values in zip(columns, zip(*rows, strict=True), strict=True):
-        is_time = table.type_of(column) == "timestamptz"
-        found[column] = [*map(moment, values)] if is_time else list(values)
+        convert = CONVERSIONS.get(table.type_of(column))
+        found[column] = [*map(convert, values)] if convert else list(values)
     return found
+
+
+def _real(number: float | None) -> float | None:
+    """Return a number as a float: the values of an array must be of one type."""
+    return None if number is None else float(number)
+
+
+CONVERSIONS: Mapping[str, Callable[[Any], object]] = {
+    "timestamptz": moment,
+    "double precision": _real,
+}

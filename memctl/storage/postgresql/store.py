@@ -1,14 +1,14 @@
 """PostgreSQL behind `storage.store`: each operation calls the functions of this folder."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
 
-from memctl.errors import RefusedError, UsageError
+from memctl.errors import LockedError, RefusedError, UsageError
 from memctl.storage import policies
 from memctl.storage.postgresql import agents, ledger, migrations, state
 from memctl.storage.postgresql.archiving import (
@@ -21,6 +21,7 @@ from memctl.storage.postgresql.archiving import (
 )
 from memctl.storage.postgresql.batches import PostgresBatches
 from memctl.storage.postgresql.database import Database
+from memctl.storage.postgresql.events import number_events, read_events
 from memctl.storage.postgresql.lease import Lease
 from memctl.storage.postgresql.server_errors import translate_errors
 from memctl.storage.progress import NO_PROGRESS, Progress
@@ -28,7 +29,7 @@ from memctl.storage.progress import NO_PROGRESS, Progress
 if TYPE_CHECKING:
     from memctl.storage import store
     from memctl.storage.addresses import Address
-    from memctl.storage.rows import JobHistory, Pause, Reason, RunEnd
+    from memctl.storage.rows import EventFilter, EventPage, JobHistory, Pause, Reason, RunEnd
 
 
 class PostgresStore:
@@ -38,6 +39,7 @@ class PostgresStore:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._lease: Lease | None = None
 
     @property
     def sqlite(self) -> Connection:
@@ -60,6 +62,7 @@ class PostgresStore:
         progress: Progress = NO_PROGRESS,
         exclusion: "Lease | None" = None,
     ) -> PostgresBatches:
+        self._lease = exclusion
         return PostgresBatches(self._db, exclusion, max_seconds=max_seconds, progress=progress)
 
     def abort(self) -> None:
@@ -74,10 +77,15 @@ class PostgresStore:
     def start_run(
         self, job: str, *, now: datetime, status: Literal["running", "refused"] = "running"
     ) -> int:
+        if self._lease:
+            number_events(self._db, self._lease)
         return ledger.start_run(self._db, job, now=now, status=status)
 
     def finish_run(self, run_id: int, end: "RunEnd") -> None:
         ledger.finish_run(self._db, run_id, end)
+        if self._lease:
+            with suppress(LockedError, psycopg.Error):  # the next run does it
+                number_events(self._db, self._lease)
 
     def forget_run(self, run_id: int) -> None:
         ledger.forget_run(self._db, run_id)
@@ -93,6 +101,11 @@ class PostgresStore:
 
     def write_state(self, key: str, value: object) -> None:
         state.write_state(self._db, key, value)
+
+    def read_events(
+        self, which: "EventFilter", *, after: int | None, limit: int, offset: int
+    ) -> "EventPage":
+        return read_events(self._db, which, after=after, limit=limit, offset=offset)
 
     def require_agent(self, agent: str | None) -> None:
         agents.require_agent(self._db, agent)

@@ -18,14 +18,15 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, Literal
 
-from memctl.errors import NotFoundError, UsageError
+from memctl.errors import NotFoundError
 from memctl.storage.rows import (
     CAUSES,
-    EVENTS,
     Event,
     EventFilter,
+    EventPage,
     EventRecord,
     Reason,
+    full_event_name,
     json_or_text,
     reason_detail,
 )
@@ -33,6 +34,7 @@ from memctl.storage.sqlite.database import (
     MemoryTable,
     data_version,
     is_busy,
+    one_view,
     open_database,
     table_exists,
     text_conditions,
@@ -176,12 +178,22 @@ def read_events(
     return _select(db, which, after=after, until=until, order="ASC", limit=limit, offset=offset)
 
 
-def read_newest_events(
-    db: Connection, which: EventFilter, *, limit: int, offset: int = 0
-) -> list[EventRecord]:
-    """Return the newest events, oldest first, without the newest `offset`."""
-    until = newest_visible_event(db)
-    return _select(db, which, after=0, until=until, order="DESC", limit=limit, offset=offset)[::-1]
+def read_event_page(
+    db: Connection, which: EventFilter, *, after: int | None, limit: int, offset: int
+) -> EventPage:
+    """Return events; see `storage.store.Store.read_events`."""
+    with one_view(db):
+        pruned = pruned_after(db, after or 0)
+        newest = newest_visible_event(db, after=after or 0)
+        if after is None:
+            events = _select(
+                db, which, after=0, until=newest, order="DESC", limit=limit, offset=offset
+            )[::-1]
+        else:
+            events = _select(
+                db, which, after=after, until=newest, order="ASC", limit=limit, offset=offset
+            )
+    return EventPage(events, newest, pruned)
 
 
 def _select(
@@ -267,11 +279,7 @@ def event_condition(which: EventFilter) -> tuple[str, dict[str, Any]]:
 
     Raises UsageError for an event that memctl does not record.
     """
-    event = which.event
-    if event is not None:
-        event = event if event.startswith("memory:") else f"memory:{event}"
-        if event not in EVENTS:
-            raise UsageError(f"there is no event '{event}'", f"use {', '.join(EVENTS)}")
+    event = None if which.event is None else full_event_name(which.event)
     terms, parameters = text_conditions(
         {"agent_id": which.agent, "type": which.type, "key": which.key, "event": event}
     )

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from memctl.storage.addresses import Address
     from memctl.storage.documents import Documents
     from memctl.storage.holds import Holds
-    from memctl.storage.rows import ArchiveFilter, JobHistory, Pause, Reason, RunEnd
+    from memctl.storage.rows import (
+        ArchiveFilter,
+        EventFilter,
+        EventPage,
+        JobHistory,
+        Pause,
+        Reason,
+        RunEnd,
+    )
     from memctl.storage.sqlite.changes import Batch
     from memctl.storage.sqlite.decay import DecaySql
     from memctl.storage.sqlite.selection import Selection
@@ -102,6 +110,13 @@ class SqliteStore:
     def write_state(self, key: str, value: object) -> None:
         with transaction(self._db):
             state.write_state(self._db, key, value)
+
+    def read_events(
+        self, which: "EventFilter", *, after: int | None, limit: int, offset: int
+    ) -> "EventPage":
+        from memctl.storage.sqlite.events import read_event_page
+
+        return read_event_page(self._db, which, after=after, limit=limit, offset=offset)
 
     def require_agent(self, agent: str | None) -> None:
         agents.require_agent(self._db, agent)
