@@ -611,7 +611,7 @@ class Interfering:
                 lambda run: self(run, rule),
                 JobRequest(database, NOW),
                 by_hand=True,
-                prepare=lambda store: stage(store.sqlite, file, AgentSelection(), NO_PROGRESS),
+                prepare=lambda store: stage(store, file, AgentSelection(), NO_PROGRESS),
             ).result
         assert result is not None
         return result

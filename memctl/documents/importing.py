@@ -12,7 +12,7 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from memctl.documents.document import PROBLEMS_SHOWN, refuse_document
@@ -140,11 +140,8 @@ def import_staged(
     on_conflict: ImportConflict,
     allow_invalid: bool,
     atomic: bool = False,
-    replaced_values: Mapping[str, int] | None = None,
 ) -> ImportResult:
     """Write the staged rows into the database, in batches or in one transaction (`atomic`).
-
-    `replaced_values` is what was replaced in them, for the result.
 
     Of rows in conflict, `fail` refuses the import, `skip` keeps the stored one, `replace` takes the
     one from the document, and `newest` keeps the one written last: the one with the later
@@ -157,8 +154,7 @@ def import_staged(
     result contains the error as its refusal.
     """
     with temporary_tables(run.store.documents.db):
-        imported = _Import(run, on_conflict, allow_invalid=allow_invalid, atomic=atomic).run()
-    return replace(imported, replaced_values=replaced_values)
+        return _Import(run, on_conflict, allow_invalid=allow_invalid, atomic=atomic).run()
 
 
 class _Import:
@@ -301,6 +297,7 @@ class _Import:
             unknown_types=count_unknown_types(self._db),
             redacted=redacted,
             erased=erased,
+            replaced_values=self._documents.replaced_values,
         )
 
 

@@ -9,7 +9,7 @@ import gzip
 import io
 import os
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
@@ -68,19 +68,18 @@ def stage(
     *,
     complete_at: datetime | None = None,
     lossy_at: datetime | None = None,
-) -> Mapping[str, int]:
+) -> None:
     """Read a document, compressed with gzip or not, into the staging tables.
 
     The document must have a checksum and all columns, unless `complete_at` is given: omitted
     columns then get defaults, with this time as the creation time. If `lossy_at` is given, values
-    that the engine cannot store are replaced, see `Documents.replace_unstorable`; returns how many,
-    by kind. Raises DocumentError for an invalid document and for such values, and SchemaError if
-    the database is not migrated.
+    that the engine cannot store are replaced, see `Documents.replace_unstorable`. Raises
+    DocumentError for an invalid document and for such values, and SchemaError if the database is
+    not migrated.
     """
     store.require_current()
     documents = store.documents
     db = documents.db
-    replaced: Mapping[str, int] = {}
     with temporary_tables(db):
         create_staging_tables(db)
         progress.phase("reading")
@@ -91,11 +90,10 @@ def stage(
         _require_consistency(documents, agent)
         _select_agent(db, agent, selection)
         if lossy_at is not None:
-            replaced = documents.replace_unstorable(now=lossy_at)
+            documents.replace_unstorable(now=lossy_at)
             _require_consistency(documents, None)
         _require_storable(documents, lossy=lossy_at is not None)
         note_invalid_rows(db)
-    return replaced
 
 
 class _PeekedFile(io.BufferedIOBase):

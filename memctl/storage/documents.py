@@ -22,6 +22,7 @@ class Documents(Protocol):
     """Exports and imports of one open database."""
 
     ids_per_agent: bool  # memories of two agents may have the same id
+    replaced_values: Mapping[str, int] | None  # what `replace_unstorable` has replaced, by kind
 
     @property
     def db(self) -> Connection:
@@ -35,8 +36,8 @@ class Documents(Protocol):
         Those of an agent, or of all agents; the tables of sections that are not given stay empty.
         """
 
-    def replace_unstorable(self, *, now: datetime) -> Mapping[str, int]:
-        """Replace staged values that the engine cannot store; returns how many, by kind.
+    def replace_unstorable(self, *, now: datetime) -> None:
+        """Replace staged values that the engine cannot store.
 
         `now` replaces times that cannot be read and must not be NULL.
         """

@@ -15,9 +15,9 @@ from memctl.documents.export import export
 from memctl.documents.importing import ImportResult, import_staged
 from memctl.documents.staging import AgentSelection, stage
 from memctl.jobs.engine import JobRequest, perform
+from memctl.storage.engines import open_store
 from memctl.storage.progress import NO_PROGRESS
 from memctl.storage.sqlite.conflicts import ImportConflict
-from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.sections import SECTIONS, DocumentSection
 from tests.support.database import connect
 from tests.support.program import NOW
@@ -41,8 +41,10 @@ def export_from(
     now: datetime = NOW,
 ) -> bytes:
     """Return the document of an agent, or of all."""
-    with open_database(database, read_only=True) as db:
-        parts = export(db, agent=agent, sections=sections, form=form, now=now, progress=NO_PROGRESS)
+    with open_store(database, read_only=True) as store:
+        parts = export(
+            store, agent=agent, sections=sections, form=form, now=now, progress=NO_PROGRESS
+        )
         return "".join(parts).encode("ascii")
 
 
@@ -67,7 +69,7 @@ def import_into(
         JobRequest(database, NOW, dry_run=dry_run),
         by_hand=True,
         prepare=lambda store: stage(
-            store.sqlite, file, selection, NO_PROGRESS, complete_at=NOW if no_checksum else None
+            store, file, selection, NO_PROGRESS, complete_at=NOW if no_checksum else None
         ),
     )
     assert report.result is not None

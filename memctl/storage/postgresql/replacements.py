@@ -83,7 +83,10 @@ def _replace_numbers(db: Connection) -> int:
     """
     changes = {
         "importance": (_nearest("importance"), is_real("importance")),
-        "importance_decay_rate": (_nearest("importance_decay_rate"), is_real("importance_decay_rate")),
+        "importance_decay_rate": (
+            _nearest("importance_decay_rate"),
+            is_real("importance_decay_rate"),
+        ),
         "access_count": (
             "iif(typeof(access_count) = 'real', CAST(access_count AS INTEGER), 0)",
             is_integer("access_count"),

@@ -7,7 +7,13 @@ form in which the server's are read, so that equal moments are equal texts.
 
 from sqlite3 import Connection
 
-from memctl.storage.sqlite.row_rules import InvalidValue, Rule, Rules, StagedTable, note_invalid_rows
+from memctl.storage.sqlite.row_rules import (
+    InvalidValue,
+    Rule,
+    Rules,
+    StagedTable,
+    note_invalid_rows,
+)
 from memctl.storage.sqlite.row_rules import find_invalid_values as find_broken
 from memctl.storage.sqlite.times import unix_seconds
 
@@ -80,9 +86,10 @@ def _text(column: str, *, required: bool) -> tuple[Rule, ...]:
 
 def _time(column: str, form: str) -> Rule:
     readable = f"{unix_seconds(column)} BETWEEN {FIRST_SECOND} AND {LAST_SECOND}"
+    valid = f"{is_in_form(column, form)} OR ifnull({readable}, FALSE)"
     return Rule(
         column,
-        f"{column} IS NOT NULL AND NOT {is_in_form(column, form)} AND NOT ifnull({readable}, FALSE)",
+        f"{column} IS NOT NULL AND NOT ({valid})",
         "must be a time in the years 1 to 9999 for PostgreSQL",
     )
 
@@ -163,7 +170,9 @@ def _microseconds(column: str) -> str:
 def _in_form(seconds: str, micros: str, form: str) -> str:
     """Return SQL for a moment as it is read from the server."""
     if form == EXPIRY_FORM:
-        milliseconds = f"substr({micros}, 1, 3) || iif({micros} LIKE '___000', '', substr({micros}, 4))"
+        milliseconds = (
+            f"substr({micros}, 1, 3) || iif({micros} LIKE '___000', '', substr({micros}, 4))"
+        )
         start, fraction, end = "%Y-%m-%dT%H:%M:%S", f"'.' || {milliseconds}", "Z"
     else:
         start, end = form.removesuffix("Z"), "Z" if form.endswith("Z") else ""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
+from functools import cached_property
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,7 @@ from memctl.storage.progress import NO_PROGRESS, Progress
 if TYPE_CHECKING:
     from memctl.storage import store
     from memctl.storage.addresses import Address
+    from memctl.storage.postgresql.documents import PostgresDocuments
     from memctl.storage.rows import EventFilter, EventPage, JobHistory, Pause, Reason, RunEnd
 
 
@@ -44,6 +46,12 @@ class PostgresStore:
     @property
     def sqlite(self) -> Connection:
         raise UsageError("this is not available on PostgreSQL", "use a SQLite database")
+
+    @cached_property
+    def documents(self) -> "PostgresDocuments":
+        from memctl.storage.postgresql.documents import PostgresDocuments
+
+        return PostgresDocuments(self._db)
 
     @property
     def has_alerts(self) -> bool:

@@ -14,6 +14,7 @@ class SqliteDocuments:
     """The database stores every staged value; see `storage.documents.Documents`."""
 
     ids_per_agent = False
+    replaced_values: Mapping[str, int] | None = None
 
     def __init__(self, db: Connection) -> None:
         self.db = db
@@ -24,9 +25,8 @@ class SqliteDocuments:
         """Copy rows to temporary tables in one read transaction."""
         copy_rows(self.db, agent, sections, now=now)
 
-    def replace_unstorable(self, *, now: datetime) -> Mapping[str, int]:
+    def replace_unstorable(self, *, now: datetime) -> None:
         """Replace nothing."""
-        return {}
 
     def unstorable_values(self, *, limit: int) -> list[InvalidValue]:
         """Return nothing."""
