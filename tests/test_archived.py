@@ -3,33 +3,34 @@
 import csv
 import io
 import json
-import sqlite3
-from collections.abc import Callable
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
-from tests.support.database import insert_memory
+from tests.support.engines import Engine
 from tests.support.program import NOW, Memctl
+
+EXPIRED = "2020-01-01T00:00:00.000Z"
 
 
 @pytest.fixture
-def archive(db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]) -> Memctl:
+def archive(engine: Engine) -> Memctl:
     """Three memories of one agent, archived a day apart, and one of another agent."""
     for days, key, kind in (
         (3, "alpha", "learning"),
         (2, "beta", "context"),
         (1, "gamma", "learning"),
     ):
-        insert_memory(
-            db, key=key, type=kind, value=f"value of {key.upper()}", expires_at="2020-01-01"
+        engine.insert(
+            key=key, type=kind, value=f"value of {key.upper()}", importance=5, expires_at=EXPIRED
         )
-        migrated.at(NOW - timedelta(days=days)).ok("cleanup")
-    by_hand = remember(key="delta", agent_id="build_agent")
-    migrated.ok("archive", "build_agent", by_hand)
-    remember(key="other", agent_id="qa_agent", expires_at="2020-01-01")
-    migrated.ok("cleanup")
-    return migrated
+        engine.memctl.at(NOW - timedelta(days=days)).ok("cleanup")
+    by_hand = engine.insert(key="delta", importance=5)
+    engine.memctl.ok("archive", "build_agent", by_hand)
+    engine.insert(key="other", agent_id="qa_agent", expires_at=EXPIRED)
+    engine.memctl.ok("cleanup")
+    return engine.memctl
 
 
 @pytest.mark.parametrize(
@@ -91,21 +92,25 @@ def test_either_an_agent_or_all_is_required(
     ("text", "is_found"), [("ключ", True), ("STRASSE", True), ("tag", True), ("agent", False)]
 )
 def test_a_text_in_the_archive_matches_as_in_a_search(
-    db: sqlite3.Connection, migrated: Memctl, text: str, is_found: bool
+    engine: Engine, text: str, is_found: bool
 ) -> None:
-    insert_memory(db, id="m", key="КЛЮЧ", value="Straße", metadata='{"tag": 1}')
-    migrated.ok("archive", "build_agent", "m")
+    engine.insert(id="m", key="КЛЮЧ", value="Straße", metadata='{"tag": 1}')
+    engine.memctl.ok("archive", "build_agent", "m")
 
-    found = migrated.ok("archived", "build_agent", "--search", text).json
+    found = engine.memctl.ok("archived", "build_agent", "--search", text).json
 
     assert [memory["id"] for memory in found] == (["m"] if is_found else [])
 
 
-def test_a_memory_is_shown_with_every_column(archive: Memctl) -> None:
+def test_a_memory_is_shown_with_every_column(archive: Memctl, engine: Engine) -> None:
     (memory,) = archive.ok("archived", "build_agent", "--key", "beta").json
 
+    if engine.name == "sqlite":
+        assert memory["archive_id"] == 2
+    else:
+        UUID(memory["archive_id"])
     assert memory == {
-        "archive_id": 2,
+        "archive_id": memory["archive_id"],
         "id": memory["id"],
         "agent_id": "build_agent",
         "type": "context",
@@ -116,7 +121,7 @@ def test_a_memory_is_shown_with_every_column(archive: Memctl) -> None:
         "access_count": 0,
         "last_accessed": "2026-11-22 09:43:58",
         "created_at": "2026-11-22 09:43:58",
-        "expires_at": "2020-01-01",
+        "expires_at": EXPIRED,
         "importance_decay_rate": None,
         "last_decay_at": None,
         "promoted_at": None,
@@ -150,10 +155,8 @@ def test_every_output_format_lists_the_same_memories(archive: Memctl) -> None:
     )
 
 
-def test_an_agent_with_nothing_archived_has_an_empty_list(
-    archive: Memctl, remember: Callable[..., str]
-) -> None:
-    remember(agent_id="human")
+def test_an_agent_with_nothing_archived_has_an_empty_list(archive: Memctl, engine: Engine) -> None:
+    engine.insert(agent_id="human")
 
     answer = archive.ok("archived", "human")
 

@@ -23,13 +23,11 @@ from memctl.jobs.archive import archive as archive_memories
 from memctl.jobs.restore import RestoreConflict
 from memctl.jobs.restore import restore as restore_memories
 from memctl.output.tables import show_records
+from memctl.storage.engines import open_store
 from memctl.storage.matching import SearchedText
 from memctl.storage.memory import require_search_text, require_type
 from memctl.storage.rows import MOST_ROWS, ArchiveFilter
-from memctl.storage.sqlite.agents import require_agent
-from memctl.storage.sqlite.archive import ARCHIVED_FIELDS, list_archived
-from memctl.storage.sqlite.database import open_database
-from memctl.storage.sqlite.migrations import require_current
+from memctl.storage.sqlite.archive import ARCHIVED_FIELDS
 from memctl.storage.times import parse_duration, parse_past
 
 TABLE = {
@@ -97,11 +95,10 @@ def archived(
         since=since,
         until=until,
     )
-    with open_database(call.file, read_only=True) as db:
-        require_current(db)
-        require_agent(db, agent)
-        found = list_archived(
-            db,
+    with open_store(call.settings.database, read_only=True) as store:
+        store.require_current()
+        store.require_agent(agent)
+        found = store.list_archived(
             which,
             search=None if search is None else SearchedText(search),
             limit=page.most + 1,

@@ -25,7 +25,8 @@ OPTIONS_INSTEAD = {
     ("check", "--quick"): "use pg_amcheck",
     ("check", "--secrets"): "export the memories, and search the document",
     ("events", "--follow"): "run `memctl events --since CURSOR` repeatedly",
-    ("migrate", "--sql"): "see the folder migrations/postgresql",
+    ("migrate", "--sql"): "see the folder migrations/postgresql of the source",
+    ("rollback", "--sql"): "see the folder migrations/postgresql of the source",
 }
 
 

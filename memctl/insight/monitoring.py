@@ -6,7 +6,8 @@ from datetime import datetime
 
 from memctl.insight.check import CheckResult
 from memctl.insight.findings import SEVERITIES
-from memctl.storage.sqlite.counters import Counters, read_counters
+from memctl.storage.counters import Counters
+from memctl.storage.sqlite.counters import read_counters
 from memctl.storage.sqlite.database import Connection, one_view
 from memctl.storage.sqlite.migrations import schema_step
 from memctl.storage.sqlite.pause import current_pause

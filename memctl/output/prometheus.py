@@ -16,9 +16,9 @@ from memctl.config.jobs import JOBS
 from memctl.insight.metrics import Metrics
 from memctl.insight.monitoring import Condition
 from memctl.output.terminal import visible
+from memctl.storage.counters import Counters
 from memctl.storage.figures import Figures
 from memctl.storage.rows import REASONS, EndStatus
-from memctl.storage.sqlite.counters import Counters
 from memctl.storage.sqlite.database import SQLITE_VERSION
 from memctl.storage.sqlite.run_summaries import JobHealth
 from memctl.storage.times import parse_moment, to_unix

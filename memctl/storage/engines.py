@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memctl.errors import UsageError
-from memctl.storage.addresses import Address
+from memctl.storage.addresses import Address, ServerAddress
 from memctl.storage.sqlite import locking
 from memctl.storage.sqlite.database import open_database, require_file
 from memctl.storage.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:  # importing the protocols would slow down every start
+    from memctl.storage.postgresql.database import Database
     from memctl.storage.store import Exclusion, Store
 
 MOST_LOCK_WAIT = 86400  # seconds
@@ -37,12 +38,20 @@ def open_store(
         with open_database(database, read_only=read_only, lock_wait=lock_wait) as db:
             yield SqliteStore(db)
         return
-    require_driver()
-    from memctl.storage.postgresql.database import open_database as open_on_server
-    from memctl.storage.postgresql.store import PostgresStore
+    with open_server(database) as server:
+        from memctl.storage.postgresql.store import PostgresStore
 
-    with open_on_server(database) as server:
         yield PostgresStore(server)
+
+
+@contextmanager
+def open_server(address: ServerAddress) -> Iterator["Database"]:
+    """Open a database on a server, for changes of its schema; see `open_store`."""
+    require_driver()
+    from memctl.storage.postgresql.database import open_database
+
+    with open_database(address) as db:
+        yield db
 
 
 def exclusive(database: Address, *, job: str, wait: float) -> AbstractContextManager["Exclusion"]:

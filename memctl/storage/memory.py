@@ -49,7 +49,7 @@ class ArchivedMemory(Memory):
     """One archived memory, as it was when it was archived."""
 
     archived_at: str
-    archive_id: int
+    archive_id: int | str  # a number, or on PostgreSQL a UUID
     archived_reason: str
     run_id: int | None  # the run that archived it; None: a client did
 

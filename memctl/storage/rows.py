@@ -188,6 +188,12 @@ def full_event_name(event: str) -> str:
 REASONS = get_args(Reason)
 
 
+def require_reason(reason: str | None) -> None:
+    """Raise UsageError for a reason for which nothing is archived."""
+    if reason is not None and reason not in REASONS:
+        raise UsageError(f"unknown reason '{reason}'", f"use {', '.join(REASONS)}")
+
+
 @dataclass(frozen=True)
 class ArchiveFilter:
     """Selects archived memories; a field that is None matches every memory."""
@@ -198,7 +204,7 @@ class ArchiveFilter:
     key: str | None = None
     reason: str | None = None
     run_id: int | None = None
-    archive_id: int | None = None
+    archive_id: int | str | None = None  # a number, or on PostgreSQL a UUID
     since: datetime | None = None
     until: datetime | None = None  # inclusive
 

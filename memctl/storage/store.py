@@ -8,193 +8,39 @@ What only SQLite has (the optional features, the alerts, backups, explanations) 
 `Store.sqlite`, which other engines refuse.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from sqlite3 import Connection
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 from memctl.errors import RefusedError
 from memctl.storage.addresses import Address
 from memctl.storage.batches import Batches as Batches
-from memctl.storage.batches import BatchRows, FoundRows
+from memctl.storage.changes import ArchivedMemories as ArchivedMemories
+from memctl.storage.changes import Change as Change
+from memctl.storage.changes import ImportedMemories as ImportedMemories
+from memctl.storage.changes import OldMemories as OldMemories
+from memctl.storage.changes import QuotaExcess as QuotaExcess
 from memctl.storage.documents import Documents
 from memctl.storage.figures import DayKey, Figures, Key, Period, Snapshot, SnapshotPeriod
 from memctl.storage.holds import Holds
-from memctl.storage.knowledge import (
-    CandidateRow,
-    ConditionsMet,
-    EntryChange,
-    KnowledgeEntry,
-    KnownEntry,
-    Which,
-)
+from memctl.storage.matching import SearchedText
 from memctl.storage.policies import PolicyValues, PromotionValues, QuotaValues, RetentionValues
 from memctl.storage.progress import NO_PROGRESS, Progress
+from memctl.storage.promotion import Candidates as Candidates
+from memctl.storage.promotion import KnowledgeBase as KnowledgeBase
 from memctl.storage.rows import (
-    AffectedMemory,
     ArchiveFilter,
     EventFilter,
     EventPage,
     JobHistory,
-    Loss,
     Pause,
     RunEnd,
 )
 
 # How an engine excludes other memctl processes; only the engine reads it.
 Exclusion = Any
-
-
-class Change(Protocol):
-    """A change that a job makes to many memories, in batches."""
-
-    def memories(self) -> Iterator[AffectedMemory]:
-        """Yield the memories that it would change now; reads only."""
-
-    def held(self) -> Iterator[AffectedMemory]:
-        """Yield the memories that it leaves because they are held; reads only."""
-
-    def find(self) -> FoundRows:
-        """Return the rows to change, for `Batches.apply`; reads only and takes no lock."""
-
-    def apply(self, batch: BatchRows) -> Sequence[AffectedMemory]:
-        """Change the memories in a batch that still match; returns them as they were before.
-
-        Must be called in a transaction, which is to be rolled back on an error. Raises SchemaError
-        if something of another program interferes.
-        """
-
-
-class ImportedMemories(NamedTuple):
-    """The memories that a run imported as active ones."""
-
-    active: int  # still active, with the id they were imported with
-    gone: int  # neither active nor archived with that id
-    unused: Change  # archives those that were neither written nor read since the import
-
-
-class QuotaExcess(Change, Protocol):
-    """Archives the least valuable memories of the agents that are beyond their quota."""
-
-    def beyond_by_holds(self) -> list[str]:
-        """Return the agents whose held memories alone were beyond it at the last search."""
-
-
-class Restoration(Change, Protocol):
-    """Moves memories back from the archive."""
-
-    replaced: int  # the active memories that it has archived so far to make room
-
-    def count_in_the_way(self) -> int:
-        """Return how many active memories it would archive to make room; reads only."""
-
-
-class ArchivedMemories(Protocol):
-    """The archived memories that a restore selects, without those that were erased."""
-
-    erased: int  # how many were left out
-
-    def count(self) -> int:
-        """Return how many there are."""
-
-    def count_foreign_ids(self) -> int:
-        """Return how many have an id that an active memory of another agent has."""
-
-    def count_conflicts(self) -> int:
-        """Return how many conflict with an active memory."""
-
-    def first_conflict(self) -> tuple[str, str, str]:
-        """Return agent, type and key of one that conflicts with an active memory."""
-
-    def behind_held(self) -> list[tuple[str, str, str]]:
-        """Return agent, type and key of those that a held memory keeps in the archive.
-
-        It is active and in the way, or another archived copy with the same id.
-        """
-
-    def restoration(
-        self, *, replacing: bool, expires_at: datetime | None, now: datetime, run_id: int | None
-    ) -> Restoration:
-        """Return what restores the newest copy of each.
-
-        Active memories of the same agent that are in the way are archived if `replacing` is true;
-        otherwise what they conflict with stays archived. So does what a held memory keeps there.
-        """
-
-
-class OldMemories(Protocol):
-    """The archived memories that are past the retention, under a policy and an earlier one."""
-
-    def great_losses(self) -> list[Loss]:
-        """Return the agents that would lose over half of what the earlier policy keeps."""
-
-    def count_protected(self) -> int:
-        """Return how many memories are old but kept because of their importance."""
-
-    def removal(self, *, guarded: bool, now: datetime, run_id: int | None) -> Change:
-        """Return what deletes the others; if `guarded`, not of agents with great losses."""
-
-
-class Candidates(Protocol):
-    """The memories that a promotion considers, and how they meet its conditions."""
-
-    def judge(
-        self, which: Which = "all", *, rowid: int | None = None
-    ) -> Iterator[tuple[AffectedMemory, ConditionsMet]]:
-        """Yield memories, or the one in a row, and the conditions that they meet."""
-
-    def read(self, rowid: int) -> CandidateRow | None:
-        """Return the candidate in a row with its text, or None if it no longer is a candidate."""
-
-    def promotion(self, promote: Callable[[Sequence[AffectedMemory]], object]) -> Change:
-        """Return what calls `promote` for the candidates whose text was not promoted yet."""
-
-    def marking(self) -> Change:
-        """Return what marks the candidates that were promoted earlier and have lost the mark."""
-
-
-class KnowledgeBase(Protocol):
-    """The entries that memories become. Changes must be made in a transaction."""
-
-    def exists(self) -> bool:
-        """Return whether there is one. Raises RefusedError if its name belongs to another table."""
-
-    def create(self) -> None:
-        """Create it."""
-
-    def entries(self) -> Iterator[KnownEntry]:
-        """Yield the entries that hold, oldest first, then the others; all are read at once."""
-
-    def content_of(self, number: int, *, agent: str) -> str | None:
-        """Return the text of an entry, or None if it is gone or not of the agent."""
-
-    def content_if_it_holds(self, number: int) -> str | None:
-        """Return the text of an entry, or None if it is gone or superseded."""
-
-    def read(self, number: int) -> EntryChange:
-        """Return an entry that stays unchanged."""
-
-    def add(self, entry: KnowledgeEntry, *, memory: int) -> EntryChange:
-        """Add the entry made from the memory in a row."""
-
-    def confirm(self, number: int, *, gain: float, now: datetime) -> EntryChange:
-        """Count one more occurrence of an entry and raise its confidence."""
-
-    def supersede(self, number: int, *, by: EntryChange, now: datetime) -> EntryChange:
-        """Mark an entry as superseded by another one and lower its confidence."""
-
-    def link(
-        self,
-        memory: int,
-        *,
-        entry_id: str,
-        content_hash: str,
-        detail: Mapping[str, object],
-        now: datetime,
-        run_id: int | None,
-    ) -> None:
-        """Link the memory in a row to its entry, mark it as promoted, and record the event."""
 
 
 class Snapshots(Protocol):
@@ -346,10 +192,18 @@ class Store(Protocol):
     ) -> ImportedMemories:
         """Return the memories that a run imported, and what archives them."""
 
+    def list_archived(
+        self, which: ArchiveFilter, *, search: SearchedText | None = None, limit: int, offset: int
+    ) -> list[dict[str, Any]]:
+        """Return archived memories that a filter selects, newest first, as columns by name.
+
+        Only those whose key, value or metadata contains the text of `search`, if it is given.
+        """
+
     def archived(self, which: ArchiveFilter, *, now: datetime) -> ArchivedMemories:
         """Return the archived memories that a filter selects."""
 
-    def archived_version(self, agent: str, type: str, key: str, number: int | None) -> int:
+    def archived_version(self, agent: str, type: str, key: str, number: int | None) -> int | str:
         """Return the archive id of a version, by default the newest.
 
         Raises NotFoundError if there is none.

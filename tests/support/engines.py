@@ -6,8 +6,7 @@ SQLite stores them.
 
 import os
 import sqlite3
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +14,8 @@ from typing import Any, Protocol
 import psycopg
 import pytest
 
+from memctl.storage.addresses import Address, ServerAddress
+from memctl.storage.postgresql.times import new_key
 from tests.support.database import Row, connect, memory_row
 from tests.support.program import Memctl
 
@@ -42,6 +43,16 @@ class Engine(Protocol):
     name: str
     memctl: Memctl  # pointed at it
 
+    @property
+    def address(self) -> Address:
+        """The name of the database."""
+
+    def empty(self) -> None:
+        """Delete all rows."""
+
+    def fill(self, table: str, rows: Sequence[Row]) -> None:
+        """Insert rows with the same columns as they are, in one transaction."""
+
     def insert(self, table: str = "agent_memory", **columns: Any) -> str:
         """Insert a row as it is, by default a usual memory with these columns; returns its id."""
 
@@ -57,13 +68,28 @@ class SqliteEngine:
     def __init__(self, memctl: Memctl) -> None:
         self.memctl = memctl
 
+    @property
+    def address(self) -> Address:
+        return self.memctl.database
+
+    def empty(self) -> None:
+        with closing(connect(self.memctl.database)) as db:
+            for table in TABLES:
+                if table != "memory_leases":
+                    db.execute(f"DELETE FROM {table}")
+
+    def fill(self, table: str, rows: Sequence[Row]) -> None:
+        with closing(connect(self.memctl.database)) as db:
+            db.execute("BEGIN")
+            for row in rows:
+                marks = ", ".join("?" for _ in row)
+                statement = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})"
+                db.execute(statement, tuple(row.values()))
+            db.execute("COMMIT")
+
     def insert(self, table: str = "agent_memory", **columns: Any) -> str:
         row = memory_row(**columns) if table == "agent_memory" else columns
-        with closing(connect(self.memctl.database)) as db:
-            db.execute(
-                f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' for _ in row)})",
-                tuple(row.values()),
-            )
+        self.fill(table, [row])
         return str(row.get("id"))
 
     def rows(self, table: str = "agent_memory") -> list[Row]:
@@ -81,17 +107,30 @@ class PostgresEngine:
         self.memctl = memctl
         self.url = url
 
+    @property
+    def address(self) -> Address:
+        return ServerAddress(self.url)
+
+    def empty(self) -> None:
+        with psycopg.connect(self.url, autocommit=True) as db:
+            db.execute("DROP TABLE IF EXISTS knowledge_entries")
+            db.execute(f"TRUNCATE {', '.join(TABLES)}")
+
+    def fill(self, table: str, rows: Sequence[Row]) -> None:
+        with psycopg.connect(self.url, options="-c timezone=UTC") as db, db.cursor() as cursor:
+            for columns in rows:
+                row = dict(columns)
+                if table == "archived_memories":
+                    row = {"archive_id": new_key(), **row}
+                marks = ", ".join(f"%({name})s" for name in row)
+                cursor.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", row)
+
     def insert(self, table: str = "agent_memory", **columns: Any) -> str:
         row = memory_row(**columns) if table == "agent_memory" else columns
-        if table == "archived_memories":
-            row = {"archive_id": str(uuid.uuid4()), **row}
-        marks = ", ".join(f"%({name})s" for name in row)
-        with psycopg.connect(self.url, autocommit=True, options="-c timezone=UTC") as db:
-            db.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", row)
+        self.fill(table, [row])
         return str(row.get("id"))
 
     def rows(self, table: str = "agent_memory") -> list[Row]:
-        from memctl.storage.addresses import ServerAddress
         from memctl.storage.postgresql import copied_tables
         from memctl.storage.postgresql.database import open_database
 
@@ -144,7 +183,6 @@ def server_database(name: str) -> Iterator[str]:
 
 def emptied(url: str, place: Path) -> PostgresEngine:
     """Return a migrated database on a server, after its rows are deleted."""
-    with psycopg.connect(url, autocommit=True) as db:
-        db.execute("DROP TABLE IF EXISTS knowledge_entries")
-        db.execute(f"TRUNCATE {', '.join(TABLES)}")
-    return PostgresEngine(Memctl(place / "unused.db", url=url), url)
+    engine = PostgresEngine(Memctl(place / "unused.db", url=url), url)
+    engine.empty()
+    return engine

@@ -55,7 +55,7 @@ class MemoryColumns(MemoryName):
 class ArchivedColumns(MemoryColumns):
     """The columns of an archived memory, as they are stored."""
 
-    archive_id: int
+    archive_id: int | str
     archived_reason: StoredText
     run_id: int | None
 
@@ -63,7 +63,7 @@ class ArchivedColumns(MemoryColumns):
 class FoundMemoryLine(MemoryColumns):
     """A memory that a search has found."""
 
-    archive_id: int | None
+    archive_id: int | str | None
     archived_reason: StoredText | None
     run_id: int | None
     state: Literal["active", "archived"]

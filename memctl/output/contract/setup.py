@@ -34,6 +34,8 @@ class RollbackDocument(Document):
     tombstones: int
     archive_command: str | None
     dry_run: bool
+    archived_deleted: NotRequired[int]
+    days_deleted: NotRequired[int]
     removes: NotRequired[list[StoredText] | None]
     to_confirm: NotRequired[str | None]
     sql: NotRequired[str]

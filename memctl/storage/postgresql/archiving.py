@@ -1,61 +1,27 @@
 """Move memories into the archive: one statement for each batch deletes, copies and records them.
 
-A memory is therefore either active or archived at any time. The search takes no lock; the statement
-repeats the condition for its own rows, and locks those that still meet it.
+A memory is therefore either active or archived at any time. The statement locks those of its rows
+that still meet the condition.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
 
 from memctl.errors import SchemaError
 from memctl.storage.postgresql.batches import Batch, FoundRow
 from memctl.storage.postgresql.database import Database, text, texts
+from memctl.storage.postgresql.selection import Selection
 from memctl.storage.postgresql.times import expiry_text, new_key
 from memctl.storage.rows import CAUSES, AffectedMemory, Reason, reason_detail
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
+from memctl.storage.times import to_text
 
 KEPT_COLUMNS = [column for column in MEMORY_COLUMNS if column != "archived_at"]
-
-
-class Selection(NamedTuple):
-    """The active memories that meet a condition, with the details to show of each."""
-
-    condition: str
-    parameters: Mapping[str, Any]
-    details: Mapping[str, str] = {}  # SQL by name
-    search_only: str = "TRUE"  # a condition that no other program can change meanwhile
-
-    def find(self, db: Database) -> list[FoundRow]:
-        """Return the rows, those of an agent together; takes no lock."""
-        return db.rows(
-            f"SELECT agent_id, id FROM agent_memory WHERE {self.condition} AND {self.search_only}"
-            " ORDER BY agent_id, id",
-            self.parameters,
-        )
-
-    def memories(self, db: Database) -> Iterator[AffectedMemory]:
-        """Yield every memory that matches now."""
-        columns = ", ".join(("id, agent_id, type, key", *self.details.values()))
-        rows = db.rows(
-            f"SELECT {columns} FROM agent_memory WHERE {self.condition} AND {self.search_only}"
-            " ORDER BY agent_id, id",
-            self.parameters,
-        )
-        return map(self.affected, rows)
-
-    def affected(self, row: Sequence[Any]) -> AffectedMemory:
-        """Return a row, which begins with id, agent_id, type and key, as a memory."""
-        memory_id, agent_id, type_, key, *details = row
-        return AffectedMemory(
-            0, memory_id, agent_id, type_, key, tuple(self.details), tuple(details)
-        )
 
 
 def _archive_statement(selection: Selection, locking: str) -> str:
     """Return the statement that archives the rows of a batch that meet a condition."""
     kept = ", ".join(KEPT_COLUMNS)
-    shown = ", ".join(("id, agent_id, type, key", *selection.details.values()))
     return f"""
         WITH given AS (
             SELECT * FROM unnest(
@@ -92,13 +58,13 @@ def _archive_statement(selection: Selection, locking: str) -> str:
             FROM gone JOIN given USING (id)
             RETURNING 1
         )
-        SELECT {shown}, (SELECT count(*) FROM kept), (SELECT count(*) FROM told) FROM gone
+        SELECT {selection.shown}, (SELECT count(*) FROM kept), (SELECT count(*) FROM told) FROM gone
         ORDER BY id
     """
 
 
 class Archiving:
-    """Archives the selected memories; see `storage.store.Change`."""
+    """Archives the selected memories; see `storage.changes.Change`."""
 
     def __init__(
         self,
@@ -207,21 +173,48 @@ def of_agent(agent: str | None) -> str:
     return "" if agent is None else "AND agent_id = %(of_agent)s"
 
 
-class NoChange:
-    """Changes nothing; see `storage.store.Change`."""
+# Active memories only: the event of one imported into the archive has a detail.
+IMPORTED_BY_RUN = """
+    event.run_id = %(import)s AND event.event = 'memory:imported' AND event.detail IS NULL
+"""
 
-    def memories(self) -> Iterator[AffectedMemory]:
-        """Yield nothing."""
-        return iter(())
+IS_SAME_MEMORY = """
+    memory.agent_id = event.agent_id AND memory.id = event.memory_id AND memory.type = event.type
+    AND memory.key = event.key
+"""
 
-    def held(self) -> Iterator[AffectedMemory]:
-        """Yield nothing."""
-        return iter(())
 
-    def find(self) -> Sequence[FoundRow]:
-        """Return no rows."""
-        return ()
+def imported(
+    db: Database, run_id: int, imported_at: datetime, *, agent: str | None
+) -> tuple[int, int, Selection]:
+    """Return the memories, of one agent or of all, that a run imported as active ones.
 
-    def apply(self, batch: Batch) -> Sequence[AffectedMemory]:
-        """Change nothing."""
-        return ()
+    That is how many are still active with the id they were imported with; how many are neither
+    active nor archived with it; and those active ones that were neither written nor read since.
+    """
+    parameters = {
+        "import": run_id,
+        "imported_at": to_text(imported_at),
+        "of_agent": agent and text(agent),
+    }
+    of_run = f"{IMPORTED_BY_RUN} {of_agent(agent)}"
+    is_active, is_archived = (
+        f"EXISTS (SELECT 1 FROM {table} AS memory WHERE {IS_SAME_MEMORY})"
+        for table in ("agent_memory", "archived_memories")
+    )
+    still_there = f"""
+        (agent_id, id) IN (
+            SELECT agent_id, memory_id FROM memory_events AS event WHERE {of_run} AND {is_active}
+        )
+    """
+    active = db.value(f"SELECT count(*) FROM agent_memory WHERE {still_there}", parameters)
+    gone = db.value(
+        f"SELECT count(*) FROM memory_events AS event"
+        f" WHERE {of_run} AND NOT {is_active} AND NOT {is_archived}",
+        parameters,
+    )
+    as_imported = " AND ".join(
+        f"coalesce(date_trunc('second', {column}) <= %(imported_at)s, TRUE)"
+        for column in ("created_at", "last_accessed")
+    )
+    return active, gone, Selection(as_imported, parameters, search_only=still_there)

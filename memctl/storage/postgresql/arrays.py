@@ -8,9 +8,14 @@ from memctl.storage.postgresql.database import Database
 
 
 def insert_rows(
-    db: Database, table: CopiedTable, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    db: Database,
+    table: CopiedTable,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    replacing: bool,
 ) -> None:
-    """Insert rows, or replace those that have the same key.
+    """Insert rows; if `replacing`, in place of those that have the same key.
 
     Times are texts in UTC, with or without a Z at the end.
     """
@@ -18,10 +23,10 @@ def insert_rows(
         return
     others = [column for column in columns if column not in table.key]
     excluded = ", ".join(f"{column} = excluded.{column}" for column in others)
+    or_replace = f"ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {excluded}"
     db.execute(
         f"INSERT INTO {table.name} ({', '.join(columns)})"
-        f" SELECT * FROM {_arrays(table, columns)}"
-        f" ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {excluded}",
+        f" SELECT * FROM {_arrays(table, columns)} {or_replace if replacing else ''}",
         _parameters(table, columns, rows),
     )
 

@@ -16,6 +16,9 @@ from memctl.storage.progress import NO_PROGRESS, Progress
 FIRST_BATCH_ROWS = 10  # a value may have megabytes; the next batch has at most twice as many rows
 MOST_BATCH_ROWS = 1000
 BATCH_SECONDS = 0.050
+# A batch of so few rows takes longer only if the server is distant or busy, or if they are large.
+FEW_ROWS = 50
+LARGE_ROWS_SECONDS = 0.5
 EVENTS_PER_ROW = 4  # at most; numbers that are not used are left out
 
 Result = TypeVar("Result")
@@ -91,16 +94,20 @@ class PostgresBatches:
                 after(changed)
             done += len(keys)
             self._progress.advance(len(keys))
-            self._rows = max(
-                1, min(int(self._rows * min(2.0, BATCH_SECONDS / held)), MOST_BATCH_ROWS)
-            )
+            self._rows = _next_rows(self._rows, held)
             if done < len(rows):
                 time.sleep(held / 2)
         return len(rows) - done
 
     def apply_at_once(self, change: Callable[[], object]) -> None:
-        """Call `change` in one transaction."""
-        self._hold(change)
+        """Call `change` in one transaction, which renews the lease."""
+
+        def work() -> None:
+            if self._lease:
+                self._lease.renew(self._db)
+            change()
+
+        self._hold(work)
 
     def _batches_of(self, rows: Sequence[FoundRow]) -> Iterator[Batch]:
         for agent, group in groupby(rows, key=itemgetter(0)):
@@ -122,3 +129,10 @@ class PostgresBatches:
         held = time.monotonic() - begun
         self.longest_lock_ms = max(self.longest_lock_ms, held * 1000)
         return changed, held
+
+
+def _next_rows(rows: int, held: float) -> int:
+    """Return the size of the batch after one of so many rows, which took so many seconds."""
+    least = FEW_ROWS if held < LARGE_ROWS_SECONDS else 1
+    most = min(2 * rows, MOST_BATCH_ROWS)
+    return min(max(int(rows * BATCH_SECONDS / held), least), most)

@@ -47,6 +47,11 @@ class Database:
         """Return the rows of a query, or those that a statement returns."""
         return self._execute(query, parameters).fetchall()
 
+    def stream(self, query: str, parameters: Mapping[str, Any] | None = None) -> Iterator[Any]:
+        """Yield the rows of a query as they arrive; meanwhile, nothing else can be executed."""
+        with self.connection.cursor() as cursor:
+            yield from cursor.stream(query, parameters)
+
     def row(self, query: str, parameters: Mapping[str, Any] | None = None) -> Any:
         """Return the first row of a query; None if there is none."""
         return self._execute(query, parameters).fetchone()
@@ -136,9 +141,14 @@ def open_database(address: ServerAddress) -> Iterator[Database]:
         connection.close()
 
 
+def is_storable(value: str) -> bool:
+    """Return whether the server can store a text: without NUL, and valid UTF-8."""
+    return "\0" not in value and is_unicode(value)
+
+
 def text(value: str) -> str:
     """Return a text that the server can store. Raises UsageError for NUL and invalid UTF-8."""
-    if "\0" in value or not is_unicode(value):
+    if not is_storable(value):
         raise UsageError(
             "PostgreSQL stores neither NUL nor invalid UTF-8 in text", "remove it from the argument"
         )

@@ -83,7 +83,7 @@ def read_events(
             f" ORDER BY event_id {order} LIMIT %(limit)s OFFSET %(offset)s",
             {**parameters, "after": after or 0, "limit": limit, "offset": offset},
         )
-    records = [EventRecord(*row[:-1], json_or_text(row[-1])) for row in rows]
+    records = [EventRecord._make((*row[:-1], json_or_text(row[-1]))) for row in rows]
     return EventPage(
         events=records[::-1] if after is None else records,
         newest=newest,

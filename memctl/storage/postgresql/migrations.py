@@ -1,11 +1,8 @@
 """The steps of the schema that a database on a server has, and how they are applied and undone."""
 
-from contextlib import suppress
+import re
 
-import psycopg
-
-from memctl import __version__
-from memctl.errors import RefusedError, SchemaError
+from memctl.errors import SchemaError
 from memctl.storage.migrations import (
     Applied,
     Migration,
@@ -16,22 +13,6 @@ from memctl.storage.migrations import (
 )
 from memctl.storage.postgresql.database import Database
 from memctl.storage.postgresql.times import our_text
-
-# `baseline` is always false: a table that another program has made is not taken over.
-CREATE_RECORDS = """
-    CREATE TABLE IF NOT EXISTS memctl_migrations (
-        version        bigint PRIMARY KEY,
-        name           text COLLATE "C" NOT NULL,
-        sha256         text COLLATE "C" NOT NULL,
-        applied_at     timestamptz NOT NULL,
-        memctl_version text COLLATE "C" NOT NULL
-    )
-"""
-
-ADD_RECORD = """
-    INSERT INTO memctl_migrations (version, name, sha256, applied_at, memctl_version)
-    VALUES (%(version)s, %(name)s, %(sha256)s, %(now)s, %(memctl_version)s)
-"""
 
 
 def available() -> list[Migration]:
@@ -75,38 +56,12 @@ def require_utf8(db: Database) -> None:
         )
 
 
-def apply_step(db: Database, step: Migration, *, now: str) -> None:
-    """Apply a step and record it, in one transaction. Another process may have done so meanwhile.
-
-    Raises RefusedError if another program has made a table of one of these names.
-    """
-
-    def work() -> None:
-        db.execute(
-            ADD_RECORD,
-            {
-                "version": step.version,
-                "name": step.name,
-                "sha256": step.checksum,
-                "now": now,
-                "memctl_version": __version__,
-            },
-        )
-        db.execute(step.up)
-
-    try:
-        db.transaction(work)
-    except psycopg.errors.UniqueViolation:
-        return  # the other process waited for the end of this transaction, or this one for its end
-    except psycopg.errors.DuplicateTable as error:
-        raise RefusedError(
-            f"another program has made a table that memctl needs ({error.diag.message_primary})",
-            "use another database or schema; nothing was changed",
-        ) from None
+def schema_step(db: Database) -> int:
+    """Return the number of the newest step that a database has; 0 if it was never migrated."""
+    return max((record.version for record in applied(db)), default=0)
 
 
-def create_records(db: Database) -> None:
-    """Create the table of applied steps, unless it exists."""
-    # Another process may just have created it.
-    with suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
-        db.execute(CREATE_RECORDS)
+def objects_of(step: Migration) -> list[str]:
+    """Return what a step adds to the schema, such as `table memory_runs`, in its order."""
+    created = re.findall(r"^CREATE (TABLE|INDEX) (\w+)", step.up, re.MULTILINE)
+    return [f"{kind.lower()} {name}" for kind, name in created]

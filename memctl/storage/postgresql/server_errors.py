@@ -42,6 +42,11 @@ SERVER_ERRORS: dict[str, tuple[type[MemctlError], str, str]] = {
         "there is no database at {address}",
         "check --db, or create it with `createdb`",
     ),
+    "3F": (
+        SchemaError,
+        "none of the schemas in the search_path of {address} exists",
+        "create it with CREATE SCHEMA, or correct the option",
+    ),
     "40": (
         LockedError,
         "other transactions have repeatedly conflicted with this one in {address}",

@@ -23,9 +23,13 @@ def read_state(db: Database, key: str) -> Any:
 
 
 def write_state(db: Database, key: str, value: object) -> None:
-    """Set the value of a key, which JSON must be able to represent."""
-    parameters = {"key": key, "value": json.dumps(value)}
-    db.transaction(lambda: db.execute(WRITE_STATE, parameters))
+    """Set the value of a key, which JSON must be able to represent, in a transaction of its own."""
+    db.transaction(lambda: set_state(db, key, value))
+
+
+def set_state(db: Database, key: str, value: object) -> None:
+    """Set the value of a key as `write_state`; must be called in a transaction."""
+    db.execute(WRITE_STATE, {"key": key, "value": json.dumps(value)})
 
 
 def delete_state(db: Database, key: str) -> bool:

@@ -11,27 +11,39 @@ import psycopg
 
 from memctl.errors import LockedError, RefusedError, UsageError
 from memctl.storage import policies
-from memctl.storage.postgresql import agents, ledger, migrations, state
+from memctl.storage.postgresql import agents, archive, ledger, migrations, state
 from memctl.storage.postgresql.archiving import (
     Archiving,
-    NoChange,
-    Selection,
     expired,
     forgotten,
+    imported,
     named,
 )
 from memctl.storage.postgresql.batches import PostgresBatches
 from memctl.storage.postgresql.database import Database
 from memctl.storage.postgresql.events import number_events, read_events
 from memctl.storage.postgresql.lease import Lease
+from memctl.storage.postgresql.prune import PostgresOldMemories, delete_old_records
+from memctl.storage.postgresql.removing import Removal, excess_versions
+from memctl.storage.postgresql.restoring import PostgresArchivedMemories, archived_version
+from memctl.storage.postgresql.selection import Selection
 from memctl.storage.postgresql.server_errors import translate_errors
 from memctl.storage.progress import NO_PROGRESS, Progress
 
 if TYPE_CHECKING:
     from memctl.storage import store
     from memctl.storage.addresses import Address
+    from memctl.storage.matching import SearchedText
     from memctl.storage.postgresql.documents import PostgresDocuments
-    from memctl.storage.rows import EventFilter, EventPage, JobHistory, Pause, Reason, RunEnd
+    from memctl.storage.rows import (
+        ArchiveFilter,
+        EventFilter,
+        EventPage,
+        JobHistory,
+        Pause,
+        Reason,
+        RunEnd,
+    )
 
 
 class PostgresStore:
@@ -132,6 +144,36 @@ class PostgresStore:
     def forgotten(self, agent: str, type: str | None, *, now: datetime) -> "store.Change":
         return self._archiving(forgotten(agent, type), "forgotten", now, run_id=None)
 
+    def imported(
+        self,
+        by_run: int,
+        imported_at: datetime,
+        *,
+        agent: str | None,
+        now: datetime,
+        run_id: int | None,
+    ) -> "store.ImportedMemories":
+        from memctl.storage.store import ImportedMemories
+
+        active, gone, unused = imported(self._db, by_run, imported_at, agent=agent)
+        return ImportedMemories(active, gone, self._archiving(unused, "manual", now, run_id))
+
+    def list_archived(
+        self,
+        which: "ArchiveFilter",
+        *,
+        search: "SearchedText | None" = None,
+        limit: int,
+        offset: int,
+    ) -> list[dict[str, Any]]:
+        return archive.list_archived(self._db, which, search=search, limit=limit, offset=offset)
+
+    def archived(self, which: "ArchiveFilter", *, now: datetime) -> "store.ArchivedMemories":
+        return PostgresArchivedMemories(self._db, which, now=now)
+
+    def archived_version(self, agent: str, type: str, key: str, number: int | None) -> str:
+        return archived_version(self._db, agent, type, key, number)
+
     def excess_versions(
         self,
         policy: policies.PolicyValues,
@@ -140,7 +182,21 @@ class PostgresStore:
         now: datetime,
         run_id: int | None,
     ) -> "store.Change":
-        return NoChange()
+        return Removal(self._db, excess_versions(policy, agent=agent), now=now, run_id=run_id)
+
+    def old(
+        self,
+        policy: policies.RetentionValues,
+        last: policies.RetentionValues,
+        *,
+        agent: str | None,
+        now: datetime,
+    ) -> "store.OldMemories":
+        return PostgresOldMemories(self._db, policy, last, agent=agent, now=now)
+
+    def delete_old_records(self, batches: "store.Batches", *, before: datetime) -> None:
+        assert isinstance(batches, PostgresBatches)  # noqa: S101  for the type checker
+        delete_old_records(self._db, batches, before=before)
 
     def charge_idle_times(
         self,

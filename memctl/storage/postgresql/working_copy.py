@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
+
 from memctl.storage.migrations import folder
 from memctl.storage.postgresql.arrays import delete_rows, insert_rows
 from memctl.storage.postgresql.batches import Batch
@@ -55,11 +57,17 @@ RECORDS = """
     CREATE TEMP TABLE archive_keys (archive_id INTEGER PRIMARY KEY, key TEXT UNIQUE);
     CREATE TEMP TABLE recording (is_on);
     INSERT INTO recording VALUES (FALSE);
-    CREATE TEMP TABLE changed_rows (name, key1, key2, key3, UNIQUE (name, key1, key2, key3));
+    CREATE TEMP TABLE changed_rows
+        (name, key1, key2, key3, is_new, UNIQUE (name, key1, key2, key3));
 """
 
 COPIED = (ACTIVE, ARCHIVED, PROMOTIONS, STATE)
-CHANGES = {"INSERT": ("new",), "UPDATE": ("old", "new"), "DELETE": ("old",)}
+# Which keys a change records, and whether there was no such row before it.
+CHANGES = {
+    "INSERT": {"new": True},
+    "UPDATE": {"old": False, "new": True},
+    "DELETE": {"old": False},
+}
 
 
 def _keys(table: CopiedTable, row: str) -> str:
@@ -82,8 +90,9 @@ def _connect() -> sqlite3.Connection:
     for table in COPIED:
         for change, rows in CHANGES.items():
             notes = " ".join(
-                f"INSERT OR IGNORE INTO changed_rows VALUES ('{table.name}', {_keys(table, row)});"
-                for row in rows
+                "INSERT OR IGNORE INTO changed_rows"
+                f" VALUES ('{table.name}', {_keys(table, row)}, {is_new});"
+                for row, is_new in rows.items()
             )
             db.execute(
                 f"CREATE TEMP TRIGGER {table.name}_{change} AFTER {change} ON main.{table.name}"
@@ -116,12 +125,20 @@ class WorkingCopy:
         locking = "FOR UPDATE" if locked else ""
         self._add(table, self._read(table, condition, parameters, without=without, locking=locking))
 
+    def clear(self) -> None:
+        """Delete all copies."""
+        for table in COPIED:
+            self.db.execute(f"DELETE FROM {table.name}")
+        self.db.execute("DELETE FROM archive_keys")
+
     def lock(self, table: CopiedTable, agent: str, keys: Sequence[str]) -> None:
         """Lock rows of an agent, and renew their copies; those that no longer exist are deleted.
 
         `keys` are ids of active memories, or the server's keys of archived ones. A copy keeps its
         rowid. Must be called in a transaction.
         """
+        if not keys:
+            return
         column = table.key[-1]
         rows = self._read(
             table,
@@ -149,13 +166,20 @@ class WorkingCopy:
         ).fetchone()
         return str(key)
 
+    def number_of(self, key: str) -> int | None:
+        """Return the number of the copy of an archived memory; None if there is no copy."""
+        found = self.db.execute("SELECT archive_id FROM archive_keys WHERE key = ?", (key,))
+        row = found.fetchone()
+        return None if row is None else int(row[0])
+
     @contextmanager
     def changes(self, batch: Batch) -> Iterator[None]:
         """Let the block change copies of memories of the agent of the batch, and their events.
 
         What it has changed is then written to the server. Must be in a transaction of the server,
         whose end the block cannot see: if it fails, the copies of its rows are wrong until they are
-        locked again.
+        locked again. The transaction is to be repeated if a client has just written a memory that
+        was new in the copy.
         """
         with transaction(self.db):
             self.db.execute("DELETE FROM changed_rows")
@@ -163,7 +187,10 @@ class WorkingCopy:
             self.db.execute("UPDATE recording SET is_on = TRUE")
             yield
             self.db.execute("UPDATE recording SET is_on = FALSE")
-            self._write(batch)
+            try:
+                self._write(batch)
+            except psycopg.errors.UniqueViolation as error:  # a client has written the same memory
+                raise psycopg.errors.SerializationFailure(str(error)) from error
 
     def _read(
         self,
@@ -222,9 +249,18 @@ class WorkingCopy:
                 agent = batch.agent if "agent_id" in table.key else None
                 delete_rows(self._source, table, self._deleted(table), agent=agent)
             for table in COPIED:
-                insert_rows(self._source, table, *self._written(table))
+                insert_rows(
+                    self._source, table, *self._written(table, is_new=False), replacing=True
+                )
+                # A new memory must not take the place of one that a client has just written.
+                insert_rows(
+                    self._source,
+                    table,
+                    *self._written(table, is_new=True),
+                    replacing=table is not ACTIVE,
+                )
             events = self._events(batch)
-            insert_rows(self._source, EVENTS, EVENTS.columns, events)
+            insert_rows(self._source, EVENTS, EVENTS.columns, events, replacing=False)
 
     def _deleted(self, table: CopiedTable) -> list[Sequence[Any]]:
         """Return the server's keys of the rows whose copies were deleted."""
@@ -237,12 +273,16 @@ class WorkingCopy:
             return [(agent, self.key_of(archive_id)) for agent, archive_id in keys]
         return keys
 
-    def _written(self, table: CopiedTable) -> tuple[Sequence[str], list[Sequence[Any]]]:
-        """Return the columns of a table, and the rows whose copies were inserted or changed."""
+    def _written(
+        self, table: CopiedTable, *, is_new: bool
+    ) -> tuple[Sequence[str], list[Sequence[Any]]]:
+        """Return the columns of a table, and the rows whose copies are new, or were changed."""
         columns = ", ".join(f"row.{column}" for column in table.columns)
         rows = self.db.execute(
             f"SELECT key2, {columns} FROM changed_rows AS changed"
-            f" JOIN {table.name} AS row ON {_is_changed(table)} WHERE name = '{table.name}'"
+            f" JOIN {table.name} AS row ON {_is_changed(table)}"
+            f" WHERE name = '{table.name}' AND is_new = ?",
+            (is_new,),
         ).fetchall()
         if table is ARCHIVED:
             return (*table.columns, "archive_id"), [

@@ -4,9 +4,8 @@ from itertools import islice
 from sqlite3 import Connection
 from typing import Any
 
-from memctl.errors import UsageError
 from memctl.storage.matching import FIELDS, SearchedText
-from memctl.storage.rows import REASONS, ArchiveFilter
+from memctl.storage.rows import ArchiveFilter, require_reason
 from memctl.storage.sqlite.database import bind_texts, text_conditions
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.text import stored_bytes
@@ -58,8 +57,7 @@ def archive_condition(which: ArchiveFilter) -> tuple[str, dict[str, Any]]:
 
     Raises UsageError for an unknown reason.
     """
-    if which.reason is not None and which.reason not in REASONS:
-        raise UsageError(f"unknown reason '{which.reason}'", f"use {', '.join(REASONS)}")
+    require_reason(which.reason)
     terms, parameters = text_conditions(
         {"agent_id": which.agent, "type": which.type, "key": which.key}
     )

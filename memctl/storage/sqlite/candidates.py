@@ -258,7 +258,7 @@ def delete_orphaned_notes(db: Connection) -> None:
 
 
 class SqliteCandidates:
-    """The memories that a promotion considers; see `storage.store.Candidates`."""
+    """The memories that a promotion considers; see `storage.promotion.Candidates`."""
 
     def __init__(self, db: Connection, sql: CandidateSql) -> None:
         self._db = db

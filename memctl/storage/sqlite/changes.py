@@ -20,7 +20,7 @@ class Batch(NamedTuple):
 
 
 class RowChange:
-    """Applies a function to the selected rows; see `storage.store.Change`.
+    """Applies a function to the selected rows; see `storage.changes.Change`.
 
     `change` is called with each batch that is not empty, and returns how many rows it changed: a
     batch in which that is not all of them is rolled back. `if_not_held` returns the selection of

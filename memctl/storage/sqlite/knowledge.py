@@ -120,7 +120,7 @@ MARK_MEMORY = "UPDATE agent_memory SET promoted_at = :now WHERE rowid = :memory"
 
 
 class SqliteKnowledgeBase:
-    """The entries that memories become; see `storage.store.KnowledgeBase`."""
+    """The entries that memories become; see `storage.promotion.KnowledgeBase`."""
 
     def __init__(self, db: Connection) -> None:
         self._db = db

@@ -18,6 +18,7 @@ from sqlite_utils import Database
 from memctl.errors import SchemaError
 from memctl.storage.migrations import Migration, step_name
 from memctl.storage.progress import NO_PROGRESS, Progress
+from memctl.storage.schema_changes import MigratePreview, MigrateResult
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup import back_up_before, place_before, remove_backup
 from memctl.storage.sqlite.database import is_empty, table_exists, transaction
@@ -41,29 +42,6 @@ REFERENCES = """
     WHERE tables.type = 'table' AND lower(keys."table") = 'agent_memory'
     ORDER BY tables.name
 """
-
-
-@dataclass(frozen=True)
-class MigrateResult:
-    """The steps that were applied, the backup, and the triggers of other programs."""
-
-    database: str
-    schema_step: int  # after the migration
-    applied: list[str]
-    created: bool  # the file was empty or did not exist
-    baseline: bool
-    backup: str | None
-    triggers: list[str]
-    dry_run: bool = False
-
-
-@dataclass(frozen=True)
-class MigratePreview(MigrateResult):
-    """What a migration would do, what it would add to the schema, and its SQL."""
-
-    dry_run: bool = True
-    adds: list[str] | None = None  # None: unknown, because the schema needs another SQLite
-    sql: str = ""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class RetentionKeys(NamedTuple):
 
 
 class SqliteOldMemories:
-    """The old memories in the archive, under two policies; see `storage.store.OldMemories`."""
+    """The old memories in the archive, under two policies; see `storage.changes.OldMemories`."""
 
     def __init__(
         self,

@@ -124,7 +124,7 @@ class _Agent:
 
 
 class SqliteQuotaExcess:
-    """What agents have beyond their quota; see `storage.store.QuotaExcess`.
+    """What agents have beyond their quota; see `storage.changes.QuotaExcess`.
 
     The search ranks all memories of an agent, which takes too long for the write lock. A batch
     checks that its own memories have kept their rank, and counts how many known ones are gone. One

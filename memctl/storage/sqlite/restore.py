@@ -70,7 +70,7 @@ BEHIND_HELD = f"""
 
 
 class SqliteArchivedMemories:
-    """The archived memories that a restore selects; see `storage.store.ArchivedMemories`."""
+    """The archived memories that a restore selects; see `storage.changes.ArchivedMemories`."""
 
     def __init__(self, db: Connection, which: ArchiveFilter, *, now: datetime) -> None:
         self._db = db
@@ -134,7 +134,7 @@ class SqliteArchivedMemories:
 
 
 class SqliteRestoration(RowChange):
-    """Moves memories back from the archive; see `storage.store.Restoration`."""
+    """Moves memories back from the archive; see `storage.changes.Restoration`."""
 
     def __init__(
         self,

@@ -6,7 +6,6 @@ The contents of memctl's own tables are kept in the backup that is always made f
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
@@ -14,6 +13,7 @@ from sqlite3 import Connection
 from memctl.errors import RefusedError, SchemaError, UsageError, counted
 from memctl.storage.migrations import Applied, step_name
 from memctl.storage.progress import NO_PROGRESS, Progress
+from memctl.storage.schema_changes import RollbackPreview, RollbackResult
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.backup import back_up_before, place_before, remove_backup
 from memctl.storage.sqlite.backup_copy import opened_backup
@@ -30,29 +30,6 @@ MANY_MEMORIES = 100_000
 
 STEP_WITH_ARCHIVE = STEP_WITH_STATE  # it also adds columns to agent_memory
 STEP_WITH_HOLDS = STEP_WITH_TOMBSTONES
-
-
-@dataclass(frozen=True)
-class RollbackResult:
-    """The steps that were rolled back, and what remains where."""
-
-    database: str
-    schema_step: int  # after the rollback
-    rolled_back: list[str]
-    backup: str | None
-    archived_in_backup: int = 0  # which the database no longer has
-    tombstones: int = 0  # which the database keeps
-    dry_run: bool = False
-
-
-@dataclass(frozen=True)
-class RollbackPreview(RollbackResult):
-    """What a rollback would do, what it would remove from the schema, and its SQL."""
-
-    dry_run: bool = True
-    to_confirm: str | None = None  # what --yes confirms
-    removes: list[str] | None = None  # None: unknown, because the schema needs another SQLite
-    sql: str = ""
 
 
 def roll_back(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from memctl.storage.addresses import Address
     from memctl.storage.documents import Documents
     from memctl.storage.holds import Holds
+    from memctl.storage.matching import SearchedText
     from memctl.storage.rows import (
         ArchiveFilter,
         EventFilter,
@@ -167,6 +168,18 @@ class SqliteStore:
 
         active, gone, unused = imported_memories(self._db, by_run, imported_at, agent=agent)
         return ImportedMemories(active, gone, self._archiving(unused, "manual", now, run_id))
+
+    def list_archived(
+        self,
+        which: "ArchiveFilter",
+        *,
+        search: "SearchedText | None" = None,
+        limit: int,
+        offset: int,
+    ) -> list[dict[str, Any]]:
+        from memctl.storage.sqlite.archive import list_archived
+
+        return list_archived(self._db, which, search=search, limit=limit, offset=offset)
 
     def archived(self, which: "ArchiveFilter", *, now: datetime) -> "store.ArchivedMemories":
         from memctl.storage.sqlite.restore import SqliteArchivedMemories
