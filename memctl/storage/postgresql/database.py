@@ -61,11 +61,6 @@ class Database:
         row = self.row(query, parameters)
         return None if row is None else row[0]
 
-    def stream(self, query: str, parameters: Mapping[str, Any] | None = None) -> Iterator[Any]:
-        """Yield the rows of a query while the server sends them; few are in memory."""
-        with self.connection.cursor() as cursor:
-            yield from cursor.stream(query, parameters)
-
     def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> int:
         """Run a statement and return how many rows it changed."""
         return self._execute(statement, parameters).rowcount
