@@ -11,7 +11,7 @@ from memctl.errors import SchemaError
 from memctl.storage.postgresql.batches import Batch, FoundRow
 from memctl.storage.postgresql.database import Database, text, texts
 from memctl.storage.postgresql.selection import Selection
-from memctl.storage.postgresql.times import expiry_text, new_key
+from memctl.storage.postgresql.times import expiry_text, new_key, numbered_key
 from memctl.storage.rows import CAUSES, AffectedMemory, Reason, reason_detail
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.times import to_text
@@ -19,43 +19,38 @@ from memctl.storage.times import to_text
 KEPT_COLUMNS = [column for column in MEMORY_COLUMNS if column != "archived_at"]
 
 
-def _archive_statement(selection: Selection, locking: str) -> str:
-    """Return the statement that archives the rows of a batch that meet a condition."""
+def _archive_statement(selection: Selection) -> str:
+    """Return the statement that archives the rows of a batch that meet a condition.
+
+    It waits for rows that clients have locked, and then repeats the condition. The server makes the
+    keys and the numbers, counting from the first of each: sending them would take longer.
+    """
     kept = ", ".join(KEPT_COLUMNS)
     return f"""
-        WITH given AS (
-            SELECT * FROM unnest(
-                %(ids)s::text[], %(archive_keys)s::uuid[],
-                %(causes)s::uuid[], %(event_keys)s::uuid[], %(numbers)s::bigint[]
-            ) AS given (id, archive_id, cause_key, event_key, number)
-        ),
-        due AS (
-            SELECT agent_id, id FROM agent_memory
+        WITH gone AS (
+            DELETE FROM agent_memory
             WHERE agent_id = %(agent)s AND id = ANY(%(ids)s::text[]) AND {selection.condition}
-            FOR UPDATE {locking}
+            RETURNING *
         ),
-        gone AS (
-            DELETE FROM agent_memory AS memory USING due
-            WHERE memory.agent_id = %(agent)s AND memory.id = due.id
-            RETURNING memory.*
+        numbered AS (
+            SELECT gone.*, row_number() OVER (ORDER BY id) - 1 AS place FROM gone
         ),
         kept AS (
             INSERT INTO archived_memories
                 ({kept}, archive_id, archived_at, archived_reason, run_id)
-            SELECT {kept}, archive_id, %(now)s, %(reason)s, %(run_id)s
-            FROM gone JOIN given USING (id)
+            SELECT {kept}, {numbered_key("place")}, %(now)s, %(reason)s, %(run_id)s
+            FROM numbered
             RETURNING 1
         ),
         told AS (
             INSERT INTO memory_events
                 (event_key, event_id, at, event, memory_id, agent_id, type, key, run_id, detail)
-            SELECT cause_key, number, %(now)s, %(cause)s, id, agent_id, type, key, %(run_id)s, NULL
-            FROM gone JOIN given USING (id)
-            WHERE %(cause)s::text IS NOT NULL
-            UNION ALL
-            SELECT event_key, number + 1, %(now)s, 'memory:archived', id, agent_id, type, key,
-                %(run_id)s, %(detail)s
-            FROM gone JOIN given USING (id)
+            SELECT {numbered_key("2 * place + later")}, %(number)s::bigint + 2 * place + later,
+                %(now)s::timestamptz, event, id, agent_id, type, key, %(run_id)s::bigint, detail
+            FROM numbered, (VALUES
+                (0, %(cause)s, NULL), (1, 'memory:archived', %(detail)s)
+            ) AS event_of_memory (later, event, detail)
+            WHERE event IS NOT NULL
             RETURNING 1
         )
         SELECT {selection.shown}, (SELECT count(*) FROM kept), (SELECT count(*) FROM told) FROM gone
@@ -94,31 +89,17 @@ class Archiving:
         return self._selection.find(self._db)
 
     def apply(self, batch: Batch) -> Sequence[AffectedMemory]:
-        """Archive the memories of a batch that still match; returns these.
-
-        Rows that clients have locked come last: the second statement waits for them.
-        """
-        archived = self._archive(batch, batch.keys, "SKIP LOCKED")
-        if len(archived) < len(batch.keys):
-            left = set(batch.keys) - {memory.id for memory in archived}
-            archived += self._archive(batch, sorted(left), "")
-        return archived
-
-    def _archive(self, batch: Batch, ids: Sequence[str], locking: str) -> list[AffectedMemory]:
-        positions = {key: 2 * index for index, key in enumerate(batch.keys)}
-        numbers = batch.event_numbers(2 * len(batch.keys))
+        """Archive the memories of a batch that still match; returns these."""
         cause = CAUSES.get(self._reason)
         rows = self._db.rows(
-            _archive_statement(self._selection, locking),
+            _archive_statement(self._selection),
             {
                 **self._selection.parameters,
+                **new_key.numbered(2 * len(batch.keys)),
                 "agent": batch.agent,
-                "ids": list(ids),
-                "archive_keys": [new_key() for _ in ids],
-                "causes": [new_key() for _ in ids],
-                "event_keys": [new_key() for _ in ids],
-                "numbers": [numbers[positions[key]] for key in ids],
-                "now": self._now,
+                "ids": batch.keys,
+                "number": batch.first_event,
+                "now": to_text(self._now),
                 "reason": self._reason,
                 "cause": cause,
                 "detail": reason_detail(self._reason),
@@ -145,8 +126,8 @@ def require_counts(due: int, **counts: int) -> None:
 def expired(*, agent: str | None, now: datetime) -> Selection:
     """Select the memories, of one agent or of all, whose time has passed."""
     return Selection(
-        f"expires_at < %(now)s {of_agent(agent)}",
-        {"now": now, "of_agent": agent and text(agent)},
+        f"expires_at < %(cutoff)s {of_agent(agent)}",
+        {"cutoff": now, "of_agent": agent and text(agent)},
         {"expires_at": expiry_text("expires_at")},
     )
 

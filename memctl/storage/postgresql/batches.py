@@ -1,6 +1,7 @@
 """Changes in short transactions of about 50 ms, each for memories of one agent.
 
-As long as a batch has held its rows, the next one waits: other programs always come first.
+Other programs wait at most for the rows of one batch. Pauses between batches would not help them:
+with pauses, the writes of others took as long.
 """
 
 import time
@@ -35,12 +36,17 @@ class Batch(NamedTuple):
     keys: Sequence[str]
     last_event: int | None
 
+    @property
+    def first_event(self) -> int | None:
+        """The first of these numbers; None if events are numbered later."""
+        if self.last_event is None:
+            return None
+        return self.last_event - EVENTS_PER_ROW * len(self.keys) + 1
+
     def event_numbers(self, count: int) -> list[int | None]:
         """Return numbers for events, in order; None for each if they are numbered later."""
-        if self.last_event is None:
-            return [None] * count
-        first = self.last_event - EVENTS_PER_ROW * len(self.keys) + 1
-        return list(range(first, first + count))
+        first = self.first_event
+        return [None] * count if first is None else list(range(first, first + count))
 
 
 class PostgresBatches:
@@ -73,7 +79,7 @@ class PostgresBatches:
     ) -> int:
         """Call `change` with one batch of rows after the other; those of an agent must be together.
 
-        `shared` has no meaning here: other programs always come first.
+        `shared` has no meaning here: there is no lock for which others wait between batches.
         """
         self._progress.phase(doing, total=None if at_once else len(rows))
         if at_once:
@@ -94,9 +100,8 @@ class PostgresBatches:
                 after(changed)
             done += len(keys)
             self._progress.advance(len(keys))
-            self._rows = _next_rows(self._rows, held)
-            if done < len(rows):
-                time.sleep(held / 2)
+            if len(keys) == self._rows or held > BATCH_SECONDS:  # the last of an agent may be few
+                self._rows = _next_rows(len(keys), held)
         return len(rows) - done
 
     def apply_at_once(self, change: Callable[[], object]) -> None:

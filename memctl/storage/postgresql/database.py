@@ -5,6 +5,7 @@ session: a pool such as pgbouncer may give each transaction to another one.
 """
 
 import random
+import select
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,12 +26,14 @@ Result = TypeVar("Result")
 
 CONNECT_SECONDS = "10"
 MOST_ATTEMPTS = 10
-LONGEST_PAUSE = 0.05  # seconds before a transaction is repeated; doubled each time
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # at most so many seconds before a transaction is repeated
 
-# A stopped process must not block others: the server ends its transaction.
+# A stopped process must not block others: the server ends its transaction. One that waits for a
+# lock of another program gives up its own locks before the server would look for a deadlock, which
+# it could end at the expense of the other program (`deadlock_timeout`, 1 s).
 BEGIN = """
     BEGIN;
-    SET LOCAL lock_timeout = '5s';
+    SET LOCAL lock_timeout = '500ms';
     SET LOCAL idle_in_transaction_session_timeout = '2s'
 """
 ONE_VIEW = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -42,6 +45,15 @@ class Database:
     def __init__(self, connection: "psycopg.Connection[Any]", address: ServerAddress) -> None:
         self.connection = connection
         self.address = address
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the server has not closed the connection, which must be idle."""
+        if not self.connection.closed:
+            arrived = select.poll()
+            arrived.register(self.connection.fileno(), select.POLLIN)
+            return not arrived.poll(0)  # when idle, a server sends nothing but its farewell
+        return False
 
     def rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[Any]:
         """Return the rows of a query, or those that a statement returns."""
@@ -68,7 +80,7 @@ class Database:
     def transaction(self, work: Callable[[], Result], *, first: str = "") -> Result:
         """Call a function in a transaction, and commit it; returns what the function returns.
 
-        If other transactions have conflicted with it, the transaction is repeated. `first` is a
+        If other transactions conflict with it, the transaction is repeated. `first` is a
         statement that begins it, sent together with BEGIN; its rows are discarded.
         """
         for attempt in range(MOST_ATTEMPTS):
@@ -78,7 +90,8 @@ class Database:
             except psycopg.Error as error:
                 if not is_conflict(error) or attempt == MOST_ATTEMPTS - 1:
                     raise
-                time.sleep(random.uniform(0, LONGEST_PAUSE * 2**attempt))  # noqa: S311
+                pause = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
+                time.sleep(random.uniform(0, pause))  # noqa: S311
         raise AssertionError
 
     @contextmanager

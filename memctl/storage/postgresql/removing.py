@@ -12,30 +12,28 @@ from memctl.storage.postgresql.batches import Batch, FoundRow
 from memctl.storage.postgresql.database import Database, text
 from memctl.storage.postgresql.policies import policy_sql
 from memctl.storage.postgresql.selection import Selection
-from memctl.storage.postgresql.times import new_key, our_text
+from memctl.storage.postgresql.times import new_key, numbered_key, our_text
 from memctl.storage.rows import AffectedMemory
 
 
 def _removal_statement(selection: Selection) -> str:
     """Return the statement that deletes the rows of a batch that meet a condition."""
     return f"""
-        WITH given AS (
-            SELECT * FROM unnest(
-                %(archive_keys)s::uuid[], %(event_keys)s::uuid[], %(numbers)s::bigint[]
-            ) AS given (archive_id, event_key, number)
-        ),
-        gone AS (
+        WITH gone AS (
             DELETE FROM archived_memories
             WHERE agent_id = %(agent)s AND archive_id = ANY(%(archive_keys)s::uuid[])
                 AND {selection.condition}
             RETURNING *
         ),
+        numbered AS (
+            SELECT gone.*, row_number() OVER (ORDER BY archive_id) - 1 AS place FROM gone
+        ),
         told AS (
             INSERT INTO memory_events
                 (event_key, event_id, at, event, memory_id, agent_id, type, key, run_id, detail)
-            SELECT event_key, number, %(now)s, 'memory:pruned', id, agent_id, type, key, %(run_id)s,
-                NULL
-            FROM gone JOIN given USING (archive_id)
+            SELECT {numbered_key("place")}, %(number)s::bigint + place, %(now)s, 'memory:pruned',
+                id, agent_id, type, key, %(run_id)s, NULL
+            FROM numbered
             RETURNING 1
         )
         SELECT {selection.shown}, (SELECT count(*) FROM told) FROM gone ORDER BY archive_id
@@ -71,10 +69,10 @@ class Removal:
             _removal_statement(self._selection),
             {
                 **self._selection.parameters,
+                **new_key.numbered(len(batch.keys)),
                 "agent": batch.agent,
                 "archive_keys": list(batch.keys),
-                "event_keys": [new_key() for _ in batch.keys],
-                "numbers": batch.event_numbers(len(batch.keys)),
+                "number": batch.first_event,
                 "now": self._now,
                 "run_id": self._run_id,
             },

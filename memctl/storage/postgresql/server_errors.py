@@ -151,4 +151,5 @@ def first_line(error: psycopg.Error) -> str:
 
 def is_conflict(error: psycopg.Error) -> bool:
     """Return whether the same transaction may succeed when it is repeated."""
-    return isinstance(error, errors.SerializationFailure | errors.DeadlockDetected)
+    conflicts = errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable
+    return isinstance(error, conflicts)

@@ -42,12 +42,12 @@ class KeyMaker:
         self._last = 0
 
     def __call__(self) -> str:
-        """Return the next one: 48 bits of milliseconds, 74 bits that are random, then count up."""
-        now = (time.time_ns() // 1_000_000) << 74
-        if now > self._last:
-            self._last = now | (int.from_bytes(os.urandom(9)) >> 1)
-        else:
-            self._last += 1
+        """Return the next one: 48 bits of milliseconds, 74 bits that are random, then count up.
+
+        Of the 48 bits at its end, the highest begins as 0, so that these can be counted up alone.
+        """
+        random = int.from_bytes(os.urandom(9)) >> 1 & ~(1 << 47)
+        self._last = max(self._last + 1, (time.time_ns() // 1_000_000) << 74 | random)
         return _key(self._last)
 
     def reserve(self, count: int) -> Callable[[int], str]:
@@ -56,6 +56,12 @@ class KeyMaker:
         first = self._last
         self._last += count
         return lambda number: _key(first + number)
+
+    def numbered(self, count: int) -> dict[str, str | int]:
+        """Return the parameters of `numbered_key` for the next so many."""
+        key = self()
+        self._last += count - 1
+        return {"beginning_of_keys": key[:24], "end_of_first_key": int(key[24:], 16)}
 
 
 def _key(place: int) -> str:
@@ -68,6 +74,12 @@ def _key(place: int) -> str:
 def first_key(at: float) -> str:
     """Return a key that precedes all that are made at a moment, in seconds since 1970, or later."""
     return _key(int(at * 1000) << 74)
+
+
+def numbered_key(number: str) -> str:
+    """Return SQL for one of the keys of `KeyMaker.numbered`, whose number from 0 is SQL."""
+    end = f"lpad(to_hex(%(end_of_first_key)s::bigint + {number}), 12, '0')"
+    return f"(%(beginning_of_keys)s || {end})::uuid"
 
 
 new_key = KeyMaker()
