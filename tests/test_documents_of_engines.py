@@ -282,13 +282,14 @@ REFUSED = {
     "a fraction of an access": ["access_count: must be an integer for PostgreSQL"],
     "no id": ["id: must be text"],
 }
-MORE = {
+MORE: dict[str, dict[str, Any]] = {
     "infinite importance": {"importance": float("inf")},
     "too many digits": {"importance": 2**53 + 1},
     "a fraction of an access": {"access_count": 7.5},
     "no id": {"id": None},
 }
-LOSSY = {
+ALL_ODDITIES: dict[str, dict[str, Any]] = {**ODDITIES, **MORE}
+LOSSY: dict[str, tuple[dict[str, int], dict[str, Any]]] = {
     "invalid UTF-8": ({"invalid_utf8": 2}, {"value": "half \ufffd", "key": "k\ufffd"}),
     "NUL inside": ({"nul": 2}, {"value": "a\u2400b", "key": "k\u2400l"}),
     "a BLOB": ({"blobs": 1, "nul": 1}, {"value": "\u2400\x01"}),
@@ -303,11 +304,11 @@ LOSSY = {
 }
 
 
-@pytest.mark.parametrize("kind", [*ODDITIES, *MORE])
+@pytest.mark.parametrize("kind", ALL_ODDITIES)
 def test_what_cannot_be_stored_is_refused_by_row_and_column_or_replaced(
     template: Path, server: PostgresEngine, kind: str
 ) -> None:
-    odd = (ODDITIES | MORE)[kind]
+    odd = ALL_ODDITIES[kind]
     source = copy_of(template, template.parent, "source.db")
     if kind != "a BLOB":
         odd = {
