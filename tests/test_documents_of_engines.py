@@ -203,7 +203,7 @@ def insert(server: PostgresEngine, content: list[Memory]) -> None:
 def read(server: PostgresEngine) -> list[Memory]:
     """Return the memories of a database."""
     return [
-        Memory(*(row[name] for name in Memory._fields[:-1]), row.get("archived_reason"))
+        Memory(**{name: row.get(name) for name in Memory._fields})
         for table in ("agent_memory", "archived_memories")
         for row in server.rows(table)
     ]
@@ -288,7 +288,7 @@ MORE: dict[str, dict[str, Any]] = {
     "a fraction of an access": {"access_count": 7.5},
     "no id": {"id": None},
 }
-ALL_ODDITIES: dict[str, dict[str, Any]] = {**ODDITIES, **MORE}
+ALL_ODDITIES: dict[str, Any] = {**ODDITIES, **MORE}
 LOSSY: dict[str, tuple[dict[str, int], dict[str, Any]]] = {
     "invalid UTF-8": ({"invalid_utf8": 2}, {"value": "half \ufffd", "key": "k\ufffd"}),
     "NUL inside": ({"nul": 2}, {"value": "a\u2400b", "key": "k\u2400l"}),
