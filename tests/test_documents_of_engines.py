@@ -203,7 +203,7 @@ def insert(server: PostgresEngine, content: list[Memory]) -> None:
 def read(server: PostgresEngine) -> list[Memory]:
     """Return the memories of a database."""
     return [
-        Memory(**{name: row.get(name) for name in Memory._fields})
+        Memory._make(row.get(name) for name in Memory._fields)
         for table in ("agent_memory", "archived_memories")
         for row in server.rows(table)
     ]

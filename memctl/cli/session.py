@@ -34,7 +34,7 @@ from memctl.output.terminal import (
     show_text,
     visible,
 )
-from memctl.storage.addresses import full_name
+from memctl.storage.addresses import Address, full_name
 from memctl.storage.engines import exclusive
 from memctl.storage.progress import NO_PROGRESS, WAITING, Progress
 from memctl.storage.sqlite.alerts import Alert, Undelivered
@@ -221,7 +221,7 @@ def show_result(call: GlobalOptions, document: Mapping[str, object], *sentences:
         show_notice(sentence, quiet=call.quiet)
 
 
-def write_or_show(text: str, file: Path | None, *, database: Path, mode: int = 0o600) -> None:
+def write_or_show(text: str, file: Path | None, *, database: Address, mode: int = 0o600) -> None:
     """Write a text to a file, or print it if the file is None or `-`."""
     if file is None or str(file) == "-":
         show_text([text])
