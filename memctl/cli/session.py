@@ -88,7 +88,14 @@ def job_request(
     partial: bool = False,
     progress: Progress = NO_PROGRESS,
 ) -> JobRequest:
-    """Return the request for a job; `partial` if it is not to do all that is due."""
+    """Return the request for a job; `partial` if it is not to do all that is due.
+
+    Raises UsageError if the configuration has keys that the database's engine does not support.
+    """
+    if not isinstance(call.settings.database, Path):
+        from memctl.cli.engines import require_available_settings
+
+        require_available_settings(call.settings)
     silent = options.dry_run or is_run_by_memctl()
     request = JobRequest(
         database=call.settings.database,
