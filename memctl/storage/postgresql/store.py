@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
+from functools import cached_property
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from memctl.storage.addresses import Address
     from memctl.storage.matching import SearchedText
     from memctl.storage.memories import Memories
+    from memctl.storage.postgresql.working_copy import WorkingCopy
     from memctl.storage.rows import (
         ArchiveFilter,
         EventFilter,
@@ -243,6 +245,41 @@ class PostgresStore:
         from memctl.storage.postgresql.notes import delete_orphaned_notes
 
         delete_orphaned_notes(self._db)
+
+    def candidates(
+        self,
+        policy: policies.PromotionValues,
+        decay: policies.PolicyValues,
+        *,
+        has_knowledge: bool,
+        agent: str | None,
+        now: datetime,
+    ) -> "store.Candidates":
+        from memctl.storage.postgresql.promoting import PostgresCandidates
+
+        return PostgresCandidates(
+            self._db,
+            self._lease,
+            self._copy,
+            policy,
+            decay,
+            has_knowledge=has_knowledge,
+            agent=agent,
+            now=now,
+        )
+
+    @property
+    def knowledge(self) -> "store.KnowledgeBase":
+        from memctl.storage.postgresql.knowledge import PostgresKnowledgeBase
+
+        return PostgresKnowledgeBase(self._db, self._copy)
+
+    @cached_property
+    def _copy(self) -> "WorkingCopy":
+        """The copies that a promotion and its knowledge base share."""
+        from memctl.storage.postgresql.working_copy import WorkingCopy
+
+        return WorkingCopy(self._db)
 
     def has_holds(self) -> bool:
         return False
