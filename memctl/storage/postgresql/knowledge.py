@@ -42,7 +42,10 @@ FIND_TABLE = """
 """
 
 FIND_COLUMNS = """
-    SELECT attname, format_type(atttypid, NULL)
+    SELECT attname,
+        CASE WHEN atttypid = 'timestamptz'::regtype THEN 'timestamptz'
+            ELSE format_type(atttypid, NULL)
+        END
     FROM pg_attribute
     WHERE attrelid = to_regclass('knowledge_entries') AND attnum > 0 AND NOT attisdropped
 """
