@@ -1,5 +1,9 @@
 """What is not available on PostgreSQL, and what to use instead."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
+from memctl.config.settings import Settings
 from memctl.errors import UsageError
 
 # By command, and by command and option. The documentation has the same table.
@@ -28,6 +32,34 @@ OPTIONS_INSTEAD = {
     ("migrate", "--sql"): "see the folder migrations/postgresql of the source",
     ("rollback", "--sql"): "see the folder migrations/postgresql of the source",
 }
+# By key of the configuration.
+SETTINGS_INSTEAD = {
+    "alerts.command": "use the failure hook of [hooks]",
+    "observability.events": "use the hooks of [hooks]",
+    "quota": "use expiry, or [prune] and [decay], to limit what an agent keeps",
+    "report.every": "use `memctl metrics --history 30d`",
+}
+
+
+def unavailable_settings(settings: Settings) -> Mapping[str, str]:
+    """Return the keys that are set but have no effect on PostgreSQL, and what to use instead."""
+    if isinstance(settings.database, Path):
+        return {}
+    is_set = {
+        "alerts.command": bool(settings.alert_command),
+        "observability.events": settings.service_events,
+        "quota": settings.quota.is_limited,
+        "report.every": settings.report.every != "never",
+    }
+    return {key: instead for key, instead in SETTINGS_INSTEAD.items() if is_set[key]}
+
+
+def require_available_settings(settings: Settings) -> None:
+    """Raise UsageError for a key of the configuration that has no effect on PostgreSQL."""
+    for key, instead in unavailable_settings(settings).items():
+        raise UsageError(
+            f"{settings.file}: {key} is not available on PostgreSQL", f"remove it; {instead}"
+        )
 
 
 def refused_on_postgresql(command: str, option: str = "") -> UsageError:
