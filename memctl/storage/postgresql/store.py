@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from memctl.storage.counters import Counters
     from memctl.storage.matching import SearchedText
     from memctl.storage.memories import Memories
+    from memctl.storage.postgresql.documents import PostgresDocuments
     from memctl.storage.postgresql.working_copy import WorkingCopy
     from memctl.storage.rows import (
         ArchiveFilter,
@@ -65,6 +66,12 @@ class PostgresStore:
     @property
     def sqlite(self) -> Connection:
         raise UsageError("this is not available on PostgreSQL", "use a SQLite database")
+
+    @cached_property
+    def documents(self) -> "PostgresDocuments":
+        from memctl.storage.postgresql.documents import PostgresDocuments
+
+        return PostgresDocuments(self._db)
 
     @property
     def has_alerts(self) -> bool:
