@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from memctl.storage import store
     from memctl.storage.addresses import Address
     from memctl.storage.counters import Counters
+    from memctl.storage.holds import Holds
     from memctl.storage.matching import SearchedText
     from memctl.storage.memories import Memories
     from memctl.storage.postgresql.documents import PostgresDocuments
@@ -164,6 +165,16 @@ class PostgresStore:
 
     def expired(self, *, agent: str | None, now: datetime, run_id: int | None) -> "store.Change":
         return self._archiving(expired(agent=agent, now=now), "expired", now, run_id)
+
+    def quota_excess(
+        self,
+        policy: policies.QuotaValues,
+        *,
+        agent: str | None,
+        now: datetime,
+        run_id: int | None,
+    ) -> "store.QuotaExcess":
+        raise UsageError("quotas are not available on PostgreSQL", "remove [quota]")
 
     def named(
         self, agent: str, ids: Sequence[str], *, now: datetime, run_id: int | None
@@ -311,6 +322,10 @@ class PostgresStore:
 
     def schema_step(self) -> int:
         return migrations.schema_step(self._db)
+
+    @property
+    def holds(self) -> "Holds":
+        raise UsageError("holds are not available on PostgreSQL", "use a SQLite database")
 
     def _archiving(
         self, selection: Selection, reason: "Reason", now: datetime, run_id: int | None
