@@ -181,7 +181,7 @@ def _as_in_sqlite(value: Any) -> Any:
 
 def _sorted(rows: list[Row]) -> list[Row]:
     def order(row: Row) -> list[str]:
-        keys = ("agent_id", "id") if "id" in row else tuple(row)[:3]
+        keys = ("agent_id", "id") if {"agent_id", "id"} <= {*row} else tuple(row)[:3]
         return [str(row[key]) for key in keys]
 
     return sorted(rows, key=order)

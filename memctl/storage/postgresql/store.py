@@ -37,9 +37,11 @@ if TYPE_CHECKING:
     from memctl.storage import store
     from memctl.storage.addresses import Address
     from memctl.storage.counters import Counters
+    from memctl.storage.holds import Holds
     from memctl.storage.matching import SearchedText
     from memctl.storage.memories import Memories
     from memctl.storage.postgresql.documents import PostgresDocuments
+    from memctl.storage.postgresql.working_copy import WorkingCopy
     from memctl.storage.rows import (
         ArchiveFilter,
         EventFilter,
@@ -164,6 +166,16 @@ class PostgresStore:
     def expired(self, *, agent: str | None, now: datetime, run_id: int | None) -> "store.Change":
         return self._archiving(expired(agent=agent, now=now), "expired", now, run_id)
 
+    def quota_excess(
+        self,
+        policy: policies.QuotaValues,
+        *,
+        agent: str | None,
+        now: datetime,
+        run_id: int | None,
+    ) -> "store.QuotaExcess":
+        raise UsageError("quotas are not available on PostgreSQL", "remove [quota]")
+
     def named(
         self, agent: str, ids: Sequence[str], *, now: datetime, run_id: int | None
     ) -> "store.Change":
@@ -256,6 +268,41 @@ class PostgresStore:
 
         delete_orphaned_notes(self._db)
 
+    def candidates(
+        self,
+        policy: policies.PromotionValues,
+        decay: policies.PolicyValues,
+        *,
+        has_knowledge: bool,
+        agent: str | None,
+        now: datetime,
+    ) -> "store.Candidates":
+        from memctl.storage.postgresql.promoting import PostgresCandidates
+
+        return PostgresCandidates(
+            self._db,
+            self._lease,
+            self._copy,
+            policy,
+            decay,
+            has_knowledge=has_knowledge,
+            agent=agent,
+            now=now,
+        )
+
+    @property
+    def knowledge(self) -> "store.KnowledgeBase":
+        from memctl.storage.postgresql.knowledge import PostgresKnowledgeBase
+
+        return PostgresKnowledgeBase(self._db, self._copy)
+
+    @cached_property
+    def _copy(self) -> "WorkingCopy":
+        """The copies that a promotion and its knowledge base share."""
+        from memctl.storage.postgresql.working_copy import WorkingCopy
+
+        return WorkingCopy(self._db)
+
     def has_holds(self) -> bool:
         return False
 
@@ -275,6 +322,10 @@ class PostgresStore:
 
     def schema_step(self) -> int:
         return migrations.schema_step(self._db)
+
+    @property
+    def holds(self) -> "Holds":
+        raise UsageError("holds are not available on PostgreSQL", "use a SQLite database")
 
     def _archiving(
         self, selection: Selection, reason: "Reason", now: datetime, run_id: int | None
