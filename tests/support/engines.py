@@ -143,7 +143,7 @@ class PostgresEngine:
         }
         with open_database(ServerAddress(self.url)) as db:
             if table in copied:
-                columns = copied[table].columns
+                columns = tuple(name for name in copied[table].columns if name != "import_order")
                 read = ", ".join(copied[table].read_as.get(name, name) for name in columns)
             else:
                 columns = tuple(

@@ -37,10 +37,17 @@ MEMORY_TYPES = {
     "importance": "double precision",
     "access_count": "bigint",
     "importance_decay_rate": "double precision",
+    "import_order": "bigint",
     **dict.fromkeys(TIMES, "timestamptz"),
 }
 
-ACTIVE = CopiedTable("agent_memory", ("agent_id", "id"), MEMORY_COLUMNS, TIMES, MEMORY_TYPES)
+ACTIVE = CopiedTable(
+    "agent_memory",
+    ("agent_id", "id"),
+    (*MEMORY_COLUMNS, "import_order"),
+    TIMES,
+    MEMORY_TYPES,
+)
 # The copy has numbers as archive_id, and the server's keys in `archive_keys`.
 ARCHIVED = CopiedTable(
     "archived_memories",

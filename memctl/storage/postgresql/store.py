@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
+from functools import cached_property
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from memctl.storage.counters import Counters
     from memctl.storage.matching import SearchedText
     from memctl.storage.memories import Memories
+    from memctl.storage.postgresql.documents import PostgresDocuments
     from memctl.storage.rows import (
         ArchiveFilter,
         EventFilter,
@@ -65,6 +67,12 @@ class PostgresStore:
     @property
     def sqlite(self) -> Connection:
         raise UsageError("this is not available on PostgreSQL", "use a SQLite database")
+
+    @cached_property
+    def documents(self) -> "PostgresDocuments":
+        from memctl.storage.postgresql.documents import PostgresDocuments
+
+        return PostgresDocuments(self._db)
 
     @property
     def has_alerts(self) -> bool:

@@ -46,6 +46,7 @@ TABLES = """
         last_accessed TEXT,
         created_at    TEXT,
         expires_at    TEXT,
+        import_order  INTEGER,
         UNIQUE (id, agent_id),
         UNIQUE (agent_id, type, key)
     );
@@ -114,9 +115,15 @@ class WorkingCopy:
         parameters: Mapping[str, Any] | None = None,
         *,
         without: Collection[str] = (),
+        locked: bool = False,
     ) -> None:
-        """Add copies of the rows that meet a condition; columns in `without` are copied as ''."""
-        self._add(table, self._read(table, condition, parameters, without=without))
+        """Add copies of the rows that meet a condition, or renew them.
+
+        Columns in `without` are copied as ''. If `locked`, the rows are locked, which must be in a
+        transaction.
+        """
+        locking = "FOR UPDATE" if locked else ""
+        self._add(table, self._read(table, condition, parameters, without=without, locking=locking))
 
     def clear(self) -> None:
         """Delete all copies."""
