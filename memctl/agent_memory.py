@@ -5,13 +5,10 @@ Reading and forgetting accept what any program has written. A forgotten memory i
 same transaction, and on request a replaced one as well.
 """
 
-import json
 import os
 from collections.abc import Callable, Collection
-from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Self, get_args
+from typing import Any, Self, get_args
 
 from memctl.config.settings import load_settings
 from memctl.errors import UsageError
@@ -19,6 +16,7 @@ from memctl.jobs.cleanup import cleanup
 from memctl.jobs.engine import JobRequest, perform
 from memctl.jobs.forget import forget_all
 from memctl.jobs.restore import RestoreConflict, restore
+from memctl.storage.addresses import ServerAddress, parse_address
 from memctl.storage.engines import require_lock_wait
 from memctl.storage.matching import SearchedText
 from memctl.storage.memory import (
@@ -26,6 +24,7 @@ from memctl.storage.memory import (
     FoundMemory,
     Memory,
     MemoryType,
+    NewMemory,
     Summary,
     Version,
     require_importance,
@@ -36,17 +35,10 @@ from memctl.storage.memory import (
     to_expiry,
     to_json,
     to_lifetime,
+    to_stored,
 )
-from memctl.storage.rows import MemoryFilter, Reason, State
-from memctl.storage.sqlite import memories
-from memctl.storage.sqlite.archive import list_archived
-from memctl.storage.sqlite.archiving import archive_rows, own_deletes
-from memctl.storage.sqlite.database import one_view
-from memctl.storage.sqlite.holds import require_not_held
-from memctl.storage.sqlite.owned_connection import OwnedConnection
-from memctl.storage.sqlite.search import search_memories
-from memctl.storage.sqlite.triggers import require_equal_counts
-from memctl.storage.sqlite.versions import list_versions
+from memctl.storage.owned_store import OwnedStore
+from memctl.storage.rows import ArchiveFilter, MemoryFilter, State
 from memctl.storage.times import require_clock_time
 from memctl.usual_memories import UsualMemories
 
@@ -66,42 +58,47 @@ class AgentMemory(UsualMemories):
             memories.remember("build_agent", "learning", "cache", "keep node_modules")
             found = memories.recall("build_agent", "learning", "cache")
 
-    The database must exist and be migrated: run `memctl migrate` first. `path` defaults to the
-    database that the commands use: MEMCTL_DB, HARNESS_DB_PATH, the configuration, or the default.
+    The database must exist and be migrated: run `memctl migrate` first. `database` is the path of
+    a SQLite file, or the `postgresql://` URL of a database on a server. It defaults to the database
+    that the commands use: MEMCTL_DB, HARNESS_DB_PATH, the configuration, or the default.
 
-    Any number of processes may use a database at the same time. A call holds the write lock for
-    about one statement (`forget_all` repeatedly, for one batch each) and waits for other programs
-    for up to `lock_wait` seconds. An instance must be used in the thread and process that created
-    it. In another one, and after `close`, which the end of a `with` block calls, every method
-    raises UsageError.
+    Any number of processes may use a database at the same time. In a SQLite file, a call holds the
+    write lock for about one statement (`forget_all` repeatedly, for one batch each) and waits for
+    other programs for up to `lock_wait` seconds. On a server, it locks only its memory, and waits
+    for about 5 seconds. A call during which the connection to the server is lost raises
+    MemctlError, and may have taken effect or not; the next one connects again.
+
+    An instance must be used in the thread and process that created it. In another one, and after
+    `close`, which the end of a `with` block calls, every method raises UsageError.
 
     `clock` returns the present time as an aware datetime. It is called for each operation.
 
     All methods raise subclasses of MemctlError from `memctl.errors`: UsageError for an invalid
     argument, such as an unknown type without memories; LockedError if another program holds the
     lock for too long; SchemaError if the database is not migrated or its schema has changed;
-    NoDatabaseError if it does not exist; and MemctlError itself for errors such as a full disk. A
-    failed call changes nothing, except for `forget_all` and `cleanup_expired`, which work in
-    batches and may have completed some of them.
+    NoDatabaseError if it does not exist, or its server does not answer; and MemctlError itself for
+    errors such as a full disk. A failed call changes nothing, except for `forget_all` and
+    `cleanup_expired`, which work in batches and may have completed some of them.
     """
 
     def __init__(
         self,
-        path: str | os.PathLike[str] | None = None,
+        database: str | os.PathLike[str] | ServerAddress | None = None,
         *,
         clock: Callable[[], datetime] = utc_now,
         lock_wait: float = 5.0,
     ) -> None:
-        if path is None:
-            path = load_settings(database=None, configuration=None, environ=os.environ).database
-        if not isinstance(path, str | os.PathLike):
-            raise UsageError(f"invalid path {path!r}", "pass a str or a Path")
-        self._clock = clock
+        if database is None:
+            database = load_settings(database=None, configuration=None, environ=os.environ).database
+        if not isinstance(database, str | os.PathLike | ServerAddress):
+            raise UsageError(f"invalid path {database!r}", "pass a str or a Path")
+        if not isinstance(database, ServerAddress):
+            database = parse_address(os.fspath(database))
         require_lock_wait(lock_wait)
+        self._clock = clock
         self._lock_wait = lock_wait
-        self._connection = OwnedConnection(Path(path), lock_wait=lock_wait)
-        self._db, self._path = self._connection.db, self._connection.path
-        self._reading, self._changing = self._connection.reading, self._connection.changing
+        self._opened = OwnedStore(database, lock_wait=lock_wait)
+        self._using = self._opened.use
 
     def __enter__(self) -> Self:
         return self
@@ -111,7 +108,7 @@ class AgentMemory(UsualMemories):
 
     def close(self) -> None:
         """Close the database; further calls of `close` have no effect."""
-        self._connection.close()
+        self._opened.close()
 
     def remember(
         self,
@@ -140,25 +137,18 @@ class AgentMemory(UsualMemories):
             raise UsageError("a memory needs an agent and a key", "neither may be empty")
         require_importance(importance)
         now = self._now()
-        stored = memories.to_stored(value=value)
-        if metadata is not None:
-            stored |= memories.to_stored(metadata=to_json(metadata))
-        memory = memories.NewMemory(
+        memory = NewMemory(
             id=str(uuid4()),
-            name=memories.memory_name(agent, type, key),
-            value=stored["value"],
-            metadata=stored.get("metadata"),
+            agent=agent,
+            type=type,
+            key=key,
+            value=value,
+            metadata=None if metadata is None else to_json(metadata),
             importance=importance,
             expires_at=to_expiry(expires_in, now=now),
         )
-        with self._changing():
-            if keep_replaced:
-                self._archive(memory.name, reason="replaced", now=now)
-            replaces = bool(self._rows_not_held(memory.name, now=now))
-            with own_deletes(self._db) if replaces else nullcontext():
-                written = memories.replace_memory(self._db, memory, now=now)
-            require_equal_counts(self._db, remembered=1, written=written)
-            return memories.read_memory(self._db, memory.name)
+        with self._using() as memories:
+            return memories.remember(memory, keep_replaced=keep_replaced, now=now)
 
     def recall(self, agent: str, type: str, key: str) -> Memory | None:
         """Return a memory and count an access; None if there is no such memory.
@@ -168,14 +158,10 @@ class AgentMemory(UsualMemories):
         archives it.
         """
         now = self._now()
-        with self._reading():
-            memory = memories.find_memory(self._db, memories.memory_name(agent, type, key))
+        with self._using() as memories:
+            memory = memories.recall(agent, type, key, now=now)
         if memory is None:
             require_type(type)
-            return None
-        if isinstance(memory.id, str):  # the service's statement finds no other ids either
-            with self._changing():
-                memories.count_access(self._db, memory.id, now=now)
         return memory
 
     def recall_all(
@@ -187,8 +173,8 @@ class AgentMemory(UsualMemories):
         """
         if limit is not None:
             require_limit(limit)
-        with self._reading():
-            found = memories.list_memories(self._db, _all_of(agent, type), limit=limit)
+        with self._using() as memories:
+            found = memories.list_active(_all_of(agent, type), limit=limit)
         if type is not None and not found:
             require_type(type)
         return found
@@ -199,12 +185,11 @@ class AgentMemory(UsualMemories):
         Raises RefusedError if it is held.
         """
         now = self._now()
-        name = memories.memory_name(agent, type, key)
-        with self._changing():
-            forgotten = self._archive(name, reason="forgotten", now=now)
+        with self._using() as memories:
+            forgotten = memories.forget(agent, type, key, now=now)
         if not forgotten:
             require_type(type)
-        return bool(forgotten)
+        return forgotten
 
     def forget_all(self, agent: str, type: str | None = None) -> int:
         """Archive an agent's memories, all or those of one type; return their number.
@@ -215,8 +200,10 @@ class AgentMemory(UsualMemories):
         """
         now = self._now()
         # On another connection, because batches disable automatic checkpoints on theirs.
-        with self._reading():
-            tally = forget_all(self._path, agent, type, now=now, lock_wait=self._lock_wait)
+        with self._using():
+            tally = forget_all(
+                self._opened.database, agent, type, now=now, lock_wait=self._lock_wait
+            )
         if type is not None and not tally.count + tally.held:
             require_type(type)
         return tally.count
@@ -241,11 +228,10 @@ class AgentMemory(UsualMemories):
         if state not in (None, *get_args(State)):
             raise UsageError(f"invalid state {state!r}", "use active or archived")
         which, pattern = MemoryFilter(agent, type), SearchedText(text)
-        with self._reading():
-            memories.require_known_type(self._db, type)
-            return search_memories(
-                self._db, pattern, which, state=state, limit=limit, offset=offset
-            ).memories
+        with self._using() as memories:
+            memories.require_known_type(type)
+            found = memories.search(pattern, which, state=state, limit=limit, offset=offset)
+        return found.memories
 
     def archived(
         self,
@@ -262,10 +248,10 @@ class AgentMemory(UsualMemories):
         `type`, `key` and `reason`, if given, limit the result.
         """
         require_page(limit, offset)
-        which = memories.archived_of(agent, type, key, reason=reason)
-        with self._reading():
-            memories.require_known_type(self._db, type)
-            found = list_archived(self._db, which, limit=limit, offset=offset)
+        which = _archived_of(agent, type, key, reason=reason)
+        with self._using() as memories:
+            memories.require_known_type(type)
+            found = self._opened.store.list_archived(which, limit=limit, offset=offset)
         return [ArchivedMemory(**columns) for columns in found]
 
     def history(
@@ -274,13 +260,13 @@ class AgentMemory(UsualMemories):
         """Return the versions of a memory, oldest first: the archived ones, then the active one.
 
         They are numbered from 1, the oldest that is kept. Overwritten versions are archived while
-        archive-on-replace is enabled. The list is empty if there is no such memory.
+        archive-on-replace is enabled. The list is empty if there is no such memory. Raises
+        UsageError on PostgreSQL; see `archived` for what has been archived there.
         """
         require_page(limit, offset)
-        name = memories.memory_name(agent, type, key)
-        with self._reading(), one_view(self._db):
-            memories.require_known_type(self._db, type)
-            return list_versions(self._db, name, limit=limit, offset=offset)
+        with self._using() as memories:
+            memories.require_known_type(type)
+            return memories.versions(agent, type, key, limit=limit, offset=offset)
 
     def restore(
         self,
@@ -309,11 +295,11 @@ class AgentMemory(UsualMemories):
             raise UsageError("a version requires a type and a key", "pass them")
         if on_conflict not in get_args(RestoreConflict):
             raise UsageError(f"invalid on_conflict {on_conflict!r}", "use fail, skip or replace")
-        which = memories.archived_of(agent, type, key, ids=ids)
+        which = _archived_of(agent, type, key, ids=ids)
         now = self._now()
         lasts = to_lifetime(expires_in, now=now)
-        request = JobRequest(self._path, now, lock_wait=self._lock_wait)
-        with self._reading():
+        request = JobRequest(self._opened.database, now, lock_wait=self._lock_wait)
+        with self._using() as memories:
             report = perform(
                 "restore",
                 lambda run: restore(
@@ -324,7 +310,7 @@ class AgentMemory(UsualMemories):
             )
             if report.result and report.result.refusal:
                 raise report.result.refusal
-            memories.require_known_type(self._db, type)
+            memories.require_known_type(type)
         return report.result.restored if report.result else 0
 
     def cleanup_expired(self) -> int:
@@ -334,8 +320,8 @@ class AgentMemory(UsualMemories):
         takes memctl's lock. While memctl is paused, nothing is archived. Raises RefusedError if the
         clock is more than an hour behind the last run, or far ahead of it.
         """
-        request = JobRequest(self._path, self._now(), lock_wait=self._lock_wait)
-        with self._reading():
+        request = JobRequest(self._opened.database, self._now(), lock_wait=self._lock_wait)
+        with self._using():
             result = perform("cleanup", cleanup, request).result
         return result.archived if result else 0
 
@@ -344,27 +330,26 @@ class AgentMemory(UsualMemories):
 
         No access is counted.
         """
-        with self._reading(), one_view(self._db):
-            by_type = memories.count_by_type(self._db, agent)
-            top_memories = memories.list_memories(self._db, _all_of(agent), limit=TOP_MEMORIES)
+        with self._using() as memories:
+            by_type, top_memories = memories.summary(agent, most=TOP_MEMORIES)
         return Summary(sum(by_type.values()), by_type, top_memories)
 
     def _now(self) -> datetime:
         return require_clock_time(self._clock())
 
-    def _archive(self, name: memories.MemoryName, *, reason: Reason, now: datetime) -> int:
-        """Archive the memory of that name, if there is one; return the number of memories."""
-        rowids = json.dumps(self._rows_not_held(name, now=now))
-        return archive_rows(self._db, rowids, reason=reason, now=now, run_id=None)
-
-    def _rows_not_held(self, name: memories.MemoryName, *, now: datetime) -> list[int]:
-        """Return the rows of the memories of that name. Raises RefusedError if it is held."""
-        rows = memories.rows_of_memory(self._db, name)
-        require_not_held(self._db, "agent_memory", json.dumps(rows), now=now)
-        return rows
-
 
 def _all_of(agent: str, type: str | None = None) -> MemoryFilter:
     """Select an agent's memories. Raises UsageError for a value that is not a str."""
-    memories.to_stored(agent=agent)
+    to_stored(agent=agent)
     return MemoryFilter(agent=agent, type=type)
+
+
+def _archived_of(
+    agent: str | None, type: str | None, key: str | None, **more: Any
+) -> ArchiveFilter:
+    """Select archived memories. Raises UsageError for a value that is not a str."""
+    texts = {"agent": agent, "type": type, "key": key}
+    to_stored(**{name: text for name, text in texts.items() if text is not None})
+    for memory_id in more.get("ids", ()):
+        to_stored(id=memory_id)
+    return ArchiveFilter(agent=agent, type=type, key=key, **more)

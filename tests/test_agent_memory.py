@@ -288,9 +288,9 @@ def test_a_list_has_the_services_query_plan_and_order_of_ties(
     expected = [row[3] for row in service.db.execute(f"EXPLAIN QUERY PLAN {statement}", given_)]
     asked: list[str] = []
 
-    api._db.set_trace_callback(asked.append)
+    api._opened.store.sqlite.set_trace_callback(asked.append)
     api.recall_all("a", kind)
-    api._db.set_trace_callback(None)
+    api._opened.store.sqlite.set_trace_callback(None)
 
     plan = [row[3] for row in service.db.execute(f"EXPLAIN QUERY PLAN {asked[-1]}")]
     assert plan == expected
@@ -301,9 +301,9 @@ def test_a_summary_is_from_one_snapshot(db: sqlite3.Connection, api: AgentMemory
         if "FROM agent_memory" in statement:
             insert_memory(db, agent_id="a")
 
-    api._db.set_trace_callback(remember_more)
+    api._opened.store.sqlite.set_trace_callback(remember_more)
     summary = api.summary("a")
-    api._db.set_trace_callback(None)
+    api._opened.store.sqlite.set_trace_callback(None)
 
     assert len(summary.top_memories) == summary.memories
 

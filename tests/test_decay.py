@@ -3,7 +3,7 @@
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memctl.config.file import Configuration
 from memctl.config.policies import DecayPolicy, PromotePolicy
 from memctl.jobs.decay import decay
 from memctl.jobs.engine import JobRequest, perform
+from memctl.storage.addresses import Address
 from memctl.storage.sqlite.features import disable, enable
 from tests.support.configurations import (
     AGENTS,
@@ -28,9 +29,9 @@ from tests.support.configurations import (
     configured_keys,
     documents,
 )
-from tests.support.database import connect, insert_memory, rows, text_of
+from tests.support.database import connect, memory_row, rows, text_of
+from tests.support.engines import Engine, SqliteEngine
 from tests.support.program import NOW, Memctl
-from tests.support.service import Service
 
 MILLIONTH = Decimal("0.000001")
 DEFAULT_POLICY = DecayPolicy()
@@ -99,50 +100,60 @@ def rate_of(memory: Memory) -> Decimal | None:
     return None
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A migrated database that all examples share, one after the other."""
-    path = tmp_path_factory.mktemp("decay") / "memory.db"
-    with closing(Service(path)):
-        Memctl(path).ok("migrate", "--no-backup")
-        yield path
-
-
-def run(path: Path, now: datetime, policy: DecayPolicy = DEFAULT_POLICY) -> int:
+def run(address: Address, now: datetime, policy: DecayPolicy = DEFAULT_POLICY) -> int:
     """Run decay without the clock check, and return how many memories it charged."""
     report = perform(
-        "decay", lambda run: decay(run, policy, PromotePolicy()), JobRequest(path, now, force=True)
+        "decay",
+        lambda run: decay(run, policy, PromotePolicy()),
+        JobRequest(address, now, force=True),
     )
     assert report.result is not None
     return report.result.decayed
 
 
-def start_over(path: Path, memories: Sequence[Memory]) -> None:
-    """Make these the only memories, with their state long before NOW."""
-    with closing(connect(path)) as db:
-        db.execute("BEGIN")
-        db.execute("DELETE FROM agent_memory")
-        for number, memory in enumerate(memories):
-            since = text_of(NOW - memory.idle)
-            insert_memory(
-                db,
-                agent_id=memory.agent,
+def is_storable(memory: Memory) -> bool:
+    """Return whether a server can store a memory: numbers are numbers, and text is valid."""
+    numbers = (memory.importance, memory.column_rate)
+    name = memory.agent.decode(errors="replace").encode()
+    return not any(isinstance(one, str | bytes) for one in numbers) and (
+        name == memory.agent and b"\0" not in name
+    )
+
+
+def start_over(engine: Engine, memories: Sequence[Memory]) -> list[Memory]:
+    """Make these the only memories, with their state long before NOW.
+
+    Returns those that the engine can store.
+    """
+    if engine.name != "sqlite":
+        memories = [memory for memory in memories if is_storable(memory)]
+    engine.empty()
+    engine.fill(
+        "agent_memory",
+        [
+            memory_row(
+                id=f"m-{number}",
+                agent_id=memory.agent if engine.name == "sqlite" else memory.agent.decode(),
                 type=memory.type,
                 key=str(number),
                 importance=memory.importance,
                 metadata=memory.metadata,
                 importance_decay_rate=memory.column_rate,
-                created_at=since,
-                last_accessed=since if memory.read else None,
+                created_at=text_of(NOW - memory.idle),
+                last_accessed=text_of(NOW - memory.idle) if memory.read else None,
             )
-        db.execute("UPDATE agent_memory SET agent_id = CAST(agent_id AS TEXT)")
-        db.execute("COMMIT")
+            for number, memory in enumerate(memories)
+        ],
+    )
+    if engine.name == "sqlite":
+        with closing(connect(engine.memctl.database)) as db:
+            db.execute("UPDATE agent_memory SET agent_id = CAST(agent_id AS TEXT)")
+    return list(memories)
 
 
-def importances(path: Path) -> list[Any]:
+def importances(engine: Engine) -> list[Any]:
     """Return the importance of every memory, in order."""
-    with closing(connect(path)) as db:
-        return [row[0] for row in rows(db, "agent_memory", "importance")]
+    return [row["importance"] for row in sorted(engine.rows(), key=lambda row: int(row["key"]))]
 
 
 RATES = st.sampled_from([0, 0.05, 0.1, 0.25, 1, 0.333333, 2.5, 1000])
@@ -189,14 +200,15 @@ MEMORIES = st.builds(
 
 
 @given(memories=st.lists(MEMORIES, min_size=1, max_size=60))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_memory_decays_as_the_day_by_day_oracle_computes(
-    memories: list[Memory], database: Path
+    memories: list[Memory], engine: Engine
 ) -> None:
-    start_over(database, memories)
+    stored = start_over(engine, memories)
 
-    run(database, NOW)
+    run(engine.address, NOW)
 
-    assert importances(database) == [oracle(memory, NOW) for memory in memories]
+    assert importances(engine) == [oracle(memory, NOW) for memory in stored]
 
 
 @given(
@@ -210,16 +222,17 @@ def test_every_memory_decays_as_the_day_by_day_oracle_computes(
         max_size=8,
     ),
 )
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_schedule_gives_the_same_result_as_one_run_at_the_end(
-    memories: list[Memory], schedule: list[int], database: Path
+    memories: list[Memory], schedule: list[int], engine: Engine
 ) -> None:
-    start_over(database, memories)
+    stored = start_over(engine, memories)
 
     for seconds in schedule:  # in any order: the clock may have been set back in between
-        run(database, NOW - timedelta(seconds=seconds))
-    run(database, NOW)
+        run(engine.address, NOW - timedelta(seconds=seconds))
+    run(engine.address, NOW)
 
-    assert importances(database) == [oracle(memory, NOW) for memory in memories]
+    assert importances(engine) == [oracle(memory, NOW) for memory in stored]
 
 
 @given(
@@ -227,40 +240,43 @@ def test_any_schedule_gives_the_same_result_as_one_run_at_the_end(
     memories=st.lists(MEMORIES, min_size=1, max_size=60),
     earlier=st.lists(st.integers(0, 100 * 86400), max_size=3),
 )
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_memory_decays_by_the_policy_of_its_agent_and_type(
-    document: Document, memories: list[Memory], earlier: list[int], database: Path
+    document: Document, memories: list[Memory], earlier: list[int], engine: Engine
 ) -> None:
     policy = Configuration.model_validate(document).decay_policy()
-    start_over(database, memories)
+    stored = start_over(engine, memories)
 
     for seconds in earlier:
-        run(database, NOW - timedelta(seconds=seconds), policy)
-    run(database, NOW, policy)
+        run(engine.address, NOW - timedelta(seconds=seconds), policy)
+    run(engine.address, NOW, policy)
 
-    assert importances(database) == [oracle(memory, NOW, document) for memory in memories]
+    assert importances(engine) == [oracle(memory, NOW, document) for memory in stored]
 
 
 @given(
     document=documents("decay", DECAY_KEYS),
     memories=st.lists(MEMORIES, min_size=1, max_size=40),
 )
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_an_access_charges_by_the_policy_of_the_agent_and_type(
-    document: Document, memories: list[Memory], database: Path
+    document: Document, memories: list[Memory], migrated: Memctl
 ) -> None:
     policy = Configuration.model_validate(document).decay_policy()
-    start_over(database, memories)
+    engine = SqliteEngine(migrated)
+    start_over(engine, memories)
 
-    with closing(connect(database)) as db:
+    with closing(connect(migrated.database)) as db:
         enable(db, "access-boost", now=NOW)
         db.execute(
             "UPDATE agent_memory SET access_count = access_count + 1, last_accessed = ?",
             (text_of(NOW),),
         )
         disable(db, "access-boost")
-    run(database, NOW, policy)
+    run(engine.address, NOW, policy)
 
     charged = (oracle(memory, NOW, document) for memory in memories)
-    assert importances(database) == list(map(boosted, charged))
+    assert importances(engine) == list(map(boosted, charged))
 
 
 def boosted(importance: Any) -> Any:
@@ -280,19 +296,19 @@ def boosted(importance: Any) -> Any:
         pytest.param([1, 2, 3, 33, 34, 40], id="with an outage"),
     ],
 )
-def test_forty_idle_days_cost_4_3_points_on_any_schedule(days: list[float], database: Path) -> None:
-    start_over(database, [Memory(9.0, timedelta(days=40))])
+def test_forty_idle_days_cost_4_3_points_on_any_schedule(days: list[float], engine: Engine) -> None:
+    start_over(engine, [Memory(9.0, timedelta(days=40))])
 
     for day in days:
-        run(database, NOW - timedelta(days=40 - day))
+        run(engine.address, NOW - timedelta(days=40 - day))
 
-    assert importances(database) == [4.7]
+    assert importances(engine) == [4.7]
 
 
-def test_a_second_run_on_the_same_day_changes_nothing(database: Path) -> None:
-    start_over(database, [Memory(9, timedelta(days=days)) for days in range(60)])
+def test_a_second_run_on_the_same_day_changes_nothing(engine: Engine) -> None:
+    start_over(engine, [Memory(9, timedelta(days=days)) for days in range(60)])
 
-    first, second = run(database, NOW), run(database, NOW + timedelta(minutes=1))
+    first, second = run(engine.address, NOW), run(engine.address, NOW + timedelta(minutes=1))
 
     assert (first, second) == (52, 0)
 
@@ -309,17 +325,13 @@ def test_a_second_run_on_the_same_day_changes_nothing(database: Path) -> None:
     ],
 )
 def test_importance_decays_while_a_memory_is_idle(
-    db: sqlite3.Connection,
-    migrated: Memctl,
-    remember: Callable[..., str],
-    idle_days: float,
-    expected: float,
+    engine: Engine, idle_days: float, expected: float
 ) -> None:
-    remember(idle_days=idle_days, importance=5)
+    engine.insert(key="0", idle_days=idle_days, importance=5)
 
-    migrated.ok("decay")
+    engine.memctl.ok("decay")
 
-    assert rows(db, "agent_memory", "importance") == [(expected,)]
+    assert importances(engine) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -354,46 +366,41 @@ def test_a_memory_with_an_unreadable_time_does_not_decay(
     assert rows(db, "agent_memory", "importance") == [(expected,)]
 
 
-def test_only_a_charged_memory_gets_a_last_decay_time(
-    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
-) -> None:
-    remember(idle_days=9, importance=5)
-    remember(idle_days=3, importance=5)
-    remember(idle_days=90, importance=1)
+def test_only_a_charged_memory_gets_a_last_decay_time(engine: Engine) -> None:
+    for number, (idle_days, importance) in enumerate([(9, 5), (3, 5), (90, 1)]):
+        engine.insert(id=str(number), idle_days=idle_days, importance=importance)
 
-    migrated.ok("decay")
+    engine.memctl.ok("decay")
 
-    assert rows(db, "agent_memory", "importance, last_decay_at") == [
+    assert [(row["importance"], row["last_decay_at"]) for row in engine.rows()] == [
         (4.8, "2026-11-22T09:43:58Z"),
         (5, None),
         (1, None),
     ]
 
 
-def test_a_run_is_recorded_in_one_event(
-    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
-) -> None:
-    for _ in range(450):
-        remember(idle_days=9)
+def test_a_run_is_recorded_in_one_event(engine: Engine) -> None:
+    engine.fill("agent_memory", [memory_row(idle_days=9, importance=5) for _ in range(450)])
 
-    migrated.ok("decay")
-    migrated.ok("decay")
+    engine.memctl.ok("decay")
+    engine.memctl.ok("decay")
 
-    assert rows(db, "memory_events", "at, event, memory_id, run_id, detail") == [
-        ("2026-11-22T09:43:58Z", "memory:decayed", None, 1, '{"decayed": 450}')
+    (event,) = engine.memctl.ok("events", "--json").json
+    names = ("at", "event", "memory_id", "agent_id", "run_id", "detail")
+    assert [event[name] for name in names] == [
+        *("2026-11-22T09:43:58Z", "memory:decayed", None, None, 1),
+        {"decayed": 450},
     ]
 
 
-def test_a_dry_run_lists_what_the_run_then_decays(
-    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
-) -> None:
-    fading = remember(idle_days=40, importance=9, key="old")
-    remember(idle_days=1, importance=9)
-    before = rows(db, "agent_memory")
+def test_a_dry_run_lists_what_the_run_then_decays(engine: Engine) -> None:
+    fading = engine.insert(idle_days=40, importance=9, key="old")
+    engine.insert(idle_days=1, importance=9)
+    before = engine.rows()
 
-    previewed = migrated.ok("decay", "--dry-run", "--list", "--json").json
-    unchanged = rows(db, "agent_memory") == before
-    done = migrated.ok("decay", "--list", "--json").json
+    previewed = engine.memctl.ok("decay", "--dry-run", "--list", "--json").json
+    unchanged = engine.rows() == before
+    done = engine.memctl.ok("decay", "--list", "--json").json
 
     assert unchanged
     assert previewed["listed"] == done["listed"]
@@ -410,36 +417,35 @@ def test_a_dry_run_lists_what_the_run_then_decays(
 
 
 def test_the_configuration_can_set_the_first_day_that_counts(
-    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], tmp_path: Path
+    engine: Engine, tmp_path: Path
 ) -> None:
-    remember(idle_days=40, importance=9)
+    engine.insert(idle_days=40, importance=9)
     configuration = tmp_path / "memctl.toml"
     configuration.write_text('[decay]\nsince = "2026-11-20"\n')
 
-    migrated.ok("decay", "--config", str(configuration))
+    engine.memctl.ok("decay", "--config", str(configuration))
 
     # 40 whole idle days now; the 38th had not ended when counting began: two days at 0.2.
-    assert rows(db, "agent_memory", "importance") == [(8.6,)]
+    assert [row["importance"] for row in engine.rows()] == [8.6]
 
 
-def test_only_memories_of_the_named_agent_decay(
-    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
-) -> None:
-    remember(idle_days=40, importance=9, agent_id="qa_agent")
-    remember(idle_days=40, importance=9, agent_id="build_agent")
+def test_only_memories_of_the_named_agent_decay(engine: Engine) -> None:
+    engine.insert(idle_days=40, importance=9, agent_id="qa_agent")
+    engine.insert(idle_days=40, importance=9, agent_id="build_agent")
 
-    answer = migrated.ok("decay", "--agent", "qa_agent", "--json").json
+    answer = engine.memctl.ok("decay", "--agent", "qa_agent", "--json").json
 
-    assert rows(db, "agent_memory", "importance") == [(4.7,), (9,)]
+    assert [row["importance"] for row in engine.rows()] == [9, 4.7]
     assert answer["agents"] == {"qa_agent": 1}
 
 
 def test_a_list_shows_the_deciding_tables_when_there_are_several(
-    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], tmp_path: Path
+    engine: Engine, tmp_path: Path
 ) -> None:
-    for agent in ("qa_agent", "build_agent"):
+    for agent in ("build_agent", "qa_agent"):
         for type_ in ("context", "learning"):
-            remember(idle_days=20, importance=9, agent_id=agent, type=type_, key="k")
+            name = f"{agent} {type_}"
+            engine.insert(id=name, idle_days=20, importance=9, agent_id=agent, type=type_, key="k")
     configuration = tmp_path / "memctl.toml"
     configuration.write_text(
         """
@@ -456,13 +462,15 @@ def test_a_list_shows_the_deciding_tables_when_there_are_several(
     )
     words = ("decay", "--list", "--json", "--config", str(configuration))
 
-    previewed = migrated.ok(*words, "--dry-run").json["listed"]
-    done = migrated.ok(*words).json["listed"]
+    previewed = engine.memctl.ok(*words, "--dry-run").json["listed"]
+    done = engine.memctl.ok(*words).json["listed"]
 
     assert previewed == done
     assert [
         [memory[name] for name in ("agent_id", "type", "decayed", "policy")] for memory in done
     ] == [
+        ["build_agent", "context", 7, "decay.types.context"],
+        ["build_agent", "learning", 8, "decay"],
         ["qa_agent", "context", 7, "agents.qa_agent.decay, decay.types.context"],
         [
             "qa_agent",
@@ -470,7 +478,5 @@ def test_a_list_shows_the_deciding_tables_when_there_are_several(
             8,
             "agents.qa_agent.decay.types.learning, agents.qa_agent.decay",
         ],
-        ["build_agent", "context", 7, "decay.types.context"],
-        ["build_agent", "learning", 8, "decay"],
     ]
-    assert [row[0] for row in rows(db, "agent_memory", "importance")] == [7, 8, 7, 8]
+    assert [row["importance"] for row in engine.rows()] == [7, 8, 7, 8]

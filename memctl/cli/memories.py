@@ -27,12 +27,9 @@ from memctl.output.messages import Message
 from memctl.output.results import left_held
 from memctl.output.tables import Output, show_facts, show_records
 from memctl.output.terminal import show_document, show_message, show_notice, show_value
+from memctl.storage.engines import open_store
 from memctl.storage.memory import TYPES, Memory, MemoryType, require_type
 from memctl.storage.rows import MemoryFilter
-from memctl.storage.sqlite.agents import require_agent
-from memctl.storage.sqlite.database import open_database
-from memctl.storage.sqlite.memories import list_memories, require_known_type
-from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.times import parse_duration
 
 MEMORY_FIELDS = [field.name for field in fields(Memory)]
@@ -149,11 +146,12 @@ def list_(
     require_agent_or_all(agent, all_agents=all_agents)
     chosen = output.output(call, MEMORY_FIELDS)
     which = MemoryFilter(agent, type_, *period.period(call))
-    with open_database(call.file, read_only=True) as db:
-        require_current(db)
-        require_agent(db, agent)
-        require_known_type(db, type_)
-        found = list_memories(db, which, limit=limit, offset=offset)
+    with open_store(call.settings.database, read_only=True) as store:
+        store.require_current()
+        store.require_agent(agent)
+        memories = store.memories
+        memories.require_known_type(type_)
+        found = memories.list_active(which, limit=limit, offset=offset)
     show_records(map(asdict, found), TABLE if agent else TABLE_OF_ALL, chosen)
 
 
@@ -174,7 +172,8 @@ def forget(
     held = 0
     with _memories(call, lock) as memories:
         if key is None:
-            tally = forget_all(call.file, agent, type_, now=call.moment, lock_wait=lock.lock_wait)
+            database = call.settings.database
+            tally = forget_all(database, agent, type_, now=call.moment, lock_wait=lock.lock_wait)
             forgotten, held = tally.count, tally.held
         else:
             forgotten = int(memories.forget(agent, type_, key))
@@ -213,7 +212,7 @@ def summary(
 def _memories(call: GlobalOptions, lock: LockOptions | None = None) -> AgentMemory:
     """Open the database through AgentMemory, with the clock of the command."""
     lock = lock or LockOptions()
-    return AgentMemory(call.file, clock=lambda: call.moment, lock_wait=lock.lock_wait)
+    return AgentMemory(call.settings.database, clock=lambda: call.moment, lock_wait=lock.lock_wait)
 
 
 def _from_json(text: str) -> object:
@@ -233,5 +232,5 @@ def _not_found(agent: str, type_: str, key: str | None) -> NotFoundError:
 
 def _require_agent(call: GlobalOptions, agent: str) -> None:
     """Raise NotFoundError for an agent that no table contains."""
-    with open_database(call.file, read_only=True) as db:
-        require_agent(db, agent)
+    with open_store(call.settings.database, read_only=True) as store:
+        store.require_agent(agent)

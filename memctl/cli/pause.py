@@ -6,10 +6,7 @@ import typer
 
 from memctl.cli.options import GlobalOptions, LockOptions
 from memctl.cli.session import show_result
-from memctl.storage.sqlite.database import open_database
-from memctl.storage.sqlite.migrations import require_current
-from memctl.storage.sqlite.pause import pause as pause_jobs
-from memctl.storage.sqlite.pause import resume as resume_jobs
+from memctl.storage.engines import open_store
 from memctl.storage.times import parse_duration, to_text
 
 
@@ -30,9 +27,9 @@ def pause(
 ) -> None:
     """Pause all jobs until `resume`, or for a limited time."""
     until = None if for_ is None else call.moment + parse_duration(for_)
-    with open_database(call.file, lock_wait=lock.lock_wait) as db:
-        require_current(db)
-        paused = pause_jobs(db, now=call.moment, until=until, reason=reason)
+    with open_store(call.settings.database, lock_wait=lock.lock_wait) as store:
+        store.require_current()
+        paused = store.pause(now=call.moment, until=until, reason=reason)
     show_result(
         call,
         {"paused": paused._asdict()},
@@ -42,9 +39,9 @@ def pause(
 
 def resume(call: GlobalOptions, lock: LockOptions) -> None:
     """End the pause."""
-    with open_database(call.file, lock_wait=lock.lock_wait) as db:
-        require_current(db)
-        ended = resume_jobs(db)
+    with open_store(call.settings.database, lock_wait=lock.lock_wait) as store:
+        store.require_current()
+        ended = store.resume()
     show_result(
         call,
         {"resumed": ended},

@@ -8,10 +8,8 @@ from memctl.cli.options import GlobalOptions, OutputOptions, PageOptions, Period
 from memctl.config.jobs import RECORDED
 from memctl.errors import UsageError, did_you_mean
 from memctl.output.tables import show_records
+from memctl.storage.engines import open_store
 from memctl.storage.rows import RunFilter, RunRecord, RunStatus
-from memctl.storage.sqlite.database import open_database
-from memctl.storage.sqlite.ledger import crashed_runs, list_runs
-from memctl.storage.sqlite.migrations import require_current
 
 TABLE = {
     "run_id": 0,
@@ -39,10 +37,10 @@ def runs(
     chosen = output.output(call, RunRecord._fields)
     since, until = period.period(call)
     which = RunFilter(job=job, status=status, since=since, until=until)
-    with open_database(call.file, read_only=True) as db:
-        require_current(db)
-        crashed = crashed_runs(db, call.file)
-        found = list_runs(db, which, crashed=crashed, limit=page.most + 1, offset=page.offset)
+    database = call.settings.database
+    with open_store(database, read_only=True) as store:
+        store.require_current()
+        found = store.list_runs(which, database=database, limit=page.most + 1, offset=page.offset)
     if job is not None and not found and job not in RECORDED:
         raise UsageError(
             f"there is no job '{job}'",

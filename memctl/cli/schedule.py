@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +17,8 @@ from memctl.errors import UsageError
 from memctl.output.messages import Message
 from memctl.output.schedule import Installation, crontab, systemd_units
 from memctl.output.terminal import show_document, show_message, show_text
-from memctl.storage.sqlite.database import open_database
-from memctl.storage.sqlite.migrations import require_current
+from memctl.storage.addresses import Address
+from memctl.storage.engines import open_store
 
 
 def schedule(
@@ -39,30 +39,42 @@ def schedule(
         files = options_of_files(call, config_dir)
         settings = [settings_of_file(file, options) for file, options in files]
     for one in settings:
-        with open_database(one.database, read_only=True) as db:
-            require_current(db)
+        with open_store(one.database, read_only=True) as store:
+            store.require_current()
     installation = _this_installation(settings, config_dir and config_dir.absolute())
     texts = {"crontab": crontab(installation)} if cron else systemd_units(installation)
     if call.json:
         show_document({"files": texts})
     else:
         show_text(["\n".join(texts.values())])
-    if installation.owner == "root":
-        databases = ", ".join(str(one.database) for one in settings)
-        belong = "belongs" if len(settings) == 1 else "belong"
-        show_message(
-            Message(
-                f"schedule: {databases} {belong} to root, and the jobs would run as root;"
-                " change the owner with chown to the user of the service",
-                level="warning",
-            ),
-            quiet=call.quiet,
+    for warning in _warnings(installation):
+        show_message(Message(f"schedule: {warning}", level="warning"), quiet=call.quiet)
+
+
+def _warnings(installation: Installation) -> Iterator[str]:
+    """Yield what the user should know about the lines."""
+    if installation.owner == "root" and installation.servers:
+        yield "the jobs would run as root; print this as the user who is to run them"
+    elif installation.owner == "root":
+        databases = ", ".join(map(str, installation.databases))
+        belong = "belongs" if len(installation.databases) == 1 else "belong"
+        yield (
+            f"{databases} {belong} to root, and the jobs would run as root;"
+            " change the owner with chown to the user of the service"
+        )
+    if not installation.several and any(server.has_password for server in installation.servers):
+        yield (
+            "the password is left out; put it in ~/.pgpass of the user who runs the jobs, or in a"
+            " file that PGPASSFILE names"
         )
 
 
 def _this_installation(settings: Sequence[Settings], config_dir: Path | None) -> Installation:
     """Return this program with its databases and their configurations."""
-    databases = [one.database.absolute() for one in settings]
+    databases = [
+        one.database.absolute() if isinstance(one.database, Path) else one.database
+        for one in settings
+    ]
     uid, owner = _owner(databases)
     if config_dir:
         for path in (config_dir, *(one.file for one in settings if one.file)):
@@ -85,15 +97,21 @@ def _this_installation(settings: Sequence[Settings], config_dir: Path | None) ->
     )
 
 
-def _owner(databases: Sequence[Path]) -> tuple[int, str]:
-    """Return the number and the name of the user who owns the databases.
+def _owner(databases: Sequence[Address]) -> tuple[int, str]:
+    """Return the number and the name of the user who owns the files, or else of this user.
 
-    Raises UsageError if there are several.
+    Raises UsageError if there are several, or if only some of the databases are files.
     """
     import pwd
 
+    files = [database for database in databases if isinstance(database, Path)]
+    if files and len(files) < len(databases):
+        raise UsageError(
+            "some of the databases are files, and some are on servers",
+            "use a directory of configuration files for each kind",
+        )
     names: dict[int, str] = {}
-    for uid in (database.stat().st_uid for database in databases):
+    for uid in [file.stat().st_uid for file in files] or [os.geteuid()]:
         try:
             names[uid] = pwd.getpwuid(uid).pw_name
         except KeyError:

@@ -18,13 +18,9 @@ from memctl.cli.options import (
 from memctl.errors import UsageError, counted
 from memctl.output.tables import show_records
 from memctl.output.terminal import show_notice
+from memctl.storage.engines import open_store
 from memctl.storage.memory import ArchivedMemory, FoundMemory, require_search_text
-from memctl.storage.rows import MOST_ROWS, MemoryFilter, State
-from memctl.storage.sqlite.agent_overview import AgentOverview, list_agents
-from memctl.storage.sqlite.agents import require_agent
-from memctl.storage.sqlite.database import open_database
-from memctl.storage.sqlite.memories import require_known_type
-from memctl.storage.sqlite.migrations import require_current
+from memctl.storage.rows import MOST_ROWS, AgentOverview, MemoryFilter, State
 
 COLUMNS = [field.name for field in fields(ArchivedMemory)]
 FOUND_FIELDS = (*COLUMNS, "state", "found_in", "excerpt")
@@ -76,7 +72,6 @@ def search(
     and --until refer to the time when a memory was written.
     """
     from memctl.storage.matching import SearchedText
-    from memctl.storage.sqlite.search import search_memories
 
     require_search_text(text)
     if active and archived:
@@ -84,12 +79,13 @@ def search(
     state: State | None = "active" if active else "archived" if archived else None
     chosen = output.output(call, FOUND_FIELDS)
     which = MemoryFilter(agent, type_, *period.period(call))
-    with open_database(call.file, read_only=True) as db:
-        require_current(db)
-        require_agent(db, agent)
-        require_known_type(db, type_)
-        result = search_memories(
-            db, SearchedText(text), which, state=state, limit=page.most, offset=page.offset
+    with open_store(call.settings.database, read_only=True) as store:
+        store.require_current()
+        store.require_agent(agent)
+        memories = store.memories
+        memories.require_known_type(type_)
+        result = memories.search(
+            SearchedText(text), which, state=state, limit=page.most, offset=page.offset
         )
     show_records(map(_row, result.memories), TABLE_OF_FOUND, chosen._replace(if_empty=""))
     if not result.total:
@@ -110,9 +106,9 @@ def agents(
 ) -> None:
     """List all agents, by name: memories, size, and when each was last active."""
     chosen = output.output(call, AgentOverview._fields)
-    with open_database(call.file, read_only=True) as db:
-        require_current(db)
-        found = list_agents(db, limit=limit or MOST_ROWS, offset=offset)
+    with open_store(call.settings.database, read_only=True) as store:
+        store.require_current()
+        found = store.memories.agents(limit=limit or MOST_ROWS, offset=offset)
     show_records((agent._asdict() for agent in found), TABLE_OF_AGENTS, chosen)
 
 

@@ -39,7 +39,7 @@ from memctl.config.sections import (
     QuotaSection,
     ReportSection,
     Section,
-    possible_path,
+    possible_database,
 )
 from memctl.errors import UsageError, did_you_mean
 from memctl.storage.sqlite.database import reachable
@@ -209,8 +209,11 @@ RunSection = create_model(
 class Configuration(Section):
     """The whole file."""
 
-    database: Annotated[str | None, AfterValidator(possible_path)] = Field(
-        None, min_length=1, description="path relative to this file", examples=["memory.db"]
+    database: Annotated[str | None, AfterValidator(possible_database)] = Field(
+        None,
+        min_length=1,
+        description="path relative to this file, or postgresql:// URL",
+        examples=["memory.db"],
     )
     decay: DecaySection = DecaySection.model_construct()
     prune: PruneSection = PruneSection.model_construct()

@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 from memctl.config.addresses import origin, web_address
 from memctl.config.jobs import ReportEvery
 from memctl.config.policies import AlertPolicy, Hooks, ReportFormat, ReportPolicy
+from memctl.errors import UsageError
+from memctl.storage.addresses import is_url, parse_address
 from memctl.storage.sqlite.database import reachable
 
 Command = list[Annotated[str, Field(min_length=1)]]  # a program and its arguments
@@ -17,6 +19,16 @@ class Section(BaseModel):
     """A table of the file; unknown keys and values of the wrong type are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def possible_database(value: str | None) -> str | None:
+    """Raise ValueError, without a password in its message, for an impossible database."""
+    if value and is_url(value):
+        try:
+            parse_address(value)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+    return possible_path(value)
 
 
 def possible_path(value: str | None) -> str | None:

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from memctl.storage.memory import MemoryType, to_expiry, to_json
+from memctl.storage.memory import MemoryType, NewMemory, to_expiry, to_json
 from memctl.storage.sqlite.database import Connection
-from memctl.storage.sqlite.memories import NewMemory, count_access, memory_name, replace_memory
+from memctl.storage.sqlite.memories import count_access, replace_memory
 from memctl.usual_memories import CONTEXT_IMPORTANCE, CONTEXT_LASTS
 
 SEED = 2026
@@ -217,8 +217,10 @@ class Fleet:
         id = str(UUID(int=self._chance.getrandbits(128), version=4))
         memory = NewMemory(
             id=id,
-            name=memory_name(agent.name, lesson.type, lesson.key),
-            value=lesson.value.encode(),
+            agent=agent.name,
+            type=lesson.type,
+            key=lesson.key,
+            value=lesson.value,
             metadata=None,
             importance=lesson.importance,
             expires_at=to_expiry(expires_in, now=at),

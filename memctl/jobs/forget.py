@@ -16,5 +16,6 @@ def forget_all(
 ) -> JobTally:
     """Archive an agent's memories in batches; those that are held are left, and counted."""
     with open_store(database, lock_wait=lock_wait) as store:
+        store.require_current()
         run = JobContext(store, JobRequest(database, now), batches=store.batches(max_seconds=None))
         return run.apply_in_batches(store.forgotten(agent, type, now=now), doing="archiving")

@@ -1,5 +1,7 @@
 """The crontab lines and the systemd units: the due jobs four times an hour, a backup and a check.
 
+Databases on a server are not backed up by memctl, and their lines contain no password.
+
 All specify the program, the database and the configuration by absolute paths, because a scheduler
 sets a minimal PATH and perhaps no home directory. The minutes avoid the full hour, when many other
 jobs run; the backup and the check are daily, and do not start when a run does.
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from memctl.errors import UsageError
+from memctl.storage.addresses import Address, ServerAddress
 
 
 class ScheduledCommand(NamedTuple):
@@ -36,16 +39,18 @@ RUN = ScheduledCommand(
     timer="Run memctl jobs four times an hour",
 )
 
+BACKUP = ScheduledCommand(
+    "memctl-backup",
+    ("backup", "--keep-daily", "7", "--keep-weekly", "4", *LOCK_WAIT),
+    cron="30 4 * * *",
+    calendar="4:30",
+    service="Back up the memctl database",
+    timer="Back up the memctl database daily",
+)
+
 COMMANDS = (
     RUN,
-    ScheduledCommand(
-        "memctl-backup",
-        ("backup", "--keep-daily", "7", "--keep-weekly", "4", *LOCK_WAIT),
-        cron="30 4 * * *",
-        calendar="4:30",
-        service="Back up the memctl database",
-        timer="Back up the memctl database daily",
-    ),
+    BACKUP,
     # Without --quick, which would delay the service's checkpoints; the backup is checked instead.
     ScheduledCommand(
         "memctl-check",
@@ -61,6 +66,12 @@ CRONTAB = """\
 # Run all memctl jobs that are due, and daily a backup and a check. Add these lines with
 # `crontab -e` as the user who owns the database. Successes print nothing, so that cron mails only
 # failures and findings; the next run catches up on a missed one.
+"""
+
+CRONTAB_FOR_SERVERS = """\
+# Run all memctl jobs that are due, and daily a check. Add these lines with `crontab -e`; several
+# machines may have them. Successes print nothing, so that cron mails only failures and findings;
+# the next run catches up on a missed one.
 """
 
 SERVICE = """\
@@ -154,20 +165,35 @@ WantedBy=timers.target
 class Installation(NamedTuple):
     """What to schedule; all paths are absolute.
 
-    `program` is the command that starts memctl, `owner` the user who owns the databases, and
-    `reads` the places of the program and its Python. `configuration` is a file, or a directory of
-    files that name the databases. Runs use the network if `network` is set, and
-    write to the directories `writes` besides those of the databases.
+    `databases` are files, or all are on servers. `program` is the command that starts memctl,
+    `owner` the user who owns the files, and `reads` the places of the program and its Python.
+    `configuration` is a file, or a directory of files that name the databases. Runs use the network
+    if `network` is set, and write to the directories `writes` besides those of the databases.
     """
 
     program: Sequence[str]
-    databases: Sequence[Path]
+    databases: Sequence[Address]
     configuration: Path | None
     owner: str
     reads: Sequence[Path] = ()
     network: bool = False
     writes: Sequence[Path] = ()
     several: bool = False  # the configuration is a directory
+
+    @property
+    def files(self) -> list[Path]:
+        """The databases that are files."""
+        return [database for database in self.databases if isinstance(database, Path)]
+
+    @property
+    def servers(self) -> list[ServerAddress]:
+        """The databases that are on servers."""
+        return [one for one in self.databases if isinstance(one, ServerAddress)]
+
+    @property
+    def commands(self) -> Sequence[ScheduledCommand]:
+        """What is scheduled."""
+        return [one for one in COMMANDS if one is not BACKUP or not self.servers]
 
     def command(self, scheduled: ScheduledCommand, *options: str) -> list[str]:
         """Return the words of a scheduled command."""
@@ -186,9 +212,9 @@ def crontab(installation: Installation) -> str:
 
     Raises UsageError for a path that a crontab line cannot contain.
     """
-    return CRONTAB + "".join(
+    return (CRONTAB_FOR_SERVERS if installation.servers else CRONTAB) + "".join(
         f"{scheduled.cron}  {_cron_command(installation.command(scheduled))}\n"
-        for scheduled in COMMANDS
+        for scheduled in installation.commands
     )
 
 
@@ -208,7 +234,7 @@ def systemd_units(installation: Installation) -> dict[str, str]:
     Raises UsageError for a path that a unit cannot contain.
     """
     units = {}
-    for scheduled in COMMANDS:
+    for scheduled in installation.commands:
         units[f"{scheduled.unit}.service"] = _service(installation, scheduled)
         units[f"{scheduled.unit}.timer"] = TIMER.format(
             unit=scheduled.unit, description=scheduled.timer, calendar=scheduled.calendar
@@ -225,24 +251,28 @@ def _service(installation: Installation, scheduled: ScheduledCommand) -> str:
             "install memctl elsewhere",
         )
     writes = installation.writes if scheduled is RUN else ()
-    paths = [*installation.databases, *installation.reads, *writes]
+    servers = installation.servers
+    sockets = [directory for server in servers for directory in server.socket_directories]
+    paths = [*installation.files, *installation.reads, *writes, *sockets]
     if installation.configuration:
         paths.append(installation.configuration)
+    # libpq reads the password from ~/.pgpass.
+    reads_home = bool(servers) or _any_below(paths, "/home", "/root", "/run/user")
     return SERVICE.format(
         unit=scheduled.unit,
         description=scheduled.service,
         owner=installation.owner,
         command=" ".join(map(_quoted, [program, *(word.replace("$", "$$") for word in options)])),
-        directories=" ".join(map(_quoted, _writable(installation.databases, writes))),
-        protect_home="read-only" if _any_below(paths, "/home", "/root", "/run/user") else "yes",
+        directories=" ".join(map(_quoted, _writable(installation.files, writes))),
+        protect_home="read-only" if reads_home else "yes",
         private_tmp="no" if _any_below(paths, "/tmp", "/var/tmp") else "yes",  # noqa: S108
-        sandbox=_sandbox(network=installation.network and scheduled is RUN),
+        sandbox=_sandbox(network=bool(servers) or (installation.network and scheduled is RUN)),
     )
 
 
-def _writable(databases: Sequence[Path], writes: Sequence[Path]) -> Iterator[str]:
+def _writable(files: Sequence[Path], writes: Sequence[Path]) -> Iterator[str]:
     """Yield the values of ReadWritePaths: each directory once."""
-    yield from dict.fromkeys(str(database.resolve().parent) for database in databases)
+    yield from dict.fromkeys(str(file.resolve().parent) for file in files)
     # The minus sign: a directory that does not exist yet must not prevent the jobs.
     yield from dict.fromkeys(_printable([f"-{directory.resolve()}" for directory in writes]))
 

@@ -5,13 +5,13 @@ A URL may contain a password. It is never printed: as text, an address has none.
 
 import re
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from urllib.parse import unquote
 
 from memctl.errors import NoDatabaseError, UsageError
 from memctl.storage.sqlite.database import database_path
 
-SCHEMES = ("postgresql://", "postgres://")
-SECRETS = {"password", "sslpassword"}
+# With any number of slashes: a Path has only one, and a mistyped URL may contain a password.
+SCHEME = re.compile(r"postgres(ql)?:", re.IGNORECASE)
 
 # libpq allows several hosts, which the standard library does not parse.
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
@@ -36,16 +36,16 @@ class ServerAddress:
             )
         self.url = url
         user, password, self.hosts, name, query = found.groups()
-        options = parse_qsl(query or "", keep_blank_values=True)
-        shown = [option for option in options if option[0] not in SECRETS]
-        secret = [value for key, value in options if key in SECRETS]
-        self.secrets = [
-            text for text in (password and unquote(password), password, *secret) if text
-        ]
-        self.options = dict(options)
+        options = [option.partition("=") for option in (query or "").split("&")]
+        hidden = [option for option in options if "password" in unquote(option[0]).lower()]
+        secrets = [password, *(value for _, _, value in hidden)]
+        # As written, and as the server sees them: messages may contain either.
+        self.secrets = [form for text in secrets if text for form in {text, unquote(text)}]
+        self.options = {unquote(key): unquote(value) for key, _, value in options}
         self.name = unquote(name) if name else self.options.get("dbname", "")
         at, path = f"{user}@" if user else "", f"/{name}" if name else ""
-        shown_query = f"?{urlencode(shown, quote_via=quote)}" if shown else ""
+        shown = "&".join("".join(option) for option in options if option not in hidden)
+        shown_query = f"?{shown}" if shown else ""
         self._shown = f"postgresql://{at}{self.hosts}{path}{shown_query}"
 
     def __str__(self) -> str:
@@ -66,6 +66,12 @@ class ServerAddress:
         """Whether the URL contains a password."""
         return bool(self.secrets)
 
+    @property
+    def socket_directories(self) -> list[Path]:
+        """The directories of the sockets through which local servers are reached."""
+        hosts = f"{unquote(self.hosts)},{self.options.get('host', '')}".split(",")
+        return [Path(host) for host in hosts if host.startswith("/")]
+
     def without_secrets(self, text: str) -> str:
         """Return a text of libpq or of the server, in which no password of the URL occurs."""
         for secret in self.secrets:
@@ -78,7 +84,7 @@ Address = Path | ServerAddress
 
 def is_url(text: str) -> bool:
     """Return whether a text names a database on a server."""
-    return text.lower().startswith(SCHEMES)
+    return SCHEME.match(text) is not None
 
 
 def parse_address(text: str) -> Address:
@@ -87,8 +93,8 @@ def parse_address(text: str) -> Address:
     Raises UsageError for an invalid URL, and NoDatabaseError for an impossible path.
     """
     if is_url(text):
-        scheme, rest = text.split("://", 1)
-        return ServerAddress(f"{scheme.lower()}://{rest}")
+        scheme, rest = text.split(":", 1)
+        return ServerAddress(f"{scheme.lower()}:{rest}")
     if "://" in text:
         scheme = text.split("://", 1)[0]
         raise NoDatabaseError(

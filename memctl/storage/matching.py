@@ -70,9 +70,10 @@ class SearchedText:
         self._folded = fold(text)
         self._is_ascii = self._folded.isascii()
         self._ascii = self._folded.encode() if self._is_ascii else b""
-        # The longest part that can only come from the same characters, in either case.
+        # The longest part that can only come from the same characters, in either case: a memory
+        # whose texts, in lower case, do not contain it does not match.
         certain_parts = re.split(f"[{FOLDED_FROM_OTHERS}]|[^\0-\x7f]", self._folded)
-        self._certain_part = max(certain_parts, key=len).encode()
+        self.certain_part = max(certain_parts, key=len).encode()
 
     def match(self, key: bytes, value: bytes, metadata: bytes | None) -> Match | None:
         """Return the best match in a memory, or None."""
@@ -81,7 +82,7 @@ class SearchedText:
         if whole.isascii():
             if not self._is_ascii or self._ascii not in whole.lower():
                 return None
-        elif self._certain_part not in whole.lower():
+        elif self.certain_part not in whole.lower():
             return None
         folded_key = fold(from_bytes(key))
         if folded_key == self._folded:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NoReturn, get_args
 
 from memctl.errors import UsageError
 from memctl.storage.rows import MOST_ROWS, SearchedField, State
+from memctl.storage.text import to_bytes
 from memctl.storage.times import to_service_text
 
 MemoryType = Literal["context", "learning", "preference", "error_pattern", "success_pattern"]
@@ -42,6 +43,20 @@ class Memory:
     importance_decay_rate: float | None  # None: the policy's rate
     last_decay_at: str | None  # the end of the idle time charged by decay
     promoted_at: str | None  # when it was promoted to the knowledge base
+
+
+@dataclass(frozen=True)
+class NewMemory:
+    """A memory to store; all other columns get the defaults of the table."""
+
+    id: str
+    agent: str
+    type: str
+    key: str
+    value: str
+    metadata: str | None
+    importance: float
+    expires_at: str | None
 
 
 @dataclass(frozen=True)
@@ -83,12 +98,41 @@ class FoundMemory:
 
 
 @dataclass(frozen=True)
+class SearchResult:
+    """The best of the memories that contain a text, and the number of all of them."""
+
+    total: int
+    memories: list[FoundMemory]
+
+
+@dataclass(frozen=True)
 class Summary:
     """The memories of an agent: their number, also by type, and the most important."""
 
     memories: int
     by_type: Mapping[str, int]
     top_memories: Sequence[Memory]  # the first ten of `recall_all`
+
+
+def to_stored(**texts: str) -> dict[str, bytes]:
+    """Return texts as bytes in UTF-8; invalid UTF-8 stays as it is.
+
+    Raises UsageError for a value that is not a str, contains an unpaired surrogate, or is too
+    large.
+    """
+    stored = {}
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise UsageError(f"the {name} is of type {type(text).__name__}", "pass a str")
+        try:
+            stored[name] = to_bytes(text)
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"the {name} cannot be stored ({error})", "remove unpaired surrogates"
+            ) from None
+        if len(stored[name]) > MOST_BYTES:
+            raise UsageError(f"the {name} is too large", f"at most {MOST_BYTES:,} bytes are stored")
+    return stored
 
 
 def require_type(type: str) -> None:

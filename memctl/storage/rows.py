@@ -223,4 +223,16 @@ class MemoryFilter:
     until: datetime | None = None  # inclusive
 
 
+class AgentOverview(NamedTuple):
+    """An agent with memories; a time is None if no memory has one."""
+
+    agent_id: str
+    memories: int
+    archived: int
+    storage_bytes: int  # of key, value and metadata of all memories, active and archived
+    last_written_at: str | None  # of the memories that still exist, active or archived
+    last_read_at: str | None  # the same
+    last_archived_at: str | None  # of the memories that are still archived
+
+
 MOST_ROWS = 10**12  # SQLite's integers are below 2**63

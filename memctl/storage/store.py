@@ -25,6 +25,7 @@ from memctl.storage.changes import QuotaExcess as QuotaExcess
 from memctl.storage.figures import DayKey, Figures, Key, Period, Snapshot, SnapshotPeriod
 from memctl.storage.holds import Holds
 from memctl.storage.matching import SearchedText
+from memctl.storage.memories import Memories
 from memctl.storage.policies import PolicyValues, PromotionValues, QuotaValues, RetentionValues
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.promotion import Candidates as Candidates
@@ -36,6 +37,8 @@ from memctl.storage.rows import (
     JobHistory,
     Pause,
     RunEnd,
+    RunFilter,
+    RunRecord,
 )
 
 # How an engine excludes other memctl processes; only the engine reads it.
@@ -90,6 +93,10 @@ class Store(Protocol):
     def has_alerts(self) -> bool:
         """Whether failures of jobs raise alerts, in the tables of `sqlite`."""
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the database is still open: a server may have closed the connection."""
+
     def translate_errors(self, database: Address) -> AbstractContextManager[None]:
         """Translate errors of the engine that a user can correct into MemctlError in the block.
 
@@ -139,6 +146,17 @@ class Store(Protocol):
     def job_history(self, job: str) -> JobHistory:
         """Return when a job was last completed, and when it last failed."""
 
+    def list_runs(
+        self, which: RunFilter, *, database: Address, limit: int, offset: int
+    ) -> list[RunRecord]:
+        """Return runs of the database, newest first, without the newest `offset`."""
+
+    def pause(self, *, now: datetime, until: datetime | None, reason: str) -> Pause:
+        """Pause the jobs from now on; replaces an earlier pause."""
+
+    def resume(self) -> bool:
+        """End the pause and return whether there was one."""
+
     def read_state(self, key: str) -> Any:
         """Return the value of a key of memctl's state, decoded from JSON; None if there is none."""
 
@@ -155,6 +173,10 @@ class Store(Protocol):
         """
 
     # Memories
+
+    @property
+    def memories(self) -> Memories:
+        """The memories, as clients read and change them one by one."""
 
     def require_agent(self, agent: str | None) -> None:
         """Raise NotFoundError for an agent without any memory, active or archived."""

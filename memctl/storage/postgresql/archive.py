@@ -6,6 +6,7 @@ from typing import Any
 from memctl.storage.matching import FIELDS, SearchedText
 from memctl.storage.postgresql.copied_tables import ARCHIVED
 from memctl.storage.postgresql.database import Database, text, texts
+from memctl.storage.postgresql.values import named_row
 from memctl.storage.rows import ArchiveFilter, require_reason
 from memctl.storage.sqlite.archive import ARCHIVED_FIELDS
 from memctl.storage.text import stored_bytes
@@ -41,8 +42,8 @@ def list_archived(
     if search is None:
         page = {"limit": limit, "offset": offset}
         rows = db.rows(f"{query} LIMIT %(limit)s OFFSET %(offset)s", {**parameters, **page})
-        return [dict(zip(ARCHIVED_FIELDS, row, strict=True)) for row in rows]
-    found = (dict(zip(ARCHIVED_FIELDS, row, strict=True)) for row in db.stream(query, parameters))
+        return [named_row(ARCHIVED_FIELDS, row) for row in rows]
+    found = (named_row(ARCHIVED_FIELDS, row) for row in db.stream(query, parameters))
     matching = (
         row for row in found if search.match(*(stored_bytes(row[field]) for field in FIELDS))
     )

@@ -99,7 +99,7 @@ class Archiving:
                 "agent": batch.agent,
                 "ids": batch.keys,
                 "number": batch.first_event,
-                "now": self._now,
+                "now": to_text(self._now),
                 "reason": self._reason,
                 "cause": cause,
                 "detail": reason_detail(self._reason),
@@ -126,8 +126,8 @@ def require_counts(due: int, **counts: int) -> None:
 def expired(*, agent: str | None, now: datetime) -> Selection:
     """Select the memories, of one agent or of all, whose time has passed."""
     return Selection(
-        f"expires_at < %(now)s {of_agent(agent)}",
-        {"now": now, "of_agent": agent and text(agent)},
+        f"expires_at < %(cutoff)s {of_agent(agent)}",
+        {"cutoff": now, "of_agent": agent and text(agent)},
         {"expires_at": expiry_text("expires_at")},
     )
 

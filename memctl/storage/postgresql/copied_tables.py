@@ -20,6 +20,10 @@ class CopiedTable(NamedTuple):
         """Return the type that PostgreSQL has for a column."""
         return self.types.get(column, "text")
 
+    def is_time(self, column: str) -> bool:
+        """Return whether a column contains times."""
+        return self.type_of(column) == "timestamptz"
+
 
 TIMES = {
     "last_accessed": sqlite_text("last_accessed"),

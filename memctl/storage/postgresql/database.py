@@ -5,6 +5,7 @@ session: a pool such as pgbouncer may give each transaction to another one.
 """
 
 import random
+import select
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,15 @@ class Database:
     def __init__(self, connection: "psycopg.Connection[Any]", address: ServerAddress) -> None:
         self.connection = connection
         self.address = address
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the server has not closed the connection, which must be idle."""
+        if not self.connection.closed:
+            arrived = select.poll()
+            arrived.register(self.connection.fileno(), select.POLLIN)
+            return not arrived.poll(0)  # when idle, a server sends nothing but its farewell
+        return False
 
     def rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[Any]:
         """Return the rows of a query, or those that a statement returns."""

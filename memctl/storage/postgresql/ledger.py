@@ -15,7 +15,7 @@ from memctl.storage.postgresql.database import Database, text
 from memctl.storage.postgresql.lease import HOLDER
 from memctl.storage.postgresql.times import our_text
 from memctl.storage.rows import JobHistory, RunEnd, RunFilter, RunRecord, json_or_text
-from memctl.storage.times import parse_moment
+from memctl.storage.times import parse_moment, to_text
 
 # Runs whose clock was accepted: a refused run may have been refused because of its clock.
 LAST_RUN = f"""
@@ -105,7 +105,7 @@ def start_run(
     """Record the start of a run, or that it is refused, and return its number."""
     parameters = {
         "job": job,
-        "now": now,
+        "now": to_text(now),
         "status": status,
         "version": __version__,
         "host": os.uname().nodename,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from memctl.storage import store
     from memctl.storage.addresses import Address
     from memctl.storage.matching import SearchedText
+    from memctl.storage.memories import Memories
     from memctl.storage.rows import (
         ArchiveFilter,
         EventFilter,
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
         Pause,
         Reason,
         RunEnd,
+        RunFilter,
+        RunRecord,
     )
 
 
@@ -60,6 +63,10 @@ class PostgresStore:
     @property
     def has_alerts(self) -> bool:
         return False
+
+    @property
+    def is_connected(self) -> bool:
+        return self._db.is_connected
 
     def translate_errors(self, database: "Address") -> AbstractContextManager[None]:
         return translate_errors(self._db.address)
@@ -108,11 +115,28 @@ class PostgresStore:
     def job_history(self, job: str) -> "JobHistory":
         return ledger.job_history(self._db, job)
 
+    def list_runs(
+        self, which: "RunFilter", *, database: "Address", limit: int, offset: int
+    ) -> "list[RunRecord]":
+        return ledger.list_runs(self._db, which, limit=limit, offset=offset)
+
+    def pause(self, *, now: datetime, until: datetime | None, reason: str) -> "Pause":
+        return state.pause(self._db, now=now, until=until, reason=reason)
+
+    def resume(self) -> bool:
+        return state.delete_state(self._db, state.PAUSE)
+
     def read_state(self, key: str) -> Any:
         return state.read_state(self._db, key)
 
     def write_state(self, key: str, value: object) -> None:
         state.write_state(self._db, key, value)
+
+    @property
+    def memories(self) -> "Memories":
+        from memctl.storage.postgresql.clients import PostgresMemories
+
+        return PostgresMemories(self._db)
 
     def read_events(
         self, which: "EventFilter", *, after: int | None, limit: int, offset: int
@@ -199,6 +223,26 @@ class PostgresStore:
         now: datetime,
     ) -> None:
         """Do nothing: without triggers, there are no idle times that accesses have ended."""
+
+    def fading(
+        self,
+        policy: policies.PolicyValues,
+        promotion: policies.PromotionValues,
+        *,
+        agent: str | None,
+        now: datetime,
+        run_id: int | None,
+    ) -> "store.Change":
+        from memctl.storage.postgresql.fading import PostgresFading
+
+        return PostgresFading(
+            self._db, self._lease, policy, promotion, agent=agent, now=now, run_id=run_id
+        )
+
+    def forget_notes(self) -> None:
+        from memctl.storage.postgresql.notes import delete_orphaned_notes
+
+        delete_orphaned_notes(self._db)
 
     def has_holds(self) -> bool:
         return False

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 from sqlite3 import Connection
-from typing import NamedTuple
 
+from memctl.storage.rows import AgentOverview
 from memctl.storage.sqlite.database import MemoryTable
 from memctl.storage.sqlite.figures import BYTES
 from memctl.storage.sqlite.times import unix_seconds
@@ -11,18 +11,6 @@ from memctl.storage.times import to_text, to_unix
 
 FIRST_SECOND = to_unix(datetime.min.replace(tzinfo=UTC))
 LAST_SECOND = to_unix(datetime.max.replace(tzinfo=UTC))
-
-
-class AgentOverview(NamedTuple):
-    """An agent with memories; a time is None if no memory has one."""
-
-    agent_id: str
-    memories: int
-    archived: int
-    storage_bytes: int  # of key, value and metadata of all memories, active and archived
-    last_written_at: str | None  # of the memories that still exist, active or archived
-    last_read_at: str | None  # the same
-    last_archived_at: str | None  # of the memories that are still archived
 
 
 def _memories(table: MemoryTable) -> str:

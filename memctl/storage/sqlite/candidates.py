@@ -48,6 +48,7 @@ class CandidateSql(NamedTuple):
     decay: DecaySql
     parameters: Mapping[str, Any]
     has_entries: bool = False  # there is a knowledge base
+    note: str = f"'{NOTE}' || id"  # SQL for the key of a memory's note
 
     @property
     def entries(self) -> str:
@@ -88,7 +89,7 @@ def judged_memories(sql: CandidateSql, where: str) -> str:
         SELECT *, max(importance_then, ifnull(noted, importance_then)) AS judged
         FROM (
             SELECT *, (
-                SELECT CAST(value AS REAL) FROM memory_state WHERE key = '{NOTE}' || id
+                SELECT CAST(value AS REAL) FROM memory_state WHERE key = {sql.note}
             ) AS noted
             FROM ({then})
             LIMIT -1
@@ -219,6 +220,15 @@ MARK_AGAIN = """
 """
 
 
+def notes_on_candidates(sql: CandidateSql, rows: Rows) -> str:
+    """Return SQL for the rowids of candidates, and for the keys and values of the notes on them."""
+    return f"""
+        SELECT rowid, {sql.note} AS key, CAST(judged AS TEXT) AS value
+        FROM ({_judged(sql, rows, f"{IS_TYPE} AND {IS_READ}")})
+        WHERE {IS_CANDIDATE} AND id IS NOT NULL
+    """
+
+
 def note_importances(db: Connection, sql: CandidateSql, rowids: str) -> None:
     """Note the importance of the candidates in these rows (a JSON array).
 
@@ -227,9 +237,7 @@ def note_importances(db: Connection, sql: CandidateSql, rowids: str) -> None:
     db.execute(
         f"""
         INSERT OR IGNORE INTO memory_state (key, value)
-        SELECT '{NOTE}' || id, CAST(judged AS TEXT)
-        FROM ({_judged(sql, BATCH_ROWS, f"{IS_TYPE} AND {IS_READ}")})
-        WHERE {IS_CANDIDATE} AND id IS NOT NULL
+        SELECT key, value FROM ({notes_on_candidates(sql, BATCH_ROWS)})
         """,
         {**sql.parameters, "rowids": rowids},
     )

@@ -7,12 +7,13 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from memctl.errors import NotFoundError
 from memctl.storage.holds import HoldChange, HoldTarget
+from memctl.storage.memory import to_stored
 from memctl.storage.sqlite import agents
 from memctl.storage.sqlite.archiving import original_id
 from memctl.storage.sqlite.database import MemoryTable
 from memctl.storage.sqlite.features import renew_triggers
 from memctl.storage.sqlite.holds import held_ids, held_parameter, in_force
-from memctl.storage.sqlite.memories import OF_NAME, memory_name, to_stored
+from memctl.storage.sqlite.memories import OF_NAME, memory_name
 from memctl.storage.text import encodable, to_ascii, to_bytes
 from memctl.storage.times import to_text
 

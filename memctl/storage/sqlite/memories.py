@@ -4,15 +4,13 @@ What other programs have stored is read unchanged. What memctl stores is validat
 form in which the service would have stored it.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
-from memctl.errors import UsageError
-from memctl.storage.memory import MOST_BYTES, TYPES, Memory, require_type
-from memctl.storage.rows import ArchiveFilter, MemoryFilter
+from memctl.storage.memory import TYPES, Memory, NewMemory, require_type, to_stored
+from memctl.storage.rows import MemoryFilter
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.sqlite.selection import Rows, Selection
 from memctl.storage.sqlite.times import unix_seconds
@@ -28,42 +26,9 @@ class MemoryName(NamedTuple):
     key: bytes
 
 
-@dataclass(frozen=True)
-class NewMemory:
-    """A memory to store; all other columns get the defaults of the table."""
-
-    id: str
-    name: MemoryName
-    value: bytes
-    metadata: bytes | None
-    importance: float
-    expires_at: str | None
-
-
 def memory_name(agent: str, type: str, key: str) -> MemoryName:
     """Return the name of a memory. Raises UsageError as `to_stored` does."""
     return MemoryName(**to_stored(agent=agent, type=type, key=key))
-
-
-def to_stored(**texts: str) -> dict[str, bytes]:
-    """Return texts as SQLite stores them.
-
-    Raises UsageError for a value that is not a str, contains an unpaired surrogate, or is too
-    large.
-    """
-    stored = {}
-    for name, text in texts.items():
-        if not isinstance(text, str):
-            raise UsageError(f"the {name} is of type {type(text).__name__}", "pass a str")
-        try:
-            stored[name] = to_bytes(text)
-        except UnicodeEncodeError as error:
-            raise UsageError(
-                f"the {name} cannot be stored ({error})", "remove unpaired surrogates"
-            ) from None
-        if len(stored[name]) > MOST_BYTES:
-            raise UsageError(f"the {name} is too large", f"at most {MOST_BYTES:,} bytes are stored")
-    return stored
 
 
 # A condition on a memory's name; its parameters are the fields of MemoryName.
@@ -131,11 +96,14 @@ def fire_triggers_on_replace(db: Connection) -> None:
 
 def replace_memory(db: Connection, memory: NewMemory, *, now: datetime) -> int:
     """Store a memory in place of the one of that name; return the number of rows written."""
-    row = {
-        **memory.name._asdict(),
+    name = memory_name(memory.agent, memory.type, memory.key)
+    metadata = {} if memory.metadata is None else to_stored(metadata=memory.metadata)
+    row: dict[str, Any] = {
+        "metadata": None,
+        **name._asdict(),
+        **to_stored(value=memory.value),
+        **metadata,
         "id": memory.id,
-        "value": memory.value,
-        "metadata": memory.metadata,
         "importance": memory.importance,
         "now": to_sqlite_text(now),
         "expires_at": memory.expires_at,
@@ -231,12 +199,3 @@ def require_known_type(db: Connection, type: str | None) -> None:
     """Raise UsageError for a type that is none of the five and that no memory has."""
     if type is not None and not has_type(db, type):
         require_type(type)
-
-
-def archived_of(agent: str | None, type: str | None, key: str | None, **more: Any) -> ArchiveFilter:
-    """Select archived memories. Raises UsageError for a value that is not a str."""
-    texts = {"agent": agent, "type": type, "key": key}
-    to_stored(**{name: text for name, text in texts.items() if text is not None})
-    for memory_id in more.get("ids", ()):
-        to_stored(id=memory_id)
-    return ArchiveFilter(agent=agent, type=type, key=key, **more)

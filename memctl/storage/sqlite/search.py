@@ -11,13 +11,12 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from heapq import nsmallest
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
 from memctl.storage.matching import FIELDS, SearchedText
-from memctl.storage.memory import ArchivedMemory, FoundMemory, Memory
+from memctl.storage.memory import ArchivedMemory, FoundMemory, Memory, SearchResult
 from memctl.storage.rows import MemoryFilter, State
 from memctl.storage.sqlite.archive import ARCHIVED_COLUMNS
 from memctl.storage.sqlite.database import MemoryTable
@@ -28,14 +27,6 @@ from memctl.storage.text import from_bytes, stored_bytes
 PORTION_ROWS = 20_000  # by number, of which some may not exist
 PORTION_SECONDS = 0.02
 FIRST_ROW, LAST_ROW = -(2**63), 2**63 - 1
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """The best of the memories that contain the text, and the number of all of them."""
-
-    total: int
-    memories: list[FoundMemory]
 
 
 class _Hit(NamedTuple):

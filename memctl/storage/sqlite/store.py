@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from memctl.storage.addresses import Address
     from memctl.storage.holds import Holds
     from memctl.storage.matching import SearchedText
+    from memctl.storage.memories import Memories
     from memctl.storage.rows import (
         ArchiveFilter,
         EventFilter,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
         Pause,
         Reason,
         RunEnd,
+        RunFilter,
+        RunRecord,
     )
     from memctl.storage.sqlite.changes import Batch
     from memctl.storage.sqlite.decay import DecaySql
@@ -53,6 +56,10 @@ class SqliteStore:
 
     @property
     def has_alerts(self) -> bool:
+        return True
+
+    @property
+    def is_connected(self) -> bool:
         return True
 
     def translate_errors(self, database: "Address") -> AbstractContextManager[None]:
@@ -98,12 +105,31 @@ class SqliteStore:
     def job_history(self, job: str) -> "JobHistory":
         return ledger.job_history(self._db, job)
 
+    def list_runs(
+        self, which: "RunFilter", *, database: "Address", limit: int, offset: int
+    ) -> "list[RunRecord]":
+        assert isinstance(database, Path)  # noqa: S101  for the type checker
+        crashed = ledger.crashed_runs(self._db, database)
+        return ledger.list_runs(self._db, which, crashed=crashed, limit=limit, offset=offset)
+
+    def pause(self, *, now: datetime, until: datetime | None, reason: str) -> "Pause":
+        return pause.pause(self._db, now=now, until=until, reason=reason)
+
+    def resume(self) -> bool:
+        return pause.resume(self._db)
+
     def read_state(self, key: str) -> Any:
         return state.read_state(self._db, key)
 
     def write_state(self, key: str, value: object) -> None:
         with transaction(self._db):
             state.write_state(self._db, key, value)
+
+    @property
+    def memories(self) -> "Memories":
+        from memctl.storage.sqlite.clients import SqliteMemories
+
+        return SqliteMemories(self._db)
 
     def read_events(
         self, which: "EventFilter", *, after: int | None, limit: int, offset: int
