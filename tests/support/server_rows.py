@@ -1,6 +1,7 @@
 """Many rows in a database on a server, and the check that none of them is lost or doubled."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import psycopg
 
@@ -8,11 +9,11 @@ from tests.support.program import NOW
 
 AGENTS = 4
 
-# Memories named id-1, id-2, …; all have expired.
+# Memories named id-1, id-2, …; all have expired, and are idle.
 ADD_EXPIRED = """
-    INSERT INTO agent_memory (id, agent_id, type, key, value, expires_at)
+    INSERT INTO agent_memory (id, agent_id, type, key, value, last_accessed, created_at, expires_at)
     SELECT 'id-' || number, 'agent-' || number %% %(agents)s, 'context', 'key-' || number,
-        repeat('v', 300), %(now)s::timestamptz - interval '1 hour'
+        repeat('v', 300), %(idle)s, %(idle)s, %(now)s::timestamptz - interval '1 hour'
     FROM generate_series(%(first)s::bigint, %(last)s) AS number
 """
 
@@ -33,7 +34,11 @@ def add_expired(url: str, count: int, *, first: int = 1) -> None:
     """Insert memories that have expired; all ids have a number, from `first`."""
     with psycopg.connect(url, autocommit=True) as db:
         last = first + count - 1
-        db.execute(ADD_EXPIRED, {"agents": AGENTS, "now": NOW, "first": first, "last": last})
+        idle = NOW - timedelta(days=20)
+        db.execute(
+            ADD_EXPIRED,
+            {"agents": AGENTS, "now": NOW, "idle": idle, "first": first, "last": last},
+        )
 
 
 def archived_exactly(url: str, *, of: int) -> int:

@@ -95,7 +95,7 @@ class Server:
         """Run a program of PostgreSQL as the server's user, and return what it prints."""
         with (self.place / "errors").open("a") as errors:  # a pipe would stay open in the server
             ran = subprocess.run(
-                [*_as_postgres(), programs() / program, *words],
+                [*as_postgres(), programs() / program, *words],
                 cwd=self.place,
                 env={"PATH": os.environ["PATH"], "PGPASSWORD": self.password or ""},
                 stdin=subprocess.DEVNULL,
@@ -185,7 +185,7 @@ def give_to_server(path: Path) -> None:
         os.chown(path, user.pw_uid, user.pw_gid)
 
 
-def _as_postgres() -> list[str]:
+def as_postgres() -> list[str]:
     """Return the words that run a program as the server's user: a server refuses to run as root."""
     if os.geteuid() != 0:
         return []
