@@ -50,7 +50,7 @@ def test_service_is_not_disturbed_by_jobs(service: Path, server: Server, tmp_pat
     memctl = Memctl(tmp_path / "unused.db", url=server.url())
     memctl.ok("migrate")
     add_expired(server.url(), 5_000)
-    command = ["node", service, server.url()]
+    command = ["node", str(service), server.url()]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as writer:

@@ -17,7 +17,7 @@ SCHEME = re.compile(r"postgres(ql)?:", re.IGNORECASE)
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
 URL = re.compile(
     r"postgres(?:ql)?://(?:(?P<user>[^:@/?#]*)(?::(?P<password>[^@/]*))?@)?"
-    r"(?P<hosts>[^@/?#]*)(?:/(?P<name>[^?#]*))?(?:\?(?P<query>[^#]*))?"
+    r"(?P<hosts>[^@/?#]*)(?:/(?P<name>[^@?#]*))?(?:\?(?P<query>[^#]*))?"
 )
 
 
@@ -32,7 +32,8 @@ class ServerAddress:
         if not found or "\0" in url:
             raise UsageError(
                 "the URL of the database is invalid",
-                "use postgresql://[user@]host[:port][,host…]/database[?option=value&…]",
+                "use postgresql://[user@]host[:port][,host…]/database[?option=value&…], and write"
+                " special characters as %XX",
             )
         self.url = url
         user, password, self.hosts, name, query = found.groups()

@@ -19,6 +19,7 @@ from memctl.storage.postgresql.archiving import (
     named,
 )
 from memctl.storage.postgresql.batches import PostgresBatches
+from memctl.storage.postgresql.counters import read_counters
 from memctl.storage.postgresql.database import Database
 from memctl.storage.postgresql.events import number_events, read_events
 from memctl.storage.postgresql.lease import Lease
@@ -27,11 +28,14 @@ from memctl.storage.postgresql.removing import Removal, excess_versions
 from memctl.storage.postgresql.restoring import PostgresArchivedMemories, archived_version
 from memctl.storage.postgresql.selection import Selection
 from memctl.storage.postgresql.server_errors import translate_errors
+from memctl.storage.postgresql.snapshots import PostgresSnapshots
 from memctl.storage.progress import NO_PROGRESS, Progress
+from memctl.storage.rows import DatabaseSize, JobHealth
 
 if TYPE_CHECKING:
     from memctl.storage import store
     from memctl.storage.addresses import Address
+    from memctl.storage.counters import Counters
     from memctl.storage.matching import SearchedText
     from memctl.storage.memories import Memories
     from memctl.storage.rows import (
@@ -246,6 +250,23 @@ class PostgresStore:
 
     def has_holds(self) -> bool:
         return False
+
+    @property
+    def snapshots(self) -> "store.Snapshots":
+        return PostgresSnapshots(self._db)
+
+    def database_size(self, database: "Address") -> DatabaseSize:
+        size = self._db.value("SELECT pg_database_size(current_database())")
+        return DatabaseSize(str(database), int(size), None, None, None)
+
+    def job_health(self) -> list[JobHealth]:
+        return ledger.job_health(self._db)
+
+    def read_counters(self) -> "Counters":
+        return read_counters(self._db)
+
+    def schema_step(self) -> int:
+        return migrations.schema_step(self._db)
 
     def _archiving(
         self, selection: Selection, reason: "Reason", now: datetime, run_id: int | None

@@ -21,13 +21,16 @@ from memctl.storage.sqlite.sqlite_errors import translate_errors
 if TYPE_CHECKING:
     from memctl.storage import policies, store
     from memctl.storage.addresses import Address
+    from memctl.storage.counters import Counters
     from memctl.storage.holds import Holds
     from memctl.storage.matching import SearchedText
     from memctl.storage.memories import Memories
     from memctl.storage.rows import (
         ArchiveFilter,
+        DatabaseSize,
         EventFilter,
         EventPage,
+        JobHealth,
         JobHistory,
         Pause,
         Reason,
@@ -336,6 +339,25 @@ class SqliteStore:
         from memctl.storage.sqlite.snapshots import SqliteSnapshots
 
         return SqliteSnapshots(self._db)
+
+    def database_size(self, database: "Address") -> "DatabaseSize":
+        from memctl.storage.sqlite.space import database_size
+
+        assert isinstance(database, Path)  # noqa: S101  for the type checker
+        return database_size(self._db, database)
+
+    def job_health(self) -> "list[JobHealth]":
+        from memctl.storage.sqlite.run_summaries import job_health
+
+        return job_health(self._db)
+
+    def read_counters(self) -> "Counters":
+        from memctl.storage.sqlite.counters import read_counters
+
+        return read_counters(self._db)
+
+    def schema_step(self) -> int:
+        return migrations.schema_step(self._db)
 
     def _archiving(
         self, selection: "Selection", reason: "Reason", now: datetime, run_id: int | None
