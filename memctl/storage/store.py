@@ -23,6 +23,7 @@ from memctl.storage.changes import ImportedMemories as ImportedMemories
 from memctl.storage.changes import OldMemories as OldMemories
 from memctl.storage.changes import QuotaExcess as QuotaExcess
 from memctl.storage.counters import Counters
+from memctl.storage.documents import Documents
 from memctl.storage.figures import DayKey, Figures, Key, Period, Snapshot, SnapshotPeriod
 from memctl.storage.holds import Holds
 from memctl.storage.matching import SearchedText
@@ -101,6 +102,10 @@ class Store(Protocol):
     @property
     def sqlite(self) -> Connection:
         """The connection, for what only SQLite has; other engines raise UsageError."""
+
+    @property
+    def documents(self) -> Documents:
+        """Exports and imports."""
 
     @property
     def has_alerts(self) -> bool:

@@ -143,7 +143,7 @@ class PostgresEngine:
         }
         with open_database(ServerAddress(self.url)) as db:
             if table in copied:
-                columns = copied[table].columns
+                columns = tuple(name for name in copied[table].columns if name != "import_order")
                 read = ", ".join(copied[table].read_as.get(name, name) for name in columns)
             else:
                 columns = tuple(
@@ -168,7 +168,7 @@ def _as_in_sqlite(value: Any) -> Any:
 
 def _sorted(rows: list[Row]) -> list[Row]:
     def order(row: Row) -> list[str]:
-        keys = ("agent_id", "id") if "id" in row else tuple(row)[:3]
+        keys = ("agent_id", "id") if {"agent_id", "id"} <= {*row} else tuple(row)[:3]
         return [str(row[key]) for key in keys]
 
     return sorted(rows, key=order)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from memctl.storage import policies, store
     from memctl.storage.addresses import Address
     from memctl.storage.counters import Counters
+    from memctl.storage.documents import Documents
     from memctl.storage.holds import Holds
     from memctl.storage.matching import SearchedText
     from memctl.storage.memories import Memories
@@ -56,6 +57,12 @@ class SqliteStore:
     @property
     def sqlite(self) -> Connection:
         return self._db
+
+    @property
+    def documents(self) -> "Documents":
+        from memctl.storage.sqlite.documents import SqliteDocuments
+
+        return SqliteDocuments(self._db)
 
     @property
     def has_alerts(self) -> bool:
