@@ -140,7 +140,8 @@ def test_schedules_of_four_machines_do_the_work_once(
 ) -> None:
     add_expired(url, 5_000)
     file = tmp_path / "memctl.toml"
-    file.write_text("[run]\n" + "".join(f'{job} = "never"\n' for job in JOBS if job != "cleanup"))
+    never = "".join(f'{job} = "never"\n' for job in JOBS if job != "cleanup")
+    file.write_text(f'[run]\ncleanup = "daily"\n{never}')
 
     machines = [memctl.start("run", "--config", str(file)) for _ in range(4)]
     answers = [ended(machine) for machine in machines]

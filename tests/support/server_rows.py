@@ -25,6 +25,7 @@ CENSUS = """
             SELECT id FROM agent_memory UNION ALL SELECT id FROM archived_memories
         ) AS every),
         (SELECT count(*) FROM memory_events WHERE event = 'memory:expired'),
+        (SELECT count(*) FROM memory_events WHERE event = 'memory:archived'),
         (SELECT count(DISTINCT event_id) FROM memory_events),
         (SELECT count(*) FROM memory_events)
 """
@@ -47,10 +48,11 @@ def archived_exactly(url: str, *, of: int) -> int:
     Each of them must exist exactly once, active or archived.
     """
     with psycopg.connect(url, autocommit=True) as db:
-        active, archived, ids, expired, numbers, events = db.execute(CENSUS).fetchone() or ()
+        (census,) = db.execute(CENSUS)
+    active, archived, ids, expiries, archivals, numbers, events = census
     assert active + archived == ids == of
-    assert expired == archived
-    assert numbers == events == 2 * archived
+    assert expiries == archivals == archived
+    assert numbers == events
     return int(archived)
 
 
