@@ -19,6 +19,7 @@ from manual import page, page_of_command
 from program import DOCS, Program, program
 
 from memctl import AgentMemory, ArchivedMemory, FoundMemory, Memory, Summary
+from memctl.cli.engines import DIFFERENCES, INSTEAD, OPTIONS_INSTEAD, SETTINGS_INSTEAD, Difference
 from memctl.config.describe import default_file
 from memctl.output.contract.commands import COMMANDS as COMMANDS_WITH_JSON
 from memctl.output.contract.json_schema import json_schema
@@ -30,6 +31,7 @@ README = DOCS.parent / "README.md"
 API = DOCS / "reference" / "python-api.md"
 SCHEMAS = DOCS / "reference" / "json"
 CONFIGURATION = DOCS / "reference" / "configuration.md"
+ENGINES = DOCS / "reference" / "engines.md"
 
 INTRODUCTION = """\
 # Commands
@@ -55,6 +57,7 @@ def files() -> dict[Path, str]:
         CONFIGURATION: replaced(CONFIGURATION, "default file", f"```toml\n{default_file()}```"),
         **json_schemas(),
         API: replaced(API, "classes", "\n".join(classes())),
+        ENGINES: replaced(ENGINES, "commands", engine_table(described)),
     }
 
 
@@ -83,6 +86,27 @@ def command_table(described: Program) -> str:
         for command in commands
     ]
     return "\n".join(["| command | effect |", "|---|---|", *rows])
+
+
+def engine_table(described: Program) -> str:
+    """Return a table of all commands on each engine, and of options and keys that differ."""
+    lines = ["| command | SQLite | PostgreSQL |", "|---|---|---|"]
+    for command in (command for commands in described.commands.values() for command in commands):
+        name = command.name
+        difference = DIFFERENCES.get(name, Difference("yes", "the same"))
+        if name in INSTEAD:
+            difference = Difference("yes", f"refused: {INSTEAD[name]}")
+        lines.append(f"| `{name}` | {difference.sqlite} | {difference.postgresql} |")
+        lines += [
+            f"| `{name} {option}` | yes | refused: {instead} |"
+            for (of_command, option), instead in OPTIONS_INSTEAD.items()
+            if of_command == name
+        ]
+    lines += [
+        f"| `{key}` in the configuration | yes | refused by jobs: {instead} |"
+        for key, instead in SETTINGS_INSTEAD.items()
+    ]
+    return "\n".join(lines)
 
 
 def command_reference(described: Program) -> str:

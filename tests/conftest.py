@@ -17,7 +17,14 @@ from hypothesis import is_hypothesis_test, settings
 from memctl import AgentMemory
 from tests.support import properties
 from tests.support.database import connect, insert_memory
-from tests.support.engines import ENGINES, Engine, SqliteEngine, emptied, server_database
+from tests.support.engines import (
+    ENGINES,
+    Engine,
+    PostgresEngine,
+    SqliteEngine,
+    emptied,
+    server_database,
+)
 from tests.support.program import NOW, Memctl, fork_servers
 from tests.support.service import Service
 
@@ -92,6 +99,12 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     for ending in ("", ".memctl.lock"):
         shutil.copyfile(f"{source}{ending}", f"{memctl.database}{ending}")
     return SqliteEngine(memctl)
+
+
+@pytest.fixture
+def on_server(migrated_url: str, tmp_path: Path) -> PostgresEngine:
+    """A migrated database without memories on a PostgreSQL server."""
+    return emptied(migrated_url, tmp_path)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -30,133 +30,19 @@ from memctl.storage.sqlite.conflicts import ImportConflict
 from tests.support.database import connect, everything, rows
 from tests.support.disks import fill_disk
 from tests.support.documents import copy_of, export_from, import_into, put
+from tests.support.import_model import (
+    TAKEN,
+    Memory,
+    RefusedByModelError,
+    databases,
+    import_by_model,
+    place_of,
+)
 from tests.support.program import NOW, PROGRAM, Answer, Memctl
 from tests.support.service import Service
 
 RULES: tuple[ImportConflict, ...] = get_args(ImportConflict)
 every_rule = pytest.mark.parametrize("rule", RULES)
-
-
-# The model: lists of rows in table order
-
-
-class Memory(NamedTuple):
-    """An active memory, or an archived one if it has a reason."""
-
-    id: str | None
-    agent_id: str
-    key: str
-    value: str
-    created_at: str
-    last_accessed: str
-    archived_reason: str | None = None
-
-    @property
-    def name(self) -> tuple[str, str]:
-        """The name by which an agent knows it."""
-        return self.agent_id, self.key
-
-    @property
-    def written(self) -> tuple[str, str]:
-        """When it was last written, and read."""
-        return self.created_at, self.last_accessed
-
-
-class RefusedByModelError(Exception):
-    """The model refuses the import."""
-
-
-def rivals(new: Memory, stored: list[Memory], coming: list[Memory]) -> list[Memory]:
-    """Return the memories that conflict with a memory."""
-    return [
-        old
-        for old in stored
-        if not (old.archived_reason and old in coming)
-        and (
-            (old.id is not None and old.id == new.id)
-            or (old.name == new.name and not new.archived_reason)
-        )
-    ]
-
-
-def last_written(new: Memory, coming: list[Memory]) -> tuple[str, str]:
-    """Return when the last imported version of a memory was written: versions are adjacent."""
-    return max(
-        version.written
-        for version in coming
-        if version is new or (new.id is not None and version.id == new.id)
-    )
-
-
-def import_by_model(
-    stored: list[Memory], coming: list[Memory], rule: ImportConflict, run: int
-) -> tuple[list[Memory], list[str]]:
-    """Return the content of the database afterwards, and the outcome for each imported memory."""
-    fates = []
-    gone: list[Memory] = []
-    for place, new in enumerate(coming):
-        in_the_way = rivals(new, stored, coming)
-        if stored.count(new) > coming[:place].count(new):
-            fates.append("unchanged")
-        elif not in_the_way:
-            fates.append("inserted")
-        elif rule == "fail" or (
-            rule != "skip" and any(old.agent_id != new.agent_id for old in in_the_way)
-        ):
-            raise RefusedByModelError
-        elif rule == "replace" or (
-            rule == "newest" and all(last_written(new, coming) > old.written for old in in_the_way)
-        ):
-            fates.append("replaced")
-            gone += [old for old in in_the_way if not old.archived_reason and old not in gone]
-        else:
-            fates.append("skipped")
-    taken = [new for new, fate in zip(coming, fates, strict=True) if fate in TAKEN]
-    successors = {new.id for new, fate in zip(coming, fates, strict=True) if fate == "replaced"}
-    before = [old for old in stored if old not in gone]
-    before += [old._replace(archived_reason="replaced") for old in stored if old in gone]
-    after = [
-        old._replace(id=f"{old.id}~{run}")
-        if old.archived_reason and old.id and old.id in successors and old not in coming
-        else old
-        for old in before
-    ]
-    return after + taken, fates
-
-
-TAKEN = ("inserted", "replaced")
-
-times = st.sampled_from(["2026-11-01 00:00:00", "2026-11-02T00:00:00.000Z", "soon"])
-memories = st.builds(
-    Memory,
-    id=st.sampled_from([None, "1", "2", "3", "4"]),
-    agent_id=st.sampled_from(["a", "a", "a", "b"]),
-    key=st.sampled_from(["k", "l", "m"]),
-    value=st.sampled_from(["u", "v"]),
-    created_at=st.sampled_from(["2026-11-01", "2026-11-02"]),
-    last_accessed=st.sampled_from(["2026-11-03", "2026-11-04"]),
-    archived_reason=st.sampled_from([None, "expired"]),
-)
-
-
-def legal(drawn: list[Memory]) -> list[Memory]:
-    """Remove what no database can hold: duplicate ids or names, ids both active and archived."""
-    kept: list[Memory] = []
-    for new in drawn:
-        active = [old for old in kept if not old.archived_reason]
-        same_id = [old for old in kept if new.id is not None and old.id == new.id]
-        if new.archived_reason:
-            allowed = all(old.archived_reason for old in same_id)
-        else:
-            allowed = not same_id and all(old.name != new.name for old in active)
-        if allowed:
-            kept.append(new)
-    return [old for old in kept if not old.archived_reason] + [
-        old for old in kept if old.archived_reason
-    ]
-
-
-databases = st.lists(memories, max_size=7).map(legal)
 
 
 def write(database: Path, content: list[Memory]) -> Path:
@@ -228,17 +114,6 @@ def test_an_import_has_the_same_result_as_the_model(
     import_into(target, document, on_conflict=rule)
 
     assert read(target) == found
-
-
-def place_of(memory: Memory) -> tuple[bool, str]:
-    """Sort archived memories after active ones, and keep the order otherwise.
-
-    Only replaced memories have no order: each is archived with the batch that replaces it.
-    """
-    return (
-        memory.archived_reason is not None,
-        repr(memory) if memory.archived_reason == "replaced" else "",
-    )
 
 
 # Outside of the model
@@ -611,7 +486,7 @@ class Interfering:
                 lambda run: self(run, rule),
                 JobRequest(database, NOW),
                 by_hand=True,
-                prepare=lambda store: stage(store.sqlite, file, AgentSelection(), NO_PROGRESS),
+                prepare=lambda store: stage(store, file, AgentSelection(), NO_PROGRESS),
             ).result
         assert result is not None
         return result

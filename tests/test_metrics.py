@@ -17,6 +17,7 @@ import pytest
 
 from memctl import __version__
 from memctl.insight.metrics import read_metrics
+from memctl.storage.sqlite.store import SqliteStore
 from tests.support.database import insert_memory
 from tests.support.odd_values import ODD_AGENTS
 from tests.support.program import NOW, Memctl
@@ -267,7 +268,7 @@ def test_accesses_are_at_least_those_that_the_memories_show(
     created = NOW - timedelta(days=columns.pop("created_days"))
     insert_memory(db, created_at=created.strftime("%Y-%m-%d %H:%M:%S"), **columns)
 
-    found = read_metrics(db, migrated.database, now=NOW)
+    found = read_metrics(SqliteStore(db), migrated.database, now=NOW)
 
     assert (found.system.accesses, found.system.accesses_at_least) == (None, reads)
 

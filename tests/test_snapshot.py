@@ -23,7 +23,7 @@ from memctl.jobs.cleanup import cleanup
 from memctl.jobs.engine import JobContext, JobRequest, JobResult, perform
 from memctl.jobs.prune import prune
 from memctl.jobs.snapshot import snapshot
-from memctl.storage.sqlite.snapshots import COLUMNS
+from memctl.storage.sqlite.snapshots import COLUMNS, SqliteSnapshots
 from tests.support.database import connect, insert_memory, rows, text_of
 from tests.support.program import NOW, Memctl
 from tests.support.service import Service
@@ -132,7 +132,7 @@ def test_a_second_snapshot_of_a_day_replaces_the_first(
 def history(path: Path, *, now: datetime, span: timedelta = 30 * DAY) -> list[tuple[Any, ...]]:
     """Return the memories and the events of each day in `metrics --history`."""
     with closing(connect(path)) as db:
-        days = read_history(db, now - span, now=now).of_all()
+        days = read_history(SqliteSnapshots(db), now - span, now=now).of_all()
     return [
         (
             day.date,
@@ -200,7 +200,7 @@ def test_pruned_events_are_counted_from_the_snapshots(
     db.execute("DELETE FROM memory_events")
 
     now = NOW + 366 * DAY
-    days = read_history(db, NOW - DAY, now=now).of_all()
+    days = read_history(SqliteSnapshots(db), NOW - DAY, now=now).of_all()
 
     assert [(day.date, day.changes.expired) for day in days if day.changes.expired] == [
         ("2026-11-22", 1)

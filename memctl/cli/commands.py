@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from memctl.cli.engines import refusal
 from memctl.cli.options import ASKED_BY, ConfigDirOption, GlobalOptions, JobOptions
 from memctl.errors import MemctlError, UsageError, shortage
 from memctl.output.messages import MessageStyle
@@ -76,6 +77,7 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
         try:
             call.check()
             if directory is None:
+                _require_on_engine(call, name, given)
                 function(**bundled, **given)
             else:
                 _on_each_database(name, function, directory, call, {**bundled, **given})
@@ -99,6 +101,13 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
     app.command(name, cls=CommandWithExamples)(run)
 
 
+def _require_on_engine(call: GlobalOptions, name: str, given: Mapping[str, Any]) -> None:
+    """Raise UsageError for a command, or an option, that the engine of the database lacks."""
+    refused = refusal(name, given)
+    if refused and not isinstance(call.settings.database, Path):
+        raise refused
+
+
 def _on_each_database(
     name: str,
     function: Callable[..., None],
@@ -115,6 +124,7 @@ def _on_each_database(
     jobs = {key: options for key, options in given.items() if isinstance(options, JobOptions)}
 
     def run_on_one(call: GlobalOptions, *, seconds: float | None) -> None:
+        _require_on_engine(call, name, given)
         limited = {key: replace(options, max_seconds=seconds) for key, options in jobs.items()}
         function(**{**given, "call": call, **limited})
 

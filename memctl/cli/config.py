@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
+from memctl.cli.engines import unavailable_settings
 from memctl.cli.options import GlobalOptions
 from memctl.cli.session import alert_document, run_alert_command, show_result
 from memctl.config.settings import find_configuration, new_configuration, users_configuration
@@ -16,7 +17,7 @@ from memctl.storage.times import to_text
 
 if TYPE_CHECKING:  # pydantic is slow to import
     from memctl.config.describe import Setting
-    from memctl.config.file import Configuration, Problem
+    from memctl.config.file import Configuration
 
 Action = Literal["show", "path", "validate", "init"]
 AlertsAction = Literal["test"]
@@ -75,6 +76,7 @@ def _validate(call: GlobalOptions) -> None:
     from memctl.config.file import (
         Configuration,
         ConfigurationError,
+        Problem,
         command_problems,
         directory_problems,
         read_configuration,
@@ -88,6 +90,10 @@ def _validate(call: GlobalOptions) -> None:
         problems = command_problems(configuration)
         if file:
             problems += directory_problems(configuration, file)
+            problems += [
+                Problem(key, "this is not available on PostgreSQL", f"remove it; {instead}")
+                for key, instead in unavailable_settings(call.settings).items()
+            ]
         unused = _unused_names(call, configuration)
     except ConfigurationError as error:
         problems = [*error.problems]

@@ -10,7 +10,7 @@ import typer
 
 from memctl.cli.options import GlobalOptions
 from memctl.errors import UsageError
-from memctl.storage.sqlite.database import open_database
+from memctl.storage.engines import open_store
 from memctl.storage.sqlite.files import output_path
 
 
@@ -48,8 +48,8 @@ def demo(
             story.append(happened)
             if narrated:
                 demo_output.show_happened(happened)
-        with open_database(path, read_only=True) as db:
-            metrics = read_metrics(db, path, now=now, history=SPARKLINE)
+        with open_store(path, read_only=True) as store:
+            metrics = read_metrics(store, path, now=now, history=SPARKLINE)
     if call.json:
         demo_output.show_json(metrics, story, kept=keep)
     elif call.quiet:

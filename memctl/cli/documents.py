@@ -18,10 +18,9 @@ from memctl.cli.options import (
 from memctl.cli.session import run_job, shown_progress
 from memctl.errors import MemctlError, UsageError
 from memctl.output.terminal import on_terminal, show_text
+from memctl.storage.engines import open_store
 from memctl.storage.sqlite.conflicts import ImportConflict
-from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.files import write_file
-from memctl.storage.sqlite.migrations import require_current
 
 
 def export(
@@ -57,7 +56,7 @@ def export(
             "redirect stdout, or use -o FILE, or `-o -` for the terminal",
         )
     to_stdout = output is None or str(output) == "-"
-    database = call.file
+    database = call.settings.database
     sections = [
         section
         for section, left_out in (
@@ -70,11 +69,11 @@ def export(
     ]
     with (
         shown_progress(call, "export", hidden=to_stdout and on_terminal()) as progress,
-        open_database(database, read_only=True) as db,
+        open_store(database, read_only=True) as store,
     ):
-        require_current(db)
+        store.require_current()
         parts = read_memories(
-            db,
+            store,
             agent=agent,
             sections=sections,
             form="nl" if nl else "json",
@@ -121,6 +120,10 @@ def import_(
         bool,
         typer.Option("--atomic", help="Use one transaction; other writers wait until it ends."),
     ] = False,
+    lossy: Annotated[
+        bool,
+        typer.Option("--lossy", help="Replace values that PostgreSQL cannot store."),
+    ] = False,
 ) -> None:
     """Import memories from a document written by `export`."""
     from memctl.documents.importing import import_staged
@@ -135,6 +138,8 @@ def import_(
         )
     if reassign_agent == "":
         raise UsageError("--reassign-agent is empty", "specify an agent")
+    if lossy and isinstance(call.settings.database, Path):
+        raise UsageError("--lossy has no meaning for SQLite, which stores every value", "omit it")
     selection = AgentSelection(agent, all_agents=all_agents, new_agent=reassign_agent)
     with ExitStack() as stack:
         file = _opened(words[-1], stack)
@@ -147,11 +152,12 @@ def import_(
             change,
             by_hand=True,
             prepare=lambda store, progress: stage(
-                store.sqlite,
+                store,
                 file,
                 selection,
                 progress,
                 complete_at=call.moment if no_checksum else None,
+                lossy_at=call.moment if lossy else None,
             ),
         )
 

@@ -3,12 +3,10 @@
 import functools
 import itertools
 import re
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from memctl.cli.engines import refused_on_postgresql
 from memctl.cli.options import (
     AgentOption,
     GlobalOptions,
@@ -98,8 +96,6 @@ def events(
         raise UsageError("--follow prints one JSON object a line", "leave out --table and --csv")
     if follow and (page.offset or until):
         raise UsageError("--follow cannot be used with --offset or --until", "leave them out")
-    if follow and not isinstance(call.settings.database, Path):
-        raise refused_on_postgresql("events", "--follow")
     most = page.most if since is None else page.most + 1
     with open_store(call.settings.database, read_only=True) as store:
         store.require_current()

@@ -17,9 +17,9 @@ from memctl.cli.session import write_or_show
 from memctl.errors import UsageError
 from memctl.output.tables import show_records
 from memctl.output.terminal import show_document, show_notice
-from memctl.storage.sqlite.database import open_database
+from memctl.storage.addresses import Address
+from memctl.storage.engines import open_store
 from memctl.storage.sqlite.files import require_place
-from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.times import parse_duration
 
 if TYPE_CHECKING:
@@ -68,12 +68,12 @@ def metrics(
     span = None if history is None else parse_duration(history)
     fields = metrics_output.FIELDS if span is None else metrics_output.HISTORY_FIELDS
     chosen = output.output(call, metrics_output.TABLE if form == "table" else fields)
-    path = call.file
-    with open_database(path, read_only=True) as db:
-        require_current(db)
+    database = call.settings.database
+    with open_store(database, read_only=True) as store:
+        store.require_current()
         found = read_metrics(
-            db,
-            path,
+            store,
+            database,
             now=call.moment,
             agent=agent,
             history=SPARKLINE if form == "table" and span is None else span,
@@ -99,12 +99,12 @@ def _write_for_prometheus(
     from memctl.cli.databases import run_on_each
     from memctl.output.prometheus import prometheus_text
 
-    databases: list[Path] = []
+    databases: list[Address] = []
     read: list[tuple[Metrics, Condition]] = []
     failure: typer.Exit | None = None
 
     def read_one(call: GlobalOptions, *, seconds: float | None) -> None:
-        databases.append(call.file)
+        databases.append(call.settings.database)
         read.append(_read_for_prometheus(call, agent=agent))
 
     if config_dir is None:
@@ -128,9 +128,11 @@ def _read_for_prometheus(call: GlobalOptions, *, agent: str | None) -> "tuple[Me
     from memctl.insight.metrics import read_metrics
     from memctl.insight.monitoring import read_condition
 
-    path = call.file
-    with open_database(path, read_only=True) as db:
-        require_current(db)
-        found = read_metrics(db, path, now=call.moment, agent=agent)
-        checked = check_opened(db, call, every_memory=False)
-        return found, read_condition(db, checked, now=call.moment)
+    database = call.settings.database
+    with open_store(database, read_only=True) as store:
+        store.require_current()
+        found = read_metrics(store, database, now=call.moment, agent=agent)
+        checked = None
+        if isinstance(database, Path):
+            checked = check_opened(store.sqlite, call, every_memory=False)
+        return found, read_condition(store, checked, now=call.moment)

@@ -81,7 +81,7 @@ def migrate(
         _show_steps(call, listing=listing, exit_code=exit_code)
         return
     if isinstance(call.settings.database, ServerAddress):
-        migrate_on_server(call, call.settings.database, to=to, dry_run=dry_run, sql=sql)
+        migrate_on_server(call, call.settings.database, to=to, dry_run=dry_run)
         return
     if to is not None:
         require_step(to, migrations.available())
@@ -146,7 +146,7 @@ def rollback(
 
     if isinstance(call.settings.database, ServerAddress):
         roll_back_on_server(
-            call, lock, call.settings.database, last_step, dry_run=dry_run, sql=sql, confirmed=yes
+            call, lock, call.settings.database, last_step, dry_run=dry_run, confirmed=yes
         )
         return
     from memctl.storage.sqlite.rollback import preview_rollback, roll_back

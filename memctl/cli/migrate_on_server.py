@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from memctl.cli.engines import refused_on_postgresql
 from memctl.cli.options import GlobalOptions, LockOptions
 from memctl.cli.session import show_result
 from memctl.output.schema_changes import migrated, rolled_back, would_migrate, would_roll_back
@@ -21,11 +20,9 @@ if TYPE_CHECKING:  # they import psycopg
 
 
 def migrate_on_server(
-    call: GlobalOptions, address: ServerAddress, *, to: int | None, dry_run: bool, sql: bool
+    call: GlobalOptions, address: ServerAddress, *, to: int | None, dry_run: bool
 ) -> None:
     """Apply the pending steps, or show what would be done."""
-    if sql:
-        raise refused_on_postgresql("migrate", "--sql")
     with open_server(address) as db:
         from memctl.storage.postgresql.migrate import migrate, preview_migration
         from memctl.storage.postgresql.migrations import available
@@ -49,15 +46,12 @@ def roll_back_on_server(
     last_step: Callable[[Sequence[Applied]], int],
     *,
     dry_run: bool,
-    sql: bool,
     confirmed: bool,
 ) -> None:
     """Roll back steps, or show what would be done.
 
     `last_step` returns the last step to keep, from those that the database has.
     """
-    if sql:
-        raise refused_on_postgresql("rollback", "--sql")
     with open_server(address) as db:
         from memctl.storage.postgresql.migrations import applied, table_exists
         from memctl.storage.postgresql.rollback import preview_rollback, roll_back

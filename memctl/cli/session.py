@@ -34,7 +34,7 @@ from memctl.output.terminal import (
     show_text,
     visible,
 )
-from memctl.storage.addresses import full_name
+from memctl.storage.addresses import Address, full_name
 from memctl.storage.engines import exclusive
 from memctl.storage.progress import NO_PROGRESS, WAITING, Progress
 from memctl.storage.sqlite.alerts import Alert, Undelivered
@@ -88,7 +88,14 @@ def job_request(
     partial: bool = False,
     progress: Progress = NO_PROGRESS,
 ) -> JobRequest:
-    """Return the request for a job; `partial` if it is not to do all that is due."""
+    """Return the request for a job; `partial` if it is not to do all that is due.
+
+    Raises UsageError if the configuration has keys that the database's engine does not support.
+    """
+    if not isinstance(call.settings.database, Path):
+        from memctl.cli.engines import require_available_settings
+
+        require_available_settings(call.settings)
     silent = options.dry_run or is_run_by_memctl()
     request = JobRequest(
         database=call.settings.database,
@@ -221,7 +228,7 @@ def show_result(call: GlobalOptions, document: Mapping[str, object], *sentences:
         show_notice(sentence, quiet=call.quiet)
 
 
-def write_or_show(text: str, file: Path | None, *, database: Path, mode: int = 0o600) -> None:
+def write_or_show(text: str, file: Path | None, *, database: Address, mode: int = 0o600) -> None:
     """Write a text to a file, or print it if the file is None or `-`."""
     if file is None or str(file) == "-":
         show_text([text])

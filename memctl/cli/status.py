@@ -4,12 +4,12 @@ from dataclasses import asdict
 
 from memctl.cli.options import GlobalOptions
 from memctl.errors import counted
-from memctl.insight.metrics import DatabaseSize
 from memctl.insight.status import read_status
 from memctl.output.contract.documents import storage
 from memctl.output.readable import readable_bytes
 from memctl.output.tables import Output, show_facts, show_records
 from memctl.output.terminal import show_document
+from memctl.storage.rows import DatabaseSize
 from memctl.storage.sqlite.database import one_view, open_database, table_exists
 from memctl.storage.sqlite.pause import current_pause
 
@@ -56,7 +56,7 @@ def status(call: GlobalOptions) -> None:
 def _size(database: DatabaseSize) -> str:
     """Return the size of the file, and its free pages."""
     size = readable_bytes(database.size_bytes)
-    if not database.free_pages:
+    if not database.free_pages or database.free_bytes is None:
         return size
     free = readable_bytes(database.free_bytes)
     return f"{size}, of which {free} in {counted(database.free_pages, 'free page')}"

@@ -1,7 +1,7 @@
 """Export: write the memories of one agent, or of all, as a document that restores them exactly.
 
-All rows are first copied to temporary tables in one read transaction. A slow reader of the document
-therefore blocks no other program, and the document may be larger than memory.
+All rows are first copied to temporary tables of SQLite in one read transaction. A slow reader of
+the document therefore blocks no other program, and the document may be larger than memory.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,15 +10,15 @@ from typing import Any
 
 from memctl.documents.document import Form, Header, write_document
 from memctl.errors import RefusedError
+from memctl.storage.documents import Documents
 from memctl.storage.progress import Progress
-from memctl.storage.sqlite.agents import require_agent
-from memctl.storage.sqlite.database import Connection
-from memctl.storage.sqlite.exports import copied_rows, copied_to_both, copy_rows, count_copied
+from memctl.storage.sqlite.exports import copied_rows, copied_to_both, count_copied
 from memctl.storage.sqlite.sections import HOLDS, SECTIONS, DocumentSection
+from memctl.storage.store import Store
 
 
 def export(
-    db: Connection,
+    store: Store,
     *,
     agent: str | None,
     sections: Sequence[DocumentSection],
@@ -31,10 +31,12 @@ def export(
     Raises NotFoundError for an agent without memories, and RefusedError if a memory is both active
     and archived.
     """
-    require_agent(db, agent)
+    store.require_agent(agent)
     progress.phase("reading")
-    copy_rows(db, agent, sections, now=now)
-    _require_in_one_place(db)
+    documents = store.documents
+    documents.copy_rows(agent, sections, now=now)
+    _require_in_one_place(documents)
+    db = documents.db
     counts = {section.name: count_copied(db, section) for section in SECTIONS.values()}
     if not counts[HOLDS.name]:
         del counts[HOLDS.name]
@@ -48,9 +50,9 @@ def export(
     return write_document(Header(now, agent, counts), rows, form)
 
 
-def _require_in_one_place(db: Connection) -> None:
+def _require_in_one_place(documents: Documents) -> None:
     """Raise RefusedError if a memory is both active and archived: it could not be imported."""
-    found = copied_to_both(db)
+    found = copied_to_both(documents.db, ids_per_agent=documents.ids_per_agent)
     if found:
         raise RefusedError(
             "memories that are both active and archived could not be imported: "

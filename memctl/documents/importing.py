@@ -11,7 +11,7 @@ import. They are then written in batches; each batch decides on its rows again, 
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from memctl.documents.document import PROBLEMS_SHOWN, refuse_document
 from memctl.errors import RefusedError, counted
 from memctl.jobs.engine import JobContext, JobResult
 from memctl.jobs.tally import JobTally
+from memctl.storage.batches import Batches, BatchRows
 from memctl.storage.sqlite.archiving import archive_replaced
 from memctl.storage.sqlite.conflicts import Conflicts, ImportConflict
 from memctl.storage.sqlite.database import temporary_tables
@@ -39,12 +40,22 @@ from memctl.storage.sqlite.imports import (
 )
 from memctl.storage.sqlite.redacted_again import count_redacted
 from memctl.storage.sqlite.sections import ACTIVE, ARCHIVED, PROMOTIONS
-from memctl.storage.store import Batches
 
 # Writing this many rows in one transaction holds the write lock for two to three seconds; the
 # service waits for five. To replace a row takes three to five times as long as to insert one.
 MANY_ROWS = 200_000
 ROWS_AT_ONCE = 5000  # decided on before the first batch
+
+# What `--lossy` replaces, by kind, with a number before it.
+LOSSES = {
+    "nul": "texts with NUL",
+    "invalid_utf8": "texts in invalid UTF-8",
+    "blobs": "BLOBs",
+    "numbers": "values that are no numbers",
+    "times": "unreadable or impossible times",
+    "ids": "missing ids",
+    "holds": "holds",
+}
 
 
 class RowCounts(NamedTuple):
@@ -70,6 +81,7 @@ class ImportResult(JobResult):
     unknown_types: int  # imported memories of unknown types
     redacted: int  # memories of the document with a text that was redacted in the database
     erased: int = 0  # rows that were not imported because they were erased from the database
+    replaced_values: Mapping[str, int] | None = None  # of the document, by kind; None: not lossy
 
     @property
     def warning(self) -> str | None:
@@ -89,6 +101,10 @@ class ImportResult(JobResult):
             )
         if self.holds.skipped:
             parts.append(f"holds with another end or reason in the database: {self.holds.skipped}")
+        lost = {name: count for name, count in (self.replaced_values or {}).items() if count}
+        if lost:
+            found = ", ".join(f"{count:,} {LOSSES[name]}" for name, count in lost.items())
+            parts.append(f"replaced because PostgreSQL cannot store them: {found}")
         return "; ".join(parts) or None
 
     @property
@@ -97,6 +113,7 @@ class ImportResult(JobResult):
         return {
             name: value._asdict() if isinstance(value, RowCounts) else value
             for name, value in super().counts.items()
+            if value is not None
         }
 
     @property
@@ -118,7 +135,11 @@ class ImportResult(JobResult):
 
 
 def import_staged(
-    run: JobContext, *, on_conflict: ImportConflict, allow_invalid: bool, atomic: bool = False
+    run: JobContext,
+    *,
+    on_conflict: ImportConflict,
+    allow_invalid: bool,
+    atomic: bool = False,
 ) -> ImportResult:
     """Write the staged rows into the database, in batches or in one transaction (`atomic`).
 
@@ -132,7 +153,7 @@ def import_staged(
     forced. If such an error occurs after the first batch, the earlier batches are kept, and the
     result contains the error as its refusal.
     """
-    with temporary_tables(run.store.sqlite):
+    with temporary_tables(run.store.documents.db):
         return _Import(run, on_conflict, allow_invalid=allow_invalid, atomic=atomic).run()
 
 
@@ -143,12 +164,19 @@ class _Import:
         self, run: JobContext, on_conflict: ImportConflict, *, allow_invalid: bool, atomic: bool
     ) -> None:
         self._run = run
-        self._db = run.store.sqlite
+        self._documents = run.store.documents
+        self._db = self._documents.db
         self._on_conflict: ImportConflict = on_conflict
         self._allow_invalid = allow_invalid
         self._atomic = atomic
-        suffix = None if run.run_id is None else f"~{run.run_id}"
-        self._conflicts = Conflicts(run.store.sqlite, on_conflict, suffix=suffix, now=run.now)
+        self._documents.copy_rivals(run_id=run.run_id)
+        self._conflicts = Conflicts(
+            self._db,
+            on_conflict,
+            suffix=None if run.run_id is None else f"~{run.run_id}",
+            ids_per_agent=self._documents.ids_per_agent,
+            now=run.now,
+        )
         self._holds = count_hold_decisions(self._db, now=run.now)
 
     def run(self) -> ImportResult:
@@ -207,22 +235,28 @@ class _Import:
     def _write_all(self, batches: Batches) -> RefusedError | None:
         """Write all rows; return the error that ended the import before all were written."""
         to_write = self._conflicts.rows_to_write()
-        written = 0
+        written: set[int] = set()
         outcome = "earlier batches are kept; import the document again to complete it"
 
-        def write(rows: str) -> None:
-            nonlocal written
+        def write(batch: BatchRows) -> str:
+            rows = self._documents.lock_rivals(batch)
             self._conflicts.decide(rows)
             self._refuse_conflicts("nothing was changed" if self._atomic else outcome, among=rows)
-            self._write(rows)
-            written += len(json.loads(rows))
+            with self._documents.changes(batch):
+                self._write(rows)
+            return rows
+
+        def note(rows: str) -> None:
+            written.update(json.loads(rows))
 
         try:
-            batches.apply(to_write, write, doing="writing", at_once=self._atomic)
+            found = self._documents.found_rows(to_write)
+            batches.apply(found, write, doing="writing", after=note, at_once=self._atomic)
             if self._holds["inserted"] and not (self._atomic and to_write):
                 batches.apply_at_once(self._write_holds)
         except RefusedError as error:
-            for rows in _portions(to_write[written:]):
+            left = array("q", (row for row in to_write if row not in written))
+            for rows in _portions(left):
                 self._conflicts.withdraw(rows)
             return error
         return None
@@ -235,7 +269,7 @@ class _Import:
             write_memories(db, section, rows, now=run.now, run_id=run.run_id)
         write_promotions(db, rows)
         give_up_replaced_ids(db, rows, run_id=run.run_id)
-        if self._atomic:
+        if self._atomic and self._holds["inserted"]:
             self._write_holds()
 
     def _write_holds(self) -> None:
@@ -263,6 +297,7 @@ class _Import:
             unknown_types=count_unknown_types(self._db),
             redacted=redacted,
             erased=erased,
+            replaced_values=self._documents.replaced_values,
         )
 
 

@@ -25,10 +25,10 @@ from memctl.documents.document import (
 from memctl.documents.json_stream import JsonStream
 from memctl.documents.models import Frame, check_frame, check_rows, completed
 from memctl.errors import DocumentError, MemctlError
+from memctl.storage.documents import Documents
 from memctl.storage.progress import Progress
 from memctl.storage.sqlite.database import Connection, temporary_tables
 from memctl.storage.sqlite.erased_rows import drop_erased
-from memctl.storage.sqlite.migrations import require_current
 from memctl.storage.sqlite.redacted_again import redact_staged
 from memctl.storage.sqlite.row_rules import note_invalid_rows
 from memctl.storage.sqlite.sections import HOLDS, SECTIONS, DocumentSection
@@ -42,6 +42,7 @@ from memctl.storage.sqlite.staging import (
     reassign_agent,
     stage_rows,
 )
+from memctl.storage.store import Store
 from memctl.storage.text import encodable
 from memctl.storage.times import to_text
 
@@ -60,21 +61,25 @@ class AgentSelection(NamedTuple):
 
 
 def stage(
-    db: Connection,
+    store: Store,
     file: "io.BufferedReader[Any]",
     selection: AgentSelection,
     progress: Progress,
     *,
     complete_at: datetime | None = None,
+    lossy_at: datetime | None = None,
 ) -> None:
     """Read a document, compressed with gzip or not, into the staging tables.
 
-    The document must have a
-    checksum and all columns, unless `complete_at` is given: omitted columns then get defaults, with
-    this time as the creation time. Raises DocumentError for an invalid document and SchemaError if
-    the database is not migrated.
+    The document must have a checksum and all columns, unless `complete_at` is given: omitted
+    columns then get defaults, with this time as the creation time. If `lossy_at` is given, values
+    that the engine cannot store are replaced, see `Documents.replace_unstorable`. Raises
+    DocumentError for an invalid document and for such values, and SchemaError if the database is
+    not migrated.
     """
-    require_current(db)
+    store.require_current()
+    documents = store.documents
+    db = documents.db
     with temporary_tables(db):
         create_staging_tables(db)
         progress.phase("reading")
@@ -82,8 +87,12 @@ def stage(
         agent = _Reader(db, stream, progress, complete_at, selection).read()
         progress.phase("checking")
         create_staging_indexes(db)
-        _require_consistency(db, agent)
+        _require_consistency(documents, agent)
         _select_agent(db, agent, selection)
+        if lossy_at is not None:
+            documents.replace_unstorable(now=lossy_at)
+            _require_consistency(documents, None)
+        _require_storable(documents, lossy=lossy_at is not None)
         note_invalid_rows(db)
 
 
@@ -296,10 +305,23 @@ class _Reader:
         return encodable(only_agent(self._db))
 
 
-def _require_consistency(db: Connection, agent: str | None) -> None:
+def _require_consistency(documents: Documents, agent: str | None) -> None:
     """Raise DocumentError if rows contradict each other or the agent of the document."""
-    found = find_contradictions(db, agent, limit=PROBLEMS_SHOWN + 1)
+    found = find_contradictions(
+        documents.db, agent, ids_per_agent=documents.ids_per_agent, limit=PROBLEMS_SHOWN + 1
+    )
     refuse_document([f"{one.section} row {one.row}: has {one.subject}" for one in found])
+
+
+def _require_storable(documents: Documents, *, lossy: bool) -> None:
+    """Raise DocumentError if the engine cannot store some values."""
+    found = documents.unstorable_values(limit=PROBLEMS_SHOWN + 1)
+    refuse_document(
+        [f"{one.section} row {one.row}, {one.column}: {one.problem}" for one in found],
+        "nothing was changed"
+        if lossy
+        else "use --lossy to replace such values; nothing was changed",
+    )
 
 
 def _remove_erased(db: Connection) -> None:

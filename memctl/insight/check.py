@@ -20,8 +20,8 @@ from memctl.insight.check_quota import find_in_quotas
 from memctl.insight.check_secrets import MemoryWithSecrets, find_written_again
 from memctl.insight.check_timestamps import find_in_timestamps
 from memctl.insight.findings import Finding, by_severity
-from memctl.insight.metrics import DatabaseSize, database_size
 from memctl.storage.progress import NO_PROGRESS, Progress
+from memctl.storage.rows import DatabaseSize
 from memctl.storage.spool import Failure
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.alerts import count_memories
@@ -32,6 +32,7 @@ from memctl.storage.sqlite.features import hold_triggers_state, read_features
 from memctl.storage.sqlite.locking import is_memctl_running
 from memctl.storage.sqlite.manifests import manifest_path, read_manifest
 from memctl.storage.sqlite.service_events import service_events_obstacle
+from memctl.storage.sqlite.space import database_size
 
 Depth = Literal["quick", "full"]
 
@@ -110,7 +111,7 @@ def check(
     )
 
 
-def _find_in_file(db: Connection, wal_bytes: int, depth: Depth | None) -> Iterator[Finding]:
+def _find_in_file(db: Connection, wal_bytes: int | None, depth: Depth | None) -> Iterator[Finding]:
     if depth:
         for damage in find_damage(db, full=depth == "full", limit=MOST_DAMAGES):
             yield Finding(
@@ -128,7 +129,7 @@ def _find_in_file(db: Connection, wal_bytes: int, depth: Depth | None) -> Iterat
             f"the journal mode is {mode}: readers and writers block each other",
             "run `PRAGMA journal_mode = WAL` while no other program uses the database",
         )
-    if wal_bytes > HUGE_WAL_BYTES:
+    if wal_bytes is not None and wal_bytes > HUGE_WAL_BYTES:
         yield Finding(
             "warning",
             "wal_size",

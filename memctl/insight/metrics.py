@@ -8,33 +8,14 @@ the first whole day (UTC) on which every access was counted.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import NamedTuple
 
 from memctl.jobs.prune import OWN_RECORDS_KEPT
+from memctl.storage.addresses import Address
 from memctl.storage.figures import DAY, RATES_OVER, DayKey, Figures, Key, Period, no_changes, total
-from memctl.storage.sqlite.agents import require_agent
-from memctl.storage.sqlite.database import Connection, one_view
-from memctl.storage.sqlite.figures import (
-    counted_since_day,
-    first_moment,
-    read_changes,
-    read_figures,
-)
-from memctl.storage.sqlite.run_summaries import JobHealth, job_health
-from memctl.storage.sqlite.snapshots import read_snapshots, snapshot_days
-from memctl.storage.sqlite.space import read_space
+from memctl.storage.rows import DatabaseSize, JobHealth
+from memctl.storage.store import Snapshots, Store
 from memctl.storage.times import parse_moment, to_day, to_text
-
-
-class DatabaseSize(NamedTuple):
-    """A database file, the size of its write-ahead log, and the free pages in the file."""
-
-    path: str
-    size_bytes: int
-    wal_bytes: int
-    free_pages: int
-    free_bytes: int
 
 
 class DayFigures(NamedTuple):
@@ -131,8 +112,8 @@ class Metrics:
 
 
 def read_metrics(
-    db: Connection,
-    path: Path,
+    store: Store,
+    database: Address,
     *,
     now: datetime,
     agent: str | None = None,
@@ -143,24 +124,25 @@ def read_metrics(
     `history` is how far back the daily figures go; None: there are none. Raises NotFoundError for
     an agent without memories.
     """
-    require_agent(db, agent)
-    with one_view(db):
-        since = max(now - RATES_OVER, first_moment(db))
-        accesses_since = _counted_from(db, since=since, now=now)
+    store.require_agent(agent)
+    stored = store.snapshots
+    with stored.one_view():
+        since = max(now - RATES_OVER, stored.first_moment())
+        accesses_since = _counted_from(stored, since=since, now=now)
         period = Period(
             start=now - RATES_OVER,
             end=now,
             access_day=to_day(accesses_since or now + DAY),
             events_since=to_text(since),
         )
-        figures = read_figures(db, period, agent=agent)
-        jobs = job_health(db)
-        days = read_history(db, now - history, now=now, agent=agent) if history else None
+        figures = stored.read_figures(period, agent=agent)
+        jobs = store.job_health()
+        days = read_history(stored, now - history, now=now, agent=agent) if history else None
     if accesses_since is None:
         figures = {key: found._replace(accesses=None) for key, found in figures.items()}
     return Metrics(
         at=now,
-        database=database_size(db, path),
+        database=store.database_size(database),
         since=since,
         accesses_since=accesses_since,
         figures=figures,
@@ -169,31 +151,17 @@ def read_metrics(
     )
 
 
-def _counted_from(db: Connection, *, since: datetime, now: datetime) -> datetime | None:
+def _counted_from(stored: Snapshots, *, since: datetime, now: datetime) -> datetime | None:
     """Return the start of the first whole day since `since` on which accesses were counted."""
-    counted = counted_since_day(db)
+    counted = stored.counted_since_day()
     if counted is None:
         return None
     first = parse_moment(max(to_day(since), counted))
     return first if first <= now else None
 
 
-def database_size(db: Connection, path: Path) -> DatabaseSize:
-    """Return the sizes of the database and its write-ahead log, and what is free in it."""
-    space = read_space(db)
-    real = path.resolve()
-    log = real.with_name(f"{real.name}-wal")
-    return DatabaseSize(
-        path=str(path),
-        size_bytes=path.stat().st_size,
-        wal_bytes=log.stat().st_size if log.exists() else 0,
-        free_pages=space.free_pages,
-        free_bytes=space.free_bytes,
-    )
-
-
 def read_history(
-    db: Connection, since: datetime, *, now: datetime, agent: str | None = None
+    stored: Snapshots, since: datetime, *, now: datetime, agent: str | None = None
 ) -> History:
     """Return the days after `since`, from the first day with any figures.
 
@@ -201,10 +169,10 @@ def read_history(
     earlier days.
     """
     first_day, last_day = to_day(since + DAY), to_day(now)
-    taken = snapshot_days(db, first_day, last_day)
-    snapshots = read_snapshots(db, first_day, last_day, agent=agent)
-    changes = read_changes(db, first_day, last_day, agent=agent)
-    counted = counted_since_day(db)
+    taken = stored.days(first_day, last_day)
+    snapshots = stored.read(first_day, last_day, agent=agent)
+    changes = stored.read_changes(first_day, last_day, agent=agent)
+    counted = stored.counted_since_day()
     first_whole_day = to_day(now - OWN_RECORDS_KEPT + DAY)
     for key, kept in snapshots.items():
         found = changes.get(key, no_changes(key[0], counted))

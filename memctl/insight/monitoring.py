@@ -7,10 +7,7 @@ from datetime import datetime
 from memctl.insight.check import CheckResult
 from memctl.insight.findings import SEVERITIES
 from memctl.storage.counters import Counters
-from memctl.storage.sqlite.counters import read_counters
-from memctl.storage.sqlite.database import Connection, one_view
-from memctl.storage.sqlite.migrations import schema_step
-from memctl.storage.sqlite.pause import current_pause
+from memctl.storage.store import Store
 
 
 @dataclass(frozen=True)
@@ -20,15 +17,15 @@ class Condition:
     counters: Counters
     schema_step: int
     paused: bool
-    findings: Mapping[str, int]
+    findings: Mapping[str, int]  # empty: not checked
 
 
-def read_condition(db: Connection, checked: CheckResult, *, now: datetime) -> Condition:
-    """Read the condition of a migrated database, with the findings of a check."""
-    with one_view(db):
+def read_condition(store: Store, checked: CheckResult | None, *, now: datetime) -> Condition:
+    """Read the condition of a migrated database, with the findings of a check, if there was one."""
+    with store.snapshots.one_view():
         return Condition(
-            counters=read_counters(db),
-            schema_step=schema_step(db),
-            paused=current_pause(db, now=now) is not None,
-            findings={severity: checked.count(severity) for severity in SEVERITIES},
+            counters=store.read_counters(),
+            schema_step=store.schema_step(),
+            paused=store.current_pause(now=now) is not None,
+            findings={one: checked.count(one) for one in SEVERITIES} if checked else {},
         )

@@ -20,17 +20,15 @@ from memctl.config.policies import AlertPolicy, DecayPolicy, PromotePolicy, Prun
 from memctl.errors import UsageError
 from memctl.insight.findings import Finding
 from memctl.insight.metrics import (
-    DatabaseSize,
     DayFigures,
     History,
-    database_size,
     read_history,
 )
 from memctl.insight.periods import PeriodFigures, growth, sum_of_changes
 from memctl.jobs.candidates import Considered, foreseen_candidates
 from memctl.jobs.prune import OWN_RECORDS_KEPT
 from memctl.storage.figures import DAY, Figures, Key, Period, by_agent, total
-from memctl.storage.rows import Pause
+from memctl.storage.rows import DatabaseSize, Pause
 from memctl.storage.sqlite.alerts import raised_conditions
 from memctl.storage.sqlite.database import Connection, one_view
 from memctl.storage.sqlite.features import counting_since
@@ -53,6 +51,8 @@ from memctl.storage.sqlite.report import (
     unread_memories,
 )
 from memctl.storage.sqlite.run_summaries import RunSummary, runs_since
+from memctl.storage.sqlite.snapshots import SqliteSnapshots
+from memctl.storage.sqlite.space import database_size
 from memctl.storage.sqlite.store import SqliteStore
 from memctl.storage.store import Candidates
 from memctl.storage.times import to_day, to_text
@@ -183,7 +183,7 @@ def read_report(
     earlier = since - (now - since) if now - since < OWN_RECORDS_KEPT else since
     with one_view(db):
         figures = read_figures(db, Period(since, now, to_day(since), to_text(since)))
-        history = read_history(db, since - DAY, now=now)
+        history = read_history(SqliteSnapshots(db), since - DAY, now=now)
         known_since = max(first_moment(db), now - OWN_RECORDS_KEPT)
         changes = changes_by_day(db, before=earlier, since=since, next_day=to_day(now + DAY))
         changes_before = changes.pop("", Changes(""))

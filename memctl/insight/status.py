@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memctl.errors import SchemaError
-from memctl.insight.metrics import DatabaseSize, database_size
 from memctl.storage.migrations import step_name
+from memctl.storage.rows import DatabaseSize
 from memctl.storage.sqlite import migrations
 from memctl.storage.sqlite.database import Connection, count_rows, table_exists
 from memctl.storage.sqlite.features import FeatureStatus, read_features
 from memctl.storage.sqlite.run_summaries import JobStatus, newest_runs
+from memctl.storage.sqlite.space import database_size
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from memctl.config.jobs import JOBS
 from memctl.insight.metrics import Metrics
 from memctl.insight.monitoring import Condition
 from memctl.output.terminal import visible
+from memctl.storage.addresses import is_url
 from memctl.storage.counters import Counters
 from memctl.storage.figures import Figures
-from memctl.storage.rows import REASONS, EndStatus
+from memctl.storage.rows import REASONS, EndStatus, JobHealth
 from memctl.storage.sqlite.database import SQLITE_VERSION
-from memctl.storage.sqlite.run_summaries import JobHealth
 from memctl.storage.times import parse_moment, to_unix
 
 Labels = Mapping[str, str]
@@ -40,12 +40,17 @@ def prometheus_text(databases: Sequence[tuple[Metrics, Condition]]) -> str:
     """Return all metrics of one or more databases; an unknown value has no sample."""
     together: dict[str, Metric] = {}
     for metrics, condition in databases:
-        database = {"database": str(Path(metrics.database.path).resolve())}
+        database = {"database": _name(metrics.database.path)}
         for metric in _metrics(metrics, condition):
             samples = [({**database, **labels}, value) for labels, value in metric.samples]
             earlier = together.get(metric.name, metric._replace(samples=()))
             together[metric.name] = earlier._replace(samples=[*earlier.samples, *samples])
     return "".join(f"{line}\n" for metric in together.values() for line in _lines(metric))
+
+
+def _name(database: str) -> str:
+    """Return how a database, a path or a URL, is named to other programs."""
+    return database if is_url(database) else str(Path(database).resolve())
 
 
 def _metrics(metrics: Metrics, condition: Condition) -> Iterator[Metric]:
@@ -163,7 +168,7 @@ def _of_database(metrics: Metrics, condition: Condition) -> Iterator[Metric]:
     for name, text, value in (
         ("paused", "1 if the jobs are paused, else 0.", int(condition.paused)),
         ("schema_step", "Number of the newest step of the schema.", condition.schema_step),
-        ("database_size_bytes", "Size of the database file.", metrics.database.size_bytes),
+        ("database_size_bytes", "Size of the database.", metrics.database.size_bytes),
         ("database_wal_bytes", "Size of the write-ahead log.", metrics.database.wal_bytes),
         (
             "database_free_bytes",
@@ -183,11 +188,8 @@ def _of_database(metrics: Metrics, condition: Condition) -> Iterator[Metric]:
         "Findings of the checks that do not read all memories, by severity.",
         [({"severity": severity}, count) for severity, count in condition.findings.items()],
     )
-    versions = {
-        "version": __version__,
-        "sqlite": SQLITE_VERSION,
-        "python": platform.python_version(),
-    }
+    engine = {} if is_url(metrics.database.path) else {"sqlite": SQLITE_VERSION}
+    versions = {"version": __version__, **engine, "python": platform.python_version()}
     yield Metric("build_info", "Versions of memctl, SQLite and Python; always 1.", [(versions, 1)])
 
 

@@ -62,6 +62,32 @@ class JobHistory(NamedTuple):
     failed_at: datetime | None
 
 
+class JobHealth(NamedTuple):
+    """The newest run of a job; refused runs count neither as successes nor as failures."""
+
+    job: str
+    run_id: int
+    started_at: str
+    status: str
+    duration_ms: int | None
+    longest_lock_ms: float | None
+    last_ok_at: str | None
+    consecutive_failures: int
+
+
+class DatabaseSize(NamedTuple):
+    """A database, its size, that of its write-ahead log, and its free pages.
+
+    On a server, the last three are None.
+    """
+
+    path: str  # or the URL, without a password
+    size_bytes: int
+    wal_bytes: int | None
+    free_pages: int | None
+    free_bytes: int | None
+
+
 RunStatus = Literal["ok", "failed", "refused", "running", "crashed"]
 RunIdentity = tuple[str, str, str, int]
 

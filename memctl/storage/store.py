@@ -22,6 +22,8 @@ from memctl.storage.changes import Change as Change
 from memctl.storage.changes import ImportedMemories as ImportedMemories
 from memctl.storage.changes import OldMemories as OldMemories
 from memctl.storage.changes import QuotaExcess as QuotaExcess
+from memctl.storage.counters import Counters
+from memctl.storage.documents import Documents
 from memctl.storage.figures import DayKey, Figures, Key, Period, Snapshot, SnapshotPeriod
 from memctl.storage.holds import Holds
 from memctl.storage.matching import SearchedText
@@ -32,8 +34,10 @@ from memctl.storage.promotion import Candidates as Candidates
 from memctl.storage.promotion import KnowledgeBase as KnowledgeBase
 from memctl.storage.rows import (
     ArchiveFilter,
+    DatabaseSize,
     EventFilter,
     EventPage,
+    JobHealth,
     JobHistory,
     Pause,
     RunEnd,
@@ -60,10 +64,12 @@ class Snapshots(Protocol):
     def last_event_id(self) -> int:
         """Return the id of the newest event; 0 if there is none."""
 
-    def read_figures(self, period: Period) -> dict[Key, Figures]:
-        """Return the figures by agent and type."""
+    def read_figures(self, period: Period, *, agent: str | None = None) -> dict[Key, Figures]:
+        """Return the figures by agent and type, of an agent or of all."""
 
-    def read_changes(self, first_day: str, last_day: str) -> dict[DayKey, Figures]:
+    def read_changes(
+        self, first_day: str, last_day: str, *, agent: str | None = None
+    ) -> dict[DayKey, Figures]:
         """Return the changes on each day, by day, agent and type."""
 
     def incomplete_days(self, *, today: str) -> list[SnapshotPeriod]:
@@ -74,6 +80,14 @@ class Snapshots(Protocol):
 
     def replace(self, snapshots: Collection[Snapshot]) -> None:
         """Write snapshots in place of earlier ones of the same days; must be in a transaction."""
+
+    def days(self, first_day: str, last_day: str) -> list[str]:
+        """Return the days with a snapshot of any agent, in their order."""
+
+    def read(
+        self, first_day: str, last_day: str, *, agent: str | None = None
+    ) -> dict[DayKey, Figures]:
+        """Return the snapshots of an agent, or of all agents, by day, agent and type."""
 
 
 class Store(Protocol):
@@ -88,6 +102,10 @@ class Store(Protocol):
     @property
     def sqlite(self) -> Connection:
         """The connection, for what only SQLite has; other engines raise UsageError."""
+
+    @property
+    def documents(self) -> Documents:
+        """Exports and imports."""
 
     @property
     def has_alerts(self) -> bool:
@@ -293,3 +311,17 @@ class Store(Protocol):
     @property
     def snapshots(self) -> Snapshots:
         """The figures and their daily snapshots."""
+
+    # What monitoring needs
+
+    def database_size(self, database: Address) -> DatabaseSize:
+        """Return the size of the database; `database` is its name."""
+
+    def job_health(self) -> list[JobHealth]:
+        """Return how the newest runs of each job have gone, sorted by job."""
+
+    def read_counters(self) -> Counters:
+        """Return the counters of events and runs."""
+
+    def schema_step(self) -> int:
+        """Return the newest step of the schema that the database has; 0 if there is none."""

@@ -15,9 +15,10 @@ from memctl.documents.export import export
 from memctl.documents.importing import ImportResult, import_staged
 from memctl.documents.staging import AgentSelection, stage
 from memctl.jobs.engine import JobRequest, perform
+from memctl.storage.addresses import Address
+from memctl.storage.engines import open_store
 from memctl.storage.progress import NO_PROGRESS
 from memctl.storage.sqlite.conflicts import ImportConflict
-from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.sections import SECTIONS, DocumentSection
 from tests.support.database import connect
 from tests.support.program import NOW
@@ -33,7 +34,7 @@ class Text(NamedTuple):
 
 
 def export_from(
-    database: Path,
+    database: Address,
     *,
     agent: str | None = None,
     form: Form = "json",
@@ -41,13 +42,15 @@ def export_from(
     now: datetime = NOW,
 ) -> bytes:
     """Return the document of an agent, or of all."""
-    with open_database(database, read_only=True) as db:
-        parts = export(db, agent=agent, sections=sections, form=form, now=now, progress=NO_PROGRESS)
+    with open_store(database, read_only=True) as store:
+        parts = export(
+            store, agent=agent, sections=sections, form=form, now=now, progress=NO_PROGRESS
+        )
         return "".join(parts).encode("ascii")
 
 
 def import_into(
-    database: Path,
+    database: Address,
     document: bytes,
     *,
     selection: AgentSelection = ALL,
@@ -56,6 +59,7 @@ def import_into(
     dry_run: bool = False,
     no_checksum: bool = False,
     atomic: bool = False,
+    lossy: bool = False,
 ) -> ImportResult:
     """Import a document, including expired memories and unknown types."""
     file = io.BufferedReader(io.BytesIO(document))
@@ -67,7 +71,12 @@ def import_into(
         JobRequest(database, NOW, dry_run=dry_run),
         by_hand=True,
         prepare=lambda store: stage(
-            store.sqlite, file, selection, NO_PROGRESS, complete_at=NOW if no_checksum else None
+            store,
+            file,
+            selection,
+            NO_PROGRESS,
+            complete_at=NOW if no_checksum else None,
+            lossy_at=NOW if lossy else None,
         ),
     )
     assert report.result is not None

@@ -8,6 +8,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ import pytest
 
 from memctl.storage.addresses import Address, ServerAddress
 from memctl.storage.postgresql.times import new_key
+from memctl.storage.times import to_text
 from tests.support.database import Row, connect, memory_row
 from tests.support.program import Memctl
 
@@ -141,7 +143,7 @@ class PostgresEngine:
         }
         with open_database(ServerAddress(self.url)) as db:
             if table in copied:
-                columns = copied[table].columns
+                columns = tuple(name for name in copied[table].columns if name != "import_order")
                 read = ", ".join(copied[table].read_as.get(name, name) for name in columns)
             else:
                 columns = tuple(
@@ -154,12 +156,19 @@ class PostgresEngine:
                 )
                 read = "*"
             found = db.rows(f"SELECT {read} FROM {table}")
-        return _sorted([dict(zip(columns, row, strict=True)) for row in found])
+        return _sorted([dict(zip(columns, map(_as_in_sqlite, row), strict=True)) for row in found])
+
+
+def _as_in_sqlite(value: Any) -> Any:
+    """Return a value as SQLite stores it."""
+    if isinstance(value, datetime):
+        return to_text(value)
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _sorted(rows: list[Row]) -> list[Row]:
     def order(row: Row) -> list[str]:
-        keys = ("agent_id", "id") if "id" in row else tuple(row)[:3]
+        keys = ("agent_id", "id") if {"agent_id", "id"} <= {*row} else tuple(row)[:3]
         return [str(row[key]) for key in keys]
 
     return sorted(rows, key=order)

@@ -93,16 +93,17 @@ class Server:
 
     def call(self, program: str, *words: str) -> str:
         """Run a program of PostgreSQL as the server's user, and return what it prints."""
-        ran = subprocess.run(
-            [*_as_postgres(), programs() / program, *words],
-            cwd=self.place,
-            env={"PATH": os.environ["PATH"], "PGPASSWORD": self.password or ""},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=(self.place / "errors").open("a"),  # a pipe would stay open in the server
-            text=True,
-            check=False,
-        )
+        with (self.place / "errors").open("a") as errors:  # a pipe would stay open in the server
+            ran = subprocess.run(
+                [*_as_postgres(), programs() / program, *words],
+                cwd=self.place,
+                env={"PATH": os.environ["PATH"], "PGPASSWORD": self.password or ""},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                check=False,
+            )
         assert ran.returncode == 0, (self.place / "errors").read_text()
         return ran.stdout
 

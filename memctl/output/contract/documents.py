@@ -4,8 +4,8 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from memctl.insight.metrics import DatabaseSize
 from memctl.output.contract.records import StoredText
+from memctl.storage.rows import DatabaseSize
 
 
 class Document(TypedDict):
@@ -15,12 +15,12 @@ class Document(TypedDict):
 
 
 class Storage(TypedDict):
-    """The size of a database file, of its write-ahead log, and of the free pages in it."""
+    """The size of a database, of its write-ahead log, and of its free pages."""
 
     size_bytes: int
-    wal_bytes: int
-    free_pages: int
-    free_bytes: int
+    wal_bytes: int | None
+    free_pages: int | None
+    free_bytes: int | None
 
 
 def storage(database: DatabaseSize) -> Storage:

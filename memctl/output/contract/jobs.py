@@ -114,6 +114,18 @@ class SectionCounts(TypedDict):
     held: int
 
 
+class ReplacedValues(TypedDict):
+    """How many values of a document PostgreSQL cannot store, and were replaced."""
+
+    nul: int
+    invalid_utf8: int
+    blobs: int
+    numbers: int
+    times: int
+    ids: int
+    holds: int
+
+
 class ImportCounts(JobCounts):
     """The counts of import."""
 
@@ -126,6 +138,7 @@ class ImportCounts(JobCounts):
     unknown_types: int
     redacted: int
     erased: int
+    replaced_values: NotRequired[ReplacedValues]
 
 
 class ReportCounts(JobCounts):

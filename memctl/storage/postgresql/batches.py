@@ -116,7 +116,9 @@ class PostgresBatches:
 
     def _batches_of(self, rows: Sequence[FoundRow]) -> Iterator[Batch]:
         for agent, group in groupby(rows, key=itemgetter(0)):
-            yield self._batch(agent, [key for _, key in group])
+            keys = [key for _, key in group]
+            for start in range(0, len(keys), MOST_BATCH_ROWS):
+                yield self._batch(agent, keys[start : start + MOST_BATCH_ROWS])
 
     def _batch(self, agent: str, keys: Sequence[str]) -> Batch:
         """Return a batch, whose transaction renews the lease."""

@@ -37,10 +37,17 @@ MEMORY_TYPES = {
     "importance": "double precision",
     "access_count": "bigint",
     "importance_decay_rate": "double precision",
+    "import_order": "bigint",
     **dict.fromkeys(TIMES, "timestamptz"),
 }
 
-ACTIVE = CopiedTable("agent_memory", ("agent_id", "id"), MEMORY_COLUMNS, TIMES, MEMORY_TYPES)
+ACTIVE = CopiedTable(
+    "agent_memory",
+    ("agent_id", "id"),
+    (*MEMORY_COLUMNS, "import_order"),
+    TIMES,
+    MEMORY_TYPES,
+)
 # The copy has numbers as archive_id, and the server's keys in `archive_keys`.
 ARCHIVED = CopiedTable(
     "archived_memories",
@@ -55,6 +62,21 @@ PROMOTIONS = CopiedTable(
     ("agent_id", "type", "key", "entry_id", "content_hash", "promoted_at"),
     {"promoted_at": our_text("promoted_at")},
     {"promoted_at": "timestamptz"},
+)
+KNOWLEDGE = CopiedTable(
+    "knowledge_entries",
+    ("id",),
+    (
+        *("id", "type", "content", "file_patterns", "action_types", "tags", "confidence"),
+        *("occurrences", "source_execution_id", "source_task_id", "source_agent_id"),
+        *("created_at", "updated_at", "last_used_at", "superseded_by"),
+    ),
+    {name: sqlite_text(name) for name in ("created_at", "updated_at", "last_used_at")},
+    {
+        "confidence": "double precision",
+        "occurrences": "bigint",
+        **dict.fromkeys(("created_at", "updated_at", "last_used_at"), "timestamptz"),
+    },
 )
 STATE = CopiedTable("memory_state", ("key",), ("key", "value"), {}, {})
 EVENTS = CopiedTable(

@@ -14,7 +14,7 @@ from memctl.storage.clock import CLOCK_TOLERANCE, LONGEST_SILENCE, LastRun, cloc
 from memctl.storage.postgresql.database import Database, text
 from memctl.storage.postgresql.lease import HOLDER
 from memctl.storage.postgresql.times import our_text
-from memctl.storage.rows import JobHistory, RunEnd, RunFilter, RunRecord, json_or_text
+from memctl.storage.rows import JobHealth, JobHistory, RunEnd, RunFilter, RunRecord, json_or_text
 from memctl.storage.times import parse_moment, to_text
 
 # Runs whose clock was accepted: a refused run may have been refused because of its clock.
@@ -48,6 +48,28 @@ FINISH_RUN = """
     WHERE run_id = %(run_id)s
 """
 
+# Only the newest run may still be at work.
+HEALTH_OF_JOBS = f"""
+    SELECT newest.job, newest.run_id, {our_text("newest.started_at")}, newest.status,
+        newest.duration_ms, newest.longest_lock_ms, {our_text("good.finished_at")},
+        (
+            SELECT count(*) FROM memory_runs AS bad
+            WHERE bad.job = newest.job
+                AND bad.run_id > coalesce(good.run_id, 0)
+                AND (bad.status = 'failed' OR bad.status = 'running' AND bad.run_id < last)
+        )
+    FROM (
+        SELECT max(run_id) AS run_id,
+            max(CASE WHEN status = 'ok' THEN run_id END) AS good_run_id,
+            (SELECT max(run_id) FROM memory_runs) AS last
+        FROM memory_runs
+        GROUP BY job
+    ) AS runs
+    JOIN memory_runs AS newest ON newest.run_id = runs.run_id
+    LEFT JOIN memory_runs AS good ON good.run_id = runs.good_run_id
+    ORDER BY newest.job
+"""
+
 STATUS = f"""
     CASE WHEN status = 'running' AND (
         run_id < (SELECT max(run_id) FROM memory_runs) OR NOT EXISTS ({HOLDER})
@@ -59,6 +81,11 @@ COLUMNS = [
     STATUS if name == "status" else our_text(name) if name in TIMES else name
     for name in RunRecord._fields
 ]
+
+
+def job_health(db: Database) -> list[JobHealth]:
+    """Return the health of each job, sorted by job."""
+    return [JobHealth(*row) for row in db.rows(HEALTH_OF_JOBS)]
 
 
 def require_run(db: Database, run_id: int) -> tuple[str, datetime]:

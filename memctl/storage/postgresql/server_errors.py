@@ -94,6 +94,9 @@ SERVER_ERRORS: dict[str, tuple[type[MemctlError], str, str]] = {
     ),
 }
 
+# In messages of a server that will probably accept the connection later.
+NOT_NOW = ("too many", "connection slots", "starting up", "shutting down", "recovery mode")
+
 
 @contextmanager
 def translate_errors(address: ServerAddress) -> Iterator[None]:
@@ -129,10 +132,19 @@ def connection_error(error: psycopg.Error, address: ServerAddress) -> MemctlErro
     text = address.without_secrets(str(error))
     reason = text.strip().splitlines()[0].removeprefix("connection failed: ")
     if isinstance(error, psycopg.ProgrammingError):
-        return UsageError(f"the URL of the database is invalid ({reason})", "check --db")
+        # The reason may quote a part of a password.
+        why = "" if address.has_password else f" ({reason})"
+        return UsageError(
+            f"the URL of the database is invalid{why}",
+            "check its options, and write special characters as %XX",
+        )
     if "does not exist" in text and 'database "' in text:
         return NoDatabaseError(
             f"there is no database at {address}", "check --db, or create it with `createdb`"
+        )
+    if any(words in text for words in NOT_NOW):
+        return MemctlError(
+            f"{address} does not accept connections now ({reason})", "run the command again later"
         )
     if "FATAL" in text or "password" in text:
         return MemctlError(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
+from functools import cached_property
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,7 @@ from memctl.storage.postgresql.archiving import (
     named,
 )
 from memctl.storage.postgresql.batches import PostgresBatches
+from memctl.storage.postgresql.counters import read_counters
 from memctl.storage.postgresql.database import Database
 from memctl.storage.postgresql.events import number_events, read_events
 from memctl.storage.postgresql.lease import Lease
@@ -27,13 +29,19 @@ from memctl.storage.postgresql.removing import Removal, excess_versions
 from memctl.storage.postgresql.restoring import PostgresArchivedMemories, archived_version
 from memctl.storage.postgresql.selection import Selection
 from memctl.storage.postgresql.server_errors import translate_errors
+from memctl.storage.postgresql.snapshots import PostgresSnapshots
 from memctl.storage.progress import NO_PROGRESS, Progress
+from memctl.storage.rows import DatabaseSize, JobHealth
 
 if TYPE_CHECKING:
     from memctl.storage import store
     from memctl.storage.addresses import Address
+    from memctl.storage.counters import Counters
+    from memctl.storage.holds import Holds
     from memctl.storage.matching import SearchedText
     from memctl.storage.memories import Memories
+    from memctl.storage.postgresql.documents import PostgresDocuments
+    from memctl.storage.postgresql.working_copy import WorkingCopy
     from memctl.storage.rows import (
         ArchiveFilter,
         EventFilter,
@@ -59,6 +67,12 @@ class PostgresStore:
     @property
     def sqlite(self) -> Connection:
         raise UsageError("this is not available on PostgreSQL", "use a SQLite database")
+
+    @cached_property
+    def documents(self) -> "PostgresDocuments":
+        from memctl.storage.postgresql.documents import PostgresDocuments
+
+        return PostgresDocuments(self._db)
 
     @property
     def has_alerts(self) -> bool:
@@ -156,6 +170,16 @@ class PostgresStore:
     def expired(self, *, agent: str | None, now: datetime, run_id: int | None) -> "store.Change":
         return self._archiving(expired(agent=agent, now=now), "expired", now, run_id)
 
+    def quota_excess(
+        self,
+        policy: policies.QuotaValues,
+        *,
+        agent: str | None,
+        now: datetime,
+        run_id: int | None,
+    ) -> "store.QuotaExcess":
+        raise UsageError("quotas are not available on PostgreSQL", "remove [quota]")
+
     def named(
         self, agent: str, ids: Sequence[str], *, now: datetime, run_id: int | None
     ) -> "store.Change":
@@ -248,8 +272,64 @@ class PostgresStore:
 
         delete_orphaned_notes(self._db)
 
+    def candidates(
+        self,
+        policy: policies.PromotionValues,
+        decay: policies.PolicyValues,
+        *,
+        has_knowledge: bool,
+        agent: str | None,
+        now: datetime,
+    ) -> "store.Candidates":
+        from memctl.storage.postgresql.promoting import PostgresCandidates
+
+        return PostgresCandidates(
+            self._db,
+            self._lease,
+            self._copy,
+            policy,
+            decay,
+            has_knowledge=has_knowledge,
+            agent=agent,
+            now=now,
+        )
+
+    @property
+    def knowledge(self) -> "store.KnowledgeBase":
+        from memctl.storage.postgresql.knowledge import PostgresKnowledgeBase
+
+        return PostgresKnowledgeBase(self._db, self._copy)
+
+    @cached_property
+    def _copy(self) -> "WorkingCopy":
+        """The copies that a promotion and its knowledge base share."""
+        from memctl.storage.postgresql.working_copy import WorkingCopy
+
+        return WorkingCopy(self._db)
+
     def has_holds(self) -> bool:
         return False
+
+    @property
+    def snapshots(self) -> "store.Snapshots":
+        return PostgresSnapshots(self._db)
+
+    def database_size(self, database: "Address") -> DatabaseSize:
+        size = self._db.value("SELECT pg_database_size(current_database())")
+        return DatabaseSize(str(database), int(size), None, None, None)
+
+    def job_health(self) -> list[JobHealth]:
+        return ledger.job_health(self._db)
+
+    def read_counters(self) -> "Counters":
+        return read_counters(self._db)
+
+    def schema_step(self) -> int:
+        return migrations.schema_step(self._db)
+
+    @property
+    def holds(self) -> "Holds":
+        raise UsageError("holds are not available on PostgreSQL", "use a SQLite database")
 
     def _archiving(
         self, selection: Selection, reason: "Reason", now: datetime, run_id: int | None

@@ -6,6 +6,7 @@ zone nor the date style of a session matters.
 
 import os
 import time
+from collections.abc import Callable
 from uuid import UUID
 
 
@@ -47,15 +48,32 @@ class KeyMaker:
         """
         random = int.from_bytes(os.urandom(9)) >> 1 & ~(1 << 47)
         self._last = max(self._last + 1, (time.time_ns() // 1_000_000) << 74 | random)
-        milliseconds, rest = self._last >> 74, self._last & (2**74 - 1)
-        number = milliseconds << 80 | 7 << 76 | (rest >> 62) << 64 | 2 << 62 | rest & (2**62 - 1)
-        return str(UUID(int=number))
+        return _key(self._last)
+
+    def reserve(self, count: int) -> Callable[[int], str]:
+        """Return what returns the next keys, by their numbers from 1 to `count`, in any order."""
+        self()
+        first = self._last
+        self._last += count
+        return lambda number: _key(first + number)
 
     def numbered(self, count: int) -> dict[str, str | int]:
         """Return the parameters of `numbered_key` for the next so many."""
         key = self()
         self._last += count - 1
         return {"beginning_of_keys": key[:24], "end_of_first_key": int(key[24:], 16)}
+
+
+def _key(place: int) -> str:
+    """Return the key of a place in their order."""
+    milliseconds, rest = place >> 74, place & (2**74 - 1)
+    number = milliseconds << 80 | 7 << 76 | (rest >> 62) << 64 | 2 << 62 | rest & (2**62 - 1)
+    return str(UUID(int=number))
+
+
+def first_key(at: float) -> str:
+    """Return a key that precedes all that are made at a moment, in seconds since 1970, or later."""
+    return _key(int(at * 1000) << 74)
 
 
 def numbered_key(number: str) -> str:

@@ -41,6 +41,12 @@ SAME_NAME = """
     AND stored.key = incoming.key
 """
 
+
+def _by_id(row: str) -> str:
+    """Return SQL that is true if an incoming row with the id of another one is related to it."""
+    return f"(NOT :ids_per_agent OR {row}.agent_id = incoming.agent_id)"
+
+
 # The rows of one step, by their numbers in `incoming`.
 AMONG = "IN (SELECT value FROM json_each(:rows))"
 
@@ -109,7 +115,8 @@ def _find_rivals(wins: str) -> tuple[str, ...]:
         INSERT OR IGNORE INTO rivals
         SELECT incoming.rowid, 'active', stored.rowid, stored.agent_id <> incoming.agent_id, {wins},
             {is_held("agent_memory", "stored")}
-        FROM incoming CROSS JOIN agent_memory AS stored ON stored.id = incoming.id
+        FROM incoming
+            CROSS JOIN agent_memory AS stored ON stored.id = incoming.id AND {_by_id("stored")}
         WHERE incoming.rowid {AMONG} AND {UNDECIDED}
         """,
         f"""
@@ -125,7 +132,7 @@ def _find_rivals(wins: str) -> tuple[str, ...]:
             stored.agent_id <> incoming.agent_id, {wins}, {is_held("archived_memories", "stored")}
         FROM incoming
             CROSS JOIN archived_memories AS stored
-            ON stored.id IN (incoming.id, {renamed("incoming.id")})
+            ON stored.id IN (incoming.id, {renamed("incoming.id")}) AND {_by_id("stored")}
         WHERE incoming.rowid {AMONG} AND {UNDECIDED} AND NOT {in_document("stored")}
         """,
         f"""
@@ -151,6 +158,7 @@ WINS: dict[ImportConflict, str] = {
         EXISTS (
             SELECT 1 FROM incoming AS version
             WHERE (version.rowid = incoming.rowid OR version.id = incoming.id)
+                AND {_by_id("version")}
                 AND {_last_written("version")} > {_last_written("stored")}
         )
     """,
@@ -269,15 +277,26 @@ class Conflicts:
     """Decides on incoming rows, again whenever other programs may have written in between."""
 
     def __init__(
-        self, db: Connection, rule: ImportConflict, *, suffix: str | None, now: datetime
+        self,
+        db: Connection,
+        rule: ImportConflict,
+        *,
+        suffix: str | None,
+        ids_per_agent: bool,
+        now: datetime,
     ) -> None:
         """Find archived memories with the names of incoming ones, agent by agent, without a lock.
 
-        `suffix` is what this import appends to the ids of stored memories that it replaces.
+        `suffix` is what this import appends to the ids of stored memories that it replaces. If
+        `ids_per_agent`, memories of two agents may have the same id.
         """
         self._db = db
         self._rule: ImportConflict = rule
-        self._parameters = {"suffix": suffix, **held_parameter(now)}
+        self._parameters = {
+            "suffix": suffix,
+            "ids_per_agent": ids_per_agent,
+            **held_parameter(now),
+        }
         for statement in TEMPORARY_TABLES:
             db.execute(statement)
         db.execute(ROWS_OF_PROMOTIONS)

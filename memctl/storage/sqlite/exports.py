@@ -13,7 +13,9 @@ from memctl.storage.sqlite.sections import HOLDS, SECTIONS, DocumentSection
 MEMORIES_IN_BOTH = """
     SELECT agent_id, id, count(*) OVER ()
     FROM exported_active
-    WHERE id IN (SELECT id FROM exported_archived)
+    WHERE (iif(:ids_per_agent, agent_id, ''), id) IN (
+        SELECT iif(:ids_per_agent, agent_id, ''), id FROM exported_archived
+    )
     LIMIT 1
 """
 
@@ -62,7 +64,7 @@ def copied_rows(db: Connection, section: DocumentSection) -> Iterator[Sequence[A
     return db.execute(f"SELECT * FROM exported_{section.name} ORDER BY rowid")
 
 
-def copied_to_both(db: Connection) -> MemoriesInBoth | None:
+def copied_to_both(db: Connection, *, ids_per_agent: bool) -> MemoriesInBoth | None:
     """Return the copied memories that are both active and archived, or None."""
-    found = db.execute(MEMORIES_IN_BOTH).fetchone()
+    found = db.execute(MEMORIES_IN_BOTH, {"ids_per_agent": ids_per_agent}).fetchone()
     return None if found is None else MemoriesInBoth(*found)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from memctl.errors import MemctlError, UsageError
+from memctl.storage.addresses import Address
 from memctl.storage.sqlite.database import names_missing_directory, reachable
 from memctl.storage.sqlite.ownership import create_file
 
@@ -116,7 +117,7 @@ def whole_file(target: Path, *, owner_of: Path, mode: int = 0o600) -> Iterator[D
     sync_directory(target.parent)
 
 
-def write_file(path: Path, parts: Iterable[str], *, database: Path, mode: int = 0o600) -> None:
+def write_file(path: Path, parts: Iterable[str], *, database: Address, mode: int = 0o600) -> None:
     """Write a text to a file, completely or not at all.
 
     An open descriptor, such as /dev/stdout, is written to directly. Raises UsageError for a wrong
@@ -129,7 +130,8 @@ def write_file(path: Path, parts: Iterable[str], *, database: Path, mode: int = 
                 file.writelines(parts)
             return
         target = require_place(path, database=database)
-        with whole_file(target, owner_of=database, mode=mode) as draft:
+        owner_of = database if isinstance(database, Path) else target.parent
+        with whole_file(target, owner_of=owner_of, mode=mode) as draft:
             draft.write(parts)
     except BrokenPipeError:
         raise SystemExit(141) from None
@@ -185,13 +187,12 @@ def output_path(text: str) -> Path:
     return Path(text)
 
 
-def require_place(target: Path, *, database: Path) -> Path:
+def require_place(target: Path, *, database: Address) -> Path:
     """Return the path at which a file is written, following links of the user and of root.
 
     Raises UsageError for a directory, a device, a link of another user, or a file that SQLite or
     memctl uses.
     """
-    database = database.resolve()
     with reachable(target):
         place = target.resolve()  # raises an error for a loop
         if target.exists() and not target.is_file():  # a pipe cannot be renamed to
@@ -203,9 +204,14 @@ def require_place(target: Path, *, database: Path) -> Path:
                     "specify the file itself",
                 )
             target = target.parent / target.readlink()
-    if place in [database.with_name(f"{database.name}{end}") for end in IN_USE]:
+    if isinstance(database, Path) and place in _files_of(database.resolve()):
         raise UsageError(f"{place} belongs to the database", "specify another file")
     return place
+
+
+def _files_of(database: Path) -> list[Path]:
+    """Return the files that SQLite and memctl use for a database."""
+    return [database.with_name(f"{database.name}{end}") for end in IN_USE]
 
 
 def sync_directory(directory: Path) -> None:

@@ -53,6 +53,7 @@ REPLACED_ROWS = """
 # A replaced memory keeps everything except its id, which its successor now has.
 REPLACED_IN_ARCHIVE = f"""
     id IN (SELECT id FROM decided_incoming WHERE row {AMONG} AND decision = 'replaced')
+    AND agent_id IN (SELECT agent_id FROM decided_incoming WHERE row {AMONG})
     AND NOT {in_document("archived_memories")}
 """
 

@@ -66,8 +66,10 @@ NOT_JSON = """
     END
 """
 
+Rules = Mapping[StagedTable, tuple[Rule, ...]]
+
 # Active memories have neither archived_reason nor run_id.
-RULES: dict[StagedTable, tuple[Rule, ...]] = {
+RULES: Rules = {
     "incoming": (
         _name("id"),
         _text("agent_id"),
@@ -112,10 +114,11 @@ SECTION_OF_ROW: dict[StagedTable, str] = {
 }
 
 
-def note_invalid_rows(db: Connection) -> None:
-    """Note the rows that break a rule, in one pass over all rows."""
-    for table, rules in RULES.items():
-        any_broken = " OR ".join(f"({rule.broken})" for rule in rules)
+def note_invalid_rows(db: Connection, rules: Rules = RULES) -> None:
+    """Note the rows that break a rule, in one pass over all rows, and forget earlier ones."""
+    for table, of_table in rules.items():
+        any_broken = " OR ".join(f"({rule.broken})" for rule in of_table)
+        db.execute(f"DROP TABLE IF EXISTS temp.invalid_{table}")
         db.execute(
             f"CREATE TEMP TABLE invalid_{table} AS"
             f" SELECT rowid AS invalid_row FROM {table} WHERE {any_broken}"
@@ -123,13 +126,20 @@ def note_invalid_rows(db: Connection) -> None:
 
 
 def find_invalid_values(
-    db: Connection, conditions: Mapping[StagedTable, str], *, limit: int
+    db: Connection,
+    conditions: Mapping[StagedTable, str],
+    *,
+    limit: int,
+    rules: Rules = RULES,
 ) -> list[InvalidValue]:
-    """Return the first invalid values in the noted rows; each table has a condition on its rows."""
+    """Return the first invalid values in the rows noted for these rules.
+
+    Each table has a condition on its rows.
+    """
     queries = [
         _invalid_values(table, place, rule, conditions[table])
-        for table, rules in RULES.items()
-        for place, rule in enumerate(rules)
+        for table, of_table in rules.items()
+        for place, rule in enumerate(of_table)
     ]
     found = db.execute(f"{' UNION ALL '.join(queries)} ORDER BY 1, 2, 3 LIMIT {limit}")
     return [

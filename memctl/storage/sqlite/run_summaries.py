@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlite3 import Connection
 from typing import NamedTuple
 
+from memctl.storage.rows import JobHealth
 from memctl.storage.times import parse_moment, to_text
 
 # A run with the status `running` has crashed unless it is the newest run, which may be at work.
@@ -54,19 +55,6 @@ END_CRASHED_RUNS = """
     SET status = 'failed', finished_at = :now, error = 'it was killed, or the machine stopped'
     WHERE status = 'running'
 """
-
-
-class JobHealth(NamedTuple):
-    """The newest run of a job; refused runs count neither as successes nor as failures."""
-
-    job: str
-    run_id: int
-    started_at: str
-    status: str
-    duration_ms: int | None
-    longest_lock_ms: float | None
-    last_ok_at: str | None
-    consecutive_failures: int
 
 
 @dataclass(frozen=True)

@@ -84,11 +84,13 @@ class SqliteSnapshots:
     def counted_since_day(self) -> str | None:
         return figures.counted_since_day(self._db)
 
-    def read_figures(self, period: Period) -> dict[Key, Figures]:
-        return figures.read_figures(self._db, period)
+    def read_figures(self, period: Period, *, agent: str | None = None) -> dict[Key, Figures]:
+        return figures.read_figures(self._db, period, agent=agent)
 
-    def read_changes(self, first_day: str, last_day: str) -> dict[DayKey, Figures]:
-        return figures.read_changes(self._db, first_day, last_day)
+    def read_changes(
+        self, first_day: str, last_day: str, *, agent: str | None = None
+    ) -> dict[DayKey, Figures]:
+        return figures.read_changes(self._db, first_day, last_day, agent=agent)
 
     def last_event_id(self) -> int:
         query = "SELECT ifnull(max(event_id), 0) FROM memory_events"
@@ -114,17 +116,13 @@ class SqliteSnapshots:
                 ),
             )
 
+    def days(self, first_day: str, last_day: str) -> list[str]:
+        days = {"first_day": first_day, "last_day": last_day}
+        return [day for (day,) in self._db.execute(SNAPSHOT_DAYS, days)]
 
-def snapshot_days(db: Connection, first_day: str, last_day: str) -> list[str]:
-    """Return the days with a snapshot of any agent, in their order."""
-    days = {"first_day": first_day, "last_day": last_day}
-    return [day for (day,) in db.execute(SNAPSHOT_DAYS, days)]
-
-
-def read_snapshots(
-    db: Connection, first_day: str, last_day: str, *, agent: str | None = None
-) -> dict[DayKey, Figures]:
-    """Return the snapshots of an agent, or of all agents, by day, agent and type."""
-    days = {"first_day": first_day, "last_day": last_day}
-    rows = db.execute(SNAPSHOTS, {**days, **agent_parameter(agent)})
-    return {(day, name, kind): Figures(*figures) for day, name, kind, *figures in rows}
+    def read(
+        self, first_day: str, last_day: str, *, agent: str | None = None
+    ) -> dict[DayKey, Figures]:
+        days = {"first_day": first_day, "last_day": last_day}
+        rows = self._db.execute(SNAPSHOTS, {**days, **agent_parameter(agent)})
+        return {(day, name, kind): Figures(*figures) for day, name, kind, *figures in rows}

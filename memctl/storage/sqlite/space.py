@@ -16,6 +16,7 @@ from sqlite3 import Connection
 from typing import TYPE_CHECKING, NamedTuple
 
 from memctl.errors import readable_bytes
+from memctl.storage.rows import DatabaseSize
 from memctl.storage.sqlite.database import data_version, temporary_directory
 from memctl.storage.sqlite.times import unix_seconds
 from memctl.storage.times import to_unix
@@ -63,6 +64,20 @@ def read_space(db: Connection) -> Space:
     names = ("page_size", "page_count", "freelist_count", "auto_vacuum")
     size, pages, free, auto_vacuum = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
     return Space(size, pages, free, auto_vacuum != 0)
+
+
+def database_size(db: Connection, path: Path) -> DatabaseSize:
+    """Return the sizes of the database and its write-ahead log, and what is free in it."""
+    space = read_space(db)
+    real = path.resolve()
+    log = real.with_name(f"{real.name}-wal")
+    return DatabaseSize(
+        path=str(path),
+        size_bytes=path.stat().st_size,
+        wal_bytes=log.stat().st_size if log.exists() else 0,
+        free_pages=space.free_pages,
+        free_bytes=space.free_bytes,
+    )
 
 
 TREES = "SELECT name FROM sqlite_schema WHERE rootpage > 0"

@@ -46,6 +46,7 @@ CONTRADICTIONS = {
             SELECT 1 FROM incoming AS earlier
             WHERE earlier.id = mine.id AND earlier.archived_reason IS NULL
                 AND earlier.rowid < mine.rowid
+                AND (NOT :ids_per_agent OR earlier.agent_id = mine.agent_id)
         )
     """,
     "agent, type and key of another active row": """
@@ -62,6 +63,7 @@ CONTRADICTIONS = {
         WHERE archived_reason IS NOT NULL AND EXISTS (
             SELECT 1 FROM incoming AS active
             WHERE active.id = mine.id AND active.archived_reason IS NULL
+                AND (NOT :ids_per_agent OR active.agent_id = mine.agent_id)
         )
     """,
     "agent, type and key of another promotion": """
@@ -146,12 +148,18 @@ def only_agent(db: Connection) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def find_contradictions(db: Connection, agent: str | None, *, limit: int) -> list[Contradiction]:
-    """Return the first rows of each kind that contradict others, or the agent of the document."""
+def find_contradictions(
+    db: Connection, agent: str | None, *, ids_per_agent: bool, limit: int
+) -> list[Contradiction]:
+    """Return the first rows of each kind that contradict others, or the agent of the document.
+
+    If `ids_per_agent`, memories of two agents may have the same id.
+    """
+    parameters = {**agent_parameter(agent), "ids_per_agent": ids_per_agent}
     return [
         Contradiction(section, number, subject)
         for subject, query in CONTRADICTIONS.items()
-        for section, number in db.execute(f"{query} LIMIT {limit}", agent_parameter(agent))
+        for section, number in db.execute(f"{query} LIMIT {limit}", parameters)
     ]
 
 

@@ -21,13 +21,17 @@ from memctl.storage.sqlite.sqlite_errors import translate_errors
 if TYPE_CHECKING:
     from memctl.storage import policies, store
     from memctl.storage.addresses import Address
+    from memctl.storage.counters import Counters
+    from memctl.storage.documents import Documents
     from memctl.storage.holds import Holds
     from memctl.storage.matching import SearchedText
     from memctl.storage.memories import Memories
     from memctl.storage.rows import (
         ArchiveFilter,
+        DatabaseSize,
         EventFilter,
         EventPage,
+        JobHealth,
         JobHistory,
         Pause,
         Reason,
@@ -53,6 +57,12 @@ class SqliteStore:
     @property
     def sqlite(self) -> Connection:
         return self._db
+
+    @property
+    def documents(self) -> "Documents":
+        from memctl.storage.sqlite.documents import SqliteDocuments
+
+        return SqliteDocuments(self._db)
 
     @property
     def has_alerts(self) -> bool:
@@ -340,6 +350,25 @@ class SqliteStore:
         from memctl.storage.sqlite.snapshots import SqliteSnapshots
 
         return SqliteSnapshots(self._db)
+
+    def database_size(self, database: "Address") -> "DatabaseSize":
+        from memctl.storage.sqlite.space import database_size
+
+        assert isinstance(database, Path)  # noqa: S101  for the type checker
+        return database_size(self._db, database)
+
+    def job_health(self) -> "list[JobHealth]":
+        from memctl.storage.sqlite.run_summaries import job_health
+
+        return job_health(self._db)
+
+    def read_counters(self) -> "Counters":
+        from memctl.storage.sqlite.counters import read_counters
+
+        return read_counters(self._db)
+
+    def schema_step(self) -> int:
+        return migrations.schema_step(self._db)
 
     def _archiving(
         self, selection: "Selection", reason: "Reason", now: datetime, run_id: int | None
