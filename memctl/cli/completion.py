@@ -21,8 +21,9 @@ from memctl.config.jobs import JOBS
 from memctl.config.settings import load_settings
 from memctl.output.terminal import show_document, show_text
 from memctl.storage.addresses import Address
+from memctl.storage.engines import open_names
 from memctl.storage.memory import TYPES
-from memctl.storage.names import ACTIVE, ARCHIVED, BOTH, open_names
+from memctl.storage.names import ACTIVE, ARCHIVED, BOTH
 from memctl.storage.rows import EVENTS, REASONS
 from memctl.storage.sqlite.database import MemoryTable
 

@@ -3,13 +3,9 @@
 Completion must change nothing and answer soon: queries end after some rows or some time.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Protocol
 
-from memctl.storage.addresses import Address
-from memctl.storage.engines import require_driver
 from memctl.storage.sqlite.database import MemoryTable
 
 MOST_NAMES = 100
@@ -43,19 +39,3 @@ class Names(Protocol):
 
         With `jobs`, only runs of these that archived something.
         """
-
-
-@contextmanager
-def open_names(database: Address) -> Iterator[Names]:
-    """Open a database without changing it. Raises MemctlError if it cannot be read."""
-    if isinstance(database, Path):
-        from memctl.storage.sqlite.names import SqliteNames, open_for_names
-
-        with open_for_names(database) as db:
-            yield SqliteNames(db)
-        return
-    require_driver()
-    from memctl.storage.postgresql.names import open_for_names as open_on_server
-
-    with open_on_server(database) as names:
-        yield names
