@@ -30,6 +30,7 @@ from memctl.storage.postgresql.restoring import PostgresArchivedMemories, archiv
 from memctl.storage.postgresql.selection import Selection
 from memctl.storage.postgresql.server_errors import translate_errors
 from memctl.storage.postgresql.snapshots import PostgresSnapshots
+from memctl.storage.postgresql.status import read_status
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.rows import DatabaseSize, JobHealth
 
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         RunFilter,
         RunRecord,
     )
+    from memctl.storage.status import Status
 
 
 class PostgresStore:
@@ -313,6 +315,9 @@ class PostgresStore:
     @property
     def snapshots(self) -> "store.Snapshots":
         return PostgresSnapshots(self._db)
+
+    def read_status(self, database: "Address", *, now: datetime) -> "Status":
+        return read_status(self._db, self.database_size(database), now=now)
 
     def database_size(self, database: "Address") -> DatabaseSize:
         size = self._db.value("SELECT pg_database_size(current_database())")
