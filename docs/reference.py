@@ -19,7 +19,7 @@ from manual import page, page_of_command
 from program import DOCS, Program, program
 
 from memctl import AgentMemory, ArchivedMemory, FoundMemory, Memory, Summary
-from memctl.cli.engines import DIFFERENCES, INSTEAD, OPTIONS_INSTEAD, Difference
+from memctl.cli.engines import DIFFERENCES, INSTEAD, OPTIONS_INSTEAD, SETTINGS_INSTEAD, Difference
 from memctl.config.describe import default_file
 from memctl.output.contract.commands import COMMANDS as COMMANDS_WITH_JSON
 from memctl.output.contract.json_schema import json_schema
@@ -89,7 +89,7 @@ def command_table(described: Program) -> str:
 
 
 def engine_table(described: Program) -> str:
-    """Return a table of all commands, and of the options that differ, on each engine."""
+    """Return a table of all commands on each engine, and of options and keys that differ."""
     lines = ["| command | SQLite | PostgreSQL |", "|---|---|---|"]
     for command in (command for commands in described.commands.values() for command in commands):
         name = command.name
@@ -102,6 +102,10 @@ def engine_table(described: Program) -> str:
             for (of_command, option), instead in OPTIONS_INSTEAD.items()
             if of_command == name
         ]
+    lines += [
+        f"| `{key}` in the configuration | yes | refused by jobs: {instead} |"
+        for key, instead in SETTINGS_INSTEAD.items()
+    ]
     return "\n".join(lines)
 
 

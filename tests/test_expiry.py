@@ -7,14 +7,18 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from memctl.errors import UsageError
+from memctl.jobs.cleanup import cleanup
+from memctl.jobs.engine import JobRequest, perform
 from memctl.storage.sqlite.cleanup import expired_memories
 from memctl.storage.sqlite.selection import ALL_ROWS
 from memctl.storage.sqlite.times import is_before, unix_seconds
 from memctl.storage.times import parse_moment, to_unix
+from tests.support.database import memory_row
+from tests.support.engines import Engine
 from tests.support.program import NOW
 from tests.support.properties import examples
 
@@ -203,6 +207,32 @@ def test_exactly_the_times_before_the_cutoff_have_expired(
 
     expected = [text for text in texts if (meant := oracle(text)) is not None and meant < now]
     assert [text for (text,) in found] == expected
+
+
+@given(
+    seconds=st.lists(st.floats(-3, 3), min_size=1, max_size=20),
+    fraction=st.integers(0, 999_999),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_cleanup_archives_what_expired_before_the_second_in_which_it_runs(
+    engine: Engine, seconds: list[float], fraction: int
+) -> None:
+    engine.empty()
+    now = NOW + timedelta(microseconds=fraction)
+    moments = [now + timedelta(milliseconds=round(1000 * after)) for after in seconds]
+    texts = [moment.isoformat(timespec="milliseconds") for moment in moments]
+    engine.fill(
+        "agent_memory",
+        [memory_row(id=str(number), expires_at=text) for number, text in enumerate(texts)],
+    )
+
+    perform("cleanup", cleanup, JobRequest(engine.address, now))
+
+    expired = {
+        str(number) for number, text in enumerate(texts) if datetime.fromisoformat(text) < NOW
+    }
+    assert {row["id"] for row in engine.rows("archived_memories")} == expired
+    assert len(engine.rows()) == len(texts) - len(expired)
 
 
 @pytest.mark.parametrize(

@@ -253,6 +253,27 @@ def test_a_memory_gets_back_the_id_that_was_given_to_the_one_in_its_place(engine
     assert shown(engine, "id, value", "archived_memories") == [("m~3", "old")]
 
 
+def test_one_memory_can_be_in_the_place_of_two(engine: Engine) -> None:
+    engine.insert(id="m", key="k", value="old")
+    engine.memctl.ok("archive", "build_agent", "m")
+    engine.insert(id="m", key="other", value="has its id")
+    engine.insert(id="n", key="k", value="has its key")
+
+    answer = engine.memctl.ok("restore", "build_agent", "m", "--on-conflict=replace", "--json").json
+
+    assert (answer["restored"], answer["replaced"]) == (1, 2)
+    assert shown(engine, "id, value") == [("m", "old")]
+    assert shown(engine, "id, value", "archived_memories") == [
+        ("m~2", "has its id"),
+        ("n", "has its key"),
+    ]
+    events = [row for row in engine.rows("memory_events") if row["run_id"] == 2]
+    assert sorted(row["event"] for row in events) == [
+        *("memory:archived", "memory:archived", "memory:restored")
+    ]
+    assert len({row["event_id"] for row in events}) == 3
+
+
 def test_a_version_that_does_not_exist_is_not_restored(engine: Engine) -> None:
     engine.insert(key="k", expired_for=DAY)
     engine.memctl.ok("cleanup")

@@ -127,7 +127,7 @@ def expired(*, agent: str | None, now: datetime) -> Selection:
     """Select the memories, of one agent or of all, whose time has passed."""
     return Selection(
         f"expires_at < %(cutoff)s {of_agent(agent)}",
-        {"cutoff": now, "of_agent": agent and text(agent)},
+        {"cutoff": to_text(now), "of_agent": agent and text(agent)},
         {"expires_at": expiry_text("expires_at")},
     )
 

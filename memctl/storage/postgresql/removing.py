@@ -14,6 +14,7 @@ from memctl.storage.postgresql.policies import policy_sql
 from memctl.storage.postgresql.selection import Selection
 from memctl.storage.postgresql.times import new_key, numbered_key, our_text
 from memctl.storage.rows import AffectedMemory
+from memctl.storage.times import to_text
 
 
 def _removal_statement(selection: Selection) -> str:
@@ -73,7 +74,7 @@ class Removal:
                 "agent": batch.agent,
                 "archive_keys": list(batch.keys),
                 "number": batch.first_event,
-                "now": self._now,
+                "now": to_text(self._now),
                 "run_id": self._run_id,
             },
         )

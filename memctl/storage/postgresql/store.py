@@ -30,6 +30,7 @@ from memctl.storage.postgresql.restoring import PostgresArchivedMemories, archiv
 from memctl.storage.postgresql.selection import Selection
 from memctl.storage.postgresql.server_errors import translate_errors
 from memctl.storage.postgresql.snapshots import PostgresSnapshots
+from memctl.storage.postgresql.status import read_status
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.rows import DatabaseSize, JobHealth
 
@@ -37,9 +38,11 @@ if TYPE_CHECKING:
     from memctl.storage import store
     from memctl.storage.addresses import Address
     from memctl.storage.counters import Counters
+    from memctl.storage.holds import Holds
     from memctl.storage.matching import SearchedText
     from memctl.storage.memories import Memories
     from memctl.storage.postgresql.documents import PostgresDocuments
+    from memctl.storage.postgresql.working_copy import WorkingCopy
     from memctl.storage.rows import (
         ArchiveFilter,
         EventFilter,
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
         RunFilter,
         RunRecord,
     )
+    from memctl.storage.status import Status
 
 
 class PostgresStore:
@@ -164,6 +168,16 @@ class PostgresStore:
     def expired(self, *, agent: str | None, now: datetime, run_id: int | None) -> "store.Change":
         return self._archiving(expired(agent=agent, now=now), "expired", now, run_id)
 
+    def quota_excess(
+        self,
+        policy: policies.QuotaValues,
+        *,
+        agent: str | None,
+        now: datetime,
+        run_id: int | None,
+    ) -> "store.QuotaExcess":
+        raise UsageError("quotas are not available on PostgreSQL", "remove [quota]")
+
     def named(
         self, agent: str, ids: Sequence[str], *, now: datetime, run_id: int | None
     ) -> "store.Change":
@@ -256,12 +270,50 @@ class PostgresStore:
 
         delete_orphaned_notes(self._db)
 
+    def candidates(
+        self,
+        policy: policies.PromotionValues,
+        decay: policies.PolicyValues,
+        *,
+        has_knowledge: bool,
+        agent: str | None,
+        now: datetime,
+    ) -> "store.Candidates":
+        from memctl.storage.postgresql.promoting import PostgresCandidates
+
+        return PostgresCandidates(
+            self._db,
+            self._lease,
+            self._copy,
+            policy,
+            decay,
+            has_knowledge=has_knowledge,
+            agent=agent,
+            now=now,
+        )
+
+    @property
+    def knowledge(self) -> "store.KnowledgeBase":
+        from memctl.storage.postgresql.knowledge import PostgresKnowledgeBase
+
+        return PostgresKnowledgeBase(self._db, self._copy)
+
+    @cached_property
+    def _copy(self) -> "WorkingCopy":
+        """The copies that a promotion and its knowledge base share."""
+        from memctl.storage.postgresql.working_copy import WorkingCopy
+
+        return WorkingCopy(self._db)
+
     def has_holds(self) -> bool:
         return False
 
     @property
     def snapshots(self) -> "store.Snapshots":
         return PostgresSnapshots(self._db)
+
+    def read_status(self, database: "Address", *, now: datetime) -> "Status":
+        return read_status(self._db, self.database_size(database), now=now)
 
     def database_size(self, database: "Address") -> DatabaseSize:
         size = self._db.value("SELECT pg_database_size(current_database())")
@@ -275,6 +327,10 @@ class PostgresStore:
 
     def schema_step(self) -> int:
         return migrations.schema_step(self._db)
+
+    @property
+    def holds(self) -> "Holds":
+        raise UsageError("holds are not available on PostgreSQL", "use a SQLite database")
 
     def _archiving(
         self, selection: Selection, reason: "Reason", now: datetime, run_id: int | None

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from memctl.storage.sqlite.changes import Batch
     from memctl.storage.sqlite.decay import DecaySql
     from memctl.storage.sqlite.selection import Selection
+    from memctl.storage.status import Status
 
 SHORT_WAIT_MS = 1000
 
@@ -346,6 +347,12 @@ class SqliteStore:
         from memctl.storage.sqlite.snapshots import SqliteSnapshots
 
         return SqliteSnapshots(self._db)
+
+    def read_status(self, database: "Address", *, now: datetime) -> "Status":
+        from memctl.storage.sqlite.status import read_status
+
+        assert isinstance(database, Path)  # noqa: S101  for the type checker
+        return read_status(self._db, database, now=now)
 
     def database_size(self, database: "Address") -> "DatabaseSize":
         from memctl.storage.sqlite.space import database_size
