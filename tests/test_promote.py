@@ -1,5 +1,6 @@
 """Promotion: proven memories are added to the knowledge base once, and stay active."""
 
+import itertools
 import json
 import re
 import shutil
@@ -13,10 +14,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import psycopg
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memctl.config.policies import DecayPolicy, Override, PromotePolicy
@@ -25,10 +27,22 @@ from memctl.jobs.candidates import find_candidates
 from memctl.jobs.decay import decay
 from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.promote import PromoteResult, Promotion, promote
+from memctl.storage.addresses import Address
+from memctl.storage.postgresql.knowledge import CREATE_KNOWLEDGE_BASE
+from memctl.storage.postgresql.times import our_text
 from memctl.storage.sqlite.batches import SqliteBatches
 from memctl.storage.sqlite.database import open_database, table_exists
 from memctl.storage.sqlite.store import SqliteStore
-from tests.support.database import connect, everything, insert_memory, is_sound, rows, text_of
+from tests.support.database import (
+    connect,
+    everything,
+    insert_memory,
+    is_sound,
+    memory_row,
+    rows,
+    text_of,
+)
+from tests.support.engines import Engine, PostgresEngine
 from tests.support.program import NOW, Memctl
 from tests.support.service import Service
 
@@ -123,20 +137,20 @@ def add_entry(db: sqlite3.Connection, content: str = TEN, **columns: Any) -> str
     return str(entry["id"])
 
 
-def run(path: Path, *, agent: str | None = None, **request: Any) -> PromoteResult:
+def run(database: Address, *, agent: str | None = None, **request: Any) -> PromoteResult:
     """Run the job, at NOW by default, and return its result."""
     report = perform(
         "promote",
         lambda run: promote(run, PromotePolicy(), DecayPolicy(), agent=agent),
-        JobRequest(**{"database": path, "now": NOW, **request}),
+        JobRequest(**{"database": database, "now": NOW, **request}),
     )
     assert report.result is not None
     return report.result
 
 
-def counts(path: Path, **request: Any) -> tuple[int, int, int]:
+def counts(database: Address, **request: Any) -> tuple[int, int, int]:
     """Run the job and return how many memories it promoted, merged and superseded."""
-    result = run(path, **request)
+    result = run(database, **request)
     return result.promoted, result.merged, result.superseded
 
 
@@ -1166,14 +1180,6 @@ def test_the_note_on_a_candidate_is_deleted_with_the_memory(
     assert notes() == kept
 
 
-@pytest.fixture(scope="module")
-def shared(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database that all examples share, one after the other."""
-    path = tmp_path_factory.mktemp("oracle") / "memory.db"
-    shutil.copyfile(template, path)
-    return path
-
-
 class Idle(NamedTuple):
     """A memory with the hours before NOW at which it was written and last read."""
 
@@ -1207,19 +1213,20 @@ SCHEDULE = st.lists(
 
 
 @given(memories=st.lists(IDLE, min_size=1, max_size=8), schedule=SCHEDULE)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_schedule_promotes_the_same_memories_with_the_same_confidence(
-    memories: list[Idle], schedule: list[tuple[int, list[str]]], shared: Path
+    memories: list[Idle], schedule: list[tuple[int, list[str]]], engine: Engine
 ) -> None:
     floors = {"a": 1.0, "b": 3.0}
     policy = DecayPolicy(overrides=(Override("floor", floors["b"], agent="b"),))
-    with closing(connect(shared)) as db:
-        db.execute("PRAGMA synchronous = OFF")
-        db.executescript(SERVICE_TABLE)
-        for table in ("agent_memory", "knowledge_entries", "memory_promotions", "memory_state"):
-            db.execute(f"DELETE FROM {table}")
-        for number, memory in enumerate(memories):
-            insert_memory(
-                db,
+    engine.empty()
+    if engine.name == "sqlite":
+        with closing(connect(engine.memctl.database)) as db:
+            db.execute("DROP TABLE IF EXISTS knowledge_entries")
+    engine.fill(
+        "agent_memory",
+        [
+            memory_row(
                 agent_id=memory.agent,
                 value=f"only{number} in{number} this{number}",
                 importance=memory.importance,
@@ -1228,23 +1235,31 @@ def test_any_schedule_promotes_the_same_memories_with_the_same_confidence(
                 created_at=text_of(NOW - timedelta(hours=memory.written)),
                 last_accessed=text_of(NOW - timedelta(hours=memory.read)),
             )
-
-        for hours, jobs in schedule:
-            now = NOW + timedelta(hours=hours)
-            request = JobRequest(shared, now, force=True)
-            for job in jobs:
-                if job == "decay":
-                    perform("decay", lambda run: decay(run, policy, PromotePolicy()), request)
-                else:
-                    perform("promote", lambda run: promote(run, PromotePolicy(), policy), request)
-
-        expected = [
-            (f"only{number} in{number} this{number}", round(0.65 + 0.025 * min(2, left - 8), 4))
             for number, memory in enumerate(memories)
-            if (left := memory.importance_that_counts(floors[memory.agent])) >= 8
-        ]
-        found = rows(db, "knowledge_entries", "content, confidence")
-        assert sorted(found) == sorted(expected)
+        ],
+    )
+
+    promoted = 0
+    for hours, jobs in schedule:
+        request = JobRequest(engine.address, NOW + timedelta(hours=hours), force=True)
+        for job in jobs:
+            if job == "decay":
+                perform("decay", lambda run: decay(run, policy, PromotePolicy()), request)
+            else:
+                report = perform(
+                    "promote", lambda run: promote(run, PromotePolicy(), policy), request
+                )
+                promoted += report.result.promoted if report.result else 0
+
+    expected = [
+        (f"only{number} in{number} this{number}", round(0.65 + 0.025 * min(2, left - 8), 4))
+        for number, memory in enumerate(memories)
+        if (left := memory.importance_that_counts(floors[memory.agent])) >= 8
+    ]
+    assert promoted == len(expected)
+    if expected:
+        found = engine.rows("knowledge_entries")
+        assert sorted((row["content"], row["confidence"]) for row in found) == sorted(expected)
 
 
 # Comparison with an oracle
@@ -1287,6 +1302,7 @@ Name = tuple[str, str, str]  # agent, type, key
 class Oracle:
     """The whole database in dictionaries, and the rules in their simplest form."""
 
+    by_agent: bool = False  # memories are promoted agent by agent, else in row order
     memories: dict[Name, Memory] = field(default_factory=dict)  # in row order
     entries: list[Entry] = field(default_factory=list)  # the oldest first
     links: dict[Name, tuple[Entry, str, str]] = field(default_factory=dict)
@@ -1303,7 +1319,10 @@ class Oracle:
         Returns how many were promoted, merged and superseded.
         """
         outcomes: Counter[str] = Counter()
-        for name, memory in self.memories.items():
+        memories = list(self.memories.items())
+        if self.by_agent:
+            memories.sort(key=lambda item: item[0][0])
+        for name, memory in memories:
             agent, kind, _ = name
             lasting = days >= 14 and kind in ("learning", "error_pattern", "success_pattern")
             if not (lasting and memory.importance >= 8 and memory.accesses >= 5):
@@ -1442,11 +1461,40 @@ STEPS = st.sampled_from(
 ).flatmap(lambda step: step)  # one_of would give each kind the same weight
 
 
-class Real:
-    """The same steps, done to a real database by the service and by memctl."""
+class Real(Protocol):
+    """The same steps, done to a real database by its clients and by memctl."""
+
+    address: Address
+
+    def learn(
+        self, name: Name, value: str, metadata: str | None, importance: float, accesses: int
+    ) -> Memory:
+        """Remember and read as a client does; everything was written at NOW, and read later."""
+
+    def forget(self, name: Name) -> None:
+        """Delete a memory."""
+
+    def enter(self, agent: str, content: str) -> None:
+        """Add an entry of an agent to the knowledge base."""
+
+    def drop(self, place: int) -> None:
+        """Delete the entry at a position in their order."""
+
+    def supersede(self, place: int, by: int) -> None:
+        """Mark the entry at a position as superseded by another one."""
+
+    def state(self) -> list[Any]:
+        """Return everything that the oracle knows, from the database."""
+
+    def close(self) -> None:
+        """Disconnect."""
+
+
+class RealFile:
+    """A SQLite file of the service."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.address: Address = path
         self.service = Service(path)
         self.service.db.execute("PRAGMA foreign_keys = OFF")  # an entry may lose its successor
         self.service.db.execute("PRAGMA synchronous = OFF")  # the machine does not lose power here
@@ -1457,7 +1505,6 @@ class Real:
     def learn(
         self, name: Name, value: str, metadata: str | None, importance: float, accesses: int
     ) -> Memory:
-        """Remember and read as the service does; everything was written at NOW, and read later."""
         row = self.service.remember(*name, value, metadata=metadata, importance=importance)
         for _ in range(accesses):
             self.service.recall(*name)
@@ -1468,15 +1515,34 @@ class Real:
         )
         return Memory(row["id"], value, metadata, importance, accesses)
 
-    def number(self, place: int) -> int:
-        """Return the row of the entry at a position in their order."""
+    def forget(self, name: Name) -> None:
+        self.service.forget(*name)
+
+    def enter(self, agent: str, content: str) -> None:
+        add_entry(self.service.db, content, source_agent_id=agent)
+
+    def drop(self, place: int) -> None:
+        self.service.db.execute(
+            "DELETE FROM knowledge_entries WHERE rowid = ?", (self._number(place),)
+        )
+
+    def supersede(self, place: int, by: int) -> None:
+        self.service.db.execute(
+            "UPDATE knowledge_entries SET superseded_by ="
+            " (SELECT id FROM knowledge_entries WHERE rowid = ?2) WHERE rowid = ?1",
+            (self._number(place), self._number(by)),
+        )
+
+    def close(self) -> None:
+        self.service.close()
+
+    def _number(self, place: int) -> int:
         found = self.service.db.execute(
             "SELECT rowid FROM knowledge_entries ORDER BY rowid LIMIT 1 OFFSET ?", (place,)
         ).fetchone()
         return int(found[0])
 
     def state(self) -> list[Any]:
-        """Return everything that the oracle knows, from the database."""
         db = self.service.db
         place = "(SELECT count(*) FROM knowledge_entries AS b WHERE b.rowid < {}.rowid)"
         return [
@@ -1495,6 +1561,105 @@ class Real:
                 " ORDER BY event_id",
             )
         ]
+
+
+class RealServer:
+    """A database on a server; entries are ordered by the time when they were added."""
+
+    def __init__(self, engine: PostgresEngine) -> None:
+        self.address = engine.address
+        self._memories = itertools.count()
+        self._entries: list[str] = []
+        self._db = psycopg.connect(engine.url, autocommit=True, options="-c timezone=UTC")
+        engine.empty()
+        self._db.execute(CREATE_KNOWLEDGE_BASE)
+
+    def learn(
+        self, name: Name, value: str, metadata: str | None, importance: float, accesses: int
+    ) -> Memory:
+        self.forget(name)
+        memory_id = f"m-{next(self._memories):05}"
+        self._db.execute(
+            "INSERT INTO agent_memory (agent_id, type, key, id, value, metadata, importance,"
+            " access_count, created_at, last_accessed) VALUES (%s, %s, %s, %s, %s, %s, %s, %s,"
+            " '2026-11-22 09:43:58', '2026-11-29 09:43:58')",
+            (*name, memory_id, value, metadata, importance, accesses),
+        )
+        return Memory(memory_id, value, metadata, importance, accesses)
+
+    def forget(self, name: Name) -> None:
+        self._db.execute(
+            "DELETE FROM agent_memory WHERE agent_id = %s AND type = %s AND key = %s", name
+        )
+
+    def enter(self, agent: str, content: str) -> None:
+        self._order_entries()
+        entry_id = str(uuid.uuid4())
+        self._db.execute(
+            "INSERT INTO knowledge_entries (id, type, content, source_agent_id)"
+            " VALUES (%s, 'pattern', %s, %s)",
+            (entry_id, content, agent),
+        )
+        self._entries.append(entry_id)
+        self._order_entries()
+
+    def drop(self, place: int) -> None:
+        self._order_entries()
+        self._db.execute("DELETE FROM knowledge_entries WHERE id = %s", (self._entries[place],))
+        del self._entries[place]
+
+    def supersede(self, place: int, by: int) -> None:
+        self._order_entries()
+        self._db.execute(
+            "UPDATE knowledge_entries SET superseded_by = %s WHERE id = %s",
+            (self._entries[by], self._entries[place]),
+        )
+
+    def close(self) -> None:
+        self._db.close()
+
+    def state(self) -> list[Any]:
+        self._order_entries()
+        places = {entry_id: place for place, entry_id in enumerate(self._entries)}
+        entries = {
+            row[0]: (*row[1:8], int(row[8] is not None), places.get(row[8]))
+            for row in self._db.execute(
+                "SELECT id, type, content, source_agent_id, confidence, occurrences, tags,"
+                " source_task_id, superseded_by FROM knowledge_entries"
+            )
+        }
+        assert entries.keys() == places.keys()
+        links = self._db.execute(
+            f"SELECT agent_id, type, key, content_hash, {our_text('promoted_at')}, entry_id"
+            " FROM memory_promotions ORDER BY 1, 2, 3"
+        )
+        return [
+            self._db.execute(
+                f"SELECT id, value, importance, access_count, {our_text('promoted_at')}"
+                " FROM agent_memory ORDER BY id"
+            ).fetchall(),
+            [entries[entry_id] for entry_id in self._entries],
+            [(*row[:5], places.get(row[5])) for row in links],
+            self._db.execute(
+                "SELECT memory_id, detail::json ->> 'outcome' FROM memory_events ORDER BY event_id"
+            ).fetchall(),
+        ]
+
+    def _order_entries(self) -> None:
+        """Add those that promotions have made, in the order of the events, one second apart."""
+        events = self._db.execute(
+            "SELECT detail::json ->> 'entry_id' FROM memory_events ORDER BY event_id"
+        )
+        known = {row[0] for row in self._db.execute("SELECT id FROM knowledge_entries")}
+        new = [entry_id for (entry_id,) in events if entry_id in known]
+        self._entries = list(dict.fromkeys([*self._entries, *new]))
+        self._db.execute(
+            "UPDATE knowledge_entries SET created_at = timestamptz '2026-01-01 00:00:00Z'"
+            " + place * interval '1 second'"
+            " FROM unnest(%s::text[]) WITH ORDINALITY AS entry (id, place)"
+            " WHERE knowledge_entries.id = entry.id",
+            (self._entries,),
+        )
 
 
 def state_of(oracle: Oracle) -> list[Any]:
@@ -1526,38 +1691,39 @@ def state_of(oracle: Oracle) -> list[Any]:
 
 
 @given(steps=st.lists(STEPS, min_size=25, max_size=50))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_history_matches_the_oracle_row_for_row(
-    steps: list[tuple[Any, ...]], shared: Path
+    steps: list[tuple[Any, ...]], engine: Engine
 ) -> None:
-    oracle, real = Oracle(), Real(shared)
-    with closing(real.service):
+    oracle = Oracle(by_agent=isinstance(engine, PostgresEngine))
+    real: Real
+    if isinstance(engine, PostgresEngine):
+        real = RealServer(engine)
+    else:
+        real = RealFile(engine.memctl.database)
+    with closing(real):
         for number, (step, *given_) in enumerate([*steps, ("promote", 20)]):
             if step == "learn":
                 oracle.remember(given_[0], real.learn(*given_))
             elif step == "forget":
                 oracle.memories.pop(given_[0], None)
-                real.service.forget(*given_[0])
+                real.forget(given_[0])
             elif step == "promote":
                 now = NOW + timedelta(days=given_[0], minutes=number)
                 expected = oracle.promote(now.strftime("%Y-%m-%dT%H:%M:%SZ"), days=given_[0])
-                foreseen = counts(shared, now=now, force=True, dry_run=True)
-                done = counts(shared, now=now, force=True)
+                foreseen = counts(real.address, now=now, force=True, dry_run=True)
+                done = counts(real.address, now=now, force=True)
                 assert foreseen == done == expected
             elif step == "enter":
                 oracle.entries.append(Entry("pattern", given_[1], given_[0], 0.5))
-                add_entry(real.service.db, given_[1], source_agent_id=given_[0])
+                real.enter(*given_)
             elif all(place < len(oracle.entries) for place in given_):
-                places = [real.number(place) for place in given_]
                 entries = [oracle.entries[place] for place in given_]
                 if step == "drop":
                     oracle.entries.remove(entries[0])
-                    statement = "DELETE FROM knowledge_entries WHERE rowid = ?"
+                    real.drop(*given_)
                 else:
                     entries[0].superseded_by = entries[1]
-                    statement = (
-                        "UPDATE knowledge_entries SET superseded_by ="
-                        " (SELECT id FROM knowledge_entries WHERE rowid = ?2) WHERE rowid = ?1"
-                    )
-                real.service.db.execute(statement, places)
+                    real.supersede(*given_)
 
         assert real.state() == state_of(oracle)

@@ -106,7 +106,7 @@ def promote(
     considered = list(list_considered(candidates, policy)) if run.request.listing else []
     promotion = Promotion(run, candidates, has_knowledge=has_knowledge)
     change = candidates.promotion(promotion.carry_out)
-    promotion.prepare(change.find())
+    promotion.prepare([memory.rowid for memory in change.memories()])
     tally = run.apply_in_batches(change, doing="promoting")
     if run.batches:
         run.apply_in_batches(candidates.marking(), doing="marking")

@@ -63,6 +63,21 @@ PROMOTIONS = CopiedTable(
     {"promoted_at": our_text("promoted_at")},
     {"promoted_at": "timestamptz"},
 )
+KNOWLEDGE = CopiedTable(
+    "knowledge_entries",
+    ("id",),
+    (
+        *("id", "type", "content", "file_patterns", "action_types", "tags", "confidence"),
+        *("occurrences", "source_execution_id", "source_task_id", "source_agent_id"),
+        *("created_at", "updated_at", "last_used_at", "superseded_by"),
+    ),
+    {name: sqlite_text(name) for name in ("created_at", "updated_at", "last_used_at")},
+    {
+        "confidence": "double precision",
+        "occurrences": "bigint",
+        **dict.fromkeys(("created_at", "updated_at", "last_used_at"), "timestamptz"),
+    },
+)
 STATE = CopiedTable("memory_state", ("key",), ("key", "value"), {}, {})
 EVENTS = CopiedTable(
     "memory_events",

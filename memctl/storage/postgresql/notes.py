@@ -8,6 +8,8 @@ from memctl.storage.sqlite.candidates import NOTE
 
 KEY_OF_NOTE = f"'{NOTE}' || json_array(agent_id, id)"  # in SQL of SQLite
 
+IS_NOTE = f"key >= '{NOTE}[' AND key < '{NOTE}]'"  # in SQL of PostgreSQL
+
 MOST_DELETED = 1000  # the next run deletes the rest: a statement should be short
 
 NOTED = f"substr(key, {len(NOTE) + 1})::json"
@@ -17,7 +19,7 @@ DELETE_ORPHANED_NOTES = f"""
         FROM (
             SELECT key, {NOTED} ->> 0 AS agent_id, {NOTED} ->> 1 AS id
             FROM memory_state
-            WHERE key >= '{NOTE}[' AND key < '{NOTE}]'
+            WHERE {IS_NOTE}
             OFFSET 0
         ) AS note
         WHERE NOT EXISTS (

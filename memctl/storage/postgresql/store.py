@@ -30,6 +30,7 @@ from memctl.storage.postgresql.restoring import PostgresArchivedMemories, archiv
 from memctl.storage.postgresql.selection import Selection
 from memctl.storage.postgresql.server_errors import translate_errors
 from memctl.storage.postgresql.snapshots import PostgresSnapshots
+from memctl.storage.postgresql.status import read_status
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.rows import DatabaseSize, JobHealth
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from memctl.storage.matching import SearchedText
     from memctl.storage.memories import Memories
     from memctl.storage.postgresql.documents import PostgresDocuments
+    from memctl.storage.postgresql.working_copy import WorkingCopy
     from memctl.storage.rows import (
         ArchiveFilter,
         EventFilter,
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
         RunFilter,
         RunRecord,
     )
+    from memctl.storage.status import Status
 
 
 class PostgresStore:
@@ -83,6 +86,10 @@ class PostgresStore:
 
     def translate_errors(self, database: "Address") -> AbstractContextManager[None]:
         return translate_errors(self._db.address)
+
+    @property
+    def is_migrated(self) -> bool:
+        return migrations.table_exists(self._db, "archived_memories")
 
     def require_current(self) -> None:
         migrations.require_current(self._db)
@@ -267,12 +274,50 @@ class PostgresStore:
 
         delete_orphaned_notes(self._db)
 
+    def candidates(
+        self,
+        policy: policies.PromotionValues,
+        decay: policies.PolicyValues,
+        *,
+        has_knowledge: bool,
+        agent: str | None,
+        now: datetime,
+    ) -> "store.Candidates":
+        from memctl.storage.postgresql.promoting import PostgresCandidates
+
+        return PostgresCandidates(
+            self._db,
+            self._lease,
+            self._copy,
+            policy,
+            decay,
+            has_knowledge=has_knowledge,
+            agent=agent,
+            now=now,
+        )
+
+    @property
+    def knowledge(self) -> "store.KnowledgeBase":
+        from memctl.storage.postgresql.knowledge import PostgresKnowledgeBase
+
+        return PostgresKnowledgeBase(self._db, self._copy)
+
+    @cached_property
+    def _copy(self) -> "WorkingCopy":
+        """The copies that a promotion and its knowledge base share."""
+        from memctl.storage.postgresql.working_copy import WorkingCopy
+
+        return WorkingCopy(self._db)
+
     def has_holds(self) -> bool:
         return False
 
     @property
     def snapshots(self) -> "store.Snapshots":
         return PostgresSnapshots(self._db)
+
+    def read_status(self, database: "Address", *, now: datetime) -> "Status":
+        return read_status(self._db, self.database_size(database), now=now)
 
     def database_size(self, database: "Address") -> DatabaseSize:
         size = self._db.value("SELECT pg_database_size(current_database())")

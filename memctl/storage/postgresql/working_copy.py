@@ -11,7 +11,7 @@ now, and no other program changes them before the result is written.
 import json
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import psycopg
@@ -23,6 +23,7 @@ from memctl.storage.postgresql.copied_tables import (
     ACTIVE,
     ARCHIVED,
     EVENTS,
+    KNOWLEDGE,
     PROMOTIONS,
     STATE,
     CopiedTable,
@@ -30,6 +31,7 @@ from memctl.storage.postgresql.copied_tables import (
 from memctl.storage.postgresql.database import Database
 from memctl.storage.postgresql.times import new_key
 from memctl.storage.sqlite.database import transaction
+from memctl.storage.sqlite.knowledge import CREATE_KNOWLEDGE_BASE
 from memctl.storage.text import from_bytes
 
 # As on the server, an id is unique for each agent only.
@@ -61,7 +63,7 @@ RECORDS = """
         (name, key1, key2, key3, is_new, UNIQUE (name, key1, key2, key3));
 """
 
-COPIED = (ACTIVE, ARCHIVED, PROMOTIONS, STATE)
+COPIED = (ACTIVE, ARCHIVED, PROMOTIONS, KNOWLEDGE, STATE)
 # Which keys a change records, and whether there was no such row before it.
 CHANGES = {
     "INSERT": {"new": True},
@@ -86,6 +88,7 @@ def _connect() -> sqlite3.Connection:
     db.executescript(TABLES)
     for name in ("002_memory_persistence", "003_holds_and_erasures"):
         db.executescript((folder() / f"{name}.sql").read_text(encoding="utf-8"))
+    db.execute(CREATE_KNOWLEDGE_BASE)
     db.executescript(RECORDS)
     for table in COPIED:
         for change, rows in CHANGES.items():
@@ -150,6 +153,28 @@ class WorkingCopy:
         gone = set(keys) - {row[place] for row in rows}
         self.db.execute(f"DELETE FROM {table.name} WHERE {_of_keys(table)}", _listed(agent, gone))
         self._add(table, rows)
+
+    def lock_entries(self, ids: Collection[str]) -> None:
+        """Lock entries of the knowledge base, and renew their copies, as `lock` does for memories.
+
+        May be called in `changes`: entries that the block has changed or added before stay as they
+        are.
+        """
+        changed = "SELECT key1 FROM changed_rows WHERE name = 'knowledge_entries'"
+        others = set(ids) - {entry_id for (entry_id,) in self.db.execute(changed)}
+        if not others:
+            return
+        rows = self._read(
+            KNOWLEDGE, "id = ANY(%(ids)s)", {"ids": sorted(others)}, locking="FOR UPDATE"
+        )
+        (recording,) = self.db.execute("SELECT is_on FROM recording").fetchone()
+        self.db.execute("UPDATE recording SET is_on = FALSE")
+        gone = json.dumps([*(others - {row[0] for row in rows})])
+        self.db.execute(
+            "DELETE FROM knowledge_entries WHERE id IN (SELECT value FROM json_each(?))", (gone,)
+        )
+        self._add(KNOWLEDGE, rows)
+        self.db.execute("UPDATE recording SET is_on = ?", (recording,))
 
     def rowids(self, table: CopiedTable, agent: str, keys: Collection[str]) -> str:
         """Return the rows of the copies with these keys, as for `lock`, as a JSON array."""
@@ -224,7 +249,7 @@ class WorkingCopy:
             values.append("(SELECT archive_id FROM archive_keys WHERE key = ?)")
             key = ("archive_id",)
         renewed = ", ".join(f"{column} = excluded.{column}" for column in columns)
-        with transaction(self.db):
+        with nullcontext() if self.db.in_transaction else transaction(self.db):
             if table is ACTIVE:  # another memory may have had its type and key before
                 self.db.executemany(
                     "DELETE FROM agent_memory"
@@ -249,16 +274,10 @@ class WorkingCopy:
                 agent = batch.agent if "agent_id" in table.key else None
                 delete_rows(self._source, table, self._deleted(table), agent=agent)
             for table in COPIED:
-                insert_rows(
-                    self._source, table, *self._written(table, is_new=False), replacing=True
-                )
-                # A new memory must not take the place of one that a client has just written.
-                insert_rows(
-                    self._source,
-                    table,
-                    *self._written(table, is_new=True),
-                    replacing=table is not ACTIVE,
-                )
+                insert_rows(self._source, table, *self._written(table), replacing=True)
+            # A new memory must not take the place of one that a client has just written.
+            new = self._written(ACTIVE, is_new=True)
+            insert_rows(self._source, ACTIVE, *new, replacing=False)
             events = self._events(batch)
             insert_rows(self._source, EVENTS, EVENTS.columns, events, replacing=False)
 
@@ -274,15 +293,18 @@ class WorkingCopy:
         return keys
 
     def _written(
-        self, table: CopiedTable, *, is_new: bool
+        self, table: CopiedTable, *, is_new: bool = False
     ) -> tuple[Sequence[str], list[Sequence[Any]]]:
-        """Return the columns of a table, and the rows whose copies are new, or were changed."""
+        """Return the columns of a table, and the rows whose copies were changed or are new.
+
+        Memories are either: those that were changed, or those that are new.
+        """
         columns = ", ".join(f"row.{column}" for column in table.columns)
         rows = self.db.execute(
             f"SELECT key2, {columns} FROM changed_rows AS changed"
             f" JOIN {table.name} AS row ON {_is_changed(table)}"
-            f" WHERE name = '{table.name}' AND is_new = ?",
-            (is_new,),
+            f" WHERE name = '{table.name}' AND (is_new = :is_new OR name <> 'agent_memory')",
+            {"is_new": is_new},
         ).fetchall()
         if table is ARCHIVED:
             return (*table.columns, "archive_id"), [

@@ -210,9 +210,9 @@ class SqliteKnowledgeBase:
             code = error.sqlite_errorcode & 0xFF
             if code not in (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_ERROR):
                 raise
-            raise _refusal(f" ({error})") from error
+            raise rejected_change(f" ({error})") from error
         if len(changed) != 1:
-            raise _refusal()
+            raise rejected_change()
         return EntryChange._make(changed[0])
 
     def link(
@@ -253,7 +253,8 @@ def _difference(kind: str, columns: Mapping[str, int]) -> str:
     return "it has no rowid, or its primary key is not id"
 
 
-def _refusal(reason: str = "") -> RefusedError:
+def rejected_change(reason: str = "") -> RefusedError:
+    """Return the error for a change that a constraint or a trigger of the owner prevents."""
     return RefusedError(
         f"knowledge_entries rejects a change by promote{reason}",
         "change its constraint or trigger; the interrupted step was rolled back",
