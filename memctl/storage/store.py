@@ -122,6 +122,10 @@ class Store(Protocol):
         `database` is its name in messages.
         """
 
+    @property
+    def is_migrated(self) -> bool:
+        """Whether the database has memctl's tables, even if their schema is not current."""
+
     def require_current(self) -> None:
         """Raise SchemaError unless the database has the schema that jobs are written for."""
 

@@ -87,6 +87,10 @@ class PostgresStore:
     def translate_errors(self, database: "Address") -> AbstractContextManager[None]:
         return translate_errors(self._db.address)
 
+    @property
+    def is_migrated(self) -> bool:
+        return migrations.table_exists(self._db, "archived_memories")
+
     def require_current(self) -> None:
         migrations.require_current(self._db)
 

@@ -15,7 +15,7 @@ from memctl.errors import RefusedError
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.sqlite import agents, ledger, migrations, pause, state
 from memctl.storage.sqlite.batches import SqliteBatches
-from memctl.storage.sqlite.database import transaction
+from memctl.storage.sqlite.database import table_exists, transaction
 from memctl.storage.sqlite.sqlite_errors import translate_errors
 
 if TYPE_CHECKING:
@@ -76,6 +76,10 @@ class SqliteStore:
     def translate_errors(self, database: "Address") -> AbstractContextManager[None]:
         assert isinstance(database, Path)  # noqa: S101  for the type checker
         return translate_errors(database, self._db)
+
+    @property
+    def is_migrated(self) -> bool:
+        return table_exists(self._db, "archived_memories")
 
     def require_current(self) -> None:
         migrations.require_current(self._db)
