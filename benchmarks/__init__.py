@@ -7,4 +7,5 @@ runs on a busy machine, cannot.
 import sys
 from pathlib import Path
 
+MOMENT = "2026-11-22T09:43:58Z"
 PROGRAM = Path(sys.executable).with_name("memctl")

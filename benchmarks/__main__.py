@@ -2,6 +2,8 @@
 
 python -m benchmarks              everything, a few minutes
 python -m benchmarks NAME         one of those that an unknown name lists
+python -m benchmarks --postgres postgresql://user@host/database    jobs on a PostgreSQL server,
+                                  in a database of their own beside the one that is named
 """
 
 import json
@@ -18,9 +20,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from benchmarks import PROGRAM
+from benchmarks import MOMENT, PROGRAM
 from benchmarks import features as feature_costs
 from benchmarks import replacing as replacing_costs
+from benchmarks import server as server_costs
 from benchmarks.calls import pairs, percentile, time_calls
 from benchmarks.database import NOW, build, copy, prove, write_texts
 from memctl import AgentMemory
@@ -28,7 +31,6 @@ from memctl.storage.sqlite.archive import KEPT_COLUMNS
 from memctl.storage.sqlite.cleanup import expired_memories
 from memctl.storage.sqlite.selection import ALL_ROWS
 
-MOMENT = NOW.strftime("%Y-%m-%dT%H:%M:%SZ")
 RUNS = 3
 
 BARE_TYPER = """
@@ -366,6 +368,10 @@ MEASUREMENTS: dict[str, Callable[[Path], None]] = {
 }
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--postgres"]:
+        with tempfile.TemporaryDirectory(prefix="memctl-benchmark-") as place:
+            server_costs.measure(sys.argv[2], Path(place), show)
+        raise SystemExit
     unknown = set(sys.argv[1:]) - set(MEASUREMENTS)
     if unknown:
         raise SystemExit(f"choose from {', '.join(MEASUREMENTS)}")

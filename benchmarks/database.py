@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import uuid
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,28 +16,39 @@ from memctl.storage.memory import TYPES
 from memctl.storage.sqlite.knowledge import SqliteKnowledgeBase
 
 NOW = datetime(2026, 11, 22, 9, 43, 58, tzinfo=UTC)
+COLUMNS = (
+    "id",
+    "agent_id",
+    "type",
+    "key",
+    "value",
+    "metadata",
+    "importance",
+    "last_accessed",
+    "created_at",
+    "expires_at",
+)
 
 
 def build(path: Path, *, memories: int, expired: int, idle: int = 0) -> None:
     """Create a migrated database with a number of expired and a number of idle memories."""
-    random.seed(memories)
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         subprocess.run([PROGRAM, "migrate", "-q", "--db", path], check=True)
         db.execute("BEGIN")
         db.executemany(
-            """
-            INSERT INTO agent_memory
-                (id, agent_id, type, key, value, metadata, importance, last_accessed, created_at,
-                 expires_at)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-            """,
-            (
-                _row(number, expired=_spread(number, expired, memories), idle=number < idle)
-                for number in range(memories)
-            ),
+            f"INSERT INTO agent_memory ({', '.join(COLUMNS)})"
+            f" VALUES ({', '.join('?' for _ in COLUMNS)})",
+            generated_rows(memories, expired=expired, idle=idle),
         )
         db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def generated_rows(memories: int, *, expired: int, idle: int) -> Iterator[tuple[object, ...]]:
+    """Yield the values of COLUMNS for each memory, the same ones each time."""
+    random.seed(memories)
+    for number in range(memories):
+        yield _row(number, expired=_spread(number, expired, memories), idle=number < idle)
 
 
 def prove(path: Path, *, memories: int, entries: int) -> None:

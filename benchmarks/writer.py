@@ -25,6 +25,11 @@ def main(path: str) -> None:
         begun = time.perf_counter()
         (recall if random.random() < 0.5 else remember)(db, len(seconds))
         seconds.append(time.perf_counter() - begun)
+    show_figures(seconds)
+
+
+def show_figures(seconds: list[float]) -> None:
+    """Print the figures of calls as JSON."""
     seconds.sort()
     print(
         json.dumps(
