@@ -107,6 +107,10 @@ class LockedError(MemctlError):
     code = "locked"
 
 
+class LeasedError(LockedError):
+    """Another process, perhaps on another machine, runs jobs on the same server."""
+
+
 class SchemaError(MemctlError):
     """The schema has pending steps, is newer than this program, or was changed."""
 

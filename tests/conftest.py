@@ -95,7 +95,18 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     """A migrated database without memories on one of the engines."""
     if request.param == "postgres":
         return emptied(request.getfixturevalue("migrated_url"), tmp_path)
-    source, memctl = request.getfixturevalue("migrated_database"), Memctl(tmp_path / "harness.db")
+    return copied(request.getfixturevalue("migrated_database"), tmp_path)
+
+
+@pytest.fixture
+def engines(migrated_database: Path, migrated_url: str, tmp_path: Path) -> tuple[Engine, Engine]:
+    """A migrated database without memories on each engine, SQLite first."""
+    return copied(migrated_database, tmp_path), emptied(migrated_url, tmp_path)
+
+
+def copied(source: Path, place: Path) -> SqliteEngine:
+    """Return a copy of a migrated file without memories."""
+    memctl = Memctl(place / "harness.db")
     for ending in ("", ".memctl.lock"):
         shutil.copyfile(f"{source}{ending}", f"{memctl.database}{ending}")
     return SqliteEngine(memctl)

@@ -3,23 +3,24 @@
 import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from tests.support.database import archive_row, insert_memory
+from tests.support.engines import Engine
 from tests.support.odd_values import ODD_AGENTS
 from tests.support.program import NOW, Memctl
 
 
-def test_each_agent_has_counts_sizes_and_times(
-    migrated: Memctl, db: sqlite3.Connection, remember: Callable[..., str]
-) -> None:
-    remember(agent_id="b", key="ключ", value="12345", metadata="{}", idle_days=3, access_count=2)
-    remember(agent_id="b", key="k", value="123", idle_days=1)
-    remember(agent_id="a", id="m", key="k", value="1", idle_days=5)
-    migrated.at(NOW - timedelta(days=1)).ok("archive", "a", "m")
+def test_each_agent_has_counts_sizes_and_times(engine: Engine) -> None:
+    read: dict[str, Any] = {"idle_days": 3, "access_count": 2}
+    engine.insert(agent_id="b", key="ключ", value="12345", metadata="{}", **read)
+    engine.insert(agent_id="b", key="k", value="123", idle_days=1)
+    engine.insert(agent_id="a", id="m", key="k", value="1", idle_days=5)
+    engine.memctl.at(NOW - timedelta(days=1)).ok("archive", "a", "m")
 
-    found = migrated.ok("agents").json
+    found = engine.memctl.ok("agents").json
 
     assert found == [
         {
@@ -83,19 +84,19 @@ def test_the_latest_time_that_can_be_read_counts(
     assert (agent["last_written_at"], agent["last_read_at"]) == (expected, expected)
 
 
-def test_agents_are_listed_by_name_in_pages(migrated: Memctl, remember: Callable[..., str]) -> None:
+def test_agents_are_listed_by_name_in_pages(engine: Engine) -> None:
     for name in ("c", "a", "агент", "B"):
-        remember(agent_id=name)
+        engine.insert(agent_id=name)
 
-    whole = migrated.ok("agents").json
-    page = migrated.ok("agents", "--limit", "2", "--offset", "1").json
+    whole = engine.memctl.ok("agents").json
+    page = engine.memctl.ok("agents", "--limit", "2", "--offset", "1").json
 
     assert [agent["agent_id"] for agent in whole] == ["B", "a", "c", "агент"]
     assert page == whole[1:3]
 
 
-def test_a_database_without_memories_has_no_agents(migrated: Memctl) -> None:
-    assert migrated.ok("agents").out == "[]\n"
+def test_a_database_without_memories_has_no_agents(engine: Engine) -> None:
+    assert engine.memctl.ok("agents").out == "[]\n"
 
 
 @pytest.mark.parametrize("form", ["--json", "--table", "--csv", "--nl"])

@@ -1,5 +1,6 @@
 """The Python API beside other programs: how it opens, what it waits for, what it survives."""
 
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ from memctl import AgentMemory
 from memctl.errors import LockedError, NoDatabaseError, SchemaError, UsageError
 from memctl.storage.memory import MemoryType
 from tests.support.database import everything, insert_memory, is_sound, rows
+from tests.support.engines import Engine
 from tests.support.locks import write_lock
 from tests.support.program import NOW, Memctl
 from tests.support.service import Service
@@ -244,7 +246,7 @@ def test_an_unrelated_change_of_the_schema_does_not_matter(
     assert api.recall(*NAME) is not None
 
 
-def at_once(path: Path, program: str, count: int) -> None:
+def at_once(database: str, program: str, count: int) -> None:
     """Run a program in several processes that begin together; each gets its number."""
     begin = (
         "import sys\nfrom memctl import AgentMemory\n"
@@ -253,7 +255,7 @@ def at_once(path: Path, program: str, count: int) -> None:
     )
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", begin + program, path, str(number)],
+            [sys.executable, "-c", begin + program, database, str(number)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -271,25 +273,21 @@ def at_once(path: Path, program: str, count: int) -> None:
     assert [process.returncode for process in processes] == [0] * count
 
 
-def test_no_access_is_lost_when_several_agents_read_concurrently(
-    path: Path, migrated: Memctl, db: sqlite3.Connection
-) -> None:
-    insert_memory(db, key="toolchain")
+def test_no_access_is_lost_when_several_agents_read_concurrently(engine: Engine) -> None:
+    engine.insert(key="toolchain", access_count=0)
 
     at_once(
-        path,
+        str(engine.address),
         "for _ in range(250): api.recall('build_agent', 'learning', 'toolchain')\n",
         count=4,
     )
 
-    assert rows(db, "agent_memory", "access_count") == [(1000,)]
+    assert [row["access_count"] for row in engine.rows()] == [1000]
 
 
-def test_concurrent_replacements_of_a_memory_lose_no_value(
-    path: Path, migrated: Memctl, db: sqlite3.Connection
-) -> None:
+def test_concurrent_replacements_of_a_memory_lose_no_value(engine: Engine) -> None:
     at_once(
-        path,
+        str(engine.address),
         "for step in range(100):\n"
         "    written = api.remember(\n"
         "        'build_agent', 'learning', 'k', f'{number}-{step}', keep_replaced=True\n"
@@ -298,31 +296,71 @@ def test_concurrent_replacements_of_a_memory_lose_no_value(
         count=4,
     )
 
-    everywhere = rows(db, "archived_memories", "value") + rows(db, "agent_memory", "value")
-    assert sorted(everywhere) == sorted((f"{n}-{step}",) for n in range(4) for step in range(100))
-    assert len(rows(db, "agent_memory")) == 1
-    assert len(set(rows(db, "memory_events", "memory_id"))) == 399
+    everywhere = [row["value"] for row in engine.rows("archived_memories") + engine.rows()]
+    assert sorted(everywhere) == sorted(f"{n}-{step}" for n in range(4) for step in range(100))
+    assert len(engine.rows()) == 1
+    assert len({row["memory_id"] for row in engine.rows("memory_events")}) == 399
 
 
-def test_only_one_of_several_processes_forgets_the_same_memory(
-    path: Path, migrated: Memctl, db: sqlite3.Connection
-) -> None:
+def test_only_one_of_several_processes_forgets_the_same_memory(engine: Engine) -> None:
     for number in range(200):
-        insert_memory(db, key=str(number))
+        engine.insert(key=str(number))
 
     at_once(
-        path,
+        str(engine.address),
         "count = sum(api.forget('build_agent', 'learning', str(k)) for k in range(0, 200, 2))\n"
         "count += api.forget_all('build_agent')\n"
         "api.remember('counts', 'learning', number, str(count))\n",
         count=4,
     )
 
-    counts = [int(value) for (value,) in rows(db, "agent_memory", "value")]
+    counts = [int(row["value"]) for row in engine.rows()]
+    archived = [row["id"] for row in engine.rows("archived_memories")]
     assert (len(counts), sum(counts)) == (4, 200)
-    assert (
-        len(set(rows(db, "archived_memories", "id"))) == len(rows(db, "archived_memories")) == 200
-    )
+    assert len(set(archived)) == len(archived) == 200
+
+
+AT_RANDOM = """
+import json, random
+chance = random.Random(int(number))
+written, read = [], 0
+for step in range(120):
+    name = "build_agent", "learning", str(chance.randrange(4))
+    action = chance.random()
+    if number == "0":
+        if step % 4 == 0:
+            api.cleanup_expired()
+    elif action < 0.5:
+        value = f"{number}-{step}"
+        lasts = chance.choice([None, 0.001])
+        api.remember(*name, value, keep_replaced=True, expires_in=lasts)
+        written.append(value)
+    elif action < 0.8:
+        read += api.recall(*name) is not None
+    else:
+        api.forget(*name)
+api.remember("counts", "learning", number, json.dumps([written, read]))
+"""
+
+
+def test_nothing_is_lost_or_doubled_when_agents_write_the_same_memories_during_cleanups(
+    engine: Engine,
+) -> None:
+    at_once(str(engine.address), AT_RANDOM, count=5)
+
+    active, archived = engine.rows(), engine.rows("archived_memories")
+    counts = [json.loads(row["value"]) for row in active if row["agent_id"] == "counts"]
+    memories = [row for row in [*active, *archived] if row["agent_id"] != "counts"]
+    events = [row for row in engine.rows("memory_events") if row["event"] == "memory:archived"]
+    reasons = {row["archived_reason"] for row in archived}
+    written = sorted(value for values, _ in counts for value in values)
+    assert sorted(row["value"] for row in memories) == written
+    # In SQLite, an access is not counted if the memory is replaced at the same moment.
+    accesses = sum(row["access_count"] for row in memories)
+    assert engine.name == "sqlite" or accesses == sum(read for _, read in counts)
+    assert len({row["id"] for row in memories}) == len(memories)
+    assert sorted(row["memory_id"] for row in events) == sorted(row["id"] for row in archived)
+    assert reasons == {"replaced", "forgotten", "expired"}
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def prepare(engine: Engine) -> Memctl:
 
 
 # Being written at present; to be removed with the last of them.
-COMING = {"status", "run", "snapshot", "metrics", "remember", "recall"} | {
+COMING = {"status", "run", "remember", "recall"} | {
     *("list", "forget", "summary", "search", "agents", "export", "import", "pause", "resume"),
     *("runs", "check", "schedule"),
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.database import connect, insert_memory
+from tests.support.engines import Engine
 from tests.support.program import PROGRAM, Memctl
 from tests.support.shells import in_a_shell, shell_environment, typed_words
 
@@ -25,6 +26,41 @@ SETUP = {
     "zsh": ["autoload -Uz compinit && compinit -u -D", "source <(memctl completion zsh)"],
     "fish": ["memctl completion fish | source"],
 }
+
+
+def test_names_in_the_database_are_completed(engine: Engine) -> None:
+    engine.insert(id="m-1", key="toolchain")
+    engine.insert(id="a-1", key="old_key", expired_for=timedelta(hours=1))
+    engine.insert(id="q-1", agent_id="qa_agent", type="workflow")
+    engine.memctl.ok("cleanup")
+
+    answers = [
+        asked(engine.memctl, f"memctl {line}").split("\n")[:-1]
+        for line in (
+            "list ",
+            "list q",
+            "recall build_agent learning ",
+            "restore build_agent ",
+            "forget qa_agent work",
+            "restore --run ",
+        )
+    ]
+
+    assert answers == [
+        ["build_agent", "qa_agent"],
+        ["qa_agent"],
+        ["toolchain"],
+        ["a-1"],
+        ["workflow"],
+        ["1\tcleanup, 2026-11-22T09:43:58Z"],
+    ]
+
+
+@pytest.mark.parametrize("database", ["postgresql://127.0.0.1:1/d", "postgresql://u:a@b@h/d"])
+def test_a_database_that_cannot_be_reached_offers_no_names(tmp_path: Path, database: str) -> None:
+    memctl = Memctl(tmp_path / "unused.db", url=database)
+
+    assert asked(memctl, "memctl list ") == ""
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from memctl.storage.addresses import ServerAddress
 from memctl.storage.engines import open_store
 from tests.support.database import Row, memory_row, text_of
-from tests.support.engines import Engine, PostgresEngine, SqliteEngine, emptied
+from tests.support.engines import Engine, PostgresEngine, emptied
 from tests.support.program import NOW, Memctl
 
 HOUR = timedelta(hours=1)
@@ -19,20 +19,6 @@ DAY = timedelta(days=1)
 AGENTS = ("build_agent", "агент 🤖", "", "[red]a[/]")
 TYPES = ("learning", "context")
 SOON = "2026-11-23T12:00:00.500Z"
-
-
-@pytest.fixture
-def engines(
-    migrated_url: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> tuple[Engine, Engine]:
-    """A migrated database on each engine."""
-    sqlite = SqliteEngine(Memctl(tmp_path / "harness.db"))
-    source: Path = request.getfixturevalue("migrated_database")
-    for ending in ("", ".memctl.lock"):
-        Path(f"{sqlite.memctl.database}{ending}").write_bytes(
-            Path(f"{source}{ending}").read_bytes()
-        )
-    return sqlite, emptied(migrated_url, tmp_path)
 
 
 def memories(chance: random.Random, count: int) -> list[Row]:

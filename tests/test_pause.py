@@ -1,34 +1,30 @@
 """The pause: jobs do nothing and print nothing."""
 
-import sqlite3
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
-from tests.support.database import rows
-from tests.support.program import NOW, Memctl
+from tests.support.engines import Engine
+from tests.support.program import NOW
 
 
 @pytest.mark.parametrize("job", ["cleanup", "decay", "prune"])
-def test_a_paused_job_does_nothing_and_prints_nothing(
-    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str], job: str
-) -> None:
-    remember(expired_for=timedelta(days=1), idle_days=50)
-    migrated.ok("pause", "--reason", "deploying")
-    before = rows(db, "agent_memory")
+def test_a_paused_job_does_nothing_and_prints_nothing(engine: Engine, job: str) -> None:
+    engine.insert(expired_for=timedelta(days=1), idle_days=50)
+    engine.memctl.ok("pause", "--reason", "deploying")
+    before = engine.rows()
 
-    answer = migrated.ok(job)
+    answer = engine.memctl.ok(job)
 
     assert (answer.out, answer.err) == ("", "")
-    assert rows(db, "agent_memory") == before
-    assert rows(db, "memory_runs") == []
+    assert engine.rows() == before
+    assert engine.rows("memory_runs") == []
 
 
-def test_the_result_describes_the_pause(migrated: Memctl) -> None:
-    migrated.ok("pause", "--reason", "deploying", "--for", "2h")
+def test_the_result_describes_the_pause(engine: Engine) -> None:
+    engine.memctl.ok("pause", "--reason", "deploying", "--for", "2h")
 
-    answer = migrated.ok("cleanup", "--json").json
+    answer = engine.memctl.ok("cleanup", "--json").json
 
     assert answer["paused"] == {
         "since": "2026-11-22T09:43:58Z",
@@ -38,39 +34,37 @@ def test_the_result_describes_the_pause(migrated: Memctl) -> None:
     assert answer["run_id"] is None
 
 
-def test_a_pause_ends_when_it_expires_or_is_resumed(
-    db: sqlite3.Connection, migrated: Memctl
-) -> None:
-    migrated.ok("pause", "--reason", "deploying", "--for", "2h")
-    migrated.at(NOW + timedelta(hours=1, minutes=59)).ok("cleanup")
-    migrated.at(NOW + timedelta(hours=2)).ok("cleanup")
-    migrated.ok("pause", "--reason", "again")
-    migrated.ok("resume")
-    migrated.at(NOW + timedelta(hours=2)).ok("cleanup")
+def test_a_pause_ends_when_it_expires_or_is_resumed(engine: Engine) -> None:
+    engine.memctl.ok("pause", "--reason", "deploying", "--for", "2h")
+    engine.memctl.at(NOW + timedelta(hours=1, minutes=59)).ok("cleanup")
+    engine.memctl.at(NOW + timedelta(hours=2)).ok("cleanup")
+    engine.memctl.ok("pause", "--reason", "again")
+    engine.memctl.ok("resume")
+    engine.memctl.at(NOW + timedelta(hours=2)).ok("cleanup")
 
-    runs = rows(db, "memory_runs", "job, started_at")
+    runs = engine.memctl.ok("runs").json
 
-    assert runs == [("cleanup", "2026-11-22T11:43:58Z")] * 2
+    assert [(run["job"], run["started_at"]) for run in runs] == [
+        ("cleanup", "2026-11-22T11:43:58Z")
+    ] * 2
 
 
-def test_a_preview_works_while_paused(migrated: Memctl, remember: Callable[..., str]) -> None:
-    remember(expired_for=timedelta(days=1))
-    migrated.ok("pause", "--reason", "deploying")
+def test_a_preview_works_while_paused(engine: Engine) -> None:
+    engine.insert(expired_for=timedelta(days=1))
+    engine.memctl.ok("pause", "--reason", "deploying")
 
-    answer = migrated.ok("cleanup", "--dry-run", "--json").json
+    answer = engine.memctl.ok("cleanup", "--dry-run", "--json").json
 
     assert answer["archived"] == 1
 
 
-def test_archive_and_restore_by_hand_work_while_paused(
-    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
-) -> None:
-    memory = remember()
-    migrated.ok("pause", "--reason", "deploying")
+def test_archive_and_restore_by_hand_work_while_paused(engine: Engine) -> None:
+    memory = engine.insert()
+    engine.memctl.ok("pause", "--reason", "deploying")
 
-    migrated.ok("archive", "build_agent", memory)
-    archived = rows(db, "archived_memories", "id")
-    migrated.ok("restore", "build_agent", memory)
+    engine.memctl.ok("archive", "build_agent", memory)
+    archived = engine.rows("archived_memories")
+    engine.memctl.ok("restore", "build_agent", memory)
 
-    assert archived == [(memory,)]
-    assert rows(db, "agent_memory", "id") == [(memory,)]
+    assert [row["id"] for row in archived] == [memory]
+    assert [row["id"] for row in engine.rows()] == [memory]

@@ -1,15 +1,12 @@
 """Listing the ledger: which runs there were and how each ended."""
 
-import fcntl
-import sqlite3
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from memctl import __version__
-from memctl.storage.sqlite.locking import lock_path
-from tests.support.database import insert_memory, rows
+from memctl.storage.engines import exclusive
+from tests.support.engines import Engine
 from tests.support.program import NOW, Answer, Memctl
 
 
@@ -19,27 +16,44 @@ def numbers(answer: Answer) -> list[int]:
 
 
 @pytest.fixture
-def ledger(db: sqlite3.Connection, migrated: Memctl) -> Memctl:
+def ledger(engine: Engine) -> Memctl:
     """Five runs: good, refused, failed, crashed, and one that is the newest and running."""
-    db.executescript(
-        f"""
-        INSERT INTO memory_runs
-            (job, started_at, finished_at, duration_ms, status, counts, longest_lock_ms, error,
-                memctl_version, host, pid)
-        VALUES
-            ('cleanup', '2026-11-20T09:00:00Z', '2026-11-20T09:00:01Z', 1000, 'ok',
-                '{{"archived": 3}}', 9.5, NULL, '{__version__}', 'h', 1),
-            ('prune', '2026-11-21T09:00:00Z', '2026-11-21T09:00:01Z', 10, 'refused', NULL, 0.0,
-                'too much', '{__version__}', 'h', 2),
-            ('decay', '2026-11-21T10:00:00Z', '2026-11-21T10:00:01Z', 10, 'failed', NULL, 0.0,
-                'the disk is full', '{__version__}', 'h', 3),
-            ('cleanup', '2026-11-21T11:00:00Z', NULL, NULL, 'running', NULL, NULL, NULL,
-                '{__version__}', 'h', 4),
-            ('cleanup', '2026-11-22T09:00:00Z', NULL, NULL, 'running', NULL, NULL, NULL,
-                '{__version__}', 'h', 5);
-        """
-    )
-    return migrated
+    ended = {"finished_at": "2026-11-20T09:00:01Z", "duration_ms": 10, "longest_lock_ms": 0.0}
+    for run_id, job, started_at, columns in (
+        (
+            1,
+            "cleanup",
+            "2026-11-20T09:00:00Z",
+            {
+                **ended,
+                "status": "ok",
+                "duration_ms": 1000,
+                "counts": '{"archived": 3}',
+                "longest_lock_ms": 9.5,
+            },
+        ),
+        (2, "prune", "2026-11-21T09:00:00Z", {**ended, "status": "refused", "error": "too much"}),
+        (
+            3,
+            "decay",
+            "2026-11-21T10:00:00Z",
+            {**ended, "status": "failed", "error": "the disk is full"},
+        ),
+        (4, "cleanup", "2026-11-21T11:00:00Z", {"status": "running"}),
+        (5, "cleanup", "2026-11-22T09:00:00Z", {"status": "running"}),
+    ):
+        engine.insert(
+            "memory_runs",
+            run_id=run_id,
+            job=job,
+            started_at=started_at,
+            complete=False,
+            memctl_version=__version__,
+            host="h",
+            pid=run_id,
+            **columns,
+        )
+    return engine.memctl
 
 
 def test_runs_are_listed_newest_first_with_their_counts(ledger: Memctl) -> None:
@@ -63,20 +77,18 @@ def test_runs_are_listed_newest_first_with_their_counts(ledger: Memctl) -> None:
 
 
 def test_an_unfinished_run_is_crashed_when_no_memctl_is_running(
-    db: sqlite3.Connection, ledger: Memctl
+    engine: Engine, ledger: Memctl
 ) -> None:
-    before = rows(db, "memory_runs")
+    before = engine.rows("memory_runs")
 
     statuses = [run["status"] for run in ledger.ok("runs").json]
 
     assert statuses == ["crashed", "crashed", "failed", "refused", "ok"]
-    assert rows(db, "memory_runs") == before
+    assert engine.rows("memory_runs") == before
 
 
-def test_only_the_newest_run_can_be_running(ledger: Memctl, path: Path) -> None:
-    with lock_path(path).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-
+def test_only_the_newest_run_can_be_running(engine: Engine, ledger: Memctl) -> None:
+    with exclusive(engine.address, job="cleanup", wait=0):
         statuses = [run["status"] for run in ledger.ok("runs", "--limit", "2").json]
 
     assert statuses == ["running", "crashed"]
@@ -112,12 +124,12 @@ def test_a_table_shows_each_run_with_its_error_on_one_line(ledger: Memctl) -> No
     assert table.err == "runs: there are more than 3 rows; see --limit and --offset\n"
 
 
-def test_the_ledger_records_the_result_of_a_job(db: sqlite3.Connection, migrated: Memctl) -> None:
-    insert_memory(db, expired_for=timedelta(hours=1))
-    migrated.ok("cleanup")
-    migrated("archive", "build_agent", "nobody")
+def test_the_ledger_records_the_result_of_a_job(engine: Engine) -> None:
+    engine.insert(expired_for=timedelta(hours=1))
+    engine.memctl.ok("cleanup")
+    engine.memctl("archive", "build_agent", "nobody")
 
-    runs = migrated.ok("runs").json
+    runs = engine.memctl.ok("runs").json
 
     assert [(run["job"], run["status"], run["counts"]) for run in runs] == [
         ("archive", "refused", None),

@@ -28,6 +28,7 @@ from memctl.output.schedule import (
     crontab,
     systemd_units,
 )
+from memctl.storage.addresses import ServerAddress
 from tests.support.cron import cron_commands, crontab_lines
 from tests.support.ledger import jobs_run
 from tests.support.processes import eventually
@@ -472,6 +473,30 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, name: str) -
     verified = verify(tmp_path, installation)
 
     assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
+
+
+def test_systemd_finds_nothing_wrong_with_the_units_for_a_server(tmp_path: Path) -> None:
+    program = tmp_path / "memctl"
+    program.touch(mode=0o755)
+    server = ServerAddress("postgresql://u:x%20y@h1,h2/d?application_name=a%20b$")
+    installation = SAMPLE._replace(program=[str(program)], databases=[server], owner="root")
+
+    verified = verify(tmp_path, installation)
+
+    services = [text for name, text in systemd_units(installation).items() if "memctl.s" in name]
+    assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
+    assert "memctl-backup.service" not in systemd_units(installation)
+    assert all("PrivateNetwork=no\n" in text for text in services)
+    assert all("ReadWritePaths=\n" in text for text in services)
+    assert all("ProtectHome=read-only\n" in text for text in services)  # for ~/.pgpass
+
+
+def test_a_unit_can_reach_the_socket_of_a_local_server() -> None:
+    server = ServerAddress("postgresql:///d?host=/tmp/sockets")
+
+    units = systemd_units(SAMPLE._replace(databases=[server]))
+
+    assert "PrivateTmp=no\n" in units["memctl.service"]
 
 
 @pytest.mark.parametrize("name", ["it's", '"quoted"', "back\\slash"])

@@ -13,7 +13,6 @@ import pytest
 
 from tests.support.disks import fill_disk
 from tests.support.engines import PostgresEngine
-from tests.support.processes import eventually
 from tests.support.program import PROGRAM, Memctl, complaint
 from tests.support.servers import Server, private_server
 
@@ -212,28 +211,6 @@ def test_a_standby_is_read_only(tmp_path: Path) -> None:
         f"memctl: {standby.url()} is read-only, such as a standby server; connect to the primary"
         " server"
     )
-
-
-def test_a_lost_connection_is_reported(on_server: PostgresEngine, tmp_path: Path) -> None:
-    memory = on_server.insert(key="old", expires_at="2026-11-22T08:43:58.000Z")
-    on_server.insert(key="kept")
-    with psycopg.connect(on_server.url) as holder:
-        holder.execute("ALTER TABLE archived_memories ALTER COLUMN id DROP DEFAULT")
-        process = on_server.memctl.start("cleanup")
-        waiting = (
-            "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            " AND datname = current_database()"
-        )
-        with psycopg.connect(on_server.url, autocommit=True) as other:
-            eventually(lambda: other.execute(waiting).fetchone() is not None)
-            other.execute(f"SELECT pg_terminate_backend(pid) FROM ({waiting}) AS waiting")
-        said = process.communicate()[1].decode()
-
-    assert process.returncode == 1
-    assert said.count("\n") == 1
-    assert "ended the connection" in said
-    assert memory in {row["id"] for row in on_server.rows()}
-    assert on_server.memctl.ok("cleanup", "--json").json["archived"] == 1
 
 
 def test_a_full_disk_loses_nothing(small_disk: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from memctl.cli import status
 from memctl.cli.options import GlobalOptions
+from memctl.storage import engines
 from memctl.storage.sqlite.database import open_database
 from memctl.storage.sqlite.features import Feature
 from tests.support.database import ALL_STEPS, STEPS, connect, insert_memory, rows, text_of
@@ -322,7 +323,7 @@ def test_a_memory_archived_during_the_command_is_counted_once(
             reader.set_trace_callback(archive_it)
             yield reader
 
-    monkeypatch.setattr(status, "open_database", open_watched)
+    monkeypatch.setattr(engines, "open_database", open_watched)
     status.status(GlobalOptions(db=migrated.database, json=True, now=text_of(NOW)))
 
     printed = json.loads(capsys.readouterr().out)

@@ -104,7 +104,10 @@ def test_the_wheel_has_the_whole_package_and_the_same_migrations(installed: Inst
         for path in (PROJECT / "memctl").rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
-    package |= {f"memctl/sql/{path.name}": path for path in (PROJECT / "migrations").iterdir()}
+    migrations = PROJECT / "migrations"
+    package |= {
+        f"memctl/sql/{path.relative_to(migrations)}": path for path in migrations.rglob("*.sql")
+    }
     data = installed.wheel.name.replace("-py3-none-any.whl", ".data/data")
     package[f"{data}/{PAGE}"] = PROJECT / "docs" / "memctl.1"
     package |= {

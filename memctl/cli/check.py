@@ -12,6 +12,8 @@ from memctl.errors import MemctlError, UsageError
 from memctl.output.contract.documents import storage
 from memctl.output.tables import show_facts
 from memctl.output.terminal import show_document, show_lines, show_notice, visible
+from memctl.storage.addresses import ServerAddress
+from memctl.storage.engines import open_server
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.spool import spooled_failures
 from memctl.storage.sqlite.database import Connection, open_database
@@ -88,7 +90,7 @@ def check(
     if call.json:
         document = {
             "at": to_text(call.moment),
-            "database": str(call.file),
+            "database": str(call.settings.database),
             "storage": storage(result.database),
             "ok": ok,
             "depth": result.depth,
@@ -128,6 +130,12 @@ def _secrets_document(result: "CheckResult") -> list[dict[str, object]] | None:
 
 
 def _checked(call: GlobalOptions, depth: "Depth | None", *, secrets: bool) -> "CheckResult":
+    database = call.settings.database
+    if isinstance(database, ServerAddress):
+        with open_server(database) as server:
+            from memctl.insight.check_on_server import check_on_server
+
+            return check_on_server(server, database, call.settings.check, now=call.moment)
     detector = None
     if secrets:
         from memctl.storage.secrets import require_detector

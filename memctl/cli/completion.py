@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -20,15 +19,15 @@ from memctl.cli.options import ASKED_BY, GlobalOptions
 from memctl.cli.shell_scripts import BREAKS, FILES, LINE, SCRIPTS, Shell
 from memctl.config.jobs import JOBS
 from memctl.config.settings import load_settings
-from memctl.errors import UsageError
 from memctl.output.terminal import show_document, show_text
-from memctl.storage.addresses import parse_address
+from memctl.storage.addresses import Address
+from memctl.storage.engines import open_names
 from memctl.storage.memory import TYPES
+from memctl.storage.names import ACTIVE, ARCHIVED, BOTH
 from memctl.storage.rows import EVENTS, REASONS
-from memctl.storage.sqlite import names
-from memctl.storage.sqlite.database import Connection, MemoryTable
+from memctl.storage.sqlite.database import MemoryTable
 
-Names = Sequence[str | tuple[str, str]]  # each with a description or without
+Completions = Sequence[str | tuple[str, str]]  # each with a description or without
 
 
 def completion(
@@ -186,13 +185,6 @@ def _one_of(words: Iterable[str]) -> Callable[[str], list[str]]:
     return complete
 
 
-@contextmanager
-def _database(context: typer.Context) -> Iterator[Connection]:
-    """Open the database that the command line or the environment specifies."""
-    with names.open_for_names(_database_path(context)) as db:
-        yield db
-
-
 def _given(context: typer.Context, name: str) -> Any:
     """Return the value of a parameter on the command line, or None.
 
@@ -208,69 +200,62 @@ def _given(context: typer.Context, name: str) -> Any:
     return context.params.get(name)
 
 
-def _database_path(context: typer.Context) -> Path:
-    """Return the file of the database. Raises UsageError if it is on a server."""
+def _database(context: typer.Context) -> Address:
+    """Return the database that the command line or the environment specifies."""
 
-    def given(name: str) -> str | None:
+    def given(name: str) -> Any:
         before = context.parent.params.get(name) if context.parent else None
-        found = _given(context, name) or before
-        return str(found) if found else None
+        return _given(context, name) or before
 
-    database, configuration = given("db"), given("config")
-    found = load_settings(
-        database=parse_address(database) if database else None,
-        configuration=Path(configuration) if configuration else None,
-        environ=os.environ,
+    return load_settings(
+        database=given("db"), configuration=given("config"), environ=os.environ
     ).database
-    if not isinstance(found, Path):
-        raise UsageError(f"{found} is not a file", "names are completed from SQLite files only")
-    return found
 
 
 def _tables(context: typer.Context) -> Sequence[MemoryTable]:
     """Return the tables whose memories a command can name."""
     command = context.command.name
     if command in ("archived", "restore"):
-        return names.ARCHIVED
+        return ARCHIVED
     if command in ("archive", "forget", "list", "recall", "remember"):
-        return names.ACTIVE
-    return names.BOTH
+        return ACTIVE
+    return BOTH
 
 
-def _agents(context: typer.Context, incomplete: str) -> Names:
-    with _database(context) as db:
-        return names.agents_like(db, incomplete)
+def _agents(context: typer.Context, incomplete: str) -> Completions:
+    with open_names(_database(context)) as names:
+        return names.agents_like(incomplete)
 
 
-def _types(context: typer.Context, incomplete: str) -> Names:
+def _types(context: typer.Context, incomplete: str) -> Completions:
     found = [type_ for type_ in TYPES if type_.startswith(incomplete)]
     agent = _given(context, "agent")
     if agent and context.command.name != "remember":  # which takes no other types
-        with _database(context) as db:
-            found += names.types_of(db, incomplete, agent=agent)
+        with open_names(_database(context)) as names:
+            found += names.types_of(incomplete, agent=agent)
     return list(dict.fromkeys(found))
 
 
-def _keys(context: typer.Context, incomplete: str) -> Names:
+def _keys(context: typer.Context, incomplete: str) -> Completions:
     agent = _given(context, "agent")
     return _keys_of(context, incomplete, agent, _given(context, "type_")) if agent else []
 
 
 def _keys_of(context: typer.Context, incomplete: str, agent: str, type_: str | None) -> list[str]:
-    with _database(context) as db:
-        return names.keys_of(db, incomplete, _tables(context), agent=agent, type=type_)
+    with open_names(_database(context)) as names:
+        return names.keys_of(incomplete, _tables(context), agent=agent, type=type_)
 
 
-def _ids(context: typer.Context, incomplete: str) -> Names:
+def _ids(context: typer.Context, incomplete: str) -> Completions:
     agent = _given(context, "agent")
     if not agent:
         return []
-    with _database(context) as db:
-        found = names.ids_of(db, incomplete, _tables(context), agent=agent)
+    with open_names(_database(context)) as names:
+        found = names.ids_of(incomplete, _tables(context), agent=agent)
     return [one for one in found if one not in (_given(context, "ids") or ())]
 
 
-def _id_or_type_and_key(context: typer.Context, incomplete: str) -> Names:
+def _id_or_type_and_key(context: typer.Context, incomplete: str) -> Completions:
     agent = _given(context, "agent")
     before: Sequence[str] = _given(context, "memory") or ()
     if len(before) == 1:
@@ -278,21 +263,23 @@ def _id_or_type_and_key(context: typer.Context, incomplete: str) -> Names:
     return [] if before else [*_types(context, incomplete), *_ids(context, incomplete)]
 
 
-def _runs(context: typer.Context, incomplete: str) -> Names:
+def _runs(context: typer.Context, incomplete: str) -> Completions:
     jobs = {"archive": ("import",), "restore": ("cleanup", "archive", "import", "restore")}
-    with _database(context) as db:
-        return names.runs_like(db, incomplete, jobs=jobs.get(context.command.name or ""))
+    with open_names(_database(context)) as names:
+        return names.runs_like(incomplete, jobs=jobs.get(context.command.name or ""))
 
 
-def _files(incomplete: str) -> Names:
+def _files(incomplete: str) -> Completions:
     raise FileNameWanted
 
 
-def _backups(context: typer.Context, incomplete: str) -> Names:
+def _backups(context: typer.Context, incomplete: str) -> Completions:
     """Return the backups beside the database, newest first; elsewhere, the shell finds them."""
     from memctl.storage.sqlite.backup_list import NAMED_BY_MEMCTL
 
-    database = _database_path(context)
+    database = _database(context)
+    if not isinstance(database, Path):
+        return []
     found = [
         str(file)
         for file in database.parent.iterdir()
@@ -303,11 +290,11 @@ def _backups(context: typer.Context, incomplete: str) -> Names:
     return candidates or _files(incomplete)
 
 
-def _commands(context: typer.Context, incomplete: str) -> Names:
+def _commands(context: typer.Context, incomplete: str) -> Completions:
     return [name for name in context.obj.commands if name.startswith(incomplete)]
 
 
-OFFERED: dict[str, Callable[..., Names]] = {
+OFFERED: dict[str, Callable[..., Completions]] = {
     "AGENT": _agents,
     "DIR": _files,
     "[COMMAND]": _commands,
@@ -322,7 +309,7 @@ OFFERED: dict[str, Callable[..., Names]] = {
     "REASON": _one_of(REASONS),
     "TYPE": _types,
 }
-OFFERED_BY_NAME: dict[str, Callable[..., Names]] = {
+OFFERED_BY_NAME: dict[str, Callable[..., Completions]] = {
     "run": _runs,
     "restore": _backups,
     "verify": _backups,

@@ -12,7 +12,7 @@ from memctl.config.settings import find_configuration, new_configuration, users_
 from memctl.errors import MemctlError, NotFoundError, UsageError
 from memctl.output.tables import show_facts
 from memctl.output.terminal import json_text, show_document, show_line, show_notice
-from memctl.storage.sqlite.database import open_database
+from memctl.storage.engines import open_store
 from memctl.storage.times import to_text
 
 if TYPE_CHECKING:  # pydantic is slow to import
@@ -122,8 +122,8 @@ def _unused_names(call: GlobalOptions, configuration: "Configuration") -> list[s
     from memctl.config.describe import unused_names
 
     try:
-        with open_database(call.file, read_only=True) as db:
-            return unused_names(db, configuration)
+        with open_store(call.settings.database, read_only=True) as store:
+            return unused_names(store, configuration)
     except MemctlError:
         return None
 

@@ -89,6 +89,17 @@ DIFFERENCES = {
         "checks the file, the memories, the jobs, the backups and the optional features",
         "checks the tables, the memories and the jobs",
     ),
+    "snapshot": Difference(
+        "counts accesses if the feature access-counting is enabled", "does not count accesses"
+    ),
+    "metrics": Difference(
+        "shows the size of the file, of its write-ahead log and of its free pages",
+        "shows the size of the database; `--prometheus` has no findings",
+    ),
+    "events": Difference(
+        "lists every event at once; their numbers have no gaps",
+        "lists those of clients after the next run; their numbers may have gaps",
+    ),
     "demo": Difference("makes a SQLite file of its own", "the same; `--db` is refused"),
 }
 

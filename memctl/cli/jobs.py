@@ -21,15 +21,19 @@ def run(call: GlobalOptions, job: JobOptions) -> None:
     """
     url = None if job.dry_run or is_run_by_memctl() else call.settings.heartbeat_url
     try:
-        _run(call, job)
+        is_ours = _run(call, job)
     except Exception:  # not a signal, which must end the command at once
         _send_heartbeat(url, failed=True)
         raise
-    _send_heartbeat(url, failed=False)
+    if is_ours:
+        _send_heartbeat(url, failed=False)
 
 
-def _run(call: GlobalOptions, job: JobOptions) -> None:
-    """Run all jobs that are due, and print what they did."""
+def _run(call: GlobalOptions, job: JobOptions) -> bool:
+    """Run all jobs that are due, and print what they did.
+
+    Returns false if another process did so instead; then there is nothing to report.
+    """
     from memctl.output.run import show_failures, show_scheduled_outcome, show_scheduled_outcomes
 
     clock = time.monotonic()
@@ -51,6 +55,7 @@ def _run(call: GlobalOptions, job: JobOptions) -> None:
             raise outcome.bug
     if failures := [outcome.failure for outcome in outcomes if outcome.failure]:
         raise typer.Exit(exit_failure(failures).exit_code)
+    return bool(outcomes)
 
 
 def _report_job(call: GlobalOptions) -> list[ScheduledJob]:

@@ -4,14 +4,13 @@ from dataclasses import asdict
 
 from memctl.cli.options import GlobalOptions
 from memctl.errors import counted
-from memctl.insight.status import read_status
 from memctl.output.contract.documents import storage
 from memctl.output.readable import readable_bytes
 from memctl.output.tables import Output, show_facts, show_records
 from memctl.output.terminal import show_document
+from memctl.storage.engines import open_store
 from memctl.storage.rows import DatabaseSize
-from memctl.storage.sqlite.database import one_view, open_database, table_exists
-from memctl.storage.sqlite.pause import current_pause
+from memctl.storage.status import ServerStatus
 
 JOBS = {"job": 0, "status": 0, "started_at": 0, "run_id": 0, "duration_ms": 1, "error": 2}
 FEATURE_STATES = {
@@ -23,10 +22,10 @@ FEATURE_STATES = {
 
 def status(call: GlobalOptions) -> None:
     """Show the schema version, the number of memories, and the last run of each job."""
-    path = call.file
-    with open_database(path, read_only=True) as db, one_view(db):
-        found = read_status(db, path)
-        paused = current_pause(db, now=call.moment) if table_exists(db, "memory_state") else None
+    database = call.settings.database
+    with open_store(database, read_only=True) as store:
+        found = store.read_status(database, now=call.moment)
+    paused = found.paused
     if call.json:
         document = asdict(found) | {"paused": paused._asdict() if paused else None}
         del document["database"]
@@ -44,6 +43,9 @@ def status(call: GlobalOptions) -> None:
         "problem": found.problem,
         "paused": paused and f"until {paused.until or '`memctl resume`'}: {paused.reason}",
     }
+    if isinstance(found, ServerStatus) and found.running:
+        running = found.running
+        facts["running"] = f"{running.job} (process {running.pid} on {running.host})"
     facts |= {
         feature.feature: FEATURE_STATES[feature.state].format(**asdict(feature))
         for feature in found.features

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from memctl.config.file import MOST_PROBLEMS, Configuration
 from memctl.config.policies import dotted
@@ -16,10 +17,11 @@ from memctl.config.sections import Section
 from memctl.config.settings import Settings
 from memctl.errors import RefusedError, counted
 from memctl.storage.agents import unknown_agent
-from memctl.storage.sqlite.agents import agents
-from memctl.storage.sqlite.database import Connection, reachable, table_exists
-from memctl.storage.sqlite.memories import has_type
+from memctl.storage.sqlite.database import reachable
 from memctl.storage.sqlite.ownership import create_directory, create_file
+
+if TYPE_CHECKING:
+    from memctl.storage.store import Store
 
 HEADING = """\
 # Configuration of memctl. Commented-out lines show the defaults.
@@ -123,11 +125,12 @@ def write_default_file(path: Path, *, make_directory: bool) -> None:
             raise
 
 
-def unused_names(db: Connection, configuration: Configuration) -> list[str]:
+def unused_names(store: "Store", configuration: Configuration) -> list[str]:
     """Return a sentence for each agent and type in the file that no memory has."""
-    if not table_exists(db, "archived_memories"):
+    if not store.is_migrated:
         return []
-    known = set(agents(db))
+    memories = store.memories
+    known = set(memories.agent_names())
     unknown = [agent for agent in configuration.agents if agent not in known]
     sentences = [str(unknown_agent(agent, known)) for agent in unknown[:MOST_PROBLEMS]]
     if len(unknown) > MOST_PROBLEMS:
@@ -136,5 +139,7 @@ def unused_names(db: Connection, configuration: Configuration) -> list[str]:
     policies = (configuration.decay_policy(), configuration.prune_policy())
     overrides = [override for policy in policies for override in policy.overrides]
     types = dict.fromkeys(override.type for override in overrides if override.type is not None)
-    sentences += [f"no memory has type '{type_}'" for type_ in types if not has_type(db, type_)]
+    sentences += [
+        f"no memory has type '{type_}'" for type_ in types if not memories.has_type(type_)
+    ]
     return sentences

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from memctl.config.jobs import JOBS, Every, ReportEvery
 from memctl.config.settings import Settings
-from memctl.errors import MemctlError, RefusedError, explained, is_bug
+from memctl.errors import LeasedError, MemctlError, RefusedError, explained, is_bug
 from memctl.jobs.engine import JobContext, JobReport, JobRequest, JobResult, Session, clock_error
 from memctl.storage.rows import JobHistory
 
@@ -67,12 +67,18 @@ def run_due_jobs(
     The lock is held for all of them, or with hooks for each of them; alerts are delivered
     afterwards. `max_seconds` applies to all jobs together. Raises the errors of `Session.run`, but
     only before the first job, and keeps them as a failure of that job.
+
+    Yields nothing if another process runs jobs on the same server: every machine may have a
+    schedule.
     """
     jobs = [*_jobs_of_table(settings), *added]
     with Session(request) as session:
         session.deliver_alerts_at_end()
         with session.failures_of(_first(jobs).name), ExitStack() as stack:
-            stack.enter_context(session.exclusive("run"))
+            try:
+                stack.enter_context(session.exclusive("run"))
+            except LeasedError:
+                return
             clock = time.monotonic()
             planned = _plan(jobs, session)
             lock = stack.pop_all()

@@ -33,8 +33,9 @@ def plugin_line(result: CheckResult) -> tuple[str, int]:
         "errors": errors,
         "warnings": warnings,
         "size": f"{result.database.size_bytes}B",
-        "wal": f"{result.database.wal_bytes}B",
     }
+    if result.database.wal_bytes is not None:
+        figures["wal"] = f"{result.database.wal_bytes}B"
     drawn = " ".join(f"{name}={figure};;;0" for name, figure in figures.items())
     return f"{_plugin_text(word, text)}|{drawn}", exit_code
 

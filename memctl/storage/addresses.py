@@ -13,11 +13,12 @@ from memctl.storage.sqlite.database import database_path
 # With any number of slashes: a Path has only one, and a mistyped URL may contain a password.
 SCHEME = re.compile(r"postgres(ql)?:", re.IGNORECASE)
 
-# libpq allows several hosts, which the standard library does not parse.
+# libpq allows several hosts, which the standard library does not parse. An @ elsewhere could
+# be the end of a password that is not encoded.
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
 URL = re.compile(
     r"postgres(?:ql)?://(?:(?P<user>[^:@/?#]*)(?::(?P<password>[^@/]*))?@)?"
-    r"(?P<hosts>[^@/?#]*)(?:/(?P<name>[^@?#]*))?(?:\?(?P<query>[^#]*))?"
+    r"(?P<hosts>[^@/?#]*)(?:/(?P<name>[^@?#]*))?(?:\?(?P<query>[^@#]*))?"
 )
 
 

@@ -12,6 +12,7 @@ from memctl.storage.sqlite.database import open_database, require_file
 from memctl.storage.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:  # importing the protocols would slow down every start
+    from memctl.storage.names import Names
     from memctl.storage.postgresql.database import Database
     from memctl.storage.store import Exclusion, Store
 
@@ -68,6 +69,25 @@ def exclusive(database: Address, *, job: str, wait: float) -> AbstractContextMan
     from memctl.storage.postgresql import lease
 
     return lease.exclusive(database, job=job, wait=wait)
+
+
+@contextmanager
+def open_names(database: Address) -> Iterator["Names"]:
+    """Open a database for shell completion, without changing it.
+
+    Raises MemctlError if it cannot be read.
+    """
+    if isinstance(database, Path):
+        from memctl.storage.sqlite.names import SqliteNames, open_for_names
+
+        with open_for_names(database) as db:
+            yield SqliteNames(db)
+        return
+    require_driver()
+    from memctl.storage.postgresql.names import open_for_names as open_on_server
+
+    with open_on_server(database) as names:
+        yield names
 
 
 def require_driver() -> None:

@@ -18,6 +18,12 @@ class Memories(Protocol):
     def require_known_schema(self) -> None:
         """Raise SchemaError if the schema is no longer the one that was opened, nor current."""
 
+    def agent_names(self) -> list[str]:
+        """Return the names of all agents with memories, active or archived, sorted."""
+
+    def has_type(self, type: str) -> bool:
+        """Return whether a type is one of the five, or that of a memory, active or archived."""
+
     def require_known_type(self, type: str | None) -> None:
         """Raise UsageError for a type that is none of the five and that no memory has."""
 

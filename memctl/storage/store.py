@@ -44,6 +44,7 @@ from memctl.storage.rows import (
     RunFilter,
     RunRecord,
 )
+from memctl.storage.status import Status
 
 # How an engine excludes other memctl processes; only the engine reads it.
 Exclusion = Any
@@ -120,6 +121,10 @@ class Store(Protocol):
 
         `database` is its name in messages.
         """
+
+    @property
+    def is_migrated(self) -> bool:
+        """Whether the database has memctl's tables, even if their schema is not current."""
 
     def require_current(self) -> None:
         """Raise SchemaError unless the database has the schema that jobs are written for."""
@@ -309,6 +314,9 @@ class Store(Protocol):
         """The figures and their daily snapshots."""
 
     # What monitoring needs
+
+    def read_status(self, database: Address, *, now: datetime) -> Status:
+        """Return the status of a database, which need not be migrated."""
 
     def database_size(self, database: Address) -> DatabaseSize:
         """Return the size of the database; `database` is its name."""

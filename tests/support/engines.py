@@ -52,6 +52,9 @@ class Engine(Protocol):
     def empty(self) -> None:
         """Delete all rows."""
 
+    def execute(self, statement: str, *values: Any) -> None:
+        """Run a statement with `?` for each value, as another program does."""
+
     def fill(self, table: str, rows: Sequence[Row]) -> None:
         """Insert rows with the same columns as they are, in one transaction."""
 
@@ -73,6 +76,10 @@ class SqliteEngine:
     @property
     def address(self) -> Address:
         return self.memctl.database
+
+    def execute(self, statement: str, *values: Any) -> None:
+        with closing(connect(self.memctl.database)) as db:
+            db.execute(statement, values)
 
     def empty(self) -> None:
         with closing(connect(self.memctl.database)) as db:
@@ -112,6 +119,10 @@ class PostgresEngine:
     @property
     def address(self) -> Address:
         return ServerAddress(self.url)
+
+    def execute(self, statement: str, *values: Any) -> None:
+        with psycopg.connect(self.url, options="-c timezone=UTC") as db:
+            db.execute(statement.replace("?", "%s"), values)
 
     def empty(self) -> None:
         with psycopg.connect(self.url, autocommit=True) as db:
@@ -163,6 +174,8 @@ def _as_in_sqlite(value: Any) -> Any:
     """Return a value as SQLite stores it."""
     if isinstance(value, datetime):
         return to_text(value)
+    if isinstance(value, bool):
+        return int(value)
     return value.isoformat() if isinstance(value, date) else value
 
 

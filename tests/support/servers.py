@@ -95,7 +95,7 @@ class Server:
         """Run a program of PostgreSQL as the server's user, and return what it prints."""
         with (self.place / "errors").open("a") as errors:  # a pipe would stay open in the server
             ran = subprocess.run(
-                [*_as_postgres(), programs() / program, *words],
+                [*as_postgres(), programs() / program, *words],
                 cwd=self.place,
                 env={"PATH": os.environ["PATH"], "PGPASSWORD": self.password or ""},
                 stdin=subprocess.DEVNULL,
@@ -119,7 +119,7 @@ def private_server(*settings: str, password: str | None = None) -> Iterator[Serv
         access = ["--auth=trust"]
         if password is not None:
             (place / "password").write_text(password)
-            _give(place / "password")
+            give_to_server(place / "password")
             access = ["--auth=scram-sha-256", f"--pwfile={place / 'password'}"]
         server.call(
             "initdb",
@@ -172,20 +172,20 @@ def _place() -> Iterator[Path]:
     disk = Path("/dev/shm")  # noqa: S108  mkdtemp makes a private directory in it
     place = Path(tempfile.mkdtemp("-memctl-postgres", dir=disk if disk.is_dir() else None))
     try:
-        _give(place)
+        give_to_server(place)
         yield place
     finally:
         shutil.rmtree(place)
 
 
-def _give(path: Path) -> None:
+def give_to_server(path: Path) -> None:
     """Make the server's user the owner of a file."""
     if os.geteuid() == 0:
         user = _server_user()
         os.chown(path, user.pw_uid, user.pw_gid)
 
 
-def _as_postgres() -> list[str]:
+def as_postgres() -> list[str]:
     """Return the words that run a program as the server's user: a server refuses to run as root."""
     if os.geteuid() != 0:
         return []

@@ -59,7 +59,7 @@ def shell_environment(memctl: Memctl) -> dict[str, str]:
         **memctl.environment(),
         "PATH": f"{PROGRAM.parent}:/usr/bin:/bin",
         "HOME": str(memctl.database.parent),
-        "MEMCTL_DB": memctl.database.name,
+        "MEMCTL_DB": memctl.url or memctl.database.name,
     }
 
 

@@ -1,6 +1,6 @@
 """The JSON of status and check."""
 
-from typing import Literal
+from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -28,6 +28,14 @@ class NewestRun(TypedDict):
     error: StoredText | None
 
 
+class RunningProcess(TypedDict):
+    """The memctl process that runs a job now, on one of the machines."""
+
+    job: str
+    host: str
+    pid: int
+
+
 class StatusDocument(Document):
     """The state of a database."""
 
@@ -41,6 +49,7 @@ class StatusDocument(Document):
     features: list[FeatureState]
     jobs: list[NewestRun]
     paused: Pause | None
+    running: NotRequired[RunningProcess | None]
 
 
 class Finding(TypedDict):

@@ -84,6 +84,7 @@ MEANINGS = {
     "memctl_version": "Version of memctl",
     "host": "Name of the machine",
     "pid": "Number of the process",
+    "running": "Process that runs a job on a server now, or null",
     # Memories
     "id": "Id of the memory",
     "agent_id": "Agent that the memory belongs to",

@@ -19,7 +19,7 @@ from memctl.storage.memory import (
     require_type,
     to_stored,
 )
-from memctl.storage.postgresql.agents import list_agents
+from memctl.storage.postgresql import agents
 from memctl.storage.postgresql.archiving import KEPT_COLUMNS, require_counts
 from memctl.storage.postgresql.copied_tables import ACTIVE
 from memctl.storage.postgresql.database import Database, text
@@ -119,8 +119,19 @@ class PostgresMemories:
     def require_known_schema(self) -> None:
         """Do nothing: the statements name every column that they copy."""
 
+    def agent_names(self) -> list[str]:
+        return agents.agents(self._db)
+
+    def has_type(self, type: str) -> bool:
+        return type in TYPES or any(
+            self._db.row(
+                f"SELECT 1 FROM {table} WHERE type = %(type)s LIMIT 1", {"type": text(type)}
+            )
+            for table in agents.TABLES
+        )
+
     def require_known_type(self, type: str | None) -> None:
-        if type is not None and not has_type(self._db, type):
+        if type is not None and not self.has_type(type):
             require_type(type)
 
     def remember(self, memory: NewMemory, *, keep_replaced: bool, now: datetime) -> Memory:
@@ -196,7 +207,7 @@ class PostgresMemories:
             return dict(counts), self.list_active(MemoryFilter(agent), limit=most)
 
     def agents(self, *, limit: int, offset: int) -> list[AgentOverview]:
-        return list_agents(self._db, limit=limit, offset=offset)
+        return agents.list_agents(self._db, limit=limit, offset=offset)
 
     def _archive(
         self, statement: str, row: Mapping[str, Any], reason: Literal["forgotten", "replaced"]
@@ -228,14 +239,6 @@ class PostgresMemories:
 
 def _memory(row: Sequence[Any]) -> Memory:
     return Memory(**named_row(MEMORY_COLUMNS, row))
-
-
-def has_type(db: Database, type: str) -> bool:
-    """Return whether a memory, active or archived, may be of a type."""
-    return type in TYPES or any(
-        db.row(f"SELECT 1 FROM {table} WHERE type = %(type)s LIMIT 1", {"type": text(type)})
-        for table in ("agent_memory", "archived_memories")
-    )
 
 
 def _name(agent: str, type: str, key: str) -> dict[str, str]:

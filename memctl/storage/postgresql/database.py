@@ -24,7 +24,7 @@ from memctl.storage.text import is_unicode
 
 Result = TypeVar("Result")
 
-CONNECT_SECONDS = "10"
+CONNECT_SECONDS = 10
 MOST_ATTEMPTS = 10
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # at most so many seconds before a transaction is repeated
 
@@ -124,13 +124,15 @@ class Database:
 
 
 @contextmanager
-def open_database(address: ServerAddress) -> Iterator[Database]:
-    """Connect to a database.
+def open_database(
+    address: ServerAddress, *, connect_seconds: int = CONNECT_SECONDS
+) -> Iterator[Database]:
+    """Connect to a database, waiting for each of its hosts for up to `connect_seconds`.
 
     Raises NoDatabaseError if there is no such server or database; errors of the server in the
     block become MemctlError.
     """
-    options = {"connect_timeout": CONNECT_SECONDS, "application_name": "memctl"}
+    options = {"connect_timeout": str(connect_seconds), "application_name": "memctl"}
     if "," in address.hosts:
         options["target_session_attrs"] = "read-write"  # the primary, not a standby
     given: dict[str, Any] = {

@@ -13,11 +13,11 @@ from uuid import uuid4
 
 import psycopg
 
-from memctl.errors import LockedError, MemctlError
+from memctl.errors import LeasedError, LockedError, MemctlError
 from memctl.storage.addresses import ServerAddress
 from memctl.storage.postgresql.database import Database, open_database
 
-LEASE_SECONDS = 10
+LEASE_SECONDS = 30  # longer than any single query of a job should take, and than --lock-wait
 RENEW_AFTER = 3  # seconds, in a phase without batches
 POLL_SECONDS = 0.25
 
@@ -109,7 +109,7 @@ class Lease:
 def exclusive(address: ServerAddress, *, job: str, wait: float) -> Iterator[Lease]:
     """Hold the lease during the block.
 
-    Raises LockedError if another process still holds it after `wait` seconds.
+    Raises LeasedError if another process still holds it after `wait` seconds.
     """
     lease = Lease()
     with open_database(address) as db:
@@ -140,7 +140,7 @@ def _take(db: Database, lease: Lease, job: str, wait: float) -> None:
                     return
         if time.monotonic() >= deadline:
             who = f"{holder.job} (process {holder.pid} on {holder.host})" if holder else "unknown"
-            raise LockedError(
+            raise LeasedError(
                 f"another memctl process is using this database: {who}",
                 f"waited {wait:g} s; try again, or increase --lock-wait",
             )

@@ -30,6 +30,7 @@ from memctl.storage.postgresql.restoring import PostgresArchivedMemories, archiv
 from memctl.storage.postgresql.selection import Selection
 from memctl.storage.postgresql.server_errors import translate_errors
 from memctl.storage.postgresql.snapshots import PostgresSnapshots
+from memctl.storage.postgresql.status import read_status
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.rows import DatabaseSize, JobHealth
 
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         RunFilter,
         RunRecord,
     )
+    from memctl.storage.status import Status
 
 
 class PostgresStore:
@@ -84,6 +86,10 @@ class PostgresStore:
 
     def translate_errors(self, database: "Address") -> AbstractContextManager[None]:
         return translate_errors(self._db.address)
+
+    @property
+    def is_migrated(self) -> bool:
+        return migrations.table_exists(self._db, "archived_memories")
 
     def require_current(self) -> None:
         migrations.require_current(self._db)
@@ -309,6 +315,9 @@ class PostgresStore:
     @property
     def snapshots(self) -> "store.Snapshots":
         return PostgresSnapshots(self._db)
+
+    def read_status(self, database: "Address", *, now: datetime) -> "Status":
+        return read_status(self._db, self.database_size(database), now=now)
 
     def database_size(self, database: "Address") -> DatabaseSize:
         size = self._db.value("SELECT pg_database_size(current_database())")

@@ -9,7 +9,7 @@ from sqlite3 import Connection
 from memctl.storage.matching import SearchedText
 from memctl.storage.memory import Memory, NewMemory, SearchResult, Version
 from memctl.storage.rows import AgentOverview, MemoryFilter, Reason, State
-from memctl.storage.sqlite import memories
+from memctl.storage.sqlite import agents, memories
 from memctl.storage.sqlite.agent_overview import list_agents
 from memctl.storage.sqlite.archiving import archive_rows, own_deletes
 from memctl.storage.sqlite.database import one_view, transaction
@@ -35,6 +35,12 @@ class SqliteMemories:
         if version != self._schema:
             require_current(self._db)
             self._schema = version
+
+    def agent_names(self) -> list[str]:
+        return agents.agents(self._db)
+
+    def has_type(self, type: str) -> bool:
+        return memories.has_type(self._db, type)
 
     def require_known_type(self, type: str | None) -> None:
         memories.require_known_type(self._db, type)

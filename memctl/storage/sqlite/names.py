@@ -1,7 +1,7 @@
-"""Names in the database, for shell completion.
+"""Names in a SQLite database, for shell completion; see `storage.names`.
 
-Completion must change nothing: the database is opened so that SQLite neither creates nor writes a
-file, and a query ends after a number of rows or a time, with the names found until then.
+The database is opened so that SQLite neither creates nor writes a file. A query ends after a number
+of rows or a time, with the names found until then.
 """
 
 import json
@@ -15,19 +15,24 @@ from sqlite3 import Connection
 from typing import Any, Literal
 
 from memctl.errors import NoDatabaseError
+from memctl.storage.names import BOTH, MOST_NAMES, MOST_RUNS, MOST_SECONDS
 from memctl.storage.sqlite.database import HEADER_VERSIONS, MemoryTable, require_file
 from memctl.storage.text import from_bytes, to_bytes
 
-MOST_NAMES = 100
-MOST_RUNS = 50
-MOST_SECONDS = 0.3  # for all queries of one completion
 STEPS_BETWEEN_CHECKS = 1000  # of the clock, in steps of SQLite's virtual machine
 
 WAL = b"\2\2"  # in the header
 
-ACTIVE: Sequence[MemoryTable] = ("agent_memory",)
-ARCHIVED: Sequence[MemoryTable] = ("archived_memories",)
-BOTH: Sequence[MemoryTable] = (*ACTIVE, *ARCHIVED)
+RUNS = """
+    SELECT CAST(run_id AS TEXT), job || ', ' || started_at
+    FROM memory_runs
+    WHERE substr(CAST(run_id AS TEXT), 1, length(:start)) = :start
+      AND (:jobs IS NULL
+           OR (job IN (SELECT value FROM json_each(:jobs))
+               AND json_valid(counts) AND json_extract(counts, '$.archived') IS NOT 0))
+    ORDER BY run_id DESC
+    LIMIT :most
+"""
 
 
 @contextmanager
@@ -58,47 +63,30 @@ def open_for_names(path: Path) -> Iterator[Connection]:
         db.close()
 
 
-def agents_like(db: Connection, start: str) -> list[str]:
-    """Return the names of agents that begin with a text."""
-    return _from_tables(db, _next_agents, BOTH, _range(start))
+class SqliteNames:
+    """The names in a database; its methods are documented in `storage.names.Names`."""
 
+    def __init__(self, db: Connection) -> None:
+        self._db = db
 
-def types_of(db: Connection, start: str, *, agent: str) -> list[str]:
-    """Return the types of an agent's memories that begin with a text."""
-    return _from_tables(db, partial(_texts, "type"), BOTH, _range(start, agent=agent))
+    def agents_like(self, start: str) -> list[str]:
+        return _from_tables(self._db, _next_agents, BOTH, _range(start))
 
+    def types_of(self, start: str, *, agent: str) -> list[str]:
+        return _from_tables(self._db, partial(_texts, "type"), BOTH, _range(start, agent=agent))
 
-def keys_of(
-    db: Connection, start: str, tables: Sequence[MemoryTable], *, agent: str, type: str | None
-) -> list[str]:
-    """Return the keys of an agent's memories, of any type or one, that begin with a text."""
-    return _from_tables(db, partial(_texts, "key"), tables, _range(start, agent=agent, type=type))
+    def keys_of(
+        self, start: str, tables: Sequence[MemoryTable], *, agent: str, type: str | None
+    ) -> list[str]:
+        parameters = _range(start, agent=agent, type=type)
+        return _from_tables(self._db, partial(_texts, "key"), tables, parameters)
 
+    def ids_of(self, start: str, tables: Sequence[MemoryTable], *, agent: str) -> list[str]:
+        return _from_tables(self._db, partial(_texts, "id"), tables, _range(start, agent=agent))
 
-def ids_of(db: Connection, start: str, tables: Sequence[MemoryTable], *, agent: str) -> list[str]:
-    """Return the ids of an agent's memories that begin with a text."""
-    return _from_tables(db, partial(_texts, "id"), tables, _range(start, agent=agent))
-
-
-RUNS = """
-    SELECT CAST(run_id AS TEXT), job || ', ' || started_at
-    FROM memory_runs
-    WHERE substr(CAST(run_id AS TEXT), 1, length(:start)) = :start
-      AND (:jobs IS NULL
-           OR (job IN (SELECT value FROM json_each(:jobs))
-               AND json_valid(counts) AND json_extract(counts, '$.archived') IS NOT 0))
-    ORDER BY run_id DESC
-    LIMIT :most
-"""
-
-
-def runs_like(db: Connection, start: str, *, jobs: Sequence[str] | None) -> list[tuple[str, str]]:
-    """Return the newest runs whose number begins with a text, each with its job and time.
-
-    With `jobs`, only runs of these that archived something.
-    """
-    listed = None if jobs is None else json.dumps(jobs)
-    return _rows(db, RUNS, {"start": start, "jobs": listed, "most": MOST_RUNS})
+    def runs_like(self, start: str, *, jobs: Sequence[str] | None) -> list[tuple[str, str]]:
+        listed = None if jobs is None else json.dumps(jobs)
+        return _rows(self._db, RUNS, {"start": start, "jobs": listed, "most": MOST_RUNS})
 
 
 def _next_agents(table: MemoryTable) -> str:

@@ -1,12 +1,12 @@
 """Summaries of the ledger `memory_runs`: how each job has gone."""
 
 from collections import defaultdict
-from dataclasses import dataclass
 from datetime import datetime
 from sqlite3 import Connection
 from typing import NamedTuple
 
 from memctl.storage.rows import JobHealth
+from memctl.storage.status import JobStatus
 from memctl.storage.times import parse_moment, to_text
 
 # A run with the status `running` has crashed unless it is the newest run, which may be at work.
@@ -55,18 +55,6 @@ END_CRASHED_RUNS = """
     SET status = 'failed', finished_at = :now, error = 'it was killed, or the machine stopped'
     WHERE status = 'running'
 """
-
-
-@dataclass(frozen=True)
-class JobStatus:
-    """The newest run of a job."""
-
-    job: str
-    run_id: int
-    started_at: str
-    status: str
-    duration_ms: int | None
-    error: str | None
 
 
 class Success(NamedTuple):

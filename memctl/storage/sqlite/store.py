@@ -15,7 +15,7 @@ from memctl.errors import RefusedError
 from memctl.storage.progress import NO_PROGRESS, Progress
 from memctl.storage.sqlite import agents, ledger, migrations, pause, state
 from memctl.storage.sqlite.batches import SqliteBatches
-from memctl.storage.sqlite.database import transaction
+from memctl.storage.sqlite.database import table_exists, transaction
 from memctl.storage.sqlite.sqlite_errors import translate_errors
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from memctl.storage.sqlite.changes import Batch
     from memctl.storage.sqlite.decay import DecaySql
     from memctl.storage.sqlite.selection import Selection
+    from memctl.storage.status import Status
 
 SHORT_WAIT_MS = 1000
 
@@ -75,6 +76,10 @@ class SqliteStore:
     def translate_errors(self, database: "Address") -> AbstractContextManager[None]:
         assert isinstance(database, Path)  # noqa: S101  for the type checker
         return translate_errors(database, self._db)
+
+    @property
+    def is_migrated(self) -> bool:
+        return table_exists(self._db, "archived_memories")
 
     def require_current(self) -> None:
         migrations.require_current(self._db)
@@ -346,6 +351,12 @@ class SqliteStore:
         from memctl.storage.sqlite.snapshots import SqliteSnapshots
 
         return SqliteSnapshots(self._db)
+
+    def read_status(self, database: "Address", *, now: datetime) -> "Status":
+        from memctl.storage.sqlite.status import read_status
+
+        assert isinstance(database, Path)  # noqa: S101  for the type checker
+        return read_status(self._db, database, now=now)
 
     def database_size(self, database: "Address") -> "DatabaseSize":
         from memctl.storage.sqlite.space import database_size
