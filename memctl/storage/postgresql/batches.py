@@ -11,8 +11,11 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
+import psycopg
+
 from memctl.storage.postgresql.database import Database
 from memctl.storage.postgresql.lease import Lease
+from memctl.storage.postgresql.server_errors import is_conflict
 from memctl.storage.progress import NO_PROGRESS, Progress
 
 FIRST_BATCH_ROWS = 10  # a value may have megabytes; the next batch has at most twice as many rows
@@ -96,7 +99,13 @@ class PostgresBatches:
             agent = rows[done][0]
             some = rows[done : done + self._rows]
             keys = [key for of, key in some if of == agent]
-            changed, held = self._hold(lambda: change(self._batch(agent, keys)))  # noqa: B023
+            try:
+                changed, held = self._hold(lambda: change(self._batch(agent, keys)))  # noqa: B023
+            except psycopg.Error as error:
+                if not is_conflict(error) or len(keys) == 1:
+                    raise
+                self._rows = max(1, len(keys) // 4)  # fewer rows, fewer conflicts with clients
+                continue
             if after:
                 after(changed)
             done += len(keys)
