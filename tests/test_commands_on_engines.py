@@ -36,20 +36,7 @@ def prepare(engine: Engine) -> Memctl:
     return memctl
 
 
-# Being written at present; to be removed with the last of them.
-COMING = {"status", "run", "remember", "recall"} | {
-    *("list", "forget", "summary", "search", "agents", "export", "import", "pause", "resume"),
-    *("runs", "check", "schedule"),
-}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(words[0] in COMING, reason="", strict=False))
-        for name, words in CASES.items()
-    ],
-)
+@pytest.mark.parametrize("name", CASES)
 def test_a_command_is_available_or_names_what_to_use_instead(name: str, on_server: Engine) -> None:
     words, memctl = CASES[name], prepare(on_server)
     use = instead(words)

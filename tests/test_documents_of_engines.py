@@ -12,14 +12,14 @@ from memctl.errors import DocumentError, RefusedError
 from memctl.storage.postgresql import batches
 from memctl.storage.sqlite.conflicts import ImportConflict
 from tests.support.documents import (
-    Text,
     copy_of,
     export_from,
     import_into,
+    memory,
     put,
     without_time,
 )
-from tests.support.engines import PostgresEngine, emptied
+from tests.support.engines import PostgresEngine
 from tests.support.import_model import (
     TAKEN,
     Memory,
@@ -27,17 +27,10 @@ from tests.support.import_model import (
     databases,
     import_by_model,
 )
-from tests.support.odd_values import ODDITIES
 from tests.support.program import NOW
 
 RULES: tuple[ImportConflict, ...] = get_args(ImportConflict)
 on_one_server = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture
-def server(migrated_url: str, tmp_path: Path) -> PostgresEngine:
-    """A migrated database without memories on a server."""
-    return emptied(migrated_url, tmp_path)
 
 
 # The same document
@@ -102,9 +95,9 @@ contents = st.fixed_dictionaries(
 @given(content=contents)
 @on_one_server
 def test_memories_have_the_same_document_on_both_engines(
-    template: Path, server: PostgresEngine, content: dict[str, list[dict[str, Any]]]
+    template: Path, on_server: PostgresEngine, content: dict[str, list[dict[str, Any]]]
 ) -> None:
-    server.empty()
+    on_server.empty()
     folder = template.parent
     source = copy_of(template, folder, "source.db")
     back = copy_of(template, folder, "back.db")
@@ -112,9 +105,9 @@ def test_memories_have_the_same_document_on_both_engines(
         put(source, table, rows)
     document = export_from(source)
 
-    first = import_into(server.address, document)
-    there = export_from(server.address)
-    second = import_into(server.address, document, on_conflict="fail")
+    first = import_into(on_server.address, document)
+    there = export_from(on_server.address)
+    second = import_into(on_server.address, document, on_conflict="fail")
     import_into(back, there)
 
     count = sum(json.loads(document)["counts"].values())
@@ -136,30 +129,17 @@ def test_memories_have_the_same_document_on_both_engines(
     ],
 )
 def test_a_time_in_another_spelling_is_stored_as_the_same_moment(
-    template: Path, server: PostgresEngine, written: str, read: str
+    template: Path, on_server: PostgresEngine, written: str, read: str
 ) -> None:
     source = copy_of(template, template.parent, "source.db")
     put(source, "agent_memory", [memory(created_at=written)])
     document = export_from(source)
 
-    import_into(server.address, document)
-    again = import_into(server.address, document)
+    import_into(on_server.address, document)
+    again = import_into(on_server.address, document)
 
-    assert [row["created_at"] for row in server.rows()] == [read]
+    assert [row["created_at"] for row in on_server.rows()] == [read]
     assert again.active.unchanged == 1
-
-
-def memory(**columns: Any) -> dict[str, Any]:
-    """Return a memory with these columns."""
-    return {
-        "id": "m-1",
-        "agent_id": "a",
-        "type": "learning",
-        "key": "k",
-        "value": "v",
-        "created_at": "2026-11-01 00:00:00",
-        **columns,
-    }
 
 
 @pytest.mark.parametrize(
@@ -171,12 +151,12 @@ def memory(**columns: Any) -> dict[str, Any]:
     ],
 )
 def test_an_export_refuses_what_no_document_contains(
-    server: PostgresEngine, column: str, value: str
+    on_server: PostgresEngine, column: str, value: str
 ) -> None:
-    server.insert(id="m-1", key="odd", **{column: value})
+    on_server.insert(id="m-1", key="odd", **{column: value})
 
     with pytest.raises(RefusedError, match="1 in agent_memory, the first 'learning' 'odd'"):
-        export_from(server.address)
+        export_from(on_server.address)
 
 
 # What is imported
@@ -189,23 +169,23 @@ def rows_per_batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(batches, limit, request.param)
 
 
-def insert(server: PostgresEngine, content: list[Memory]) -> None:
+def insert(on_server: PostgresEngine, content: list[Memory]) -> None:
     """Insert memories into a database."""
     for one in content:
         row = {"type": "context", **one._asdict()}
         if one.archived_reason:
-            server.insert("archived_memories", **row, archived_at="2026-11-05T00:00:00Z")
+            on_server.insert("archived_memories", **row, archived_at="2026-11-05T00:00:00Z")
         else:
             del row["archived_reason"]
-            server.insert(**row)
+            on_server.insert(**row)
 
 
-def read(server: PostgresEngine) -> list[Memory]:
+def read(on_server: PostgresEngine) -> list[Memory]:
     """Return the memories of a database."""
     return [
         Memory._make(row.get(name) for name in Memory._fields)
         for table in ("agent_memory", "archived_memories")
-        for row in server.rows(table)
+        for row in on_server.rows(table)
     ]
 
 
@@ -217,13 +197,13 @@ with_ids = databases.map(lambda rows: [one for one in rows if one.id is not None
 @on_one_server
 def test_an_import_has_the_same_result_as_the_model(
     template: Path,
-    server: PostgresEngine,
+    on_server: PostgresEngine,
     stored: list[Memory],
     coming: list[Memory],
     rule: ImportConflict,
 ) -> None:
-    server.empty()
-    insert(server, stored)
+    on_server.empty()
+    insert(on_server, stored)
     source = copy_of(template, template.parent, "source.db")
     for one in coming:
         row = {"type": "context", **one._asdict()}
@@ -237,15 +217,15 @@ def test_an_import_has_the_same_result_as_the_model(
         expected, fates = import_by_model(stored, coming, rule, run=1, ids_per_agent=True)
     except RefusedByModelError:
         with pytest.raises(DocumentError):
-            import_into(server.address, document, on_conflict=rule)
-        assert sorted(read(server), key=repr) == sorted(stored, key=repr)
+            import_into(on_server.address, document, on_conflict=rule)
+        assert sorted(read(on_server), key=repr) == sorted(stored, key=repr)
         return
 
-    preview = import_into(server.address, document, on_conflict=rule, dry_run=True)
-    result = import_into(server.address, document, on_conflict=rule)
-    found = read(server)
-    events = [row["run_id"] for row in server.rows("memory_events") if row["event"] == IMPORTED]
-    import_into(server.address, document, on_conflict=rule)
+    preview = import_into(on_server.address, document, on_conflict=rule, dry_run=True)
+    result = import_into(on_server.address, document, on_conflict=rule)
+    found = read(on_server)
+    events = [row["run_id"] for row in on_server.rows("memory_events") if row["event"] == IMPORTED]
+    import_into(on_server.address, document, on_conflict=rule)
 
     assert preview.counts == result.counts
     for fate in (*TAKEN, "unchanged", "skipped"):
@@ -253,86 +233,7 @@ def test_an_import_has_the_same_result_as_the_model(
         assert counted == fates.count(fate)
     assert sorted(found, key=repr) == sorted(expected, key=repr)
     assert events == [1] * sum(fate in TAKEN for fate in fates)
-    assert read(server) == found
+    assert read(on_server) == found
 
 
 IMPORTED = "memory:imported"
-
-
-# What cannot be stored
-
-REFUSED = {
-    "invalid UTF-8": [
-        "key: is invalid UTF-8, which PostgreSQL cannot store",
-        "value: is invalid UTF-8, which PostgreSQL cannot store",
-    ],
-    "NUL inside": [
-        "key: contains NUL, which PostgreSQL cannot store",
-        "value: contains NUL, which PostgreSQL cannot store",
-    ],
-    "a BLOB": ["value: must be text"],
-    "importance in words": ["importance: must be a number, and not too large, for PostgreSQL"],
-    "empty importance": ["importance: must be a number, and not too large, for PostgreSQL"],
-    "a far year": ["expires_at: must be a time in the years 1 to 9999 for PostgreSQL"],
-    "an expiry that is no time": [
-        "expires_at: must be a time in the years 1 to 9999 for PostgreSQL"
-    ],
-    "infinite importance": ["importance: must be a number, and not too large, for PostgreSQL"],
-    "too many digits": ["importance: must be a number, and not too large, for PostgreSQL"],
-    "a fraction of an access": ["access_count: must be an integer for PostgreSQL"],
-    "no id": ["id: must be text"],
-}
-MORE: dict[str, dict[str, Any]] = {
-    "infinite importance": {"importance": float("inf")},
-    "too many digits": {"importance": 2**53 + 1},
-    "a fraction of an access": {"access_count": 7.5},
-    "no id": {"id": None},
-}
-ALL_ODDITIES: dict[str, Any] = {**ODDITIES, **MORE}
-LOSSY: dict[str, tuple[dict[str, int], dict[str, Any]]] = {
-    "invalid UTF-8": ({"invalid_utf8": 2}, {"value": "half \ufffd", "key": "k\ufffd"}),
-    "NUL inside": ({"nul": 2}, {"value": "a\u2400b", "key": "k\u2400l"}),
-    "a BLOB": ({"blobs": 1, "nul": 1}, {"value": "\u2400\x01"}),
-    "importance in words": ({"numbers": 1}, {"importance": None}),
-    "empty importance": ({"numbers": 1}, {"importance": None}),
-    "a far year": ({"times": 1}, {"expires_at": "9999-12-31T23:59:59.000Z"}),
-    "an expiry that is no time": ({"times": 1}, {"expires_at": None}),
-    "infinite importance": ({"numbers": 1}, {"importance": None}),
-    "too many digits": ({"numbers": 1}, {"importance": 2.0**53}),
-    "a fraction of an access": ({"numbers": 1}, {"access_count": 7}),
-    "no id": ({"ids": 1}, {}),
-}
-
-
-@pytest.mark.parametrize("kind", ALL_ODDITIES)
-def test_what_cannot_be_stored_is_refused_by_row_and_column_or_replaced(
-    template: Path, server: PostgresEngine, kind: str
-) -> None:
-    odd = ALL_ODDITIES[kind]
-    source = copy_of(template, template.parent, "source.db")
-    if kind != "a BLOB":
-        odd = {
-            name: Text(value) if isinstance(value, bytes) else value for name, value in odd.items()
-        }
-    put(source, "agent_memory", [memory(id="m-0", key="usual"), memory(**odd)])
-    document = export_from(source)
-    try:
-        import_into(server.address, document)
-        found = []
-    except DocumentError as error:
-        found = error.message.split("; ")
-
-    assert found == [f"active row 2, {problem}" for problem in REFUSED.get(kind, [])]
-    if not found:
-        assert without_time(export_from(server.address)) == without_time(document)
-        return
-    assert server.rows() == []
-
-    first = import_into(server.address, document, lossy=True)
-    second = import_into(server.address, document, lossy=True)
-
-    counts, values = LOSSY[kind]
-    (row,) = (row for row in server.rows() if row["key"] != "usual")
-    assert first.replaced_values == dict.fromkeys(first.replaced_values or (), 0) | counts
-    assert {name: row[name] for name in values} == values
-    assert (second.active.inserted, second.active.unchanged) == (0, 2)

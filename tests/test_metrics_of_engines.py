@@ -52,7 +52,7 @@ def without_place(document: dict[str, Any]) -> dict[str, Any]:
     return {name: document[name] for name in document if name not in ("database", "storage")}
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_both_engines_have_the_same_metrics_for_the_same_rows(
     engines: tuple[Engine, Engine], seed: int
 ) -> None:
@@ -71,7 +71,7 @@ def test_both_engines_have_the_same_metrics_for_the_same_rows(
     for form in (["--table"], ["--csv"], ["--nl", "--history", "40d"]):
         one, other = (asked.ok("metrics", *form).out for asked in ask)
         assert one == other
-    before = [engine.memctl.at(NOW + HOUR).ok("metrics").json for engine in engines]
+    before = [engine.memctl.ok("metrics").json for engine in engines]
     assert without_place(before[0]) == without_place(before[1])
 
 

@@ -80,6 +80,15 @@ def test_a_memory_written_during_a_restore_is_kept_and_reported(engine: Engine) 
     assert shown(engine, "key, value", "archived_memories") == [("49", "old")]
 
 
+def wait_until(server: PostgresEngine, count: str) -> None:
+    """Wait until a query returns a count above zero."""
+    deadline = time.monotonic() + 30
+    with psycopg.connect(server.url, autocommit=True) as observer:
+        while not observer.execute(count).fetchone()[0]:  # type: ignore[index]
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+
 def during_the_first_batch(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Do something once while a batch of a restore has its copies, but has written nothing."""
     apply = SqliteRestoration.apply
@@ -142,11 +151,7 @@ def test_a_memory_deleted_while_a_batch_is_restored_is_not_archived_as_replaced(
     with psycopg.connect(server.url) as client:
         client.execute("DELETE FROM agent_memory WHERE id = 'n'")
         process = server.memctl.start("restore", "--run", "1", "--on-conflict", "replace")
-        with psycopg.connect(server.url, autocommit=True) as observer:
-            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-            while not observer.execute(waiting).fetchone()[0]:  # type: ignore[index]
-                assert process.poll() is None
-                time.sleep(0.01)
+        wait_until(server, "SELECT count(*) FROM pg_locks WHERE NOT granted")
         client.commit()
         process.communicate()
 
@@ -228,19 +233,19 @@ def test_after_a_kill_every_memory_is_in_one_place_and_the_next_run_completes_th
     server: PostgresEngine, words: tuple[str, ...]
 ) -> None:
     count = 400
-    began = 0.0
+    seconds = 0.0
     for kill in range(KILLS + 1):
         server.empty()
         fill(server, count)
         if words[0] == "restore":
             server.memctl.ok("cleanup")
-        started = time.monotonic()
         process = server.memctl.start(*words)
-        if kill:  # the first run measures how long the command takes
-            time.sleep(random.uniform(0.3, 1.0) * began)
+        if kill:  # the first run measures how long the work takes
+            wait_until(server, "SELECT count(*) FROM memory_runs WHERE status = 'running'")
+            time.sleep(random.uniform(0, seconds))
             process.kill()
         process.communicate()
-        began = began or time.monotonic() - started
+        seconds = seconds or server.rows("memory_runs")[-1]["duration_ms"] / 1000
 
         left = server.rows(), server.rows("archived_memories")
         events = Counter(shown(server, "event", "memory_events"))

@@ -84,7 +84,9 @@ def stage(
         create_staging_tables(db)
         progress.phase("reading")
         stream = JsonStream(decompressed(file))
-        agent = _Reader(db, stream, progress, complete_at, selection).read()
+        frame = _Reader(db, stream, progress, complete_at, selection).read()
+        agent = cast("str | None", frame.agent_id)  # decoded by pydantic
+        documents.identify(frame.sha256, frame.exported_at)
         progress.phase("checking")
         create_staging_indexes(db)
         _require_consistency(documents, agent)
@@ -149,8 +151,8 @@ class _Reader:
         self._frame: dict[str, Any] = {}
         self._problems: list[str] = []
 
-    def read(self) -> str | None:
-        """Stage all rows and return the agent of the document; None if it contains all agents.
+    def read(self) -> Frame:
+        """Stage all rows and return the rest of the document.
 
         Raises DocumentError once 20 problems are found, else at the end.
         """
@@ -272,7 +274,7 @@ class _Reader:
         counts = counts.values() if isinstance(counts, dict) else ()
         return sum(count for count in counts if isinstance(count, int))
 
-    def _check_frame(self) -> str | None:
+    def _check_frame(self) -> Frame:
         found = self._frame
         if self._complete_at:
             found = {
@@ -298,7 +300,7 @@ class _Reader:
         )
         if frame.sha256 != str(self._checksum):
             refuse_document(["sha256: the rows differ from those that were exported"])
-        return cast("str | None", frame.agent_id)  # decoded by pydantic
+        return frame
 
     def _only_agent(self) -> object:
         """Return the agent of all memories, encoded as in a document; None if there are several."""

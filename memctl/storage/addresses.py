@@ -47,6 +47,7 @@ class ServerAddress:
         self.name = unquote(name) if name else self.options.get("dbname", "")
         at, path = f"{user}@" if user else "", f"/{name}" if name else ""
         shown = "&".join("".join(option) for option in options if option not in hidden)
+        path = path or ("" if self.hosts else "/")
         shown_query = f"?{shown}" if shown else ""
         self._shown = f"postgresql://{at}{self.hosts}{path}{shown_query}"
 

@@ -51,6 +51,9 @@ class Documents(Protocol):
     def copy_rivals(self, *, run_id: int | None) -> None:
         """Copy to `db` the stored rows with which staged ones can be in conflict."""
 
+    def identify(self, sha256: str, exported_at: str) -> None:
+        """Note which document is staged, so that a repeated import continues in its order."""
+
     def found_rows(self, rows: Sequence[int]) -> FoundRows:
         """Return staged rows, given by their numbers, for `Batches.apply`."""
 

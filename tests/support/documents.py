@@ -141,3 +141,16 @@ def signed(document: dict[str, Any]) -> bytes:
         for row in document[name]:
             checksum.add(section, json.dumps({c: row[c] for c in section.columns if c in row}))
     return json.dumps({**document, "sha256": str(checksum)}).encode()
+
+
+def memory(**columns: Any) -> dict[str, Any]:
+    """Return a memory with these columns."""
+    return {
+        "id": "m-1",
+        "agent_id": "a",
+        "type": "learning",
+        "key": "k",
+        "value": "v",
+        "created_at": "2026-11-01 00:00:00",
+        **columns,
+    }

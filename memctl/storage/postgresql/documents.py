@@ -15,7 +15,7 @@ from typing import Any
 
 from psycopg import errors
 
-from memctl.errors import RefusedError
+from memctl.errors import RefusedError, UsageError
 from memctl.storage.postgresql.archiving import of_agent
 from memctl.storage.postgresql.batches import Batch, FoundRow
 from memctl.storage.postgresql.copied_tables import ACTIVE, ARCHIVED, PROMOTIONS, CopiedTable
@@ -26,12 +26,13 @@ from memctl.storage.postgresql.row_rules import (
     find_unstorable,
     write_times_alike,
 )
-from memctl.storage.postgresql.times import first_key, new_key
+from memctl.storage.postgresql.times import first_key, keys_of_document
 from memctl.storage.postgresql.working_copy import WorkingCopy
 from memctl.storage.sqlite import exports, sections
 from memctl.storage.sqlite.conflicts import AMONG, IS_WRITTEN
 from memctl.storage.sqlite.database import transaction
 from memctl.storage.sqlite.row_rules import InvalidValue
+from memctl.storage.times import parse_moment
 
 # The tables of the sections, and the order in which rows were imported, then written.
 EXPORTED = (
@@ -53,7 +54,14 @@ ACTIVE_RIVALS = """
             ON memory.agent_id = %(agent)s AND memory.type = name.type AND memory.key = name.key
     )
 """
-ARCHIVED_WITH_ID = "agent_id = %(agent)s AND id = ANY(%(ids)s::text[])"
+ARCHIVED_RIVALS = """
+    agent_id = %(agent)s AND archive_id IN (
+        SELECT unnest(%(archive_keys)s::uuid[])
+        UNION ALL
+        SELECT archive_id FROM archived_memories
+        WHERE agent_id = %(agent)s AND id = ANY(%(ids)s::text[])
+    )
+"""
 ARCHIVED_SINCE = """
     agent_id = %(agent)s AND archive_id >= %(since)s::uuid
     AND (type, key) IN (SELECT * FROM unnest(%(types)s::text[], %(keys)s::text[]))
@@ -188,7 +196,6 @@ class PostgresDocuments:
         """Copy the stored rows of each agent that can be rivals, without a lock."""
         self._suffix = f"~{run_id}"
         self._since = first_key(0)
-        (last,) = self.db.execute("SELECT ifnull(max(rowid), 0) FROM incoming").fetchone()
         agents = self.db.execute(
             "SELECT agent_id FROM incoming UNION SELECT agent_id FROM incoming_promotions"
         ).fetchall()
@@ -196,8 +203,15 @@ class PostgresDocuments:
         for (agent,) in agents:
             self._renew(self._rivals(agent, None), locked=False)
         self._since = since
-        self._first_order = time.time_ns() // 1000
-        self._archive_key = new_key.reserve(last)
+
+    def identify(self, sha256: str, exported_at: str) -> None:
+        """Choose the numbers and keys of the rows, which a repeated import does not change."""
+        try:
+            at = max(parse_moment(exported_at).timestamp(), 0)
+        except UsageError:  # of a document by another program
+            at = 0
+        self._first_order = int(at * 1_000_000)
+        self._archive_key = keys_of_document(sha256, at)
 
     def found_rows(self, rows: Sequence[int]) -> list[FoundRow]:
         """Return the agents and numbers of staged rows, those of an agent together."""
@@ -243,11 +257,11 @@ class PostgresDocuments:
         among = "TRUE" if rows is None else f"rowid {AMONG}"
         bound = {"agent": agent, "rows": rows}
         staged = self.db.execute(
-            "SELECT id, type, key, archived_reason IS NULL FROM incoming"
+            "SELECT id, type, key, archived_reason IS NULL, rowid FROM incoming"
             f" WHERE agent_id = :agent AND {among}",
             bound,
         ).fetchall()
-        names = [(type_, key) for _, type_, key, is_active in staged if is_active]
+        names = [(type_, key) for _, type_, key, is_active, _ in staged if is_active]
         promotions = self.db.execute(
             "SELECT type, key FROM incoming_promotions WHERE agent_id = :agent"
             if rows is None
@@ -257,6 +271,7 @@ class PostgresDocuments:
         return {
             "agent": agent,
             "ids": [f"{row[0]}{suffix}" for row in staged for suffix in ("", self._suffix)],
+            "archive_keys": [self._archive_key(row[4]) for row in staged if not row[3]],
             "types": [type_ for type_, _ in names],
             "keys": [key for _, key in names],
             "promoted_types": [type_ for type_, _ in promotions],
@@ -267,7 +282,7 @@ class PostgresDocuments:
     def _renew(self, rivals: Mapping[str, Any], *, locked: bool) -> None:
         """Copy the stored rows that can be rivals; only memctl changes the archive's."""
         self._copy.copy(ACTIVE, ACTIVE_RIVALS, rivals, locked=locked)
-        self._copy.copy(ARCHIVED, ARCHIVED_WITH_ID, rivals)
+        self._copy.copy(ARCHIVED, ARCHIVED_RIVALS, rivals)
         if rivals["types"]:
             self._copy.copy(ARCHIVED, ARCHIVED_SINCE, rivals)
         if rivals["promoted_types"]:
@@ -280,10 +295,17 @@ class PostgresDocuments:
             f" WHERE name = '{ARCHIVED.name}'"
         ).fetchall()
         self._copy.lock(ARCHIVED, agent, [key for (key,) in changed])
+        self.db.execute(
+            "DELETE FROM archive_keys"
+            " WHERE archive_id NOT IN (SELECT archive_id FROM archived_memories)"
+        )
         self.db.execute(f"DELETE FROM {PROMOTIONS.name} WHERE agent_id = ?", (agent,))
 
     def _keep_order(self, rows: str) -> None:
-        """Number the active memories, and choose the keys of archived ones, by the document."""
+        """Number the active memories, and choose the keys of archived ones, by the document.
+
+        Another memory has the key if one that was imported earlier has got another id since.
+        """
         self.db.execute(ORDER_ACTIVE, {"rows": rows, "first": self._first_order})
         archived = self.db.execute(WRITTEN_TO_ARCHIVE, {"rows": rows}).fetchall()
         places = self.db.execute(
@@ -291,7 +313,7 @@ class PostgresDocuments:
             (len(archived),),
         ).fetchall()
         self.db.executemany(
-            "INSERT OR REPLACE INTO archive_keys VALUES (?, ?)",
+            "INSERT OR IGNORE INTO archive_keys VALUES (?, ?)",
             [
                 (place, self._archive_key(row))
                 for (place,), (row,) in zip(reversed(places), archived, strict=True)

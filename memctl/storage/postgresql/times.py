@@ -50,13 +50,6 @@ class KeyMaker:
         self._last = max(self._last + 1, (time.time_ns() // 1_000_000) << 74 | random)
         return _key(self._last)
 
-    def reserve(self, count: int) -> Callable[[int], str]:
-        """Return what returns the next keys, by their numbers from 1 to `count`, in any order."""
-        self()
-        first = self._last
-        self._last += count
-        return lambda number: _key(first + number)
-
     def numbered(self, count: int) -> dict[str, str | int]:
         """Return the parameters of `numbered_key` for the next so many."""
         key = self()
@@ -69,6 +62,15 @@ def _key(place: int) -> str:
     milliseconds, rest = place >> 74, place & (2**74 - 1)
     number = milliseconds << 80 | 7 << 76 | (rest >> 62) << 64 | 2 << 62 | rest & (2**62 - 1)
     return str(UUID(int=number))
+
+
+def keys_of_document(sha256: str, at: float) -> Callable[[int], str]:
+    """Return what returns the keys for the rows of a document, by their numbers.
+
+    They are the same whenever it is imported; `at` is when it was exported, in seconds since 1970.
+    """
+    first = int(at * 1000) << 74 | int(sha256[:18], 16)
+    return lambda number: _key(first + number)
 
 
 def first_key(at: float) -> str:

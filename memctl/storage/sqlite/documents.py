@@ -35,6 +35,9 @@ class SqliteDocuments:
     def copy_rivals(self, *, run_id: int | None) -> None:
         """Do nothing: the stored rows are in the same database."""
 
+    def identify(self, sha256: str, exported_at: str) -> None:
+        """Do nothing: rows are written in the order of the document."""
+
     def found_rows(self, rows: Sequence[int]) -> Sequence[int]:
         """Return the rows as they are."""
         return rows
