@@ -22,7 +22,7 @@ FIRST_BATCH_ROWS = 10  # a value may have megabytes; the next batch has at most 
 MOST_BATCH_ROWS = 1000
 BATCH_SECONDS = 0.025
 # A batch of so few rows takes longer only if the server is distant or busy, or if they are large.
-FEW_ROWS = 50
+FEW_ROWS = 200
 LARGE_ROWS_SECONDS = 0.5
 EVENTS_PER_ROW = 4  # at most; numbers that are not used are left out
 
