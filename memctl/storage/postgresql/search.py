@@ -16,7 +16,7 @@ from memctl.storage.memory import ArchivedMemory, FoundMemory, Memory, SearchRes
 from memctl.storage.postgresql.archive import ARCHIVED_COLUMNS
 from memctl.storage.postgresql.copied_tables import ACTIVE
 from memctl.storage.postgresql.database import Database, text
-from memctl.storage.postgresql.values import named_row
+from memctl.storage.postgresql.values import named_row, storable_texts
 from memctl.storage.rows import MemoryFilter, State
 from memctl.storage.sqlite.archive import ARCHIVED_FIELDS
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
@@ -98,19 +98,18 @@ def memory_condition(which: MemoryFilter) -> tuple[str, dict[str, Any]]:
     """Return an SQL condition on active or archived memories, and its parameters."""
     terms = ["TRUE"]
     parameters: dict[str, Any] = {}
-    for name, term, value in (
-        ("agent", "agent_id = %(agent)s", which.agent and text(which.agent)),
-        ("type", "type = %(type)s", which.type and text(which.type)),
-        ("since", "created_at >= %(since)s", which.since and to_text(which.since)),
-        (
-            "until",
-            "date_trunc('second', created_at) <= %(until)s",
-            which.until and to_text(which.until),
-        ),
-    ):
-        if value is not None:
-            terms.append(term)
-            parameters[name] = value
+    if which.agent is not None:
+        terms.append("agent_id = %(agent)s")
+        parameters |= storable_texts(agent=which.agent)
+    if which.type is not None:
+        terms.append("type = %(type)s")
+        parameters |= storable_texts(type=which.type)
+    if which.since is not None:
+        terms.append("created_at >= %(since)s")
+        parameters["since"] = to_text(which.since)
+    if which.until is not None:
+        terms.append("date_trunc('second', created_at) <= %(until)s")
+        parameters["until"] = to_text(which.until)
     return " AND ".join(terms), parameters
 
 
