@@ -9,6 +9,7 @@ Every fenced block of README.md and docs/**/*.md is run or validated, by its lan
     toml       must be a valid configuration; `<!-- NAME.toml -->` before it makes it a file
     ini        must be a drop-in that systemd accepts for the units of `memctl schedule --systemd`
     json, sql  must be JSON; must be SQL that runs
+    postgresql must be SQL that runs on the server of the section
 
 A comment `<!-- not run: REASON -->` before a block excludes it, for one of the reasons below. The
 blocks of one page share a folder that has a migrated database harness.db.
@@ -29,11 +30,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+import psycopg
 import pytest
 from markdown_it import MarkdownIt
+from psycopg.conninfo import conninfo_to_dict
 
 from memctl import AgentMemory
 from tests.support.database import connect, insert_memory
+from tests.support.engines import server_database
 from tests.support.program import NOW, PROGRAM, Answer, Memctl
 from tests.support.service import Service
 from tests.support.shells import run_with_forks
@@ -52,6 +56,7 @@ REASONS = {
     "tested with the help texts",
 }
 NOT_RUN = "not run: "
+FLEET = "postgresql:///?service=fleet"  # the database on a server that examples use
 # Unchanged, each in a fresh checkout.
 RUN_BY_THE_GATE = [("README.md", name) for name in ("demo", "install", "test")]
 FRESH = re.compile(r"^(?=<!-- a (?:fresh database|database that was not migrated) -->$)", re.M)
@@ -254,6 +259,9 @@ def run_block(
             check_drop_in(text, folder)
         case "json":
             json.loads(text)
+        case "postgresql":
+            with psycopg.connect("service=fleet", autocommit=True) as server:
+                server.execute(text.encode())
         case "sql":
             with closing(connect(folder / "harness.db")) as db:
                 db.executescript(text)
@@ -261,13 +269,28 @@ def run_block(
             pytest.fail(f"nothing checks a block of the language {block.language!r}:\n{text}")
 
 
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[None]:
+    """An empty database on a server, which the examples call by the service `fleet`."""
+    with server_database("fleet") as url:
+        parts = conninfo_to_dict(url)
+        lines = [f"{name}={value}" for name, value in parts.items()]
+        (tmp_path / ".pg_service.conf").write_text("\n".join(["[fleet]", *lines, ""]))
+        yield
+
+
 @pytest.mark.parametrize(
     "section", [pytest.param(part, id=section_id(part)) for part in sections()]
 )
 def test_the_examples_work_as_documented(
-    section: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    section: tuple[Path, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     page, part = section
+    if FLEET in part:
+        request.getfixturevalue("fleet")
     database = tmp_path / "harness.db"
     prepare(database)
     if UNMIGRATED not in part:

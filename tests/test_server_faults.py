@@ -249,7 +249,7 @@ def test_serializable_transactions_of_clients_and_jobs_are_exact(memctl: Memctl,
     def read(reader: int) -> None:
         """Read memories as the service does, which counts accesses, until all are archived."""
         with psycopg.connect(url, autocommit=True) as db:
-            while not over.is_set():
+            while not over.wait(random.uniform(0.002, 0.005)):
                 try:
                     cursor = db.execute(
                         "UPDATE agent_memory SET access_count = access_count + 1"

@@ -130,13 +130,14 @@ class PostgresEngine:
             db.execute(f"TRUNCATE {', '.join(TABLES)}")
 
     def fill(self, table: str, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
+        if table == "archived_memories":
+            rows = [{"archive_id": new_key(), **row} for row in rows]
+        marks = ", ".join(f"%({name})s" for name in rows[0])
+        statement = f"INSERT INTO {table} ({', '.join(rows[0])}) VALUES ({marks})"
         with psycopg.connect(self.url, options="-c timezone=UTC") as db, db.cursor() as cursor:
-            for columns in rows:
-                row = dict(columns)
-                if table == "archived_memories":
-                    row = {"archive_id": new_key(), **row}
-                marks = ", ".join(f"%({name})s" for name in row)
-                cursor.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", row)
+            cursor.executemany(statement, rows)
 
     def insert(self, table: str = "agent_memory", **columns: Any) -> str:
         row = memory_row(**columns) if table == "agent_memory" else columns

@@ -11,15 +11,18 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
+import psycopg
+
 from memctl.storage.postgresql.database import Database
 from memctl.storage.postgresql.lease import Lease
+from memctl.storage.postgresql.server_errors import is_conflict
 from memctl.storage.progress import NO_PROGRESS, Progress
 
 FIRST_BATCH_ROWS = 10  # a value may have megabytes; the next batch has at most twice as many rows
 MOST_BATCH_ROWS = 1000
 BATCH_SECONDS = 0.025
 # A batch of so few rows takes longer only if the server is distant or busy, or if they are large.
-FEW_ROWS = 50
+FEW_ROWS = 200
 LARGE_ROWS_SECONDS = 0.5
 EVENTS_PER_ROW = 4  # at most; numbers that are not used are left out
 
@@ -96,7 +99,13 @@ class PostgresBatches:
             agent = rows[done][0]
             some = rows[done : done + self._rows]
             keys = [key for of, key in some if of == agent]
-            changed, held = self._hold(lambda: change(self._batch(agent, keys)))  # noqa: B023
+            try:
+                changed, held = self._hold(lambda: change(self._batch(agent, keys)))  # noqa: B023
+            except psycopg.Error as error:
+                if not is_conflict(error) or len(keys) == 1:
+                    raise
+                self._rows = max(1, len(keys) // 4)  # fewer rows, fewer conflicts with clients
+                continue
             if after:
                 after(changed)
             done += len(keys)
