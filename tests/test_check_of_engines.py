@@ -62,7 +62,7 @@ def test_a_memory_beyond_the_scale_or_past_its_expiry_is_found(on_server: Postgr
     )
 
 
-def test_a_crashed_job_is_found(on_server: PostgresEngine) -> None:
+def test_a_crashed_job_is_found_and_counted_for_prometheus(on_server: PostgresEngine) -> None:
     on_server.insert(
         "memory_runs",
         run_id=1,
@@ -76,6 +76,10 @@ def test_a_crashed_job_is_found(on_server: PostgresEngine) -> None:
     )
 
     assert codes(on_server) == {"failing", "crashed"}
+    severities = [one["severity"] for one in on_server.memctl("check", "--json").json["findings"]]
+    metrics = on_server.memctl.ok("metrics", "--prometheus").out
+    for severity in ("error", "warning", "info"):
+        assert f'severity="{severity}"}} {severities.count(severity)}\n' in metrics
 
 
 @pytest.mark.parametrize(

@@ -132,10 +132,7 @@ def _secrets_document(result: "CheckResult") -> list[dict[str, object]] | None:
 def _checked(call: GlobalOptions, depth: "Depth | None", *, secrets: bool) -> "CheckResult":
     database = call.settings.database
     if isinstance(database, ServerAddress):
-        with open_server(database) as server:
-            from memctl.insight.check_on_server import check_on_server
-
-            return check_on_server(server, database, call.settings.check, now=call.moment)
+        return check_server(call, database)
     detector = None
     if secrets:
         from memctl.storage.secrets import require_detector
@@ -147,6 +144,18 @@ def _checked(call: GlobalOptions, depth: "Depth | None", *, secrets: bool) -> "C
     ):
         result = check_opened(db, call, depth, progress=progress)
         return _with_secrets(result, db, detector, progress) if detector else result
+
+
+def check_server(
+    call: GlobalOptions, address: ServerAddress, *, every_memory: bool = True
+) -> "CheckResult":
+    """Check a database on a server with the configured policies."""
+    from memctl.insight.check_on_server import check_on_server
+
+    with open_server(address) as server:
+        return check_on_server(
+            server, address, call.settings.check, now=call.moment, every_memory=every_memory
+        )
 
 
 def _with_secrets(

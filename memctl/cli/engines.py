@@ -94,7 +94,7 @@ DIFFERENCES = {
     ),
     "metrics": Difference(
         "shows the size of the file, of its write-ahead log and of its free pages",
-        "shows the size of the database; `--prometheus` has no findings",
+        "shows the size of the database",
     ),
     "events": Difference(
         "lists every event at once; their numbers have no gaps",

@@ -124,7 +124,7 @@ def _write_for_prometheus(
 
 
 def _read_for_prometheus(call: GlobalOptions, *, agent: str | None) -> "tuple[Metrics, Condition]":
-    from memctl.cli.check import check_opened
+    from memctl.cli.check import check_opened, check_server
     from memctl.insight.metrics import read_metrics
     from memctl.insight.monitoring import read_condition
 
@@ -132,7 +132,8 @@ def _read_for_prometheus(call: GlobalOptions, *, agent: str | None) -> "tuple[Me
     with open_store(database, read_only=True) as store:
         store.require_current()
         found = read_metrics(store, database, now=call.moment, agent=agent)
-        checked = None
         if isinstance(database, Path):
             checked = check_opened(store.sqlite, call, every_memory=False)
+        else:
+            checked = check_server(call, database, every_memory=False)
         return found, read_condition(store, checked, now=call.moment)

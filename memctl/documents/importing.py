@@ -169,7 +169,7 @@ class _Import:
         self._on_conflict: ImportConflict = on_conflict
         self._allow_invalid = allow_invalid
         self._atomic = atomic
-        self._documents.copy_rivals(run_id=run.run_id)
+        self._documents.copy_rivals(run.batches, run_id=run.run_id)
         self._conflicts = Conflicts(
             self._db,
             on_conflict,
@@ -186,6 +186,8 @@ class _Import:
         for rows in _portions(rows_to_compare):
             self._conflicts.decide(rows)
             self._run.request.progress.advance(rows.count(",") + 1)
+            if self._run.batches:
+                self._run.batches.keep()
         self._refuse_conflicts("nothing was changed")
         if not self._allow_invalid:
             self._refuse_invalid()
@@ -227,8 +229,8 @@ class _Import:
         inserted, replaced = memories["inserted"], memories["replaced"]
         if inserted + 3 * replaced > MANY_ROWS:
             raise RefusedError(
-                f"writing {inserted + replaced} memories in one transaction would hold the write "
-                "lock for seconds, and other programs would fail to write",
+                f"writing {inserted + replaced} memories in one transaction would hold"
+                f" {self._documents.locks} for seconds, and other programs would fail to write",
                 "omit --atomic, or stop the other programs and use --force",
             )
 
@@ -287,7 +289,7 @@ class _Import:
         return ImportResult(
             tally=tally,
             refusal=refusal or (_redacted_error(redacted) if redacted else None),
-            at_once=self._atomic,
+            held_at_once=self._documents.locks if self._atomic else None,
             active=_row_counts(active),
             archived=_row_counts(archived),
             promotions=_row_counts(count_decisions(self._db, PROMOTIONS)),

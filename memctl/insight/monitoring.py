@@ -17,15 +17,15 @@ class Condition:
     counters: Counters
     schema_step: int
     paused: bool
-    findings: Mapping[str, int]  # empty: not checked
+    findings: Mapping[str, int]
 
 
-def read_condition(store: Store, checked: CheckResult | None, *, now: datetime) -> Condition:
-    """Read the condition of a migrated database, with the findings of a check, if there was one."""
+def read_condition(store: Store, checked: CheckResult, *, now: datetime) -> Condition:
+    """Read the condition of a migrated database, with the findings of a check."""
     with store.snapshots.one_view():
         return Condition(
             counters=store.read_counters(),
             schema_step=store.schema_step(),
             paused=store.current_pause(now=now) is not None,
-            findings={one: checked.count(one) for one in SEVERITIES} if checked else {},
+            findings={one: checked.count(one) for one in SEVERITIES},
         )

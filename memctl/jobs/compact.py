@@ -142,7 +142,7 @@ def _result(run: JobContext, method: Method, before: Space) -> CompactResult:
         free_bytes=after.free_bytes,
         size_bytes=after.bytes,
         shortened=is_shortened(run.request.file, after),
-        at_once=method == "rewrite",
+        held_at_once="the write lock" if method == "rewrite" else None,
         tally=JobTally(),
     )
 

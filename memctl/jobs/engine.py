@@ -59,7 +59,7 @@ class JobResult:
 
     tally: JobTally
     refusal: RefusedError | None = None
-    at_once: bool = False  # in one transaction, even if that held the write lock for long
+    held_at_once: str | None = None  # what it held for its one, possibly long transaction
 
     @property
     def warning(self) -> str | None:

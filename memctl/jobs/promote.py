@@ -152,6 +152,8 @@ class Promotion:
         progress.phase("comparing", total=len(rowids))
         for rowid in rowids:
             progress.advance()
+            if self._run.batches:
+                self._run.batches.keep()
             candidate = self._read(rowid)
             if candidate is not None:
                 decision = self._decide(candidate)

@@ -144,8 +144,8 @@ def job_sentence(report: JobReport[JobResult]) -> str:
         parts.append(f"{report.result.tally.remaining:,} left for the next run")
     if report.run_id is not None:
         parts.append(f"run {report.run_id}, {report.duration_ms / 1000:.1f} s")
-        if report.result.at_once:
-            parts.append(f"held the write lock for {report.longest_lock_ms / 1000:.1f} s")
+        if locks := report.result.held_at_once:
+            parts.append(f"held {locks} for {report.longest_lock_ms / 1000:.1f} s")
     return "; ".join(parts)
 
 

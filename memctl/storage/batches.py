@@ -36,3 +36,6 @@ class Batches(Protocol):
 
     def apply_at_once(self, change: Callable[[], object]) -> None:
         """Call `change` in one transaction."""
+
+    def keep(self) -> None:
+        """Keep other memctl processes out; to be called from time to time between two phases."""

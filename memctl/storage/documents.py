@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, Protocol
 
-from memctl.storage.batches import BatchRows, FoundRows
+from memctl.storage.batches import Batches, BatchRows, FoundRows
 
 if TYPE_CHECKING:
     from memctl.storage.sqlite.row_rules import InvalidValue
@@ -22,6 +22,7 @@ class Documents(Protocol):
     """Exports and imports of one open database."""
 
     ids_per_agent: bool  # memories of two agents may have the same id
+    locks: str  # what a transaction that writes rows holds
     replaced_values: Mapping[str, int] | None  # what `replace_unstorable` has replaced, by kind
 
     @property
@@ -48,7 +49,7 @@ class Documents(Protocol):
         If there are none, all staged values are changed to the form in which it returns them.
         """
 
-    def copy_rivals(self, *, run_id: int | None) -> None:
+    def copy_rivals(self, batches: Batches | None, *, run_id: int | None) -> None:
         """Copy to `db` the stored rows with which staged ones can be in conflict."""
 
     def identify(self, sha256: str, exported_at: str) -> None:

@@ -124,6 +124,11 @@ class PostgresBatches:
 
         self._hold(work)
 
+    def keep(self) -> None:
+        """Renew the lease if that is due; must not be called in a transaction."""
+        if self._lease:
+            self._lease.keep(self._db)
+
     def _batches_of(self, rows: Sequence[FoundRow]) -> Iterator[Batch]:
         for agent, group in groupby(rows, key=itemgetter(0)):
             keys = [key for _, key in group]

@@ -16,6 +16,7 @@ from typing import Any
 from psycopg import errors
 
 from memctl.errors import RefusedError, UsageError
+from memctl.storage.batches import Batches
 from memctl.storage.postgresql.archiving import of_agent
 from memctl.storage.postgresql.batches import Batch, FoundRow
 from memctl.storage.postgresql.copied_tables import ACTIVE, ARCHIVED, PROMOTIONS, CopiedTable
@@ -109,6 +110,7 @@ class PostgresDocuments:
     """Exports and imports; see `storage.documents.Documents`."""
 
     ids_per_agent = True
+    locks = "locks on these rows"
 
     def __init__(self, server: Database) -> None:
         self._server = server
@@ -192,7 +194,7 @@ class PostgresDocuments:
                 write_times_alike(self.db)
         return found
 
-    def copy_rivals(self, *, run_id: int | None) -> None:
+    def copy_rivals(self, batches: Batches | None, *, run_id: int | None) -> None:
         """Copy the stored rows of each agent that can be rivals, without a lock."""
         self._suffix = f"~{run_id}"
         self._since = first_key(0)
@@ -202,6 +204,8 @@ class PostgresDocuments:
         since = first_key(time.time() - CLOCK_DIFFERENCE)
         for (agent,) in agents:
             self._renew(self._rivals(agent, None), locked=False)
+            if batches:
+                batches.keep()
         self._since = since
 
     def identify(self, sha256: str, exported_at: str) -> None:

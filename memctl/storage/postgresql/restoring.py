@@ -13,6 +13,7 @@ from memctl.storage.postgresql.archive import archive_condition
 from memctl.storage.postgresql.batches import Batch, FoundRow
 from memctl.storage.postgresql.copied_tables import ACTIVE, ARCHIVED
 from memctl.storage.postgresql.database import Database, text
+from memctl.storage.postgresql.lease import Lease
 from memctl.storage.postgresql.ledger import require_run
 from memctl.storage.postgresql.working_copy import WorkingCopy
 from memctl.storage.rows import AffectedMemory, ArchiveFilter
@@ -23,9 +24,12 @@ from memctl.storage.sqlite.restore import ID, SqliteArchivedMemories, SqliteRest
 class ArchiveCopies:
     """Copies of the archived memories that a restore selects, and of what may be in their way."""
 
-    def __init__(self, db: Database, which: ArchiveFilter, *, now: datetime) -> None:
+    def __init__(
+        self, db: Database, lease: Lease | None, which: ArchiveFilter, *, now: datetime
+    ) -> None:
         self.copy = WorkingCopy(db)
         self._db = db
+        self._lease = lease
         self._which = which
         self._now = now
         if which.run_id is not None:
@@ -53,6 +57,8 @@ class ArchiveCopies:
                     {"of_agent": agent, "ids": self._in_the_way(agent, self._original_ids())},
                     without=("value", "metadata"),
                 )
+            if self._lease:
+                self._lease.keep(self._db)
             yield agent, self.archived()
 
     def lock(self, batch: Batch, *, run_id: int | None) -> SqliteArchivedMemories:
@@ -114,8 +120,10 @@ class PostgresArchivedMemories:
 
     erased = 0  # no memory is known to be erased: there is no `memctl erase` on this engine
 
-    def __init__(self, db: Database, which: ArchiveFilter, *, now: datetime) -> None:
-        self._copies = ArchiveCopies(db, which, now=now)
+    def __init__(
+        self, db: Database, lease: Lease | None, which: ArchiveFilter, *, now: datetime
+    ) -> None:
+        self._copies = ArchiveCopies(db, lease, which, now=now)
         self._count = 0
         self._conflicts = 0
         self._first_conflict = ("", "", "")

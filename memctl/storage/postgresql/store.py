@@ -215,7 +215,7 @@ class PostgresStore:
         return archive.list_archived(self._db, which, search=search, limit=limit, offset=offset)
 
     def archived(self, which: "ArchiveFilter", *, now: datetime) -> "store.ArchivedMemories":
-        return PostgresArchivedMemories(self._db, which, now=now)
+        return PostgresArchivedMemories(self._db, self._lease, which, now=now)
 
     def archived_version(self, agent: str, type: str, key: str, number: int | None) -> str:
         return archived_version(self._db, agent, type, key, number)

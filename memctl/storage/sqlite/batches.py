@@ -98,6 +98,9 @@ class SqliteBatches:
         self._hold(change)
         self._checkpoint()
 
+    def keep(self) -> None:
+        """Do nothing: the lock file stays locked."""
+
     def _hold(self, change: Callable[[], object]) -> float:
         """Call `change` in a transaction, and return for how many seconds it held the lock."""
         with transaction(self._db):

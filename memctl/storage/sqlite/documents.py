@@ -4,16 +4,21 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from sqlite3 import Connection
+from typing import TYPE_CHECKING
 
 from memctl.storage.sqlite.exports import copy_rows
 from memctl.storage.sqlite.row_rules import InvalidValue
 from memctl.storage.sqlite.sections import DocumentSection
+
+if TYPE_CHECKING:
+    from memctl.storage.batches import Batches
 
 
 class SqliteDocuments:
     """The database stores every staged value; see `storage.documents.Documents`."""
 
     ids_per_agent = False
+    locks = "the write lock"
     replaced_values: Mapping[str, int] | None = None
 
     def __init__(self, db: Connection) -> None:
@@ -32,7 +37,7 @@ class SqliteDocuments:
         """Return nothing."""
         return []
 
-    def copy_rivals(self, *, run_id: int | None) -> None:
+    def copy_rivals(self, batches: "Batches | None", *, run_id: int | None) -> None:
         """Do nothing: the stored rows are in the same database."""
 
     def identify(self, sha256: str, exported_at: str) -> None:
