@@ -137,10 +137,15 @@ class PostgresDocuments:
         *,
         now: datetime,
     ) -> None:
-        """Copy rows in one transaction of the server, which has no holds."""
+        """Copy rows in one transaction of the server, which has no holds.
+
+        An export of all agents fails, as pg_dump does, if a policy of the tables hides rows.
+        """
         exports.copy_rows(self.db, agent, (), now=now)
         parameters = {"of_agent": agent and text(agent)}
         with self._server.one_view(), transaction(self.db):
+            if agent is None:
+                self._server.execute("SET LOCAL row_security = off")
             for section, table, order in EXPORTED:
                 if section in wanted:
                     self._require_exact(table, agent)
