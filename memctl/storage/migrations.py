@@ -5,7 +5,7 @@
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,6 +98,16 @@ def pending_steps(steps: Sequence[Migration], present: Iterable[Applied]) -> lis
                 " this database",
             )
     return [step for step in steps if step.version not in have]
+
+
+def require_same_columns(present: Collection[str], expected: Collection[str]) -> None:
+    """Raise SchemaError that names a missing or unknown column of agent_memory."""
+    for column in sorted({*present}.symmetric_difference(expected)):
+        what = "lacks" if column in expected else "has unknown column"
+        raise SchemaError(
+            f"agent_memory {what} {column}",
+            "memctl does not support this table; nothing was changed",
+        )
 
 
 def require_none_pending(missing: Sequence[Migration]) -> None:

@@ -1,8 +1,8 @@
 """Stored values as exact JSON, and texts as bytes.
 
 Four kinds of values have no equivalent in JSON and become objects: text that is invalid UTF-8
-`{"base64": "…"}`, a BLOB `{"blob_base64": "…"}`, and the infinities `{"real": "inf"}` and
-`{"real": "-inf"}`.
+`{"base64": "…"}`, a BLOB `{"blob_base64": "…"}`, and the numbers that are not finite
+`{"real": "inf"}`, `{"real": "-inf"}` and, of PostgreSQL only, `{"real": "nan"}`.
 """
 
 import json
@@ -16,7 +16,7 @@ def encodable(value: Any) -> Any:
     """Return one stored value in a form that JSON can represent."""
     if isinstance(value, str):
         return value if is_unicode(value) else {"base64": _base64(to_bytes(value))}
-    if isinstance(value, float) and math.isinf(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return {"real": str(value)}
     if isinstance(value, bytes):
         return {"blob_base64": _base64(value)}

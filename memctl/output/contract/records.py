@@ -18,9 +18,9 @@ class EncodedBlob(TypedDict):
 
 
 class EncodedReal(TypedDict):
-    """An infinite number."""
+    """A number that is not finite."""
 
-    real: Literal["inf", "-inf"]
+    real: Literal["inf", "-inf", "nan"]
 
 
 StoredText = str | EncodedText | EncodedBlob

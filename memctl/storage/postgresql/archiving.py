@@ -10,6 +10,7 @@ from datetime import datetime
 from memctl.errors import SchemaError
 from memctl.storage.postgresql.batches import Batch
 from memctl.storage.postgresql.database import Database, text, texts
+from memctl.storage.postgresql.migrations import require_columns
 from memctl.storage.postgresql.selection import SelectedChange, Selection
 from memctl.storage.postgresql.times import expiry_text, new_key, numbered_key
 from memctl.storage.rows import CAUSES, AffectedMemory, Reason, reason_detail
@@ -93,6 +94,7 @@ class Archiving(SelectedChange):
             },
         )
         if rows:
+            require_columns(self._db)
             require_counts(
                 len(rows), archived=rows[0][-2], events=rows[0][-1] // (2 if cause else 1)
             )
@@ -102,11 +104,16 @@ class Archiving(SelectedChange):
 def require_counts(due: int, **counts: int) -> None:
     """Raise SchemaError unless all counts are equal to `due`, as without foreign triggers."""
     if any(count != due for count in counts.values()):
-        found = ", ".join(f"{count} {name}" for name, count in counts.items())
-        raise SchemaError(
-            f"a trigger or rule of another program interferes: of {due} memories {found}",
-            "remove it; the interrupted step was rolled back",
-        )
+        raise interference(due, **counts)
+
+
+def interference(due: int, **counts: int) -> SchemaError:
+    """Return the error for other counts than the memories that are due."""
+    found = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return SchemaError(
+        f"a trigger or rule of another program interferes: of {due} memories {found}",
+        "remove it; the interrupted step was rolled back",
+    )
 
 
 def expired(*, agent: str | None, now: datetime) -> Selection:

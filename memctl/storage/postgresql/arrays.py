@@ -48,7 +48,7 @@ def delete_rows(
 
 def moment(text: str | None) -> str | None:
     """Return a time for the server, whatever the time zone of the session is."""
-    return text if text is None or text.endswith("Z") else f"{text}Z"
+    return f"{text}Z" if text and text[-1].isdigit() else text
 
 
 def rows_of_arrays(table: CopiedTable, columns: Sequence[str]) -> str:

@@ -20,9 +20,10 @@ from memctl.storage.memory import (
     to_stored,
 )
 from memctl.storage.postgresql import agents
-from memctl.storage.postgresql.archiving import KEPT_COLUMNS, require_counts
+from memctl.storage.postgresql.archiving import KEPT_COLUMNS, interference, require_counts
 from memctl.storage.postgresql.copied_tables import ACTIVE
-from memctl.storage.postgresql.database import Database, text
+from memctl.storage.postgresql.database import MOST_ATTEMPTS, Database, text
+from memctl.storage.postgresql.migrations import require_columns
 from memctl.storage.postgresql.search import memory_condition, search_memories
 from memctl.storage.postgresql.times import new_key, sqlite_text
 from memctl.storage.postgresql.values import named_row
@@ -117,7 +118,7 @@ class PostgresMemories:
         self._db = db
 
     def require_known_schema(self) -> None:
-        """Do nothing: the statements name every column that they copy."""
+        """Do nothing: the transaction that archives a memory checks the columns."""
 
     def agent_names(self) -> list[str]:
         return agents.agents(self._db)
@@ -146,12 +147,13 @@ class PostgresMemories:
         }
 
         def replace() -> Any:
-            while True:  # until no other program has stored one after the archiving
+            for _ in range(MOST_ATTEMPTS):  # another program may store one after the archiving
                 replaced = None
                 if keep_replaced:
                     replaced = self._archive(ARCHIVE_REPLACED, row, "replaced")
                 if written := self._db.row(REPLACE_MEMORY, {**row, "replaced": replaced}):
                     return written
+            raise interference(1, remembered=0)
 
         return _memory(self._db.transaction(replace))
 
@@ -230,6 +232,7 @@ class PostgresMemories:
         )
         if archived is None:
             return None
+        require_columns(self._db)
         memory_id, kept, recorded = archived
         require_counts(1, archived=kept, events=recorded // len(events))
         return str(memory_id)

@@ -9,10 +9,17 @@ from memctl.storage.migrations import (
     folder,
     pending_steps,
     require_none_pending,
+    require_same_columns,
     steps_in,
 )
+from memctl.storage.postgresql.copied_tables import ACTIVE
 from memctl.storage.postgresql.database import Database
 from memctl.storage.postgresql.times import our_text
+
+COLUMNS = """
+    SELECT attname::text FROM pg_attribute
+    WHERE attrelid = to_regclass('agent_memory') AND attnum > 0 AND NOT attisdropped
+"""
 
 
 def available() -> list[Migration]:
@@ -42,8 +49,18 @@ def pending(db: Database) -> list[Migration]:
 
 
 def require_current(db: Database) -> None:
-    """Raise SchemaError unless the schema is current."""
+    """Raise SchemaError unless the schema is current, and agent_memory has its columns."""
     require_none_pending(pending(db))
+    require_columns(db)
+
+
+def require_columns(db: Database) -> None:
+    """Raise SchemaError if agent_memory lacks a column, or has one whose values would be lost.
+
+    A transaction that has archived memories calls it, because a column may have been added before;
+    until the transaction ends, none can be.
+    """
+    require_same_columns({name for (name,) in db.rows(COLUMNS)}, ACTIVE.columns)
 
 
 def require_utf8(db: Database) -> None:

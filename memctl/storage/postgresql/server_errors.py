@@ -9,14 +9,32 @@ from psycopg import errors
 from memctl.errors import LockedError, MemctlError, NoDatabaseError, SchemaError, UsageError
 from memctl.storage.addresses import ServerAddress
 
+OTHER_TABLES = (
+    SchemaError,
+    "the tables in {address} differ from those of this memctl ({reason})",
+    "see `memctl check`, and run `memctl status`",
+)
+OTHER_PROGRAM = (
+    SchemaError,
+    "a constraint, trigger or rule of another program in {address} prevents this ({reason})",
+    "the interrupted step was rolled back; remove it",
+)
+
 # By SQLSTATE, or its class; others are bugs.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 SERVER_ERRORS: dict[str, tuple[type[MemctlError], str, str]] = {
+    "0A": OTHER_PROGRAM,  # a rule excludes some kinds of statements
     "08": (
         MemctlError,
         "the connection to {address} was lost",
         "finished batches are kept; run the command again to complete it",
     ),
+    "22003": (
+        MemctlError,
+        "a number in {address} is too great ({reason})",
+        "the interrupted step was rolled back; correct it with UPDATE",
+    ),
+    "23": OTHER_PROGRAM,
     "23505": (
         LockedError,
         "another program has written the same memories in {address}",
@@ -59,14 +77,13 @@ SERVER_ERRORS: dict[str, tuple[type[MemctlError], str, str]] = {
     ),
     "42P01": (
         SchemaError,
-        "{address} has no tables of memctl",
-        "run `memctl migrate`",
+        "{address} lacks tables of memctl ({reason})",
+        "run `memctl migrate`; if it has nothing to do, see `memctl check`",
     ),
-    "42703": (
-        SchemaError,
-        "the tables in {address} differ from those of this memctl ({reason})",
-        "run `memctl status`",
-    ),
+    "42703": OTHER_TABLES,  # a column is missing
+    "42804": OTHER_TABLES,  # a column has another type
+    "42883": OTHER_TABLES,  # a column has another type, which is not compared with ours
+    "42P10": OTHER_TABLES,  # a key is missing
     "53100": (
         MemctlError,
         "the disk of {address} is full",
@@ -82,16 +99,23 @@ SERVER_ERRORS: dict[str, tuple[type[MemctlError], str, str]] = {
         "the server cannot store this ({reason})",
         "keys and names must have less than 2.6 kB",
     ),
+    "44": OTHER_PROGRAM,  # WITH CHECK OPTION of a view
     "55P03": (
         LockedError,
         "memories in {address} are locked by another program",
         "the interrupted step was rolled back; run the command again",
+    ),
+    "57014": (
+        MemctlError,
+        "{address} cancelled a statement ({reason})",
+        "finished batches are kept; increase statement_timeout with ALTER ROLE",
     ),
     "57": (
         MemctlError,
         "{address} ended the connection ({reason})",
         "finished batches are kept; run the command again to complete it",
     ),
+    "P0": OTHER_PROGRAM,  # a function of a trigger raised it
 }
 
 # In messages of a server that will probably accept the connection later.

@@ -29,6 +29,8 @@ def read_status(db: Database, size: DatabaseSize, *, now: datetime) -> ServerSta
         try:
             pending = [*map(step_name, migrations.pending(db))]
             migrations.require_utf8(db)
+            if not pending:
+                migrations.require_columns(db)
         except SchemaError as error:
             problem = str(error)
         holder = present_holder(db) if table_exists(db, "memory_leases") else None

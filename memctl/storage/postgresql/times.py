@@ -11,8 +11,19 @@ from uuid import UUID
 
 
 def _in_utc(column: str, form: str, precise: str, unit: str) -> str:
-    return f"""to_char({column} AT TIME ZONE 'UTC',
-        CASE WHEN {column} = date_trunc('{unit}', {column}) THEN '{form}' ELSE '{precise}' END)"""
+    """Return SQL for a time as text. The infinities and years BC, which no form contains, differ.
+
+    The server reads each text again as the same time.
+    """
+    return f"""CASE
+        WHEN {column} < '0001-01-01T00:00:00Z' AND isfinite({column})
+        THEN to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.USZ BC')
+        WHEN isfinite({column})
+        THEN to_char({column} AT TIME ZONE 'UTC', CASE
+            WHEN {column} = date_trunc('{unit}', {column}) THEN '{form}' ELSE '{precise}' END)
+        WHEN {column} > '9999-12-31T23:59:59Z' THEN 'infinity'
+        WHEN {column} < '0001-01-01T00:00:00Z' THEN '-infinity'
+    END"""
 
 
 def our_text(column: str) -> str:

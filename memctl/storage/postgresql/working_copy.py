@@ -29,6 +29,7 @@ from memctl.storage.postgresql.copied_tables import (
     CopiedTable,
 )
 from memctl.storage.postgresql.database import Database
+from memctl.storage.postgresql.migrations import require_columns
 from memctl.storage.postgresql.times import new_key
 from memctl.storage.sqlite.database import transaction
 from memctl.storage.sqlite.knowledge import CREATE_KNOWLEDGE_BASE
@@ -280,6 +281,7 @@ class WorkingCopy:
             insert_rows(self._source, ACTIVE, *new, replacing=False)
             events = self._events(batch)
             insert_rows(self._source, EVENTS, EVENTS.columns, events, replacing=False)
+        require_columns(self._source)  # it may have archived memories
 
     def _deleted(self, table: CopiedTable) -> list[Sequence[Any]]:
         """Return the server's keys of the rows whose copies were deleted."""

@@ -9,6 +9,7 @@ from memctl.storage.migrations import (
     folder,
     pending_steps,
     require_none_pending,
+    require_same_columns,
     steps_in,
 )
 from memctl.storage.sqlite.database import table_exists
@@ -105,9 +106,4 @@ def require_columns(db: Connection, expected: tuple[str, ...]) -> None:
     Raises SchemaError that names a missing or unknown column.
     """
     present = {str(row[1]) for row in db.execute("PRAGMA table_xinfo(agent_memory)")}
-    for column in sorted(present.symmetric_difference(expected)):
-        what = "lacks" if column in expected else "has unknown column"
-        raise SchemaError(
-            f"agent_memory {what} {column}",
-            "memctl does not support this table; nothing was changed",
-        )
+    require_same_columns(present, expected)
