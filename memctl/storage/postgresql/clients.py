@@ -17,7 +17,6 @@ from memctl.storage.memory import (
     SearchResult,
     Version,
     require_type,
-    to_stored,
 )
 from memctl.storage.postgresql import agents
 from memctl.storage.postgresql.archiving import KEPT_COLUMNS, interference, require_counts
@@ -26,7 +25,7 @@ from memctl.storage.postgresql.database import MOST_ATTEMPTS, Database, text
 from memctl.storage.postgresql.migrations import require_columns
 from memctl.storage.postgresql.search import memory_condition, search_memories
 from memctl.storage.postgresql.times import new_key, sqlite_text
-from memctl.storage.postgresql.values import named_row
+from memctl.storage.postgresql.values import named_row, storable_texts
 from memctl.storage.rows import CAUSES, AgentOverview, MemoryFilter, State, reason_detail
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.times import to_text
@@ -138,7 +137,7 @@ class PostgresMemories:
     def remember(self, memory: NewMemory, *, keep_replaced: bool, now: datetime) -> Memory:
         row = {
             "metadata": None,
-            **_texts(**memory.texts),
+            **storable_texts(**memory.texts),
             "id": memory.id,
             "importance": memory.importance,
             "expires_at": memory.expires_at,
@@ -202,7 +201,7 @@ class PostgresMemories:
             counts = self._db.rows(
                 "SELECT type, count(*) FROM agent_memory WHERE agent_id = %(agent)s"
                 " GROUP BY type ORDER BY type",
-                {"agent": text(agent)},
+                storable_texts(agent=agent),
             )
             return dict(counts), self.list_active(MemoryFilter(agent), limit=most)
 
@@ -243,10 +242,4 @@ def _memory(row: Sequence[Any]) -> Memory:
 
 
 def _name(agent: str, type: str, key: str) -> dict[str, str]:
-    return _texts(agent=agent, type=type, key=key)
-
-
-def _texts(**texts: str) -> dict[str, str]:
-    """Return texts that the server can store. Raises UsageError for any other value."""
-    to_stored(**texts)
-    return {name: text(value) for name, value in texts.items()}
+    return storable_texts(agent=agent, type=type, key=key)

@@ -17,7 +17,7 @@ from memctl.storage.postgresql.archive import ARCHIVED_COLUMNS
 from memctl.storage.postgresql.conditions import all_of
 from memctl.storage.postgresql.copied_tables import ACTIVE
 from memctl.storage.postgresql.database import Database, text
-from memctl.storage.postgresql.values import named_row
+from memctl.storage.postgresql.values import named_row, storable_texts
 from memctl.storage.rows import MemoryFilter, State
 from memctl.storage.sqlite.archive import ARCHIVED_FIELDS
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
@@ -97,6 +97,8 @@ def search_memories(
 
 def memory_condition(which: MemoryFilter) -> tuple[str, dict[str, Any]]:
     """Return an SQL condition on active or archived memories, and its parameters."""
+    names = {"agent": which.agent, "type": which.type}
+    storable_texts(**{name: value for name, value in names.items() if value is not None})
     until = which.until and to_text(which.until)
     return all_of(
         {
