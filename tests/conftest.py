@@ -171,9 +171,13 @@ def db(path: Path, migrated: Memctl) -> Iterator[sqlite3.Connection]:
 
 
 @pytest.fixture
-def api(path: Path, migrated: Memctl) -> Iterator[AgentMemory]:
-    """The Python API, on the service's migrated database, at NOW."""
-    with AgentMemory(path, clock=lambda: NOW) as opened:
+def api(request: pytest.FixtureRequest) -> Iterator[AgentMemory]:
+    """The Python API at NOW: on the engine of the test, or on the service's migrated database."""
+    if "engine" in request.fixturenames:
+        database = request.getfixturevalue("engine").address
+    else:
+        database = request.getfixturevalue("migrated").database
+    with AgentMemory(database, clock=lambda: NOW) as opened:
         yield opened
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -30,7 +31,8 @@ from memctl.errors import (
 from memctl.storage.memory import MOST_BYTES, TYPES, MemoryType
 from memctl.storage.sqlite.features import enable
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
-from tests.support.database import connect, everything, insert_memory, is_sound, rows, text_of
+from tests.support.database import connect, everything, insert_memory, memory_row, rows, text_of
+from tests.support.engines import Engine, values
 from tests.support.locks import write_lock
 from tests.support.odd_values import ODDITIES
 from tests.support.program import NOW, Memctl
@@ -38,14 +40,15 @@ from tests.support.properties import examples
 from tests.support.service import COLUMNS, LIST, LIST_TYPE, Service
 
 NAME: tuple[str, MemoryType, str] = ("build_agent", "learning", "toolchain")
+KEPT = ", ".join(name for name in MEMORY_COLUMNS if name != "archived_at")
 EXACT_COLUMNS = ", ".join(
     f"typeof({name}), CAST({name} AS BLOB)" for name in MEMORY_COLUMNS if name != "archived_at"
 )
 
 
-def open_at(path: Path, now: datetime = NOW) -> AgentMemory:
+def open_at(engine: Engine, now: datetime = NOW) -> AgentMemory:
     """Open a database as an agent with a constant clock."""
-    return AgentMemory(path, clock=lambda: now)
+    return AgentMemory(engine.address, clock=lambda: now)
 
 
 @pytest.fixture
@@ -62,10 +65,10 @@ def service(path: Path, migrated: Memctl) -> Iterator[Service]:
         yield connected
 
 
-def where(db: sqlite3.Connection) -> dict[str, list[str]]:
+def where(engine: Engine) -> dict[str, list[str]]:
     """Return the keys of the active and the archived memories."""
     return {
-        table: [key for (key,) in rows(db, table, "key")]
+        table: [key for (key,) in values(engine, table, "key")]
         for table in ("agent_memory", "archived_memories")
     }
 
@@ -73,7 +76,7 @@ def where(db: sqlite3.Connection) -> dict[str, list[str]]:
 # Remember
 
 
-def test_remember_returns_the_memory_as_stored(api: AgentMemory, db: sqlite3.Connection) -> None:
+def test_remember_returns_the_memory_as_stored(engine: Engine, api: AgentMemory) -> None:
     memory = api.remember(
         *NAME,
         "cache it",
@@ -99,10 +102,7 @@ def test_remember_returns_the_memory_as_stored(api: AgentMemory, db: sqlite3.Con
         last_decay_at=None,
         promoted_at=None,
     )
-    assert rows(db, "agent_memory", ", ".join(MEMORY_COLUMNS)) == [astuple(memory)]
-    assert rows(db, "agent_memory", "typeof(value), typeof(metadata), typeof(importance)") == [
-        ("text", "text", "integer")
-    ]
+    assert values(engine, "agent_memory", ", ".join(MEMORY_COLUMNS)) == [astuple(memory)]
 
 
 def test_a_memory_has_every_column_of_the_table_in_its_order() -> None:
@@ -129,7 +129,7 @@ def test_a_memory_with_defaults_is_as_the_service_writes_it(
     ],
 )
 def test_a_memory_expires_at_the_given_time(
-    api: AgentMemory, expires_in: float | timedelta | None, expires_at: str | None
+    engine: Engine, api: AgentMemory, expires_in: float | timedelta | None, expires_at: str | None
 ) -> None:
     memory = api.remember(*NAME, "cache it", expires_in=expires_in)
 
@@ -137,13 +137,16 @@ def test_a_memory_expires_at_the_given_time(
 
 
 def test_remembering_again_replaces_the_memory_with_a_new_one(
-    path: Path, api: AgentMemory, db: sqlite3.Connection
+    engine: Engine, api: AgentMemory
 ) -> None:
     old = api.remember(*NAME, "old", importance=9, metadata={}, expires_in=1)
     api.recall(*NAME)
-    db.execute("UPDATE agent_memory SET archived_at = 'x', last_decay_at = 'x', promoted_at = 'x'")
+    engine.execute(
+        "UPDATE agent_memory SET archived_at = ?, last_decay_at = ?", *["2026-11-22"] * 2
+    )
+    engine.execute("UPDATE agent_memory SET promoted_at = ?", "2026-11-22")
 
-    with open_at(path, NOW + timedelta(days=1)) as later:
+    with open_at(engine, NOW + timedelta(days=1)) as later:
         new = later.remember(*NAME, "new")
 
     assert new.id != old.id
@@ -152,10 +155,10 @@ def test_remembering_again_replaces_the_memory_with_a_new_one(
         *("2026-11-23 09:43:58", "2026-11-23 09:43:58", None),
         *(None, None, None, None),
     )
-    assert where(db) == {"agent_memory": ["toolchain"], "archived_memories": []}
+    assert where(engine) == {"agent_memory": ["toolchain"], "archived_memories": []}
 
 
-def test_a_replaced_memory_can_be_archived(api: AgentMemory, db: sqlite3.Connection) -> None:
+def test_a_replaced_memory_can_be_archived(engine: Engine, api: AgentMemory) -> None:
     first = api.remember(*NAME, "first", metadata={"a": 1}, keep_replaced=True)
     api.recall(*NAME)
 
@@ -163,9 +166,9 @@ def test_a_replaced_memory_can_be_archived(api: AgentMemory, db: sqlite3.Connect
 
     columns = "id, value, metadata, access_count, archived_at, archived_reason, run_id"
     kept = (first.id, "first", '{"a":1}', 1, "2026-11-22T09:43:58Z", "replaced", None)
-    assert rows(db, "agent_memory", "id, value, access_count") == [(second.id, "second", 0)]
-    assert rows(db, "archived_memories", columns) == [kept]
-    assert rows(db, "memory_events", "event, memory_id, agent_id, type, key, run_id") == [
+    assert values(engine, "agent_memory", "id, value, access_count") == [(second.id, "second", 0)]
+    assert values(engine, "archived_memories", columns) == [kept]
+    assert values(engine, "memory_events", "event, memory_id, agent_id, type, key, run_id") == [
         ("memory:archived", first.id, *NAME, None)
     ]
 
@@ -207,18 +210,18 @@ def test_replacing_fires_triggers_of_other_programs_and_archives_nothing(
 
 
 def test_recall_returns_the_memory_as_it_was_and_counts_the_access(
-    path: Path, api: AgentMemory
+    engine: Engine, api: AgentMemory
 ) -> None:
     remembered = api.remember(*NAME, "cache it")
 
-    with open_at(path, NOW + timedelta(hours=1)) as later:
+    with open_at(engine, NOW + timedelta(hours=1)) as later:
         first, second = later.recall(*NAME), later.recall(*NAME)
 
     assert first == remembered
     assert second == replace(remembered, access_count=1, last_accessed="2026-11-22 10:43:58")
 
 
-def test_recall_finds_only_the_named_memory(api: AgentMemory, db: sqlite3.Connection) -> None:
+def test_recall_finds_only_the_named_memory(engine: Engine, api: AgentMemory) -> None:
     api.remember(*NAME, "cache it")
 
     found = [
@@ -230,7 +233,7 @@ def test_recall_finds_only_the_named_memory(api: AgentMemory, db: sqlite3.Connec
     ]
 
     assert found == [None] * 5
-    assert rows(db, "agent_memory", "access_count") == [(0,)]
+    assert values(engine, "agent_memory", "access_count") == [(0,)]
 
 
 def test_recall_of_a_missing_memory_takes_no_lock(path: Path, migrated: Memctl) -> None:
@@ -328,49 +331,55 @@ def test_a_summary_counts_by_type_and_shows_the_ten_most_important(
 # Forget
 
 
-def test_a_forgotten_memory_is_archived_unchanged(api: AgentMemory, db: sqlite3.Connection) -> None:
+def test_a_forgotten_memory_is_archived_unchanged(engine: Engine, api: AgentMemory) -> None:
     memory = api.remember(*NAME, "cache it", metadata=[1], importance=7.5, expires_in=60)
     api.recall(*NAME)
     api.remember("qa_agent", "learning", "toolchain", "another's")
     api.remember("build_agent", "context", "toolchain", "of another type")
-    before = rows(db, f"agent_memory WHERE id = '{memory.id}'", EXACT_COLUMNS)
+    before = [row for row in values(engine, "agent_memory", KEPT) if row[0] == memory.id]
 
     answers = [api.forget(*NAME), api.forget(*NAME)]
 
     assert answers == [True, False]
-    assert rows(db, "archived_memories", EXACT_COLUMNS) == before
-    assert rows(db, "archived_memories", "archived_at, archived_reason, run_id") == [
+    assert values(engine, "archived_memories", KEPT) == before
+    assert values(engine, "archived_memories", "archived_at, archived_reason, run_id") == [
         ("2026-11-22T09:43:58Z", "forgotten", None)
     ]
-    assert rows(db, "memory_events", "at, event, memory_id, agent_id, type, key, run_id") == [
-        ("2026-11-22T09:43:58Z", "memory:forgotten", memory.id, *NAME, None),
-        ("2026-11-22T09:43:58Z", "memory:archived", memory.id, *NAME, None),
+    assert values(engine, "memory_events", "event, at, memory_id, agent_id, type, key, run_id") == [
+        ("memory:archived", "2026-11-22T09:43:58Z", memory.id, *NAME, None),
+        ("memory:forgotten", "2026-11-22T09:43:58Z", memory.id, *NAME, None),
     ]
-    assert rows(db, "agent_memory", "value") == [("another's",), ("of another type",)]
+    assert values(engine, "agent_memory", "value") == [("another's",), ("of another type",)]
 
 
 @pytest.mark.parametrize("kind", [None, "learning"])
 def test_forget_can_archive_all_memories_of_one_agent(
-    api: AgentMemory, db: sqlite3.Connection, kind: str | None
+    engine: Engine, api: AgentMemory, kind: str | None
 ) -> None:
-    for number in range(400):
-        insert_memory(db, key=f"k{number:03}", type=("learning", "context")[number % 2])
-    insert_memory(db, agent_id="qa_agent")
-    leave = "agent_id = 'qa_agent'" if kind is None else "type = 'context' OR agent_id = 'qa_agent'"
-    kept = rows(db, f"agent_memory WHERE {leave}")
-    going = rows(db, f"agent_memory WHERE NOT ({leave})", EXACT_COLUMNS)
+    engine.fill(
+        "agent_memory",
+        [
+            memory_row(key=f"k{number:03}", type=("learning", "context")[number % 2])
+            for number in range(400)
+        ],
+    )
+    engine.insert(agent_id="qa_agent")
+    stored = values(engine, "agent_memory", KEPT)
+    going = [row for row in stored if row[1] == "build_agent" and kind in (None, row[2])]
 
     counts = [api.forget_all("build_agent", kind), api.forget_all("build_agent", kind)]
 
     assert counts == [len(going), 0]
-    assert rows(db, "agent_memory") == kept
-    assert rows(db, "archived_memories", EXACT_COLUMNS) == going
-    assert set(rows(db, "archived_memories", "archived_reason, run_id")) == {("forgotten", None)}
-    assert [row[0] for row in rows(db, "memory_events", "event")] == (
-        ["memory:forgotten", "memory:archived"] * len(going)
-    )
-    assert rows(db, "memory_runs") == []
-    assert is_sound(db)
+    assert values(engine, "agent_memory", KEPT) == sorted({*stored} - {*going}, key=repr)
+    assert values(engine, "archived_memories", KEPT) == going
+    assert {*values(engine, "archived_memories", "archived_reason, run_id")} == {
+        ("forgotten", None)
+    }
+    assert Counter(values(engine, "memory_events", "event")) == {
+        ("memory:forgotten",): len(going),
+        ("memory:archived",): len(going),
+    }
+    assert engine.rows("memory_runs") == []
 
 
 def test_a_forgotten_memory_can_be_restored(
@@ -389,46 +398,43 @@ def test_a_forgotten_memory_can_be_restored(
 # Cleanup
 
 
-def test_cleanup_is_exact_and_recorded_and_can_be_undone(
-    path: Path, api: AgentMemory, migrated: Memctl, db: sqlite3.Connection
-) -> None:
+def test_cleanup_is_exact_and_recorded_and_can_be_undone(engine: Engine, api: AgentMemory) -> None:
     api.remember(*NAME, "gone today", expires_in=60)
     api.remember("qa_agent", "context", "k", "another's", expires_in=61)
     api.remember("qa_agent", "context", "later", "not yet", expires_in=62)
 
-    with open_at(path, NOW + timedelta(seconds=62)) as later:
+    with open_at(engine, NOW + timedelta(seconds=62)) as later:
         counts = [later.cleanup_expired(), later.cleanup_expired()]
 
     assert counts == [2, 0]
-    assert where(db) == {"agent_memory": ["later"], "archived_memories": ["toolchain", "k"]}
-    assert rows(db, "memory_runs", "job, status, counts") == [
+    assert where(engine) == {"agent_memory": ["later"], "archived_memories": ["k", "toolchain"]}
+    assert values(engine, "memory_runs", "run_id, job, status, counts") == [
         (
+            run_id,
             "cleanup",
             "ok",
             f'{{"archived": {archived}, "over_quota": 0, "held_over_quota": 0, "held": 0,'
             ' "versions_pruned": 0}',
         )
-        for archived in (2, 0)
+        for run_id, archived in ((1, 2), (2, 0))
     ]
-    migrated.ok("restore", "--run", "1")
-    assert where(db) == {"agent_memory": ["later", "toolchain", "k"], "archived_memories": []}
+    engine.memctl.ok("restore", "--run", "1")
+    assert where(engine) == {"agent_memory": ["k", "later", "toolchain"], "archived_memories": []}
 
 
-def test_cleanup_does_nothing_while_memctl_is_paused(
-    path: Path, api: AgentMemory, migrated: Memctl, db: sqlite3.Connection
-) -> None:
+def test_cleanup_does_nothing_while_memctl_is_paused(engine: Engine, api: AgentMemory) -> None:
     api.remember(*NAME, "cache it", expires_in=1)
-    migrated.ok("pause", "--reason", "deploy")
+    engine.memctl.ok("pause", "--reason", "deploy")
 
-    with open_at(path, NOW + timedelta(days=1)) as later:
+    with open_at(engine, NOW + timedelta(days=1)) as later:
         count = later.cleanup_expired()
 
     assert count == 0
-    assert where(db) == {"agent_memory": ["toolchain"], "archived_memories": []}
+    assert where(engine) == {"agent_memory": ["toolchain"], "archived_memories": []}
 
 
-def test_cleanup_with_a_clock_set_back_is_refused(path: Path, migrated: Memctl) -> None:
-    with open_at(path) as api, open_at(path, NOW - timedelta(hours=2)) as earlier:
+def test_cleanup_with_a_clock_set_back_is_refused(engine: Engine) -> None:
+    with open_at(engine) as api, open_at(engine, NOW - timedelta(hours=2)) as earlier:
         api.cleanup_expired()
 
         with pytest.raises(RefusedError, match="the clock reads 2026-11-22T07:43:58Z"):
@@ -438,7 +444,7 @@ def test_cleanup_with_a_clock_set_back_is_refused(path: Path, migrated: Memctl) 
 # Tasks and patterns
 
 
-def test_the_context_of_a_task_is_kept_for_a_day(api: AgentMemory, db: sqlite3.Connection) -> None:
+def test_the_context_of_a_task_is_kept_for_a_day(engine: Engine, api: AgentMemory) -> None:
     context = {"step": 3, "files": ["a/b.ts"], "note": 'ключ\n\0"', "deep": {"x": None}}
 
     memory = api.set_task_context("build_agent", "41", context)
@@ -450,24 +456,22 @@ def test_the_context_of_a_task_is_kept_for_a_day(api: AgentMemory, db: sqlite3.C
     assert memory.expires_at == "2026-11-23T09:43:58.000Z"
     assert api.get_task_context("build_agent", "41") == context
     assert api.get_task_context("qa_agent", "41") is None
-    assert rows(db, "agent_memory", "access_count") == [(1,)]
+    assert values(engine, "agent_memory", "access_count") == [(1,)]
 
 
 @pytest.mark.parametrize(
     "value", ["", "plain text", "{", '{"a": NaN}', "-Infinity", "[" * 100_000, "\ufeff{}"]
 )
 def test_a_context_that_is_not_json_is_none_and_counts_as_read(
-    api: AgentMemory, db: sqlite3.Connection, value: str
+    engine: Engine, api: AgentMemory, value: str
 ) -> None:
     api.remember("build_agent", "context", "task:41", value)
 
     assert api.get_task_context("build_agent", "41") is None
-    assert rows(db, "agent_memory", "access_count") == [(1,)]
+    assert values(engine, "agent_memory", "access_count") == [(1,)]
 
 
-def test_patterns_are_stored_with_their_own_importance(
-    api: AgentMemory, db: sqlite3.Connection
-) -> None:
+def test_patterns_are_stored_with_their_own_importance(engine: Engine, api: AgentMemory) -> None:
     success = api.learn_success("build_agent", "retry", {"steps": ["wait"]})
     error = api.learn_error("build_agent", "EADDRINUSE", {"fix": "choose another port"})
 
@@ -478,9 +482,9 @@ def test_patterns_are_stored_with_their_own_importance(
     ]
 
     columns = "type, key, value, importance, access_count, expires_at"
-    assert rows(db, "agent_memory", columns) == [
-        ("success_pattern", "retry", '{"steps":["wait"]}', 7, 0, None),
+    assert values(engine, "agent_memory", columns) == [
         ("error_pattern", "EADDRINUSE", '{"fix":"choose another port"}', 8, 1, None),
+        ("success_pattern", "retry", '{"steps":["wait"]}', 7, 0, None),
     ]
     assert (seen, unseen) == (error, [None, None])
     assert api.recall("build_agent", "success_pattern", "retry") == success
@@ -969,7 +973,7 @@ def test_an_invalid_path_is_refused(path: Any) -> None:
 # Searching, listing and restoring
 
 
-def test_a_search_returns_active_and_archived_memories(api: AgentMemory) -> None:
+def test_a_search_returns_active_and_archived_memories(engine: Engine, api: AgentMemory) -> None:
     kept = api.remember("a", "learning", "npm", "pin it", metadata={"tags": ["ci"]})
     api.remember("b", "context", "task:1", "run NPM first", importance=8)
     api.forget("b", "context", "task:1")
@@ -989,22 +993,20 @@ def test_a_search_returns_active_and_archived_memories(api: AgentMemory) -> None
     assert api.search("elephant") == api.search("npm", agent="c") == []
 
 
-def test_a_search_in_python_is_that_of_the_command(api: AgentMemory, migrated: Memctl) -> None:
+def test_a_search_in_python_is_that_of_the_command(engine: Engine, api: AgentMemory) -> None:
     for number in range(6):
         api.remember(f"agent-{number % 2}", "learning", f"k{number}", "v", importance=number + 1)
     api.forget("agent-0", "learning", "k4")
 
     found = api.search("K")
 
-    printed = migrated.ok("search", "K").json
+    printed = engine.memctl.ok("search", "K").json
     assert [(hit.memory.id, hit.state) for hit in found] == [
         (record["id"], record["state"]) for record in printed
     ]
 
 
-def test_archived_memories_are_listed_newest_first(
-    api: AgentMemory, db: sqlite3.Connection
-) -> None:
+def test_archived_memories_are_listed_newest_first(engine: Engine, api: AgentMemory) -> None:
     for agent, key in (("a", "first"), ("b", "second"), ("a", "third")):
         api.remember(agent, "learning", key, "v")
         api.forget(agent, "learning", key)
@@ -1029,7 +1031,8 @@ def test_archived_memories_are_listed_newest_first(
     newest = listed["all"][0]
     assert isinstance(newest, ArchivedMemory)
     assert (newest.archived_at, newest.archived_reason) == ("2026-11-22T09:43:58Z", "forgotten")
-    assert (newest.run_id, newest.archive_id) == (None, 3)
+    assert newest.run_id is None
+    assert newest.archive_id == engine.memctl.ok("archived", "a").json[0]["archive_id"]
 
 
 @pytest.mark.parametrize(
@@ -1042,33 +1045,33 @@ def test_archived_memories_are_listed_newest_first(
     ],
 )
 def test_memories_are_restored_as_by_the_command(
-    api: AgentMemory, db: sqlite3.Connection, migrated: Memctl, selection: dict[str, Any]
+    engine: Engine, api: AgentMemory, selection: dict[str, Any]
 ) -> None:
     for number in (1, 2):
-        insert_memory(db, id=f"m-{number}", key=f"k{number}", expires_at="2020-01-01")
-    before = rows(db, "agent_memory", "id, key, value, importance")
-    migrated.ok("cleanup")
+        engine.insert(id=f"m-{number}", key=f"k{number}", expires_at="2020-01-01")
+    before = values(engine, "agent_memory", "id, key, value, importance")
+    engine.memctl.ok("cleanup")
 
     restored = api.restore("build_agent", **selection)
 
-    assert rows(db, "agent_memory", "id, key, value, importance") == before[:restored]
+    assert values(engine, "agent_memory", "id, key, value, importance") == before[:restored]
     assert restored == (2 if isinstance(selection.get("ids"), list | tuple) else 1)
-    assert rows(db, "agent_memory", "expires_at") == [(None,)] * restored
+    assert values(engine, "agent_memory", "expires_at") == [(None,)] * restored
     counts = {"restored": restored, "skipped": 0, "replaced": 0, "held": 0, "erased": 0}
-    assert rows(db, "memory_runs", "run_id, job, status, counts")[1:] == [
+    assert values(engine, "memory_runs", "run_id, job, status, counts")[1:] == [
         (2, "restore", "ok", json.dumps(counts))
     ]
-    events = rows(db, "memory_events", "event, memory_id, run_id")[-restored:]
+    events = values(engine, "memory_events", "event, memory_id, run_id")[-restored:]
     assert events == [("memory:restored", f"m-{number + 1}", 2) for number in range(restored)]
 
 
-def test_a_restore_can_set_an_expiry(api: AgentMemory, db: sqlite3.Connection) -> None:
+def test_a_restore_can_set_an_expiry(engine: Engine, api: AgentMemory) -> None:
     for number, lasts in enumerate((60, timedelta(minutes=1), 0, None)):
         api.remember("a", "learning", f"k{number}", "v", expires_in=3600)
         api.forget("a", "learning", f"k{number}")
         api.restore("a", type="learning", key=f"k{number}", expires_in=lasts)
 
-    assert rows(db, "agent_memory", "expires_at") == [
+    assert values(engine, "agent_memory", "expires_at") == [
         ("2026-11-22T09:44:58.000Z",),
         ("2026-11-22T09:44:58.000Z",),
         ("2026-11-22T10:43:58.000Z",),
@@ -1076,9 +1079,7 @@ def test_a_restore_can_set_an_expiry(api: AgentMemory, db: sqlite3.Connection) -
     ]
 
 
-def test_a_restore_in_conflict_is_refused_or_decided(
-    api: AgentMemory, db: sqlite3.Connection
-) -> None:
+def test_a_restore_in_conflict_is_refused_or_decided(engine: Engine, api: AgentMemory) -> None:
     api.remember("a", "learning", "k", "old")
     api.forget("a", "learning", "k")
     api.remember("a", "learning", "k", "new")
@@ -1087,15 +1088,15 @@ def test_a_restore_in_conflict_is_refused_or_decided(
     with pytest.raises(RefusedError, match="conflicts with an active memory: 'a' learning 'k'"):
         api.restore("a", **name)
     skipped = api.restore("a", **name, on_conflict="skip")
-    before = rows(db, "agent_memory", "value")
+    before = values(engine, "agent_memory", "value")
     replaced = api.restore("a", **name, on_conflict="replace")
 
     assert (skipped, before) == (0, [("new",)])
-    assert (replaced, rows(db, "agent_memory", "value")) == (1, [("old",)])
-    assert rows(db, "archived_memories", "value, archived_reason") == [("new", "replaced")]
+    assert (replaced, values(engine, "agent_memory", "value")) == (1, [("old",)])
+    assert values(engine, "archived_memories", "value, archived_reason") == [("new", "replaced")]
 
 
-def test_restoring_what_is_not_archived_restores_nothing(api: AgentMemory) -> None:
+def test_restoring_what_is_not_archived_restores_nothing(engine: Engine, api: AgentMemory) -> None:
     kept = api.remember("a", "learning", "k", "v")
 
     assert kept.id is not None
@@ -1142,17 +1143,17 @@ def test_restoring_what_is_not_archived_restores_nothing(api: AgentMemory) -> No
     ],
 )
 def test_an_invalid_call_changes_no_memory(
+    engine: Engine,
     api: AgentMemory,
-    db: sqlite3.Connection,
     call: Callable[[Any], object],
     error: type[MemctlError],
     message: str,
 ) -> None:
     api.remember("a", "learning", "k", "v")
     api.forget("a", "learning", "k")
-    before = rows(db, "agent_memory"), rows(db, "archived_memories")
+    before = engine.rows("agent_memory"), engine.rows("archived_memories")
 
     with pytest.raises(error, match=message):
         call(api)
 
-    assert (rows(db, "agent_memory"), rows(db, "archived_memories")) == before
+    assert (engine.rows("agent_memory"), engine.rows("archived_memories")) == before

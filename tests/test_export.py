@@ -18,6 +18,7 @@ from memctl.errors import RefusedError
 from memctl.storage.sqlite.files import write_file
 from tests.support.database import connect, everything, insert_memory, names_beside
 from tests.support.documents import export_from
+from tests.support.engines import Engine
 from tests.support.odd_values import ODD_NAMES
 from tests.support.program import NOW, Memctl, complaint
 from tests.support.service import Service
@@ -81,6 +82,25 @@ def odd(template: Path, memctl: Memctl) -> Memctl:
     return memctl
 
 
+@pytest.fixture
+def stored(engine: Engine) -> Memctl:
+    """The program, pointed at an active and an archived memory and a promotion."""
+    engine.insert(id="m-1", key="k", importance=7.5)
+    engine.insert(id="m-2", key="old", expired_for=timedelta(days=1))
+    engine.insert(id="other", agent_id="qa_agent")
+    engine.insert(
+        "memory_promotions",
+        agent_id="build_agent",
+        type="learning",
+        key="k",
+        entry_id="e-1",
+        content_hash="h",
+        promoted_at="2026-11-01T00:00:00Z",
+    )
+    engine.memctl.ok("cleanup")
+    return engine.memctl
+
+
 def test_the_document_has_every_column_of_every_row(odd: Memctl) -> None:
     printed = odd.ok("export", "build_agent").out
 
@@ -88,10 +108,10 @@ def test_the_document_has_every_column_of_every_row(odd: Memctl) -> None:
     assert printed.isascii()
 
 
-def test_the_checksum_covers_the_lines_between_first_and_last(odd: Memctl) -> None:
-    document = odd.ok("export", "build_agent").json
+def test_the_checksum_covers_the_lines_between_first_and_last(stored: Memctl) -> None:
+    document = stored.ok("export", "build_agent").json
 
-    first, *lines, last = odd.ok("export", "build_agent", "--nl").out.splitlines(keepends=True)
+    first, *lines, last = stored.ok("export", "build_agent", "--nl").out.splitlines(keepends=True)
 
     sections = [next(iter(json.loads(line))) for line in lines]
     assert json.loads(first) == {
@@ -115,9 +135,9 @@ def test_the_checksum_covers_the_lines_between_first_and_last(odd: Memctl) -> No
     ],
 )
 def test_only_the_selected_memories_are_exported(
-    odd: Memctl, words: tuple[str, ...], agent: str | None, counts: tuple[int, ...]
+    stored: Memctl, words: tuple[str, ...], agent: str | None, counts: tuple[int, ...]
 ) -> None:
-    document = odd.ok("export", *words).json
+    document = stored.ok("export", *words).json
 
     sections = ("active", "archived", "promotions")
     assert document["agent_id"] == agent
@@ -148,10 +168,10 @@ def test_an_agent_of_any_name_is_exported_and_imported(odd: Memctl, name: bytes)
     assert (answer.json["active"]["inserted"], answer.json["archived"]["unchanged"]) == (1, 1)
 
 
-def test_an_unknown_agent_is_an_error_and_leaves_no_file(odd: Memctl) -> None:
-    file = odd.database.with_name("backup.json")
+def test_an_unknown_agent_is_an_error_and_leaves_no_file(stored: Memctl) -> None:
+    file = stored.database.with_name("backup.json")
 
-    answer = odd("export", "bild_agent", "-o", str(file))
+    answer = stored("export", "bild_agent", "-o", str(file))
 
     assert answer.exit_code == 1
     assert complaint(answer) == (
@@ -160,8 +180,8 @@ def test_an_unknown_agent_is_an_error_and_leaves_no_file(odd: Memctl) -> None:
     assert not file.exists()
 
 
-def test_an_empty_database_can_be_exported(migrated: Memctl) -> None:
-    document = migrated.ok("export", "--all").json
+def test_an_empty_database_can_be_exported(engine: Engine) -> None:
+    document = engine.memctl.ok("export", "--all").json
 
     assert document["counts"] == {"active": 0, "archived": 0, "promotions": 0}
 
@@ -322,14 +342,14 @@ def test_a_slow_reader_blocks_no_other_program(
     assert json.loads(begun + rest)["counts"]["active"] == 302
 
 
-def test_a_gzipped_export_unpacks_to_the_same_document(odd: Memctl, tmp_path: Path) -> None:
+def test_a_gzipped_export_unpacks_to_the_same_document(stored: Memctl, tmp_path: Path) -> None:
     file = tmp_path / "backup.json.gz"
-    file.write_bytes(gzip.compress(odd.ok("export", "--all").out.encode()))
+    file.write_bytes(gzip.compress(stored.ok("export", "--all").out.encode()))
 
-    answer = odd.at(NOW + timedelta(days=1)).ok("import", "--all", str(file), "--json")
+    answer = stored.at(NOW + timedelta(days=1)).ok("import", "--all", str(file), "--json")
 
     assert answer.json["active"]["unchanged"] == 2
-    assert "backup.json.gz" in names_beside(odd.database)
+    assert "backup.json.gz" in names_beside(stored.database)
 
 
 def test_a_memory_too_large_to_import_is_not_exported(

@@ -30,6 +30,7 @@ from memctl.storage.sqlite.conflicts import ImportConflict
 from tests.support.database import connect, everything, rows
 from tests.support.disks import fill_disk
 from tests.support.documents import copy_of, export_from, import_into, put
+from tests.support.engines import Engine, SqliteEngine, values
 from tests.support.import_model import (
     TAKEN,
     Memory,
@@ -120,12 +121,23 @@ def test_an_import_has_the_same_result_as_the_model(
 
 
 @pytest.fixture
-def backup(migrated: Memctl, remember: Callable[..., str]) -> Path:
+def exported(engine: Engine) -> Path:
     """The document of two memories, which are still there."""
-    remember(id="m-1", key="k1", value="monday")
-    remember(id="m-2", key="k2", value="monday")
-    file = migrated.database.with_name("backup.json")
-    migrated.ok("export", "build_agent", "-o", str(file))
+    return export_two(engine)
+
+
+@pytest.fixture
+def backup(migrated: Memctl) -> Path:
+    """The same in a file of the service."""
+    return export_two(SqliteEngine(migrated))
+
+
+def export_two(engine: Engine) -> Path:
+    """Write two memories, and export them."""
+    for number in (1, 2):
+        engine.insert(id=f"m-{number}", key=f"k{number}", value="monday")
+    file = engine.memctl.database.with_name("backup.json")
+    engine.memctl.ok("export", "build_agent", "-o", str(file))
     return file
 
 
@@ -184,16 +196,17 @@ def test_memories_written_by_the_service_and_jobs_are_never_invalid(
     assert result.promotions.inserted > 0
 
 
-def test_a_replaced_memory_is_archived_and_can_be_restored(
-    db: sqlite3.Connection, migrated: Memctl, backup: Path
-) -> None:
-    db.execute("UPDATE agent_memory SET value = 'tuesday' WHERE id = 'm-1'")
-    db.execute("UPDATE agent_memory SET id = 'm-3', value = 'tuesday' WHERE id = 'm-2'")
+def test_a_replaced_memory_is_archived_and_can_be_restored(engine: Engine, exported: Path) -> None:
+    engine.execute("UPDATE agent_memory SET value = 'tuesday' WHERE id = 'm-1'")
+    engine.execute("UPDATE agent_memory SET id = 'm-3', value = 'tuesday' WHERE id = 'm-2'")
 
-    migrated.ok("import", "build_agent", str(backup), "--on-conflict", "replace")
-    replaced = rows(db, "agent_memory", "id, value"), rows(db, "archived_memories", ARCHIVED)
-    events = rows(db, "memory_events", "event, memory_id, run_id")
-    migrated.ok("restore", "--run", "1", "--on-conflict", "replace")
+    engine.memctl.ok("import", "build_agent", str(exported), "--on-conflict", "replace")
+    replaced = (
+        values(engine, "agent_memory", "id, value"),
+        values(engine, "archived_memories", ARCHIVED),
+    )
+    events = values(engine, "memory_events", "event, memory_id, run_id")
+    engine.memctl.ok("restore", "--run", "1", "--on-conflict", "replace")
 
     assert replaced == (
         [("m-1", "monday"), ("m-2", "monday")],
@@ -201,12 +214,12 @@ def test_a_replaced_memory_is_archived_and_can_be_restored(
     )
     assert events == [
         ("memory:archived", "m-1", 1),
-        ("memory:imported", "m-1", 1),
         ("memory:archived", "m-3", 1),
+        ("memory:imported", "m-1", 1),
         ("memory:imported", "m-2", 1),
     ]
-    assert rows(db, "agent_memory", "id, value") == [("m-1", "tuesday"), ("m-3", "tuesday")]
-    assert rows(db, "archived_memories", ARCHIVED) == [
+    assert values(engine, "agent_memory", "id, value") == [("m-1", "tuesday"), ("m-3", "tuesday")]
+    assert values(engine, "archived_memories", ARCHIVED) == [
         ("m-1~2", "monday", "replaced", 2),
         ("m-2", "monday", "replaced", 2),
     ]
@@ -235,12 +248,12 @@ def test_a_replaced_version_gets_an_unused_id(
 
 
 def test_the_default_rule_keeps_memories_changed_since_the_export(
-    db: sqlite3.Connection, migrated: Memctl, backup: Path
+    engine: Engine, exported: Path
 ) -> None:
-    db.execute("UPDATE agent_memory SET access_count = 9 WHERE id = 'm-1'")
-    db.execute("DELETE FROM agent_memory WHERE id = 'm-2'")
+    engine.execute("UPDATE agent_memory SET access_count = 9 WHERE id = 'm-1'")
+    engine.execute("DELETE FROM agent_memory WHERE id = 'm-2'")
 
-    answer = migrated.ok("import", "build_agent", str(backup), "--json").json
+    answer = engine.memctl.ok("import", "build_agent", str(exported), "--json").json
 
     sections = ("active", "archived", "promotions", "holds")
     assert {name: answer[name] for name in (*sections, "agents")} == {
@@ -250,16 +263,16 @@ def test_the_default_rule_keeps_memories_changed_since_the_export(
         "holds": {"inserted": 0, "unchanged": 0, "skipped": 0, "replaced": 0, "held": 0},
         "agents": {"build_agent": 1},
     }
-    assert rows(db, "agent_memory", "id, access_count") == [("m-1", 9), ("m-2", 0)]
+    assert values(engine, "agent_memory", "id, access_count") == [("m-1", 9), ("m-2", 0)]
 
 
 def test_a_conflict_with_rule_fail_is_named_and_changes_nothing(
-    db: sqlite3.Connection, migrated: Memctl, backup: Path
+    engine: Engine, exported: Path
 ) -> None:
-    db.execute("UPDATE agent_memory SET access_count = 9 WHERE id = 'm-1'")
-    db.execute("DELETE FROM agent_memory WHERE id = 'm-2'")
+    engine.execute("UPDATE agent_memory SET access_count = 9 WHERE id = 'm-1'")
+    engine.execute("DELETE FROM agent_memory WHERE id = 'm-2'")
 
-    answer = migrated("import", "build_agent", str(backup), "--on-conflict", "fail")
+    answer = engine.memctl("import", "build_agent", str(exported), "--on-conflict", "fail")
 
     assert answer == Answer(
         13,
@@ -267,7 +280,7 @@ def test_a_conflict_with_rule_fail_is_named_and_changes_nothing(
         "memctl: active row 1: the database has another version;"
         " use --on-conflict skip, replace or newest; nothing was changed\n",
     )
-    assert rows(db, "agent_memory", "id") == [("m-1",)]
+    assert values(engine, "agent_memory", "id") == [("m-1",)]
 
 
 def test_a_memory_of_another_agent_is_not_replaced(
@@ -300,24 +313,22 @@ def test_an_import_adds_a_memory_beside_its_older_archived_version(
     assert (result.active.inserted, result.archived.unchanged) == (1, 1)
 
 
-def test_the_newest_of_imported_and_archived_copies_is_restored(
-    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
-) -> None:
-    remember(key="k", value="older", expired_for=timedelta(days=1))
-    migrated.ok("cleanup")
-    document = migrated.ok("export", "build_agent").out
-    db.execute("DELETE FROM archived_memories")
-    later = migrated.at(NOW + timedelta(days=1))
-    remember(key="k", value="newer", expired_for=timedelta(days=1))
+def test_the_newest_of_imported_and_archived_copies_is_restored(engine: Engine) -> None:
+    engine.insert(key="k", value="older", expired_for=timedelta(days=1))
+    engine.memctl.ok("cleanup")
+    document = engine.memctl.ok("export", "build_agent").out
+    engine.execute("DELETE FROM archived_memories")
+    later = engine.memctl.at(NOW + timedelta(days=1))
+    engine.insert(key="k", value="newer", expired_for=timedelta(days=1))
     later.ok("cleanup")
-    file = migrated.database.with_name("backup.json")
+    file = engine.memctl.database.with_name("backup.json")
     file.write_text(document)
     later.ok("import", "build_agent", str(file))
 
     later.ok("restore", "build_agent", "--reason", "expired")
 
-    assert rows(db, "agent_memory", "value") == [("newer",)]
-    assert rows(db, "archived_memories", "value") == [("older",)]
+    assert values(engine, "agent_memory", "value") == [("newer",)]
+    assert values(engine, "archived_memories", "value") == [("older",)]
 
 
 @pytest.mark.parametrize(
@@ -663,19 +674,17 @@ def test_a_replaced_memory_gets_its_original_id_back(
     assert migrated.ok("export", "--all").out
 
 
-def test_undoing_an_import_keeps_and_counts_memories_used_since(
-    db: sqlite3.Connection, migrated: Memctl, remember: Callable[..., str]
-) -> None:
+def test_undoing_an_import_keeps_and_counts_memories_used_since(engine: Engine) -> None:
     for name in ("as imported", "read", "written anew", "deleted", "archived"):
-        remember(id=name, key=name, idle_days=1)
-    document = migrated.ok("export", "build_agent").out.encode()
-    db.execute("DELETE FROM agent_memory")
-    import_into(migrated.database, document)
-    later = migrated.at(NOW + timedelta(hours=1))
-    with AgentMemory(migrated.database, clock=lambda: later.now) as memories:
+        engine.insert(id=name, key=name, idle_days=1)
+    document = engine.memctl.ok("export", "build_agent").out.encode()
+    engine.execute("DELETE FROM agent_memory")
+    import_into(engine.address, document)
+    later = engine.memctl.at(NOW + timedelta(hours=1))
+    with AgentMemory(engine.address, clock=lambda: later.now) as memories:
         memories.recall("build_agent", "learning", "read")
         memories.remember("build_agent", "learning", "written anew", "newer")
-    db.execute("DELETE FROM agent_memory WHERE id = 'deleted'")
+    engine.execute("DELETE FROM agent_memory WHERE id = 'deleted'")
     later.ok("archive", "build_agent", "archived")
 
     preview = later.ok("archive", "--run", "1", "--dry-run", "--json").json
@@ -688,7 +697,7 @@ def test_undoing_an_import_keeps_and_counts_memories_used_since(
         " 2 no longer present as imported; run " in answer.err
     )
     assert (again["archived"], again["in_use"], again["gone"]) == (0, 1, 2)
-    assert [key for (key,) in rows(db, "agent_memory", "key")] == ["read", "written anew"]
+    assert [key for (key,) in values(engine, "agent_memory", "key")] == ["read", "written anew"]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 
 from memctl import AgentMemory
 from tests.support.database import rows
+from tests.support.engines import Engine, values
 from tests.support.locks import write_lock
 from tests.support.odd_values import DANGEROUS
 from tests.support.program import NOW, PROGRAM, Memctl
@@ -30,10 +31,8 @@ FIELDS = (
 )
 
 
-def test_a_memory_is_stored_with_all_given_options(
-    migrated: Memctl, db: sqlite3.Connection
-) -> None:
-    answer = migrated.ok(
+def test_a_memory_is_stored_with_all_given_options(engine: Engine) -> None:
+    answer = engine.memctl.ok(
         "remember",
         *NAME,
         "cache it",
@@ -42,7 +41,7 @@ def test_a_memory_is_stored_with_all_given_options(
 
     columns = "value, metadata, importance, access_count, last_accessed, created_at, expires_at"
     assert (answer.out, answer.err) == ("", "")
-    assert rows(db, "agent_memory", f"agent_id, type, key, {columns}") == [
+    assert values(engine, "agent_memory", f"agent_id, type, key, {columns}") == [
         (
             *NAME,
             *("cache it", '{"tags":["ключ"],"a":1}', 7.5, 0),
@@ -51,10 +50,10 @@ def test_a_memory_is_stored_with_all_given_options(
     ]
 
 
-def test_remember_can_print_the_memory(migrated: Memctl, db: sqlite3.Connection) -> None:
-    answer = migrated.ok("remember", *NAME, "cache it", "--json").json
+def test_remember_can_print_the_memory(engine: Engine) -> None:
+    answer = engine.memctl.ok("remember", *NAME, "cache it", "--json").json
 
-    ((memory_id,),) = rows(db, "agent_memory", "id")
+    ((memory_id,),) = values(engine, "agent_memory", "id")
     assert tuple(answer) == ("schema", *FIELDS)
     assert answer == {
         **dict.fromkeys(FIELDS),
@@ -71,12 +70,12 @@ def test_remember_can_print_the_memory(migrated: Memctl, db: sqlite3.Connection)
     }
 
 
-def test_a_replaced_memory_is_archived_on_request(migrated: Memctl, db: sqlite3.Connection) -> None:
+def test_a_replaced_memory_is_archived_on_request(engine: Engine) -> None:
     for value, options in (("first", []), ("second", []), ("third", ["--keep-replaced"])):
-        migrated.ok("remember", *NAME, value, *options)
+        engine.memctl.ok("remember", *NAME, value, *options)
 
-    assert rows(db, "agent_memory", "value") == [("third",)]
-    assert rows(db, "archived_memories", "value, archived_reason") == [("second", "replaced")]
+    assert values(engine, "agent_memory", "value") == [("third",)]
+    assert values(engine, "archived_memories", "value, archived_reason") == [("second", "replaced")]
 
 
 @pytest.mark.parametrize(
@@ -113,11 +112,9 @@ def test_any_key_is_accepted_after_two_dashes(
     assert rows(db, "archived_memories", "CAST(key AS BLOB)") == [(name,)]
 
 
-def test_recall_prints_the_memory_as_it_was_and_counts_the_access(
-    migrated: Memctl, db: sqlite3.Connection, remember: Callable[..., str]
-) -> None:
-    memory = remember(key="toolchain", idle_days=10, importance=7.5, metadata="{}")
-    later = migrated.at(NOW + timedelta(hours=1))
+def test_recall_prints_the_memory_as_it_was_and_counts_the_access(engine: Engine) -> None:
+    memory = engine.insert(key="toolchain", idle_days=10, importance=7.5, metadata="{}")
+    later = engine.memctl.at(NOW + timedelta(hours=1))
 
     printed = [later.ok("recall", *NAME, *option) for option in ([], ["--json"], ["--value"])]
 
@@ -139,12 +136,12 @@ def test_recall_prints_the_memory_as_it_was_and_counts_the_access(
     }
     assert second == {**first, "access_count": 1, "last_accessed": "2026-11-22 10:43:58"}
     assert printed[2].out == "cache the toolchain"
-    assert rows(db, "agent_memory", "access_count") == [(3,)]
+    assert values(engine, "agent_memory", "access_count") == [(3,)]
 
 
 @pytest.mark.parametrize("option", ["", "--value", "--json", "--quiet"])
-def test_a_missing_memory_is_exit_1_with_nothing_on_stdout(migrated: Memctl, option: str) -> None:
-    answer = migrated("recall", *NAME, *option.split())
+def test_a_missing_memory_is_exit_1_with_nothing_on_stdout(engine: Engine, option: str) -> None:
+    answer = engine.memctl("recall", *NAME, *option.split())
 
     message = "agent 'build_agent' has no learning 'toolchain'"
     hint = "`memctl search` finds memories, active or archived, by a part of their text"
@@ -172,17 +169,15 @@ def test_remember_prints_a_message_on_a_terminal(migrated: Memctl) -> None:
     assert printed == "remember: stored learning 'toolchain' of agent 'build_agent'\r\n"
 
 
-def test_list_is_ordered_by_importance_and_counts_no_access(
-    migrated: Memctl, db: sqlite3.Connection, remember: Callable[..., str]
-) -> None:
-    remember(key="a", importance=5)
-    remember(key="b", importance=9)
-    remember(key="c", importance=9, access_count=1, type="context")
-    remember(key="d", agent_id="qa_agent")
-    before = rows(db, "agent_memory")
+def test_list_is_ordered_by_importance_and_counts_no_access(engine: Engine) -> None:
+    engine.insert(key="a", importance=5)
+    engine.insert(key="b", importance=9)
+    engine.insert(key="c", importance=9, access_count=1, type="context")
+    engine.insert(key="d", agent_id="qa_agent")
+    before = engine.rows("agent_memory")
 
     answers = {
-        options: migrated.ok("list", "build_agent", *options.split()).out
+        options: engine.memctl.ok("list", "build_agent", *options.split()).out
         for options in ("", "--type learning", "--limit 2", "--nl", "--csv", "--table")
     }
 
@@ -201,32 +196,32 @@ def test_list_is_ordered_by_importance_and_counts_no_access(
         f"{ids[1]}  build_agent  learning  b             9  now            0  cache the toolchain\n"
         f"{ids[2]}  build_agent  learning  a             5  now            0  cache the toolchain\n"
     )
-    assert rows(db, "agent_memory") == before
+    assert engine.rows("agent_memory") == before
 
 
 @pytest.mark.parametrize(
     ("options", "keys"),
     [
-        pytest.param([], ["b", "c", "a", "d"], id="the most important first"),
+        pytest.param([], ["c", "b", "a", "d"], id="the most important first"),
         pytest.param(["--type", "context"], ["c", "d"], id="of a type"),
         pytest.param(["--since", "2d"], ["b", "a"], id="written since a duration"),
-        pytest.param(["--since", "2026-11-12T09:43:58Z"], ["b", "c", "a"], id="since a time"),
+        pytest.param(["--since", "2026-11-12T09:43:58Z"], ["c", "b", "a"], id="since a time"),
         pytest.param(["--until", "2026-11-12T09:43:58Z"], ["c", "d"], id="until a time"),
         pytest.param(["--since", "15d", "--until", "5d"], ["c"], id="between two times"),
-        pytest.param(["--limit", "2", "--offset", "1"], ["c", "a"], id="a page"),
+        pytest.param(["--limit", "2", "--offset", "1"], ["b", "a"], id="a page"),
         pytest.param(["--offset", "3"], ["d"], id="the rest"),
         pytest.param(["--offset", "4"], [], id="nothing"),
     ],
 )
 def test_list_shows_the_memories_of_all_agents_on_request(
-    migrated: Memctl, remember: Callable[..., str], options: list[str], keys: list[str]
+    engine: Engine, options: list[str], keys: list[str]
 ) -> None:
-    remember(key="a", importance=5)
-    remember(key="b", importance=9, agent_id="qa_agent")
-    remember(key="c", importance=9, type="context", idle_days=10)
-    remember(key="d", importance=1, type="context", idle_days=20, agent_id="human")
+    engine.insert(key="c", importance=9, type="context", idle_days=10)
+    engine.insert(key="a", importance=5)
+    engine.insert(key="b", importance=9, agent_id="qa_agent")
+    engine.insert(key="d", importance=1, type="context", idle_days=20, agent_id="human")
 
-    listed = migrated.ok("list", "--all", *options).json
+    listed = engine.memctl.ok("list", "--all", *options).json
 
     # Equal ones are in the order in which they were written.
     assert [memory["key"] for memory in listed] == keys
@@ -252,15 +247,18 @@ def test_list_compares_times_in_any_format(
     assert [memory["key"] for memory in listed] == (["a"] if is_listed else [])
 
 
-def test_list_of_all_agents_is_empty_without_memories(migrated: Memctl) -> None:
-    assert migrated.ok("list", "--all").out == "[]\n"
+def test_list_of_all_agents_is_empty_without_memories(engine: Engine) -> None:
+    assert engine.memctl.ok("list", "--all").out == "[]\n"
 
 
-def test_list_is_empty_for_an_agent_that_has_forgotten_everything(migrated: Memctl) -> None:
-    migrated.ok("remember", *NAME, "v")
-    migrated.ok("forget", *NAME)
+def test_list_is_empty_for_an_agent_that_has_forgotten_everything(engine: Engine) -> None:
+    engine.memctl.ok("remember", *NAME, "v")
+    engine.memctl.ok("forget", *NAME)
 
-    listed, summary = migrated.ok("list", "build_agent"), migrated.ok("summary", "build_agent")
+    listed, summary = (
+        engine.memctl.ok("list", "build_agent"),
+        engine.memctl.ok("summary", "build_agent"),
+    )
 
     assert listed.out == "[]\n"
     assert summary.json == {
@@ -272,42 +270,38 @@ def test_list_is_empty_for_an_agent_that_has_forgotten_everything(migrated: Memc
     }
 
 
-def test_forget_archives_one_memory_or_all_of_a_type(
-    migrated: Memctl, db: sqlite3.Connection, remember: Callable[..., str]
-) -> None:
+def test_forget_archives_one_memory_or_all_of_a_type(engine: Engine) -> None:
     for key in ("a", "b", "c"):
-        remember(key=key)
-    remember(key="d", type="context")
-    remember(key="e", agent_id="qa_agent")
+        engine.insert(key=key)
+    engine.insert(key="d", type="context")
+    engine.insert(key="e", agent_id="qa_agent")
 
-    one = migrated.ok("forget", "build_agent", "learning", "b")
-    again = migrated("forget", "build_agent", "learning", "b")
-    rest = migrated.ok("forget", "build_agent", "learning", "--json")
-    none = migrated("forget", "build_agent", "learning")
+    one = engine.memctl.ok("forget", "build_agent", "learning", "b")
+    again = engine.memctl("forget", "build_agent", "learning", "b")
+    rest = engine.memctl.ok("forget", "build_agent", "learning", "--json")
+    none = engine.memctl("forget", "build_agent", "learning")
 
     assert (one.out, one.err) == ("", "forget: archived 1 memory\n")
     assert again.exit_code == 1
     assert rest.json == {"schema": 1, "forgotten": 2, "held": 0}
     assert (none.exit_code, none.out) == (1, "")
     assert none.err.startswith("memctl: agent 'build_agent' has no learning; ")
-    assert rows(db, "agent_memory", "key") == [("d",), ("e",)]
-    assert rows(db, "archived_memories", "key, archived_reason, run_id") == [
-        (key, "forgotten", None) for key in ("b", "a", "c")
+    assert values(engine, "agent_memory", "key") == [("d",), ("e",)]
+    assert values(engine, "archived_memories", "key, archived_reason, run_id") == [
+        (key, "forgotten", None) for key in ("a", "b", "c")
     ]
 
 
-def test_summary_has_counts_by_type_and_the_most_important_memories(
-    migrated: Memctl, remember: Callable[..., str]
-) -> None:
+def test_summary_has_counts_by_type_and_the_most_important_memories(engine: Engine) -> None:
     for number in range(12):
-        remember(key=f"k{number:02}", importance=12 - number)
-    remember(key="task:1", type="context", importance=1)
-    remember(key="another's", agent_id="qa_agent", importance=10)
+        engine.insert(key=f"k{number:02}", importance=12 - number)
+    engine.insert(key="task:1", type="context", importance=1)
+    engine.insert(key="another's", agent_id="qa_agent", importance=10)
 
-    answer = migrated.ok("summary", "build_agent").json
-    table = migrated.ok("summary", "build_agent", "--table").out
+    answer = engine.memctl.ok("summary", "build_agent").json
+    table = engine.memctl.ok("summary", "build_agent", "--table").out
 
-    listed = migrated.ok("list", "build_agent", "--limit", "10").json
+    listed = engine.memctl.ok("list", "build_agent", "--limit", "10").json
     assert answer == {
         "schema": 1,
         "agent_id": "build_agent",
@@ -459,21 +453,19 @@ def test_concurrent_shell_loops_lose_no_access(
     assert rows(db, "agent_memory", "access_count") == [(15,)]
 
 
-def test_the_shell_and_the_api_work_on_the_same_memories(
-    migrated: Memctl, api: AgentMemory, db: sqlite3.Connection
-) -> None:
+def test_the_shell_and_the_api_work_on_the_same_memories(engine: Engine, api: AgentMemory) -> None:
     api.remember("a", "learning", "api", "v", metadata={"b": [1]}, importance=7, expires_in=60)
-    migrated.ok(
+    engine.memctl.ok(
         *("remember", "a", "learning", "shell", "v", "--metadata", '{"b": [1]}'),
         *("--importance", "7", "--expires-in", "60s"),
     )
     api.recall("a", "learning", "api")
-    migrated.ok("recall", "a", "learning", "shell")
+    engine.memctl.ok("recall", "a", "learning", "shell")
     columns = ", ".join(name for name in FIELDS if name not in ("id", "key"))
-    active = rows(db, "agent_memory", columns)
+    active = values(engine, "agent_memory", columns)
     api.forget("a", "learning", "api")
-    migrated.ok("forget", "a", "learning", "shell")
-    archived = rows(db, "archived_memories", f"{columns}, archived_reason, run_id")
+    engine.memctl.ok("forget", "a", "learning", "shell")
+    archived = values(engine, "archived_memories", f"{columns}, archived_reason, run_id")
 
     assert active[0] == active[1]
     assert archived[0] == archived[1]

@@ -21,6 +21,7 @@ from memctl.storage.rows import MemoryFilter
 from memctl.storage.sqlite import search as search_module
 from memctl.storage.sqlite.search import search_memories
 from tests.support.database import connect, insert_memory, rows
+from tests.support.engines import Engine
 from tests.support.odd_values import DANGEROUS, ODDITIES
 from tests.support.program import Memctl
 from tests.support.properties import examples
@@ -275,7 +276,7 @@ def test_unusual_memories_are_found_and_printed(
 # The order
 
 
-def test_the_best_matches_come_first(migrated: Memctl, db: sqlite3.Connection) -> None:
+def test_the_best_matches_come_first(engine: Engine) -> None:
     memories: list[dict[str, Any]] = [
         {"key": "a", "metadata": '{"npm": 1}', "importance": 10},
         {"key": "b", "value": "npm", "importance": 10},
@@ -284,14 +285,15 @@ def test_the_best_matches_come_first(migrated: Memctl, db: sqlite3.Connection) -
         {"key": "NPM", "importance": 1},
         {"key": "npm audit", "importance": 3},
         {"key": "npm run", "importance": 3},
-        {"key": "npm ci", "importance": "high"},
+        {"key": "npm ci", "importance": None},
         {"key": "npm test", "importance": 9},
     ]
     for number, columns in enumerate(memories):
-        insert_memory(db, id=f"m-{number}", agent_id=f"agent-{number}", **columns)
-    migrated.ok("archive", "agent-8", "m-8")
+        name = {"id": f"m-{number}", "agent_id": f"agent-{number}"}
+        engine.insert(**name, idle_days=9 - number, **columns)
+    engine.memctl.ok("archive", "agent-8", "m-8")
 
-    found = migrated.ok("search", "npm").json
+    found = engine.memctl.ok("search", "npm").json
 
     assert [(memory["key"], memory["state"], memory["found_in"]) for memory in found] == [
         ("NPM", "active", "key"),
@@ -306,13 +308,13 @@ def test_the_best_matches_come_first(migrated: Memctl, db: sqlite3.Connection) -
     ]
 
 
-def test_the_pages_of_a_search_are_its_result(migrated: Memctl, db: sqlite3.Connection) -> None:
+def test_the_pages_of_a_search_are_its_result(engine: Engine) -> None:
     for number in range(7):
-        insert_memory(db, key=f"k{number}", importance=number % 3)
-    whole = migrated.ok("search", "k").json
+        engine.insert(key=f"k{number}", importance=number % 3)
+    whole = engine.memctl.ok("search", "k").json
 
     pages = [
-        migrated.ok("search", "k", "--limit", "3", "--offset", str(offset), "--quiet")
+        engine.memctl.ok("search", "k", "--limit", "3", "--offset", str(offset), "--quiet")
         for offset in (0, 3, 6, 9)
     ]
 
@@ -324,13 +326,13 @@ def test_the_pages_of_a_search_are_its_result(migrated: Memctl, db: sqlite3.Conn
 
 
 @pytest.fixture
-def found_anywhere(migrated: Memctl, db: sqlite3.Connection) -> Memctl:
+def found_anywhere(engine: Engine) -> Memctl:
     """Memories with the same text: two active ones of two agents, and an archived one."""
-    insert_memory(db, id="new", key="k1", type="learning", importance=9)
-    insert_memory(db, id="old", key="k2", type="context", idle_days=20)
-    insert_memory(db, id="of another", key="k3", agent_id="qa_agent", type="task:blocker")
-    migrated.ok("archive", "build_agent", "old")
-    return migrated
+    engine.insert(id="new", key="k1", type="learning", importance=9)
+    engine.insert(id="old", key="k2", type="context", idle_days=20)
+    engine.insert(id="of another", key="k3", agent_id="qa_agent", type="task:blocker")
+    engine.memctl.ok("archive", "build_agent", "old")
+    return engine.memctl
 
 
 @pytest.mark.parametrize(
@@ -482,24 +484,24 @@ def test_the_excerpt_shows_the_text_with_what_surrounds_it(value: str, excerpt: 
     assert SearchedText("Needle").excerpt(value) == excerpt
 
 
-def test_the_excerpt_of_a_key_is_the_beginning_of_the_value(
-    migrated: Memctl, db: sqlite3.Connection
-) -> None:
-    insert_memory(db, key="needle", value="what to do", metadata="{}")
-    insert_memory(db, key="other", value="what to do", metadata='{"n": "needle"}')
+def test_the_excerpt_of_a_key_is_the_beginning_of_the_value(engine: Engine) -> None:
+    engine.insert(key="needle", value="what to do", metadata="{}")
+    engine.insert(key="other", value="what to do", metadata='{"n": "needle"}')
 
-    found = migrated.ok("search", "needle").json
+    found = engine.memctl.ok("search", "needle").json
 
     assert [memory["excerpt"] for memory in found] == ["what to do", '{"n": "needle"}']
 
 
-def test_a_search_changes_nothing(found_anywhere: Memctl, db: sqlite3.Connection) -> None:
-    before = rows(db, "agent_memory"), rows(db, "archived_memories"), rows(db, "memory_events")
+CHANGED_BY_JOBS = ("agent_memory", "archived_memories", "memory_events")
+
+
+def test_a_search_changes_nothing(found_anywhere: Memctl, engine: Engine) -> None:
+    before = [engine.rows(table) for table in CHANGED_BY_JOBS]
 
     found_anywhere.ok("search", "k")
 
-    after = rows(db, "agent_memory"), rows(db, "archived_memories"), rows(db, "memory_events")
-    assert after == before
+    assert [engine.rows(table) for table in CHANGED_BY_JOBS] == before
 
 
 # Beside programs that write

@@ -127,7 +127,8 @@ class PostgresEngine:
     def empty(self) -> None:
         with psycopg.connect(self.url, autocommit=True) as db:
             db.execute("DROP TABLE IF EXISTS knowledge_entries")
-            db.execute(f"TRUNCATE {', '.join(TABLES)}")
+            # A tenth of the time of TRUNCATE, which makes new files for tables and indexes.
+            db.execute("; ".join(f"DELETE FROM {table}" for table in TABLES))
 
     def fill(self, table: str, rows: Sequence[Row]) -> None:
         if not rows:
@@ -169,6 +170,12 @@ class PostgresEngine:
                 read = "*"
             found = db.rows(f"SELECT {read} FROM {table}")
         return _sorted([dict(zip(columns, map(_as_in_sqlite, row), strict=True)) for row in found])
+
+
+def values(engine: Engine, table: str, columns: str) -> list[tuple[Any, ...]]:
+    """Return some columns of a table, row by row, sorted by these values."""
+    names = columns.split(", ")
+    return sorted((tuple(row[name] for name in names) for row in engine.rows(table)), key=repr)
 
 
 def _as_in_sqlite(value: Any) -> Any:

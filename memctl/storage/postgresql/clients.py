@@ -17,7 +17,6 @@ from memctl.storage.memory import (
     SearchResult,
     Version,
     require_type,
-    to_stored,
 )
 from memctl.storage.postgresql import agents
 from memctl.storage.postgresql.archiving import KEPT_COLUMNS, interference, require_counts
@@ -26,12 +25,12 @@ from memctl.storage.postgresql.database import MOST_ATTEMPTS, Database, text
 from memctl.storage.postgresql.migrations import require_columns
 from memctl.storage.postgresql.search import memory_condition, search_memories
 from memctl.storage.postgresql.times import new_key, sqlite_text
-from memctl.storage.postgresql.values import named_row
+from memctl.storage.postgresql.values import named_row, storable_texts
 from memctl.storage.rows import CAUSES, AgentOverview, MemoryFilter, State, reason_detail
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.times import to_text
 
-COLUMNS = ", ".join(ACTIVE.read_as.get(name, name) for name in MEMORY_COLUMNS)
+COLUMNS = ACTIVE.reading(MEMORY_COLUMNS)
 
 OF_NAME = "agent_id = %(agent)s AND type = %(type)s AND key = %(key)s"
 
@@ -94,16 +93,16 @@ def _archive_statement(rows: str) -> str:
             SELECT {kept}, %(archive_id)s, %(now)s, %(reason)s, NULL FROM gone
             RETURNING 1
         ),
-        told AS (
+        recorded AS (
             INSERT INTO memory_events
                 (event_key, event_id, at, event, memory_id, agent_id, type, key, run_id, detail)
             SELECT event_key, NULL, %(now)s, event, id, agent_id, type, key, NULL, detail
             FROM gone CROSS JOIN
                 unnest(%(event_keys)s::uuid[], %(events)s::text[], %(details)s::text[])
-                    AS told (event_key, event, detail)
+                    AS event_of_memory (event_key, event, detail)
             RETURNING 1
         )
-        SELECT id, (SELECT count(*) FROM kept), (SELECT count(*) FROM told) FROM gone
+        SELECT id, (SELECT count(*) FROM kept), (SELECT count(*) FROM recorded) FROM gone
     """
 
 
@@ -137,10 +136,8 @@ class PostgresMemories:
 
     def remember(self, memory: NewMemory, *, keep_replaced: bool, now: datetime) -> Memory:
         row = {
-            **_name(memory.agent, memory.type, memory.key),
-            **_texts(value=memory.value),
             "metadata": None,
-            **({} if memory.metadata is None else _texts(metadata=memory.metadata)),
+            **storable_texts(**memory.texts),
             "id": memory.id,
             "importance": memory.importance,
             "expires_at": memory.expires_at,
@@ -204,7 +201,7 @@ class PostgresMemories:
             counts = self._db.rows(
                 "SELECT type, count(*) FROM agent_memory WHERE agent_id = %(agent)s"
                 " GROUP BY type ORDER BY type",
-                {"agent": text(agent)},
+                storable_texts(agent=agent),
             )
             return dict(counts), self.list_active(MemoryFilter(agent), limit=most)
 
@@ -235,8 +232,8 @@ class PostgresMemories:
         if archived is None:
             return None
         require_columns(self._db)
-        memory_id, kept, told = archived
-        require_counts(1, archived=kept, events=told // len(events))
+        memory_id, kept, recorded = archived
+        require_counts(1, archived=kept, events=recorded // len(events))
         return str(memory_id)
 
 
@@ -245,10 +242,4 @@ def _memory(row: Sequence[Any]) -> Memory:
 
 
 def _name(agent: str, type: str, key: str) -> dict[str, str]:
-    return _texts(agent=agent, type=type, key=key)
-
-
-def _texts(**texts: str) -> dict[str, str]:
-    """Return texts that the server can store. Raises UsageError for any other value."""
-    to_stored(**texts)
-    return {name: text(value) for name, value in texts.items()}
+    return storable_texts(agent=agent, type=type, key=key)

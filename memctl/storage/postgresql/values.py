@@ -1,9 +1,18 @@
-"""Rows of the server with the values that SQLite stores."""
+"""Values of rows: those that the server can store, and those that SQLite would have stored."""
 
 from collections.abc import Sequence
 from typing import Any
 
+from memctl.storage.memory import to_stored
+from memctl.storage.postgresql.database import text
+
 MOST_INTEGER = 2**63
+
+
+def storable_texts(**texts: str) -> dict[str, str]:
+    """Return texts that the server can store. Raises UsageError for any other value."""
+    to_stored(**texts)
+    return {name: text(value) for name, value in texts.items()}
 
 
 def named_row(names: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
