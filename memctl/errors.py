@@ -5,6 +5,7 @@ Any other exception is a bug and keeps its traceback.
 """
 
 import errno
+import re
 from collections.abc import Collection, Iterable
 
 LONGEST_TEXT = 800  # bytes of a message or a hint, which may contain a name of any length
@@ -18,6 +19,16 @@ def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
         return text
     ends = content[: longest // 2], content[-(longest // 2) :]
     return "…".join(end.decode("utf-8", "replace") for end in ends)
+
+
+# In a URL that is mistyped, or given in place of another word, and in the options of a URL.
+PASSWORD_IN_URL = re.compile(r"(\bpostgres(?:ql)?(?:\+\w+)?:?/+[^\s:@/]*:)\S*@", re.IGNORECASE)
+PASSWORD_OPTION = re.compile(r"(\bpassword\s*=\s*)[^\s&]+", re.IGNORECASE)
+
+
+def without_passwords(text: str) -> str:
+    """Return a text in which the passwords of databases are replaced by ***."""
+    return PASSWORD_OPTION.sub(r"\1***", PASSWORD_IN_URL.sub(r"\1***@", text))
 
 
 def counted(count: int, noun: str) -> str:
@@ -61,8 +72,8 @@ class MemctlError(Exception):
     code = "failed"
 
     def __init__(self, message: str, hint: str = "") -> None:
-        self.message = shortened(message)
-        self.hint = shortened(hint)
+        self.message = shortened(without_passwords(message))
+        self.hint = shortened(without_passwords(hint))
         super().__init__(self.message)
 
     def __str__(self) -> str:

@@ -3,11 +3,9 @@
 import random
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 
 from memctl.jobs.cleanup import cleanup
 from memctl.jobs.engine import JobRequest, perform
@@ -16,16 +14,10 @@ from memctl.storage.engines import open_store
 from memctl.storage.postgresql.times import new_key
 from memctl.storage.rows import EventFilter
 from tests.support.database import text_of
-from tests.support.engines import Engine, PostgresEngine, emptied
+from tests.support.engines import Engine, PostgresEngine
 from tests.support.program import NOW
 
 EXPIRED = "2026-11-22T09:43:57.000Z"
-
-
-@pytest.fixture
-def server(migrated_url: str, tmp_path: Path) -> PostgresEngine:
-    """A migrated database without memories on a server."""
-    return emptied(migrated_url, tmp_path)
 
 
 def events(engine: Engine, *words: str) -> list[tuple[Any, ...]]:
@@ -63,8 +55,8 @@ def test_events_are_listed_in_order_and_by_each_filter(engine: Engine) -> None:
     assert engine.memctl.ok("events", "--csv").out.count("\n") == 5
 
 
-def test_following_the_events_is_refused_on_a_server(server: PostgresEngine) -> None:
-    answer = server.memctl("events", "--follow")
+def test_following_the_events_is_refused_on_a_server(on_server: PostgresEngine) -> None:
+    answer = on_server.memctl("events", "--follow")
 
     assert (answer.exit_code, answer.out) == (2, "")
     assert answer.err == (
@@ -74,34 +66,34 @@ def test_following_the_events_is_refused_on_a_server(server: PostgresEngine) -> 
 
 
 def test_an_event_that_is_committed_late_comes_after_those_that_were_read(
-    server: PostgresEngine,
+    on_server: PostgresEngine,
 ) -> None:
-    with psycopg.connect(server.url) as slow:
+    with psycopg.connect(on_server.url) as slow:
         add_event(slow, "slow")
-        with psycopg.connect(server.url) as quick:
+        with psycopg.connect(on_server.url) as quick:
             add_event(quick, "quick")
-        server.memctl.ok("cleanup")
-        (seen,) = server.memctl.ok("events", "--json").json
+        on_server.memctl.ok("cleanup")
+        (seen,) = on_server.memctl.ok("events", "--json").json
         slow.commit()
 
-        unnumbered = server.memctl.ok("events", "--json").json
-        server.memctl.ok("cleanup")
-        (late,) = server.memctl.ok("events", "--since", str(seen["event_id"]), "--json").json
+        unnumbered = on_server.memctl.ok("events", "--json").json
+        on_server.memctl.ok("cleanup")
+        (late,) = on_server.memctl.ok("events", "--since", str(seen["event_id"]), "--json").json
 
     assert [seen] == unnumbered
     assert (seen["key"], late["key"]) == ("quick", "slow")
 
 
-def test_many_events_are_numbered_in_the_order_of_their_keys(server: PostgresEngine) -> None:
+def test_many_events_are_numbered_in_the_order_of_their_keys(on_server: PostgresEngine) -> None:
     keys = [new_key() for _ in range(1100)]
     shuffled = random.Random(7).sample(keys, len(keys))
-    with psycopg.connect(server.url) as db:
+    with psycopg.connect(on_server.url) as db:
         for number, key in enumerate(shuffled):
             add_event(db, key, event_key=key, agent=f"agent-{number % 7}")
 
-    server.memctl.ok("cleanup")
+    on_server.memctl.ok("cleanup")
 
-    listed = server.memctl.ok("events", "--limit", "2000", "--json").json
+    listed = on_server.memctl.ok("events", "--limit", "2000", "--json").json
     assert [event["key"] for event in listed] == keys
 
 
@@ -116,14 +108,14 @@ def add_event(
     )
 
 
-def test_a_reader_beside_two_clients_and_a_job_misses_no_event(server: PostgresEngine) -> None:
-    address = ServerAddress(server.url)
+def test_a_reader_beside_two_clients_and_a_job_misses_no_event(on_server: PostgresEngine) -> None:
+    address = ServerAddress(on_server.url)
     done = threading.Event()
     seen: list[tuple[int, str | None]] = []
 
     def write(seed: int) -> None:
         chance = random.Random(seed)
-        with psycopg.connect(server.url) as db:
+        with psycopg.connect(on_server.url) as db:
             for number in range(60):
                 add_event(db, f"{seed}-{number}")
                 time.sleep(chance.choice([0, 0, 0.001, 0.02]))
@@ -145,7 +137,7 @@ def test_a_reader_beside_two_clients_and_a_job_misses_no_event(server: PostgresE
     number = 0
     while any(thread.is_alive() for thread in writers):
         number += 1
-        server.insert(key=f"job-{number}", expires_at=EXPIRED)
+        on_server.insert(key=f"job-{number}", expires_at=EXPIRED)
         perform("cleanup", cleanup, JobRequest(address, NOW))
     perform("cleanup", cleanup, JobRequest(address, NOW))
     done.set()

@@ -145,7 +145,7 @@ def test_holds_are_refused_or_left_out(template: Path, on_server: PostgresEngine
     result = import_into(on_server.address, document, lossy=True)
 
     assert refusal.value.message == "holds row 1, agent_id: PostgreSQL has no holds"
-    assert result.warning == "replaced because PostgreSQL cannot store them: 1 holds"
+    assert result.warning == "replaced because PostgreSQL cannot store them: holds (1)"
     assert result.active.inserted == 1
 
 

@@ -3,6 +3,7 @@
 Nothing is lost, and each error is one line.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -202,3 +203,28 @@ def test_a_cancelled_statement_names_the_limit(server: PostgresEngine) -> None:
 
     assert answer.exit_code == 1
     assert "increase statement_timeout" in complaint(answer)
+
+
+def test_an_export_of_all_does_not_omit_rows_that_a_policy_hides(
+    server: PostgresEngine, tmp_path: Path
+) -> None:
+    server.insert(agent_id="b", type="context", key="k")
+    role = f"partner_{os.getpid()}"
+    with psycopg.connect(server.url, autocommit=True) as db:
+        db.execute(f"CREATE ROLE {role} LOGIN")
+        try:
+            db.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+            db.execute("ALTER TABLE agent_memory ENABLE ROW LEVEL SECURITY")
+            db.execute("CREATE POLICY own ON agent_memory USING (agent_id = 'a')")
+            partner = Memctl(
+                tmp_path / "unused.db", url=server.url.replace("//memctl@", f"//{role}@")
+            )
+            answer = partner("export", "--all")
+            of_agent = partner.ok("export", "a").json
+        finally:
+            db.execute(f"DROP OWNED BY {role}")
+            db.execute(f"DROP ROLE {role}")
+
+    assert answer.exit_code == 1
+    assert "would be affected by row-level security policy" in complaint(answer)
+    assert [row["id"] for row in of_agent["active"]] == ["m1"]

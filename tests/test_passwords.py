@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from memctl import AgentMemory
 from memctl.errors import MemctlError, UsageError
 from memctl.storage.addresses import ServerAddress, parse_address
-from tests.support.engines import PostgresEngine, emptied
+from tests.support.engines import PostgresEngine
 from tests.support.program import Memctl
 from tests.support.properties import examples
 
@@ -40,12 +40,6 @@ COMMANDS = [
     ["report"],
     ["config", "show"],
 ]
-
-
-@pytest.fixture
-def server(migrated_url: str, tmp_path: Path) -> PostgresEngine:
-    """A migrated database on a server, which accepts any password."""
-    return emptied(migrated_url, tmp_path)
 
 
 @examples(1)
@@ -106,17 +100,17 @@ def test_a_path_that_was_a_url_is_refused() -> None:
 
 
 def test_hooks_processes_and_the_ledger_do_not_get_the_password(
-    server: PostgresEngine, tmp_path: Path
+    on_server: PostgresEngine, tmp_path: Path
 ) -> None:
     seen = tmp_path / "seen"
     script = f"cat >> {seen}; ps -eo args >> {seen}"
     file = tmp_path / "config.toml"
     file.write_text(
-        f'database = "{server.url}?password=s%26{WORD}"\n'
+        f'database = "{on_server.url}?password=s%26{WORD}"\n'
         f"[hooks]\nstart = {json.dumps(['sh', '-c', script])}\n"
         f"success = {json.dumps(['sh', '-c', script])}\n"
     )
-    memctl = replace(server.memctl, prefix=("env", "-u", "MEMCTL_DB"))
+    memctl = replace(on_server.memctl, prefix=("env", "-u", "MEMCTL_DB"))
 
     answers = [
         memctl(*words, "--config", str(file))
@@ -132,29 +126,29 @@ def test_hooks_processes_and_the_ledger_do_not_get_the_password(
 
     documents = seen.read_text()
     assert [answer.exit_code for answer in answers] == [0] * len(answers), answers
-    assert f'"database": "{server.address}"' in documents
+    assert f'"database": "{on_server.address}"' in documents
     assert documents.count(str(file)) >= 2  # the processes were listed
     everything = documents + "".join(answer.out + answer.err for answer in answers)
     assert WORD not in everything
-    assert WORD not in str(server.rows("memory_runs"))
+    assert WORD not in str(on_server.rows("memory_runs"))
     assert "the password is left out; put it in ~/.pgpass" in answers[-1].err
 
 
 def test_a_directory_of_configurations_has_databases_on_servers(
-    server: PostgresEngine, tmp_path: Path
+    on_server: PostgresEngine, tmp_path: Path
 ) -> None:
     directory = tmp_path / "conf.d"
     directory.mkdir(mode=0o755)
     (directory / "a.toml").write_text(
-        f'database = "{server.address}?password={WORD}"\n[run]\n'
+        f'database = "{on_server.address}?password={WORD}"\n[run]\n'
         'decay = "never"\npromote = "never"\nprune = "never"\nsnapshot = "never"\n'
     )
     (directory / "b.toml").write_text('database = "postgresql://127.0.0.1:1/d"\n')
 
-    answer = server.memctl("run", "--config-dir", str(directory), "--json")
-    lines = server.memctl("schedule", "--cron", "--config-dir", str(directory))
+    answer = on_server.memctl("run", "--config-dir", str(directory), "--json")
+    lines = on_server.memctl("schedule", "--cron", "--config-dir", str(directory))
 
     outcomes = answer.json["databases"]
     assert [one["exit_code"] for one in outcomes] == [0, 10], answer
-    assert outcomes[0]["database"] == str(server.address)
+    assert outcomes[0]["database"] == str(on_server.address)
     assert WORD not in answer.out + answer.err + lines.out + lines.err

@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -19,7 +18,8 @@ from memctl.storage.rows import ArchiveFilter
 from memctl.storage.sqlite.batches import SqliteBatches
 from memctl.storage.sqlite.restore import SqliteRestoration
 from tests.support.database import memory_row
-from tests.support.engines import Engine, PostgresEngine, emptied
+from tests.support.engines import Engine, PostgresEngine
+from tests.support.processes import eventually
 from tests.support.program import NOW
 
 DAY = timedelta(days=1)
@@ -29,12 +29,6 @@ KILLS = 10
 def shown(engine: Engine, columns: str, table: str = "agent_memory") -> list[tuple[Any, ...]]:
     """Return some columns of a table, sorted."""
     return sorted(tuple(row[name] for name in columns.split(", ")) for row in engine.rows(table))
-
-
-@pytest.fixture
-def server(migrated_url: str, tmp_path: Path) -> PostgresEngine:
-    """A migrated database without memories on the server."""
-    return emptied(migrated_url, tmp_path)
 
 
 def fill(engine: Engine, count: int) -> None:
@@ -80,13 +74,10 @@ def test_a_memory_written_during_a_restore_is_kept_and_reported(engine: Engine) 
     assert shown(engine, "key, value", "archived_memories") == [("49", "old")]
 
 
-def wait_until(server: PostgresEngine, count: str) -> None:
+def wait_until(on_server: PostgresEngine, count: str) -> None:
     """Wait until a query returns a count above zero."""
-    deadline = time.monotonic() + 30
-    with psycopg.connect(server.url, autocommit=True) as observer:
-        while not observer.execute(count).fetchone()[0]:  # type: ignore[index]
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+    with psycopg.connect(on_server.url, autocommit=True) as observer:
+        eventually(lambda: observer.execute(count).fetchone() != (0,))
 
 
 def during_the_first_batch(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
@@ -105,21 +96,21 @@ def during_the_first_batch(monkeypatch: pytest.MonkeyPatch, act: Callable[[], ob
 @pytest.mark.parametrize("same", ["the key", "the id"])
 @pytest.mark.parametrize("on_conflict", ["fail", "skip", "replace"])
 def test_a_memory_written_while_a_batch_is_restored_is_a_conflict(
-    server: PostgresEngine,
+    on_server: PostgresEngine,
     monkeypatch: pytest.MonkeyPatch,
     same: str,
     on_conflict: RestoreConflict,
 ) -> None:
     for name in ("1", "2"):
-        server.insert(id=f"m{name}", key=f"k{name}", value="old", expired_for=DAY)
-    server.memctl.ok("cleanup")
+        on_server.insert(id=f"m{name}", key=f"k{name}", value="old", expired_for=DAY)
+    on_server.memctl.ok("cleanup")
     new = {"key": "k1"} if same == "the key" else {"id": "m1", "key": "other"}
-    during_the_first_batch(monkeypatch, lambda: server.insert(value="new", **new))
+    during_the_first_batch(monkeypatch, lambda: on_server.insert(value="new", **new))
 
     result = perform(
         "restore",
         lambda run: restore(run, ArchiveFilter(run_id=1), on_conflict=on_conflict),
-        JobRequest(server.address, NOW),
+        JobRequest(on_server.address, NOW),
     ).result
 
     assert result is not None
@@ -129,35 +120,35 @@ def test_a_memory_written_while_a_batch_is_restored_is_a_conflict(
     )
     assert (result.refusal is not None) == (on_conflict == "fail")
     key = new["key"]
-    assert shown(server, "key, value") == sorted(
+    assert shown(on_server, "key, value") == sorted(
         [("k2", "old"), ("k1", "old") if replacing else (key, "new")]
     )
-    assert shown(server, "key, value", "archived_memories") == [
+    assert shown(on_server, "key, value", "archived_memories") == [
         (key, "new") if replacing else ("k1", "old")
     ]
     restored = {("memory:restored", "k2"), ("memory:restored", "k1")}
     assert {
-        event for event in shown(server, "event, key", "memory_events") if "restored" in event[0]
+        event for event in shown(on_server, "event, key", "memory_events") if "restored" in event[0]
     } == (restored if replacing else {("memory:restored", "k2")})
 
 
 def test_a_memory_deleted_while_a_batch_is_restored_is_not_archived_as_replaced(
-    server: PostgresEngine,
+    on_server: PostgresEngine,
 ) -> None:
     """The client's lock on the row comes first; the batch waits, and finds it gone."""
-    server.insert(id="m", key="k", value="old", expired_for=DAY)
-    server.memctl.ok("cleanup")
-    server.insert(id="n", key="k", value="new")
-    with psycopg.connect(server.url) as client:
+    on_server.insert(id="m", key="k", value="old", expired_for=DAY)
+    on_server.memctl.ok("cleanup")
+    on_server.insert(id="n", key="k", value="new")
+    with psycopg.connect(on_server.url) as client:
         client.execute("DELETE FROM agent_memory WHERE id = 'n'")
-        process = server.memctl.start("restore", "--run", "1", "--on-conflict", "replace")
-        wait_until(server, "SELECT count(*) FROM pg_locks WHERE NOT granted")
+        process = on_server.memctl.start("restore", "--run", "1", "--on-conflict", "replace")
+        wait_until(on_server, "SELECT count(*) FROM pg_locks WHERE NOT granted")
         client.commit()
         process.communicate()
 
     assert process.returncode == 0
-    assert shown(server, "id, value") == [("m", "old")]
-    assert server.rows("archived_memories") == []
+    assert shown(on_server, "id, value") == [("m", "old")]
+    assert on_server.rows("archived_memories") == []
 
 
 def test_what_another_restore_has_just_restored_is_left_alone(engine: Engine) -> None:
@@ -204,17 +195,17 @@ def test_two_restores_at_once_restore_each_memory_once(engine: Engine) -> None:
     }
 
 
-def test_a_client_that_writes_the_same_keys_loses_nothing(server: PostgresEngine) -> None:
-    fill(server, 200)
-    server.memctl.ok("cleanup")
+def test_a_client_that_writes_the_same_keys_loses_nothing(on_server: PostgresEngine) -> None:
+    fill(on_server, 200)
+    on_server.memctl.ok("cleanup")
 
-    process = server.memctl.start("restore", "--run", "1", "--on-conflict", "skip")
+    process = on_server.memctl.start("restore", "--run", "1", "--on-conflict", "skip")
     upsert = """
         INSERT INTO agent_memory (id, agent_id, type, key, value)
         VALUES (%(id)s, %(agent)s, 'learning', %(key)s, 'new')
         ON CONFLICT (agent_id, type, key) DO UPDATE SET id = excluded.id, value = excluded.value
     """
-    with psycopg.connect(server.url, autocommit=True) as client:
+    with psycopg.connect(on_server.url, autocommit=True) as client:
         for number in random.sample(range(200), 200):
             client.execute(
                 upsert, {"id": f"n{number}", "agent": f"a{number % 2}", "key": f"k{number}"}
@@ -222,34 +213,34 @@ def test_a_client_that_writes_the_same_keys_loses_nothing(server: PostgresEngine
     process.communicate()
 
     assert process.returncode == 0
-    assert [value for (value,) in shown(server, "value")] == ["new"] * 200
-    written_first = shown(server, "key", "archived_memories")
-    restored = [row for row in server.rows("memory_events") if row["event"] == "memory:restored"]
+    assert [value for (value,) in shown(on_server, "value")] == ["new"] * 200
+    written_first = shown(on_server, "key", "archived_memories")
+    restored = [row for row in on_server.rows("memory_events") if row["event"] == "memory:restored"]
     assert len(written_first) + len(restored) == 200
 
 
 @pytest.mark.parametrize("words", [("cleanup",), ("restore", "--run", "1")], ids=" ".join)
 def test_after_a_kill_every_memory_is_in_one_place_and_the_next_run_completes_the_work(
-    server: PostgresEngine, words: tuple[str, ...]
+    on_server: PostgresEngine, words: tuple[str, ...]
 ) -> None:
     count = 400
     seconds = 0.0
     for kill in range(KILLS + 1):
-        server.empty()
-        fill(server, count)
+        on_server.empty()
+        fill(on_server, count)
         if words[0] == "restore":
-            server.memctl.ok("cleanup")
-        process = server.memctl.start(*words)
+            on_server.memctl.ok("cleanup")
+        process = on_server.memctl.start(*words)
         if kill:  # the first run measures how long the work takes
-            wait_until(server, "SELECT count(*) FROM memory_runs WHERE status = 'running'")
+            wait_until(on_server, "SELECT count(*) FROM memory_runs WHERE status = 'running'")
             time.sleep(random.uniform(0, seconds))
             process.kill()
         process.communicate()
-        seconds = seconds or server.rows("memory_runs")[-1]["duration_ms"] / 1000
+        seconds = seconds or on_server.rows("memory_runs")[-1]["duration_ms"] / 1000
 
-        left = server.rows(), server.rows("archived_memories")
-        events = Counter(shown(server, "event", "memory_events"))
-        server.memctl.ok(*words)
+        left = on_server.rows(), on_server.rows("archived_memories")
+        events = Counter(shown(on_server, "event", "memory_events"))
+        on_server.memctl.ok(*words)
 
         assert sorted(row["id"] for rows in left for row in rows) == sorted(
             f"m{number}" for number in range(count)
@@ -258,8 +249,8 @@ def test_after_a_kill_every_memory_is_in_one_place_and_the_next_run_completes_th
         event = "memory:restored" if words[0] == "restore" else "memory:archived"
         assert events[(event,)] == len(moved)
         active, archived = (
-            len(server.rows(table)) for table in ("agent_memory", "archived_memories")
+            len(on_server.rows(table)) for table in ("agent_memory", "archived_memories")
         )
         assert (active, archived) == ((count, 0) if words[0] == "restore" else (0, count))
-        numbers = [row["event_id"] for row in server.rows("memory_events")]
+        numbers = [row["event_id"] for row in on_server.rows("memory_events")]
         assert len(set(numbers)) == len(numbers)

@@ -140,6 +140,28 @@ def test_an_invalid_url_is_refused_without_being_printed(url: str, tmp_path: Pat
             assert "cret" not in answer.err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(("--db", "postgresql//u:s3cret@host/db", "cleanup"), id="no colon"),
+        pytest.param(("--db", "host=h password=s3cret", "cleanup"), id="a connection string"),
+        pytest.param(("postgresql://u:s3cret@host/db", "cleanup"), id="in place of a command"),
+        pytest.param(("cleanup", "postgres://u:s3cret@host/db"), id="after a command"),
+        pytest.param(("--config", "postgresql://u:s3cret@host/db", "cleanup"), id="another option"),
+        pytest.param(("--json", "cleanup", "--agent", "postgresql+x://u:s3@cret@h"), id="an agent"),
+    ],
+)
+def test_a_misplaced_url_is_printed_without_its_password(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    answer = Memctl(tmp_path / "unused.db")(*words)
+
+    assert answer.exit_code in (1, 2, 10)
+    assert answer.err.count("\n") == 1
+    assert "s3" not in answer.err
+    assert "cret" not in answer.err
+
+
 def test_an_unknown_option_is_named(tmp_path: Path) -> None:
     answer = at("postgresql://host/db?sslmod=require", tmp_path)("cleanup")
 

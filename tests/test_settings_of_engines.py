@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engines import Engine, PostgresEngine, emptied
+from tests.support.engines import Engine, PostgresEngine
 
 UNAVAILABLE = {
     "alerts.command": '[alerts]\ncommand = ["/bin/true"]\n',
@@ -13,12 +13,6 @@ UNAVAILABLE = {
     "quota": "[agents.build_agent.quota]\nmemories = 5\n",
     "report.every": '[report]\nevery = "daily"\n',
 }
-
-
-@pytest.fixture
-def server(migrated_url: str, tmp_path: Path) -> PostgresEngine:
-    """A migrated database without memories on the server."""
-    return emptied(migrated_url, tmp_path)
 
 
 @pytest.fixture
@@ -36,19 +30,19 @@ def configured(tmp_path: Path) -> Callable[[str], str]:
 @pytest.mark.parametrize("key", UNAVAILABLE)
 @pytest.mark.parametrize("command", ["run", "cleanup"])
 def test_a_job_on_postgresql_refuses_a_key_that_has_no_effect(
-    server: PostgresEngine, configured: Callable[[str], str], key: str, command: str
+    on_server: PostgresEngine, configured: Callable[[str], str], key: str, command: str
 ) -> None:
-    server.insert(expires_at="2026-01-01")
+    on_server.insert(expires_at="2026-01-01")
     file = configured(UNAVAILABLE[key])
 
-    refused = server.memctl(command, "--config", file)
-    checked = server.memctl("config", "validate", "--config", file, "--json")
+    refused = on_server.memctl(command, "--config", file)
+    checked = on_server.memctl("config", "validate", "--config", file, "--json")
 
     assert refused.exit_code == 2
     assert refused.err.startswith(
         f"memctl: {file}: {key} is not available on PostgreSQL; remove it; use "
     )
-    assert (len(server.rows()), server.rows("memory_runs")) == (1, [])
+    assert (len(on_server.rows()), on_server.rows("memory_runs")) == (1, [])
     assert checked.exit_code == 2
     assert [problem["setting"] for problem in checked.json["problems"]] == [key]
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from memctl.config.policies import PrunePolicy
 from memctl.insight.metrics import read_history
 from memctl.jobs.cleanup import cleanup
-from memctl.jobs.engine import JobRequest, perform
+from memctl.jobs.engine import JobContext, JobRequest, perform
 from memctl.jobs.prune import prune
-from memctl.jobs.snapshot import snapshot
+from memctl.jobs.snapshot import SnapshotResult, snapshot
 from memctl.storage.engines import open_store
 from tests.support.database import memory_row
-from tests.support.engines import Engine
+from tests.support.engines import Engine, PostgresEngine
 from tests.support.program import NOW
 
 HOUR = timedelta(hours=1)
@@ -186,3 +186,21 @@ def test_every_event_counts_on_its_own_day_whatever_the_schedule(
     assert {day: counts for day, counts in shown.items() if any(counts)} == expected
     for day, counts in stored.items():
         assert tuple(counts[name] for name in EVENTS_OF) == expected.get(day, (0, 0, 0))
+
+
+def test_a_snapshot_leaves_what_has_no_number_yet_to_the_next(on_server: PostgresEngine) -> None:
+    on_server.insert(agent_id="a", id="x")
+
+    def while_a_client_archives(run: JobContext) -> SnapshotResult:
+        with open_store(on_server.address) as client:
+            change = client.forgotten("a", None, now=NOW)
+            client.batches(max_seconds=None).apply(change.find(), change.apply, doing="archiving")
+        return snapshot(run)
+
+    perform("snapshot", while_a_client_archives, JobRequest(on_server.address, NOW))
+    early = kept(on_server, "archived_memories", "archived", "last_event_id")
+    on_server.memctl.at(NOW + HOUR).ok("snapshot")
+    late = kept(on_server, "archived_memories", "archived", "last_event_id")
+
+    assert early == [(1, 0, 0)]
+    assert late == [(1, 1, 2)]

@@ -1,7 +1,6 @@
 """The private copies of rows of a server, on which the rules of SQLite run."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -11,22 +10,16 @@ from memctl.storage.postgresql.batches import Batch
 from memctl.storage.postgresql.copied_tables import ACTIVE, ARCHIVED, PROMOTIONS, STATE
 from memctl.storage.postgresql.database import Database, open_database
 from memctl.storage.postgresql.working_copy import WorkingCopy
-from tests.support.engines import PostgresEngine, emptied
+from tests.support.engines import PostgresEngine
 
 ODD = 'it\'s 🐘, {a,b}, "c", \\d, %s, NULL'
 NO_NUMBERS = 10**9  # a number of the last event that leaves room for many
 
 
 @pytest.fixture
-def server(migrated_url: str, tmp_path: Path) -> PostgresEngine:
-    """A migrated database without memories on the server."""
-    return emptied(migrated_url, tmp_path)
-
-
-@pytest.fixture
-def db(server: PostgresEngine) -> Iterator[Database]:
+def db(on_server: PostgresEngine) -> Iterator[Database]:
     """A connection of memctl to it."""
-    with open_database(ServerAddress(server.url)) as opened:
+    with open_database(ServerAddress(on_server.url)) as opened:
         yield opened
 
 
@@ -42,9 +35,9 @@ def change(db: Database, copy: WorkingCopy, statements: str, *, agent: str = "bu
 
 
 def test_rows_are_copied_as_sqlite_would_have_stored_them(
-    server: PostgresEngine, db: Database
+    on_server: PostgresEngine, db: Database
 ) -> None:
-    server.insert(
+    on_server.insert(
         id="m",
         key=ODD,
         value=ODD,
@@ -57,7 +50,7 @@ def test_rows_are_copied_as_sqlite_would_have_stored_them(
         importance_decay_rate=0.1,
         last_decay_at="2026-11-21 00:00:00",
     )
-    server.insert(id="whole", key="whole", importance=7)
+    on_server.insert(id="whole", key="whole", importance=7)
     copy = WorkingCopy(db)
 
     copy.copy(ACTIVE, "agent_id = %(agent)s", {"agent": "build_agent"})
@@ -77,8 +70,8 @@ def test_rows_are_copied_as_sqlite_would_have_stored_them(
     assert copy.db.execute(whole).fetchall() == [("integer", 7)]
 
 
-def test_a_column_can_be_left_out(server: PostgresEngine, db: Database) -> None:
-    server.insert(id="m", value="long")
+def test_a_column_can_be_left_out(on_server: PostgresEngine, db: Database) -> None:
+    on_server.insert(id="m", value="long")
     copy = WorkingCopy(db)
 
     copy.copy(ACTIVE, "TRUE", without={"value"})
@@ -87,13 +80,13 @@ def test_a_column_can_be_left_out(server: PostgresEngine, db: Database) -> None:
 
 
 def test_changes_of_copies_are_written_to_the_rows_of_the_agent(
-    server: PostgresEngine, db: Database
+    on_server: PostgresEngine, db: Database
 ) -> None:
     for agent in ("build_agent", "qa_agent"):
         for name in ("changed", "moved", "kept"):
-            server.insert(id=name, agent_id=agent, key=f"{name} {ODD}", value=ODD)
-    server.insert("memory_state", key="old", value="1")
-    before = server.rows()
+            on_server.insert(id=name, agent_id=agent, key=f"{name} {ODD}", value=ODD)
+    on_server.insert("memory_state", key="old", value="1")
+    before = on_server.rows()
     copy = WorkingCopy(db)
     copy.copy(ACTIVE, "TRUE")
     copy.copy(STATE, "TRUE")
@@ -121,7 +114,7 @@ def test_changes_of_copies_are_written_to_the_rows_of_the_agent(
         """,
     )
 
-    after = {(row["agent_id"], row["id"]): row for row in server.rows()}
+    after = {(row["agent_id"], row["id"]): row for row in on_server.rows()}
     changed = after.pop(("build_agent", "changed"))
     assert (changed["importance"], changed["last_decay_at"]) == (2.5, "2026-11-22T09:43:58Z")
     assert changed["value"] == ODD
@@ -131,19 +124,19 @@ def test_changes_of_copies_are_written_to_the_rows_of_the_agent(
         for row in before
         if row["agent_id"] == "qa_agent" or row["id"] not in ("changed", "moved")
     ]
-    ((archived),) = server.rows("archived_memories")
+    ((archived),) = on_server.rows("archived_memories")
     assert (archived["id"], archived["value"], archived["run_id"]) == ("moved", ODD, 4)
-    assert [row["entry_id"] for row in server.rows("memory_promotions")] == ["entry"]
-    assert server.rows("memory_state") == [{"key": "new", "value": "2"}]
-    ((event),) = server.rows("memory_events")
+    assert [row["entry_id"] for row in on_server.rows("memory_promotions")] == ["entry"]
+    assert on_server.rows("memory_state") == [{"key": "new", "value": "2"}]
+    ((event),) = on_server.rows("memory_events")
     assert (event["memory_id"], event["event_id"]) == ("moved", NO_NUMBERS - 5 * 4 + 1)
 
 
 def test_an_archived_memory_keeps_the_key_of_the_server(
-    server: PostgresEngine, db: Database
+    on_server: PostgresEngine, db: Database
 ) -> None:
     for name in ("first", "second"):
-        server.insert(
+        on_server.insert(
             "archived_memories",
             id=name,
             agent_id="build_agent",
@@ -178,13 +171,13 @@ def test_an_archived_memory_keeps_the_key_of_the_server(
 
 
 def test_locked_rows_are_copied_again_and_those_that_are_gone_deleted(
-    server: PostgresEngine, db: Database
+    on_server: PostgresEngine, db: Database
 ) -> None:
     for name in ("same", "changed", "gone", "renamed"):
-        server.insert(id=name, key=name)
+        on_server.insert(id=name, key=name)
     copy = WorkingCopy(db)
     copy.copy(ACTIVE, "TRUE")
-    with psycopg.connect(server.url, autocommit=True) as client:
+    with psycopg.connect(on_server.url, autocommit=True) as client:
         client.execute("UPDATE agent_memory SET value = 'other' WHERE id = 'changed'")
         client.execute("DELETE FROM agent_memory WHERE id = 'gone'")
         client.execute("UPDATE agent_memory SET id = 'new' WHERE id = 'renamed'")
@@ -210,10 +203,10 @@ def test_locked_rows_are_copied_again_and_those_that_are_gone_deleted(
 
 
 def test_a_failed_change_leaves_the_copies_and_the_server_as_they_were(
-    server: PostgresEngine, db: Database
+    on_server: PostgresEngine, db: Database
 ) -> None:
-    server.insert(id="m")
-    before = server.rows()
+    on_server.insert(id="m")
+    before = on_server.rows()
     copy = WorkingCopy(db)
     copy.copy(ACTIVE, "TRUE")
     copied = copy.db.execute("SELECT * FROM agent_memory").fetchall()
@@ -223,7 +216,7 @@ def test_a_failed_change_leaves_the_copies_and_the_server_as_they_were(
     change(db, copy, "UPDATE agent_memory SET importance = importance WHERE FALSE")
 
     assert copy.db.execute("SELECT * FROM agent_memory").fetchall() == copied
-    assert server.rows() == before
+    assert on_server.rows() == before
 
 
 def _fail_after_a_change(db: Database, copy: WorkingCopy) -> None:
@@ -236,10 +229,12 @@ def _fail_after_a_change(db: Database, copy: WorkingCopy) -> None:
     db.transaction(work)
 
 
-def test_a_changed_link_replaces_that_of_the_server(server: PostgresEngine, db: Database) -> None:
+def test_a_changed_link_replaces_that_of_the_server(
+    on_server: PostgresEngine, db: Database
+) -> None:
     link = {"agent_id": "build_agent", "type": "learning", "key": ODD, "content_hash": "hash"}
     for agent in ("build_agent", "qa_agent"):
-        server.insert(
+        on_server.insert(
             "memory_promotions",
             **{**link, "agent_id": agent, "entry_id": "old", "promoted_at": "2026-11-20 00:00:00"},
         )
@@ -253,7 +248,7 @@ def test_a_changed_link_replaces_that_of_the_server(server: PostgresEngine, db: 
         " promoted_at FROM memory_promotions",
     )
 
-    assert [(row["agent_id"], row["entry_id"]) for row in server.rows("memory_promotions")] == [
+    assert [(row["agent_id"], row["entry_id"]) for row in on_server.rows("memory_promotions")] == [
         ("build_agent", "new"),
         ("qa_agent", "old"),
     ]

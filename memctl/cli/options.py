@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from memctl.cli.engines import refused_on_postgresql
 from memctl.config.settings import Settings, load_settings
 from memctl.errors import UsageError, did_you_mean
 from memctl.output.messages import LogFormat
@@ -105,8 +106,6 @@ class GlobalOptions:
         """The file of the SQLite database. Raises UsageError if it is on a server."""
         if isinstance(self.settings.database, Path):
             return self.settings.database
-        from memctl.cli.engines import refused_on_postgresql
-
         raise refused_on_postgresql(present_command())
 
     def check(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memctl import __version__
+from memctl.cli.engines import require_available_settings
 from memctl.cli.options import ChangeOptions, GlobalOptions, JobOptions, LockOptions
 from memctl.errors import MemctlError, UsageError, explained
 from memctl.jobs.engine import (
@@ -93,8 +94,6 @@ def job_request(
     Raises UsageError if the configuration has keys that the database's engine does not support.
     """
     if not isinstance(call.settings.database, Path):
-        from memctl.cli.engines import require_available_settings
-
         require_available_settings(call.settings)
     silent = options.dry_run or is_run_by_memctl()
     request = JobRequest(

@@ -46,7 +46,7 @@ from memctl.storage.sqlite.sections import ACTIVE, ARCHIVED, PROMOTIONS
 MANY_ROWS = 200_000
 ROWS_AT_ONCE = 5000  # decided on before the first batch
 
-# What `--lossy` replaces, by kind, with a number before it.
+# What `--lossy` replaces, by kind.
 LOSSES = {
     "nul": "texts with NUL",
     "invalid_utf8": "texts in invalid UTF-8",
@@ -103,7 +103,7 @@ class ImportResult(JobResult):
             parts.append(f"holds with another end or reason in the database: {self.holds.skipped}")
         lost = {name: count for name, count in (self.replaced_values or {}).items() if count}
         if lost:
-            found = ", ".join(f"{count:,} {LOSSES[name]}" for name, count in lost.items())
+            found = ", ".join(f"{LOSSES[name]} ({count:,})" for name, count in lost.items())
             parts.append(f"replaced because PostgreSQL cannot store them: {found}")
         return "; ".join(parts) or None
 
@@ -135,11 +135,7 @@ class ImportResult(JobResult):
 
 
 def import_staged(
-    run: JobContext,
-    *,
-    on_conflict: ImportConflict,
-    allow_invalid: bool,
-    atomic: bool = False,
+    run: JobContext, *, on_conflict: ImportConflict, allow_invalid: bool, atomic: bool = False
 ) -> ImportResult:
     """Write the staged rows into the database, in batches or in one transaction (`atomic`).
 

@@ -50,7 +50,8 @@ def _read_today(stored: "Snapshots", *, now: datetime) -> Snapshot:
     today = to_day(now)
     start = max(parse_moment(today), stored.first_moment())
     period = SnapshotPeriod(today, to_text(start), to_text(now), stored.last_event_id())
-    found = stored.read_figures(Period(now - RATES_OVER, now, access_day=today, events_since=today))
+    last_day = Period(now - RATES_OVER, now, access_day=today, events_since=today)
+    found = stored.read_figures(last_day, numbered=True)
     counted = no_changes(today, stored.counted_since_day()).accesses is not None
     figures = {
         key: read if counted else read._replace(accesses=None)
@@ -65,9 +66,8 @@ def _completed(stored: "Snapshots", *, today: str) -> Iterator[Snapshot]:
     counted_since = stored.counted_since_day()
     for period in stored.incomplete_days(today=today):
         kept = stored.figures_of_day(period.date)
-        changes = {
-            key[1:]: change for key, change in stored.read_changes(period.date, period.date).items()
-        }
+        of_day = stored.read_changes(period.date, period.date, numbered=True)
+        changes = {key[1:]: change for key, change in of_day.items()}
         nothing = no_changes(period.date, counted_since)
         figures = {}
         for key in sorted({*kept, *changes}):

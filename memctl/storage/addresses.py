@@ -11,7 +11,7 @@ from memctl.errors import NoDatabaseError, UsageError
 from memctl.storage.sqlite.database import database_path
 
 # With any number of slashes: a Path has only one, and a mistyped URL may contain a password.
-SCHEME = re.compile(r"postgres(ql)?:", re.IGNORECASE)
+SCHEME = re.compile(r"postgres(ql)?(:|//)", re.IGNORECASE)
 
 # libpq allows several hosts, which the standard library does not parse. An @ elsewhere could
 # be the end of a password that is not encoded.
@@ -96,8 +96,8 @@ def parse_address(text: str) -> Address:
     Raises UsageError for an invalid URL, and NoDatabaseError for an impossible path.
     """
     if is_url(text):
-        scheme, rest = text.split(":", 1)
-        return ServerAddress(f"{scheme.lower()}:{rest}")
+        scheme, colon, rest = text.partition(":")
+        return ServerAddress(f"{scheme.lower()}{colon}{rest}")
     if "://" in text:
         scheme = text.split("://", 1)[0]
         raise NoDatabaseError(

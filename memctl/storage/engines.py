@@ -47,7 +47,7 @@ def open_store(
 
 @contextmanager
 def open_server(address: ServerAddress) -> Iterator["Database"]:
-    """Open a database on a server, for changes of its schema; see `open_store`."""
+    """Open a database on a server, for changes and checks of its schema; see `open_store`."""
     require_driver()
     from memctl.storage.postgresql.database import open_database
 
@@ -93,7 +93,7 @@ def open_names(database: Address) -> Iterator["Names"]:
 def require_driver() -> None:
     """Raise UsageError if the program was installed without the driver of PostgreSQL."""
     try:
-        import psycopg  # noqa: F401
+        import psycopg  # noqa: F401  only to see whether it exists
     except ImportError:
         raise UsageError(
             "this memctl was installed without PostgreSQL",

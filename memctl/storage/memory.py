@@ -58,6 +58,12 @@ class NewMemory:
     importance: float
     expires_at: str | None
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """The texts to store, by name; without metadata, if it has none."""
+        texts = {"agent": self.agent, "type": self.type, "key": self.key, "value": self.value}
+        return texts if self.metadata is None else {**texts, "metadata": self.metadata}
+
 
 @dataclass(frozen=True)
 class ArchivedMemory(Memory):

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple, get_args
 
 from memctl.errors import UsageError
+from memctl.storage.times import parse_moment
 
 
 class AffectedMemory(NamedTuple):
@@ -38,6 +39,10 @@ class Pause(NamedTuple):
     since: str
     until: str | None
     reason: str
+
+    def is_over(self, *, now: datetime) -> bool:
+        """Return whether it has ended by itself."""
+        return self.until is not None and parse_moment(self.until) <= now
 
 
 EndStatus = Literal["ok", "failed", "refused"]

@@ -65,13 +65,18 @@ class Snapshots(Protocol):
     def last_event_id(self) -> int:
         """Return the id of the newest event; 0 if there is none."""
 
-    def read_figures(self, period: Period, *, agent: str | None = None) -> dict[Key, Figures]:
-        """Return the figures by agent and type, of an agent or of all."""
+    def read_figures(
+        self, period: Period, *, agent: str | None = None, numbered: bool = False
+    ) -> dict[Key, Figures]:
+        """Return the figures by agent and type, of an agent or of all.
+
+        If `numbered`, events that have no number yet, which no reader sees, are not counted.
+        """
 
     def read_changes(
-        self, first_day: str, last_day: str, *, agent: str | None = None
+        self, first_day: str, last_day: str, *, agent: str | None = None, numbered: bool = False
     ) -> dict[DayKey, Figures]:
-        """Return the changes on each day, by day, agent and type."""
+        """Return the changes on each day, by day, agent and type; `numbered` as before."""
 
     def incomplete_days(self, *, today: str) -> list[SnapshotPeriod]:
         """Return the days other than today whose snapshots may have to be completed."""

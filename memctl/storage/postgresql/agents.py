@@ -4,27 +4,32 @@ from collections.abc import Sequence
 
 from memctl.storage.agents import require_known_ids, unknown_agent
 from memctl.storage.postgresql.database import Database, text, texts
+from memctl.storage.postgresql.figures import BYTES
 from memctl.storage.postgresql.times import our_text
 from memctl.storage.rows import AgentOverview
 
 TABLES = ("agent_memory", "archived_memories")
 
-# One probe of the index for each agent, instead of a scan of all rows.
-# https://wiki.postgresql.org/wiki/Loose_indexscan
-AGENTS_OF = """
-    WITH RECURSIVE found AS (
-        SELECT min(agent_id) AS agent_id FROM {table}
-        UNION ALL
-        SELECT (SELECT min(agent_id) FROM {table} WHERE agent_id > found.agent_id)
-        FROM found WHERE agent_id IS NOT NULL
-    )
-    SELECT agent_id FROM found WHERE agent_id IS NOT NULL
-"""
+
+def _agents_in(table: str) -> str:
+    """Return SQL for the agents in a table, which probes the index for each and scans no rows.
+
+    https://wiki.postgresql.org/wiki/Loose_indexscan
+    """
+    return f"""
+        WITH RECURSIVE found AS (
+            SELECT min(agent_id) AS agent_id FROM {table}
+            UNION ALL
+            SELECT (SELECT min(agent_id) FROM {table} WHERE agent_id > found.agent_id)
+            FROM found WHERE agent_id IS NOT NULL
+        )
+        SELECT agent_id FROM found WHERE agent_id IS NOT NULL
+    """
 
 
 def agents(db: Database) -> list[str]:
     """Return the names of all agents with memories, active or archived, sorted."""
-    found = {row[0] for table in TABLES for row in db.rows(AGENTS_OF.format(table=table))}
+    found = {row[0] for table in TABLES for row in db.rows(_agents_in(table))}
     return sorted(found)
 
 
@@ -50,9 +55,6 @@ def require_ids(db: Database, agent: str, ids: Sequence[str]) -> None:
         )
     }
     require_known_ids(agent, ids, known)
-
-
-BYTES = "octet_length(key) + octet_length(value) + coalesce(octet_length(metadata), 0)"
 
 
 def _figures(table: str) -> str:

@@ -4,8 +4,9 @@ from itertools import islice
 from typing import Any
 
 from memctl.storage.matching import FIELDS, SearchedText
+from memctl.storage.postgresql.conditions import all_of
 from memctl.storage.postgresql.copied_tables import ARCHIVED
-from memctl.storage.postgresql.database import Database, text, texts
+from memctl.storage.postgresql.database import Database, texts
 from memctl.storage.postgresql.values import named_row
 from memctl.storage.rows import ArchiveFilter, require_reason
 from memctl.storage.sqlite.archive import ARCHIVED_FIELDS
@@ -56,20 +57,16 @@ def archive_condition(which: ArchiveFilter) -> tuple[str, dict[str, Any]]:
     Raises UsageError for an unknown reason.
     """
     require_reason(which.reason)
-    terms = ["TRUE"]
-    parameters: dict[str, Any] = {}
-    for name, term, value in (
-        ("agent", "agent_id = %(agent)s", which.agent and text(which.agent)),
-        ("type", "type = %(type)s", which.type and text(which.type)),
-        ("key", "key = %(key)s", which.key and text(which.key)),
-        ("ids", "id = ANY(%(ids)s)", texts(which.ids) or None),
-        ("reason", "archived_reason = %(reason)s", which.reason),
-        ("run_id", OF_RUN, which.run_id),
-        ("archive_id", "archive_id = %(archive_id)s::uuid", which.archive_id),
-        ("since", "archived_at >= %(since)s", which.since and to_text(which.since)),
-        ("until", "archived_at <= %(until)s", which.until and to_text(which.until)),
-    ):
-        if value is not None:
-            terms.append(term)
-            parameters[name] = value
-    return " AND ".join(terms), parameters
+    return all_of(
+        {
+            "agent": ("agent_id = %(agent)s", which.agent),
+            "type": ("type = %(type)s", which.type),
+            "key": ("key = %(key)s", which.key),
+            "ids": ("id = ANY(%(ids)s)", texts(which.ids) or None),
+            "reason": ("archived_reason = %(reason)s", which.reason),
+            "run_id": (OF_RUN, which.run_id),
+            "archive_id": ("archive_id = %(archive_id)s::uuid", which.archive_id),
+            "since": ("archived_at >= %(since)s", which.since and to_text(which.since)),
+            "until": ("archived_at <= %(until)s", which.until and to_text(which.until)),
+        }
+    )

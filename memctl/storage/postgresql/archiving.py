@@ -4,14 +4,14 @@ A memory is therefore either active or archived at any time. The statement locks
 that still meet the condition.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from memctl.errors import SchemaError
-from memctl.storage.postgresql.batches import Batch, FoundRow
+from memctl.storage.postgresql.batches import Batch
 from memctl.storage.postgresql.database import Database, text, texts
 from memctl.storage.postgresql.migrations import require_columns
-from memctl.storage.postgresql.selection import Selection
+from memctl.storage.postgresql.selection import SelectedChange, Selection
 from memctl.storage.postgresql.times import expiry_text, new_key, numbered_key
 from memctl.storage.rows import CAUSES, AffectedMemory, Reason, reason_detail
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
@@ -43,7 +43,7 @@ def _archive_statement(selection: Selection) -> str:
             FROM numbered
             RETURNING 1
         ),
-        told AS (
+        recorded AS (
             INSERT INTO memory_events
                 (event_key, event_id, at, event, memory_id, agent_id, type, key, run_id, detail)
             SELECT {numbered_key("2 * place + later")}, %(number)s::bigint + 2 * place + later,
@@ -54,13 +54,14 @@ def _archive_statement(selection: Selection) -> str:
             WHERE event IS NOT NULL
             RETURNING 1
         )
-        SELECT {selection.shown}, (SELECT count(*) FROM kept), (SELECT count(*) FROM told) FROM gone
+        SELECT {selection.shown}, (SELECT count(*) FROM kept), (SELECT count(*) FROM recorded)
+        FROM gone
         ORDER BY id
     """
 
 
-class Archiving:
-    """Archives the selected memories; see `storage.changes.Change`."""
+class Archiving(SelectedChange):
+    """Archives the selected memories."""
 
     def __init__(
         self,
@@ -71,23 +72,8 @@ class Archiving:
         now: datetime,
         run_id: int | None,
     ) -> None:
-        self._db = db
-        self._selection = selection
+        super().__init__(db, selection, now=now, run_id=run_id)
         self._reason = reason
-        self._now = now
-        self._run_id = run_id
-
-    def memories(self) -> Iterator[AffectedMemory]:
-        """Yield the memories that it would archive now."""
-        return self._selection.memories(self._db)
-
-    def held(self) -> Iterator[AffectedMemory]:
-        """Yield nothing: there are no holds on this engine."""
-        return iter(())
-
-    def find(self) -> Sequence[FoundRow]:
-        """Return the rows to archive."""
-        return self._selection.find(self._db)
 
     def apply(self, batch: Batch) -> Sequence[AffectedMemory]:
         """Archive the memories of a batch that still match; returns these."""

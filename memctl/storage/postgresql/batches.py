@@ -100,7 +100,7 @@ class PostgresBatches:
             some = rows[done : done + self._rows]
             keys = [key for of, key in some if of == agent]
             try:
-                changed, held = self._hold(lambda: change(self._batch(agent, keys)))  # noqa: B023
+                changed, held = self._hold(lambda: change(self._batch(agent, keys)))  # noqa: B023  called at once
             except psycopg.Error as error:
                 if not is_conflict(error) or len(keys) == 1:
                     raise

@@ -30,7 +30,7 @@ from memctl.storage.rows import CAUSES, AgentOverview, MemoryFilter, State, reas
 from memctl.storage.sqlite.migrations import MEMORY_COLUMNS
 from memctl.storage.times import to_text
 
-COLUMNS = ", ".join(ACTIVE.read_as.get(name, name) for name in MEMORY_COLUMNS)
+COLUMNS = ACTIVE.reading(MEMORY_COLUMNS)
 
 OF_NAME = "agent_id = %(agent)s AND type = %(type)s AND key = %(key)s"
 
@@ -93,16 +93,16 @@ def _archive_statement(rows: str) -> str:
             SELECT {kept}, %(archive_id)s, %(now)s, %(reason)s, NULL FROM gone
             RETURNING 1
         ),
-        told AS (
+        recorded AS (
             INSERT INTO memory_events
                 (event_key, event_id, at, event, memory_id, agent_id, type, key, run_id, detail)
             SELECT event_key, NULL, %(now)s, event, id, agent_id, type, key, NULL, detail
             FROM gone CROSS JOIN
                 unnest(%(event_keys)s::uuid[], %(events)s::text[], %(details)s::text[])
-                    AS told (event_key, event, detail)
+                    AS event_of_memory (event_key, event, detail)
             RETURNING 1
         )
-        SELECT id, (SELECT count(*) FROM kept), (SELECT count(*) FROM told) FROM gone
+        SELECT id, (SELECT count(*) FROM kept), (SELECT count(*) FROM recorded) FROM gone
     """
 
 
@@ -136,10 +136,8 @@ class PostgresMemories:
 
     def remember(self, memory: NewMemory, *, keep_replaced: bool, now: datetime) -> Memory:
         row = {
-            **_name(memory.agent, memory.type, memory.key),
-            **storable_texts(value=memory.value),
             "metadata": None,
-            **({} if memory.metadata is None else storable_texts(metadata=memory.metadata)),
+            **storable_texts(**memory.texts),
             "id": memory.id,
             "importance": memory.importance,
             "expires_at": memory.expires_at,
@@ -234,8 +232,8 @@ class PostgresMemories:
         if archived is None:
             return None
         require_columns(self._db)
-        memory_id, kept, told = archived
-        require_counts(1, archived=kept, events=told // len(events))
+        memory_id, kept, recorded = archived
+        require_counts(1, archived=kept, events=recorded // len(events))
         return str(memory_id)
 
 

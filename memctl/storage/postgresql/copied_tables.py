@@ -1,6 +1,6 @@
 """The tables whose rows can be copied from the server to a private SQLite database, and back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from memctl.storage.postgresql.times import expiry_text, our_text, sqlite_text
@@ -19,6 +19,10 @@ class CopiedTable(NamedTuple):
     def type_of(self, column: str) -> str:
         """Return the type that PostgreSQL has for a column."""
         return self.types.get(column, "text")
+
+    def reading(self, columns: Iterable[str]) -> str:
+        """Return SQL for the values of columns, as they are copied."""
+        return ", ".join(self.read_as.get(column, column) for column in columns)
 
     def is_time(self, column: str) -> bool:
         """Return whether a column contains times."""

@@ -52,7 +52,7 @@ class Database:
         if not self.connection.closed:
             arrived = select.poll()
             arrived.register(self.connection.fileno(), select.POLLIN)
-            return not arrived.poll(0)  # when idle, a server sends nothing but its farewell
+            return not arrived.poll(0)  # an idle server sends only that it ends the connection
         return False
 
     def rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[Any]:
@@ -91,7 +91,7 @@ class Database:
                 if not is_conflict(error) or attempt == MOST_ATTEMPTS - 1:
                     raise
                 pause = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
-                time.sleep(random.uniform(0, pause))  # noqa: S311
+                time.sleep(random.uniform(0, pause))  # noqa: S311  not a secret
         raise AssertionError
 
     @contextmanager
@@ -113,8 +113,8 @@ class Database:
     def abort(self) -> None:
         """Roll back an open transaction, if the connection still exists."""
         if not self.connection.closed:
-            with_transaction = self.connection.info.transaction_status
-            if with_transaction != psycopg.pq.TransactionStatus.IDLE:
+            status = self.connection.info.transaction_status
+            if status != psycopg.pq.TransactionStatus.IDLE:
                 self.connection.rollback()
 
     def _execute(

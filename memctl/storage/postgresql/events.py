@@ -9,7 +9,8 @@ run, which is updated until the run ends, are numbered later; until then no read
 from typing import Any, Literal
 
 from memctl.errors import NotFoundError
-from memctl.storage.postgresql.database import Database, text
+from memctl.storage.postgresql.conditions import all_of
+from memctl.storage.postgresql.database import Database
 from memctl.storage.postgresql.lease import Lease
 from memctl.storage.postgresql.state import read_state
 from memctl.storage.postgresql.times import our_text
@@ -93,18 +94,14 @@ def read_events(
 
 def _event_condition(which: EventFilter) -> tuple[str, dict[str, Any]]:
     """Return a condition on memory_events and its parameters."""
-    terms: dict[str, tuple[str, Any]] = {
-        "agent_id": ("agent_id = %(agent_id)s AND memory_id IS NOT NULL", which.agent),
-        "type": ("type = %(type)s", which.type),
-        "key": ("key = %(key)s", which.key),
-        "event": ("event = %(event)s", which.event and full_event_name(which.event)),
-        "run_id": ("run_id = %(run_id)s", which.run_id),
-        "since": ("at >= %(since)s", which.since and to_text(which.since)),
-        "until": ("at <= %(until)s", which.until and to_text(which.until)),
-    }
-    chosen = {name: term for name, term in terms.items() if term[1] is not None}
-    condition = " AND ".join(sql for sql, _ in chosen.values()) or "TRUE"
-    return condition, {
-        name: text(value) if isinstance(value, str) else value
-        for name, (_, value) in chosen.items()
-    }
+    return all_of(
+        {
+            "agent_id": ("agent_id = %(agent_id)s AND memory_id IS NOT NULL", which.agent),
+            "type": ("type = %(type)s", which.type),
+            "key": ("key = %(key)s", which.key),
+            "event": ("event = %(event)s", which.event and full_event_name(which.event)),
+            "run_id": ("run_id = %(run_id)s", which.run_id),
+            "since": ("at >= %(since)s", which.since and to_text(which.since)),
+            "until": ("at <= %(until)s", which.until and to_text(which.until)),
+        }
+    )

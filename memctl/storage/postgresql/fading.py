@@ -217,9 +217,8 @@ class PostgresFading:
         parameters: dict[str, Any] = {**_limits(self._policy, self._now), "of_agent": self._agent}
         begin = ""
         while True:
-            columns = ", ".join(CHARGES.read_as.get(name, name) for name in CHARGES.columns)
             rows = self._db.rows(
-                f"SELECT {columns} FROM agent_memory"
+                f"SELECT {CHARGES.reading(CHARGES.columns)} FROM agent_memory"
                 f" WHERE {CAN_FADE} {of_agent(self._agent)} {begin}"
                 f" ORDER BY agent_id, id LIMIT {PAGE_ROWS}",
                 parameters,

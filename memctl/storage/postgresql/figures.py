@@ -1,7 +1,7 @@
 """Figures by agent and type: the present memories, and the changes in a period or on a day.
 
-They equal those of SQLite for the same rows. Events that have no number yet count as well: a day's
-changes are always counted anew from all of its events.
+They equal those of SQLite for the same rows. Snapshots count events that have a number, up to their
+`last_event_id`; metrics count all.
 """
 
 from collections import Counter, defaultdict
@@ -79,11 +79,14 @@ def changes(keys: str, of_agent: str) -> str:
         SELECT {keys}, {CHANGES_SQL}
         FROM memory_events
         WHERE at >= %(since)s AND at < %(next_day)s AND {IS_CHANGE} {of_agent}
+            AND (event_id IS NOT NULL OR NOT %(numbered)s)
         GROUP BY {keys}
     """
 
 
-def read_figures(db: Database, period: Period, *, agent: str | None) -> dict[Key, Figures]:
+def read_figures(
+    db: Database, period: Period, *, agent: str | None, numbered: bool
+) -> dict[Key, Figures]:
     """Return the figures of every agent and type, present or changed in the period."""
     parameters = {
         "start": to_text(period.start),
@@ -91,6 +94,7 @@ def read_figures(db: Database, period: Period, *, agent: str | None) -> dict[Key
         "since": _moment(period.events_since),
         "next_day": _moment(to_day(period.end + DAY)),
         "of_agent": agent and text(agent),
+        "numbered": numbered,
     }
     limit = of_agent(agent)
     queries = {
@@ -102,13 +106,14 @@ def read_figures(db: Database, period: Period, *, agent: str | None) -> dict[Key
 
 
 def read_changes(
-    db: Database, first_day: str, last_day: str, *, agent: str | None
+    db: Database, first_day: str, last_day: str, *, agent: str | None, numbered: bool
 ) -> dict[DayKey, Figures]:
     """Return the changes by day, agent and type; accesses are None, as they are not counted."""
     parameters = {
         "since": _moment(first_day),
         "next_day": _moment(to_day(parse_moment(last_day) + DAY)),
         "of_agent": agent and text(agent),
+        "numbered": numbered,
     }
     day = "to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
     queries = {changes(f"{day}, agent_id, type", of_agent(agent)): CHANGES}

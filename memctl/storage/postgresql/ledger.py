@@ -11,7 +11,8 @@ from typing import Literal
 from memctl import __version__
 from memctl.errors import NotFoundError, RefusedError
 from memctl.storage.clock import CLOCK_TOLERANCE, LONGEST_SILENCE, LastRun, clock_error_after
-from memctl.storage.postgresql.database import Database, text
+from memctl.storage.postgresql.conditions import all_of
+from memctl.storage.postgresql.database import Database
 from memctl.storage.postgresql.lease import HOLDER
 from memctl.storage.postgresql.times import our_text
 from memctl.storage.rows import JobHealth, JobHistory, RunEnd, RunFilter, RunRecord, json_or_text
@@ -101,17 +102,22 @@ def require_run(db: Database, run_id: int) -> tuple[str, datetime]:
 
 def job_history(db: Database, job: str) -> JobHistory:
     """Return the history of a job; a crash counts as a failure."""
-    newest_first = f"""
-        SELECT {our_text("started_at")}, status FROM memory_runs WHERE job = %(job)s AND {{}}
-        ORDER BY run_id DESC LIMIT 1
-    """
-    done = db.row(newest_first.format("complete"), {"job": job})
-    newest = db.row(newest_first.format("TRUE"), {"job": job})
+    done = db.row(_newest_run("complete"), {"job": job})
+    newest = db.row(_newest_run("TRUE"), {"job": job})
     failed = newest is not None and newest[1] in ("failed", "running")
     return JobHistory(
         done_at=parse_moment(done[0]) if done else None,
         failed_at=parse_moment(newest[0]) if failed else None,
     )
+
+
+def _newest_run(condition: str) -> str:
+    """Return SQL for the start and the status of the newest run of a job that meets a condition."""
+    return f"""
+        SELECT {our_text("started_at")}, status FROM memory_runs
+        WHERE job = %(job)s AND {condition}
+        ORDER BY run_id DESC LIMIT 1
+    """
 
 
 def clock_error(db: Database, *, now: datetime) -> RefusedError | None:
@@ -164,26 +170,18 @@ def finish_run(db: Database, run_id: int, end: RunEnd) -> None:
 
 def list_runs(db: Database, which: RunFilter, *, limit: int, offset: int = 0) -> list[RunRecord]:
     """Return runs, newest first, without the newest `offset`."""
-    terms = ["TRUE"]
-    if which.job is not None:
-        terms.append("job = %(job)s")
-    if which.status is not None:
-        terms.append(f"{STATUS} = %(status)s")
-    if which.since is not None:
-        terms.append("started_at >= %(since)s")
-    if which.until is not None:
-        terms.append("started_at <= %(until)s")
-    rows = db.rows(
-        f"SELECT {', '.join(COLUMNS)} FROM memory_runs WHERE {' AND '.join(terms)}"
-        " ORDER BY run_id DESC LIMIT %(limit)s OFFSET %(offset)s",
+    condition, parameters = all_of(
         {
-            "job": None if which.job is None else text(which.job),
-            "status": which.status,
-            "since": which.since,
-            "until": which.until,
-            "limit": limit,
-            "offset": offset,
-        },
+            "job": ("job = %(job)s", which.job),
+            "status": (f"{STATUS} = %(status)s", which.status),
+            "since": ("started_at >= %(since)s", which.since),
+            "until": ("started_at <= %(until)s", which.until),
+        }
+    )
+    rows = db.rows(
+        f"SELECT {', '.join(COLUMNS)} FROM memory_runs WHERE {condition}"
+        " ORDER BY run_id DESC LIMIT %(limit)s OFFSET %(offset)s",
+        {**parameters, "limit": limit, "offset": offset},
     )
     found = [RunRecord(*row) for row in rows]
     return [

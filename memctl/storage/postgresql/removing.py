@@ -3,15 +3,14 @@
 One statement for each batch deletes them and records an event for each.
 """
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 
 from memctl.storage.policies import PolicyValues
 from memctl.storage.postgresql.archiving import of_agent, require_counts
-from memctl.storage.postgresql.batches import Batch, FoundRow
-from memctl.storage.postgresql.database import Database, text
+from memctl.storage.postgresql.batches import Batch
+from memctl.storage.postgresql.database import text
 from memctl.storage.postgresql.policies import policy_sql
-from memctl.storage.postgresql.selection import Selection
+from memctl.storage.postgresql.selection import SelectedChange, Selection
 from memctl.storage.postgresql.times import new_key, numbered_key, our_text
 from memctl.storage.rows import AffectedMemory
 from memctl.storage.times import to_text
@@ -29,7 +28,7 @@ def _removal_statement(selection: Selection) -> str:
         numbered AS (
             SELECT gone.*, row_number() OVER (ORDER BY archive_id) - 1 AS place FROM gone
         ),
-        told AS (
+        recorded AS (
             INSERT INTO memory_events
                 (event_key, event_id, at, event, memory_id, agent_id, type, key, run_id, detail)
             SELECT {numbered_key("place")}, %(number)s::bigint + place, %(now)s, 'memory:pruned',
@@ -37,32 +36,12 @@ def _removal_statement(selection: Selection) -> str:
             FROM numbered
             RETURNING 1
         )
-        SELECT {selection.shown}, (SELECT count(*) FROM told) FROM gone ORDER BY archive_id
+        SELECT {selection.shown}, (SELECT count(*) FROM recorded) FROM gone ORDER BY archive_id
     """
 
 
-class Removal:
-    """Deletes the selected memories of the archive; see `storage.changes.Change`."""
-
-    def __init__(
-        self, db: Database, selection: Selection, *, now: datetime, run_id: int | None
-    ) -> None:
-        self._db = db
-        self._selection = selection
-        self._now = now
-        self._run_id = run_id
-
-    def memories(self) -> Iterator[AffectedMemory]:
-        """Yield the memories that it would delete now."""
-        return self._selection.memories(self._db)
-
-    def held(self) -> Iterator[AffectedMemory]:
-        """Yield nothing: there are no holds on this engine."""
-        return iter(())
-
-    def find(self) -> Sequence[FoundRow]:
-        """Return the rows to delete."""
-        return self._selection.find(self._db)
+class Removal(SelectedChange):
+    """Deletes the selected memories of the archive."""
 
     def apply(self, batch: Batch) -> Sequence[AffectedMemory]:
         """Delete the memories of a batch that still match; returns these."""

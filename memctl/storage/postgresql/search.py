@@ -14,6 +14,7 @@ from uuid import UUID
 from memctl.storage.matching import FIELDS, SearchedText
 from memctl.storage.memory import ArchivedMemory, FoundMemory, Memory, SearchResult
 from memctl.storage.postgresql.archive import ARCHIVED_COLUMNS
+from memctl.storage.postgresql.conditions import all_of
 from memctl.storage.postgresql.copied_tables import ACTIVE
 from memctl.storage.postgresql.database import Database, text
 from memctl.storage.postgresql.values import named_row, storable_texts
@@ -44,7 +45,7 @@ ACTIVE_TABLE = _Table(
     "text",
     "active",
     MEMORY_COLUMNS,
-    ", ".join(ACTIVE.read_as.get(name, name) for name in MEMORY_COLUMNS),
+    ACTIVE.reading(MEMORY_COLUMNS),
     Memory,
 )
 ARCHIVED_TABLE = _Table(
@@ -96,21 +97,17 @@ def search_memories(
 
 def memory_condition(which: MemoryFilter) -> tuple[str, dict[str, Any]]:
     """Return an SQL condition on active or archived memories, and its parameters."""
-    terms = ["TRUE"]
-    parameters: dict[str, Any] = {}
-    if which.agent is not None:
-        terms.append("agent_id = %(agent)s")
-        parameters |= storable_texts(agent=which.agent)
-    if which.type is not None:
-        terms.append("type = %(type)s")
-        parameters |= storable_texts(type=which.type)
-    if which.since is not None:
-        terms.append("created_at >= %(since)s")
-        parameters["since"] = to_text(which.since)
-    if which.until is not None:
-        terms.append("date_trunc('second', created_at) <= %(until)s")
-        parameters["until"] = to_text(which.until)
-    return " AND ".join(terms), parameters
+    names = {"agent": which.agent, "type": which.type}
+    storable_texts(**{name: value for name, value in names.items() if value is not None})
+    until = which.until and to_text(which.until)
+    return all_of(
+        {
+            "agent": ("agent_id = %(agent)s", which.agent),
+            "type": ("type = %(type)s", which.type),
+            "since": ("created_at >= %(since)s", which.since and to_text(which.since)),
+            "until": ("date_trunc('second', created_at) <= %(until)s", until),
+        }
+    )
 
 
 def _hits_in(

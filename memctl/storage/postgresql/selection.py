@@ -4,6 +4,7 @@ The search takes no lock. Each batch therefore repeats the condition for its own
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from memctl.storage.postgresql.batches import FoundRow
@@ -49,3 +50,27 @@ class Selection(NamedTuple):
             FROM {self.table} WHERE {self.condition} AND {self.search_only}
             ORDER BY agent_id, {self.table}.{KEYS[self.table]}
         """
+
+
+class SelectedChange:
+    """A change of selected memories, without what it does; see `storage.changes.Change`."""
+
+    def __init__(
+        self, db: Database, selection: Selection, *, now: datetime, run_id: int | None
+    ) -> None:
+        self._db = db
+        self._selection = selection
+        self._now = now
+        self._run_id = run_id
+
+    def memories(self) -> Iterator[AffectedMemory]:
+        """Yield the memories that it would change now."""
+        return self._selection.memories(self._db)
+
+    def held(self) -> Iterator[AffectedMemory]:
+        """Yield nothing: there are no holds on this engine."""
+        return iter(())
+
+    def find(self) -> Sequence[FoundRow]:
+        """Return the rows to change."""
+        return self._selection.find(self._db)

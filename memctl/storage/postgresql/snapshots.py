@@ -82,13 +82,15 @@ class PostgresSnapshots:
     def last_event_id(self) -> int:
         return int(self._db.value("SELECT coalesce(max(event_id), 0) FROM memory_events"))
 
-    def read_figures(self, period: Period, *, agent: str | None = None) -> dict[Key, Figures]:
-        return figures.read_figures(self._db, period, agent=agent)
+    def read_figures(
+        self, period: Period, *, agent: str | None = None, numbered: bool = False
+    ) -> dict[Key, Figures]:
+        return figures.read_figures(self._db, period, agent=agent, numbered=numbered)
 
     def read_changes(
-        self, first_day: str, last_day: str, *, agent: str | None = None
+        self, first_day: str, last_day: str, *, agent: str | None = None, numbered: bool = False
     ) -> dict[DayKey, Figures]:
-        return figures.read_changes(self._db, first_day, last_day, agent=agent)
+        return figures.read_changes(self._db, first_day, last_day, agent=agent, numbered=numbered)
 
     def incomplete_days(self, *, today: str) -> list[SnapshotPeriod]:
         return [SnapshotPeriod(*row) for row in self._db.rows(INCOMPLETE_DAYS, {"today": today})]

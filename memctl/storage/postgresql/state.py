@@ -6,7 +6,7 @@ from typing import Any
 
 from memctl.storage.postgresql.database import Database
 from memctl.storage.rows import Pause
-from memctl.storage.times import parse_moment, to_text
+from memctl.storage.times import to_text
 
 PAUSE = "pause"
 
@@ -51,5 +51,4 @@ def current_pause(db: Database, *, now: datetime) -> Pause | None:
     if stored is None:
         return None
     paused = Pause(**stored)
-    over = paused.until is not None and parse_moment(paused.until) <= now
-    return None if over else paused
+    return None if paused.is_over(now=now) else paused

@@ -185,15 +185,16 @@ def read_event_page(
     with one_view(db):
         pruned = pruned_after(db, after or 0)
         newest = newest_visible_event(db, after=after or 0)
-        if after is None:
-            events = _select(
-                db, which, after=0, until=newest, order="DESC", limit=limit, offset=offset
-            )[::-1]
-        else:
-            events = _select(
-                db, which, after=after, until=newest, order="ASC", limit=limit, offset=offset
-            )
-    return EventPage(events, newest, pruned)
+        events = _select(
+            db,
+            which,
+            after=after or 0,
+            until=newest,
+            order="DESC" if after is None else "ASC",
+            limit=limit,
+            offset=offset,
+        )
+    return EventPage(events[::-1] if after is None else events, newest, pruned)
 
 
 def _select(

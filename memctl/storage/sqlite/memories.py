@@ -96,13 +96,9 @@ def fire_triggers_on_replace(db: Connection) -> None:
 
 def replace_memory(db: Connection, memory: NewMemory, *, now: datetime) -> int:
     """Store a memory in place of the one of that name; return the number of rows written."""
-    name = memory_name(memory.agent, memory.type, memory.key)
-    metadata = {} if memory.metadata is None else to_stored(metadata=memory.metadata)
     row: dict[str, Any] = {
         "metadata": None,
-        **name._asdict(),
-        **to_stored(value=memory.value),
-        **metadata,
+        **to_stored(**memory.texts),
         "id": memory.id,
         "importance": memory.importance,
         "now": to_sqlite_text(now),

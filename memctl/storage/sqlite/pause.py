@@ -6,7 +6,7 @@ from sqlite3 import Connection
 from memctl.storage.rows import Pause
 from memctl.storage.sqlite.database import transaction
 from memctl.storage.sqlite.state import delete_state, read_state, write_state
-from memctl.storage.times import parse_moment, to_text
+from memctl.storage.times import to_text
 
 STATE_KEY = "pause"
 
@@ -31,5 +31,4 @@ def current_pause(db: Connection, *, now: datetime) -> Pause | None:
     if stored is None:
         return None
     pause = Pause(**stored)
-    over = pause.until is not None and parse_moment(pause.until) <= now
-    return None if over else pause
+    return None if pause.is_over(now=now) else pause

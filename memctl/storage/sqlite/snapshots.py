@@ -84,11 +84,13 @@ class SqliteSnapshots:
     def counted_since_day(self) -> str | None:
         return figures.counted_since_day(self._db)
 
-    def read_figures(self, period: Period, *, agent: str | None = None) -> dict[Key, Figures]:
+    def read_figures(
+        self, period: Period, *, agent: str | None = None, numbered: bool = False
+    ) -> dict[Key, Figures]:
         return figures.read_figures(self._db, period, agent=agent)
 
     def read_changes(
-        self, first_day: str, last_day: str, *, agent: str | None = None
+        self, first_day: str, last_day: str, *, agent: str | None = None, numbered: bool = False
     ) -> dict[DayKey, Figures]:
         return figures.read_changes(self._db, first_day, last_day, agent=agent)
 
