@@ -142,6 +142,18 @@ def test_what_prevents_a_memory_from_being_replaced_is_named(
     assert count(server) == [1, 0]
 
 
+def test_what_prevents_a_restore_is_named_in_one_line(server: PostgresEngine) -> None:
+    server.execute("UPDATE agent_memory SET value = repeat('v', 5000000)")  # still being sent
+    server.memctl.ok("archive", "a", "m1")
+    server.execute(trigger(RAISES, "DELETE ON archived_memories"))
+
+    answer = server.memctl("restore", "a", "m1")
+
+    assert answer.exit_code == 12
+    assert "prevents this (not here)" in complaint(answer)
+    assert count(server) == [0, 1]
+
+
 ODD_TIMES = {
     "infinity": ("infinity",) * 2,
     "-infinity": ("-infinity",) * 2,

@@ -4,6 +4,7 @@ Statements outside of a transaction are committed one by one. Nothing is kept in
 session: a pool such as pgbouncer may give each transaction to another one.
 """
 
+import logging
 import random
 import select
 import time
@@ -23,6 +24,9 @@ from memctl.storage.postgresql.server_errors import (
 from memctl.storage.text import is_unicode
 
 Result = TypeVar("Result")
+
+# The driver warns of errors that follow from the one that is reported; programs may still log them.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 CONNECT_SECONDS = 10
 MOST_ATTEMPTS = 10
