@@ -36,7 +36,8 @@ def prepare(engine: Engine) -> Memctl:
     return memctl
 
 
-@pytest.mark.parametrize("name", CASES)
+# `demo` works on a file of its own, which other tests check.
+@pytest.mark.parametrize("name", [name for name in CASES if name != "demo"])
 def test_a_command_is_available_or_names_what_to_use_instead(name: str, on_server: Engine) -> None:
     words, memctl = CASES[name], prepare(on_server)
     use = instead(words)

@@ -316,6 +316,30 @@ def test_every_command_fails_cleanly_when_memory_runs_out(
 
 # The faults of docs/reference/faults.md that are not in FAULTS, and the tests that cause them.
 TESTED_BY = {
+    "the connection is lost, or the server stops, in a job": (
+        "test_lost_connection_is_one_line_and_the_next_run_completes",
+        "test_server_that_is_restarted_between_two_commands",
+    ),
+    "the primary fails in a job, and a standby is promoted": (
+        "test_primary_that_fails_in_a_job_is_replaced_by_its_standby",
+    ),
+    "another memctl runs jobs on the same server": (
+        "test_run_that_loses_the_race_is_silent_and_other_commands_are_not",
+    ),
+    "memctl is stopped in a batch for two seconds": (
+        "test_holder_that_was_stopped_is_replaced_and_does_no_harm",
+    ),
+    "memctl is stopped between two batches, and another one takes over": (
+        "test_holder_whose_lease_was_taken_between_two_batches_ends",
+    ),
+    "memctl is killed": (
+        "test_cleanup_that_is_killed_loses_nothing",
+        "test_after_a_kill_every_memory_is_in_one_place_and_the_next_run_completes_the_work",
+    ),
+    "transactions conflict (`SERIALIZABLE`, deadlocks), or a row is locked for half a second": (
+        "test_serializable_transactions_of_clients_and_jobs_are_exact",
+    ),
+    "a database that a newer memctl has migrated": ("test_older_program_refuses_a_newer_schema",),
     "no file, or no directory, at that path": (
         "test_a_missing_database_is_named_and_not_created",
         "test_a_missing_directory_is_not_created",

@@ -44,6 +44,7 @@ from tests.support.database import (
 )
 from tests.support.engines import Engine, PostgresEngine
 from tests.support.program import NOW, Memctl
+from tests.support.properties import examples
 from tests.support.service import Service
 
 # As created by the service's own migration, before or after memctl's.
@@ -1213,7 +1214,7 @@ SCHEDULE = st.lists(
 
 
 @given(memories=st.lists(IDLE, min_size=1, max_size=8), schedule=SCHEDULE)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(examples(0.5), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_schedule_promotes_the_same_memories_with_the_same_confidence(
     memories: list[Idle], schedule: list[tuple[int, list[str]]], engine: Engine
 ) -> None:
@@ -1691,7 +1692,7 @@ def state_of(oracle: Oracle) -> list[Any]:
 
 
 @given(steps=st.lists(STEPS, min_size=25, max_size=50))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(examples(0.5), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_history_matches_the_oracle_row_for_row(
     steps: list[tuple[Any, ...]], engine: Engine
 ) -> None:

@@ -23,7 +23,7 @@ from tests.support.processes import eventually
 from tests.support.program import NOW
 
 DAY = timedelta(days=1)
-KILLS = 10
+KILLS = 5
 
 
 def shown(engine: Engine, columns: str, table: str = "agent_memory") -> list[tuple[Any, ...]]:

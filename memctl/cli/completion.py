@@ -296,6 +296,7 @@ def _commands(context: typer.Context, incomplete: str) -> Completions:
 
 OFFERED: dict[str, Callable[..., Completions]] = {
     "AGENT": _agents,
+    "DATABASE": _files,
     "DIR": _files,
     "[COMMAND]": _commands,
     "EVENT": _one_of(EVENTS),

@@ -1,6 +1,7 @@
 """Commands for the configuration: config, alerts."""
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
@@ -92,7 +93,7 @@ def _validate(call: GlobalOptions) -> None:
             problems += directory_problems(configuration, file)
             problems += [
                 Problem(key, "this is not available on PostgreSQL", f"remove it; {instead}")
-                for key, instead in unavailable_settings(call.settings).items()
+                for key, instead in _unavailable_settings(call).items()
             ]
         unused = _unused_names(call, configuration)
     except ConfigurationError as error:
@@ -115,6 +116,14 @@ def _validate(call: GlobalOptions) -> None:
         message += "; its names were not checked, because there is no database"
     for sentence in (message, *(unused or ())):
         show_notice(f"config: {sentence}", quiet=call.quiet)
+
+
+def _unavailable_settings(call: GlobalOptions) -> Mapping[str, str]:
+    """Return the keys that have no effect on the database; none if no database is specified."""
+    try:
+        return unavailable_settings(call.settings)
+    except MemctlError:
+        return {}
 
 
 def _unused_names(call: GlobalOptions, configuration: "Configuration") -> list[str] | None:
