@@ -199,7 +199,43 @@ def test_signal_ends_a_batch_that_waits_and_frees_the_lease(
     assert archived_exactly(url, of=50) == 50
 
 
-@pytest.mark.parametrize("words", [("cleanup",), ("decay",), ("prune",)], ids=" ".join)
+AGENT = "agent-1"
+CLIENTS = [
+    ("agents",),
+    ("archived", "--all"),
+    ("events",),
+    ("export", "--all"),
+    ("forget", AGENT, "context"),
+    ("list", AGENT),
+    ("metrics",),
+    ("remember", AGENT, "learning", "new", "v"),
+    ("search", "vvv"),
+    ("summary", AGENT),
+]
+
+
+@pytest.mark.parametrize("words", CLIENTS, ids=" ".join)
+def test_lost_connection_of_a_client_is_one_line(
+    words: tuple[str, ...], memctl: Memctl, url: str
+) -> None:
+    add_expired(url, 5)
+    with locked(url, "LOCK TABLE agent_memory, archived_memories, memory_events"):
+        process = memctl.start(*words)
+        eventually(waits_for_lock(url))
+        with psycopg.connect(url, autocommit=True) as db:
+            for pid in waiting_connections(url):
+                db.execute("SELECT pg_terminate_backend(%s)", (pid,))
+    answer = ended(process)
+
+    assert answer.exit_code == 1
+    assert "connection" in complaint(answer)
+    assert answer.out == ""
+    memctl.ok(*words)
+
+
+@pytest.mark.parametrize(
+    "words", [("cleanup",), ("decay",), ("promote",), ("prune",), ("snapshot",)], ids=" ".join
+)
 def test_lost_connection_is_one_line_and_the_next_run_completes(
     words: tuple[str, ...], memctl: Memctl, url: str
 ) -> None:

@@ -21,7 +21,23 @@ from tests.support.servers import Server, private_server
 PARTITIONED = {"agent_memory", "archived_memories"}
 
 
-LIFECYCLE = [("decay",), ("prune",), ("events",)]
+LIFECYCLE = [
+    ("decay",),
+    ("promote",),
+    ("snapshot",),
+    ("prune",),
+    ("run",),
+    ("remember", "qa_agent", "learning", "k", "v"),
+    ("recall", "qa_agent", "learning", "k"),
+    ("forget", "qa_agent", "learning", "k"),
+    ("restore", "qa_agent", "--type", "learning", "--key", "k"),
+    ("list", "qa_agent"),
+    ("search", "v"),
+    ("events",),
+    ("metrics",),
+    ("status",),
+    ("export", "--all"),
+]
 
 
 @pytest.fixture(scope="module")

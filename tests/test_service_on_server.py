@@ -14,7 +14,15 @@ from tests.support.server_rows import add_expired
 from tests.support.servers import Server, private_server
 
 PROGRAM = Path(__file__).parent / "support" / "service_on_server.mjs"
-JOBS = [("decay",), ("cleanup",)]
+JOBS = [
+    ("decay",),
+    ("cleanup",),
+    ("promote",),
+    ("snapshot",),
+    ("run",),
+    ("export", "--all"),
+    ("metrics",),
+]
 LONGEST_CALL = 1000  # milliseconds; on a busy machine, each call may take a while
 
 
