@@ -199,6 +199,17 @@ def test_signal_ends_a_batch_that_waits_and_frees_the_lease(
     assert archived_exactly(url, of=50) == 50
 
 
+def answer_after_lost_connection(memctl: Memctl, url: str, *words: str) -> Answer:
+    """Run a command whose connection the server ends while it waits for a lock."""
+    with locked(url, "LOCK TABLE agent_memory, archived_memories, memory_events"):
+        process = memctl.start(*words)
+        eventually(waits_for_lock(url))
+        with psycopg.connect(url, autocommit=True) as db:
+            for pid in waiting_connections(url):
+                db.execute("SELECT pg_terminate_backend(%s)", (pid,))
+    return ended(process)
+
+
 AGENT = "agent-1"
 CLIENTS = [
     ("agents",),
@@ -219,13 +230,8 @@ def test_lost_connection_of_a_client_is_one_line(
     words: tuple[str, ...], memctl: Memctl, url: str
 ) -> None:
     add_expired(url, 5)
-    with locked(url, "LOCK TABLE agent_memory, archived_memories, memory_events"):
-        process = memctl.start(*words)
-        eventually(waits_for_lock(url))
-        with psycopg.connect(url, autocommit=True) as db:
-            for pid in waiting_connections(url):
-                db.execute("SELECT pg_terminate_backend(%s)", (pid,))
-    answer = ended(process)
+
+    answer = answer_after_lost_connection(memctl, url, *words)
 
     assert answer.exit_code == 1
     assert "connection" in complaint(answer)
@@ -240,13 +246,8 @@ def test_lost_connection_is_one_line_and_the_next_run_completes(
     words: tuple[str, ...], memctl: Memctl, url: str
 ) -> None:
     add_expired(url, 50)
-    with locked(url, "LOCK TABLE agent_memory, archived_memories, memory_events"):
-        process = memctl.start(*words)
-        eventually(waits_for_lock(url))
-        with psycopg.connect(url, autocommit=True) as db:
-            for pid in waiting_connections(url):
-                db.execute("SELECT pg_terminate_backend(%s)", (pid,))
-    answer = ended(process)
+
+    answer = answer_after_lost_connection(memctl, url, *words)
 
     assert answer.exit_code == 1
     assert "connection" in complaint(answer)

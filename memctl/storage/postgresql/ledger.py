@@ -11,6 +11,7 @@ from typing import Literal
 from memctl import __version__
 from memctl.errors import NotFoundError, RefusedError
 from memctl.storage.clock import CLOCK_TOLERANCE, LONGEST_SILENCE, LastRun, clock_error_after
+from memctl.storage.health import health_of_jobs
 from memctl.storage.postgresql.conditions import all_of
 from memctl.storage.postgresql.database import Database
 from memctl.storage.postgresql.lease import HOLDER
@@ -49,28 +50,6 @@ FINISH_RUN = """
     WHERE run_id = %(run_id)s
 """
 
-# Only the newest run may still be at work.
-HEALTH_OF_JOBS = f"""
-    SELECT newest.job, newest.run_id, {our_text("newest.started_at")}, newest.status,
-        newest.duration_ms, newest.longest_lock_ms, {our_text("good.finished_at")},
-        (
-            SELECT count(*) FROM memory_runs AS bad
-            WHERE bad.job = newest.job
-                AND bad.run_id > coalesce(good.run_id, 0)
-                AND (bad.status = 'failed' OR bad.status = 'running' AND bad.run_id < last)
-        )
-    FROM (
-        SELECT max(run_id) AS run_id,
-            max(CASE WHEN status = 'ok' THEN run_id END) AS good_run_id,
-            (SELECT max(run_id) FROM memory_runs) AS last
-        FROM memory_runs
-        GROUP BY job
-    ) AS runs
-    JOIN memory_runs AS newest ON newest.run_id = runs.run_id
-    LEFT JOIN memory_runs AS good ON good.run_id = runs.good_run_id
-    ORDER BY newest.job
-"""
-
 STATUS = f"""
     CASE WHEN status = 'running' AND (
         run_id < (SELECT max(run_id) FROM memory_runs) OR NOT EXISTS ({HOLDER})
@@ -86,7 +65,7 @@ COLUMNS = [
 
 def job_health(db: Database) -> list[JobHealth]:
     """Return the health of each job, sorted by job."""
-    return [JobHealth(*row) for row in db.rows(HEALTH_OF_JOBS)]
+    return [JobHealth(*row) for row in db.rows(health_of_jobs(our_text))]
 
 
 def require_run(db: Database, run_id: int) -> tuple[str, datetime]:

@@ -5,31 +5,10 @@ from datetime import datetime
 from sqlite3 import Connection
 from typing import NamedTuple
 
+from memctl.storage.health import health_of_jobs
 from memctl.storage.rows import JobHealth
 from memctl.storage.status import JobStatus
 from memctl.storage.times import parse_moment, to_text
-
-# A run with the status `running` has crashed unless it is the newest run, which may be at work.
-HEALTH_OF_JOBS = """
-    SELECT newest.job, newest.run_id, newest.started_at, newest.status, newest.duration_ms,
-        newest.longest_lock_ms, good.finished_at,
-        (
-            SELECT count(*) FROM memory_runs AS bad
-            WHERE bad.job = newest.job
-                AND bad.run_id > ifnull(good.run_id, 0)
-                AND (bad.status = 'failed' OR bad.status = 'running' AND bad.run_id < last)
-        )
-    FROM (
-        SELECT max(run_id) AS run_id,
-            max(CASE WHEN status = 'ok' THEN run_id END) AS good_run_id,
-            (SELECT max(run_id) FROM memory_runs) AS last
-        FROM memory_runs
-        GROUP BY job
-    ) AS runs
-    JOIN memory_runs AS newest ON newest.run_id = runs.run_id
-    LEFT JOIN memory_runs AS good ON good.run_id = runs.good_run_id
-    ORDER BY newest.job
-"""
 
 NEWEST_RUNS = """
     SELECT job, max(run_id) AS run_id, started_at, status, duration_ms, error
@@ -76,7 +55,7 @@ class RunSummary(NamedTuple):
 
 def job_health(db: Connection) -> list[JobHealth]:
     """Return the health of each job, sorted by job."""
-    return [JobHealth(*row) for row in db.execute(HEALTH_OF_JOBS)]
+    return [JobHealth(*row) for row in db.execute(health_of_jobs())]
 
 
 def newest_runs(db: Connection) -> list[JobStatus]:
